@@ -1,0 +1,80 @@
+# `make` alone lists the targets. Everything lands in .venv; nothing outside this folder is touched.
+# Every install obeys constraints.txt: a looser request for torch may pull gigabytes of CUDA.
+
+VENV := .venv
+BIN := $(VENV)/bin
+BASE := $(VENV)/.installed-base
+DEV := $(VENV)/.installed-dev
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-dev demo test check format learn bench clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' Makefile
+
+setup: $(BASE)  ## make .venv and install Farflung in it (PYTHON=... picks the interpreter)
+
+setup-dev: $(DEV)  ## the same, with the tools and simulators that the tests need
+
+demo: $(BASE)  ## train CartPole-v1 with two local actors until it is solved
+	$(BIN)/learner run --until-return 475
+
+test: $(DEV)  ## run the tests that take seconds
+	$(BIN)/python -m pytest -q
+
+check: $(DEV)  ## lint, format, types, architecture
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/architecture
+
+format: $(DEV)  ## repair what ruff can repair
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+learn: $(DEV)  ## train real policies until they are solved (minutes)
+	$(BIN)/python -m pytest -v -m learning --timeout 0 tests/learning
+
+bench: $(DEV)  ## measure speed and bytes on this machine (minutes)
+	$(BIN)/python -m tests.bench
+
+clean:  ## remove .venv, build outputs and caches; runs/ stays
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find actor learner protocol tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Versioned names come before python3: the newest Python of a machine is often newer than the newest Box2D wheel.
+# A candidate must really start, because a version manager may leave names behind that lead nowhere.
+CANDIDATES := $(if $(PYTHON),$(PYTHON),python3.13 python3.12 python3.11 python3)
+
+$(VENV)/.made:
+	@found=; old=; bare=; \
+	for python in $(CANDIDATES); do \
+	  "$$python" -c '' 2>/dev/null || continue; \
+	  "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { old="$$python"; continue; }; \
+	  "$$python" -c 'import venv, ensurepip' 2>/dev/null || { bare="$$python"; continue; }; \
+	  found="$$python"; break; \
+	done; \
+	if [ -n "$$found" ]; then \
+	  echo "making $(VENV) with $$found ($$("$$found" --version))"; \
+	  "$$found" -m venv --clear $(VENV) && touch $@; \
+	elif [ -n "$$bare" ]; then \
+	  echo "$$bare cannot make virtual environments: its venv module is missing." >&2; \
+	  echo "On Debian or Ubuntu: apt install python3-venv" >&2; exit 1; \
+	elif [ -n "$$old" ]; then \
+	  echo "Farflung needs Python 3.11 or newer; $$old is $$("$$old" --version 2>&1)." >&2; \
+	  echo "Install a newer one, or name it: make PYTHON=/path/to/python3 setup" >&2; exit 1; \
+	else \
+	  echo "No Python found (tried: $(CANDIDATES)). Farflung needs Python 3.11 or newer with its venv module." >&2; \
+	  echo "On Debian or Ubuntu: apt install python3-venv. Or name one: make PYTHON=/path/to/python3 setup" >&2; exit 1; \
+	fi
+
+$(BASE): $(VENV)/.made pyproject.toml constraints.txt
+	@echo "installing Farflung into $(VENV) (the first time this fetches torch: some minutes)"
+	$(PIP_INSTALL) --editable .
+	@touch $@
+
+$(DEV): $(VENV)/.made pyproject.toml constraints.txt
+	@echo "installing Farflung and its development tools into $(VENV) (the first time: some minutes)"
+	$(PIP_INSTALL) --editable '.[dev,plots]'
+	@touch $(BASE) $@

@@ -1,0 +1,1 @@
+"""The actor: simulators, networks, losses and what to compress. Never imports learner."""

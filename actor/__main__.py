@@ -1,0 +1,5 @@
+"""``python -m actor`` is the command ``actor``."""
+
+from actor.cli import main
+
+main()

@@ -1,0 +1,138 @@
+"""Where the worker's thread and the link's thread hand things to each other. Knows threads; no sockets, no torch.
+
+The worker takes the newest weights, hands in gradients against permits, and collects what verdicts refused. Every wait
+ends by work, by a new configuration or by ``close``; nothing queues without bound: gradients by permits, weights by
+keeping one, refusals by the permits of the gradients they were.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+
+from actor.events import Weights, Work
+from protocol.messages import Welcome
+
+WAKE_S = 1.0  # a waiting worker looks around this often even if nobody wakes it
+
+
+class Interrupted(Exception):
+    """The worker should leave what it is doing: the daemon stops, or the learner now runs something else."""
+
+
+class Desk:
+    """Shared by two threads; every method takes the lock for a moment.
+
+    on_work: called from the worker's thread after each gradient, wakes the link's loop.
+    """
+
+    def __init__(self, on_work: Callable[[Work], None]) -> None:
+        self._on_work = on_work
+        self._changed = threading.Condition()
+        self._weights: Weights | None = None
+        self._refused: deque[Work] = deque()
+        self._welcome: Welcome | None = None
+        self._generation = 0  # counts configurations
+        self._credit = 0
+        self._unanswered = 0
+        self._closed = False
+        # written by the worker's thread, read by the link's for heartbeats and metrics
+        self.env_steps = 0
+        self.collect_s = 0.0  # stepping simulators
+        self.learn_s = 0.0  # gradients and their compression
+        self.wait_s = 0.0  # for permits and weights
+
+    # the worker's side
+
+    def next_welcome(self, after: int) -> tuple[Welcome, int]:
+        """Waits for a configuration newer than generation ``after``; raises Interrupted once closed."""
+        with self._changed:
+            while self._generation == after or self._welcome is None:
+                self._wait(None)
+            return self._welcome, self._generation
+
+    def first_weights(self, generation: int) -> Weights:
+        """Waits until there are weights to begin with."""
+        with self._changed:
+            while self._weights is None:
+                self._wait(generation)
+            self._check(generation)
+            return self._weights
+
+    def newest(self) -> Weights | None:
+        """The newest weights; never waits."""
+        return self._weights  # one reference, replaced whole
+
+    def await_permit(self, generation: int) -> None:
+        """Waits until one more gradient may be handed in. Before the gradient is computed, so that it is fresh."""
+        if self._unanswered < self._credit and generation == self._generation and not self._closed:
+            return  # only this thread takes permits, so what was true without the lock stays true
+        with self._changed:
+            while self._unanswered >= self._credit:
+                self._wait(generation)
+            self._check(generation)
+
+    def hand_in(self, work: Work) -> None:
+        """Passes a gradient on, against the permit that was awaited."""
+        with self._changed:
+            self._unanswered += 1
+        self._on_work(work)
+
+    def collect_refused(self) -> list[Work]:
+        """What verdicts refused since the last call and should return to the residual; never waits."""
+        if not self._refused:
+            return []
+        with self._changed:
+            refused = list(self._refused)
+            self._refused.clear()
+        return refused
+
+    def _wait(self, generation: int | None) -> None:
+        self._check(generation)
+        began = time.perf_counter()
+        self._changed.wait(WAKE_S)
+        self.wait_s += time.perf_counter() - began
+
+    def _check(self, generation: int | None) -> None:
+        if self._closed or (generation is not None and generation != self._generation):
+            raise Interrupted
+
+    # the link's side
+
+    def configure(self, welcome: Welcome) -> None:
+        """Tells the worker what to run."""
+        with self._changed:
+            self._welcome, self._generation = welcome, self._generation + 1
+            self._weights = None
+            self._refused.clear()
+            self._changed.notify_all()
+
+    def adopt(self, weights: Weights) -> None:
+        """Replaces the newest weights."""
+        with self._changed:
+            self._weights = weights
+            self._changed.notify_all()
+
+    def permit(self, credit: int) -> None:
+        """Sets how many gradients may be unanswered."""
+        with self._changed:
+            self._credit = credit
+            self._changed.notify_all()
+
+    def settle(self, work: Work, restore: bool) -> None:
+        """Returns the permit of one gradient and, if it was refused, the gradient itself."""
+        with self._changed:
+            self._unanswered -= 1
+            if restore:
+                self._refused.append(work)
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Wakes the worker for good."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+

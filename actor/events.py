@@ -1,0 +1,179 @@
+"""What can happen to an actor, and what it can decide to do. Pure. No behaviour, only names.
+
+Events are things that were; effects are orders to the service and, through the desk, to the worker.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protocol.codecs import Sparse
+from protocol.errors import PeerFault
+from protocol.messages import AnyMessage, Buffer, Message, Report, Welcome
+from protocol.moments import Moments
+
+Vector = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """What the worker computes with. theta: float32 [P], read-only. epoch, version: which θ this is."""
+
+    epoch: int
+    version: int
+    theta: Vector
+    moments: Moments | None  # of observations, where the run normalises them
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One gradient as the worker hands it over.
+
+    epoch, base_version: of the weights that it was taken at. decoded: exactly what the learner will read, for the
+    residual if a verdict refuses it. report: with the first gradient of a rollout; moments: its buffer.
+    """
+
+    epoch: int
+    base_version: int
+    codec: str
+    length: int
+    count: int
+    payload: bytes
+    decoded: Vector | Sparse
+    report: Report | None = None
+    moments: bytes | None = None
+
+
+# events
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The daemon runs and may dial."""
+
+
+@dataclass(frozen=True, slots=True)
+class MessageArrived:
+    """A message that decoded, from the link or from the weight stream."""
+
+    message: AnyMessage
+    buffers: Sequence[Buffer]
+
+
+@dataclass(frozen=True, slots=True)
+class FaultArrived:
+    """Frames that are no message of ours."""
+
+    fault: PeerFault
+
+
+@dataclass(frozen=True, slots=True)
+class WorkDone:
+    """The worker finished a gradient; it holds one permit for it."""
+
+    work: Work
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerReady:
+    """The worker built its simulators and network and wants weights."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerFailed:
+    """The worker cannot go on. exit_code: 2 where a setting is wrong, else 1."""
+
+    detail: str
+    exit_code: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ticked:
+    """Time passed. env_steps: steps that the worker has taken in its life."""
+
+    env_steps: int
+
+
+@dataclass(frozen=True, slots=True)
+class StopRequested:
+    """A signal."""
+
+    detail: str
+
+
+Event = Started | MessageArrived | FaultArrived | WorkDone | WorkerReady | WorkerFailed | Ticked | StopRequested
+
+
+# effects
+
+
+@dataclass(frozen=True, slots=True)
+class Dial:
+    """Drop the connection of the link, if there is one, and make a fresh one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Over the link. What cannot be queued is lost; sessions heal that."""
+
+    message: Message
+    buffers: Sequence[Any] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Subscribe:
+    """To the weight stream at this address."""
+
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class Configure:
+    """Build, or build anew, what this welcome describes."""
+
+    welcome: Welcome
+
+
+@dataclass(frozen=True, slots=True)
+class Adopt:
+    """The newest weights, for the worker to take when it next looks."""
+
+    weights: Weights
+
+
+@dataclass(frozen=True, slots=True)
+class Settle:
+    """One gradient is answered: its permit returns. restore: put ``work.decoded`` back into the residual."""
+
+    work: Work
+    restore: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Permit:
+    """How many gradients may be unanswered; 0 makes the worker wait."""
+
+    credit: int
+
+
+@dataclass(frozen=True, slots=True)
+class Announce:
+    """One line for people and logs. event: past-tense name. fields: plain values."""
+
+    event: str
+    fields: dict[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """Stop the daemon."""
+
+    exit_code: int
+
+
+Effect = Dial | Send | Subscribe | Configure | Adopt | Settle | Permit | Announce | Finish

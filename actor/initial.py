@@ -1,0 +1,60 @@
+"""θ₀ and its layout, made on the actor's side and handed over as a file. Knows simulators and torch; no sockets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import safetensors.numpy
+from numpy.typing import NDArray
+
+from actor.config import ActorSettings
+from actor.envs import describe
+from actor.worker import build_policy
+from protocol.errors import UserError
+from protocol.layout import Layout
+
+
+@dataclass(frozen=True, slots=True)
+class Initial:
+    """What a run begins with. theta: float32 [P]. observation_size: D where observations are normalised, else 0."""
+
+    theta: NDArray[np.float32]
+    layout: Layout
+    env: str
+    observation_size: int
+
+
+class Unwritable(UserError):
+    """The file cannot be written. path: which. cause: why."""
+
+    def __init__(self, path: Path, cause: str) -> None:
+        super().__init__(path, cause)
+        self.path, self.cause = path, cause
+
+    def __str__(self) -> str:
+        return f"cannot write {self.path}: {self.cause}"
+
+
+def initial(settings: ActorSettings, seed: int, allow_modules: Iterable[str]) -> Initial:
+    """The network that these settings describe, at the weights that follow from the run's seed. Raises UserError."""
+    spaces = describe(settings, frozenset(allow_modules))
+    _, flat = build_policy(settings, spaces.observation_size, spaces.actions, seed)
+    size = spaces.observation_size if settings.normalize_observations else 0
+    return Initial(flat.vector(), flat.layout(), settings.env, size)
+
+
+def write(made: Initial, path: Path) -> None:
+    """As safetensors: array ``theta``; metadata ``layout`` (JSON), ``env``, ``observation_size``. Raises Unwritable."""
+    metadata = {
+        "layout": msgspec.json.encode(made.layout).decode(),
+        "env": made.env,
+        "observation_size": str(made.observation_size),
+    }
+    try:
+        path.write_bytes(safetensors.numpy.save({"theta": made.theta}, metadata))
+    except OSError as error:
+        raise Unwritable(path, error.strerror or str(error)) from None

@@ -1,0 +1,99 @@
+"""An actor's counters, and their page for Prometheus. Plain counts with one writer each; prometheus_client comes late.
+
+The worker writes its times, the link everything else; a scrape only reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from protocol.errors import UserError
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+    from prometheus_client.metrics_core import Metric
+
+PREFIX = "farflung_actor"
+
+
+@dataclass(slots=True)
+class Counters:
+    """One actor process's life, from zero."""
+
+    env_steps: int = 0  # taken, reset steps not counted
+    sent: int = 0  # gradients handed to the link
+    applied: int = 0  # of those, applied
+    refused: int = 0  # of those, refused
+    lost: int = 0  # of those, never answered before their session ended
+    bytes_up: int = 0  # sent to the learner, headers included
+    bytes_down: int = 0  # received on the link and the weight stream
+    dials: int = 0  # connections begun, the first one too
+    weights_version: int = 0  # of the newest weights held
+    collect_s: float = 0.0  # stepping simulators with the policy
+    learn_s: float = 0.0  # gradients and their compression
+    wait_s: float = 0.0  # for permits and for weights
+
+
+def registry(counters: Counters) -> CollectorRegistry:
+    """Where the counters are read from at each scrape, with this process's CPU and memory."""
+    from prometheus_client import CollectorRegistry, ProcessCollector
+    from prometheus_client.registry import Collector
+
+    class Books(Collector):
+        def collect(self) -> Iterator[Metric]:
+            return _families(counters)
+
+    made = CollectorRegistry(auto_describe=False)
+    made.register(Books())
+    ProcessCollector(registry=made)
+    return made
+
+
+def render(counters: Counters) -> bytes:
+    """The page of one scrape."""
+    from prometheus_client import generate_latest
+
+    return generate_latest(registry(counters))
+
+
+def serve(counters: Counters, host: str, port: int) -> int:
+    """Serves the page from a thread of its own for the rest of the process; returns the port. Raises UserError."""
+    from prometheus_client import start_http_server
+
+    try:
+        server, _ = start_http_server(port, host, registry(counters))
+    except OSError as error:
+        raise UserError(f"--metrics {host}:{port}: {error.strerror or error}") from None
+    return int(server.server_port)
+
+
+def _families(counters: Counters) -> Iterator[Metric]:
+    from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily
+
+    for name, text, value in (
+        ("env_steps", "Environment steps taken.", counters.env_steps),
+        ("gradients_sent", "Gradients handed to the link.", counters.sent),
+        ("gradients_lost", "Gradients whose fate was never learnt.", counters.lost),
+        ("sent_bytes", "Sent to the learner, headers included.", counters.bytes_up),
+        ("received_bytes", "Received on the link and the weight stream.", counters.bytes_down),
+        ("dials", "Connections begun, the first one too.", counters.dials),
+    ):
+        yield CounterMetricFamily(f"{PREFIX}_{name}", text, value=value)
+    answered = {"applied": counters.applied, "refused": counters.refused}
+    yield _labelled("gradients_answered", "Gradients that a verdict answered.", "outcome", answered)
+    spent = {"collect": counters.collect_s, "learn": counters.learn_s, "wait": counters.wait_s}
+    yield _labelled("work_seconds", "Where the worker's time went.", "part", spent)
+    yield GaugeMetricFamily(
+        f"{PREFIX}_weights_version", "Version of the newest weights held.", counters.weights_version
+    )
+
+
+def _labelled(name: str, text: str, label: str, values: dict[str, int] | dict[str, float]) -> Metric:
+    from prometheus_client.metrics_core import CounterMetricFamily
+
+    family = CounterMetricFamily(f"{PREFIX}_{name}", text, labels=[label])
+    for value, count in values.items():
+        family.add_metric([value], count)
+    return family

@@ -1,0 +1,62 @@
+"""Advantages and returns of a rollout. Pure. Knows numpy arrays; no torch, no simulator, no network.
+
+All arrays are [T, B], row t about the transition that action t made:
+rewards: float32, received after action t
+values: float32, V(s_t)
+next_values: float32, V of the true successor s_{t+1}, also where the episode ended there
+terminated: bool, the episode ended in s_{t+1}: nothing follows, so the bootstrap is 0
+truncated: bool, the episode was cut at s_{t+1}: the return goes on from V(s_{t+1}), the trace does not
+valid: bool, False where the simulator only reset; such a row gets 0 and no other row sees it
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+Bools = NDArray[np.bool_]
+
+
+def gae(
+    rewards: Floats,
+    values: Floats,
+    next_values: Floats,
+    terminated: Bools,
+    truncated: Bools,
+    valid: Bools,
+    discount: float,
+    lam: float,
+) -> Floats:
+    """Generalised advantage estimates, float32 [T, B]: Schulman et al. 2016, equation 16.
+
+    The sum of (γλ)^l δ_{t+l} to the end of the episode or of the rollout, with δ_t = r_t + γ V(s_{t+1}) - V(s_t).
+    """
+    gamma = np.float32(discount)
+    bootstrap = np.where(terminated, np.float32(0.0), next_values)
+    deltas = np.where(valid, rewards + gamma * bootstrap - values, np.float32(0.0))
+    decay = np.where(terminated | truncated | ~valid, np.float32(0.0), gamma * np.float32(lam))
+    return _discounted_sums(deltas, decay)
+
+
+def n_step_returns(
+    rewards: Floats, next_values: Floats, terminated: Bools, truncated: Bools, valid: Bools, discount: float
+) -> Floats:
+    """The longest n-step return that the rollout holds, float32 [T, B]: Mnih et al. 2016, algorithm S3.
+
+    R_t = r_t + γ R_{t+1}, where R after the last row or a truncated one is V(s_{t+1}), and after a terminated one 0.
+    """
+    gamma = np.float32(discount)
+    ends = terminated | truncated
+    ends[-1] = True
+    bootstrap = np.where(terminated | ~ends, np.float32(0.0), next_values)
+    gains = np.where(valid, rewards + gamma * bootstrap, np.float32(0.0))
+    decay = np.where(ends | ~valid, np.float32(0.0), gamma)
+    return _discounted_sums(gains, decay)
+
+
+def _discounted_sums(terms: Floats, decay: Floats) -> Floats:
+    """In place: terms[t] += decay[t] * terms[t + 1], from the last row to the first."""
+    for t in range(len(terms) - 2, -1, -1):
+        terms[t] += decay[t] * terms[t + 1]
+    return terms

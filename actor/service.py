@@ -1,0 +1,222 @@
+"""The actor daemon's shell: turns sockets, the clock and signals into events, and effects into I/O. Decides nothing.
+
+Two threads: the main one works (``worker.py``), the other runs the link's event loop; they meet at the desk. The link
+starts first, so that it dials while torch is still being imported.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import secrets
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from random import SystemRandom
+from typing import Any
+
+import msgspec
+import uvloop
+
+from actor import events
+from actor.desk import Desk, Interrupted
+from actor.events import Effect, Event
+from actor.metrics import Counters, serve
+from actor.state import ActorState, Identity
+from protocol import frames as framing
+from protocol import messages
+from protocol.errors import PeerFault, UserError
+from protocol.security import Address, parse_learner_address
+from protocol.transport import ActorSockets
+
+TICK_S = 0.05
+
+
+def run(
+    learner: str,
+    name: str,
+    allow_modules: Sequence[str],
+    with_parent: bool,
+    metrics: tuple[str, int] | None = None,
+) -> int:
+    """Works for the learner at this address until told to stop; returns the exit code.
+
+    with_parent: leave when the process that started this one is gone. metrics: host and port of a Prometheus page.
+    Raises UserError for an address or a page that cannot be.
+    """
+    address = parse_learner_address(learner)
+    service = Service(address, Identity(name, secrets.randbits(62) + 1), os.getppid() if with_parent else None)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda received, _: service.post(events.StopRequested(signal.Signals(received).name)))
+    service.start()
+    if metrics is not None:
+        serve(service.counters, *metrics)
+    try:
+        _work(service, frozenset(allow_modules))
+    finally:
+        code = service.join()
+    return code
+
+
+def _work(service: Service, allow_modules: frozenset[str]) -> None:
+    """The main thread's life: build what a welcome describes, work until interrupted, again."""
+    from actor.worker import Worker  # torch and gymnasium take a second to import; the link dials meanwhile
+
+    desk, generation, worker = service.desk, 0, None
+    with contextlib.suppress(Interrupted):
+        while True:
+            welcome, generation = desk.next_welcome(generation)
+            try:
+                worker = Worker(welcome, allow_modules)
+                service.post(events.WorkerReady())
+                with contextlib.suppress(Interrupted):
+                    worker.run(desk, generation)
+            except UserError as error:
+                service.post(events.WorkerFailed(str(error), 2))
+            except Exception as error:
+                service.post(events.WorkerFailed(f"{type(error).__name__}: {error}", 1))
+                raise
+            finally:
+                if worker is not None:
+                    worker.close()
+                    worker = None
+
+
+class Service:
+    """Owns the link's thread, its loop and its sockets."""
+
+    def __init__(self, learner: Address, identity: Identity, parent: int | None) -> None:
+        self.desk = Desk(lambda work: self.post(events.WorkDone(work)))
+        self._state = ActorState(identity, str(learner), SystemRandom())
+        self.counters = Counters()
+        self._learner, self._parent = learner, parent
+        self._loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
+        self._finished = asyncio.Event()
+        self._sockets: ActorSockets | None = None
+        self._exit_code = 1
+        self._thread = threading.Thread(target=self._run, name="link", daemon=True)
+
+    def start(self) -> None:
+        """Begins to dial."""
+        self._thread.start()
+
+    def post(self, event: Event) -> None:
+        """From any thread: lets the link's loop handle ``event``."""
+        with contextlib.suppress(RuntimeError):  # the loop has closed: nobody is left to care
+            self._loop.call_soon_threadsafe(self._handle, event)
+
+    def join(self) -> int:
+        """Waits for the link to end and returns the exit code."""
+        self._thread.join()
+        return self._exit_code
+
+    # the link's thread
+
+    def _run(self) -> None:
+        try:
+            self._loop.run_until_complete(self._serve())
+        finally:
+            self.desk.close()
+            self._loop.close()
+
+    async def _serve(self) -> None:
+        self._sockets = ActorSockets(self._learner)
+        self._handle(events.Started())
+        receiving = self._loop.create_task(self._sockets.receive(self._link, self._weights))
+        ticking = self._loop.create_task(self._tick())
+        try:
+            await asyncio.wait([receiving, ticking], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self._sockets.close()
+            ticking.cancel()
+            await asyncio.gather(receiving, ticking, return_exceptions=True)
+        for task in (receiving, ticking):
+            if not task.cancelled():
+                task.result()  # a bug in a handler ends the daemon with its traceback
+
+    async def _tick(self) -> None:
+        while not self._finished.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._finished.wait(), TICK_S)
+            self._handle(events.Ticked(self.desk.env_steps))
+            self._count()
+            if self._parent is not None and os.getppid() != self._parent:
+                return  # the learner that started this actor is gone
+
+    def _count(self) -> None:
+        """Copies what the state and the desk keep into the books that a scrape reads."""
+        counters, state, desk = self.counters, self._state, self.desk
+        counters.applied, counters.refused, counters.lost = state.applied, state.refused, state.lost
+        counters.sent, counters.env_steps = state.sent, desk.env_steps
+        counters.collect_s, counters.learn_s, counters.wait_s = desk.collect_s, desk.learn_s, desk.wait_s
+        counters.weights_version = state.weights.version if state.weights is not None else 0
+
+    def _link(self, frames: Sequence[bytes]) -> None:
+        self.counters.bytes_down += sum(map(len, frames))
+        self._handle(_read(frames))
+
+    def _weights(self, waiting: Sequence[Sequence[bytes]]) -> None:
+        """The newest alone where it is a key: whoever slept wakes to it and not to a queue."""
+        self.counters.bytes_down += sum(len(frame) for frames in waiting for frame in frames)
+        newest = _read(waiting[-1])
+        if isinstance(newest, events.MessageArrived) and getattr(newest.message, "record", "") == "key":
+            waiting = []
+        for frames in waiting[:-1]:
+            self._handle(_read(frames))
+        self._handle(newest)
+
+    def _handle(self, event: Event) -> None:
+        for effect in self._state.handle(event, time.monotonic()):
+            _PERFORM[type(effect)](self, effect)
+
+    def _dial(self, effect: events.Dial) -> None:
+        assert self._sockets is not None
+        self.counters.dials += 1
+        self._sockets.redial()
+
+    def _send(self, effect: events.Send) -> None:
+        assert self._sockets is not None
+        frames = messages.encode(effect.message, effect.buffers)
+        if self._sockets.send(frames):
+            self.counters.bytes_up += sum(map(len, frames))
+
+    def _subscribe(self, effect: events.Subscribe) -> None:
+        assert self._sockets is not None
+        try:
+            self._sockets.subscribe(effect.address)
+        except PeerFault as fault:
+            self._handle(events.FaultArrived(fault))
+
+    def _announce(self, effect: events.Announce) -> None:
+        line = {"event": effect.event, "actor": self._state.identity.name, **effect.fields}
+        print(msgspec.json.encode(line).decode(), file=sys.stderr, flush=True)
+
+    def _finish(self, effect: events.Finish) -> None:
+        self._exit_code = effect.exit_code
+        self.desk.close()
+        self._finished.set()
+
+
+def _read(frames: Sequence[bytes]) -> events.MessageArrived | events.FaultArrived:
+    """The event that these frames are."""
+    try:
+        framing.check(frames)
+        return events.MessageArrived(*messages.decode(frames))
+    except PeerFault as fault:
+        return events.FaultArrived(fault)
+
+
+_PERFORM: dict[type[Any], Callable[[Service, Any], None]] = {
+    events.Dial: Service._dial,
+    events.Send: Service._send,
+    events.Subscribe: Service._subscribe,
+    events.Configure: lambda service, effect: service.desk.configure(effect.welcome),
+    events.Adopt: lambda service, effect: service.desk.adopt(effect.weights),
+    events.Settle: lambda service, effect: service.desk.settle(effect.work, effect.restore),
+    events.Permit: lambda service, effect: service.desk.permit(effect.credit),
+    events.Announce: Service._announce,
+    events.Finish: Service._finish,
+}

@@ -1,0 +1,331 @@
+"""Everything an actor decides about its link. Pure and synchronous: events in, effects out; ``now`` is an argument.
+
+It dials until a learner welcomes it, keeps each gradient until its verdict, follows the weight stream, and begins anew
+when the learner falls silent or comes back with another life. The worker knows none of this: it sees permits and
+weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+from actor.events import (
+    Adopt,
+    Announce,
+    Configure,
+    Dial,
+    Effect,
+    Event,
+    FaultArrived,
+    Finish,
+    MessageArrived,
+    Permit,
+    Send,
+    Settle,
+    Started,
+    StopRequested,
+    Subscribe,
+    Ticked,
+    Weights,
+    Work,
+    WorkDone,
+    WorkerFailed,
+    WorkerReady,
+)
+from protocol.codecs import CODECS
+from protocol.errors import PeerFault, Reason, SessionFault
+from protocol.messages import (
+    AnyMessage,
+    Goodbye,
+    Gradient,
+    Heartbeat,
+    Hello,
+    Refusal,
+    Snapshot,
+    SnapshotRequest,
+    Verdict,
+    Welcome,
+)
+from protocol.session import ACTOR_HEARS, Outbox, Phase, follow
+from protocol.snapshot import Reconstruction
+
+FIRST_BACKOFF_S, LONGEST_BACKOFF_S = 0.5, 15.0  # between hellos that nobody answers; doubled each time, jittered
+DRAIN_S = 2.0  # how long a stopping actor waits for the verdicts it is owed
+BEYOND_REPAIR = {Reason.NOT_FINITE, Reason.NORM_EXCEEDED, Reason.MALFORMED_PAYLOAD, Reason.DUPLICATE}  # never restored
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who this process is. name: for people. instance: random for each process life."""
+
+    name: str
+    instance: int
+
+
+class ActorState:
+    """The actor's memory of its link; ``handle`` is the only way in."""
+
+    def __init__(self, identity: Identity, learner: str, random: Random) -> None:
+        self.identity, self.learner = identity, learner
+        self.phase = Phase.OFFLINE
+        self.welcome: Welcome | None = None  # the session in force
+        self.outbox: Outbox[Work] | None = None
+        self.weights: Reconstruction | None = None
+        self.lost = 0  # gradients whose fate was never learnt
+        self.sent = 0  # gradients handed to the link; each is applied, refused or lost in the end
+        self.applied = 0
+        self.refused = 0
+        self._random = random
+        self._attempts = 0
+        self._hello_at = 0.0  # when to say hello next
+        self._heard_at = 0.0
+        self._beat_at = 0.0
+        self._asked_at: float | None = None  # when a snapshot was last asked for and has not come
+        self._env_steps = 0
+        self._worker_ready = False
+        self._drain_by = float("inf")
+        self._finished = False
+
+    def handle(self, event: Event, now: float) -> list[Effect]:
+        """What to do about ``event``. The only code that changes this state."""
+        return [] if self._finished else _HANDLERS[type(event)](self, event, now)
+
+    # finding a learner
+
+    def _started(self, event: Started, now: float) -> list[Effect]:
+        return self._dial(now)
+
+    def _dial(self, now: float) -> list[Effect]:
+        self.phase = Phase.GREETING
+        wait = min(LONGEST_BACKOFF_S, FIRST_BACKOFF_S * 2.0**self._attempts) * (0.5 + self._random.random())
+        self._hello_at = now + wait
+        self._attempts += 1
+        hello = Hello(self.identity.name, self.identity.instance, tuple(CODECS))
+        effects: list[Effect] = [Dial(), Send(hello)]
+        if self._attempts > 2:
+            waited = {"learner": self.learner, "attempt": self._attempts, "next_attempt_s": round(wait, 1)}
+            effects.append(Announce("waiting_for_learner", waited))
+        return effects
+
+    def _welcomed(self, welcome: Welcome, now: float) -> list[Effect]:
+        if welcome.instance != self.identity.instance:
+            raise SessionFault(Reason.UNEXPECTED_MESSAGE, "a welcome for another actor")
+        self.phase, self._attempts, self._asked_at = Phase.ACTIVE, 0, None
+        if self.welcome is not None and self.outbox is not None and welcome.session == self.welcome.session:
+            return [Permit(welcome.credit), *self._resend(now, patience_s=0.0)]
+        before, self.welcome = self.welcome, welcome
+        effects = self._abandon()
+        self.outbox = Outbox(welcome.session, welcome.credit)
+        effects += [Subscribe(welcome.weights), Permit(welcome.credit)]
+        if before is None or _job(before) != _job(welcome):
+            self.weights, self._worker_ready = None, False
+            effects.append(Configure(welcome))
+        else:
+            self.weights = Reconstruction(welcome.layout.digest, welcome.layout.length)
+        effects.append(Announce("welcomed", {"run": welcome.run, "epoch": welcome.epoch, "ordinal": welcome.ordinal}))
+        return effects + (self._ask(now) if self._worker_ready else [])
+
+    def _abandon(self) -> list[Effect]:
+        """Gives up gradients whose session is gone: they may have been applied, so they are not sent again."""
+        if self.outbox is None:
+            return []
+        abandoned = [sent.parcel for sent in self.outbox.unanswered.values()]
+        self.outbox = None
+        self.lost += len(abandoned)
+        return [Settle(work, restore=False) for work in abandoned]
+
+    def _lose(self, why: str, now: float, wait_s: float = 0.0) -> list[Effect]:
+        """The link is gone; what is unanswered waits for the next welcome, which may be of the same session."""
+        self.phase = Phase.OFFLINE
+        self._hello_at = now + wait_s
+        return [Permit(0), Announce("learner_lost", {"learner": self.learner, "why": why})]
+
+    # what the learner says
+
+    def _message(self, event: MessageArrived, now: float) -> list[Effect]:
+        message = event.message
+        try:
+            if isinstance(message, Snapshot) and self.phase not in (Phase.ACTIVE, Phase.DRAINING):
+                return []  # the stream flows on while the link is down
+            follow(ACTOR_HEARS, self.phase, message)
+            if not self._ours(message):
+                return []
+            self._heard_at = now
+            return self._take(message, event, now)
+        except PeerFault as fault:
+            return self._fault(FaultArrived(fault), now)
+
+    def _ours(self, message: AnyMessage) -> bool:
+        """Fences off what an earlier session or another life of the learner still had under way."""
+        if self.welcome is None:
+            return True
+        if isinstance(message, Snapshot):
+            return message.epoch == self.welcome.epoch
+        if isinstance(message, Verdict | Heartbeat | Goodbye):
+            return message.session == self.welcome.session
+        return True
+
+    def _take(self, message: AnyMessage, event: MessageArrived, now: float) -> list[Effect]:
+        if isinstance(message, Verdict):
+            return self._verdict(message, now)
+        if isinstance(message, Snapshot):
+            return self._snapshot(message, event, now)
+        if isinstance(message, Heartbeat):
+            return self._ask(now) if self._behind(message.version) else []
+        if isinstance(message, Welcome):
+            return self._welcomed(message, now)
+        if isinstance(message, Refusal):
+            return self._refusal(message, now)
+        assert isinstance(message, Goodbye)
+        return self._goodbye(message, now)
+
+    def _verdict(self, verdict: Verdict, now: float) -> list[Effect]:
+        if self.outbox is None:
+            return []
+        effects: list[Effect] = []
+        if verdict.credit != self.outbox.credit:
+            effects.append(Permit(verdict.credit))
+        for ruling, sent in self.outbox.settle(verdict):
+            applied = ruling.outcome == "applied"
+            self.applied += applied
+            self.refused += not applied
+            effects.append(Settle(sent.parcel, restore=not applied and ruling.outcome not in BEYOND_REPAIR))
+        return effects + self._drained(now)
+
+    def _snapshot(self, snapshot: Snapshot, event: MessageArrived, now: float) -> list[Effect]:
+        if self.weights is None or self.welcome is None:
+            return []  # the worker has not said yet that its network fits
+        outcome = self.weights.apply(snapshot, event.buffers)
+        if outcome != "taken":
+            return self._ask(now) if outcome == "gap" else []
+        self._asked_at = None
+        held = self.weights
+        return [Adopt(Weights(held.epoch, held.version, held.theta, held.moments))]
+
+    def _behind(self, version: int) -> bool:
+        return self.weights is not None and (not self.weights.held or self.weights.version < version)
+
+    def _ask(self, now: float) -> list[Effect]:
+        """Asks for the newest weights, unless that is already asked."""
+        if self.welcome is None or (self._asked_at is not None and now - self._asked_at < self.welcome.heartbeat_s):
+            return []
+        self._asked_at = now
+        return [Send(SnapshotRequest(self.welcome.session))]
+
+    def _refusal(self, refusal: Refusal, now: float) -> list[Effect]:
+        told: Effect = Announce("refused", {"reason": refusal.reason, "detail": refusal.detail})
+        if refusal.reason == Reason.WRONG_PROTOCOL:
+            return [told, *self._finish(2)]
+        if refusal.reason == Reason.UNKNOWN_SESSION and self.phase is not Phase.GREETING:
+            effects = self._abandon()
+            return [told, *effects, *self._lose("the learner does not know this session", now)]
+        return [told]
+
+    def _goodbye(self, goodbye: Goodbye, now: float) -> list[Effect]:
+        told: Effect = Announce("dismissed", {"why": goodbye.detail})
+        if goodbye.final or self.phase is Phase.DRAINING:
+            return [told, *self._abandon(), *self._finish(0)]
+        effects = self._abandon()
+        return [told, *effects, *self._lose("the learner said goodbye", now, FIRST_BACKOFF_S)]
+
+    def _fault(self, event: FaultArrived, now: float) -> list[Effect]:
+        return [Announce("fault", {"reason": str(event.fault.reason), "detail": event.fault.detail})]
+
+    # what the worker says
+
+    def _worker_is_ready(self, event: WorkerReady, now: float) -> list[Effect]:
+        if self.welcome is None:
+            return []
+        self._worker_ready = True
+        self.weights = Reconstruction(self.welcome.layout.digest, self.welcome.layout.length)
+        self._asked_at = None
+        return self._ask(now)
+
+    def _worker_failed(self, event: WorkerFailed, now: float) -> list[Effect]:
+        effects: list[Effect] = [Announce("worker_failed", {"detail": event.detail})]
+        if self.welcome is not None and self.phase is Phase.ACTIVE:
+            effects.append(Send(Goodbye(self.welcome.session, True, event.detail[:500])))
+        return effects + self._finish(event.exit_code)
+
+    def _work_done(self, event: WorkDone, now: float) -> list[Effect]:
+        work, welcome, outbox = event.work, self.welcome, self.outbox
+        if self.phase is not Phase.ACTIVE or welcome is None or outbox is None or work.epoch != welcome.epoch:
+            return [Settle(work, restore=True)]  # never sent, so nothing can have been applied
+        gradient = Gradient(
+            session=welcome.session,
+            sequence=outbox.next_sequence,
+            base_version=work.base_version,
+            codec=work.codec,
+            length=work.length,
+            count=work.count,
+            report=work.report,
+        )
+        buffers = [work.payload] if work.moments is None else [work.payload, work.moments]
+        outbox.send(gradient, buffers, work, now)
+        self.sent += 1
+        return [Send(gradient, buffers)]
+
+    # time and the end
+
+    def _ticked(self, event: Ticked, now: float) -> list[Effect]:
+        self._env_steps = event.env_steps
+        if self.phase in (Phase.OFFLINE, Phase.GREETING):
+            return self._dial(now) if now >= self._hello_at else []
+        assert self.welcome is not None
+        if self.phase is Phase.DRAINING:
+            return self._drained(now)
+        if now - self._heard_at > self.welcome.silence_s:
+            return self._lose("silence", now)
+        effects = self._resend(now, self.welcome.silence_s)
+        if now - self._beat_at >= self.welcome.heartbeat_s:
+            self._beat_at = now
+            held = self.weights.version if self.weights is not None else 0
+            effects.append(Send(Heartbeat(self.welcome.session, self._env_steps, held)))
+            if self._worker_ready and self.weights is not None and not self.weights.held:
+                effects += self._ask(now)
+        return effects
+
+    def _resend(self, now: float, patience_s: float) -> list[Effect]:
+        if self.outbox is None:
+            return []
+        return [Send(sent.message, sent.buffers) for sent in self.outbox.overdue(now, patience_s)]
+
+    def _stop(self, event: StopRequested, now: float) -> list[Effect]:
+        if self.phase is Phase.DRAINING:
+            return self._finish(0)
+        if self.phase is not Phase.ACTIVE:
+            return self._finish(0)
+        self.phase, self._drain_by = Phase.DRAINING, now + DRAIN_S
+        return [Permit(0), *self._drained(now)]
+
+    def _drained(self, now: float) -> list[Effect]:
+        """Once every verdict is here, or for too long was not: goodbye."""
+        if self.phase is not Phase.DRAINING or (self.outbox and self.outbox.unanswered and now < self._drain_by):
+            return []
+        assert self.welcome is not None
+        goodbye = Send(Goodbye(self.welcome.session, True, "the actor was asked to stop"))
+        return [goodbye, *self._abandon(), *self._finish(0)]
+
+    def _finish(self, exit_code: int) -> list[Effect]:
+        self.phase, self._finished = Phase.CLOSED, True
+        return [Finish(exit_code)]
+
+
+def _job(welcome: Welcome) -> tuple[object, ...]:
+    """What a worker is built from: with the same of these it can go on after the learner came back."""
+    return (welcome.run, welcome.seed, welcome.quantity, welcome.layout.digest, welcome.table_digest)
+
+
+_HANDLERS: dict[type[Any], Callable[[ActorState, Any, float], list[Effect]]] = {
+    Started: ActorState._started,
+    MessageArrived: ActorState._message,
+    FaultArrived: ActorState._fault,
+    WorkDone: ActorState._work_done,
+    WorkerReady: ActorState._worker_is_ready,
+    WorkerFailed: ActorState._worker_failed,
+    Ticked: ActorState._ticked,
+    StopRequested: ActorState._stop,
+}

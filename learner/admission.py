@@ -1,0 +1,45 @@
+"""What a gradient must be to come near θ. Pure. Knows one gradient, not its session.
+
+``admit`` reads the header, before a byte is decoded. ``examine`` reads the decoded numbers once. Sequence, credit and
+duplicates belong to the session's ledger (``protocol/session.py``); age belongs to ``learner/staleness.py``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Container
+
+import numpy as np
+
+from protocol.codecs import Sparse
+from protocol.errors import Reason
+from protocol.messages import Gradient
+
+
+def admit(gradient: Gradient, *, layout_length: int, version: int, codecs: Container[str]) -> Reason | None:
+    """Why this header is refused, or None. layout_length: P. version: the learner's current one."""
+    if gradient.length != layout_length:
+        return Reason.WRONG_LENGTH
+    if gradient.count > gradient.length:
+        return Reason.MALFORMED_PAYLOAD
+    if gradient.codec not in codecs:
+        return Reason.UNKNOWN_CODEC
+    if gradient.base_version > version:
+        return Reason.FUTURE_VERSION
+    return None
+
+
+def examine(value: np.ndarray | Sparse, norm_bound: float) -> Reason | None:
+    """Why these numbers are refused, or None: one dot product over the data, a second look only where it is wrong.
+
+    value: float32 [P], or Sparse of k values. norm_bound: L2, at most 1e15, so that its square is far inside float32.
+    A sum of squares that overflows float32 while every element is finite is a norm above 1e19: exceeded.
+    """
+    numbers = value.values if isinstance(value, Sparse) else value
+    with np.errstate(over="ignore", invalid="ignore"):
+        squared = float(np.dot(numbers, numbers))
+    if squared <= norm_bound * norm_bound:
+        return None
+    if math.isfinite(squared) or bool(np.isfinite(numbers).all()):
+        return Reason.NORM_EXCEEDED
+    return Reason.NOT_FINITE

@@ -1,0 +1,189 @@
+"""The command ``learner``: turns flags into Options. Knows typer; all that is heavier is imported in the command."""
+
+from __future__ import annotations
+
+import time
+
+STARTED_AT = time.monotonic()  # before the imports below, so that total_s counts them
+
+import json  # noqa: E402
+import os  # noqa: E402
+import re  # noqa: E402
+import sys  # noqa: E402
+import tomllib  # noqa: E402
+from pathlib import Path  # noqa: E402
+from typing import TYPE_CHECKING, Annotated  # noqa: E402
+
+import typer  # noqa: E402
+
+from protocol.errors import UserError  # noqa: E402
+
+if TYPE_CHECKING:
+    from learner.config import Experiment
+
+DEFAULT_EXPERIMENT = "cartpole"
+DEFAULT_HTTP = "127.0.0.1:0"  # any free port, so that two runs on one machine do not collide
+
+app = typer.Typer(
+    name="learner",
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    no_args_is_help=True,
+    help="Own the parameters of a run: apply the gradients that actors send and publish the weights.",
+)
+
+
+@app.callback()
+def _commands() -> None:
+    """Keeps ``run`` a subcommand while it is the only one."""
+
+
+@app.command()
+def run(
+    experiment: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[EXPERIMENT]",
+            help="A TOML file, or the name of a shipped experiment such as cartpole or lunarlander.",
+            show_default=False,
+        ),
+    ] = None,
+    env: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ID",
+            help="Gymnasium environment. Without EXPERIMENT, the shipped experiment for exactly this id is used "
+            "where there is one, else plain defaults without a target.",
+        ),
+    ] = None,
+    actors: Annotated[int | None, typer.Option(metavar="N", help="Local actor processes; 0 waits for others.")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="TABLE.KEY=VALUE", help="Override one setting. Repeatable.", show_default=False),
+    ] = None,
+    bind: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ADDR",
+            help="Listen for actors of other machines too, as in tcp://0.0.0.0:5555. Repeatable.",
+            show_default=False,
+        ),
+    ] = None,
+    http: Annotated[
+        str, typer.Option(metavar="HOST:PORT|off", help="Where to serve metrics and status; port 0 takes a free one.")
+    ] = DEFAULT_HTTP,
+    run_dir: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Default: runs/<env>-<seed>-<time>.", show_default=False)
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the newest checkpoint of --run-dir, with its experiment.")
+    ] = False,
+    until_return: Annotated[
+        float | None, typer.Option(metavar="X", help="Stop once 100 episodes have this mean return.")
+    ] = None,
+    until_steps: Annotated[
+        int | None, typer.Option(metavar="N", help="Stop after this many environment steps.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(metavar="S", help="Seed of weights, environments, exploration.")] = None,
+    allow_module: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="M", help="Module that local actors may import for MODULE:ENV. Repeatable.", show_default=False
+        ),
+    ] = None,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Allow --bind off loopback without keys: anybody may send gradients.")
+    ] = False,
+    json_lines: Annotated[bool, typer.Option("--json", help="One JSON line per event, on a terminal too.")] = False,
+) -> None:
+    """Train until the target is reached. With no arguments: CartPole-v1 to a mean return of 475.
+
+    Settings come, later ones winning, from defaults, the experiment file, FARFLUNG_TABLE__KEY environment variables,
+    and flags. Ctrl-C saves a checkpoint and stops; a second one stops at once.
+
+    Exit codes: 0 target reached or asked to stop, 1 failure, 2 usage or configuration, 3 stopped at a limit first.
+    """
+    from learner.config import load
+    from learner.options import Options, host_and_port
+
+    file = _experiment_file(experiment, env, run_dir, resume)
+    overrides = [*(settings or []), *_flags(env, actors, until_return, until_steps, seed)]
+    resolved = load(file, overrides, os.environ)
+    if http != "off":
+        host_and_port(http)
+    options = Options(
+        experiment=resolved,
+        bind=tuple(bind or ()),
+        http=None if http == "off" else http,
+        run_dir=run_dir or default_run_dir(resolved, time.strftime("%Y%m%d-%H%M%S")),
+        resume=resume,
+        allow_modules=tuple(allow_module or ()),
+        insecure=insecure,
+        json=json_lines,
+        started_at=STARTED_AT,
+    )
+    from learner import service
+
+    raise typer.Exit(service.run(options))
+
+
+def main() -> None:
+    """Entry point of the command; what a person can put right becomes one line and exit code 2."""
+    try:
+        app()
+    except UserError as error:
+        sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None  # before the service took over the signal: nothing has begun
+
+
+def default_run_dir(experiment: Experiment, timestamp: str) -> Path:
+    """runs/<name or env-seed>-<timestamp>, with nothing in it that a file name should not have."""
+    run = experiment.run
+    name = run.name or f"{environment(experiment)}-{run.seed}"
+    return Path("runs") / f"{re.sub(r'[^A-Za-z0-9._-]+', '-', name)}-{timestamp}"
+
+
+def environment(experiment: Experiment) -> str:
+    """The environment id as the actor's table has it; the actor's default where it has none."""
+    return str(experiment.actor.get("env", "CartPole-v1"))
+
+
+def _experiment_file(experiment: str | None, env: str | None, run_dir: Path | None, resume: bool) -> Path | None:
+    """Which file the settings start from; None for plain defaults."""
+    from learner.config import named
+
+    if resume and run_dir is None:
+        raise UserError("--resume needs --run-dir: which run should go on?")
+    if experiment is not None:
+        looks_like_a_path = experiment.endswith(".toml") or os.sep in experiment
+        return Path(experiment) if looks_like_a_path else named(experiment)
+    if resume and run_dir is not None:
+        return run_dir / "experiment.toml"
+    return named(DEFAULT_EXPERIMENT) if env is None else _shipped_for(env)
+
+
+def _shipped_for(env: str) -> Path | None:
+    """The shipped experiment whose environment is exactly ``env``; the first by name where several are."""
+    from learner.config import named
+
+    for path in sorted(named(DEFAULT_EXPERIMENT).parent.glob("*.toml")):
+        if tomllib.loads(path.read_text(encoding="utf-8")).get("actor", {}).get("env") == env:
+            return path
+    return None
+
+
+def _flags(
+    env: str | None, actors: int | None, until_return: float | None, until_steps: int | None, seed: int | None
+) -> list[str]:
+    """Flags that stand for settings, as overrides."""
+    given = {
+        "actor.env": env,
+        "run.actors": actors,
+        "run.until_return": until_return,
+        "run.until_steps": until_steps,
+        "run.seed": seed,
+    }
+    return [f"{key}={json.dumps(value)}" for key, value in given.items() if value is not None]

@@ -1,0 +1,341 @@
+"""The experiment: every setting of a run, its unit, its range and its default. No torch, no gymnasium, no sockets.
+
+An experiment is a TOML file of three tables. ``[run]`` and ``[learner]`` are read here. ``[actor]`` is only
+checked to be plain data and handed over unparsed in the welcome (WIRE.md, section 6): ``actor/config.py`` alone says
+what it holds.
+Later sources win: defaults, the file, ``FARFLUNG_TABLE__KEY`` environment variables, ``table.key=value`` overrides.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+import msgspec
+from msgspec import Meta
+
+from protocol.errors import SettingError, UserError, nearest
+
+MAX_TABLE_BYTES = 1 << 16  # the welcome's limit on the actor table (protocol/messages.py)
+ENVIRONMENT_PREFIX = "FARFLUNG_"
+
+S = TypeVar("S", bound=msgspec.Struct)
+
+Share = Annotated[float, Meta(ge=0.0, le=1.0)]
+Decay = Annotated[float, Meta(ge=0.0, lt=1.0)]
+Steps = Annotated[int, Meta(ge=1, lt=1 << 53)]  # counters of the wire are exact below 2**53
+Seconds = Annotated[float, Meta(gt=0.0, le=86_400.0)]
+Positive = Annotated[float, Meta(gt=0.0, le=1e15)]  # squared, still far inside float32
+
+
+class RunSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """``[run]``: which run this is and when it ends."""
+
+    name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]*$", max_length=64)] = ""  # empty: named after env and seed
+    seed: Annotated[int, Meta(ge=0, lt=1 << 32)] = 0  # θ₀, environments and exploration all branch from it
+    actors: Annotated[int, Meta(ge=0, le=1024)] = 2  # local actor processes; 0 waits for remote ones alone
+    # Mean raw score of 100 episodes that counts as solved; unset trains until stopped.
+    until_return: Annotated[float, Meta(ge=-1e15, le=1e15)] | None = None
+    until_steps: Steps | None = None  # environment steps of all actors together; unset sets no limit
+
+
+class LearnerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """``[learner]``: how gradients become weights."""
+
+    # optimizer; "addition" applies updates that the actors preconditioned, the others apply raw gradients
+    optimizer: Literal["addition", "adam", "rmsprop", "rmsprop_paper", "sgd"] = "addition"
+    learning_rate: Annotated[float, Meta(gt=0.0, le=100.0)] = 2e-3
+    anneal: Literal["linear", "none"] = "linear"
+    anneal_steps: Steps = 300_000  # environment steps in which the rate would fall to zero; it stops at its floor
+    anneal_floor: Share = 0.05  # share of learning_rate that annealing ends at
+    beta1: Decay = 0.9  # adam: decay of the first moment
+    beta2: Decay = 0.999  # adam: decay of the second moment
+    epsilon: Annotated[float, Meta(gt=0.0, le=1.0)] = 1e-5  # adam, rmsprop: outside the root; rmsprop_paper: inside it
+    rho: Decay = 0.99  # rmsprop, rmsprop_paper: decay of the mean square
+    momentum: Decay = 0.0  # sgd
+    max_gradient_norm: Positive | None = None  # global L2 clip before the optimizer; not with "addition"
+
+    # age and size of what is applied
+    staleness_rule: Literal["accept", "scale"] = "accept"  # "scale" shrinks the rate past full_lag_updates
+    full_lag_updates: Annotated[int, Meta(ge=0, le=1_000_000)] = 16  # updates; up to here the scale is 1
+    max_lag_updates: Annotated[int, Meta(ge=0, le=1_000_000)] = 1000  # updates; older gradients are dropped
+    max_lag_s: Seconds = 60.0  # since its weights were the newest; older gradients are dropped
+    norm_bound: Positive = 1e6  # L2; gradients above it are refused
+
+    # links
+    credit: Annotated[int, Meta(ge=1, le=65_536)] = 2  # gradients that one actor may have unanswered
+    heartbeat_s: Annotated[float, Meta(gt=0.0, le=3600.0)] = 1.0  # both sides say something at least this often
+    silence_s: Seconds = 10.0  # a peer this long silent is gone; above heartbeat_s
+    max_actors: Annotated[int, Meta(ge=1, le=65_536)] = 1024  # sessions alive at once; more are refused
+    drain_s: Annotated[float, Meta(ge=0.0, le=3600.0)] = 3.0  # longest wait for goodbyes at the end
+
+    # weight stream
+    publish_interval_s: Annotated[float, Meta(ge=0.0, le=3600.0)] = 0.0  # least time between snapshots
+    publish_share: Annotated[float, Meta(gt=0.0, le=1.0)] = 0.1  # largest share of the math thread spent on snapshots
+
+    # durability
+    durability: Literal["checkpoint"] = "checkpoint"  # a crash loses at most what came since the last checkpoint
+    checkpoint_interval_s: Seconds = 60.0
+    checkpoints_kept: Annotated[int, Meta(ge=1, le=10_000)] = 3
+
+    @property
+    def quantity(self) -> Literal["gradient", "update"]:
+        """What actors must send."""
+        return "update" if self.optimizer == "addition" else "gradient"
+
+
+class Experiment(msgspec.Struct, frozen=True, kw_only=True):
+    """One whole experiment, resolved. actor: the actor's table, plain TOML values, not read here."""
+
+    run: RunSettings = RunSettings()
+    learner: LearnerSettings = LearnerSettings()
+    actor: dict[str, Any] = {}
+
+
+TABLES: dict[str, type[msgspec.Struct]] = {"run": RunSettings, "learner": LearnerSettings}
+TABLE_NAMES = (*TABLES, "actor")
+
+
+class UnreadableExperiment(UserError):
+    """A file that cannot be read or is not TOML. path: which. cause: why, with the line where there is one."""
+
+    def __init__(self, path: Path, cause: str) -> None:
+        super().__init__(path, cause)
+        self.path, self.cause = path, cause
+
+    def __str__(self) -> str:
+        return f"experiment {self.path}: {self.cause}"
+
+
+class UnknownExperiment(UserError):
+    """No shipped experiment has this name. known: those that have one."""
+
+    def __init__(self, name: str, known: Iterable[str]) -> None:
+        self.name, self.known = name, sorted(known)
+        super().__init__(name, self.known)
+
+    def __str__(self) -> str:
+        closest = nearest(self.name, self.known)
+        hint = f"; did you mean {closest}?" if closest else ""
+        return f"no experiment is named {self.name!r}; there are {', '.join(self.known) or 'none'}{hint}"
+
+
+def load(path: Path | None, overrides: Iterable[str], environ: Mapping[str, str]) -> Experiment:
+    """Defaults < file < environment < overrides ("table.key=value"). Raises UserError; SettingError names the key."""
+    tables = _read(path) if path else {name: {} for name in TABLE_NAMES}
+    for key, text in _from_environment(environ):
+        _assign(tables, key, text)
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals:
+            raise SettingError(override, "", "an override is written table.key=value")
+        _assign(tables, key.strip(), text.strip())
+    run = _typed("run", RunSettings, tables["run"])
+    learner = _typed("learner", LearnerSettings, tables["learner"])
+    experiment = Experiment(run=run, learner=learner, actor=tables["actor"])
+    _check_together(run, learner)
+    actor_table(experiment)
+    return experiment
+
+
+def named(name: str) -> Path:
+    """The shipped experiment of that name: package data in a wheel, deploy/experiments in a checkout."""
+    package = Path(__file__).resolve().parent
+    folders = (package / "experiments", package.parent / "deploy" / "experiments")
+    known = {path.stem: path for folder in folders for path in sorted(folder.glob("*.toml"))}
+    if name not in known:
+        raise UnknownExperiment(name, known)
+    return known[name]
+
+
+def actor_table(experiment: Experiment) -> bytes:
+    """The actor's table as canonical msgpack (keys sorted, at every depth), at most 64 KiB. Raises SettingError."""
+    for key, value in experiment.actor.items():
+        _check_plain(f"actor.{key}", value)
+    try:
+        table = msgspec.msgpack.encode(experiment.actor, order="deterministic")
+    except (OverflowError, UnicodeEncodeError, RecursionError) as error:
+        raise SettingError("actor", "...", f"64-bit integers and Unicode text, not too deep ({error})") from None
+    if len(table) > MAX_TABLE_BYTES:
+        raise SettingError("actor", f"{len(table)} bytes", f"at most {MAX_TABLE_BYTES} bytes as msgpack")
+    return table
+
+
+def dumps(experiment: Experiment) -> str:
+    """The resolved experiment as TOML that ``load`` reads back unchanged. Unset settings are left out."""
+    tables = {name: msgspec.structs.asdict(getattr(experiment, name)) for name in TABLES} | {"actor": experiment.actor}
+    return "\n".join(_write_table(name, table) for name, table in tables.items())
+
+
+def _read(path: Path) -> dict[str, dict[str, Any]]:
+    """The file's tables, every one present. Names are checked, values not yet."""
+    try:
+        found = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UnreadableExperiment(path, error.strerror or str(error)) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise UnreadableExperiment(path, str(error)) from None
+    for name, table in found.items():
+        if not isinstance(table, dict):
+            raise SettingError(name, table, f"every setting lies in a table: {_listed()}", _known_keys())
+        if name not in TABLE_NAMES:
+            raise SettingError(name, "[...]", f"there is no such table; {_listed()}", TABLE_NAMES)
+    return {name: found.get(name, {}) for name in TABLE_NAMES}
+
+
+def _from_environment(environ: Mapping[str, str]) -> list[tuple[str, str]]:
+    """FARFLUNG_LEARNER__CREDIT=4 as ("learner.credit", "4"), in a fixed order. One underscore alone is no setting."""
+    names = sorted(name for name in environ if name.startswith(ENVIRONMENT_PREFIX) and "__" in name)
+    return [(name[len(ENVIRONMENT_PREFIX) :].lower().replace("__", "."), environ[name]) for name in names]
+
+
+def _assign(tables: dict[str, dict[str, Any]], key: str, text: str) -> None:
+    """Put one textual setting in its table; only the actor's may be nested."""
+    table, *path = key.split(".")
+    if table not in TABLE_NAMES or not all(path):
+        raise SettingError(key, text, f"written table.key; the tables are {_listed()}", _known_keys())
+    if not path:
+        raise SettingError(key, text, "a whole table cannot be set; name one key of it")
+    if table in TABLES:
+        name = ".".join(path)
+        tables[table][name] = _from_text(TABLES[table], name, text)
+        return
+    place = tables[table]
+    for step in path[:-1]:
+        place = place.setdefault(step, {})
+        if not isinstance(place, dict):
+            raise SettingError(key, text, f"{step} is a single value, not a table")
+    place[path[-1]] = _toml_value(text)
+
+
+def _from_text(struct: type[msgspec.Struct], name: str, text: str) -> Any:
+    """A TOML value; where the field holds text, what is no TOML string is taken as it stands ("run.name=007")."""
+    parsed = _toml_value(text)
+    return parsed if isinstance(parsed, str) or not _holds_text(_types(struct).get(name)) else text
+
+
+def _toml_value(text: str) -> Any:
+    """Text as a TOML value; what is none is a bare word and stands for itself."""
+    try:
+        parsed = tomllib.loads(f"value = {text}")
+    except (tomllib.TOMLDecodeError, RecursionError):
+        return text
+    return parsed["value"] if len(parsed) == 1 else text
+
+
+def _typed(table: str, struct: type[S], found: dict[str, Any]) -> S:
+    """The struct from plain values, each one checked against its own field so that an error can name it."""
+    types = _types(struct)
+    values = {}
+    for name, value in found.items():
+        key = f"{table}.{name}"
+        if name not in types:
+            raise SettingError(key, value, "there is no such setting", [f"{table}.{known}" for known in types])
+        values[name] = _convert(key, value, types[name])
+    return struct(**values)
+
+
+def _convert(key: str, value: Any, annotation: Any) -> Any:
+    if isinstance(value, float) and value.is_integer() and not _takes(annotation, float):
+        value = int(value)  # 3e5 is how people write 300000
+    try:
+        return msgspec.convert(value, annotation)
+    except (msgspec.ValidationError, OverflowError):
+        raise SettingError(key, value, accepted(annotation)) from None
+
+
+def accepted(annotation: Any) -> str:
+    """What a field takes, in words: "a number, > 0, <= 100"."""
+    options = get_args(annotation)
+    if get_origin(annotation) is Literal:
+        return f"one of {', '.join(options)}"
+    if get_origin(annotation) is Annotated:
+        return ", ".join([accepted(options[0]), *_bounds(options[1])])
+    if options:
+        return accepted(options[0]) + ", or left out"
+    return {int: "a whole number", float: "a number", str: "text"}[annotation]
+
+
+def _bounds(meta: Meta) -> list[str]:
+    signs = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<", "max_length": "at most", "pattern": "matching"}
+    units = {"max_length": " characters"}
+    given = {name: getattr(meta, name) for name in signs}
+    return [f"{signs[name]} {bound}{units.get(name, '')}" for name, bound in given.items() if bound is not None]
+
+
+def _takes(annotation: Any, kind: type) -> bool:
+    """Whether a field's type is ``kind``, under its bounds and beside None."""
+    return annotation is kind or any(_takes(part, kind) for part in get_args(annotation)[:1])
+
+
+def _holds_text(annotation: Any) -> bool:
+    return get_origin(annotation) is Literal or _takes(annotation, str)
+
+
+@cache
+def _types(struct: type[msgspec.Struct]) -> dict[str, Any]:
+    return get_type_hints(struct, include_extras=True)
+
+
+def _check_together(run: RunSettings, learner: LearnerSettings) -> None:
+    """Bounds that two settings set each other."""
+    if run.actors > learner.max_actors:
+        raise SettingError("run.actors", run.actors, f"at most learner.max_actors = {learner.max_actors}")
+    if learner.full_lag_updates > learner.max_lag_updates:
+        limit = f"at most learner.max_lag_updates = {learner.max_lag_updates}"
+        raise SettingError("learner.full_lag_updates", learner.full_lag_updates, limit)
+    if learner.silence_s <= learner.heartbeat_s:
+        limit = f"above learner.heartbeat_s = {learner.heartbeat_s}"
+        raise SettingError("learner.silence_s", learner.silence_s, limit)
+    if learner.optimizer == "addition" and learner.max_gradient_norm is not None:
+        limit = "left out with learner.optimizer = addition; the actors clip (actor.max_gradient_norm)"
+        raise SettingError("learner.max_gradient_norm", learner.max_gradient_norm, limit)
+
+
+def _check_plain(key: str, value: object) -> None:
+    """Raises SettingError for a value that msgpack and TOML do not both have: dates and times."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            _check_plain(f"{key}.{name}", inner)
+    elif isinstance(value, list):
+        for inner in value:
+            _check_plain(key, inner)
+    elif not isinstance(value, str | bool | int | float):
+        raise SettingError(key, str(value), "text, numbers, true, false, arrays and tables of them; no dates or times")
+
+
+def _listed() -> str:
+    return ", ".join(f"[{name}]" for name in TABLE_NAMES)
+
+
+def _known_keys() -> list[str]:
+    return [f"{table}.{name}" for table, struct in TABLES.items() for name in _types(struct)]
+
+
+def _write_table(name: str, table: Mapping[str, Any]) -> str:
+    lines = [f"{_write_key(key)} = {_write(value)}\n" for key, value in table.items() if value is not None]
+    return f"[{name}]\n" + "".join(lines)
+
+
+def _write(value: Any) -> str:
+    """One TOML value; tables inline, so that the order of keys cannot change what they mean."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_write_key(key)} = {_write(inner)}" for key, inner in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(_write(inner) for inner in value) + "]"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return _write_text(value) if isinstance(value, str) else repr(value)
+
+
+def _write_key(key: str) -> str:
+    bare = key.isascii() and key.replace("-", "a").replace("_", "a").isalnum()
+    return key if bare else _write_text(key)
+
+
+def _write_text(text: str) -> str:
+    """A TOML basic string. JSON's is one too, except that TOML also forbids a bare DEL."""
+    return msgspec.json.encode(text).decode().replace("\x7f", "\\u007f")

@@ -1,0 +1,138 @@
+"""What can happen to the learner, and what it can decide to do. Pure. No behaviour, only names.
+
+Events are things that were; effects are orders to the service, which reports back with another event.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from learner.parameters import Job, Outcome
+from protocol.errors import PeerFault
+from protocol.messages import AnyMessage, Buffer, Message, Snapshot
+
+Encoded = tuple[Snapshot, Sequence[Buffer]]  # a snapshot and its buffers, immutable, ready to send
+
+
+# events
+
+
+@dataclass(frozen=True, slots=True)
+class MessageArrived:
+    """A message that decoded. route: the connection to answer over. wire_bytes: headers and buffers together."""
+
+    route: bytes
+    message: AnyMessage
+    buffers: Sequence[Buffer]
+    wire_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class FaultArrived:
+    """Frames that are no message of ours."""
+
+    route: bytes
+    fault: PeerFault
+    wire_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class BatchApplied:
+    """The math thread is idle again. version: of θ after the batch. snapshot: encoded if that was asked for."""
+
+    outcomes: Sequence[Outcome]
+    version: int
+    snapshot: Encoded | None
+    math_s: float  # whole batch, snapshot included
+    snapshot_s: float  # of math_s, spent on the snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointWritten:
+    """θ of this version is on disk."""
+
+    version: int
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointFailed:
+    """It is not; the one before still holds."""
+
+    version: int
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ticked:
+    """Time passed; several times per heartbeat."""
+
+
+@dataclass(frozen=True, slots=True)
+class StopRequested:
+    """Somebody wants the run to end now: a signal, or nobody is left to train."""
+
+    detail: str
+    exit_code: int
+
+
+Event = MessageArrived | FaultArrived | BatchApplied | CheckpointWritten | CheckpointFailed | Ticked | StopRequested
+
+
+# effects
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """To one connection. One that is gone or full loses it; sessions heal that."""
+
+    route: bytes
+    message: Message
+    buffers: Sequence[Buffer] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PublishSnapshot:
+    """To all subscribers."""
+
+    message: Snapshot
+    buffers: Sequence[Buffer]
+
+
+@dataclass(frozen=True, slots=True)
+class ApplyBatch:
+    """To the math thread, which is idle. rate: learning rate.
+
+    publish_above: encode a snapshot afterwards if the version is then above this; None: no snapshot is due.
+    """
+
+    jobs: Sequence[Job]
+    rate: float
+    publish_above: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class WriteCheckpoint:
+    """Copy θ on the math thread, write it on another. counters: of the run at this moment."""
+
+    counters: dict[str, int | float]
+
+
+@dataclass(frozen=True, slots=True)
+class Announce:
+    """One line for people and for progress.jsonl. event: past-tense name. fields: plain values."""
+
+    event: str
+    fields: dict[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """Stop the service. exit_code: 0 reached or asked to stop, 1 failure, 3 a limit before the target."""
+
+    exit_code: int
+
+
+Effect = Send | PublishSnapshot | ApplyBatch | WriteCheckpoint | Announce | Finish

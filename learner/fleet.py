@@ -1,0 +1,291 @@
+"""Child processes of the learner: ``actor init`` once, and the local actors. Knows asyncio and processes; no sockets.
+
+Children live in sessions of their own, so Ctrl-C in a terminal reaches the learner alone and it says goodbye to them.
+An actor that dies is started again after a back-off, a limited number of times; one that exits with code 2 would only
+do so again, and ends the run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+import tempfile
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import safetensors
+from numpy.typing import NDArray
+
+from protocol.errors import UserError
+from protocol.layout import Layout
+
+COMMAND = (sys.executable, "-m", "actor")
+THREAD_LIMITS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+INITIAL_DEADLINE_S = 60.0  # torch from a cold disk takes ten
+RESTARTS = 5  # of one slot in the whole run
+FIRST_BACKOFF_S, LONGEST_BACKOFF_S = 0.5, 8.0  # before a restart; doubled each time
+LAST_WORDS_S = 1.0  # for stderr after an exit: a grandchild may hold the pipe open for ever
+LINE_CHARACTERS, LINES_RELAYED, TAIL_LINES = 500, 200, 15  # of one child's stderr
+
+Announcer = Callable[[str, dict[str, object]], None]  # event, fields
+
+
+@dataclass(frozen=True, slots=True)
+class Initial:
+    """θ₀ and what it is for. theta: float32 [P], owned. observation_size: D where normalised, else 0."""
+
+    theta: NDArray[np.float32]
+    layout: Layout
+    env: str
+    observation_size: int
+
+
+class ChildFailed(UserError):
+    """``actor init`` did not deliver. cause: its own words, or how it ended."""
+
+    def __init__(self, cause: str) -> None:
+        super().__init__(cause)
+        self.cause = cause
+
+    def __str__(self) -> str:
+        return self.cause
+
+
+async def initial(
+    table: bytes,
+    seed: int,
+    allow_modules: Sequence[str],
+    *,
+    command: Sequence[str] = COMMAND,
+    deadline_s: float = INITIAL_DEADLINE_S,
+) -> Initial:
+    """θ₀ as a child process makes it of the experiment's actor table (msgpack).
+
+    Raises ChildFailed, in the child's own words where a setting is wrong.
+    """
+    with tempfile.TemporaryDirectory(prefix="farflung-init-") as folder:
+        given, made = Path(folder, "table.msgpack"), Path(folder, "initial.safetensors")
+        given.write_bytes(table)  # noqa: ASYNC240  (64 KiB at most, before anything else runs)
+        flags = ["--table", str(given), "--seed", str(seed), "--out", str(made), *_allow(allow_modules)]
+        await _make([*command, "init", *flags], deadline_s)
+        return read_initial(made)
+
+
+async def _make(command: Sequence[str], deadline_s: float) -> None:
+    child = await asyncio.create_subprocess_exec(
+        *command, stdin=DEVNULL, stdout=DEVNULL, stderr=PIPE, env=child_environment(os.environ), start_new_session=True
+    )
+    try:
+        _, said = await asyncio.wait_for(child.communicate(), deadline_s)
+    except TimeoutError:
+        raise ChildFailed(f"`actor init` took longer than {deadline_s:g} s") from None
+    finally:
+        _signal(child, signal.SIGKILL)
+    lines = said.decode(errors="replace").strip().splitlines()
+    if child.returncode == 2 and lines:
+        raise ChildFailed(lines[-1].removeprefix("error: "))
+    if child.returncode != 0:
+        raise ChildFailed(f"`actor init` {_how(child.returncode)}: {' | '.join(lines[-TAIL_LINES:])}")
+
+
+def read_initial(path: Path) -> Initial:
+    """The file that ``actor init`` writes. Raises ChildFailed where it is none."""
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            theta = file.get_tensor("theta")
+        layout = msgspec.json.decode(metadata["layout"], type=Layout)
+        if theta.dtype != np.float32 or theta.shape != (layout.length,):
+            raise ValueError(f"theta is {theta.dtype} {theta.shape}, its layout has {layout.length} parameters")
+        return Initial(theta, layout, metadata["env"], int(metadata["observation_size"]))
+    except (OSError, KeyError, ValueError, safetensors.SafetensorError) as error:
+        raise ChildFailed(f"`actor init` wrote no initial parameters: {error}") from None
+
+
+class Fleet:
+    """The local actors. Slot n is named ``local-n`` through all its restarts.
+
+    on_exit: called once at most, with (detail, exit code), when an actor refuses its configuration (2) or none is left
+    alive and none will be started again (1). announce: told of each exit, restart and line on stderr.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        count: int,
+        allow_modules: Sequence[str],
+        on_exit: Callable[[str, int], None],
+        announce: Announcer,
+        *,
+        command: Sequence[str] = COMMAND,
+        first_backoff_s: float = FIRST_BACKOFF_S,
+    ) -> None:
+        self.restarts = 0  # of all slots
+        self._arguments = [*command, "run", "--learner", address, "--with-parent", *_allow(allow_modules)]
+        self._count, self._first_backoff_s = count, first_backoff_s
+        self._on_exit, self._announce = on_exit, announce
+        self._stopping = asyncio.Event()
+        self._children: dict[str, Process] = {}
+        self._slots: list[asyncio.Task[None]] = []
+        self._told = False
+
+    @property
+    def alive(self) -> int:
+        """Child processes that run now."""
+        return len(self._children)
+
+    def start(self) -> None:
+        """Starts one actor in each slot; needs a running loop."""
+        self._slots = [asyncio.create_task(self._keep(f"local-{slot}")) for slot in range(self._count)]
+        for slot in self._slots:
+            slot.add_done_callback(self._slot_ended)
+
+    async def stop(self, deadline_s: float) -> None:
+        """Asks all actors to leave, waits, and kills what is left: afterwards there is none."""
+        self._stopping.set()
+        for child in self._children.values():
+            _signal(child, signal.SIGTERM)
+        if self._slots:
+            _, late = await asyncio.wait(self._slots, timeout=deadline_s)
+            if late:
+                self._announce("actors_killed", {"count": len(self._children)})
+            for child in self._children.values():
+                _signal(child, signal.SIGKILL)
+            await asyncio.gather(*self._slots, return_exceptions=True)
+
+    async def _keep(self, name: str) -> None:
+        """One slot's life: start, wait, back off, start again."""
+        for restart in range(RESTARTS + 1):
+            code, tail = await self._live(name)
+            if code in (0, None) or self._stopping.is_set():
+                return
+            if code == 2:
+                self._tell(f"{name}: {tail[-1].removeprefix('error: ') if tail else 'refused its configuration'}", 2)
+                return
+            again = restart < RESTARTS
+            exited = {"actor": name, "how": _how(code), "last_words": tail[-1] if tail else "", "restarting": again}
+            self._announce("actor_exited", exited)
+            if again and await self._back_off(restart):
+                return
+            self.restarts += again
+
+    async def _live(self, name: str) -> tuple[int | None, Sequence[str]]:
+        """One process from start to exit: its code (None: stopped before it began) and the tail of its stderr."""
+        try:
+            child = await asyncio.create_subprocess_exec(
+                *self._arguments,
+                "--name",
+                name,
+                stdin=DEVNULL,
+                stdout=DEVNULL,
+                stderr=PIPE,
+                env=child_environment(os.environ),
+                start_new_session=True,
+            )
+        except OSError as error:
+            return 1, [str(error)]
+        self._children[name] = child
+        if self._stopping.is_set():
+            _signal(child, signal.SIGTERM)
+        listening = asyncio.create_task(self._listen(name, child))
+        try:
+            code = await child.wait()
+        finally:
+            del self._children[name]
+            _signal_group(child, signal.SIGKILL)  # whatever it started and left behind
+            await asyncio.wait([listening], timeout=LAST_WORDS_S)
+            listening.cancel()
+        tail = [] if listening.cancelled() or not listening.done() else listening.result()
+        return code, tail
+
+    async def _listen(self, name: str, child: Process) -> Sequence[str]:
+        """Passes on what a child says, up to a bound, and remembers its last lines."""
+        assert child.stderr is not None
+        tail: deque[str] = deque(maxlen=TAIL_LINES)
+        lines = 0
+        async for line in _lines(child.stderr):
+            lines += 1
+            event, fields = understood(line)
+            tail.append(str(fields.get("detail") or line) if event == "worker_failed" else line)
+            if lines <= LINES_RELAYED:
+                self._announce(event, {"actor": name, **fields})
+            elif lines == LINES_RELAYED + 1:
+                self._announce("actor_muted", {"actor": name, "lines": LINES_RELAYED})
+        return tail
+
+    async def _back_off(self, restart: int) -> bool:
+        """Waits before a restart; whether the fleet was stopped meanwhile."""
+        wait_s = min(LONGEST_BACKOFF_S, self._first_backoff_s * 2.0**restart)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._stopping.wait(), wait_s)
+        return self._stopping.is_set()
+
+    def _slot_ended(self, ended: asyncio.Task[None]) -> None:
+        if not ended.cancelled() and (error := ended.exception()) is not None:
+            self._tell(f"the fleet failed: {error!r}", 1)
+        elif all(slot.done() for slot in self._slots) and not self._stopping.is_set():
+            self._tell("no local actor is left, and each has used up its restarts or was asked to stop", 1)
+
+    def _tell(self, detail: str, exit_code: int) -> None:
+        if not self._told and not self._stopping.is_set():
+            self._told = True
+            self._on_exit(detail, exit_code)
+
+
+def understood(line: str) -> tuple[str, dict[str, object]]:
+    """(event, fields) of a line that an actor wrote: its own JSON event, or else ("actor_said", its text)."""
+    if line.startswith("{"):
+        with contextlib.suppress(msgspec.DecodeError, KeyError, TypeError):
+            fields = msgspec.json.decode(line, type=dict[str, object])
+            return str(fields.pop("event")), fields
+    return "actor_said", {"text": line}
+
+
+def child_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """Ours, with one thread for each numeric library: an actor is one core's worth of work."""
+    return {**environ, **dict.fromkeys(THREAD_LIMITS, "1")}
+
+
+async def _lines(stream: asyncio.StreamReader) -> AsyncIterator[str]:
+    """Lines of a stream, each cut to LINE_CHARACTERS; one that never ends costs no memory."""
+    rest = b""
+    while chunk := await stream.read(1 << 16):
+        *whole, rest = (rest + chunk).split(b"\n")
+        for line in whole:
+            yield line.decode(errors="replace").rstrip()[:LINE_CHARACTERS]
+        rest = rest[: 4 * LINE_CHARACTERS]
+    if rest:
+        yield rest.decode(errors="replace").rstrip()[:LINE_CHARACTERS]
+
+
+def _allow(modules: Sequence[str]) -> list[str]:
+    return [part for module in modules for part in ("--allow-module", module)]
+
+
+def _how(code: int | None) -> str:
+    """An exit code in words."""
+    if code is not None and code < 0:
+        return f"was ended by signal {-code} ({signal.strsignal(-code)})"
+    return f"exited with code {code}"
+
+
+def _signal(child: Process, number: signal.Signals) -> None:
+    """To one child, and with SIGKILL to all that it started."""
+    if number is signal.SIGKILL:
+        _signal_group(child, number)
+    elif child.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            child.send_signal(number)
+
+
+def _signal_group(child: Process, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(child.pid, number)

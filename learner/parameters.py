@@ -1,0 +1,165 @@
+"""θ, its version, and the one way in which gradients change it. Pure; runs on the math thread, the only writer of θ.
+
+A gradient is refused whole or applied whole: everything that can be wrong with it is found before θ, the optimizer or
+the observation moments are touched. No gradient can fail a batch; its outcome says what became of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from learner.admission import examine
+from learner.optimizer import Optimizer, StateMismatch
+from learner.staleness import Dropped, Rule, judge
+from protocol import snapshot as records
+from protocol.codecs import Array, codec
+from protocol.errors import PayloadFault, Reason
+from protocol.layout import Layout
+from protocol.messages import Buffer, Snapshot
+from protocol.moments import Moments
+
+APPLIED = "applied"
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One admitted gradient, not yet decoded.
+
+    base_version: of θ at which it was taken; 0 <= base_version <= current. length, count: as in its header, length
+    being P. moments: rows and bytes of the observation statistics that came with it. lag_s: seconds for which its
+    weights had not been the newest when it arrived.
+    """
+
+    session: int
+    sequence: int
+    base_version: int
+    codec: str
+    length: int
+    count: int
+    buffer: Buffer
+    moments: tuple[int, Buffer] | None
+    lag_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one job.
+
+    outcome: "applied", or the Reason of its refusal. version: the one that applying it made, or the unchanged one.
+    scale: what staleness multiplied it by; 0 if refused. lag_updates: updates between its weights and its judgement.
+    """
+
+    session: int
+    sequence: int
+    outcome: str
+    version: int
+    scale: float
+    codec: str
+    lag_updates: int
+
+
+class Parameters:
+    """θ and all that changes with it.
+
+    theta: float32 [P], written in place by the optimizer that is bound to it. version: gradients applied so far.
+    moments: of observations, where actors normalise them; else None, and what arrives of them is refused.
+    """
+
+    def __init__(
+        self,
+        theta: np.ndarray,
+        version: int,
+        optimizer: Optimizer,
+        rule: Rule,
+        norm_bound: float,
+        layout: Layout,
+        moments: Moments | None = None,
+    ) -> None:
+        assert theta.shape == (layout.length,)
+        self.theta, self.version, self.moments = theta, version, moments
+        self._optimizer, self._rule, self._norm_bound, self._layout = optimizer, rule, norm_bound, layout
+
+    def apply(self, jobs: Sequence[Job], rate: float) -> list[Outcome]:
+        """Judge and apply each in order; the version moves with each one. rate: learning rate, >= 0."""
+        return [self._apply_one(job, rate) for job in jobs]
+
+    def _apply_one(self, job: Job, rate: float) -> Outcome:
+        lag_updates = self.version - job.base_version
+        judged = judge(lag_updates, job.lag_s, self._rule)
+        if isinstance(judged, Dropped):
+            return self._outcome(job, judged.reason, 0.0, lag_updates)
+        try:
+            value, moments = self._read(job)
+        except PayloadFault as fault:
+            return self._outcome(job, fault.reason, 0.0, lag_updates)
+        self._optimizer.step(value, rate, judged.scale)
+        self.version += 1
+        if self.moments is not None and moments is not None:
+            self.moments = self.moments.merge(moments)
+        return self._outcome(job, APPLIED, judged.scale, lag_updates)
+
+    def _read(self, job: Job) -> tuple[Array, Moments | None]:
+        """The gradient and its moments, decoded and found sound. Raises PayloadFault; changes nothing."""
+        if job.length != self._layout.length:
+            raise PayloadFault(Reason.WRONG_LENGTH, f"{job.length} parameters, the layout has {self._layout.length}")
+        value = codec(job.codec).decode(job.buffer, job.length, job.count)
+        reason = examine(value, self._norm_bound)
+        if reason is not None:
+            raise PayloadFault(reason, f"L2 bound {self._norm_bound}")
+        return value, self._read_moments(job)
+
+    def _read_moments(self, job: Job) -> Moments | None:
+        if job.moments is None:
+            return None
+        if self.moments is None:
+            raise PayloadFault(Reason.MALFORMED_PAYLOAD, "observation moments in a run that normalises nothing")
+        rows, buffer = job.moments
+        return Moments.from_buffer(buffer, rows, self.moments.size)
+
+    def _outcome(self, job: Job, outcome: str, scale: float, lag_updates: int) -> Outcome:
+        return Outcome(job.session, job.sequence, str(outcome), self.version, scale, job.codec, lag_updates)
+
+    def snapshot(self, epoch: int) -> tuple[Snapshot, list[Buffer]]:
+        """A key record of θ as it is now, immutable copies. epoch: life of the learner."""
+        return records.key(epoch, self.version, self._layout.digest, self.theta, self.moments)
+
+    def digest(self) -> str:
+        """BLAKE2b-128 of θ's bytes, in hexadecimal: two runs with equal ones hold equal bits."""
+        return hashlib.blake2b(self.theta.data, digest_size=16).hexdigest()
+
+    def checkpoint_arrays(self) -> dict[str, np.ndarray]:
+        """Copies of everything that continuing depends on: "theta", "optimizer.*" and "observations.*"."""
+        arrays = {"theta": self.theta.copy()}
+        arrays |= {f"optimizer.{name}": array for name, array in self._optimizer.state().items()}
+        if self.moments is not None:
+            arrays["observations.count"] = np.array(self.moments.count, np.int64)
+            arrays["observations.mean"] = self.moments.mean.copy()
+            arrays["observations.m2"] = self.moments.m2.copy()
+        return arrays
+
+    def restore(self, version: int, arrays: dict[str, np.ndarray]) -> None:
+        """Take back ``checkpoint_arrays``. Raises StateMismatch, having changed nothing."""
+        theta = _expect(arrays, "theta", self.theta)
+        moments = None if self.moments is None else _restored(arrays, self.moments)
+        optimizer = {name.removeprefix("optimizer."): a for name, a in arrays.items() if name.startswith("optimizer.")}
+        self._optimizer.restore(optimizer)
+        np.copyto(self.theta, theta)
+        self.moments, self.version = moments, version
+
+
+def _restored(arrays: dict[str, np.ndarray], held: Moments) -> Moments:
+    count = _expect(arrays, "observations.count", np.array(held.count, np.int64))
+    mean = _expect(arrays, "observations.mean", held.mean).copy()
+    return Moments(int(count), mean, _expect(arrays, "observations.m2", held.m2).copy())
+
+
+def _expect(arrays: dict[str, np.ndarray], name: str, like: np.ndarray) -> np.ndarray:
+    """The saved array of this name, of the same type and shape as the present one."""
+    found = arrays.get(name)
+    if found is None or (found.dtype, found.shape) != (like.dtype, like.shape):
+        raise StateMismatch(name, like, found)
+    return found

@@ -1,0 +1,216 @@
+"""One run's directory: what it holds, who may use it, and the summary at the end. Knows files; no sockets, no arrays.
+
+``experiment.toml`` as resolved, ``manifest.json``, ``epoch`` (lives of the learner so far), ``checkpoints/``,
+``progress.jsonl`` and, once a life has ended, ``result.json``. One learner at a time holds the directory: it is locked.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import platform
+from collections import deque
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import IO, Any
+
+import msgspec
+
+from learner.config import Experiment, dumps
+from learner.progress import WINDOW
+from learner.state import LearnerState
+from protocol import manifest as manifests
+from protocol.errors import UserError
+from protocol.manifest import Manifest
+
+EARLY_LINES = 1000  # actors start while θ₀ is made and have little to say by then
+LOCK, EPOCH, EXPERIMENT, MANIFEST = "lock", "epoch", "experiment.toml", "manifest.json"
+PACKAGES = ("farflung", "torch", "numpy", "pyzmq", "gymnasium", "msgspec")  # whose versions can change a result
+
+
+class RunDirectoryError(UserError):
+    """A directory that this run cannot use. path: which. cause: why, and what would help."""
+
+    def __init__(self, path: Path, cause: str) -> None:
+        super().__init__(path, cause)
+        self.path, self.cause = path, cause
+
+    def __str__(self) -> str:
+        return f"run directory {self.path}: {self.cause}"
+
+
+class RunDirectory:
+    """A directory that this process holds. A context manager: leaving it closes the log and lets go of the lock.
+
+    lost_lines: lines of progress.jsonl that could not be written; training goes on without them.
+    """
+
+    def __init__(self, path: Path, resuming: bool, lock: IO[bytes]) -> None:
+        self.path, self.resuming = path, resuming
+        self.checkpoints = path / "checkpoints"
+        self.lost_lines = 0
+        self._lock = lock
+        self._log: IO[bytes] | None = None
+        self._early: deque[bytes] = deque(maxlen=EARLY_LINES)  # recorded before ``begin``
+        self._torn = False
+
+    @classmethod
+    def prepare(cls, path: Path, resume: bool) -> RunDirectory:
+        """Takes hold of the directory before anything expensive is started.
+
+        Raises RunDirectoryError: there is a run in it and ``resume`` is not set, or the reverse; it is in use; it
+        cannot be written.
+        """
+        try:
+            held = {entry.name for entry in path.iterdir()} if path.exists() else set()
+            if resume and MANIFEST not in held:
+                raise RunDirectoryError(path, f"there is no run to resume: it has no {MANIFEST}")
+            if not resume and held - {LOCK}:
+                raise RunDirectoryError(path, "it is not empty; --resume goes on with its run, --run-dir names another")
+            path.mkdir(parents=True, exist_ok=True)
+            return cls(path, resume, _locked(path))
+        except OSError as error:
+            raise RunDirectoryError(path, error.strerror or str(error)) from None
+
+    def __enter__(self) -> RunDirectory:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._log is not None:
+            self._log.close()
+        self._lock.close()
+
+    def begin(self, experiment: Experiment, manifest: Manifest) -> int:
+        """Writes down what is about to run, or compares it with what ran. Returns the epoch: 1 in the first life.
+
+        Raises RunDirectoryError where a resumed run is another experiment, or the directory cannot be written.
+        """
+        try:
+            if self.resuming:
+                self._compare(manifest)
+            else:
+                write_atomically(self.path / MANIFEST, manifests.encode(manifest))
+            write_atomically(self.path / EXPERIMENT, dumps(experiment).encode())
+            self.checkpoints.mkdir(exist_ok=True)
+            epoch = self._last_epoch() + 1
+            write_atomically(self.path / EPOCH, f"{epoch}\n".encode())
+            self._log = (self.path / "progress.jsonl").open("ab", buffering=0)
+        except OSError as error:
+            raise RunDirectoryError(self.path, error.strerror or str(error)) from None
+        while self._early:
+            self._append(self._early.popleft())
+        return epoch
+
+    def manifest(self) -> Manifest:
+        """The manifest of the run that is being resumed. Raises UserError."""
+        return manifests.decode((self.path / MANIFEST).read_bytes())
+
+    def record(self, event: str, wall_s: float, fields: Mapping[str, object]) -> None:
+        """Appends one line to progress.jsonl. wall_s: since the first environment step of this life."""
+        line = msgspec.json.encode({"event": event, "wall_s": round(wall_s, 3), **fields}) + b"\n"
+        if self._log is None:
+            self._early.append(line)
+        else:
+            self._append(line)
+
+    def finish(self, summary: Mapping[str, object]) -> None:
+        """Writes result.json whole or not at all. Raises OSError."""
+        text = msgspec.json.format(msgspec.json.encode(summary), indent=2) + b"\n"
+        write_atomically(self.path / "result.json", text)
+
+    def _append(self, line: bytes) -> None:
+        """Counts a line that a full disk does not take whole; the next one first ends what is left of it."""
+        assert self._log is not None
+        data = b"\n" + line if self._torn else line
+        try:
+            self._torn = self._log.write(data) != len(data)
+            self.lost_lines += self._torn
+        except OSError:
+            self.lost_lines += 1
+
+    def _compare(self, manifest: Manifest) -> None:
+        difference = manifests.difference(self.manifest(), manifest)
+        if difference is not None:
+            raise RunDirectoryError(self.path, f"it holds another experiment. {difference}")
+
+    def _last_epoch(self) -> int:
+        with contextlib.suppress(FileNotFoundError, ValueError):
+            return int((self.path / EPOCH).read_text())
+        return 0
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Old contents or new ones, never half of them, whenever the machine stops. Raises OSError."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    with temporary.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def _locked(path: Path) -> IO[bytes]:
+    lock = (path / LOCK).open("ab")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.close()
+        raise RunDirectoryError(path, "another learner is using it") from None
+    return lock
+
+
+def summary(state: LearnerState, now: float, started_at: float) -> dict[str, Any]:
+    """result.json. now, started_at: ``time.monotonic``, the second when the process began."""
+    progress, manifest = state.progress, state.manifest
+    judged = sum(progress.rulings.values())
+    dense_bytes = 4 * manifest.layout.length
+    per_gradient = progress.gradient_bytes_up / judged if judged else None
+    return {
+        "env": manifest.env,
+        "seed": manifest.seed,
+        "run": manifest.run,
+        "solved": state.solved,
+        "return_mean_100": progress.return_mean if len(progress.scores) == WINDOW else None,
+        "target": state.experiment.run.until_return,
+        "episodes": progress.episodes,
+        "env_steps": progress.env_steps,
+        "updates": progress.updates,
+        "parameters": manifest.layout.length,
+        "wall_s": 0.0 if state.training_since is None else now - state.training_since,
+        "total_s": now - started_at,
+        "bytes_up": progress.bytes_up,
+        "bytes_down": progress.bytes_down,
+        "gradient_bytes_up": progress.gradient_bytes_up,
+        "bytes_per_gradient": per_gradient,
+        "dense_bytes_per_gradient": dense_bytes,
+        "compression": dense_bytes / per_gradient if per_gradient else None,
+        "staleness_mean": progress.lags.mean,
+        "staleness_max": progress.lags.largest,
+        "rulings": dict(progress.rulings),
+        "faults": dict(progress.faults),
+        "math_s": progress.math_s,
+        "epoch": state.address.epoch,
+        "actors": progress.sessions_granted,
+        "versions": versions(),
+        "host": host(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions of what can change a result, by distribution; torch is asked for without importing it."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = "not installed"  # Farflung itself, run from a checkout
+    return found
+
+
+def host() -> dict[str, object]:
+    """What the run had: cores that this process may use, and the kind of machine."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    usable = len(affinity(0)) if affinity else os.cpu_count()
+    return {"cpus": usable, "machine": platform.machine(), "system": platform.system()}

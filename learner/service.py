@@ -1,0 +1,346 @@
+"""The learner daemon's shell: turns sockets, the clock, signals and finished work into events, and effects into I/O.
+
+Three threads. The loop's thread does I/O and asks ``state.py``; the math thread alone touches θ; the disk thread writes
+checkpoints from copies that the math thread made. Decides nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from random import SystemRandom
+from typing import Any
+
+import numpy as np
+import uvloop
+
+from learner import checkpoint as disk
+from learner import config, events
+from learner.checkpoint import Checkpoint, Found
+from learner.console import Console, View, view
+from learner.events import Event
+from learner.fleet import ChildFailed, Fleet, Initial, initial
+from learner.http import Site, pages_of
+from learner.metrics import Metrics
+from learner.optimizer import make_optimizer
+from learner.options import Options, host_and_port
+from learner.parameters import Parameters
+from learner.progress import Progress
+from learner.rundir import RunDirectory, summary
+from learner.state import Address, LearnerState, Stage, age_rule
+from learner.threads import WorkThread
+from protocol import frames as framing
+from protocol import manifest as manifests
+from protocol import messages
+from protocol.errors import PeerFault
+from protocol.manifest import Manifest, digest_of
+from protocol.moments import Moments
+from protocol.security import parse_address, require_private
+from protocol.transport import LearnerSockets
+
+TICK_S = 0.05
+SHOW_S = 0.25  # between refreshes of the terminal
+RECORD_S = 1.0  # between progress lines in the run directory
+STOP_S = 2.0  # local actors may take this long to leave before they are killed
+STUCK_S = 30.0  # a math thread that is busy for longer is not alive
+
+
+def run(options: Options) -> int:
+    """Serves one run until it ends; returns the exit code. Raises UserError for what a person can put right."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_serve(options))
+
+
+async def _serve(options: Options) -> int:
+    """Opens what the run needs, in the order in which a mistake is cheapest to report, and closes it in reverse."""
+    for text in options.bind:
+        require_private(parse_address(text), options.insecure)
+    async with contextlib.AsyncExitStack() as stack:
+        scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="farflung-"))
+        directory = stack.enter_context(RunDirectory.prepare(options.run_dir, options.resume))
+        local = parse_address(f"ipc://{scratch}/learner")
+        sockets = LearnerSockets([local, *map(parse_address, options.bind)])
+        stack.callback(sockets.close)
+        console = Console(options.json)
+        stack.callback(console.close)
+        service = Service(options, directory, sockets, console)
+        stack.push_async_callback(service.close)
+        return await service.serve(str(local))
+
+
+class Service:
+    """One life of the learner."""
+
+    def __init__(self, options: Options, directory: RunDirectory, sockets: LearnerSockets, console: Console) -> None:
+        self._options, self._directory, self._sockets, self._console = options, directory, sockets, console
+        self._experiment = options.experiment
+        self._loop = asyncio.get_running_loop()
+        self._finished: asyncio.Future[int] = self._loop.create_future()
+        self._math = WorkThread("math", self._loop, self._done, self._broke)
+        self._disk = WorkThread("disk", self._loop, self._done, self._broke)
+        self._fleet: Fleet | None = None
+        self._site: Site | None = None
+        self._state: LearnerState | None = None
+        self._parameters: Parameters | None = None
+        self._digest = ""  # of the manifest, in checkpoints
+        self._view: View | None = None
+        self._show_at = self._record_at = 0.0
+
+    async def serve(self, local: str) -> int:
+        """From the first signal handler to the last goodbye; returns the exit code."""
+        run = self._experiment.run
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._loop.add_signal_handler(number, self._signalled, number)
+        self._fleet = Fleet(local, run.actors, self._options.allow_modules, self._fleet_ended, self._announce)
+        self._fleet.start()  # they import torch and dial while θ₀ is made
+        beginning = self._loop.create_task(self._begin())
+        await _first(beginning, self._finished)
+        if not beginning.done():  # stopped before it began
+            beginning.cancel()
+            await asyncio.gather(beginning, return_exceptions=True)
+            return self._finished.result()
+        beginning.result()
+        await self._run()
+        return self._finished.result()
+
+    async def close(self) -> None:
+        """Ends what was started: afterwards no child, no thread and no open port is left."""
+        if self._fleet is not None:
+            await self._fleet.stop(STOP_S)
+        if self._site is not None:
+            await self._site.stop()
+        self._math.close()
+        self._disk.close()
+
+    async def _begin(self) -> None:
+        """θ₀ or the newest checkpoint, then the state that everything else asks."""
+        run = self._experiment.run
+        table = config.actor_table(self._experiment)
+        first = await initial(table, run.seed, self._options.allow_modules)
+        manifest = Manifest(
+            run=run.name or f"{first.env.rpartition('/')[2].rpartition(':')[2]}-{run.seed}",
+            env=first.env,
+            seed=run.seed,
+            layout=first.layout,
+            observation_size=first.observation_size,
+            actor_table=table,
+            actor_digest=digest_of(table),
+            created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        )
+        epoch = self._directory.begin(self._experiment, manifest)
+        parameters, progress = self._restore(first, manifest)
+        self._parameters = parameters
+        self._digest = digest_of(manifests.encode(manifest)).hex()
+        address = Address(epoch, self._sockets.weights)
+        now = time.monotonic()
+        snapshot = parameters.snapshot(epoch)
+        self._state = LearnerState(self._experiment, manifest, address, snapshot, progress, SystemRandom(), now)
+        started: dict[str, object] = {
+            "run": manifest.run,
+            "run_dir": str(self._directory.path),
+            "epoch": epoch,
+            "version": progress.updates,
+            "parameters": manifest.layout.length,
+            "bound": [str(address) for address in self._sockets.bound[1:]],
+            "http": await self._open_site(self._state),
+        }
+        self._announce("started", started)
+
+    async def _open_site(self, state: LearnerState) -> str | None:
+        """Serves the pages; their address, or None where they are off."""
+        if self._options.http is None:
+            return None
+        host, port = host_and_port(self._options.http)
+        metrics = Metrics(state, time.monotonic)
+        self._site = Site(host, port, pages_of(state, metrics.render, time.monotonic, self._stuck))
+        return f"http://{self._options.http.rpartition(':')[0]}:{await self._site.start()}"
+
+    def _stuck(self) -> str | None:
+        busy_s = self._math.busy_s
+        return f"the math thread has been busy for {busy_s:.0f} s" if busy_s > STUCK_S else None
+
+    def _restore(self, first: Initial, manifest: Manifest) -> tuple[Parameters, Progress]:
+        """The numbers to go on from: a checkpoint's when resuming, θ₀ else."""
+        found = disk.newest(self._directory.checkpoints) if self._options.resume else Found(None, ())
+        for bad in found.bad:
+            self._announce("checkpoint_refused", {"path": str(bad.path), "cause": bad.cause})
+        theta = np.array(first.theta, np.float32)
+        parameters = Parameters(
+            theta,
+            0,
+            make_optimizer(self._experiment.learner, theta),
+            age_rule(self._experiment.learner),
+            self._experiment.learner.norm_bound,
+            manifest.layout,
+            Moments.empty(manifest.observation_size) if manifest.observation_size else None,
+        )
+        if found.checkpoint is None:
+            return parameters, Progress()
+        parameters.restore(found.checkpoint.version, found.checkpoint.arrays)
+        return parameters, Progress.restored(found.checkpoint.counters, found.checkpoint.version)
+
+    async def _run(self) -> None:
+        receiving = self._loop.create_task(self._sockets.receive(self._received))
+        ticking = self._loop.create_task(self._tick())
+        await _first(receiving, ticking, self._finished)
+        ticking.cancel()
+        receiving.cancel()
+        await asyncio.gather(receiving, ticking, return_exceptions=True)
+        for task in (receiving, ticking):
+            if not task.cancelled():
+                task.result()  # a bug in a handler ends the daemon with its traceback
+        self._conclude()
+
+    def _conclude(self) -> None:
+        assert self._state is not None
+        now = time.monotonic()
+        result = summary(self._state, now, self._options.started_at)
+        self._directory.finish(result)
+        self._announce("finished", result)
+
+    # events
+
+    def _received(self, route: bytes, frames: Sequence[bytes]) -> None:
+        wire_bytes = sum(map(len, frames))
+        event: Event
+        try:
+            framing.check(frames)
+            event = events.MessageArrived(route, *messages.decode(frames), wire_bytes)
+        except PeerFault as fault:
+            event = events.FaultArrived(route, fault, wire_bytes)
+        self._post(event)
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_S)
+            self._post(events.Ticked())
+            self._show(time.monotonic())
+
+    def _signalled(self, number: int) -> None:
+        """Once: drain. Twice: at once. Before the run began there is nothing to drain."""
+        name = signal.Signals(number).name
+        if self._state is None:
+            self._end(0)
+        elif self._state.stage is Stage.RUNNING:
+            self._post(events.StopRequested(name, 0))
+        else:
+            self._end(1)
+
+    def _fleet_ended(self, detail: str, exit_code: int) -> None:
+        """A local actor refuses its configuration, or none is left: fatal, unless remote ones still train."""
+        remote = self._state is not None and any(not p.name.startswith("local-") for p in self._state.peers.values())
+        if exit_code == 2 and not self._finished.done():
+            self._finished.set_exception(ChildFailed(detail))
+        elif self._state is None:
+            self._end(exit_code)
+        elif not remote:
+            self._announce("actors_gone", {"detail": detail})
+            self._post(events.StopRequested(detail, exit_code))
+
+    def _done(self, event: Event) -> None:
+        self._post(event)
+
+    def _broke(self, error: BaseException) -> None:
+        """Our own fault in a thread: it ends the daemon with its traceback."""
+        if not self._finished.done():
+            self._finished.set_exception(error)
+
+    def _end(self, exit_code: int) -> None:
+        if not self._finished.done():
+            self._finished.set_result(exit_code)
+
+    def _post(self, event: Event) -> None:
+        assert self._state is not None
+        for effect in self._state.handle(event, time.monotonic()):
+            _PERFORM[type(effect)](self, effect)
+
+    # effects
+
+    def _send(self, effect: events.Send) -> None:
+        assert self._state is not None
+        frames = messages.encode(effect.message, effect.buffers)
+        if self._sockets.send(effect.route, frames):
+            self._state.progress.bytes_down += sum(map(len, frames))
+
+    def _publish(self, effect: events.PublishSnapshot) -> None:
+        assert self._state is not None
+        frames = messages.encode(effect.message, effect.buffers)
+        self._sockets.publish(frames)
+        self._state.progress.bytes_down += sum(map(len, frames))
+
+    def _apply(self, effect: events.ApplyBatch) -> None:
+        assert self._parameters is not None
+        assert self._state is not None
+        self._math.submit(partial(apply_batch, self._parameters, effect, self._state.address.epoch))
+
+    def _write_checkpoint(self, effect: events.WriteCheckpoint) -> None:
+        """Copied on the math thread, between two batches; packed and written on the disk thread."""
+        assert self._parameters is not None
+        assert self._state is not None
+        parameters, epoch = self._parameters, self._state.address.epoch
+
+        def copy() -> None:
+            arrays = parameters.checkpoint_arrays()
+            kept = Checkpoint(self._digest, parameters.version, epoch, effect.counters, arrays)
+            self._disk.submit(partial(self._save, kept))
+
+        self._math.submit(copy)
+
+    def _save(self, checkpoint: Checkpoint) -> Event:
+        try:
+            path = disk.save(self._directory.checkpoints, checkpoint, self._experiment.learner.checkpoints_kept)
+        except OSError as error:
+            return events.CheckpointFailed(checkpoint.version, str(error))
+        return events.CheckpointWritten(checkpoint.version, path)
+
+    def _announce(self, event: str, fields: dict[str, object]) -> None:
+        self._console.event(event, fields)
+        self._directory.record(event, self._wall_s(), fields)
+
+    def _wall_s(self) -> float:
+        since = self._state.training_since if self._state is not None else None
+        return 0.0 if since is None else time.monotonic() - since
+
+    def _show(self, now: float) -> None:
+        """Progress for people a few times a second, and for progress.jsonl once."""
+        assert self._state is not None
+        if now < self._show_at:
+            return
+        self._show_at = now + SHOW_S
+        self._view = view(self._state, now, self._view)
+        self._console.refresh(self._view)
+        if now >= self._record_at:
+            self._record_at = now + RECORD_S
+            self._directory.record("progress", self._wall_s(), self._view.fields())
+
+
+async def _first(*futures: asyncio.Future[Any]) -> None:
+    """Until any of them is done."""
+    await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
+
+
+def apply_batch(parameters: Parameters, order: events.ApplyBatch, epoch: int) -> events.BatchApplied:
+    """The math thread's work for one batch."""
+    began = time.perf_counter()
+    outcomes = parameters.apply(order.jobs, order.rate)
+    applied = time.perf_counter()
+    snapshot = None
+    if order.publish_above is not None and parameters.version > order.publish_above:
+        snapshot = parameters.snapshot(epoch)
+    ended = time.perf_counter()
+    return events.BatchApplied(outcomes, parameters.version, snapshot, ended - began, ended - applied)
+
+
+_PERFORM: dict[type[Any], Callable[[Service, Any], None]] = {
+    events.Send: Service._send,
+    events.PublishSnapshot: Service._publish,
+    events.ApplyBatch: Service._apply,
+    events.WriteCheckpoint: Service._write_checkpoint,
+    events.Announce: lambda service, effect: service._announce(effect.event, effect.fields),
+    events.Finish: lambda service, effect: service._end(effect.exit_code),
+}

@@ -1,0 +1,427 @@
+"""Everything the learner decides. Pure and synchronous: events in, effects out; ``now`` is an argument.
+
+The story of one gradient: it is heard (session, sequence, credit), admitted (what its header claims), judged by age, and
+waits in ``pending`` until the math thread is idle; then all that wait go as one batch. While that is applied more gather:
+under load batches grow and the cost of each gradient falls. The outcome becomes a verdict, θ's new version a snapshot.
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from random import Random
+from typing import Any
+
+from learner.admission import admit
+from learner.config import Experiment, LearnerSettings
+from learner.events import (
+    Announce,
+    ApplyBatch,
+    BatchApplied,
+    CheckpointFailed,
+    CheckpointWritten,
+    Effect,
+    Encoded,
+    Event,
+    FaultArrived,
+    Finish,
+    MessageArrived,
+    PublishSnapshot,
+    Send,
+    StopRequested,
+    Ticked,
+    WriteCheckpoint,
+)
+from learner.parameters import Job
+from learner.progress import Progress, learning_rate
+from learner.publication import Publication
+from learner.staleness import Dropped, Rule, judge
+from protocol.codecs import CODECS
+from protocol.errors import Reason, SessionFault
+from protocol.manifest import Manifest
+from protocol.messages import (
+    AnyMessage,
+    Goodbye,
+    Gradient,
+    Heartbeat,
+    Hello,
+    Refusal,
+    Ruling,
+    SnapshotRequest,
+    Verdict,
+    Welcome,
+)
+from protocol.session import LEARNER_HEARS, Ledger, Peer, Phase, Seen, follow
+
+VERSIONS_REMEMBERED = 4096  # publication times kept to measure a gradient's age in seconds
+BATCH_LIMIT = 256  # gradients in one batch, so that a verdict never waits for a whole fleet's work
+
+
+class Stage(Enum):
+    """Where the run stands."""
+
+    RUNNING = "running"
+    DRAINING = "draining"  # takes nothing new; the batch under way, then a last checkpoint
+    FINISHED = "finished"
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where this life of the learner can be reached. epoch: counts the run's lives. weights: as in a welcome."""
+
+    epoch: int
+    weights: str
+
+
+def age_rule(settings: LearnerSettings) -> Rule:
+    """The bounds of age that an experiment sets; asked on arrival here, and at apply by the math thread."""
+    return Rule(
+        scaling=settings.staleness_rule,
+        full_lag_updates=settings.full_lag_updates,
+        max_lag_updates=settings.max_lag_updates,
+        max_lag_s=settings.max_lag_s,
+    )
+
+
+class LearnerState:
+    """The learner's memory and its judgement; ``handle`` is the only way in."""
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        manifest: Manifest,
+        address: Address,
+        snapshot: Encoded,
+        progress: Progress,
+        random: Random,
+        now: float,
+    ) -> None:
+        self.experiment, self.settings, self.manifest = experiment, experiment.learner, manifest
+        self.address, self.snapshot, self.progress = address, snapshot, progress
+        self.stage = Stage.RUNNING
+        self.exit_code = 0
+        self.solved = False
+        self.final = False  # the run itself is over: actors need not come back
+        self.peers: dict[int, Peer] = {}  # by session
+        self.pending: deque[Job] = deque()  # admitted; at most credit for each peer
+        self.busy = False  # a batch is with the math thread
+        self.saving = False  # a checkpoint is being written
+        self.training_since: float | None = None  # when the first actor of this life was handed weights to step with
+        self.checkpoint_version: int | None = None  # newest on disk by this life
+        self.checkpoint_at = now
+        self.publication = Publication(self.settings.publish_interval_s, self.settings.publish_share, progress.updates)
+        self._rule = age_rule(self.settings)
+        self._random = random
+        self._published: deque[tuple[int, float]] = deque([(progress.updates, now)], maxlen=VERSIONS_REMEMBERED)
+        self._beat_at = now
+        self._drain_by = 0.0
+        self._last_checkpoint_asked = False
+
+    def handle(self, event: Event, now: float) -> list[Effect]:
+        """What to do about ``event``. The only code that changes this state."""
+        if self.stage is Stage.FINISHED:
+            return []
+        return _HANDLERS[type(event)](self, event, now)
+
+    # what peers say
+
+    def _message(self, event: MessageArrived, now: float) -> list[Effect]:
+        self.progress.bytes_up += event.wire_bytes
+        message = event.message
+        try:
+            if isinstance(message, Hello):
+                return self._hello(message, event.route, now)
+            peer = self._peer(message, event, now)
+            if isinstance(message, Gradient):
+                return self._gradient(message, event, peer, now)
+            if isinstance(message, SnapshotRequest):
+                return self._snapshot_request(peer, now)
+            if isinstance(message, Heartbeat):
+                return self._heartbeat(message, peer, now)
+            return self._forget(peer, "left")
+        except SessionFault as fault:
+            return self._fault(FaultArrived(event.route, fault, 0), now)
+
+    def _peer(self, message: AnyMessage, event: MessageArrived, now: float) -> Peer:
+        """The session that a message names, which thereby gave a sign of life."""
+        follow(LEARNER_HEARS, Phase.ACTIVE, message)  # a kind that only a learner sends names no session at all
+        peer = self.peers.get(getattr(message, "session", 0))
+        if peer is None:
+            raise SessionFault(Reason.UNKNOWN_SESSION, "no such session in this life of the learner; say hello")
+        peer.hear(message, event.route, now)
+        peer.bytes_up += event.wire_bytes
+        return peer
+
+    def _fault(self, event: FaultArrived, now: float) -> list[Effect]:
+        self.progress.bytes_up += event.wire_bytes
+        self.progress.faults[event.fault.reason] += 1
+        return [Send(event.route, Refusal(event.fault.reason, event.fault.detail))]
+
+    def _hello(self, hello: Hello, route: bytes, now: float) -> list[Effect]:
+        if self.stage is not Stage.RUNNING:
+            raise SessionFault(Reason.DRAINING, "the learner is stopping")
+        peer = next((p for p in self.peers.values() if p.instance == hello.instance), None)
+        if peer is not None:
+            peer.hear(hello, route, now)
+            return [Send(route, self._welcome(peer))]
+        if len(self.peers) >= self.settings.max_actors:
+            raise SessionFault(Reason.DRAINING, f"{len(self.peers)} actors are here, learner.max_actors allows no more")
+        peer = self._grant(hello, route, now)
+        joined = {"actor": peer.name, "ordinal": peer.ordinal, "actors": len(self.peers)}
+        return [Send(route, self._welcome(peer)), Announce("actor_joined", joined)]
+
+    def _grant(self, hello: Hello, route: bytes, now: float) -> Peer:
+        session = self._random.getrandbits(62) + 1
+        ordinal = self.progress.sessions_granted
+        ledger = Ledger(self.settings.credit)
+        peer = Peer(session, hello.instance, hello.name, ordinal, route, now, ledger, progressed_at=now)
+        self.progress.sessions_granted += 1
+        self.peers[session] = peer
+        return peer
+
+    def _welcome(self, peer: Peer) -> Welcome:
+        return Welcome(
+            instance=peer.instance,
+            run=self.manifest.run,
+            epoch=self.address.epoch,
+            session=peer.session,
+            ordinal=peer.ordinal,
+            seed=self.manifest.seed,
+            credit=self.settings.credit,
+            heartbeat_s=self.settings.heartbeat_s,
+            silence_s=self.settings.silence_s,
+            quantity=self.settings.quantity,
+            weights=self.address.weights,
+            layout=self.manifest.layout,
+            table=self.manifest.actor_table,
+            table_digest=self.manifest.actor_digest,
+        )
+
+    def _snapshot_request(self, peer: Peer, now: float) -> list[Effect]:
+        if self.training_since is None:
+            self.training_since = now
+        return [Send(peer.route, *self.snapshot)]
+
+    def _heartbeat(self, beat: Heartbeat, peer: Peer, now: float) -> list[Effect]:
+        if beat.progress > peer.progress:
+            peer.progress, peer.progressed_at = beat.progress, now
+        peer.version = beat.version
+        return []
+
+    # one gradient
+
+    def _gradient(self, gradient: Gradient, event: MessageArrived, peer: Peer, now: float) -> list[Effect]:
+        self.progress.gradient_bytes_up += event.wire_bytes
+        try:
+            seen = peer.ledger.see(gradient.sequence)
+        except SessionFault as fault:
+            ruling = Ruling(gradient.sequence, fault.reason, self.progress.updates, 0.0)
+            self.progress.rulings[fault.reason] += 1
+            return [Send(peer.route, Verdict(peer.session, self.settings.credit, (ruling,)))]
+        if seen is Seen.PENDING:
+            return []
+        if seen is Seen.ANSWERED:
+            ruling = peer.ledger.rulings[gradient.sequence]
+            return [Send(peer.route, Verdict(peer.session, self.settings.credit, (ruling,)))]
+        return self._new_gradient(gradient, event, peer, now)
+
+    def _new_gradient(self, gradient: Gradient, event: MessageArrived, peer: Peer, now: float) -> list[Effect]:
+        effects = self._record(gradient, peer, now)
+        lag_s = self._lag_s(gradient.base_version, now)
+        reason = self._turned_away(gradient, lag_s)
+        if reason is not None:
+            ruling = Ruling(gradient.sequence, reason, self.progress.updates, 0.0)
+            return [*effects, *self._rule_on(peer, [ruling])]
+        moments = (gradient.report.observations, event.buffers[1]) if len(event.buffers) > 1 and gradient.report else None
+        self.pending.append(
+            Job(
+                session=peer.session,
+                sequence=gradient.sequence,
+                base_version=gradient.base_version,
+                codec=gradient.codec,
+                length=gradient.length,
+                count=gradient.count,
+                buffer=event.buffers[0],
+                moments=moments,
+                lag_s=lag_s,
+            )
+        )
+        return [*effects, *self._next_batch(now)]
+
+    def _record(self, gradient: Gradient, peer: Peer, now: float) -> list[Effect]:
+        """Books the rollout that rides on a gradient, whatever becomes of the gradient itself."""
+        if gradient.report is None:
+            return []
+        self.progress.record(gradient.report)
+        peer.env_steps += gradient.report.env_steps
+        peer.progressed_at, peer.version = now, gradient.base_version
+        return self._check_goal(now)
+
+    def _turned_away(self, gradient: Gradient, lag_s: float) -> Reason | None:
+        """Why a gradient is dropped on arrival, before anything is decoded; None if it may wait for its batch."""
+        if self.stage is not Stage.RUNNING:
+            return Reason.DRAINING
+        version = self.progress.updates
+        reason = admit(gradient, layout_length=self.manifest.layout.length, version=version, codecs=CODECS)
+        if reason is not None:
+            return reason
+        judged = judge(version - gradient.base_version, lag_s, self._rule)
+        return judged.reason if isinstance(judged, Dropped) else None
+
+    def _lag_s(self, base_version: int, now: float) -> float:
+        """Seconds since newer weights than ``base_version`` were published; 0 while it is the newest."""
+        index = bisect.bisect_right(self._published, base_version, key=lambda entry: entry[0])
+        return now - self._published[index][1] if index < len(self._published) else 0.0
+
+    def _next_batch(self, now: float) -> list[Effect]:
+        """Hands all that waits to the math thread, if it is idle."""
+        if self.busy or not self.pending:
+            return []
+        self.busy = True
+        jobs = [self.pending.popleft() for _ in range(min(len(self.pending), BATCH_LIMIT))]
+        due = self.publication.due(self.progress.updates + 1, now)
+        rate = learning_rate(self.settings, self.progress.env_steps)
+        return [ApplyBatch(jobs, rate, self.publication.version if due else None)]
+
+    def _batch_applied(self, event: BatchApplied, now: float) -> list[Effect]:
+        self.busy = False
+        self.progress.math_s += event.math_s
+        self.progress.updates = event.version
+        effects = self._verdicts(event)
+        if event.snapshot is not None:
+            effects += self._publish(event.snapshot, event.snapshot_s, now)
+        effects += self._next_batch(now)
+        return effects + self._drained(now)
+
+    def _verdicts(self, event: BatchApplied) -> list[Effect]:
+        """One verdict for each peer of the batch."""
+        rulings: dict[int, list[Ruling]] = {}
+        for outcome in event.outcomes:
+            if outcome.lag_updates is not None:
+                self.progress.lags.observe(outcome.lag_updates)
+            ruling = Ruling(outcome.sequence, outcome.outcome, outcome.version, outcome.scale)
+            rulings.setdefault(outcome.session, []).append(ruling)
+        effects: list[Effect] = []
+        for session, ruled in rulings.items():
+            effects += self._rule_on(self.peers.get(session), ruled)
+        return effects
+
+    def _rule_on(self, peer: Peer | None, rulings: Sequence[Ruling]) -> list[Effect]:
+        """Books rulings and answers them. A peer that left while it was judged gets no answer; the count stays true."""
+        for ruling in rulings:
+            self.progress.rulings[ruling.outcome] += 1
+        if peer is None:
+            return []
+        for ruling in rulings:
+            peer.ledger.settle(ruling)
+        peer.gradients += len(rulings)
+        return [Send(peer.route, Verdict(peer.session, self.settings.credit, tuple(rulings)))]
+
+    def _publish(self, snapshot: Encoded, cost_s: float, now: float) -> list[Effect]:
+        self.snapshot = snapshot
+        self.publication.done(snapshot[0].version, now, cost_s)
+        self._published.append((snapshot[0].version, now))
+        self.progress.snapshots += 1
+        return [PublishSnapshot(*snapshot)]
+
+    # time, disk, the end
+
+    def _ticked(self, event: Ticked, now: float) -> list[Effect]:
+        effects: list[Effect] = []
+        for peer in [p for p in self.peers.values() if p.silent(now, self.settings.silence_s)]:
+            self.progress.sessions_lost += 1
+            effects += self._forget(peer, "silent")
+        if now - self._beat_at >= self.settings.heartbeat_s:
+            self._beat_at = now
+            effects += self._beat()
+        if self.stage is Stage.RUNNING and now - self.checkpoint_at >= self.settings.checkpoint_interval_s:
+            effects += self._checkpoint(now)
+        effects += self._refresh(now)
+        return effects + self._drained(now)
+
+    def _beat(self) -> list[Effect]:
+        version = self.snapshot[0].version
+        return [Send(p.route, Heartbeat(p.session, self.progress.updates, version)) for p in self.peers.values()]
+
+    def _refresh(self, now: float) -> list[Effect]:
+        """Publishes what a burst left unpublished: an empty batch that only encodes."""
+        if self.busy or self.pending or not self.publication.due(self.progress.updates, now):
+            return []
+        self.busy = True
+        return [ApplyBatch((), 0.0, self.publication.version)]
+
+    def _checkpoint(self, now: float) -> list[Effect]:
+        if self.saving or self.checkpoint_version == self.progress.updates:
+            return []
+        self.saving, self.checkpoint_at = True, now
+        return [WriteCheckpoint(self.progress.saved())]
+
+    def _checkpoint_written(self, event: CheckpointWritten, now: float) -> list[Effect]:
+        self.saving, self.checkpoint_version = False, event.version
+        written: Effect = Announce("checkpoint_written", {"version": event.version, "path": str(event.path)})
+        return [written, *self._drained(now)]
+
+    def _checkpoint_failed(self, event: CheckpointFailed, now: float) -> list[Effect]:
+        self.saving = False
+        self.progress.faults["checkpoint_failed"] += 1
+        failed: Effect = Announce("checkpoint_failed", {"version": event.version, "detail": event.detail})
+        return [failed, *self._drained(now)]
+
+    def _forget(self, peer: Peer, why: str) -> list[Effect]:
+        """Ends a session; what waits of it is still applied, for it was admitted."""
+        peer.phase = Phase.CLOSED
+        del self.peers[peer.session]
+        return [Announce("actor_left", {"actor": peer.name, "why": why, "actors": len(self.peers)})]
+
+    def _check_goal(self, now: float) -> list[Effect]:
+        run = self.experiment.run
+        if self.stage is not Stage.RUNNING:
+            return []
+        if self.progress.reached(run.until_return):
+            self.solved = self.final = True
+            return self._drain("target reached", 0, now)
+        if run.until_steps is not None and self.progress.env_steps >= run.until_steps:
+            self.final = True
+            return self._drain("step limit reached", 3 if run.until_return is not None else 0, now)
+        return []
+
+    def _stop(self, event: StopRequested, now: float) -> list[Effect]:
+        if self.stage is not Stage.RUNNING:
+            return []
+        return self._drain(event.detail, event.exit_code, now)
+
+    def _drain(self, why: str, exit_code: int, now: float) -> list[Effect]:
+        """Takes nothing new, finishes what was admitted, says goodbye once all of it is answered."""
+        self.stage, self.exit_code = Stage.DRAINING, exit_code
+        self._drain_by = now + self.settings.drain_s
+        return [Announce("draining", {"why": why}), *self._drained(now)]
+
+    def _drained(self, now: float) -> list[Effect]:
+        """The last steps, each once the one before is done: the batches, a checkpoint, the goodbyes, the end."""
+        if self.stage is not Stage.DRAINING:
+            return []
+        late = now >= self._drain_by
+        if not late and (self.busy or self.pending or self.saving):
+            return []
+        if not late and not self._last_checkpoint_asked:
+            self._last_checkpoint_asked = True
+            if asked := self._checkpoint(now):
+                return asked
+        self.stage = Stage.FINISHED
+        detail = "the run is over" if self.final else "the learner stops; it may be back"
+        goodbyes = [Send(p.route, Goodbye(p.session, self.final, detail)) for p in self.peers.values()]
+        return [*goodbyes, Finish(self.exit_code)]
+
+
+_HANDLERS: dict[type[Any], Callable[[LearnerState, Any, float], list[Effect]]] = {
+    MessageArrived: LearnerState._message,
+    FaultArrived: LearnerState._fault,
+    BatchApplied: LearnerState._batch_applied,
+    CheckpointWritten: LearnerState._checkpoint_written,
+    CheckpointFailed: LearnerState._checkpoint_failed,
+    Ticked: LearnerState._ticked,
+    StopRequested: LearnerState._stop,
+}

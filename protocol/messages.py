@@ -1,0 +1,231 @@
+"""Every message of the wire, its fields, their units and bounds. Pure. Knows bytes, not sockets.
+
+A message is a list of frames: a header, then the raw buffers that the header describes (WIRE.md, sections 2 and 3).
+The header is a four-byte preamble and one msgpack array whose first element names the kind::
+
+    b"FRF" | protocol version | msgpack [kind, field, field, ...]
+
+Fields are positional; a later version of a message may only append fields with defaults.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from protocol.errors import FrameFault, MessageFault, Reason
+from protocol.layout import MAX_PARAMETERS, Layout
+
+PROTOCOL_VERSION = 1
+PREAMBLE = b"FRF" + bytes([PROTOCOL_VERSION])
+
+Session = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]  # random, so that it cannot be guessed; 0 is none
+Counter = Annotated[int, Meta(ge=0, lt=1 << 53)]  # exact in every language's numbers
+Length = Annotated[int, Meta(ge=0, le=MAX_PARAMETERS)]
+Name = Annotated[str, Meta(min_length=1, max_length=64)]
+Text = Annotated[str, Meta(max_length=500)]
+Digest = Annotated[bytes, Meta(min_length=8, max_length=8)]
+Seconds = Annotated[float, Meta(ge=0.0, le=86_400.0)]
+Quantity = Literal["gradient", "update"]
+
+
+class Episode(msgspec.Struct, frozen=True, array_like=True):
+    """One finished episode, as the environment scored it."""
+
+    score: float  # undiscounted sum of raw rewards
+    length: Counter  # environment steps
+
+
+class Losses(msgspec.Struct, frozen=True, array_like=True):
+    """Statistics of the last gradient of the previous rollout, computed by the actor."""
+
+    policy: float = 0.0
+    value: float = 0.0
+    entropy: float = 0.0  # nats
+    kl: float = 0.0  # nats, from the policy that collected to the newest one
+    clipped: float = 0.0  # share of samples whose ratio was clipped
+    gradient_norm: float = 0.0  # L2, before clipping
+    residual_norm: float = 0.0  # L2 of what compression still holds back
+
+
+class Report(msgspec.Struct, frozen=True, array_like=True):
+    """What an actor tells of one rollout; it rides on the rollout's first gradient."""
+
+    env_steps: Counter  # steps taken since the previous report
+    episodes: Annotated[tuple[Episode, ...], Meta(max_length=65_536)] = ()
+    losses: Losses = Losses()
+    observations: Counter = 0  # rows behind the moments buffer; 0: there is no such buffer
+
+
+class Message(msgspec.Struct, frozen=True, array_like=True, tag_field="kind"):
+    """Root of all kinds."""
+
+
+class Hello(Message, frozen=True, tag="hello"):
+    """actor -> learner: asks for a session."""
+
+    name: Name  # for people; identity is what the transport authenticated
+    instance: Session  # random per process life: a repeated hello of one life gets one session
+    codecs: Annotated[tuple[Name, ...], Meta(max_length=64)]  # what it can decode
+
+
+class Welcome(Message, frozen=True, tag="welcome"):
+    """learner -> actor: grants a session and hands over all that an actor needs to know."""
+
+    instance: Session  # echoes the hello that it answers
+    run: Name
+    epoch: Counter  # life of the learner: grows by one at every start of the same run
+    session: Session
+    ordinal: Counter  # sessions granted by this run before this one; the actor's seed branches on it
+    seed: Counter  # of the run
+    credit: Annotated[int, Meta(ge=1, le=65_536)]  # gradients that may be unanswered
+    heartbeat_s: Annotated[float, Meta(gt=0.0, le=3600.0)]  # say something at least this often
+    silence_s: Annotated[float, Meta(gt=0.0, le=86_400.0)]  # a peer this long silent is gone
+    quantity: Quantity  # what the learner applies
+    weights: Text  # address of the weight stream; "*" stands for the host that the actor dialled
+    layout: Layout
+    table: Annotated[bytes, Meta(max_length=1 << 16)]  # the experiment's actor table, msgpack, not read by the learner
+    table_digest: Digest  # BLAKE2b-64 of table
+
+
+class Refusal(Message, frozen=True, tag="refusal"):
+    """Either way: a message was not taken. The session, if there is one, lives on unless reason is unknown_session."""
+
+    reason: Name  # a protocol.errors.Reason
+    detail: Text
+
+
+class Gradient(Message, frozen=True, tag="gradient"):
+    """actor -> learner: one gradient or update. Buffers: payload, then moments if report.observations > 0."""
+
+    session: Session
+    sequence: Annotated[int, Meta(ge=1, lt=1 << 53)]  # counts from 1 in each session, without gaps
+    base_version: Counter  # version of θ at which it was taken; 0 <= base_version <= current; set by the actor
+    codec: Name
+    length: Length  # P
+    count: Length  # coordinates carried; = length for dense codecs
+    report: Report | None = None
+
+
+class Ruling(msgspec.Struct, frozen=True, array_like=True):
+    """What became of one gradient."""
+
+    sequence: Counter
+    outcome: Name  # "applied", or the Reason it was dropped for
+    version: Counter  # the version that applying it made, or the current one
+    scale: float = 1.0  # what staleness multiplied it by; 0 if dropped
+
+
+class Verdict(Message, frozen=True, tag="verdict"):
+    """learner -> actor: answers gradients, in the order of their judgement, and renews credit."""
+
+    session: Session
+    credit: Annotated[int, Meta(ge=1, le=65_536)]
+    rulings: Annotated[tuple[Ruling, ...], Meta(min_length=1, max_length=65_536)]
+
+
+class Heartbeat(Message, frozen=True, tag="heartbeat"):
+    """Either way: alive, and how far. A wedged peer is one whose progress stands still."""
+
+    session: Session
+    progress: Counter  # actor: environment steps of its life; learner: updates applied
+    version: Counter  # actor: newest weights held; learner: newest version
+
+
+class SnapshotRequest(Message, frozen=True, tag="snapshot_request"):
+    """actor -> learner: send the newest weights over this link."""
+
+    session: Session
+
+
+class Snapshot(Message, frozen=True, tag="snapshot"):
+    """learner -> actor, on the weight stream and as a reply. Buffers: payload, then moments if observations > 0."""
+
+    epoch: Counter
+    version: Counter
+    record: Literal["key", "delta"]  # a delta adds to the reconstruction of base_version
+    base_version: Counter  # 0 in a key
+    layout: Digest
+    codec: Name
+    length: Length
+    count: Length
+    observations: Counter = 0  # rows behind the moments buffer
+
+
+class Goodbye(Message, frozen=True, tag="goodbye"):
+    """Either way: this session is over and owes nothing more."""
+
+    session: Session
+    final: bool  # learner: the run is over, do not come back; actor: always true
+    detail: Text
+
+
+AnyMessage = Hello | Welcome | Refusal | Gradient | Verdict | Heartbeat | SnapshotRequest | Snapshot | Goodbye
+KINDS: frozenset[str] = frozenset(kind.__struct_config__.tag for kind in AnyMessage.__args__)
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder: msgspec.msgpack.Decoder[AnyMessage] = msgspec.msgpack.Decoder(AnyMessage)
+_kind_decoder = msgspec.msgpack.Decoder(list[msgspec.Raw])
+
+Buffer = bytes | memoryview
+
+
+def encode(message: Message, buffers: Sequence[Buffer] = ()) -> list[Buffer]:
+    """The frames of a message: its header, then its buffers as they are."""
+    return [PREAMBLE + _encoder.encode(message), *buffers]
+
+
+def decode(frames: Sequence[Buffer]) -> tuple[AnyMessage, Sequence[Buffer]]:
+    """The message and its buffers. ``frames`` have passed ``protocol.frames.check``.
+
+    Raises FrameFault without our preamble or of another protocol version, MessageFault for a header that does not
+    decode or whose buffers are not as many as it says.
+    """
+    header = frames[0]
+    if bytes(header[:4]) != PREAMBLE:
+        raise _foreign(bytes(header[:4]))
+    try:
+        message = _decoder.decode(header[4:])
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        raise _unreadable(header[4:], error) from None
+    buffers = frames[1:]
+    if len(buffers) != expected_buffers(message):
+        detail = f"{kind(message)} came with {len(buffers)} buffers, its header says {expected_buffers(message)}"
+        raise MessageFault(Reason.MALFORMED_MESSAGE, detail)
+    return message, buffers
+
+
+def expected_buffers(message: Message) -> int:
+    """How many raw frames follow this header."""
+    if isinstance(message, Gradient):
+        return 1 + bool(message.report and message.report.observations)
+    if isinstance(message, Snapshot):
+        return 1 + bool(message.observations)
+    return 0
+
+
+def kind(message: Message) -> str:
+    """The message's name on the wire."""
+    return str(message.__struct_config__.tag)
+
+
+def _foreign(preamble: bytes) -> FrameFault:
+    if preamble[:3] == PREAMBLE[:3] and len(preamble) == 4:
+        return FrameFault(
+            Reason.WRONG_PROTOCOL, f"protocol version {preamble[3]} spoken here to version {PROTOCOL_VERSION}"
+        )
+    return FrameFault(Reason.MALFORMED_FRAME, "the first frame does not begin with a Farflung preamble")
+
+
+def _unreadable(header: Buffer, error: Exception) -> MessageFault:
+    """Tells a kind from another future apart from a header that is simply broken."""
+    try:
+        named = msgspec.msgpack.decode(_kind_decoder.decode(header)[0], type=str)
+    except (msgspec.DecodeError, IndexError, ValueError, RecursionError):
+        return MessageFault(Reason.MALFORMED_MESSAGE, "the header is not a msgpack array that begins with a kind")
+    if named not in KINDS:
+        return MessageFault(Reason.UNKNOWN_KIND, f"kind {named[:64]!r} is not one of {', '.join(sorted(KINDS))}")
+    return MessageFault(Reason.MALFORMED_MESSAGE, f"{named}: {str(error)[:300]}")

@@ -1,0 +1,77 @@
+"""Running mean and spread of observations, and their bytes on the wire. Pure. Knows numbers, not environments.
+
+Actors send the moments of one rollout, the learner merges them, snapshots carry the whole back (WIRE.md, section 4).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protocol.errors import PayloadFault, Reason
+
+MAX_OBSERVATION = 1 << 16  # numbers in one observation; larger ones are images, which are scaled by a constant
+MAX_MOMENTS_BYTES = 16 * MAX_OBSERVATION  # two float64 vectors
+_MAX_MAGNITUDE = 2.0 * float(np.finfo(np.float32).max)  # observations are float32; twice leaves room for rounding
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Moments:
+    """Statistics of ``count`` observations.
+
+    count: rows seen, >= 0
+    mean: float64 [D], their mean
+    m2: float64 [D], the sum of squared deviations from it, >= 0
+    """
+
+    count: int
+    mean: NDArray[np.float64]
+    m2: NDArray[np.float64]
+
+    @classmethod
+    def empty(cls, size: int) -> Moments:
+        """Of no observations of ``size`` numbers."""
+        return cls(0, np.zeros(size), np.zeros(size))
+
+    @property
+    def size(self) -> int:
+        """D."""
+        return len(self.mean)
+
+    def merge(self, other: Moments) -> Moments:
+        """Of both sets of rows together: Chan, Golub and LeVeque 1983, equation 2.1. Neither operand changes."""
+        if not other.count:
+            return self
+        count = self.count + other.count
+        delta = other.mean - self.mean
+        mean = self.mean + delta * (other.count / count)
+        m2 = self.m2 + other.m2 + np.square(delta) * (self.count * (other.count / count))
+        return Moments(count, mean, m2)
+
+    def scale(self, epsilon: float = 1e-8) -> NDArray[np.float32]:
+        """1 / sqrt(variance + epsilon), float32 [D]: what a normaliser multiplies by. All ones before any row."""
+        if not self.count:
+            return np.ones(self.size, np.float32)
+        return (1.0 / np.sqrt(self.m2 / self.count + epsilon)).astype(np.float32)
+
+    def to_buffer(self) -> bytes:
+        """mean, then m2, little-endian float64; the count travels in the header."""
+        return self.mean.astype("<f8", copy=False).tobytes() + self.m2.astype("<f8", copy=False).tobytes()
+
+    @classmethod
+    def from_buffer(cls, buffer: bytes | memoryview, count: int, size: int | None = None) -> Moments:
+        """What ``to_buffer`` wrote, in owned arrays. size: D where the reader already knows it.
+
+        Raises PayloadFault: malformed_payload for another size or numbers that no float32 rows have; not_finite.
+        """
+        size_bytes = buffer.nbytes if isinstance(buffer, memoryview) else len(buffer)
+        if size_bytes % 16 or not 0 < size_bytes <= MAX_MOMENTS_BYTES or (size is not None and size_bytes != 16 * size):
+            raise PayloadFault(Reason.MALFORMED_PAYLOAD, f"moments of {size_bytes} bytes, expected 16 per number")
+        mean, m2 = np.frombuffer(buffer, "<f8").astype(np.float64).reshape(2, -1)
+        if not (np.isfinite(mean).all() and np.isfinite(m2).all()):
+            raise PayloadFault(Reason.NOT_FINITE, "moments hold NaN or infinity")
+        if count < 1 or (m2 < 0).any() or (m2 > count * _MAX_MAGNITUDE**2).any() or (abs(mean) > _MAX_MAGNITUDE).any():
+            raise PayloadFault(Reason.MALFORMED_PAYLOAD, f"moments that no {count} rows of float32 have")
+        return cls(count, mean, m2)

@@ -1,0 +1,208 @@
+"""The link between one actor and the learner, both ends, as tables and ledgers. Pure; ``now`` is an argument.
+
+A session is granted by a welcome, lives through reconnects and ends with a goodbye, with silence, or with the learner's
+life (WIRE.md, section 6). What is legal when stands in two tables of (phase, message) -> phase: an illegal message is
+a missing key. What was sent and answered stands in two ledgers:
+
+* the actor's ``Outbox`` keeps each gradient until its verdict, and sends it again, under the same sequence number,
+  when the link was lost or the verdict is long overdue;
+* the learner's ``Ledger`` answers a number that it has seen with what it said before.
+
+So a gradient is applied at most once, and exactly once while its session lives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Generic, TypeVar
+
+from protocol.errors import Reason, SessionFault
+from protocol.messages import (
+    Goodbye,
+    Gradient,
+    Heartbeat,
+    Hello,
+    Message,
+    Refusal,
+    Ruling,
+    Snapshot,
+    SnapshotRequest,
+    Verdict,
+    Welcome,
+    kind,
+)
+
+
+class Phase(Enum):
+    """Where a session stands."""
+
+    OFFLINE = "offline"  # nothing said yet, or the last session was lost
+    GREETING = "greeting"  # hello sent, welcome awaited (actor only)
+    ACTIVE = "active"  # gradients and verdicts flow
+    DRAINING = "draining"  # no new gradients; verdicts still owed
+    CLOSED = "closed"  # over; nothing is sent, nothing is heard
+
+
+Table = dict[tuple[Phase, type[Message]], Phase]
+
+_OFFLINE, _GREETING, _ACTIVE, _DRAINING, _CLOSED = Phase
+
+ACTOR_HEARS: Table = {
+    (_GREETING, Welcome): _ACTIVE,
+    (_GREETING, Refusal): _GREETING,
+    (_GREETING, Goodbye): _CLOSED,
+    (_ACTIVE, Welcome): _ACTIVE,  # the answer to a hello that was sent twice
+    (_ACTIVE, Verdict): _ACTIVE,
+    (_ACTIVE, Heartbeat): _ACTIVE,
+    (_ACTIVE, Snapshot): _ACTIVE,
+    (_ACTIVE, Refusal): _ACTIVE,
+    (_ACTIVE, Goodbye): _CLOSED,
+    (_DRAINING, Verdict): _DRAINING,
+    (_DRAINING, Heartbeat): _DRAINING,
+    (_DRAINING, Snapshot): _DRAINING,
+    (_DRAINING, Refusal): _DRAINING,
+    (_DRAINING, Goodbye): _CLOSED,
+}
+
+LEARNER_HEARS: Table = {
+    (_OFFLINE, Hello): _ACTIVE,
+    (_ACTIVE, Hello): _ACTIVE,  # the same life again, over a new connection
+    (_ACTIVE, Gradient): _ACTIVE,
+    (_ACTIVE, Heartbeat): _ACTIVE,
+    (_ACTIVE, SnapshotRequest): _ACTIVE,
+    (_ACTIVE, Goodbye): _CLOSED,
+}
+
+
+def follow(table: Table, phase: Phase, message: Message) -> Phase:
+    """The phase after hearing ``message``; raises SessionFault where the table has no such row."""
+    after = table.get((phase, type(message)))
+    if after is None:
+        raise SessionFault(Reason.UNEXPECTED_MESSAGE, f"{kind(message)} is not expected while {phase.value}")
+    return after
+
+
+SPAN = 2  # an actor's unanswered numbers lie within SPAN * credit of each other, so that a ledger can be bounded
+
+
+class Seen(Enum):
+    """What a ledger says of a sequence number."""
+
+    NEW = "new"  # never seen: judge it
+    PENDING = "pending"  # being judged: its verdict is on the way
+    ANSWERED = "answered"  # judged before: repeat the ruling
+
+
+@dataclass(slots=True)
+class Ledger:
+    """The learner's memory of one session's sequence numbers; bounded by 2 * SPAN * credit rulings."""
+
+    credit: int  # gradients that may be unanswered, >= 1
+    pending: set[int] = field(default_factory=set)
+    rulings: dict[int, Ruling] = field(default_factory=dict)  # in the order of judgement
+    floor: int = 0  # every number up to here was answered, and its ruling forgotten
+
+    def see(self, sequence: int) -> Seen:
+        """What to do with a gradient of this number; raises SessionFault for forgotten or overdrawn ones."""
+        if sequence in self.rulings:
+            return Seen.ANSWERED
+        if sequence in self.pending:
+            return Seen.PENDING
+        if sequence <= self.floor:
+            raise SessionFault(Reason.DUPLICATE, f"gradient {sequence} was answered long ago")
+        if len(self.pending) >= self.credit:
+            raise SessionFault(Reason.OVERDRAWN, f"{len(self.pending)} gradients unanswered, credit is {self.credit}")
+        self.pending.add(sequence)
+        return Seen.NEW
+
+    def settle(self, ruling: Ruling) -> None:
+        """Records what became of a pending number."""
+        self.pending.discard(ruling.sequence)
+        self.rulings[ruling.sequence] = ruling
+        if len(self.rulings) > 2 * SPAN * self.credit:
+            forgotten = next(iter(self.rulings))
+            del self.rulings[forgotten]
+            self.floor = max(self.floor, forgotten)
+
+
+@dataclass(slots=True)
+class Peer:
+    """The learner's end of one session."""
+
+    session: int
+    instance: int  # the actor's life that it was granted to
+    name: str
+    ordinal: int
+    route: bytes  # connection that it last spoke over
+    heard_at: float
+    ledger: Ledger
+    phase: Phase = Phase.ACTIVE
+    progress: int = 0  # environment steps that its heartbeats tell
+    progressed_at: float = 0.0  # when that last grew
+    version: int = 0  # newest weights that it says it holds
+    env_steps: int = 0  # environment steps that its reports told
+    gradients: int = 0  # judged so far
+    bytes_up: int = 0
+
+    def hear(self, message: Message, route: bytes, now: float) -> None:
+        """Notes a sign of life; raises SessionFault if the message is illegal now."""
+        self.phase = follow(LEARNER_HEARS, self.phase, message)
+        self.route, self.heard_at = route, now
+
+    def silent(self, now: float, silence_s: float) -> bool:
+        """Whether nothing was heard for longer than a peer may be silent."""
+        return now - self.heard_at > silence_s
+
+
+P = TypeVar("P")
+
+
+@dataclass(slots=True)
+class Sent(Generic[P]):
+    """One gradient under way. parcel: whatever the actor wants back with its verdict."""
+
+    message: Gradient
+    buffers: Sequence[bytes]
+    parcel: P
+    sent_at: float
+    tries: int = 1
+
+
+@dataclass(slots=True)
+class Outbox(Generic[P]):
+    """The actor's unanswered gradients of one session; never more than ``credit``."""
+
+    session: int
+    credit: int
+    next_sequence: int = 1
+    unanswered: dict[int, Sent[P]] = field(default_factory=dict)  # by sequence, oldest first
+
+    @property
+    def room(self) -> int:
+        """How many more gradients may be sent now."""
+        oldest = next(iter(self.unanswered), self.next_sequence)
+        return max(0, min(self.credit - len(self.unanswered), oldest + SPAN * self.credit - self.next_sequence))
+
+    def send(self, gradient: Gradient, buffers: Sequence[bytes], parcel: P, now: float) -> None:
+        """Notes a gradient, numbered ``next_sequence``, as under way."""
+        assert gradient.sequence == self.next_sequence and self.room > 0
+        self.unanswered[gradient.sequence] = Sent(gradient, buffers, parcel, now)
+        self.next_sequence += 1
+
+    def settle(self, verdict: Verdict) -> list[tuple[Ruling, Sent[P]]]:
+        """What the verdict answers; rulings on numbers that are not open (an answer told twice) are passed over."""
+        self.credit = verdict.credit
+        settled = []
+        for ruling in verdict.rulings:
+            if (sent := self.unanswered.pop(ruling.sequence, None)) is not None:
+                settled.append((ruling, sent))
+        return settled
+
+    def overdue(self, now: float, patience_s: float) -> list[Sent[P]]:
+        """What to send again: unanswered for patience_s, then twice that, and so on. Marks them as sent now."""
+        late = [s for s in self.unanswered.values() if now - s.sent_at > patience_s * (1 << min(s.tries - 1, 10))]
+        for sent in late:
+            sent.sent_at, sent.tries = now, sent.tries + 1
+        return late

@@ -1,0 +1,349 @@
+"""The house rules as a table. Pure: sources go in as text, violations come out; nothing is imported or executed.
+
+Each entry carries a sample that breaks it and a sample that nearly does, because a check that cannot fail is a defect.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from tests.architecture.sources import PACKAGES, Source, Tree, closure, house, python_files, top, within
+
+PURE = {
+    "protocol": "messages frames layout codecs snapshot manifest session errors",
+    "learner": "events state admission staleness optimizer parameters publication observations",
+    "actor": "events state returns losses gradients compression flat policy",
+}
+IMPURE = frozenset(
+    {"aiohttp", "asyncio", "datetime", "multiprocessing", "selectors", "signal", "socket", "ssl", "subprocess"}
+    | {"threading", "time", "uvloop", "zmq"}
+)
+HEAVY = frozenset({"torch", "gymnasium"})
+MAX_FILE_LINES = 450
+MAX_FUNCTION_LINES = 60
+
+
+Finding = tuple[str, int, str]  # path, line, what
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One rule: why it exists, how it finds violations, a tree that breaks it and a tree that does not."""
+
+    name: str
+    why: str
+    find: Callable[[Tree], Iterator[Finding]]
+    broken: dict[str, str]
+    sound: dict[str, str]
+
+
+def _never_imports(importer: str, forbidden: frozenset[str]) -> Callable[[Tree], Iterator[Finding]]:
+    def find(tree: Tree) -> Iterator[Finding]:
+        for source in house(tree):
+            for found in source.imports:
+                if source.package == importer and within(found.name, forbidden):
+                    yield source.path, found.line, f"imports {found.name}"
+
+    return find
+
+
+def _only_in(
+    names: frozenset[str], homes: str, packages: tuple[str, ...] = PACKAGES
+) -> Callable[[Tree], Iterator[Finding]]:
+    allowed = tuple(homes.split())
+
+    def find(tree: Tree) -> Iterator[Finding]:
+        for source in house(tree):
+            if source.package not in packages or source.path.startswith(allowed):
+                continue
+            for found in source.imports:
+                if within(found.name, names):
+                    yield source.path, found.line, f"imports {found.name}"
+
+    return find
+
+
+def _protocol_dependencies(tree: Tree) -> Iterator[Finding]:
+    allowed = sys.stdlib_module_names | {"protocol", "numpy", "msgpack", "msgspec", "zstandard", "zmq"}
+    for source in house(tree):
+        for found in source.imports:
+            if source.package == "protocol" and top(found.name) not in allowed:
+                yield source.path, found.line, f"imports {found.name}"
+
+
+def _torch_is_late(tree: Tree) -> Iterator[Finding]:
+    for source in house(tree):
+        for found in source.imports:
+            if source.package == "learner" and top(found.name) == "torch" and found.eager:
+                yield source.path, found.line, f"imports {found.name} before it is needed"
+
+
+def _no_networks(tree: Tree) -> Iterator[Finding]:
+    for source in house(tree):
+        if source.package != "learner":
+            continue
+        names = [(f.name, f.line) for f in source.imports] + list(source.dotted())
+        for name, line in names:
+            if within(name, frozenset({"torch.nn"})):
+                yield source.path, line, f"uses {name}"
+
+
+def _cli_is_light(tree: Tree) -> Iterator[Finding]:
+    for source in house(tree):
+        if not source.path.endswith(("/cli.py", "/config.py")):
+            continue
+        for reached in closure(source, tree).values():
+            for found in reached.imports:
+                if found.eager and top(found.name) in HEAVY:
+                    yield source.path, 1, f"loads {found.name} through {reached.path}:{found.line}"
+
+
+def _pure(source: Source) -> bool:
+    return source.path in {f"{p}/{name}.py" for p, names in PURE.items() for name in names.split()}
+
+
+def _pure_imports(tree: Tree) -> Iterator[Finding]:
+    for source in filter(_pure, house(tree)):
+        for found in source.imports:
+            if top(found.name) in IMPURE:
+                yield source.path, found.line, f"imports {found.name}"
+
+
+def _pure_company(tree: Tree) -> Iterator[Finding]:
+    for source in filter(_pure, house(tree)):
+        for reached in closure(source, tree).values():
+            for found in reached.imports:
+                if reached is not source and found.eager and top(found.name) in IMPURE:
+                    yield source.path, 1, f"reaches {found.name} through {reached.path}:{found.line}"
+
+
+def _pure_environment(tree: Tree) -> Iterator[Finding]:
+    names = frozenset({"os.environ", "os.environb", "os.getenv", "os.putenv", "os.urandom"})
+    for source in filter(_pure, house(tree)):
+        for name, line in [*((f.name, f.line) for f in source.imports), *source.dotted()]:
+            if within(name, names):
+                yield source.path, line, f"uses {name}"
+
+
+def _no_code_from_data(tree: Tree) -> Iterator[Finding]:
+    modules = frozenset({"pickle", "_pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"})
+    names = frozenset({"torch.load", "torch.save", "torch.jit.load"})
+    for source in house(tree):
+        for name, line in [*((f.name, f.line) for f in source.imports), *source.dotted()]:
+            if within(name, modules | names):
+                yield source.path, line, f"uses {name}"
+        for node in ast.walk(source.tree):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in {"eval", "exec"}:
+                yield source.path, node.lineno, f"calls {node.func.id}"
+            if isinstance(node, ast.keyword) and node.arg == "allow_pickle" and not _is_false(node.value):
+                yield source.path, node.value.lineno, "allows pickle"
+
+
+def _is_false(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and node.value is False
+
+
+def _docstrings(tree: Tree) -> Iterator[Finding]:
+    for source in python_files(tree):
+        empty_marker = source.path.startswith("tests/") and not source.text.strip()
+        if not empty_marker and not (ast.get_docstring(source.tree) or "").strip():
+            yield source.path, 1, "begins without a docstring"
+
+
+def _file_sizes(tree: Tree) -> Iterator[Finding]:
+    for source in python_files(tree):
+        if (lines := source.text.count("\n")) > MAX_FILE_LINES:
+            yield source.path, MAX_FILE_LINES + 1, f"has {lines} lines, more than {MAX_FILE_LINES}"
+
+
+def _function_sizes(tree: Tree) -> Iterator[Finding]:
+    for source in python_files(tree):
+        for node in ast.walk(source.tree):
+            if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                continue
+            lines = (node.end_lineno or node.lineno) - node.lineno + 1
+            if lines > MAX_FUNCTION_LINES:
+                yield source.path, node.lineno, f"{node.name} has {lines} lines, more than {MAX_FUNCTION_LINES}"
+
+
+def _no_drawers(tree: Tree) -> Iterator[Finding]:
+    for source in python_files(tree):
+        if source.path.rsplit("/", 1)[-1] in {"utils.py", "util.py", "helpers.py", "misc.py", "common.py"}:
+            yield source.path, 1, "is named after nothing"
+
+
+def _no_registries(tree: Tree) -> Iterator[Finding]:
+    hosts = re.compile(r"pypi\.org|pythonhosted\.org|download\.pytorch\.org|anaconda\.org|registry\.npmjs\.org")
+    for source in tree.values():
+        for number, line in enumerate(source.text.splitlines(), start=1):
+            if found := hosts.search(line):
+                yield source.path, number, f"names the registry {found.group()}"
+
+
+def _tests_are_packages(tree: Tree) -> Iterator[Finding]:
+    folders = {s.path.rsplit("/", 1)[0] for s in python_files(tree) if s.path.startswith("tests/")}
+    for folder in sorted(folders):
+        if f"{folder}/__init__.py" not in tree:
+            yield folder, 1, "has no __init__.py"
+
+
+RULES = (
+    Rule(
+        "the protocol knows neither side",
+        "what both sides agree on cannot depend on one of them",
+        _never_imports("protocol", frozenset({"learner", "actor", "tests"})),
+        {"protocol/frames.py": "from learner.state import State"},
+        {"protocol/frames.py": "from protocol.errors import FrameError"},
+    ),
+    Rule(
+        "the learner does not know the actor",
+        "the learner's machine has no simulator",
+        _never_imports("learner", frozenset({"actor", "tests", "gymnasium"})),
+        {"learner/state.py": "def f():\n    from actor import losses"},
+        {"learner/state.py": "import actors_of_another_house"},
+    ),
+    Rule(
+        "the actor does not know the learner",
+        "all that an actor may know of the learner is on the wire",
+        _never_imports("actor", frozenset({"learner", "tests"})),
+        {"actor/service.py": "import learner.state as s"},
+        {"actor/service.py": "from protocol import messages"},
+    ),
+    Rule(
+        "the protocol has few dependencies",
+        "an actor in another language has to do the same with as little",
+        _protocol_dependencies,
+        {"protocol/codecs.py": "import torch"},
+        {"protocol/codecs.py": "import struct\nimport numpy as np"},
+    ),
+    Rule(
+        "ZeroMQ lives in one file",
+        "socket options and their traps are one worry",
+        _only_in(frozenset({"zmq"}), "protocol/transport.py"),
+        {"learner/service.py": "import zmq.asyncio"},
+        {"protocol/transport.py": "import zmq"},
+    ),
+    Rule(
+        "the learner's torch lives in one file",
+        "the learner owns numbers; torch is its optimizer and nothing else",
+        _only_in(frozenset({"torch"}), "learner/optimizer.py", ("learner",)),
+        {"learner/parameters.py": "def f():\n    import torch"},
+        {"learner/optimizer.py": "def f():\n    import torch", "actor/policy.py": "import torch"},
+    ),
+    Rule(
+        "the learner's torch comes late",
+        "plain addition needs numpy only, and a learner that adds should start at once",
+        _torch_is_late,
+        {"learner/optimizer.py": "import torch"},
+        {"learner/optimizer.py": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import torch"},
+    ),
+    Rule(
+        "the learner has no networks",
+        "any policy trains without touching the learner",
+        _no_networks,
+        {"learner/optimizer.py": "def f():\n    import torch\n    return torch.nn.Linear"},
+        {"learner/optimizer.py": "def f():\n    import torch\n    return torch.optim.Adam"},
+    ),
+    Rule(
+        "simulators live in one file",
+        "what Gymnasium changes from release to release is one worry",
+        _only_in(frozenset({"gymnasium"}), "actor/envs.py"),
+        {"actor/rollout.py": "import gymnasium as gym"},
+        {"actor/envs.py": "import gymnasium as gym"},
+    ),
+    Rule(
+        "Prometheus lives in one file per daemon",
+        "metric names are an interface and want one place to be read",
+        _only_in(frozenset({"prometheus_client"}), "learner/metrics.py actor/metrics.py"),
+        {"learner/http.py": "from prometheus_client import REGISTRY"},
+        {"learner/metrics.py": "import prometheus_client"},
+    ),
+    Rule(
+        "msgpack belongs to the protocol",
+        "decoding needs bounds, and the bounds are kept in one place",
+        _only_in(frozenset({"msgpack", "msgspec.msgpack"}), "protocol/ learner/checkpoint.py"),
+        {"actor/service.py": "from msgspec import msgpack"},
+        {"actor/service.py": "from msgspec import Struct", "protocol/messages.py": "import msgspec.msgpack"},
+    ),
+    Rule(
+        "help is quick",
+        "`learner run --help` has 300 ms, and torch alone takes a second",
+        _cli_is_light,
+        {"actor/cli.py": "from actor.service import serve", "actor/service.py": "import torch"},
+        {"actor/cli.py": "def f():\n    from actor.service import serve", "actor/service.py": "import torch"},
+    ),
+    Rule(
+        "pure modules import no clocks, sockets or threads",
+        "a decision must replay bit for bit from its events",
+        _pure_imports,
+        {"learner/state.py": "def f():\n    from time import monotonic"},
+        {"learner/service.py": "import time", "learner/state.py": "import timeit_of_another_house"},
+    ),
+    Rule(
+        "pure modules keep pure company",
+        "an impurity one import away is still there",
+        _pure_company,
+        {"learner/state.py": "from protocol import transport", "protocol/transport.py": "import socket"},
+        {"learner/state.py": "from protocol import frames", "protocol/frames.py": "import struct"},
+    ),
+    Rule(
+        "pure modules read no environment",
+        "settings are arguments; the environment is read once, at the edge",
+        _pure_environment,
+        {"actor/losses.py": "import os\nDEBUG = os.environ.get('DEBUG')"},
+        {"actor/worker.py": "import os\nos.environ['OMP_NUM_THREADS'] = '1'"},
+    ),
+    Rule(
+        "data never becomes code",
+        "a peer or a file that can be unpickled owns the machine",
+        _no_code_from_data,
+        {"actor/flat.py": "import torch\nx = torch.load('theta.pt', weights_only=True)"},
+        {"actor/flat.py": "def f(model):\n    model.eval()\n    return np.load(p, allow_pickle=False)"},
+    ),
+    Rule(
+        "a file begins with what it may know",
+        "one sentence tells the reader whether to read on",
+        _docstrings,
+        {"learner/state.py": "import enum"},
+        {"learner/state.py": '"""Pure. No clock."""', "tests/learner/__init__.py": ""},
+    ),
+    Rule(
+        "files stay small",
+        "each file is one hop of a gradient's way",
+        _file_sizes,
+        {"learner/state.py": '"""Long."""\n' + "x = 1\n" * MAX_FILE_LINES},
+        {"learner/state.py": '"""Full."""\n' + "x = 1\n" * (MAX_FILE_LINES - 1)},
+    ),
+    Rule(
+        "functions stay small",
+        "what does not fit on a screen is not read, only trusted",
+        _function_sizes,
+        {"learner/state.py": "async def f():\n" + "    x = 1\n" * MAX_FUNCTION_LINES},
+        {"learner/state.py": "async def f():\n" + "    x = 1\n" * (MAX_FUNCTION_LINES - 1)},
+    ),
+    Rule(
+        "no drawer for odds and ends",
+        "a file named after nothing collects everything",
+        _no_drawers,
+        {"actor/utils.py": ""},
+        {"actor/flat.py": ""},
+    ),
+    Rule(
+        "no registry is named",
+        "where packages come from is the business of the machine that installs them",
+        _no_registries,
+        {"Makefile": "pip install --index-url https://" + "pypi" + ".org/simple torch"},
+        {"Makefile": "pip install -c constraints.txt torch"},
+    ),
+    Rule(
+        "tests are packages",
+        "without __init__.py, tests/actor would shadow the package actor",
+        _tests_are_packages,
+        {"tests/actor/test_flat.py": ""},
+        {"tests/actor/test_flat.py": "", "tests/actor/__init__.py": ""},
+    ),
+)

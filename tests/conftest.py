@@ -1,0 +1,14 @@
+"""What every test shares: one torch thread, and Hypothesis without clocks, luck or memory."""
+
+from __future__ import annotations
+
+import os
+
+from hypothesis import settings
+
+# Before anything imports torch: it sizes its threads by the host, and the tests start several processes.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# The same examples on every run and no deadline, so a slow machine cannot turn a test red.
+settings.register_profile("farflung", derandomize=True, deadline=None, database=None, print_blob=True)
+settings.load_profile("farflung")

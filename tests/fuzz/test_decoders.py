@@ -1,0 +1,129 @@
+"""Whatever arrives, a decoder answers with a value in bounds or with the peer's fault, and with nothing else."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Literal
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from protocol import frames as framing
+from protocol.codecs import CODECS, Sparse
+from protocol.errors import PeerFault
+from protocol.manifest import ManifestError
+from protocol.manifest import decode as decode_manifest
+from protocol.messages import PREAMBLE, Buffer, Snapshot, decode
+from protocol.moments import Moments
+from protocol.snapshot import Reconstruction
+from tests.golden import make
+
+pytestmark = pytest.mark.filterwarnings("error")
+HEADERS = [bytes(make.frames_of(name)[0]) for name in make.MESSAGES]
+RECORDS: tuple[Literal["key", "delta"], ...] = ("key", "delta")
+PAYLOADS = [(name, made) for name, made in make.payloads().items()]
+
+
+@st.composite
+def damaged(draw: st.DrawFn, whole: bytes) -> bytes:
+    """A few bytes replaced, cut out or put in."""
+    hurt = bytearray(whole)
+    for _ in range(draw(st.integers(1, 4))):
+        at = draw(st.integers(0, len(hurt)))
+        hurt[at : at + draw(st.integers(0, 2))] = draw(st.binary(max_size=2))
+    return bytes(hurt)
+
+
+def parse(frames: list[Buffer]) -> None:
+    with contextlib.suppress(PeerFault):
+        framing.check(frames)
+        decode(frames)
+
+
+@given(frames=st.lists(st.binary(max_size=64), max_size=9))
+def test_any_frames(frames: list[Buffer]) -> None:
+    parse(frames)
+
+
+@given(header=st.binary(max_size=200))
+def test_any_header(header: bytes) -> None:
+    parse([PREAMBLE + header])
+
+
+@settings(max_examples=500)
+@given(data=st.data(), header=st.sampled_from(HEADERS), buffers=st.integers(0, 2))
+def test_damaged_headers(data: st.DataObject, header: bytes, buffers: int) -> None:
+    parse([data.draw(damaged(header)), *[b""] * buffers])
+
+
+def assert_in_bounds(name: str, buffer: bytes, length: int, count: int) -> None:
+    try:
+        decoded = CODECS[name].decode(buffer, length, count)
+    except PeerFault:
+        return
+    if not isinstance(decoded, Sparse):
+        assert decoded.shape == (length,)
+        return
+    assert len(decoded.indices) == len(decoded.values) == count
+    assert np.isfinite(decoded.values).all()
+    assert (np.diff(decoded.indices) > 0).all()
+    assert not count or 0 <= decoded.indices[0] <= decoded.indices[-1] < length
+
+
+@pytest.mark.parametrize("name", CODECS)
+@given(buffer=st.binary(max_size=80), length=st.integers(0, 1 << 28), count=st.integers(0, 80))
+def test_any_payload(name: str, buffer: bytes, length: int, count: int) -> None:
+    assert_in_bounds(name, buffer, length, count)
+    assert_in_bounds(name, buffer, count, count)
+
+
+@settings(max_examples=500)
+@given(levels=st.binary(max_size=6), gaps=st.binary(max_size=20), width=st.integers(1, 2), length=st.integers(0, 3000))
+def test_any_gaps_behind_a_sound_lead(levels: bytes, gaps: bytes, width: int, length: int) -> None:
+    scale = np.ones(min(1, len(levels)), "<f4").tobytes()
+    assert_in_bounds("topk_i8", bytes((width,)) + scale + levels + gaps, length, len(levels))
+
+
+@settings(max_examples=300)
+@given(data=st.data(), vector=st.sampled_from(PAYLOADS))
+def test_damaged_payloads(data: st.DataObject, vector: tuple[str, dict[str, object]]) -> None:
+    made = vector[1]
+    length, count = made["length"], made["count"]
+    assert isinstance(length, int)
+    assert isinstance(count, int)
+    assert_in_bounds(str(made["codec"]), data.draw(damaged(bytes.fromhex(str(made["payload"])))), length, count)
+
+
+@given(buffer=st.binary(max_size=100), count=st.integers(0, 1 << 53))
+def test_any_moments(buffer: bytes, count: int) -> None:
+    try:
+        moments = Moments.from_buffer(buffer, count)
+    except PeerFault:
+        return
+    merged = Moments(5, np.ones(moments.size), np.ones(moments.size)).merge(moments)
+    assert np.isfinite(merged.mean).all()
+    assert np.isfinite(merged.m2).all()
+    assert np.isfinite(merged.scale()).all()
+
+
+@given(
+    payload=st.binary(max_size=24),
+    moments=st.binary(max_size=40),
+    codec=st.sampled_from([*CODECS, "zip"]),
+    record=st.sampled_from(RECORDS),
+    count=st.integers(0, 5),
+)
+def test_any_snapshot(payload: bytes, moments: bytes, codec: str, record: Literal["key", "delta"], count: int) -> None:
+    held = Reconstruction(bytes(8), 4)
+    held.apply(Snapshot(1, 1, "key", 0, bytes(8), "f32", 4, 4), [bytes(16)])
+    with contextlib.suppress(PeerFault):
+        held.apply(Snapshot(1, 2, record, 1, bytes(8), codec, 4, count, 3), [payload, moments])
+    assert np.isfinite(held.theta).all()
+
+
+@given(text=st.binary(max_size=200))
+def test_any_manifest(text: bytes) -> None:
+    with contextlib.suppress(ManifestError):
+        decode_manifest(text)

@@ -1,0 +1,77 @@
+"""Headers are refused before decoding, numbers after it, each with its own reason."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from learner.admission import admit, examine
+from protocol.codecs import CODECS, Sparse
+from protocol.errors import Reason
+from protocol.messages import Gradient
+
+P = 100
+BIG = float(np.finfo(np.float32).max)
+
+
+def gradient(base_version: int = 3, codec: str = "f32", length: int = P, count: int = P) -> Gradient:
+    return Gradient(session=1, sequence=1, base_version=base_version, codec=codec, length=length, count=count)
+
+
+def admitted(header: Gradient) -> Reason | None:
+    return admit(header, layout_length=P, version=5, codecs=CODECS)
+
+
+@pytest.mark.parametrize("name", list(CODECS))
+def test_every_codec_of_the_wire_is_admitted(name: str) -> None:
+    assert admitted(gradient(codec=name)) is None
+
+
+@pytest.mark.parametrize(
+    ("header", "reason"),
+    [
+        (gradient(base_version=5), None),
+        (gradient(base_version=6), Reason.FUTURE_VERSION),
+        (gradient(length=P + 1), Reason.WRONG_LENGTH),
+        (gradient(length=0, count=0), Reason.WRONG_LENGTH),
+        (gradient(count=P + 1), Reason.MALFORMED_PAYLOAD),
+        (gradient(codec="zip"), Reason.UNKNOWN_CODEC),
+        (gradient(codec="", length=1, base_version=9), Reason.WRONG_LENGTH),
+    ],
+)
+def test_headers(header: Gradient, reason: Reason | None) -> None:
+    assert admitted(header) is reason
+
+
+@pytest.mark.parametrize(
+    ("numbers", "reason"),
+    [
+        ([], None),
+        ([3.0, 4.0], None),
+        ([3.0, 4.5], Reason.NORM_EXCEEDED),
+        ([0.0, np.nan], Reason.NOT_FINITE),
+        ([np.inf, 0.0], Reason.NOT_FINITE),
+        ([-np.inf, np.inf], Reason.NOT_FINITE),
+        ([BIG, 1.0], Reason.NORM_EXCEEDED),
+        ([BIG, np.nan], Reason.NOT_FINITE),
+    ],
+)
+def test_numbers_dense_and_sparse(numbers: list[float], reason: Reason | None) -> None:
+    values = np.array(numbers, np.float32)
+    assert examine(values, 5.0) is reason
+    assert examine(Sparse(P, np.arange(len(values), dtype=np.int32), values), 5.0) is reason
+
+
+@given(st.lists(st.floats(width=32), max_size=30), st.floats(0.5, 1e15))
+def test_what_passes_is_finite_and_within_the_bound(numbers: list[float], bound: float) -> None:
+    values = np.array(numbers, np.float32)
+    exact = float(np.sqrt(np.sum(np.square(values.astype(np.float64))))) if np.isfinite(values).all() else np.nan
+    reason = examine(values, bound)
+    if reason is None:
+        assert exact <= bound * 1.001
+    elif reason is Reason.NORM_EXCEEDED:
+        assert exact > bound * 0.999
+    else:
+        assert np.isnan(exact)

@@ -1,0 +1,187 @@
+"""Settings: which source wins, what an error says, and that what is written is read back."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from learner.config import Experiment, LearnerSettings, RunSettings, actor_table, dumps, load, named
+from protocol.errors import SettingError, UserError
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "experiment.toml"
+    path.write_text(text)
+    return path
+
+
+def error_of(folder: Path, text: str = "", overrides: tuple[str, ...] = (), **environ: str) -> SettingError:
+    with pytest.raises(SettingError) as caught:
+        load(written(folder, text), overrides, environ)
+    return caught.value
+
+
+def test_nothing_said_is_the_defaults() -> None:
+    assert load(None, [], {}) == Experiment() == Experiment(run=RunSettings(), learner=LearnerSettings(), actor={})
+
+
+def test_later_sources_win(tmp_path: Path) -> None:
+    file = written(tmp_path, "[learner]\ncredit = 3\nlearning_rate = 1\n[run]\nseed = 3\nactors = 3\n")
+    environ = {"FARFLUNG_RUN__SEED": "4", "FARFLUNG_RUN__ACTORS": "4", "HOME": "/", "FARFLUNG_OTHER": "x"}
+    found = load(file, ["run.actors=5"], environ)
+    assert (found.learner.credit, found.run.seed, found.run.actors) == (3, 4, 5)
+    assert found.learner.learning_rate == 1.0
+
+
+@pytest.mark.parametrize(
+    ("override", "value"),
+    [
+        ("learner.optimizer=adam", "adam"),
+        ('learner.optimizer="adam"', "adam"),
+        ("learner.learning_rate = 3e-4", 3e-4),
+        ("learner.credit=1_0", 10),
+        ("learner.anneal_steps=3e5", 300_000),
+        ("run.name=007", "007"),
+        ("run.name=true", "true"),
+        ("run.name=", ""),
+        ("run.until_return=475", 475.0),
+        ("actor.env=CartPole-v1", "CartPole-v1"),
+        ("actor.hidden=[32, 32]", [32, 32]),
+        ("actor.env_options={ a = 1 }", {"a": 1}),
+        ("actor.note=1\nb = 2", "1\nb = 2"),
+        ("actor.empty=", ""),
+    ],
+)
+def test_overrides_are_toml_values_or_bare_words(override: str, value: object) -> None:
+    table, _, name = override.partition("=")[0].strip().partition(".")
+    resolved = load(None, [override], {})
+    found = resolved.actor[name] if table == "actor" else getattr(getattr(resolved, table), name)
+    assert found == value
+    assert type(found) is type(value)
+
+
+def test_only_the_actor_table_nests() -> None:
+    environ = {"FARFLUNG_ACTOR__ENV_OPTIONS__GRAVITY": "-3.0"}
+    found = load(None, ["actor.env_options.wind=true"], environ)
+    assert found.actor == {"env_options": {"gravity": -3.0, "wind": True}}
+    with pytest.raises(SettingError, match=r"learner\.credit\.x"):
+        load(None, ["learner.credit.x=1"], {})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[learner]\ncredti = 2", "learner.credti = 2: there is no such setting; did you mean learner.credit?"),
+        ("[learnr]\ncredit = 2", "learnr = '[...]': there is no such table; [run], [learner], [actor]; did you mean"),
+        ("seed = 1", "seed = 1: every setting lies in a table: [run], [learner], [actor]; did you mean run.seed?"),
+        ("[learner]\ncredit = 0", "learner.credit = 0: a whole number, >= 1, <= 65536"),
+        ("[learner]\ncredit = 2.5", "learner.credit = 2.5: a whole number"),
+        ("[learner]\ncredit = true", "learner.credit = True: a whole number"),
+        ("[learner]\ncredit = 99999999999999999999999", "a whole number"),
+        ("[learner]\nlearning_rate = nan", "learner.learning_rate = nan: a number, > 0.0, <= 100.0"),
+        ("[learner]\nlearning_rate = '1'", "learner.learning_rate = '1': a number"),
+        ("[learner]\noptimizer = 'lion'", "'lion': one of addition, adam, rmsprop, rmsprop_paper, sgd"),
+        ("[learner]\noptimizer = 1", "learner.optimizer = 1: one of addition"),
+        ("[learner]\nmax_gradient_norm = -1", "= -1: a number, > 0.0, <= 1000000000000000.0, or left out"),
+        ("[learner]\nmax_gradient_norm = 1", "left out with learner.optimizer = addition"),
+        ("[learner]\nmax_actors = 1", "run.actors = 2: at most learner.max_actors = 1"),
+        ("[learner]\nfull_lag_updates = 9\nmax_lag_updates = 8", "at most learner.max_lag_updates = 8"),
+        ("[learner]\nsilence_s = 1.0", "learner.silence_s = 1.0: above learner.heartbeat_s = 1.0"),
+        ("[run]\nname = 'a/b'", "run.name = 'a/b': text, at most 64 characters, matching"),
+        ("[run]\nseed = []", "run.seed = []: a whole number"),
+        ("[actor]\nborn = 1979-05-27", "actor.born = '1979-05-27': text, numbers"),
+        ("[actor.a]\nb = [{ c = 07:32:00 }]", "actor.a.b.c = '07:32:00'"),
+        ("[actor]\nbig = 99999999999999999999999", "actor = '...': 64-bit integers"),
+    ],
+)
+def test_an_error_names_key_value_and_what_is_accepted(tmp_path: Path, text: str, message: str) -> None:
+    assert message in str(error_of(tmp_path, text))
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("learner.credit", "an override is written table.key=value"),
+        ("credit=1", "did you mean learner.credit?"),
+        ("learner=1", "name one key"),
+        ("learner.=1", "written table.key"),
+        ("learner.credit=many", "learner.credit = 'many': a whole number"),
+        ("actor.env.x=1", "env is a single value"),
+    ],
+)
+def test_an_override_is_held_to_the_same(tmp_path: Path, override: str, message: str) -> None:
+    assert message in str(error_of(tmp_path, "[actor]\nenv = 'a'", (override,)))
+
+
+def test_an_environment_variable_is_held_to_the_same(tmp_path: Path) -> None:
+    assert "learner.credti" in str(error_of(tmp_path, FARFLUNG_LEARNER__CREDTI="1"))
+    assert "did you mean" in str(error_of(tmp_path, FARFLUNG_LERNER__CREDIT="1"))
+    assert "Unicode" in str(error_of(tmp_path, FARFLUNG_ACTOR__ENV="\udc80"))
+
+
+def test_a_file_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"missing\.toml: No such file"):
+        load(tmp_path / "missing.toml", [], {})
+    with pytest.raises(UserError, match=r"line 2"):
+        load(written(tmp_path, "[run]\nseed = = 1\n"), [], {})
+    (tmp_path / "binary.toml").write_bytes(b"\xff")
+    with pytest.raises(UserError, match=r"binary\.toml"):
+        load(tmp_path / "binary.toml", [], {})
+
+
+def test_the_actor_table_is_canonical_and_bounded() -> None:
+    one = Experiment(actor={"b": 1, "a": {"z": 1, "y": [2.0]}})
+    other = Experiment(actor={"a": {"y": [2.0], "z": 1}, "b": 1})
+    assert actor_table(one) == actor_table(other)
+    assert msgspec.msgpack.decode(actor_table(one)) == one.actor
+    with pytest.raises(SettingError, match="at most 65536 bytes"):
+        actor_table(Experiment(actor={"a": "x" * 65_536}))
+
+
+def test_the_quantity_follows_from_the_optimizer() -> None:
+    assert LearnerSettings().quantity == "update"
+    assert LearnerSettings(optimizer="adam").quantity == "gradient"
+
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=10)
+LEAF = TEXT | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False)
+PLAIN = st.recursive(LEAF, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3))
+
+
+@given(
+    st.dictionaries(TEXT, PLAIN, max_size=4),
+    st.floats(0, 100, exclude_min=True),
+    st.none() | st.floats(-1e15, 1e15),
+    st.sampled_from(["adam", "addition", "sgd"]),
+)
+def test_what_is_written_is_read_back(
+    tmp_path_factory: pytest.TempPathFactory, actor: dict[str, Any], rate: float, until: float | None, name: str
+) -> None:
+    learner = LearnerSettings(learning_rate=rate, optimizer=name)  # type: ignore[arg-type]
+    experiment = Experiment(run=RunSettings(until_return=until, name="a.b-c"), learner=learner, actor=actor)
+    path = tmp_path_factory.getbasetemp() / "written.toml"
+    path.write_bytes(dumps(experiment).encode())
+    again = load(path, [], {})
+    assert again == experiment
+    assert actor_table(again) == actor_table(experiment)
+
+
+def test_every_default_is_itself_accepted() -> None:
+    assert tomllib.loads(dumps(Experiment()))["learner"]["credit"] == 2
+
+
+def test_an_unknown_experiment_lists_those_that_exist() -> None:
+    with pytest.raises(UserError, match="no experiment is named 'cartpoles'"):
+        named("cartpoles")
+
+
+def test_names_lead_to_shipped_files_only() -> None:
+    for name in ("../deploy/experiments/cartpole", "/etc/passwd", ""):
+        with pytest.raises(UserError):
+            named(name)

@@ -1,0 +1,44 @@
+"""The error tree: data inside, text late, and a wire code for every reason."""
+
+from __future__ import annotations
+
+import pytest
+
+from protocol import errors
+from protocol.errors import FarflungError, FrameFault, PeerFault, Reason, SettingError, UserError, nearest
+
+
+def test_a_peer_fault_holds_its_wire_code_and_says_it() -> None:
+    fault = FrameFault(Reason.OVERSIZE, "a frame of 9 bytes")
+    assert (fault.reason, fault.detail) == (Reason.OVERSIZE, "a frame of 9 bytes")
+    assert str(fault) == "oversize: a frame of 9 bytes"
+
+
+@pytest.mark.parametrize("name", ["FrameFault", "MessageFault", "PayloadFault", "SessionFault"])
+def test_what_the_peer_does_and_what_a_person_does_are_two_branches(name: str) -> None:
+    fault = getattr(errors, name)
+    assert issubclass(fault, PeerFault)
+    assert not issubclass(fault, UserError)
+    assert issubclass(fault, FarflungError)
+
+
+def test_a_reason_is_a_metric_label_and_fits_a_refusal() -> None:
+    for reason in Reason:
+        assert reason.value == reason.name.lower()
+        assert len(reason.value) <= 64
+
+
+def test_a_setting_error_names_key_value_and_what_would_do() -> None:
+    error = SettingError("actor.envs", 0, "an integer of at least 1")
+    assert str(error) == "actor.envs = 0: an integer of at least 1"
+
+
+def test_a_setting_error_suggests_the_nearest_name() -> None:
+    error = SettingError("actor.codec", "topk-i8", "a codec", known=["f32", "topk_i8"])
+    assert error.nearest is None  # the key is what is compared
+    assert str(SettingError("codecs", 1, "unknown", known=["codec", "envs"])).endswith("did you mean codec?")
+
+
+def test_nearest_is_none_where_nothing_is_close() -> None:
+    assert nearest("density", ["density", "decay"]) == "density"
+    assert nearest("zzz", ["density"]) is None

@@ -1,0 +1,114 @@
+"""The wire to the byte. If one of these fails, the protocol has changed.
+
+Then raise PROTOCOL_VERSION, add a line to section 9 of WIRE.md, and only then run ``python -m tests.golden.make``.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+import msgpack
+import numpy as np
+import pytest
+
+from protocol.codecs import CODECS, Sparse
+from protocol.messages import PROTOCOL_VERSION, decode
+from protocol.moments import Moments
+from tests.golden import make
+
+GOLDEN = Path(make.__file__).parent
+
+
+def golden(name: str) -> dict[str, Any]:
+    content = json.loads((GOLDEN / f"{name}.json").read_text(encoding="utf-8"))
+    assert content["protocol_version"] == PROTOCOL_VERSION
+    return dict(content[name])
+
+
+MESSAGES, PAYLOADS = golden("messages"), golden("payloads")
+
+
+def test_the_vectors_are_what_this_code_writes() -> None:
+    assert make.messages() == MESSAGES
+    assert make.payloads() == PAYLOADS
+
+
+@pytest.mark.parametrize("name", MESSAGES)
+def test_this_code_reads_the_vectors(name: str) -> None:
+    frames = [bytes.fromhex(frame) for frame in MESSAGES[name]]
+    assert decode(frames)[0] == make.MESSAGES[name]
+
+
+@pytest.mark.parametrize("name", MESSAGES)
+def test_another_msgpack_reads_the_same_fields(name: str) -> None:
+    header = bytes.fromhex(MESSAGES[name][0])
+    assert header[:4] == b"FRF" + bytes([PROTOCOL_VERSION])
+    fields = msgpack.unpackb(header[4:], strict_map_key=True)
+    assert fields == plain(make.MESSAGES[name])
+
+
+def plain(message: Any) -> list[Any]:
+    """The header as WIRE.md describes it: kind, then the fields in order, nested records as arrays."""
+
+    def flat(field: Any) -> Any:
+        if isinstance(field, tuple):
+            return [flat(each) for each in field]
+        if hasattr(field, "__struct_fields__"):
+            return [flat(getattr(field, name)) for name in field.__struct_fields__]
+        return field
+
+    return [message.__struct_config__.tag, *flat(message)]
+
+
+def test_the_moments_buffer_is_mean_then_m2() -> None:
+    buffer = bytes.fromhex(MESSAGES["gradient_with_report"][2])
+    assert struct.unpack("<4d", buffer) == (0.5, -2.0, 1.25, 0.0)
+    assert Moments.from_buffer(buffer, 5).count == 5
+
+
+@pytest.mark.parametrize("name", PAYLOADS)
+def test_a_plain_reader_and_the_codec_agree(name: str) -> None:
+    vector = PAYLOADS[name]
+    payload, length, count = bytes.fromhex(vector["payload"]), vector["length"], vector["count"]
+    decoded = CODECS[vector["codec"]].decode(payload, length, count)
+    dense = decoded.dense() if isinstance(decoded, Sparse) else decoded
+    assert dense.tolist() == read(vector["codec"], payload, length, count)
+
+
+def read(codec: str, payload: bytes, length: int, count: int) -> list[float]:
+    """WIRE.md, section 4, as slowly as it can be written."""
+    if codec == "f32":
+        return list(struct.unpack(f"<{length}f", payload))
+    if codec == "f16":
+        return list(struct.unpack(f"<{length}e", payload))
+    if codec == "i8":
+        return read_levels(payload, length)
+    width, payload = payload[0], payload[1:]
+    values = read_levels(payload, count)
+    units = payload[4 * -(-count // 256) + count :]
+    indices = read_gaps([int.from_bytes(units[i : i + width], "little") for i in range(0, len(units), width)], width)
+    dense = [0.0] * length
+    for index, number in zip(indices, values, strict=True):
+        dense[index] = number
+    return dense
+
+
+def read_levels(payload: bytes, count: int) -> list[float]:
+    blocks = -(-count // 256)
+    scales = struct.unpack_from(f"<{blocks}f", payload)
+    levels = struct.unpack_from(f"<{count}b", payload, 4 * blocks)
+    return [float(np.float32(level) * np.float32(scales[i // 256])) for i, level in enumerate(levels)]
+
+
+def read_gaps(units: list[int], width: int) -> list[int]:
+    escape, indices, index, gap = 256**width - 1, [], -1, 0
+    for unit in units:
+        gap += unit
+        if unit < escape:
+            index += gap + 1
+            indices.append(index)
+            gap = 0
+    return indices

@@ -1,0 +1,72 @@
+"""The manifest: survives the disk, and names what differs."""
+
+from __future__ import annotations
+
+import json
+
+import msgspec
+import pytest
+
+from protocol.layout import Entry, Layout
+from protocol.manifest import Manifest, ManifestError, decode, difference, digest_of, encode
+
+TABLE = b"\x81\xa3env\xabCartPole-v1"
+MANIFEST = Manifest(
+    run="cartpole-0",
+    env="CartPole-v1",
+    seed=7,
+    layout=Layout((Entry("w", (4, 2)), Entry("b", (2,)))),
+    actor_table=TABLE,
+    actor_digest=digest_of(TABLE),
+    created="a Tuesday",
+)
+
+
+def test_a_manifest_survives_the_disk() -> None:
+    text = encode(MANIFEST)
+    assert decode(text) == MANIFEST
+    assert json.loads(text)["env"] == "CartPole-v1"
+
+
+def test_a_digest_is_eight_bytes_of_the_table() -> None:
+    assert len(digest_of(TABLE)) == 8
+    assert digest_of(TABLE) != digest_of(TABLE + b"\x00")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (b"", "truncated"),
+        (b"[]", "Expected `object`"),
+        (encode(msgspec.structs.replace(MANIFEST, format_version=9)), "format version 9"),
+        (encode(msgspec.structs.replace(MANIFEST, actor_table=b"other")), "digest"),
+        (encode(MANIFEST).replace(b'"env"', b'"enw"'), "enw"),
+    ],
+)
+def test_what_is_not_a_manifest_is_refused_in_one_line(text: bytes, said: str) -> None:
+    with pytest.raises(ManifestError) as caught:
+        decode(text)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_same_experiment_may_have_another_name_seed_and_day() -> None:
+    other = msgspec.structs.replace(MANIFEST, run="again", seed=8, created="a Friday")
+    assert difference(MANIFEST, other) is None
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"env": "Pong-v5"}, "The environment is CartPole-v1 in one and Pong-v5 in the other."),
+        ({"layout": Layout((Entry("w", (4, 2)),))}, "The network has 10 parameters in one and 8 in the other."),
+        ({"layout": Layout((Entry("w", (2, 4)), Entry("b", (2,))))}, "name, shape or order"),
+        ({"observation_size": 4}, "0 numbers in one, 4 in the other"),
+        ({"actor_table": b"x", "actor_digest": digest_of(b"x")}, "The actor tables differ"),
+    ],
+)
+def test_a_difference_is_one_sentence(change: dict[str, object], said: str) -> None:
+    sentence = difference(MANIFEST, msgspec.structs.replace(MANIFEST, **change))
+    assert sentence is not None
+    assert said in sentence
+    assert sentence.endswith(".")

@@ -1,0 +1,118 @@
+"""Messages: every kind survives the wire, and what is not ours is refused by name."""
+
+from __future__ import annotations
+
+import msgpack
+import pytest
+
+from protocol.errors import FrameFault, MessageFault, PeerFault, Reason
+from protocol.messages import (
+    KINDS,
+    PREAMBLE,
+    Buffer,
+    Gradient,
+    Heartbeat,
+    Message,
+    Report,
+    Snapshot,
+    decode,
+    encode,
+    expected_buffers,
+    kind,
+)
+from tests.golden.make import MESSAGES
+
+
+def refused(frames: list[Buffer]) -> PeerFault:
+    with pytest.raises(PeerFault) as caught:
+        decode(frames)
+    return caught.value
+
+
+def framed(header: object) -> list[Buffer]:
+    return [PREAMBLE + msgpack.packb(header)]
+
+
+@pytest.mark.parametrize("message", MESSAGES.values(), ids=MESSAGES)
+def test_a_message_survives_the_wire(message: Message) -> None:
+    buffers: list[Buffer] = [b"\x01\x02"] * expected_buffers(message)
+    assert decode(encode(message, buffers)) == (message, buffers)
+
+
+@pytest.mark.parametrize("message", MESSAGES.values(), ids=MESSAGES)
+def test_frames_may_be_memoryviews(message: Message) -> None:
+    frames = [memoryview(frame) for frame in encode(message, [b""] * expected_buffers(message))]
+    assert decode(frames)[0] == message
+
+
+def test_every_kind_has_a_sample() -> None:
+    assert {kind(message) for message in MESSAGES.values()} == KINDS
+
+
+@pytest.mark.parametrize("buffers", [[], [b""] * 2])
+def test_buffers_that_the_header_does_not_describe_are_refused(buffers: list[Buffer]) -> None:
+    fault = refused(encode(Gradient(1, 1, 0, "f32", 0, 0), buffers))
+    assert isinstance(fault, MessageFault)
+    assert fault.reason is Reason.MALFORMED_MESSAGE
+
+
+def test_moments_are_a_second_buffer() -> None:
+    assert expected_buffers(Gradient(1, 1, 0, "f32", 1, 1, Report(1, observations=3))) == 2
+    assert expected_buffers(Gradient(1, 1, 0, "f32", 1, 1, Report(1))) == 1
+    assert expected_buffers(Snapshot(1, 1, "key", 0, bytes(8), "f32", 1, 1, observations=3)) == 2
+
+
+def test_another_protocol_version_is_named() -> None:
+    fault = refused([b"FRF\x07" + msgpack.packb(["goodbye"])])
+    assert isinstance(fault, FrameFault)
+    assert fault.reason is Reason.WRONG_PROTOCOL
+    assert "version 7" in fault.detail
+
+
+@pytest.mark.parametrize("header", [b"", b"FR", b"HTTP/1.1", b"frf\x01\x91\xa0"])
+def test_a_foreign_preamble_is_malformed(header: bytes) -> None:
+    assert refused([header]).reason is Reason.MALFORMED_FRAME
+
+
+def test_an_unknown_kind_is_refused_by_name() -> None:
+    fault = refused(framed(["teleport", 1]))
+    assert fault.reason is Reason.UNKNOWN_KIND
+    assert "teleport" in fault.detail
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        [],
+        {},
+        7,
+        [7],
+        ["heartbeat"],
+        ["heartbeat", -1, 0, 0],
+        ["heartbeat", 1, 1 << 53, 0],
+        ["heartbeat", "1", 0, 0],
+        ["gradient", 1, 0, 0, "f32", 1, 1, None],
+        ["snapshot", 1, 1, "frame", 0, bytes(8), "f32", 1, 1, 0],
+        ["snapshot", 1, 1, "key", 0, bytes(7), "f32", 1, 1, 0],
+        ["verdict", 1, 1, []],
+        ["verdict", 1, 0, [[1, "applied", 1, 1.0]]],
+    ],
+)
+def test_a_header_out_of_bounds_is_malformed(header: object) -> None:
+    assert refused(framed(header)).reason is Reason.MALFORMED_MESSAGE
+
+
+def test_trailing_bytes_and_deep_nesting_are_malformed() -> None:
+    frames = encode(Heartbeat(1, 2, 3))
+    assert refused([bytes(frames[0]) + b"\x00"]).reason is Reason.MALFORMED_MESSAGE
+    assert refused([PREAMBLE + b"\x91" * 100_000]).reason is Reason.MALFORMED_MESSAGE
+
+
+def test_a_field_that_a_later_version_appends_is_passed_over() -> None:
+    assert decode(framed(["heartbeat", 1, 2, 3, "later"]))[0] == Heartbeat(1, 2, 3)
+
+
+def test_a_header_cut_anywhere_is_refused() -> None:
+    header = bytes(encode(MESSAGES["welcome"])[0])
+    for end in range(len(header)):
+        assert isinstance(refused([header[:end]]), PeerFault)
