@@ -46,10 +46,13 @@ def run(
 
     Exit codes: 0 the run is over or asked to stop, 1 failure, 2 usage or configuration.
     """
+    from actor.metrics import page_address
+
+    page = None if metrics is None else page_address(metrics)
     one_thread()
     from actor import service
 
-    raise typer.Exit(service.run(learner, name or _default_name(), tuple(allow_module or ()), with_parent, metrics))
+    raise typer.Exit(service.run(learner, name or _default_name(), tuple(allow_module or ()), with_parent, page))
 
 
 @app.command()

@@ -134,5 +134,3 @@ class Desk:
         with self._changed:
             self._closed = True
             self._changed.notify_all()
-
-

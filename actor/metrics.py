@@ -58,6 +58,14 @@ def render(counters: Counters) -> bytes:
     return generate_latest(registry(counters))
 
 
+def page_address(text: str) -> tuple[str, int]:
+    """``HOST:PORT`` taken apart, brackets of an IPv6 host removed. Raises UserError."""
+    host, _, port = text.rpartition(":")
+    if not host or not (port.isascii() and port.isdigit()) or int(port) > 65_535:
+        raise UserError(f"--metrics {text!r}: expected HOST:PORT, as in 127.0.0.1:9401")
+    return host.removeprefix("[").removesuffix("]"), int(port)
+
+
 def serve(counters: Counters, host: str, port: int) -> int:
     """Serves the page from a thread of its own for the rest of the process; returns the port. Raises UserError."""
     from prometheus_client import start_http_server

@@ -23,7 +23,7 @@ import uvloop
 
 from actor import events
 from actor.desk import Desk, Interrupted
-from actor.events import Effect, Event
+from actor.events import Event
 from actor.metrics import Counters, serve
 from actor.state import ActorState, Identity
 from protocol import frames as framing

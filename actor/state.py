@@ -53,6 +53,8 @@ from protocol.session import ACTOR_HEARS, Outbox, Phase, follow
 from protocol.snapshot import Reconstruction
 
 FIRST_BACKOFF_S, LONGEST_BACKOFF_S = 0.5, 15.0  # between hellos that nobody answers; doubled each time, jittered
+DOUBLINGS = 5  # reach the longest; an actor may wait for days, and 2.0**1024 is no float
+QUIET_ATTEMPTS = 3  # a learner that starts at the same time needs a few seconds; that is no news
 DRAIN_S = 2.0  # how long a stopping actor waits for the verdicts it is owed
 BEYOND_REPAIR = {Reason.NOT_FINITE, Reason.NORM_EXCEEDED, Reason.MALFORMED_PAYLOAD, Reason.DUPLICATE}  # never restored
 
@@ -86,6 +88,7 @@ class ActorState:
         self._asked_at: float | None = None  # when a snapshot was last asked for and has not come
         self._env_steps = 0
         self._worker_ready = False
+        self._permitted = 0  # what the worker was last told
         self._drain_by = float("inf")
         self._finished = False
 
@@ -100,12 +103,14 @@ class ActorState:
 
     def _dial(self, now: float) -> list[Effect]:
         self.phase = Phase.GREETING
-        wait = min(LONGEST_BACKOFF_S, FIRST_BACKOFF_S * 2.0**self._attempts) * (0.5 + self._random.random())
+        wait = min(LONGEST_BACKOFF_S, FIRST_BACKOFF_S * 2.0 ** min(self._attempts, DOUBLINGS)) * (
+            0.5 + self._random.random()
+        )
         self._hello_at = now + wait
         self._attempts += 1
         hello = Hello(self.identity.name, self.identity.instance, tuple(CODECS))
         effects: list[Effect] = [Dial(), Send(hello)]
-        if self._attempts > 2:
+        if self._attempts > QUIET_ATTEMPTS:
             waited = {"learner": self.learner, "attempt": self._attempts, "next_attempt_s": round(wait, 1)}
             effects.append(Announce("waiting_for_learner", waited))
         return effects
@@ -113,27 +118,51 @@ class ActorState:
     def _welcomed(self, welcome: Welcome, now: float) -> list[Effect]:
         if welcome.instance != self.identity.instance:
             raise SessionFault(Reason.UNEXPECTED_MESSAGE, "a welcome for another actor")
+        if self.phase is Phase.ACTIVE and self._outdated(welcome):
+            return []
         self.phase, self._attempts, self._asked_at = Phase.ACTIVE, 0, None
-        if self.welcome is not None and self.outbox is not None and welcome.session == self.welcome.session:
-            return [Permit(welcome.credit), *self._resend(now, patience_s=0.0)]
+        if self.outbox is not None and welcome.session == self.outbox.session:
+            return [*self._permit(), *self._resend(now, patience_s=0.0)]
         before, self.welcome = self.welcome, welcome
         effects = self._abandon()
         self.outbox = Outbox(welcome.session, welcome.credit)
-        effects += [Subscribe(welcome.weights), Permit(welcome.credit)]
+        effects.append(Subscribe(welcome.weights))
         if before is None or _job(before) != _job(welcome):
             self.weights, self._worker_ready = None, False
             effects.append(Configure(welcome))
         else:
             self.weights = Reconstruction(welcome.layout.digest, welcome.layout.length)
+        effects += self._permit()
         effects.append(Announce("welcomed", {"run": welcome.run, "epoch": welcome.epoch, "ordinal": welcome.ordinal}))
         return effects + (self._ask(now) if self._worker_ready else [])
 
+    def _outdated(self, welcome: Welcome) -> bool:
+        """Whether it comes from an earlier life of the learner than the one that is talking to us."""
+        held = self.welcome
+        return held is not None and welcome.run == held.run and welcome.epoch < held.epoch
+
+    def _permit(self) -> list[Effect]:
+        """Tells the worker how many gradients may be unanswered, where that changed.
+
+        None before there are weights of the present epoch, and fewer than credit while an old number's answer is
+        missing: the window of numbers that the learner's ledger remembers does not move without it.
+        """
+        flowing = self.phase is Phase.ACTIVE and self.weights is not None and self.weights.held
+        allowed = len(self.outbox.unanswered) + self.outbox.room if flowing and self.outbox is not None else 0
+        if allowed == self._permitted:
+            return []
+        self._permitted = allowed
+        return [Permit(allowed)]
+
     def _abandon(self) -> list[Effect]:
-        """Gives up gradients whose session is gone: they may have been applied, so they are not sent again."""
+        """Gives up gradients whose session is gone: they may have been applied, so they are not sent again.
+
+        The outbox stays: should the session live after all, its numbers must not begin anew.
+        """
         if self.outbox is None:
             return []
         abandoned = [sent.parcel for sent in self.outbox.unanswered.values()]
-        self.outbox = None
+        self.outbox.unanswered.clear()
         self.lost += len(abandoned)
         return [Settle(work, restore=False) for work in abandoned]
 
@@ -141,7 +170,7 @@ class ActorState:
         """The link is gone; what is unanswered waits for the next welcome, which may be of the same session."""
         self.phase = Phase.OFFLINE
         self._hello_at = now + wait_s
-        return [Permit(0), Announce("learner_lost", {"learner": self.learner, "why": why})]
+        return [*self._permit(), Announce("learner_lost", {"learner": self.learner, "why": why})]
 
     # what the learner says
 
@@ -186,14 +215,12 @@ class ActorState:
         if self.outbox is None:
             return []
         effects: list[Effect] = []
-        if verdict.credit != self.outbox.credit:
-            effects.append(Permit(verdict.credit))
         for ruling, sent in self.outbox.settle(verdict):
             applied = ruling.outcome == "applied"
             self.applied += applied
             self.refused += not applied
             effects.append(Settle(sent.parcel, restore=not applied and ruling.outcome not in BEYOND_REPAIR))
-        return effects + self._drained(now)
+        return effects + self._permit() + self._drained(now)
 
     def _snapshot(self, snapshot: Snapshot, event: MessageArrived, now: float) -> list[Effect]:
         if self.weights is None or self.welcome is None:
@@ -203,7 +230,7 @@ class ActorState:
             return self._ask(now) if outcome == "gap" else []
         self._asked_at = None
         held = self.weights
-        return [Adopt(Weights(held.epoch, held.version, held.theta, held.moments))]
+        return [Adopt(Weights(held.epoch, held.version, held.theta, held.moments)), *self._permit()]
 
     def _behind(self, version: int) -> bool:
         return self.weights is not None and (not self.weights.held or self.weights.version < version)
@@ -221,6 +248,8 @@ class ActorState:
             return [told, *self._finish(2)]
         if refusal.reason == Reason.UNKNOWN_SESSION and self.phase is not Phase.GREETING:
             effects = self._abandon()
+            if self.phase is Phase.DRAINING:
+                return [told, *effects, *self._finish(0)]
             return [told, *effects, *self._lose("the learner does not know this session", now)]
         return [told]
 
@@ -232,7 +261,10 @@ class ActorState:
         return [told, *effects, *self._lose("the learner said goodbye", now, FIRST_BACKOFF_S)]
 
     def _fault(self, event: FaultArrived, now: float) -> list[Effect]:
-        return [Announce("fault", {"reason": str(event.fault.reason), "detail": event.fault.detail})]
+        told: Effect = Announce("fault", {"reason": str(event.fault.reason), "detail": event.fault.detail})
+        if event.fault.reason is Reason.WRONG_PROTOCOL and self.phase is Phase.GREETING:
+            return [told, *self._finish(2)]  # a learner of another version refuses in its own
+        return [told]
 
     # what the worker says
 
@@ -242,7 +274,7 @@ class ActorState:
         self._worker_ready = True
         self.weights = Reconstruction(self.welcome.layout.digest, self.welcome.layout.length)
         self._asked_at = None
-        return self._ask(now)
+        return [*self._permit(), *self._ask(now)]
 
     def _worker_failed(self, event: WorkerFailed, now: float) -> list[Effect]:
         effects: list[Effect] = [Announce("worker_failed", {"detail": event.detail})]
@@ -252,7 +284,9 @@ class ActorState:
 
     def _work_done(self, event: WorkDone, now: float) -> list[Effect]:
         work, welcome, outbox = event.work, self.welcome, self.outbox
-        if self.phase is not Phase.ACTIVE or welcome is None or outbox is None or work.epoch != welcome.epoch:
+        if not self._worker_ready or welcome is None or outbox is None:
+            return [Settle(work, restore=False)]  # from a worker that another job has replaced
+        if self.phase is not Phase.ACTIVE or not outbox.room or work.epoch != welcome.epoch:
             return [Settle(work, restore=True)]  # never sent, so nothing can have been applied
         gradient = Gradient(
             session=welcome.session,
@@ -266,7 +300,7 @@ class ActorState:
         buffers = [work.payload] if work.moments is None else [work.payload, work.moments]
         outbox.send(gradient, buffers, work, now)
         self.sent += 1
-        return [Send(gradient, buffers)]
+        return [Send(gradient, buffers), *self._permit()]
 
     # time and the end
 
@@ -299,7 +333,7 @@ class ActorState:
         if self.phase is not Phase.ACTIVE:
             return self._finish(0)
         self.phase, self._drain_by = Phase.DRAINING, now + DRAIN_S
-        return [Permit(0), *self._drained(now)]
+        return [*self._permit(), *self._drained(now)]
 
     def _drained(self, now: float) -> list[Effect]:
         """Once every verdict is here, or for too long was not: goodbye."""

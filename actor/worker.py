@@ -1,7 +1,7 @@
 """The actor's main loop: collect a rollout, reuse it, hand in each gradient. Knows simulators and torch; no sockets.
 
-Between any two gradients the newest weights are taken, so each is computed as fresh as the link allows. A gradient's way
-goes on in ``compression.py`` and from there to the desk.
+Between any two gradients the newest weights are taken, so each is computed as fresh as the link allows. A gradient's
+way goes on in ``compression.py`` and from there to the desk.
 """
 
 from __future__ import annotations
@@ -167,7 +167,9 @@ def read_settings(table: bytes) -> ActorSettings:
         raise UserError(f"[actor] {error}") from None
 
 
-def build_policy(settings: ActorSettings, observation_size: int, actions: int, seed: int) -> tuple[ActorCritic, FlatModule]:
+def build_policy(
+    settings: ActorSettings, observation_size: int, actions: int, seed: int
+) -> tuple[ActorCritic, FlatModule]:
     """The network of these settings and its flat vectors; its θ₀ follows from the seed."""
     generator = torch.Generator().manual_seed(seed)
     policy = ActorCritic(observation_size, actions, settings.hidden, settings.activation, generator)

@@ -9,11 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Container
 
+import msgspec
 import numpy as np
 
 from protocol.codecs import Sparse
 from protocol.errors import Reason
-from protocol.messages import Gradient
+from protocol.messages import Gradient, Report
 
 
 def admit(gradient: Gradient, *, layout_length: int, version: int, codecs: Container[str]) -> Reason | None:
@@ -27,6 +28,12 @@ def admit(gradient: Gradient, *, layout_length: int, version: int, codecs: Conta
     if gradient.base_version > version:
         return Reason.FUTURE_VERSION
     return None
+
+
+def believable(report: Report) -> bool:
+    """Whether every number of a report is finite: one NaN would stay in the run's statistics for a hundred episodes."""
+    numbers = (*msgspec.structs.astuple(report.losses), *(episode.score for episode in report.episodes))
+    return all(map(math.isfinite, numbers))
 
 
 def examine(value: np.ndarray | Sparse, norm_bound: float) -> Reason | None:

@@ -85,10 +85,12 @@ async def _make(command: Sequence[str], deadline_s: float) -> None:
     )
     try:
         _, said = await asyncio.wait_for(child.communicate(), deadline_s)
-    except TimeoutError:
-        raise ChildFailed(f"`actor init` took longer than {deadline_s:g} s") from None
-    finally:
+    except (TimeoutError, asyncio.CancelledError) as ended:
         _signal(child, signal.SIGKILL)
+        await child.communicate()
+        if isinstance(ended, TimeoutError):
+            raise ChildFailed(f"`actor init` took longer than {deadline_s:g} s") from None
+        raise
     lines = said.decode(errors="replace").strip().splitlines()
     if child.returncode == 2 and lines:
         raise ChildFailed(lines[-1].removeprefix("error: "))
@@ -178,7 +180,24 @@ class Fleet:
             self.restarts += again
 
     async def _live(self, name: str) -> tuple[int | None, Sequence[str]]:
-        """One process from start to exit: its code (None: stopped before it began) and the tail of its stderr."""
+        """One process from start to exit: its code (None: stopped before it began) and the tail of its stderr.
+
+        The pipe is ours and not asyncio's, whose ``wait`` would last until every grandchild has closed it.
+        """
+        if self._stopping.is_set():
+            return None, ()
+        heard, said = os.pipe()
+        listening = asyncio.create_task(self._listen(name, heard))
+        try:
+            code = await self._run(name, said)
+        finally:
+            await asyncio.wait([listening], timeout=LAST_WORDS_S)
+            listening.cancel()
+            await asyncio.wait([listening])
+        return code, () if listening.cancelled() else listening.result()
+
+    async def _run(self, name: str, stderr: int) -> int:
+        """The exit code of one process, which writes to the pipe ``stderr``."""
         try:
             child = await asyncio.create_subprocess_exec(
                 *self._arguments,
@@ -186,32 +205,29 @@ class Fleet:
                 name,
                 stdin=DEVNULL,
                 stdout=DEVNULL,
-                stderr=PIPE,
+                stderr=stderr,
                 env=child_environment(os.environ),
                 start_new_session=True,
             )
         except OSError as error:
-            return 1, [str(error)]
+            os.write(stderr, f"{error}\n".encode())
+            return 1
+        finally:
+            os.close(stderr)
         self._children[name] = child
         if self._stopping.is_set():
             _signal(child, signal.SIGTERM)
-        listening = asyncio.create_task(self._listen(name, child))
         try:
-            code = await child.wait()
+            return await child.wait()
         finally:
             del self._children[name]
-            _signal_group(child, signal.SIGKILL)  # whatever it started and left behind
-            await asyncio.wait([listening], timeout=LAST_WORDS_S)
-            listening.cancel()
-        tail = [] if listening.cancelled() or not listening.done() else listening.result()
-        return code, tail
+            _signal(child, signal.SIGKILL)  # whatever it started and left behind
 
-    async def _listen(self, name: str, child: Process) -> Sequence[str]:
-        """Passes on what a child says, up to a bound, and remembers its last lines."""
-        assert child.stderr is not None
+    async def _listen(self, name: str, pipe: int) -> Sequence[str]:
+        """Passes on what a child says, up to a bound, and returns its last lines."""
         tail: deque[str] = deque(maxlen=TAIL_LINES)
         lines = 0
-        async for line in _lines(child.stderr):
+        async for line in _lines(pipe):
             lines += 1
             event, fields = understood(line)
             tail.append(str(fields.get("detail") or line) if event == "worker_failed" else line)
@@ -254,16 +270,22 @@ def child_environment(environ: Mapping[str, str]) -> dict[str, str]:
     return {**environ, **dict.fromkeys(THREAD_LIMITS, "1")}
 
 
-async def _lines(stream: asyncio.StreamReader) -> AsyncIterator[str]:
-    """Lines of a stream, each cut to LINE_CHARACTERS; one that never ends costs no memory."""
+async def _lines(pipe: int) -> AsyncIterator[str]:
+    """Lines from a pipe, which is then closed, each cut to LINE_CHARACTERS; one that never ends costs no memory."""
+    stream = asyncio.StreamReader()
+    protocol = asyncio.StreamReaderProtocol(stream)
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, os.fdopen(pipe, "rb", 0))
     rest = b""
-    while chunk := await stream.read(1 << 16):
-        *whole, rest = (rest + chunk).split(b"\n")
-        for line in whole:
-            yield line.decode(errors="replace").rstrip()[:LINE_CHARACTERS]
-        rest = rest[: 4 * LINE_CHARACTERS]
-    if rest:
-        yield rest.decode(errors="replace").rstrip()[:LINE_CHARACTERS]
+    try:
+        while chunk := await stream.read(1 << 16):
+            *whole, rest = (rest + chunk).split(b"\n")
+            for line in whole:
+                yield line.decode(errors="replace").rstrip()[:LINE_CHARACTERS]
+            rest = rest[: 4 * LINE_CHARACTERS]
+        if rest:
+            yield rest.decode(errors="replace").rstrip()[:LINE_CHARACTERS]
+    finally:
+        transport.close()
 
 
 def _allow(modules: Sequence[str]) -> list[str]:

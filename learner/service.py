@@ -37,7 +37,7 @@ from learner.threads import WorkThread
 from protocol import frames as framing
 from protocol import manifest as manifests
 from protocol import messages
-from protocol.errors import PeerFault
+from protocol.errors import PeerFault, UserError
 from protocol.manifest import Manifest, digest_of
 from protocol.moments import Moments
 from protocol.security import parse_address, require_private
@@ -87,6 +87,7 @@ class Service:
         self._site: Site | None = None
         self._state: LearnerState | None = None
         self._parameters: Parameters | None = None
+        self._limits = framing.HARD_LIMITS  # until the layout says what is enough
         self._digest = ""  # of the manifest, in checkpoints
         self._view: View | None = None
         self._show_at = self._record_at = 0.0
@@ -133,9 +134,10 @@ class Service:
             created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         )
         epoch = self._directory.begin(self._experiment, manifest)
+        self._digest = digest_of(manifests.encode(self._directory.manifest())).hex()
+        self._limits = framing.Limits.for_length(manifest.layout.length)
         parameters, progress = self._restore(first, manifest)
         self._parameters = parameters
-        self._digest = digest_of(manifests.encode(manifest)).hex()
         address = Address(epoch, self._sockets.weights)
         now = time.monotonic()
         snapshot = parameters.snapshot(epoch)
@@ -167,6 +169,8 @@ class Service:
     def _restore(self, first: Initial, manifest: Manifest) -> tuple[Parameters, Progress]:
         """The numbers to go on from: a checkpoint's when resuming, θ₀ else."""
         found = disk.newest(self._directory.checkpoints) if self._options.resume else Found(None, ())
+        if found.checkpoint is None and found.bad:
+            raise found.bad[0]  # to begin again at θ₀ would lose the run in silence
         for bad in found.bad:
             self._announce("checkpoint_refused", {"path": str(bad.path), "cause": bad.cause})
         theta = np.array(first.theta, np.float32)
@@ -181,6 +185,8 @@ class Service:
         )
         if found.checkpoint is None:
             return parameters, Progress()
+        if found.checkpoint.manifest != self._digest:
+            raise UserError(f"{self._directory.checkpoints}: its newest checkpoint belongs to another run")
         parameters.restore(found.checkpoint.version, found.checkpoint.arrays)
         return parameters, Progress.restored(found.checkpoint.counters, found.checkpoint.version)
 
@@ -209,7 +215,7 @@ class Service:
         wire_bytes = sum(map(len, frames))
         event: Event
         try:
-            framing.check(frames)
+            framing.check(frames, self._limits)
             event = events.MessageArrived(route, *messages.decode(frames), wire_bytes)
         except PeerFault as fault:
             event = events.FaultArrived(route, fault, wire_bytes)

@@ -1,8 +1,9 @@
 """Everything the learner decides. Pure and synchronous: events in, effects out; ``now`` is an argument.
 
-The story of one gradient: it is heard (session, sequence, credit), admitted (what its header claims), judged by age, and
-waits in ``pending`` until the math thread is idle; then all that wait go as one batch. While that is applied more gather:
-under load batches grow and the cost of each gradient falls. The outcome becomes a verdict, θ's new version a snapshot.
+The story of one gradient: it is heard (session, sequence, credit), admitted (what its header claims), judged by age,
+and waits in ``pending`` until the math thread is idle; then all that wait go as one batch. While that is applied more
+gather: under load batches grow and the cost of each gradient falls. The outcome becomes a verdict, θ's new version a
+snapshot.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from enum import Enum
 from random import Random
 from typing import Any
 
-from learner.admission import admit
+from learner.admission import admit, believable
 from learner.config import Experiment, LearnerSettings
 from learner.events import (
     Announce,
@@ -218,15 +219,21 @@ class LearnerState:
         try:
             seen = peer.ledger.see(gradient.sequence)
         except SessionFault as fault:
-            ruling = Ruling(gradient.sequence, fault.reason, self.progress.updates, 0.0)
-            self.progress.rulings[fault.reason] += 1
-            return [Send(peer.route, Verdict(peer.session, self.settings.credit, (ruling,)))]
+            return self._out_of_order(gradient, fault, peer)
         if seen is Seen.PENDING:
             return []
         if seen is Seen.ANSWERED:
             ruling = peer.ledger.rulings[gradient.sequence]
             return [Send(peer.route, Verdict(peer.session, self.settings.credit, (ruling,)))]
         return self._new_gradient(gradient, event, peer, now)
+
+    def _out_of_order(self, gradient: Gradient, fault: SessionFault, peer: Peer) -> list[Effect]:
+        """Answers a number that no honest actor uses. An overdrawn one keeps this answer if it comes again."""
+        ruling = Ruling(gradient.sequence, fault.reason, self.progress.updates, 0.0)
+        if fault.reason is Reason.OVERDRAWN:
+            return self._rule_on(peer, [ruling])
+        self.progress.rulings[fault.reason] += 1
+        return [Send(peer.route, Verdict(peer.session, self.settings.credit, (ruling,)))]
 
     def _new_gradient(self, gradient: Gradient, event: MessageArrived, peer: Peer, now: float) -> list[Effect]:
         effects = self._record(gradient, peer, now)
@@ -235,7 +242,8 @@ class LearnerState:
         if reason is not None:
             ruling = Ruling(gradient.sequence, reason, self.progress.updates, 0.0)
             return [*effects, *self._rule_on(peer, [ruling])]
-        moments = (gradient.report.observations, event.buffers[1]) if len(event.buffers) > 1 and gradient.report else None
+        report = gradient.report
+        moments = (report.observations, event.buffers[1]) if report and report.observations else None
         self.pending.append(
             Job(
                 session=peer.session,
@@ -254,6 +262,9 @@ class LearnerState:
     def _record(self, gradient: Gradient, peer: Peer, now: float) -> list[Effect]:
         """Books the rollout that rides on a gradient, whatever becomes of the gradient itself."""
         if gradient.report is None:
+            return []
+        if not believable(gradient.report):
+            self.progress.faults[Reason.MALFORMED_MESSAGE] += 1
             return []
         self.progress.record(gradient.report)
         peer.env_steps += gradient.report.env_steps
@@ -367,6 +378,8 @@ class LearnerState:
     def _checkpoint_failed(self, event: CheckpointFailed, now: float) -> list[Effect]:
         self.saving = False
         self.progress.faults["checkpoint_failed"] += 1
+        if self._last_checkpoint_asked:
+            self.exit_code = 1  # what the run was for is not on disk
         failed: Effect = Announce("checkpoint_failed", {"version": event.version, "detail": event.detail})
         return [failed, *self._drained(now)]
 
@@ -403,10 +416,10 @@ class LearnerState:
         """The last steps, each once the one before is done: the batches, a checkpoint, the goodbyes, the end."""
         if self.stage is not Stage.DRAINING:
             return []
-        late = now >= self._drain_by
-        if not late and (self.busy or self.pending or self.saving):
+        unfinished = self.busy or self.pending or self.saving
+        if unfinished and now < self._drain_by:
             return []
-        if not late and not self._last_checkpoint_asked:
+        if not unfinished and not self._last_checkpoint_asked:
             self._last_checkpoint_asked = True
             if asked := self._checkpoint(now):
                 return asked

@@ -85,7 +85,7 @@ class Welcome(Message, frozen=True, tag="welcome"):
     heartbeat_s: Annotated[float, Meta(gt=0.0, le=3600.0)]  # say something at least this often
     silence_s: Annotated[float, Meta(gt=0.0, le=86_400.0)]  # a peer this long silent is gone
     quantity: Quantity  # what the learner applies
-    weights: Text  # address of the weight stream; "*" stands for the host that the actor dialled
+    weights: Text  # addresses of the weight stream, by spaces; "*" stands for the host that the actor dialled
     layout: Layout
     table: Annotated[bytes, Meta(max_length=1 << 16)]  # the experiment's actor table, msgpack, not read by the learner
     table_digest: Digest  # BLAKE2b-64 of table

@@ -187,18 +187,16 @@ class Outbox(Generic[P]):
 
     def send(self, gradient: Gradient, buffers: Sequence[bytes], parcel: P, now: float) -> None:
         """Notes a gradient, numbered ``next_sequence``, as under way."""
-        assert gradient.sequence == self.next_sequence and self.room > 0
+        assert gradient.sequence == self.next_sequence
+        assert self.room > 0
         self.unanswered[gradient.sequence] = Sent(gradient, buffers, parcel, now)
         self.next_sequence += 1
 
     def settle(self, verdict: Verdict) -> list[tuple[Ruling, Sent[P]]]:
         """What the verdict answers; rulings on numbers that are not open (an answer told twice) are passed over."""
         self.credit = verdict.credit
-        settled = []
-        for ruling in verdict.rulings:
-            if (sent := self.unanswered.pop(ruling.sequence, None)) is not None:
-                settled.append((ruling, sent))
-        return settled
+        open_ = self.unanswered
+        return [(ruling, open_.pop(ruling.sequence)) for ruling in verdict.rulings if ruling.sequence in open_]
 
     def overdue(self, now: float, patience_s: float) -> list[Sent[P]]:
         """What to send again: unanswered for patience_s, then twice that, and so on. Marks them as sent now."""

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from tests.architecture.sources import PACKAGES, Source, Tree, closure, house, python_files, top, within
 
 PURE = {
-    "protocol": "messages frames layout codecs snapshot manifest session errors",
-    "learner": "events state admission staleness optimizer parameters publication observations",
+    "protocol": "messages frames layout codecs snapshot moments manifest session security memory errors",
+    "learner": "events state admission staleness optimizer parameters publication progress options",
     "actor": "events state returns losses gradients compression flat policy",
 }
 IMPURE = frozenset(
@@ -155,7 +155,7 @@ def _docstrings(tree: Tree) -> Iterator[Finding]:
 
 
 def _file_sizes(tree: Tree) -> Iterator[Finding]:
-    for source in python_files(tree):
+    for source in house(tree):
         if (lines := source.text.count("\n")) > MAX_FILE_LINES:
             yield source.path, MAX_FILE_LINES + 1, f"has {lines} lines, more than {MAX_FILE_LINES}"
 
@@ -165,7 +165,7 @@ def _function_sizes(tree: Tree) -> Iterator[Finding]:
         for node in ast.walk(source.tree):
             if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 continue
-            lines = (node.end_lineno or node.lineno) - node.lineno + 1
+            lines = (node.end_lineno or node.lineno) - node.body[0].lineno + 1  # a command's flags are a table above it
             if lines > MAX_FUNCTION_LINES:
                 yield source.path, node.lineno, f"{node.name} has {lines} lines, more than {MAX_FUNCTION_LINES}"
 
@@ -322,8 +322,8 @@ RULES = (
         "functions stay small",
         "what does not fit on a screen is not read, only trusted",
         _function_sizes,
+        {"learner/state.py": "async def f():\n" + "    x = 1\n" * (MAX_FUNCTION_LINES + 1)},
         {"learner/state.py": "async def f():\n" + "    x = 1\n" * MAX_FUNCTION_LINES},
-        {"learner/state.py": "async def f():\n" + "    x = 1\n" * (MAX_FUNCTION_LINES - 1)},
     ),
     Rule(
         "no drawer for odds and ends",

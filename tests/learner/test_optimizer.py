@@ -149,9 +149,17 @@ def test_a_second_life_continues_to_the_bit(name: str, before: int) -> None:
     np.testing.assert_array_equal(again, whole)
 
 
+def test_torch_is_held_to_one_thread() -> None:
+    import torch
+
+    torch.set_num_threads(2)
+    make_optimizer(settings("adam"), np.zeros(P, np.float32))
+    assert torch.get_num_threads() == 1
+
+
 def test_the_state_of_another_optimizer_or_network_is_refused_by_name() -> None:
     _, optimizer = trained("adam", gradients(1), 1e-2, 1.0)
-    with pytest.raises(StateMismatch, match="exp_avg.* needs absent"):
+    with pytest.raises(StateMismatch, match=r"exp_avg.* needs absent"):
         make_optimizer(settings("addition"), np.zeros(P, np.float32)).restore(optimizer.state())
     with pytest.raises(StateMismatch, match=r"'exp_avg' is float32 \[37\]; this experiment needs float32 \[38\]"):
         make_optimizer(settings("adam"), np.zeros(P + 1, np.float32)).restore(optimizer.state())

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from protocol import errors
@@ -42,3 +45,9 @@ def test_a_setting_error_suggests_the_nearest_name() -> None:
 def test_nearest_is_none_where_nothing_is_close() -> None:
     assert nearest("density", ["density", "decay"]) == "density"
     assert nearest("zzz", ["density"]) is None
+
+
+def test_the_specification_lists_every_reason() -> None:
+    text = (Path(errors.__file__).parent / "WIRE.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\| `(\w+)` \|", text.partition("## 8.")[2], re.MULTILINE)
+    assert listed == [reason.value for reason in Reason]

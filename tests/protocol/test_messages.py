@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import msgpack
 import pytest
 
+from protocol import messages
 from protocol.errors import FrameFault, MessageFault, PeerFault, Reason
 from protocol.messages import (
     KINDS,
@@ -116,3 +120,14 @@ def test_a_header_cut_anywhere_is_refused() -> None:
     header = bytes(encode(MESSAGES["welcome"])[0])
     for end in range(len(header)):
         assert isinstance(refused([header[:end]]), PeerFault)
+
+
+def test_the_specification_names_every_field_in_order() -> None:
+    text = (Path(messages.__file__).parent / "WIRE.md").read_text(encoding="utf-8")
+    for message in MESSAGES.values():
+        section = text.partition(f"\n### {kind(message)} (")[2].partition("\n##")[0]
+        if kind(message) in {"snapshot_request", "refusal", "goodbye"}:
+            named = re.findall(r"`(\w+)`", section)  # small enough for a sentence
+        else:
+            named = re.findall(r"^\| (\w+) \|", section, re.MULTILINE)[1:]  # below the table's head
+        assert named == list(message.__struct_fields__)

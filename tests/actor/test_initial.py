@@ -1,0 +1,56 @@
+"""θ₀: follows from the seed, fits its layout, and comes back from its file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+import safetensors
+
+from actor.config import ActorSettings
+from actor.initial import Unwritable, initial, write
+from protocol.errors import SettingError
+from protocol.layout import Layout
+
+SETTINGS = ActorSettings(env="CartPole-v1", hidden=(8,))
+
+
+def test_the_layout_fits() -> None:
+    made = initial(SETTINGS, 0, ())
+    assert made.theta.dtype == np.float32
+    assert made.theta.shape == (made.layout.length,)
+    assert made.layout.length == (4 * 8 + 8) * 2 + (8 * 2 + 2) + (8 + 1)
+
+
+def test_the_seed_decides() -> None:
+    first, again, other = (initial(SETTINGS, seed, ()).theta for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_the_observation_size_is_told_only_where_it_is_normalised() -> None:
+    assert initial(SETTINGS, 0, ()).observation_size == 0
+    normalised = msgspec.structs.replace(SETTINGS, normalize_observations=True)
+    assert initial(normalised, 0, ()).observation_size == 4
+
+
+def test_the_file_says_what_it_is(tmp_path: Path) -> None:
+    made = initial(SETTINGS, 3, ())
+    write(made, tmp_path / "theta.safetensors")
+    with safetensors.safe_open(tmp_path / "theta.safetensors", framework="numpy") as file:
+        metadata = file.metadata()
+        np.testing.assert_array_equal(file.get_tensor("theta"), made.theta)
+    assert msgspec.json.decode(metadata["layout"], type=Layout) == made.layout
+    assert (metadata["env"], metadata["observation_size"]) == ("CartPole-v1", "0")
+
+
+def test_an_unknown_environment_is_named() -> None:
+    with pytest.raises(SettingError, match="CartPole-v9"):
+        initial(msgspec.structs.replace(SETTINGS, env="CartPole-v9"), 0, ())
+
+
+def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
+    with pytest.raises(Unwritable, match="No such file or directory"):
+        write(initial(SETTINGS, 0, ()), tmp_path / "absent" / "theta")

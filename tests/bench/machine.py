@@ -1,0 +1,80 @@
+"""What a measurement ran on: processor, versions, commit, and which cores a child may use. Knows the operating system."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+PACKAGES = ("torch", "numpy", "pyzmq", "gymnasium", "stable-baselines3")
+
+
+def cores() -> list[int]:
+    """Cores that this process may use; empty where the system does not tell."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return sorted(affinity(0)) if affinity else []
+
+
+def pin(pid: int, index: int) -> None:
+    """Keeps a process that has just started on one core; does nothing where there is no such call or one core only."""
+    usable = cores()
+    if len(usable) > 1:
+        os.sched_setaffinity(pid, {usable[index % len(usable)]})
+
+
+def start(arguments: Sequence[str], core: int | None = None, **options: Any) -> subprocess.Popen[str]:
+    """A child that runs ``python -m ARGUMENTS`` in the repository, with one numeric thread where it has one core."""
+    environment = os.environ | (ONE_THREAD if core is not None else {})
+    command = [sys.executable, "-m", *arguments]
+    child = subprocess.Popen(command, cwd=ROOT, env=environment, text=True, **options)
+    if core is not None:
+        pin(child.pid, core)
+    return child
+
+
+def ask(arguments: Sequence[str], core: int | None = None) -> dict[str, Any]:
+    """What such a child prints: one JSON object on its last line. Its stderr is ours."""
+    child = start(arguments, core, stdout=subprocess.PIPE)
+    said, _ = child.communicate()
+    if child.returncode != 0:
+        raise SystemExit(f"{' '.join(arguments)} exited with code {child.returncode}")
+    answer: dict[str, Any] = json.loads(said.splitlines()[-1])
+    return answer
+
+
+def commit() -> str:
+    """Short hash of the checkout, marked where files differ from it; "unknown" outside one."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=9", "--exclude=*"]
+    found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    return found.stdout.strip() or "unknown"
+
+
+def versions() -> dict[str, str]:
+    """Python's and those of the packages that can change a number."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def description() -> str:
+    """One line: processor, cores, system."""
+    return f"{_processor()}, {len(cores()) or os.cpu_count()} cores, {platform.system()} {platform.machine()}"
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or "unknown processor"

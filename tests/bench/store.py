@@ -1,0 +1,44 @@
+"""Finished measurements as JSON lines, one file for each part. Knows files; measures nothing.
+
+A measurement is never repeated while its line is there, so a benchmark that was stopped goes on where it was, and the
+report can be built again at any time.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tests.bench.machine import commit
+
+Record = dict[str, Any]
+
+
+class Store:
+    """One part's measurements. key fields: what tells one measurement from another."""
+
+    def __init__(self, folder: Path, part: str) -> None:
+        self.path = folder / f"{part}.jsonl"
+
+    def read(self) -> list[Record]:
+        """All that is finished, oldest first."""
+        if not self.path.exists():
+            return []
+        return [json.loads(line) for line in self.path.read_text(encoding="utf-8").splitlines()]
+
+    def once(self, key: Record, measure: Callable[[], Record]) -> Record:
+        """The measurement with this key: from the file, or made now and written down."""
+        for record in self.read():
+            if all(record.get(name) == value for name, value in key.items()):
+                return record
+        print(" ".join(f"{name}={value}" for name, value in key.items()), end=" ... ", flush=True)
+        began = time.perf_counter()
+        record = {**key, **measure(), "at": time.strftime("%Y-%m-%d %H:%M", time.gmtime()), "commit": commit()}
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+        print(f"{time.perf_counter() - began:.1f} s", flush=True)
+        return record

@@ -1,0 +1,59 @@
+"""A learner's state for tests that only read it."""
+
+from __future__ import annotations
+
+from random import Random
+
+from learner.config import Experiment, RunSettings
+from learner.progress import Progress
+from learner.state import Address, LearnerState
+from protocol.layout import Entry, Layout
+from protocol.manifest import Manifest, digest_of
+from protocol.messages import Episode, Hello, Losses, Report, Snapshot
+from protocol.session import Ledger, Peer
+
+TABLE = b"\x81\xa3env\xabCartPole-v1"  # {"env": "CartPole-v1"}
+LAYOUT = Layout((Entry("w", (2, 3)), Entry("b", (4,))))
+
+
+def manifest(**changes: object) -> Manifest:
+    """Of a run with ten parameters."""
+    fields: dict[str, object] = {
+        "run": "test-7",
+        "env": "CartPole-v1",
+        "seed": 7,
+        "layout": LAYOUT,
+        "actor_table": TABLE,
+        "actor_digest": digest_of(TABLE),
+        "created": "today",
+    }
+    return Manifest(**{**fields, **changes})  # type: ignore[arg-type]
+
+
+def learner_state(
+    progress: Progress | None = None, until_return: float | None = 475.0, now: float = 0.0
+) -> LearnerState:
+    """A state that has heard nothing yet."""
+    experiment = Experiment(run=RunSettings(seed=7, until_return=until_return))
+    snapshot = Snapshot(1, 0, "key", 0, LAYOUT.digest, "f32", 10, 10)
+    address = Address(3, "ipc:///nowhere")
+    return LearnerState(experiment, manifest(), address, (snapshot, []), progress or Progress(), Random(1), now)
+
+
+def trained(scores: list[float]) -> Progress:
+    """Books after one report of these episodes, three gradients applied and one refused."""
+    progress = Progress(updates=3, bytes_up=500, bytes_down=900, gradient_bytes_up=400, snapshots=2, math_s=0.25)
+    progress.record(Report(1000, tuple(Episode(score, 10) for score in scores), Losses(policy=0.5, entropy=0.6)))
+    progress.rulings.update({"applied": 3, "stale_updates": 1})
+    progress.faults["oversize"] += 2
+    for lag in (0, 2, 5):
+        progress.lags.observe(lag)
+    return progress
+
+
+def join(state: LearnerState, name: str, now: float) -> Peer:
+    """One actor with a session."""
+    hello = Hello(name, len(state.peers) + 1, ("f32",))
+    peer = Peer(hello.instance, hello.instance, name, len(state.peers), b"r", now, Ledger(2), progressed_at=now)
+    state.peers[peer.session] = peer
+    return peer

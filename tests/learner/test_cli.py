@@ -1,0 +1,203 @@
+"""The command's flags as Options, through the real parser; what a person gets wrong is one line and exit code 2."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from learner import cli
+from learner.config import Experiment, RunSettings, load, named
+from learner.options import BadAddress, Options, host_and_port
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
+    return Asked(monkeypatch)
+
+
+class Asked:
+    """Runs the command with a service that only notes its options and exits with ``code``."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._monkeypatch = monkeypatch
+        self.options: list[Options] = []
+        self.code = 0
+        service = type(sys)("learner.service")
+        service.run = self._run  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, "learner.service", service)
+        monkeypatch.setattr("learner.service", service, raising=False)
+        for name in [name for name in os.environ if name.startswith("FARFLUNG_")]:
+            monkeypatch.delenv(name)
+
+    def _run(self, options: Options) -> int:
+        self.options.append(options)
+        return self.code
+
+    def __call__(self, *arguments: str) -> int:
+        """The exit code."""
+        self._monkeypatch.setattr(sys, "argv", ["learner", *arguments])
+        with pytest.raises(SystemExit) as exit_:
+            cli.main()
+        return int(exit_.value.code or 0)
+
+    def experiment(self, *arguments: str) -> Experiment:
+        assert self("run", *arguments) == 0
+        return self.options[-1].experiment
+
+
+def test_nothing_at_all_trains_cartpole_until_solved(asked: Asked) -> None:
+    experiment = asked.experiment()
+    assert experiment.actor["env"] == "CartPole-v1"
+    assert experiment.run.until_return == 475
+    options = asked.options[0]
+    assert (options.bind, options.http, options.resume) == ((), "127.0.0.1:0", False)
+    assert options.run_dir.parent == Path("runs")
+    assert options.run_dir.name.startswith("CartPole-v1-0-")
+
+
+def test_every_flag_arrives(asked: Asked, tmp_path: Path) -> None:
+    flags = {
+        "--env": "CartPole-v1",
+        "--actors": "3",
+        "--seed": "5",
+        "--bind": "tcp://127.0.0.1:0",
+        "--http": "off",
+        "--until-return": "12.5",
+        "--until-steps": "900",
+        "--run-dir": str(tmp_path / "here"),
+    }
+    repeated = ["--set", "learner.credit=4", "--set", "actor.envs=8", "--allow-module", "a.b", "--allow-module", "c"]
+    given = [part for flag in flags.items() for part in flag]
+    assert asked("run", "acrobot", *given, *repeated, "--insecure", "--json") == 0
+    options = asked.options[0]
+    run = options.experiment.run
+    assert (run.actors, run.until_return, run.until_steps, run.seed) == (3, 12.5, 900, 5)
+    assert options.experiment.learner.credit == 4
+    assert options.experiment.actor["envs"] == 8
+    assert options.experiment.actor["env"] == "CartPole-v1"
+    assert options.allow_modules == ("a.b", "c")
+    assert (options.bind, options.http) == (("tcp://127.0.0.1:0",), None)
+    assert (options.insecure, options.json, options.run_dir) == (True, True, tmp_path / "here")
+
+
+def test_an_environment_alone_takes_its_shipped_experiment(asked: Asked) -> None:
+    assert asked.experiment("--env", "LunarLander-v3") == load(named("lunarlander"), (), {})
+
+
+def test_an_environment_without_one_takes_defaults_and_no_target(asked: Asked) -> None:
+    experiment = asked.experiment("--env", "MountainCar-v0")
+    assert experiment.actor == {"env": "MountainCar-v0"}
+    assert experiment.run == RunSettings()
+
+
+def test_an_experiment_is_a_file_or_a_name(asked: Asked, tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text("[run]\nseed = 9\n")
+    assert asked.experiment(str(file)).run.seed == 9
+    assert asked.experiment("acrobot").actor["env"] == "Acrobot-v1"
+
+
+def test_flags_win_over_the_environment_and_it_over_the_file(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FARFLUNG_RUN__SEED", "3")
+    assert asked.experiment("cartpole").run.seed == 3
+    assert asked.experiment("cartpole", "--seed", "4").run.seed == 4
+
+
+def test_resume_goes_on_with_the_run_s_own_experiment(asked: Asked, tmp_path: Path) -> None:
+    (tmp_path / "experiment.toml").write_text("[run]\nseed = 11\n")
+    assert asked.experiment("--resume", "--run-dir", str(tmp_path)).run.seed == 11
+    assert asked.options[0].resume
+
+
+@pytest.mark.parametrize("code", [0, 1, 3])
+def test_the_service_s_code_is_the_command_s(asked: Asked, code: int) -> None:
+    asked.code = code
+    assert asked("run") == code
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["run", "lunarlandr"], "did you mean lunarlander?"),
+        (["run", "missing.toml"], "missing.toml"),
+        (["run", "--set", "learner.credits=1"], "did you mean learner.credit?"),
+        (["run", "--set", "nonsense"], "table.key=value"),
+        (["run", "--actors", "-1"], "run.actors"),
+        (["run", "--http", "9400"], "expected HOST:PORT"),
+        (["run", "--resume"], "--resume needs --run-dir"),
+    ],
+)
+def test_a_mistake_is_one_line_and_code_2(
+    asked: Asked, capsys: pytest.CaptureFixture[str], arguments: list[str], words: str
+) -> None:
+    assert asked(*arguments) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: ")
+    assert words in said
+    assert said.count("\n") == 1
+    assert not asked.options
+
+
+@pytest.mark.parametrize("arguments", [["run", "--actors", "many"], ["run", "--sead", "1"], ["walk"]])
+def test_usage_is_code_2_too(asked: Asked, capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
+    assert asked(*arguments) == 2
+    assert "Error" in capsys.readouterr().err
+
+
+def test_ctrl_c_before_anything_began(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "app", interrupted)
+    assert asked("run") == 130
+
+
+def test_a_run_directory_s_name_holds_nothing_odd() -> None:
+    experiment = Experiment(run=RunSettings(seed=2), actor={"env": "my.envs:ALE/Pong-v5"})
+    assert cli.default_run_dir(experiment, "T") == Path("runs/my.envs-ALE-Pong-v5-2-T")
+    named_run = Experiment(run=RunSettings(name="first"))
+    assert cli.default_run_dir(named_run, "T") == Path("runs/first-T")
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "port"), [("127.0.0.1:0", "127.0.0.1", 0), ("[::1]:9400", "::1", 9400), ("h:65535", "h", 65535)]
+)
+def test_addresses(text: str, host: str, port: int) -> None:
+    assert host_and_port(text) == (host, port)
+
+
+@pytest.mark.parametrize("text", ["", ":", ":1", "h", "h:", "h:x", "h:-1", "h:65536", "::1:9400", "h:²"])
+def test_what_is_no_address(text: str) -> None:
+    with pytest.raises(BadAddress):
+        host_and_port(text)
+
+
+def test_help_loads_nothing_heavy() -> None:
+    script = """
+import sys
+from learner.cli import app
+try:
+    app(["run", "--help"])
+except SystemExit:
+    pass
+heavy = {"numpy", "torch", "aiohttp", "gymnasium", "zmq", "rich", "prometheus_client", "safetensors"}
+sys.exit(", ".join(sorted(heavy & set(sys.modules))) or None)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert done.stderr == ""
+    assert done.returncode == 0
+    assert "--until-return" in done.stdout
+
+
+@pytest.mark.parametrize("path", sorted(named("cartpole").parent.glob("*.toml")), ids=lambda path: path.stem)
+def test_each_shipped_experiment_is_sound(path: Path) -> None:
+    experiment = load(path, (), {})
+    assert experiment.run.until_return is not None
+    assert experiment.run.until_steps is not None
+    raw = tomllib.loads(path.read_text())
+    assert raw.keys() == {"run", "learner", "actor"}

@@ -1,0 +1,104 @@
+"""What is shown: rates, JSON lines, a table on a terminal, and nothing that a peer could do to that terminal."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import pytest
+
+from learner.console import Console, View, printable, rows, said, view
+from tests.learner.books import join, learner_state, trained
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+class Full(io.StringIO):
+    def write(self, text: str) -> int:
+        raise OSError(28, "No space left on device")
+
+
+def seen(now: float = 1.0) -> View:
+    state = learner_state(trained([10.0, 20.0]))
+    join(state, "local-0", 0.0)
+    state.training_since = 0.5
+    return view(state, now)
+
+
+def test_a_view_is_read_from_the_books() -> None:
+    shown = seen()
+    assert (shown.env_steps, shown.episodes, shown.updates, shown.actors) == (1000, 2, 3, 1)
+    assert shown.return_mean == 15.0
+    assert shown.return_best is None
+    assert shown.dropped == 1
+    assert shown.bytes_per_gradient == 100.0
+    assert shown.wall_s == 0.5
+
+
+def test_an_empty_view_has_no_rates_and_no_means() -> None:
+    shown = view(learner_state(), 9.0)
+    assert (shown.wall_s, shown.env_steps_per_s, shown.return_mean, shown.bytes_per_gradient) == (0.0, 0.0, None, None)
+    assert dict(rows(shown))["return, mean of 100"] == "none yet"
+
+
+def test_the_first_rate_is_the_rate_itself_and_later_ones_follow_slowly() -> None:
+    state = learner_state(trained([1.0]))
+    first = view(state, 0.0)
+    state.progress.env_steps += 500
+    second = view(state, 0.5, first)
+    assert second.env_steps_per_s == pytest.approx(1000.0)
+    third = view(state, 1.0, second)
+    assert 0.0 < third.env_steps_per_s < 1000.0
+
+
+def test_two_views_of_one_moment_have_one_rate() -> None:
+    state = learner_state(trained([1.0]))
+    first = view(state, 1.0)
+    state.progress.env_steps += 500
+    second = view(state, 2.0, first)
+    assert view(state, 2.0, second).env_steps_per_s == second.env_steps_per_s
+
+
+def test_json_has_one_line_for_each_event_and_one_progress_in_a_second() -> None:
+    stream = io.StringIO()
+    console = Console(json=False, stream=stream)
+    console.event("actor_joined", {"actor": "local-0"})
+    for quarter in range(5):
+        console.refresh(seen(1.0 + quarter / 4))
+    console.close()
+    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert [line["event"] for line in lines] == ["actor_joined", "progress", "progress"]
+    assert lines[1]["env_steps"] == 1000
+    assert "now_s" not in lines[1]
+
+
+def test_json_is_had_on_a_terminal_too() -> None:
+    stream = Terminal()
+    console = Console(json=True, stream=stream)
+    console.event("started", {})
+    console.close()
+    assert json.loads(stream.getvalue()) == {"event": "started"}
+
+
+def test_a_terminal_gets_a_table_and_events() -> None:
+    stream = Terminal()
+    console = Console(json=False, stream=stream)
+    console.event("actor_joined", {"actor": "local-0"})
+    console.refresh(seen())
+    console.close()
+    assert "actor joined  actor=local-0" in stream.getvalue()
+    assert "15.0 of 475" in stream.getvalue()
+
+
+def test_a_closed_pipe_stops_nothing() -> None:
+    console = Console(json=True, stream=Full())
+    console.event("started", {})
+    console.close()
+
+
+def test_a_peer_cannot_move_the_cursor() -> None:
+    assert "\x1b" not in said("actor_joined", {"actor": "\x1b[2J\nevil"})
+    assert printable("a\x07b") == "a\N{REPLACEMENT CHARACTER}b"

@@ -1,0 +1,92 @@
+"""The books: the window that decides, the histogram, the rate's schedule, and what a checkpoint keeps."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from learner.config import LearnerSettings
+from learner.progress import LAG_BUCKETS, WINDOW, Lags, Progress, learning_rate
+from protocol.messages import Episode, Losses, Report
+
+
+def report(*scores: float, env_steps: int = 10) -> Report:
+    return Report(env_steps, tuple(Episode(score, 5) for score in scores), Losses(policy=1.0))
+
+
+def test_nothing_is_known_before_the_first_episode() -> None:
+    progress = Progress()
+    progress.record(report())
+    assert progress.env_steps == 10
+    assert progress.return_mean is None
+    assert not progress.reached(-1e9)
+
+
+def test_a_target_needs_a_full_window() -> None:
+    progress = Progress()
+    progress.record(report(*[500.0] * (WINDOW - 1)))
+    assert progress.return_mean == 500.0
+    assert not progress.reached(475.0)
+    progress.record(report(500.0))
+    assert progress.reached(475.0)
+    assert progress.reached(500.0)
+    assert not progress.reached(500.1)
+
+
+def test_without_a_target_nothing_is_reached() -> None:
+    progress = Progress()
+    progress.record(report(*[500.0] * WINDOW))
+    assert not progress.reached(None)
+
+
+@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=3 * WINDOW))
+def test_the_mean_is_of_the_last_hundred(scores: list[float]) -> None:
+    progress = Progress()
+    for score in scores:
+        progress.record(report(score))
+    assert progress.return_mean == pytest.approx(sum(scores[-WINDOW:]) / len(scores[-WINDOW:]), abs=1e-6)
+    assert progress.episodes == len(scores)
+
+
+def test_the_best_mean_is_remembered_after_a_fall() -> None:
+    progress = Progress()
+    progress.record(report(*[100.0] * WINDOW))
+    progress.record(report(*[0.0] * WINDOW))
+    assert progress.return_mean == 0.0
+    assert progress.best_mean == 100.0
+
+
+@given(st.lists(st.integers(0, 5000), max_size=200))
+def test_the_histogram_agrees_with_counting(lags: list[int]) -> None:
+    histogram = Lags()
+    for lag in lags:
+        histogram.observe(lag)
+    for index, bound in enumerate(LAG_BUCKETS):
+        assert sum(histogram.buckets[: index + 1]) == sum(lag <= bound for lag in lags)
+    assert sum(histogram.buckets) == histogram.count == len(lags)
+    assert histogram.mean == pytest.approx(sum(lags) / len(lags) if lags else 0.0)
+    assert histogram.largest == max(lags, default=0)
+
+
+def test_a_checkpoint_keeps_the_counters_and_forgets_the_window() -> None:
+    progress = Progress(updates=5, bytes_up=7, snapshots=2)
+    progress.record(report(1.0, 2.0))
+    progress.rulings.update({"applied": 5, "stale_updates": 2})
+    again = Progress.restored(progress.saved(), version=5)
+    assert again.saved() == progress.saved()
+    assert again.rulings == progress.rulings
+    assert again.updates == 5
+    assert again.return_mean is None
+
+
+def test_the_rate_falls_in_a_straight_line_to_its_floor() -> None:
+    settings = LearnerSettings(learning_rate=2.0, anneal="linear", anneal_steps=100, anneal_floor=0.1)
+    assert learning_rate(settings, 0) == pytest.approx(2.0)
+    assert learning_rate(settings, 50) == pytest.approx(1.1)
+    assert learning_rate(settings, 100) == pytest.approx(0.2)
+    assert learning_rate(settings, 1000) == pytest.approx(0.2)
+
+
+def test_the_rate_can_stand_still() -> None:
+    assert learning_rate(LearnerSettings(learning_rate=2.0, anneal="none"), 10**9) == 2.0

@@ -1,0 +1,182 @@
+"""A run's directory: who may begin in it, what stands in it afterwards, and what a full disk does."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from learner.config import Experiment, RunSettings, load
+from learner.rundir import RunDirectory, RunDirectoryError, host, summary, versions, write_atomically
+from protocol import manifest as manifests
+from protocol.manifest import digest_of
+from tests.learner.books import learner_state, manifest, trained
+
+EXPERIMENT = Experiment(run=RunSettings(seed=7), actor={"env": "CartPole-v1"})
+
+
+class FullDisk:
+    """A log file that takes ``room`` more bytes."""
+
+    def __init__(self, room: int) -> None:
+        self.room, self.data = room, b""
+
+    def write(self, data: bytes) -> int:
+        taken = data[: self.room]
+        if data and not taken:
+            raise OSError(28, "No space left on device")
+        self.room -= len(taken)
+        self.data += taken
+        return len(taken)
+
+    def close(self) -> None:
+        pass
+
+
+def begun(path: Path) -> None:
+    with RunDirectory.prepare(path, resume=False) as directory:
+        assert directory.begin(EXPERIMENT, manifest()) == 1
+
+
+def lines(path: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in (path / "progress.jsonl").read_text().splitlines()]
+
+
+def test_a_fresh_run_leaves_all_that_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "runs" / "one"
+    begun(path)
+    assert load(path / "experiment.toml", (), {}) == EXPERIMENT
+    assert manifests.decode((path / "manifest.json").read_bytes()) == manifest()
+    assert (path / "checkpoints").is_dir()
+    assert (path / "epoch").read_text() == "1\n"
+
+
+def test_a_second_run_needs_another_place_or_resume(tmp_path: Path) -> None:
+    begun(tmp_path)
+    with pytest.raises(RunDirectoryError, match=r"not empty; --resume"):
+        RunDirectory.prepare(tmp_path, resume=False)
+
+
+def test_a_stranger_s_directory_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("precious")
+    with pytest.raises(RunDirectoryError, match="not empty"):
+        RunDirectory.prepare(tmp_path, resume=False)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_start_that_failed_early_leaves_the_place_usable(tmp_path: Path) -> None:
+    with RunDirectory.prepare(tmp_path, resume=False):
+        pass
+    begun(tmp_path)
+
+
+def test_each_life_is_counted(tmp_path: Path) -> None:
+    begun(tmp_path)
+    for epoch in (2, 3):
+        with RunDirectory.prepare(tmp_path, resume=True) as directory:
+            assert directory.begin(EXPERIMENT, manifest(created="tomorrow")) == epoch
+    assert manifests.decode((tmp_path / "manifest.json").read_bytes()).created == "today"
+
+
+def test_nothing_cannot_be_resumed(tmp_path: Path) -> None:
+    with pytest.raises(RunDirectoryError, match=r"no run to resume: it has no manifest\.json"):
+        RunDirectory.prepare(tmp_path / "absent", resume=True)
+    assert not (tmp_path / "absent").exists()
+
+
+def test_another_experiment_cannot_be_resumed(tmp_path: Path) -> None:
+    begun(tmp_path)
+    other = manifest(actor_table=b"\x80", actor_digest=digest_of(b"\x80"))
+    with (
+        RunDirectory.prepare(tmp_path, resume=True) as directory,
+        pytest.raises(RunDirectoryError, match=r"another experiment\. The actor tables differ"),
+    ):
+        directory.begin(EXPERIMENT, other)
+    assert (tmp_path / "epoch").read_text() == "1\n"
+
+
+def test_one_learner_at_a_time(tmp_path: Path) -> None:
+    begun(tmp_path)
+    with (
+        RunDirectory.prepare(tmp_path, resume=True),
+        pytest.raises(RunDirectoryError, match="another learner is using it"),
+    ):
+        RunDirectory.prepare(tmp_path, resume=True)
+    with RunDirectory.prepare(tmp_path, resume=True):
+        pass
+
+
+def test_a_file_is_no_directory(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunDirectoryError, match="Not a directory"):
+        RunDirectory.prepare(tmp_path / "file", resume=False)
+
+
+def test_progress_is_appended_through_all_lives(tmp_path: Path) -> None:
+    with RunDirectory.prepare(tmp_path, resume=False) as directory:
+        directory.record("actor_said", 0.0, {"text": "early"})
+        directory.begin(EXPERIMENT, manifest())
+        directory.record("progress", 1.23456, {"env_steps": 5})
+    with RunDirectory.prepare(tmp_path, resume=True) as directory:
+        directory.begin(EXPERIMENT, manifest())
+        directory.record("progress", 2.0, {"env_steps": 9})
+    assert lines(tmp_path) == [
+        {"event": "actor_said", "wall_s": 0.0, "text": "early"},
+        {"event": "progress", "wall_s": 1.235, "env_steps": 5},
+        {"event": "progress", "wall_s": 2.0, "env_steps": 9},
+    ]
+
+
+def test_a_full_disk_costs_lines_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with RunDirectory.prepare(tmp_path, resume=False) as directory:
+        directory.begin(EXPERIMENT, manifest())
+        real, disk = directory._log, FullDisk(room=20)
+        assert real is not None
+        monkeypatch.setattr(directory, "_log", disk)
+        directory.record("torn", 0.0, {"text": "x" * 20})
+        directory.record("lost", 0.0, {})
+        assert directory.lost_lines == 2
+        disk.room = 1000
+        directory.record("whole", 0.0, {})
+        real.close()
+    assert json.loads(disk.data.splitlines()[-1]) == {"event": "whole", "wall_s": 0.0}
+    assert directory.lost_lines == 2
+
+
+def test_a_result_is_old_or_new_and_never_half(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_atomically(tmp_path / "file", b"old")
+
+    def fail(_: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("os.fsync", fail)
+    with pytest.raises(OSError, match="Input/output"):
+        write_atomically(tmp_path / "file", b"new")
+    assert (tmp_path / "file").read_bytes() == b"old"
+
+
+def test_the_summary_has_every_promised_key(tmp_path: Path) -> None:
+    state = learner_state(trained([480.0] * 100))
+    state.training_since, state.solved = 10.0, True
+    told = summary(state, now=15.0, started_at=8.0)
+    assert told["return_mean_100"] == 480.0
+    assert (told["wall_s"], told["total_s"]) == (5.0, 7.0)
+    assert told["bytes_per_gradient"] == 100.0
+    assert told["compression"] == pytest.approx(0.4)  # ten parameters make forty bytes
+    assert (told["staleness_mean"], told["staleness_max"]) == (pytest.approx(7 / 3), 5)
+    promised = {"env", "seed", "env_steps", "updates", "parameters", "bytes_up", "bytes_down", "versions", "host"}
+    assert told.keys() >= promised | {"solved", "rulings"}
+    with RunDirectory.prepare(tmp_path, resume=False) as directory:
+        directory.finish(told)
+    assert json.loads((tmp_path / "result.json").read_text()) == told
+
+
+def test_a_summary_of_nothing() -> None:
+    told = summary(learner_state(), now=1.0, started_at=0.0)
+    assert (told["return_mean_100"], told["compression"], told["wall_s"]) == (None, None, 0.0)
+
+
+def test_versions_and_host_are_plain() -> None:
+    assert {"python", "torch", "numpy", "pyzmq", "farflung"} <= versions().keys()
+    assert json.dumps(host())

@@ -1,0 +1,631 @@
+"""What the learner decides, one behaviour at a time: events in, effects out, with the real θ where one is needed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from random import Random
+from typing import Any, TypeVar
+
+import numpy as np
+import pytest
+
+from learner.config import Experiment, LearnerSettings, RunSettings
+from learner.events import (
+    Announce,
+    ApplyBatch,
+    BatchApplied,
+    CheckpointFailed,
+    CheckpointWritten,
+    Effect,
+    Event,
+    FaultArrived,
+    Finish,
+    MessageArrived,
+    PublishSnapshot,
+    Send,
+    StopRequested,
+    Ticked,
+    WriteCheckpoint,
+)
+from learner.optimizer import make_optimizer
+from learner.parameters import Parameters
+from learner.progress import Progress
+from learner.state import BATCH_LIMIT, Address, LearnerState, Stage, age_rule
+from protocol.errors import FrameFault, Reason
+from protocol.layout import Entry, Layout
+from protocol.manifest import Manifest, digest_of
+from protocol.messages import (
+    Episode,
+    Goodbye,
+    Gradient,
+    Heartbeat,
+    Hello,
+    Message,
+    Refusal,
+    Report,
+    Ruling,
+    Snapshot,
+    SnapshotRequest,
+    Verdict,
+    Welcome,
+)
+
+P = 4
+EPOCH = 3
+A, B = b"route a", b"route b"
+TABLE = b"\x80"
+LAYOUT = Layout((Entry("w", (P,)),))
+ONES = np.ones(P, np.float32)
+SNAPSHOT_S = 0.001  # what the math thread says that a snapshot took
+
+E = TypeVar("E")
+
+
+class Learner:
+    """A state and its θ under a clock that only the test moves."""
+
+    def __init__(self, run: dict[str, Any], learner: dict[str, Any], version: int) -> None:
+        settings = LearnerSettings(**{"anneal": "none", "learning_rate": 0.5, **learner})
+        theta = np.zeros(P, np.float32)
+        optimizer = make_optimizer(settings, theta)
+        self.parameters = Parameters(theta, version, optimizer, age_rule(settings), settings.norm_bound, LAYOUT)
+        manifest = Manifest(
+            run="run",
+            env="toy",
+            seed=7,
+            layout=LAYOUT,
+            actor_table=TABLE,
+            actor_digest=digest_of(TABLE),
+            created="once",
+        )
+        self.now = 0.0
+        self.state = LearnerState(
+            Experiment(run=RunSettings(**run), learner=settings),
+            manifest,
+            Address(EPOCH, "tcp://*:1"),
+            self.parameters.snapshot(EPOCH),
+            Progress(updates=version),
+            Random(0),
+            self.now,
+        )
+
+    def post(self, event: Event) -> list[Effect]:
+        return self.state.handle(event, self.now)
+
+    def hear(self, message: Any, *buffers: bytes, route: bytes = A) -> list[Effect]:
+        return self.post(MessageArrived(route, message, buffers, 100))
+
+    def tick(self, now: float) -> list[Effect]:
+        self.now = now
+        return self.post(Ticked())
+
+    def join(self, instance: int = 1, route: bytes = A) -> Welcome:
+        return sent(self.hear(hello(instance), route=route), Welcome)
+
+    def does(self, effects: list[Effect]) -> list[Effect]:
+        """The math thread's answer to the one batch among the effects."""
+        order = only(effects, ApplyBatch)
+        outcomes = self.parameters.apply(order.jobs, order.rate)
+        due = order.publish_above is not None and self.parameters.version > order.publish_above
+        snapshot = self.parameters.snapshot(EPOCH) if due else None
+        return self.post(BatchApplied(outcomes, self.parameters.version, snapshot, 0.01, SNAPSHOT_S if due else 0.0))
+
+    def applies(self, session: int, sequence: int = 1, base_version: int = 0) -> list[Effect]:
+        """One gradient from its arrival to what follows on its application."""
+        return self.does(self.hear(gradient(session, sequence, base_version), payload()))
+
+    @property
+    def peer(self) -> Any:
+        (peer,) = self.state.peers.values()
+        return peer
+
+
+def learner(run: dict[str, Any] | None = None, version: int = 0, **settings: Any) -> Learner:
+    return Learner(run or {}, settings, version)
+
+
+def hello(instance: int = 1, name: str = "actor") -> Hello:
+    return Hello(name, instance, ("f32",))
+
+
+def gradient(session: int, sequence: int = 1, base_version: int = 0, **fields: Any) -> Gradient:
+    return Gradient(
+        **{
+            "session": session,
+            "sequence": sequence,
+            "base_version": base_version,
+            "codec": "f32",
+            "length": P,
+            "count": P,
+            **fields,
+        }
+    )
+
+
+def payload(vector: np.ndarray = ONES) -> bytes:
+    return vector.astype("<f4").tobytes()
+
+
+def report(steps: int = 1, *scores: float) -> Report:
+    return Report(steps, tuple(Episode(score, 10) for score in scores))
+
+
+def every(effects: list[Effect], kind: type[E]) -> list[E]:
+    return [effect for effect in effects if isinstance(effect, kind)]
+
+
+def only(effects: list[Effect], kind: type[E]) -> E:
+    (found,) = every(effects, kind)
+    return found
+
+
+def messages(effects: list[Effect], kind: type[E]) -> list[E]:
+    return [send.message for send in every(effects, Send) if isinstance(send.message, kind)]
+
+
+def sent(effects: list[Effect], kind: type[E]) -> E:
+    (found,) = messages(effects, kind)
+    return found
+
+
+def ruling(effects: list[Effect]) -> Ruling:
+    (found,) = sent(effects, Verdict).rulings
+    return found
+
+
+def announced(effects: list[Effect]) -> list[str]:
+    return [announce.event for announce in every(effects, Announce)]
+
+
+# greeting
+
+
+def test_a_welcome_hands_over_all_that_an_actor_needs() -> None:
+    it = learner(credit=3, heartbeat_s=2.0, silence_s=9.0)
+    effects = it.hear(hello(instance=5))
+    welcome = sent(effects, Welcome)
+    assert (welcome.instance, welcome.run, welcome.epoch, welcome.ordinal, welcome.seed) == (5, "run", EPOCH, 0, 7)
+    assert (welcome.credit, welcome.heartbeat_s, welcome.silence_s, welcome.quantity) == (3, 2.0, 9.0, "update")
+    assert (welcome.layout, welcome.table, welcome.table_digest) == (LAYOUT, TABLE, digest_of(TABLE))
+    assert welcome.session > 0
+    assert announced(effects) == ["actor_joined"]
+
+
+def test_a_repeated_hello_of_one_life_gets_the_same_session_over_the_new_route() -> None:
+    it = learner()
+    first = it.join()
+    effects = it.hear(hello(), route=B)
+    assert sent(effects, Welcome) == first
+    assert (only(effects, Send).route, it.peer.route, announced(effects)) == (B, B, [])
+
+
+def test_another_life_gets_another_session_and_the_next_ordinal() -> None:
+    it = learner()
+    first, second = it.join(1), it.join(2, B)
+    assert first.session != second.session
+    assert (first.ordinal, second.ordinal) == (0, 1)
+
+
+def test_more_actors_than_allowed_are_refused() -> None:
+    it = learner(max_actors=1)
+    it.join(1)
+    assert sent(it.hear(hello(2), route=B), Refusal).reason == Reason.DRAINING
+
+
+@pytest.mark.parametrize("message", [gradient(99), Heartbeat(99, 0, 0), SnapshotRequest(99), Goodbye(99, True, "")])
+def test_an_unknown_session_is_refused(message: Message) -> None:
+    it = learner()
+    it.join()
+    assert sent(it.hear(message, payload(), route=B), Refusal).reason == Reason.UNKNOWN_SESSION
+    assert it.state.progress.faults[Reason.UNKNOWN_SESSION] == 1
+    assert it.peer.route == A
+
+
+def test_what_only_a_learner_says_is_refused() -> None:
+    it = learner()
+    session = it.join().session
+    effects = it.hear(Verdict(session, 1, (Ruling(1, "applied", 1),)))
+    assert sent(effects, Refusal).reason == Reason.UNEXPECTED_MESSAGE
+
+
+@pytest.mark.parametrize("reason", [Reason.MALFORMED_FRAME, Reason.WRONG_PROTOCOL, Reason.OVERSIZE])
+def test_garbage_is_counted_and_answered(reason: Reason) -> None:
+    it = learner()
+    effects = it.post(FaultArrived(B, FrameFault(reason, "why"), 50))
+    assert only(effects, Send) == Send(B, Refusal(reason, "why"))
+    assert (it.state.progress.faults[reason], it.state.progress.bytes_up) == (1, 50)
+
+
+# one gradient
+
+
+def test_an_applied_gradient_gets_a_verdict_and_a_snapshot() -> None:
+    it = learner()
+    session = it.join().session
+    effects = it.applies(session)
+    assert ruling(effects) == Ruling(1, "applied", 1, 1.0)
+    published = only(effects, PublishSnapshot)
+    assert (published.message.version, published.message.epoch) == (1, EPOCH)
+    np.testing.assert_array_equal(np.frombuffer(published.buffers[0], "<f4"), -0.5 * ONES)
+    assert (it.state.progress.updates, it.state.progress.rulings["applied"], it.peer.gradients) == (1, 1, 1)
+
+
+def test_what_arrives_during_a_batch_goes_with_the_next() -> None:
+    it = learner(credit=3)
+    session = it.join().session
+    first = it.hear(gradient(session, 1), payload())
+    assert it.hear(gradient(session, 2), payload()) == it.hear(gradient(session, 3), payload()) == []
+    second = it.does(first)
+    assert [job.sequence for job in only(second, ApplyBatch).jobs] == [2, 3]
+    assert [r.version for r in sent(it.does(second), Verdict).rulings] == [2, 3]
+    assert not it.state.busy
+
+
+def test_two_peers_of_one_batch_get_verdicts_of_their_own() -> None:
+    it = learner()
+    one, two = it.join(1, A).session, it.join(2, B).session
+    busy = it.hear(gradient(one, 1), payload())
+    it.hear(gradient(one, 2), payload())
+    it.hear(gradient(two, 1), payload(), route=B)
+    effects = it.does(it.does(busy))
+    answers = {send.route: send.message for send in every(effects, Send)}
+    assert answers == {
+        A: Verdict(one, 2, (Ruling(2, "applied", 2),)),
+        B: Verdict(two, 2, (Ruling(1, "applied", 3),)),
+    }
+
+
+def test_a_batch_is_no_larger_than_its_limit() -> None:
+    it = learner(credit=BATCH_LIMIT + 10)
+    session = it.join().session
+    busy = it.hear(gradient(session, 1), payload())
+    for sequence in range(2, BATCH_LIMIT + 5):
+        it.hear(gradient(session, sequence), payload())
+    effects = it.does(busy)
+    assert len(only(effects, ApplyBatch).jobs) == BATCH_LIMIT
+    assert len(only(it.does(effects), ApplyBatch).jobs) == 3
+
+
+def test_a_duplicate_in_the_queue_is_passed_over() -> None:
+    it = learner()
+    session = it.join().session
+    busy = it.hear(gradient(session, 1), payload())
+    assert it.hear(gradient(session, 1), payload()) == []
+    assert len(only(busy, ApplyBatch).jobs) == 1
+
+
+@pytest.mark.parametrize("outcome", ["applied", Reason.STALE_UPDATES])
+def test_a_duplicate_gets_the_same_ruling_again(outcome: str) -> None:
+    it = learner(version=9, max_lag_updates=9 if outcome == "applied" else 8, full_lag_updates=0)
+    session = it.join().session
+    first = it.hear(gradient(session, 1), payload())
+    answer = ruling(it.does(first) if outcome == "applied" else first)
+    assert answer.outcome == outcome
+    again = it.hear(gradient(session, 1, report=report(5)), payload())
+    assert ruling(again) == answer
+    assert every(again, ApplyBatch) == []
+    assert it.state.progress.rulings == {outcome: 1}
+    assert it.state.progress.env_steps == 0
+
+
+def test_a_number_answered_long_ago_is_a_duplicate() -> None:
+    it = learner(credit=1)
+    session = it.join().session
+    for sequence in range(1, 10):
+        it.applies(session, sequence)
+    assert ruling(it.hear(gradient(session, 1), payload())).outcome == Reason.DUPLICATE
+    assert it.state.progress.updates == 9
+
+
+def test_an_overdrawn_gradient_is_refused_for_good() -> None:
+    it = learner(credit=1)
+    session = it.join().session
+    busy = it.hear(gradient(session, 1), payload())
+    overdrawn = ruling(it.hear(gradient(session, 2), payload()))
+    assert (overdrawn.outcome, overdrawn.scale) == (Reason.OVERDRAWN, 0.0)
+    it.does(busy)
+    assert ruling(it.hear(gradient(session, 2), payload())) == overdrawn
+
+
+def test_stale_by_updates_on_arrival() -> None:
+    it = learner(version=10, full_lag_updates=0, max_lag_updates=4)
+    session = it.join().session
+    assert ruling(it.hear(gradient(session, base_version=5), payload())) == Ruling(1, Reason.STALE_UPDATES, 10, 0.0)
+    assert every(it.hear(gradient(session, 2, base_version=6), payload()), ApplyBatch)
+
+
+def test_stale_by_updates_at_apply() -> None:
+    """Young enough when it came, too old when its turn was there."""
+    it = learner(credit=3, full_lag_updates=0, max_lag_updates=1)
+    session = it.join().session
+    busy = it.hear(gradient(session, 1), payload())
+    it.hear(gradient(session, 2), payload())
+    it.hear(gradient(session, 3), payload())
+    rulings = sent(it.does(it.does(busy)), Verdict).rulings
+    assert [r.outcome for r in rulings] == ["applied", Reason.STALE_UPDATES]
+    assert (it.state.progress.updates, it.state.progress.rulings[Reason.STALE_UPDATES]) == (2, 1)
+
+
+def test_stale_by_seconds_counts_from_when_newer_weights_were_published() -> None:
+    it = learner(max_lag_s=5.0)
+    session = it.join().session
+    it.now = 100.0  # nothing newer for a hundred seconds: as fresh as ever
+    it.applies(session, 1)
+    it.now = 105.0
+    it.applies(session, 2, base_version=0)
+    it.now = 105.1
+    assert ruling(it.hear(gradient(session, 3, base_version=0), payload())).outcome == Reason.STALE_SECONDS
+    assert every(it.hear(gradient(session, 4, base_version=1), payload()), ApplyBatch)
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"length": P + 1}, Reason.WRONG_LENGTH),
+        ({"count": P + 1}, Reason.MALFORMED_PAYLOAD),
+        ({"codec": "zip"}, Reason.UNKNOWN_CODEC),
+        ({"base_version": 1}, Reason.FUTURE_VERSION),
+    ],
+)
+def test_a_header_that_cannot_be_is_dropped_before_the_math_thread(fields: dict[str, Any], reason: Reason) -> None:
+    it = learner()
+    effects = it.hear(gradient(it.join().session, **fields), payload())
+    assert ruling(effects).outcome == reason
+    assert every(effects, ApplyBatch) == []
+
+
+@pytest.mark.parametrize(
+    ("vector", "reason"),
+    [
+        (np.array([1, np.nan, 1, 1]), Reason.NOT_FINITE),
+        (np.array([np.inf, 1, 1, 1]), Reason.NOT_FINITE),
+        (np.full(P, 1e7), Reason.NORM_EXCEEDED),
+    ],
+)
+def test_bad_numbers_change_nothing(vector: np.ndarray, reason: Reason) -> None:
+    it = learner()
+    effects = it.does(it.hear(gradient(it.join().session), payload(vector)))
+    assert ruling(effects) == Ruling(1, reason, 0, 0.0)
+    assert every(effects, PublishSnapshot) == []
+    assert not it.parameters.theta.any()
+
+
+def test_a_payload_of_another_size_is_refused() -> None:
+    it = learner()
+    effects = it.does(it.hear(gradient(it.join().session), payload()[:-1]))
+    assert ruling(effects).outcome == Reason.MALFORMED_PAYLOAD
+
+
+def test_a_report_is_booked_once_whatever_becomes_of_its_gradient() -> None:
+    it = learner()
+    session = it.join().session
+    refused = gradient(session, base_version=9, report=report(7, 3.0))
+    it.hear(refused, payload())
+    it.hear(refused, payload())
+    progress = it.state.progress
+    assert (progress.env_steps, progress.episodes, list(progress.scores), it.peer.env_steps) == (7, 1, [3.0], 7)
+
+
+def test_the_rate_is_annealed_by_reported_steps() -> None:
+    it = learner(anneal="linear", anneal_steps=100, anneal_floor=0.0)
+    effects = it.hear(gradient(it.join().session, report=report(50)), payload())
+    assert only(effects, ApplyBatch).rate == 0.25
+
+
+# the weight stream
+
+
+def test_a_snapshot_request_is_answered_with_the_newest_record() -> None:
+    it = learner()
+    session = it.join().session
+    assert sent(it.hear(SnapshotRequest(session)), Snapshot).version == 0
+    it.applies(session)
+    assert sent(it.hear(SnapshotRequest(session)), Snapshot).version == 1
+
+
+def test_training_begins_when_weights_are_first_asked_for() -> None:
+    it = learner()
+    session = it.join().session
+    assert it.state.training_since is None
+    for now in (4.0, 9.0):
+        it.now = now
+        it.hear(SnapshotRequest(session))
+    assert it.state.training_since == 4.0
+
+
+def test_what_a_burst_left_unpublished_follows_on_a_tick() -> None:
+    it = learner(publish_interval_s=1.0)
+    session = it.join().session
+    assert every(it.applies(session, 1), PublishSnapshot)
+    assert every(it.applies(session, 2), PublishSnapshot) == []
+    assert every(it.tick(0.5), ApplyBatch) == []
+    late = it.tick(1.5)
+    assert only(late, ApplyBatch).jobs == ()
+    assert only(it.does(late), PublishSnapshot).message.version == 2
+    assert every(it.tick(9.0), ApplyBatch) == []
+
+
+def test_snapshots_are_paced_by_what_they_cost() -> None:
+    it = learner(publish_share=0.1)
+    session = it.join().session
+    assert every(it.applies(session, 1), PublishSnapshot)
+    it.now = SNAPSHOT_S * 5
+    assert every(it.applies(session, 2), PublishSnapshot) == []
+    it.now = SNAPSHOT_S * 20
+    assert every(it.applies(session, 3), PublishSnapshot)
+
+
+# liveness
+
+
+def test_heartbeats_tell_what_is_published() -> None:
+    it = learner(heartbeat_s=1.0, publish_interval_s=100.0)
+    session = it.join().session
+    it.applies(session, 1)
+    it.applies(session, 2)
+    assert messages(it.tick(0.9), Heartbeat) == []
+    assert sent(it.tick(1.0), Heartbeat) == Heartbeat(session, 2, 1)
+    assert messages(it.tick(1.5), Heartbeat) == []
+
+
+def test_progress_stands_still_for_a_wedged_actor() -> None:
+    it = learner()
+    session = it.join().session
+    for now, steps in ((1.0, 10), (2.0, 20), (3.0, 20)):
+        it.now = now
+        it.hear(Heartbeat(session, steps, 0))
+    assert (it.peer.progress, it.peer.progressed_at, it.peer.heard_at) == (20, 2.0, 3.0)
+
+
+def test_a_silent_peer_is_forgotten_and_what_it_sent_is_applied() -> None:
+    it = learner(silence_s=5.0, heartbeat_s=1.0)
+    session = it.join().session
+    waiting = it.hear(gradient(session), payload())
+    effects = it.tick(5.1)
+    assert announced(effects) == ["actor_left"]
+    assert (it.state.peers, it.state.progress.sessions_lost) == ({}, 1)
+    effects = it.does(waiting)
+    assert messages(effects, Verdict) == []
+    assert (it.state.progress.updates, it.state.progress.rulings["applied"]) == (1, 1)
+    assert sent(it.hear(Heartbeat(session, 0, 0)), Refusal).reason == Reason.UNKNOWN_SESSION
+
+
+def test_an_actor_that_says_goodbye_is_forgotten() -> None:
+    it = learner()
+    effects = it.hear(Goodbye(it.join().session, True, "bye"))
+    assert announced(effects) == ["actor_left"]
+    assert (it.state.peers, it.state.progress.sessions_lost) == ({}, 0)
+
+
+# checkpoints
+
+
+def test_a_checkpoint_every_interval_but_only_of_something_new() -> None:
+    it = learner(checkpoint_interval_s=10.0)
+    session = it.join().session
+    it.applies(session)
+    assert every(it.tick(9.9), WriteCheckpoint) == []
+    it.hear(Heartbeat(session, 0, 0))
+    assert only(it.tick(10.0), WriteCheckpoint).counters["sessions_granted"] == 1
+    assert every(it.tick(25.0), WriteCheckpoint) == []  # one at a time
+    assert announced(it.post(CheckpointWritten(1, Path("c")))) == ["checkpoint_written"]
+    assert every(it.tick(40.0), WriteCheckpoint) == []
+
+
+def test_a_failed_checkpoint_is_told_and_tried_again() -> None:
+    it = learner(checkpoint_interval_s=10.0)
+    assert every(it.tick(10.0), WriteCheckpoint)
+    assert announced(it.post(CheckpointFailed(0, "disk full"))) == ["checkpoint_failed"]
+    assert it.state.stage is Stage.RUNNING
+    assert it.state.progress.faults["checkpoint_failed"] == 1
+    assert every(it.tick(20.0), WriteCheckpoint)
+
+
+# the end
+
+
+def solved(**settings: Any) -> tuple[Learner, int, list[Effect]]:
+    """A learner that just heard of the episode that reaches its target."""
+    it = learner({"until_return": 10.0}, **settings)
+    session = it.join().session
+    it.applies(session, 1)
+    told = report(1, *[10.0] * 99)
+    it.does(it.hear(gradient(session, 2, report=told), payload()))
+    return it, session, it.hear(gradient(session, 3, report=report(1, 10.0)), payload())
+
+
+def test_reaching_the_target_writes_a_last_checkpoint_then_says_goodbye() -> None:
+    it, session, effects = solved()
+    assert it.state.solved
+    assert announced(effects) == ["draining"]
+    assert every(effects, WriteCheckpoint)
+    assert ruling(effects).outcome == Reason.DRAINING
+    assert every(effects, Finish) == []
+    effects = it.post(CheckpointWritten(2, Path("c")))
+    assert sent(effects, Goodbye) == Goodbye(session, True, "the run is over")
+    assert effects[-1] == Finish(0)
+    assert it.post(Ticked()) == []
+
+
+def test_draining_takes_nothing_new_and_greets_nobody() -> None:
+    it, session, _ = solved()
+    assert ruling(it.hear(gradient(session, 4), payload())).outcome == Reason.DRAINING
+    assert sent(it.hear(hello(2), route=B), Refusal).reason == Reason.DRAINING
+
+
+def test_the_batch_under_way_is_applied_before_the_last_checkpoint() -> None:
+    it = learner()
+    session = it.join().session
+    busy = it.hear(gradient(session), payload())
+    assert every(it.post(StopRequested("SIGTERM", 0)), WriteCheckpoint) == []
+    effects = it.does(busy)
+    assert ruling(effects).outcome == "applied"
+    assert effects.index(only(effects, WriteCheckpoint)) > effects.index(every(effects, Send)[0])
+
+
+def test_99_episodes_solve_nothing() -> None:
+    it = learner({"until_return": 1.0})
+    it.hear(gradient(it.join().session, report=report(1, *[5.0] * 99)), payload())
+    assert it.state.stage is Stage.RUNNING
+
+
+@pytest.mark.parametrize(("until_return", "exit_code"), [(500.0, 3), (None, 0)])
+def test_a_step_limit_ends_the_run(until_return: float | None, exit_code: int) -> None:
+    it = learner({"until_return": until_return, "until_steps": 100})
+    it.hear(gradient(it.join().session, report=report(100)), payload())
+    assert (it.state.solved, it.state.final) == (False, True)
+    assert it.post(CheckpointWritten(0, Path("c")))[-1] == Finish(exit_code)
+
+
+def test_a_stop_is_not_final() -> None:
+    it = learner()
+    session = it.join().session
+    effects = it.post(StopRequested("SIGTERM", 0))
+    assert announced(effects) == ["draining"]
+    effects = it.post(CheckpointWritten(0, Path("c")))
+    goodbye = sent(effects, Goodbye)
+    assert (goodbye.session, goodbye.final, effects[-1]) == (session, False, Finish(0))
+
+
+def test_a_second_stop_changes_nothing() -> None:
+    it = learner()
+    it.post(StopRequested("nobody is left", 1))
+    assert it.post(StopRequested("SIGTERM", 0)) == []
+    assert it.post(CheckpointWritten(0, Path("c"))) == [
+        Announce("checkpoint_written", {"version": 0, "path": "c"}),
+        Finish(1),
+    ]
+
+
+def test_a_last_checkpoint_that_fails_is_a_failure() -> None:
+    it, _, _ = solved()
+    effects = it.post(CheckpointFailed(2, "disk full"))
+    assert announced(effects) == ["checkpoint_failed"]
+    assert effects[-1] == Finish(1)
+
+
+def test_a_disk_that_hangs_does_not_keep_the_learner() -> None:
+    it, _, _ = solved(drain_s=3.0)
+    assert every(it.tick(2.9), Finish) == []
+    assert only(it.tick(3.0), Finish) == Finish(0)
+
+
+def test_a_math_thread_that_hangs_does_not_keep_the_learner() -> None:
+    it = learner(drain_s=3.0)
+    it.hear(gradient(it.join().session), payload())
+    it.post(StopRequested("SIGTERM", 0))
+    assert only(it.tick(3.0), Finish) == Finish(0)
+
+
+def test_no_patience_still_writes_the_last_checkpoint() -> None:
+    it = learner(drain_s=0.0)
+    assert every(it.post(StopRequested("SIGTERM", 0)), WriteCheckpoint)
+
+
+def test_what_is_on_disk_already_is_not_written_again() -> None:
+    it = learner(checkpoint_interval_s=1.0)
+    it.tick(1.0)
+    it.post(CheckpointWritten(0, Path("c")))
+    effects = it.post(StopRequested("SIGTERM", 0))
+    assert every(effects, WriteCheckpoint) == []
+    assert effects[-1] == Finish(0)
