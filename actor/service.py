@@ -50,7 +50,7 @@ def run(
     address = parse_learner_address(learner)
     service = Service(address, Identity(name, secrets.randbits(62) + 1), os.getppid() if with_parent else None)
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda received, _: service.post(events.StopRequested(signal.Signals(received).name)))
+        signal.signal(number, service.signalled)
     service.start()
     if metrics is not None:
         serve(service.counters, *metrics)
@@ -65,6 +65,7 @@ def _work(service: Service, allow_modules: frozenset[str]) -> None:
     """The main thread's life: build what a welcome describes, work until interrupted, again."""
     from actor.worker import Worker  # torch and gymnasium take a second to import; the link dials meanwhile
 
+    service.importing = False
     desk, generation, worker = service.desk, 0, None
     with contextlib.suppress(Interrupted):
         while True:
@@ -92,6 +93,7 @@ class Service:
         self.desk = Desk(lambda work: self.post(events.WorkDone(work)))
         self._state = ActorState(identity, str(learner), SystemRandom())
         self.counters = Counters()
+        self.importing = True
         self._learner, self._parent = learner, parent
         self._loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
         self._finished = asyncio.Event()
@@ -107,6 +109,12 @@ class Service:
         """From any thread: lets the link's loop handle ``event``."""
         with contextlib.suppress(RuntimeError):  # the loop has closed: nobody is left to care
             self._loop.call_soon_threadsafe(self._handle, event)
+
+    def signalled(self, number: int, frame: object) -> None:
+        """On the main thread: drain. During the import of torch there is nothing to drain, and no end to wait for."""
+        self.post(events.StopRequested(signal.Signals(number).name))
+        if self.importing:
+            raise SystemExit(0)
 
     def join(self) -> int:
         """Waits for the link to end and returns the exit code."""

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 RATE_MEMORY_S = 2.0  # rates are averaged over about this long, so that they can be read
+SUMMARY_SHOWN = ("env", "solved", "return_mean_100", "env_steps", "updates", "wall_s", "total_s", "compression")
 JSON_INTERVAL_S = 1.0  # between progress lines
 
 
@@ -125,8 +126,9 @@ class Console:
 
 
 def said(name: str, fields: Mapping[str, object]) -> str:
-    """An event as one line for people, safe to print."""
-    details = "  ".join(f"{key}={_rounded(value)}" for key, value in fields.items())
+    """An event as one line for people, safe to print. Of the summary, what they want to know first."""
+    shown = {key: fields[key] for key in SUMMARY_SHOWN if key in fields} if name == "finished" else fields
+    details = "  ".join(f"{key}={_rounded(value)}" for key, value in shown.items())
     return printable(f"{name.replace('_', ' ')}  {details}".rstrip())
 
 

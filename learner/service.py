@@ -46,7 +46,7 @@ from protocol.transport import LearnerSockets
 TICK_S = 0.05
 SHOW_S = 0.25  # between refreshes of the terminal
 RECORD_S = 1.0  # between progress lines in the run directory
-STOP_S = 2.0  # local actors may take this long to leave before they are killed
+STOP_S = 3.0  # local actors may take this long to leave before they are killed
 STUCK_S = 30.0  # a math thread that is busy for longer is not alive
 
 
@@ -205,6 +205,8 @@ class Service:
     def _conclude(self) -> None:
         assert self._state is not None
         now = time.monotonic()
+        self._show_at = now
+        self._show(now)  # what was reached, and not what was shown a moment before
         result = summary(self._state, now, self._options.started_at)
         self._directory.finish(result)
         self._announce("finished", result)

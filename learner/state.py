@@ -301,9 +301,8 @@ class LearnerState:
         self.busy = False
         self.progress.math_s += event.math_s
         self.progress.updates = event.version
-        effects = self._verdicts(event)
-        if event.snapshot is not None:
-            effects += self._publish(event.snapshot, event.snapshot_s, now)
+        effects = [] if event.snapshot is None else self._publish(event.snapshot, event.snapshot_s, now)
+        effects += self._verdicts(event)  # after the weights, so that whoever was waiting goes on with the newest
         effects += self._next_batch(now)
         return effects + self._drained(now)
 

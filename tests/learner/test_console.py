@@ -99,6 +99,13 @@ def test_a_closed_pipe_stops_nothing() -> None:
     console.close()
 
 
+def test_the_summary_is_short_on_a_terminal() -> None:
+    line = said(
+        "finished", {"env": "E-v0", "solved": True, "wall_s": 4.61188, "versions": {"torch": "2"}, "faults": {}}
+    )
+    assert line == "finished  env=E-v0  solved=True  wall_s=4.612"
+
+
 def test_a_peer_cannot_move_the_cursor() -> None:
     assert "\x1b" not in said("actor_joined", {"actor": "\x1b[2J\nevil"})
     assert printable("a\x07b") == "a\N{REPLACEMENT CHARACTER}b"

@@ -53,6 +53,8 @@ class Waiting:
 def waiting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Waiting]:
     """Listens until the tests are over."""
     with Launcher(tmp_path_factory.mktemp("x")) as launcher:
-        learner = launcher.learner("--actors", 0, "--bind", "tcp://127.0.0.1:0", "--http", "127.0.0.1:0")
+        learner = launcher.learner(
+            "--actors", 0, "--bind", "tcp://127.0.0.1:0", "--http", "127.0.0.1:0", "--run-dir", "run"
+        )
         started = learner.event("started")
         yield Waiting(learner, started["bound"][0], started["http"], launcher)

@@ -88,18 +88,17 @@ def test_a_learner_that_was_killed_comes_back_and_goes_on(launch: Launcher) -> N
     assert remote.wait() == 0
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
-def test_a_signal_saves_and_ends_the_run_even_where_an_actor_hangs(launch: Launcher, number: signal.Signals) -> None:
-    learner = launch.learner("--actors", 2, "--run-dir", launch.folder / "run", "--seed", 1)
-    learner.event("progress", lambda said: said["updates"] > 0 and said["actors"] == 2)
-    (hung,) = processes(launch.mark, "local-1")
+def test_a_signal_saves_and_ends_the_run_even_where_an_actor_hangs(launch: Launcher) -> None:
+    learner = launch.learner("--actors", 1, "--run-dir", "run")
+    learner.event("progress", lambda said: said["updates"] > 0)
+    (hung,) = processes(launch.mark, "local-0")
     os.kill(hung, signal.SIGSTOP)
-    learner.signal(number)
+    learner.signal(signal.SIGTERM)
     assert learner.wait() == 0, learner.story()
-    assert learner.event("draining")["why"] == number.name
+    assert learner.event("draining")["why"] == "SIGTERM"
     finished = learner.event("finished")
     assert learner.event("checkpoint_written")["version"] == finished["updates"]
-    assert learner.event("actors_killed")["count"] >= 1
+    assert learner.event("actors_killed")["count"] == 1
     assert processes(launch.mark) == []
     assert learner.lines == []
 
@@ -132,3 +131,5 @@ def test_an_actor_that_dies_is_started_again(launch: Launcher) -> None:
     learner.event("progress", lambda said: said["updates"] > seen["updates"], after=since)
     learner.signal(signal.SIGINT)
     assert learner.wait() == 0
+    assert learner.event("draining")["why"] == "SIGINT"
+    assert processes(launch.mark) == []

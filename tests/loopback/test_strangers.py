@@ -154,12 +154,13 @@ def test_the_pages_answer(waiting: Waiting, stranger: Stranger) -> None:
 
 
 def test_an_honest_actor_trains_among_strangers(waiting: Waiting, stranger: Stranger) -> None:
-    stranger.greet()
     before = status(waiting)
     honest = waiting.launcher.actor(waiting.address, "honest")
     waiting.learner.event("actor_joined", lambda said: said["actor"] == "honest")
+    stranger.greet()
     stranger.throw(b"noise")
-    assert stranger.judged(*stranger.gradient(1, float("nan"))).outcome in (Reason.NOT_FINITE, Reason.UNKNOWN_SESSION)
+    assert stranger.hear(Refusal).reason == Reason.MALFORMED_FRAME
+    assert stranger.judged(*stranger.gradient(1, float("nan"))).outcome == Reason.NOT_FINITE
     waiting.learner.event("progress", lambda said: said["updates"] > before["version"] + 20)
     honest.process.terminate()
     assert honest.wait() == 0, honest.story()

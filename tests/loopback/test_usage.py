@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.loopback.conftest import Finished
+from tests.loopback.conftest import Finished, Waiting
 from tests.loopback.system import Daemon, Launcher, processes
 
 Prepare = Callable[[Path], object]
@@ -36,7 +36,6 @@ WRONG: dict[str, tuple[Prepare, list[str], list[str]]] = {
     "actor_key": (nothing, ["--set", "actor.envz=3"], ["actor.envz", "did you mean actor.envs?"]),
     "table": (nothing, ["--set", "lerner.credit=3"], ["lerner.credit", "did you mean learner.credit?"]),
     "learner_value": (nothing, ["--set", "learner.credit=0"], ["learner.credit = 0", ">= 1"]),
-    "actor_value": (nothing, ["--set", "actor.envs=0"], ["actor.envs", ">= 1"]),
     "two_values": (nothing, ["--set", "learner.silence_s=1"], ["learner.silence_s", "above learner.heartbeat_s"]),
     "no_equals": (nothing, ["--set", "learner.credit"], ["table.key=value"]),
     "no_file": (nothing, ["absent.toml"], ["absent.toml", "No such file"]),
@@ -44,16 +43,11 @@ WRONG: dict[str, tuple[Prepare, list[str], list[str]]] = {
     "no_table": (written("a.toml", "seed = 1"), ["a.toml"], ["seed", "did you mean run.seed?"]),
     "no_experiment": (nothing, ["cartpoll"], ["cartpoll", "did you mean cartpole?"]),
     "module": (nothing, ["--env", "json:Tiny-v0"], ["json", "--allow-module json"]),
-    "no_module": (
-        nothing,
-        ["--env", "absent_m:T-v0", "--allow-module", "absent_m"],
-        ["absent_m", "cannot be imported"],
-    ),
     "exposed": (nothing, ["--bind", "tcp://0.0.0.0:0"], ["tcp://0.0.0.0", "--insecure"]),
     "no_address": (nothing, ["--bind", "localhost:1"], ["localhost:1", "tcp://HOST:PORT"]),
     "no_page": (nothing, ["--http", "here"], ["--http", "HOST:PORT"]),
     "not_empty": (written("run/notes", ""), ["--run-dir", "run"], ["run", "--resume"]),
-    "nothing_to_resume": (nothing, ["--run-dir", "run", "--resume"], ["run", "no run to resume"]),
+    "nothing_to_resume": (nothing, ["cartpole", "--run-dir", "run", "--resume"], ["no run to resume"]),
     "resume_what": (nothing, ["--resume"], ["--run-dir"]),
 }
 
@@ -91,10 +85,8 @@ def test_a_resumed_run_must_be_the_same_experiment(finished: Finished) -> None:
     assert "another experiment. The environment is CartPole-v1" in refused(learner)
 
 
-def test_a_run_directory_has_one_learner(launch: Launcher) -> None:
-    first = launch.learner("--actors", 0, "--run-dir", "run")
-    first.event("started")
-    second = launch.learner("--actors", 0, "--run-dir", "run", "--resume")
+def test_a_run_directory_has_one_learner(waiting: Waiting) -> None:
+    second = waiting.launcher.learner("--run-dir", "run", "--resume")
     second.wait()
     assert "another learner is using it" in refused(second)
 
@@ -102,7 +94,3 @@ def test_a_run_directory_has_one_learner(launch: Launcher) -> None:
 @pytest.mark.parametrize("address", ["tcp://localhost", "tcp://*:5555", "http://localhost:1"])
 def test_an_actor_needs_a_whole_address(launch: Launcher, address: str) -> None:
     assert address in refused(launch.command("actor", "run", "--learner", address))
-
-
-def test_evaluate_says_where_it_looked(launch: Launcher) -> None:
-    assert "absent" in refused(launch.command("actor", "evaluate", "absent"))

@@ -1,0 +1,577 @@
+"""What an actor decides about its link, one behaviour at a time: events in, effects out, a clock that the test moves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from random import Random
+from typing import Any, TypeVar
+
+import msgspec
+import numpy as np
+import pytest
+
+from actor.events import (
+    Adopt,
+    Announce,
+    Configure,
+    Dial,
+    Effect,
+    Event,
+    FaultArrived,
+    Finish,
+    MessageArrived,
+    Permit,
+    Send,
+    Settle,
+    Started,
+    StopRequested,
+    Subscribe,
+    Ticked,
+    Work,
+    WorkDone,
+    WorkerFailed,
+    WorkerReady,
+)
+from actor.state import DRAIN_S, ActorState, Identity
+from protocol import snapshot as records
+from protocol.codecs import codec
+from protocol.errors import FrameFault, Reason
+from protocol.layout import Entry, Layout
+from protocol.messages import (
+    AnyMessage,
+    Buffer,
+    Goodbye,
+    Gradient,
+    Heartbeat,
+    Hello,
+    Refusal,
+    Report,
+    Ruling,
+    Snapshot,
+    SnapshotRequest,
+    Verdict,
+    Welcome,
+)
+from protocol.session import SPAN, Phase
+
+LAYOUT = Layout((Entry("w", (2,)),))
+INSTANCE = 77
+WELCOME = Welcome(
+    instance=INSTANCE,
+    run="run",
+    epoch=1,
+    session=9,
+    ordinal=0,
+    seed=0,
+    credit=2,
+    heartbeat_s=1.0,
+    silence_s=5.0,
+    quantity="update",
+    weights="tcp://*:5",
+    layout=LAYOUT,
+    table=b"",
+    table_digest=bytes(8),
+)
+NEXT_LIFE = msgspec.structs.replace(WELCOME, epoch=2, session=10)
+ANOTHER_RUN = msgspec.structs.replace(WELCOME, run="another", session=11, seed=1)
+
+E = TypeVar("E")
+
+
+class Actor:
+    """A state under a clock that only the test moves."""
+
+    def __init__(self, seed: int = 0) -> None:
+        self.now = 0.0
+        self.state = ActorState(Identity("me", INSTANCE), "tcp://learner:1", Random(seed))
+
+    def post(self, event: Event) -> list[Effect]:
+        return self.state.handle(event, self.now)
+
+    def hear(self, message: AnyMessage, buffers: Sequence[Buffer] = ()) -> list[Effect]:
+        return self.post(MessageArrived(message, buffers))
+
+    def tick(self, now: float, env_steps: int = 0) -> list[Effect]:
+        self.now = now
+        return self.post(Ticked(env_steps))
+
+    def snapshot(self, version: int, epoch: int = 1) -> list[Effect]:
+        return self.hear(*key(version, epoch))
+
+    def hands_in(self, base_version: int = 0, epoch: int = 1) -> list[Effect]:
+        return self.post(WorkDone(work(base_version, epoch)))
+
+    def alive_until(self, now: float) -> None:
+        """Hears heartbeats every second and keeps what it says to itself."""
+        while self.now < now:
+            self.now = min(now, self.now + 1.0)
+            self.hear(Heartbeat(9, 0, 0))
+
+
+def dialling() -> Actor:
+    actor = Actor()
+    actor.post(Started())
+    return actor
+
+
+def active(welcome: Welcome = WELCOME) -> Actor:
+    """Welcomed, built, with weights of version 0."""
+    actor = dialling()
+    actor.hear(welcome)
+    actor.post(WorkerReady())
+    actor.snapshot(0, welcome.epoch)
+    return actor
+
+
+def key(version: int, epoch: int = 1) -> tuple[Snapshot, Sequence[Buffer]]:
+    return records.key(epoch, version, LAYOUT.digest, np.full(2, version, np.float32))
+
+
+def work(base_version: int = 0, epoch: int = 1) -> Work:
+    encoded = codec("f32").encode(np.ones(2, np.float32))
+    return Work(epoch, base_version, "f32", 2, encoded.count, encoded.buffer, np.ones(2, np.float32), Report(4))
+
+
+def verdict(*sequences: int, outcome: str = "applied", session: int = 9, credit: int = 2) -> Verdict:
+    return Verdict(session, credit, tuple(Ruling(sequence, outcome, 1) for sequence in sequences))
+
+
+def every(effects: list[Effect], kind: type[E]) -> list[E]:
+    return [effect for effect in effects if isinstance(effect, kind)]
+
+
+def only(effects: list[Effect], kind: type[E]) -> E:
+    (found,) = every(effects, kind)
+    return found
+
+
+def messages(effects: list[Effect], kind: type[E]) -> list[E]:
+    return [send.message for send in every(effects, Send) if isinstance(send.message, kind)]
+
+
+def sequences(effects: list[Effect]) -> list[int]:
+    return [gradient.sequence for gradient in messages(effects, Gradient)]
+
+
+def announced(effects: list[Effect]) -> list[str]:
+    return [announce.event for announce in every(effects, Announce)]
+
+
+# finding a learner
+
+
+def test_it_dials_and_says_hello() -> None:
+    effects = Actor().post(Started())
+    assert isinstance(effects[0], Dial)
+    (hello,) = messages(effects, Hello)
+    assert (hello.name, hello.instance) == ("me", INSTANCE)
+    assert {"f32", "topk_i8"} <= set(hello.codecs)
+
+
+def waits(seed: int, attempts: int) -> list[float]:
+    """Seconds between one hello and the next while nobody answers."""
+    actor = Actor(seed)
+    actor.post(Started())
+    times = [0.0]
+    while len(times) <= attempts:
+        if every(actor.tick(actor.now + 0.01), Dial):
+            times.append(actor.now)
+    return [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
+
+
+def test_back_off_doubles_up_to_a_bound() -> None:
+    for n, wait in enumerate(waits(seed=1, attempts=8)):
+        middle = min(15.0, 0.5 * 2**n)
+        assert 0.5 * middle <= wait <= 1.5 * middle + 0.02
+
+
+def test_back_off_is_jittered() -> None:
+    assert waits(1, 3) != waits(2, 3)
+
+
+def test_a_learner_that_is_away_for_days_is_waited_for() -> None:
+    actor = dialling()
+    for n in range(3000):
+        actor.tick(n * 30.0)
+    assert actor.state.phase is Phase.GREETING
+
+
+def test_it_says_that_it_waits() -> None:
+    actor = dialling()
+    told = [line for n in range(1, 200) for line in announced(actor.tick(n * 0.5))]
+    assert told
+    assert set(told) == {"waiting_for_learner"}
+
+
+def test_a_welcome_configures_subscribes_and_ends_the_waiting() -> None:
+    actor = dialling()
+    effects = actor.hear(WELCOME)
+    assert only(effects, Configure).welcome == WELCOME
+    assert only(effects, Subscribe).address == "tcp://*:5"
+    assert announced(effects) == ["welcomed"]
+    assert every(actor.tick(1.0), Dial) == []
+
+
+def test_a_welcome_for_another_actor_is_no_welcome() -> None:
+    actor = dialling()
+    effects = actor.hear(msgspec.structs.replace(WELCOME, instance=1))
+    assert (announced(effects), actor.state.phase) == (["fault"], Phase.GREETING)
+
+
+@pytest.mark.parametrize("reason", [Reason.DRAINING, Reason.UNKNOWN_SESSION])
+def test_a_refused_hello_is_said_again_later(reason: Reason) -> None:
+    actor = dialling()
+    assert announced(actor.hear(Refusal(reason, "not now"))) == ["refused"]
+    assert every(actor.tick(100.0), Dial)
+
+
+def test_another_protocol_version_is_no_use_waiting_for() -> None:
+    assert only(dialling().hear(Refusal(Reason.WRONG_PROTOCOL, "")), Finish) == Finish(2)
+
+
+def test_a_learner_of_another_version_refuses_in_its_own() -> None:
+    fault = FaultArrived(FrameFault(Reason.WRONG_PROTOCOL, "version 2"))
+    assert only(dialling().post(fault), Finish) == Finish(2)
+    assert every(active().post(fault), Finish) == []
+
+
+@pytest.mark.parametrize("reason", [Reason.MALFORMED_FRAME, Reason.UNKNOWN_KIND])
+def test_garbage_is_told_and_not_fatal(reason: Reason) -> None:
+    actor = active()
+    assert announced(actor.post(FaultArrived(FrameFault(reason, "?")))) == ["fault"]
+    assert actor.state.phase is Phase.ACTIVE
+
+
+# weights
+
+
+def test_a_ready_worker_asks_for_weights_and_gets_them_with_its_permits() -> None:
+    actor = dialling()
+    assert every(actor.hear(WELCOME), Permit) == []
+    assert messages(actor.post(WorkerReady()), SnapshotRequest) == [SnapshotRequest(9)]
+    effects = actor.snapshot(3)
+    weights = only(effects, Adopt).weights
+    assert (weights.epoch, weights.version, weights.theta.tolist()) == (1, 3, [3.0, 3.0])
+    assert only(effects, Permit).credit == 2
+
+
+def test_weights_before_the_network_is_built_are_passed_over() -> None:
+    actor = dialling()
+    actor.hear(WELCOME)
+    assert actor.snapshot(3) == []
+
+
+def test_older_weights_are_not_adopted() -> None:
+    actor = active()
+    actor.snapshot(5)
+    assert actor.snapshot(4) == actor.snapshot(5) == []
+
+
+def test_weights_of_an_earlier_life_are_fenced_off() -> None:
+    actor = active(NEXT_LIFE)
+    assert actor.snapshot(99, epoch=1) == []
+    assert every(actor.snapshot(1, epoch=2), Adopt)
+
+
+def delta(base_version: int) -> list[Any]:
+    held = key(base_version)[0]
+    return list(records.delta(held, base_version + 1, "f32", codec("f32").encode(np.ones(2, np.float32))))
+
+
+def test_a_gap_asks_for_a_key_once_per_heartbeat() -> None:
+    actor = active()
+    assert messages(actor.hear(*delta(4)), SnapshotRequest) == [SnapshotRequest(9)]
+    assert actor.hear(*delta(5)) == []
+    actor.now = 1.0
+    assert messages(actor.hear(*delta(6)), SnapshotRequest) == [SnapshotRequest(9)]
+    assert every(actor.snapshot(7), Adopt)
+    assert every(actor.hear(*delta(7)), Adopt)
+
+
+def test_a_heartbeat_that_tells_of_newer_weights_asks_for_them() -> None:
+    actor = active()
+    assert actor.hear(Heartbeat(9, 5, 0)) == []
+    assert messages(actor.hear(Heartbeat(9, 5, 5)), SnapshotRequest) == [SnapshotRequest(9)]
+
+
+def test_weights_for_another_network_are_a_fault() -> None:
+    actor = active()
+    other = Layout((Entry("v", (2,)),)).digest
+    assert announced(actor.hear(*records.key(1, 9, other, np.zeros(2, np.float32)))) == ["fault"]
+
+
+def test_an_answer_that_was_lost_is_asked_for_again() -> None:
+    actor = dialling()
+    actor.hear(WELCOME)
+    actor.post(WorkerReady())
+    assert messages(actor.tick(0.9), SnapshotRequest) == []
+    assert messages(actor.tick(2.0), SnapshotRequest) == [SnapshotRequest(9)]
+
+
+# gradients
+
+
+def test_gradients_are_numbered_and_carry_their_report() -> None:
+    actor = active()
+    (first,) = messages(actor.hands_in(base_version=0), Gradient)
+    (second,) = messages(actor.hands_in(base_version=0), Gradient)
+    assert (first.sequence, second.sequence, first.session, first.report) == (1, 2, 9, Report(4))
+
+
+def test_an_applied_gradient_returns_its_permit() -> None:
+    actor = active()
+    actor.hands_in()
+    settled = only(actor.hear(verdict(1)), Settle)
+    assert (settled.restore, actor.state.applied, actor.state.refused) == (False, 1, 0)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "restore"),
+    [
+        (Reason.STALE_UPDATES, True),
+        (Reason.STALE_SECONDS, True),
+        (Reason.DRAINING, True),
+        (Reason.OVERDRAWN, True),
+        (Reason.NOT_FINITE, False),
+        (Reason.NORM_EXCEEDED, False),
+        (Reason.MALFORMED_PAYLOAD, False),
+        (Reason.DUPLICATE, False),
+    ],
+)
+def test_refused_work_goes_back_unless_it_is_beyond_repair(outcome: Reason, restore: bool) -> None:
+    actor = active()
+    actor.hands_in()
+    assert only(actor.hear(verdict(1, outcome=outcome)), Settle).restore is restore
+    assert actor.state.refused == 1
+
+
+def test_a_verdict_told_twice_settles_once() -> None:
+    actor = active()
+    actor.hands_in()
+    actor.hear(verdict(1))
+    assert actor.hear(verdict(1)) == []
+
+
+def test_a_verdict_of_another_session_is_fenced_off() -> None:
+    actor = active()
+    actor.hands_in()
+    assert actor.hear(verdict(1, session=8)) == []
+
+
+def test_other_credit_is_other_permits() -> None:
+    actor = active()
+    actor.hands_in()
+    assert only(actor.hear(verdict(1, credit=5)), Permit).credit == 5
+
+
+def test_work_of_an_earlier_life_is_put_back_and_not_sent() -> None:
+    actor = active(NEXT_LIFE)
+    effects = actor.hands_in(epoch=1)
+    assert (only(effects, Settle).restore, messages(effects, Gradient)) == (True, [])
+
+
+def test_permits_shrink_while_an_old_answer_is_missing() -> None:
+    """The window of numbers is bounded, so the worker must not be let on although credit is left."""
+    actor = active()
+    actor.hands_in()
+    permits: list[Permit] = []
+    for sequence in range(2, SPAN * 2 + 1):
+        permits += every(actor.hands_in(), Permit)
+        permits += every(actor.hear(verdict(sequence)), Permit)
+    assert permits[-1].credit == 1
+    unsent = actor.hands_in()  # it was under way already
+    assert (only(unsent, Settle).restore, messages(unsent, Gradient)) == (True, [])
+    assert every(actor.hear(verdict(1)), Permit)[-1].credit == 2
+    assert sequences(actor.hands_in()) == [5]
+
+
+def test_an_overdue_gradient_is_sent_again_under_its_number() -> None:
+    actor = active()
+    first = actor.hands_in()
+    actor.alive_until(6.0)
+    again = actor.tick(6.0)
+    assert messages(again, Gradient) == messages(first, Gradient)
+    assert every(again, Send)[0].buffers == every(first, Send)[0].buffers
+    assert sequences(actor.tick(6.1)) == []
+
+
+# silence, and coming back
+
+
+def test_heartbeats_tell_of_progress() -> None:
+    actor = active()
+    actor.snapshot(4)
+    assert messages(actor.tick(1.0, env_steps=50), Heartbeat) == [Heartbeat(9, 50, 4)]
+    assert messages(actor.tick(1.5, env_steps=60), Heartbeat) == []
+
+
+def test_a_silent_learner_is_lost_and_dialled_again() -> None:
+    actor = active()
+    assert announced(actor.tick(5.0)) == []
+    lost = actor.tick(5.1)
+    assert (announced(lost), only(lost, Permit).credit) == (["learner_lost"], 0)
+    again = actor.tick(5.2)
+    assert isinstance(again[0], Dial)
+    assert messages(again, Hello)[0].instance == INSTANCE
+
+
+def lost() -> Actor:
+    """With one gradient unanswered, and dialling again."""
+    actor = active()
+    actor.hands_in()
+    actor.tick(5.1)
+    actor.tick(5.2)
+    return actor
+
+
+def test_the_same_session_goes_on_where_it_was() -> None:
+    actor = lost()
+    actor.now = 6.0
+    effects = actor.hear(WELCOME)
+    assert sequences(effects) == [1]
+    assert every(effects, Configure) == every(effects, Settle) == []
+    assert only(effects, Permit).credit == 2
+    assert actor.state.lost == 0
+    assert sequences(actor.hands_in()) == [2]
+
+
+def test_another_session_gives_up_what_is_unanswered() -> None:
+    actor = lost()
+    effects = actor.hear(NEXT_LIFE)
+    assert (only(effects, Settle).restore, actor.state.lost) == (False, 1)
+    assert every(effects, Configure) == []  # the same job: the worker goes on
+    assert messages(effects, SnapshotRequest) == [SnapshotRequest(10)]
+    assert every(effects, Permit) == []  # none before there are weights of this life
+    assert only(actor.snapshot(0, epoch=2), Permit).credit == 2
+    assert sequences(actor.hands_in(epoch=2)) == [1]
+
+
+def test_another_run_builds_the_worker_anew() -> None:
+    actor = lost()
+    effects = actor.hear(ANOTHER_RUN)
+    assert only(effects, Configure).welcome == ANOTHER_RUN
+    assert messages(effects, SnapshotRequest) == []
+
+
+def test_work_for_another_run_goes_nowhere() -> None:
+    """It was under way when the run changed; its epoch and its length may be the same, its residual is not."""
+    actor = lost()
+    actor.hear(ANOTHER_RUN)
+    effects = actor.hands_in(epoch=1)
+    assert (only(effects, Settle).restore, messages(effects, Gradient)) == (False, [])
+
+
+def test_work_that_finishes_while_the_link_is_down_is_put_back() -> None:
+    assert only(lost().hands_in(), Settle).restore
+
+
+def test_weights_that_flow_on_while_the_link_is_down_are_passed_over() -> None:
+    assert lost().snapshot(9) == []
+
+
+def test_a_late_welcome_of_an_earlier_life_is_fenced_off() -> None:
+    actor = active(NEXT_LIFE)
+    assert actor.hear(WELCOME) == []
+    assert actor.state.welcome == NEXT_LIFE
+
+
+def test_a_session_that_the_learner_does_not_know_is_given_up() -> None:
+    actor = active()
+    actor.hands_in()
+    effects = actor.hear(Refusal(Reason.UNKNOWN_SESSION, ""))
+    assert (only(effects, Settle).restore, only(effects, Permit).credit, actor.state.lost) == (False, 0, 1)
+    assert every(actor.tick(0.1), Dial)
+
+
+def test_numbers_go_on_if_the_session_lives_after_all() -> None:
+    actor = active()
+    actor.hands_in()
+    actor.hear(Refusal(Reason.UNKNOWN_SESSION, "a late one"))
+    actor.tick(0.1)
+    actor.hear(WELCOME)
+    assert sequences(actor.hands_in()) == [2]
+
+
+@pytest.mark.parametrize("reason", [Reason.MALFORMED_MESSAGE, Reason.DRAINING, "something new"])
+def test_other_refusals_leave_the_session_alone(reason: str) -> None:
+    actor = active()
+    assert announced(actor.hear(Refusal(reason, "?"))) == ["refused"]
+    assert actor.state.phase is Phase.ACTIVE
+
+
+# the end
+
+
+def test_a_final_goodbye_ends_the_actor() -> None:
+    actor = active()
+    actor.hands_in()
+    effects = actor.hear(Goodbye(9, True, "solved"))
+    assert effects[-1] == Finish(0)
+    assert actor.tick(9.0) == []
+
+
+def test_a_goodbye_that_is_not_final_is_waited_out() -> None:
+    actor = active()
+    actor.hands_in()
+    effects = actor.hear(Goodbye(9, False, "restarting"))
+    assert (announced(effects), every(effects, Finish)) == (["dismissed", "learner_lost"], [])
+    assert not only(effects, Settle).restore
+    assert every(actor.tick(0.4), Dial) == []
+    assert every(actor.tick(0.6), Dial)
+
+
+def test_a_goodbye_of_another_session_is_fenced_off() -> None:
+    assert active().hear(Goodbye(8, True, "late")) == []
+
+
+def test_a_signal_waits_for_the_verdicts_that_are_owed() -> None:
+    actor = active()
+    actor.hands_in()
+    effects = actor.post(StopRequested("SIGTERM"))
+    assert (only(effects, Permit).credit, every(effects, Finish)) == (0, [])
+    assert only(actor.hands_in(), Settle).restore
+    effects = actor.hear(verdict(1))
+    assert messages(effects, Goodbye) == [Goodbye(9, True, "the actor was asked to stop")]
+    assert effects[-1] == Finish(0)
+
+
+def test_a_signal_with_nothing_owed_ends_at_once() -> None:
+    assert active().post(StopRequested("SIGINT"))[-1] == Finish(0)
+
+
+def test_verdicts_are_not_waited_for_for_ever() -> None:
+    actor = active()
+    actor.hands_in()
+    actor.post(StopRequested("SIGTERM"))
+    assert every(actor.tick(DRAIN_S - 0.1), Finish) == []
+    assert only(actor.tick(DRAIN_S), Finish) == Finish(0)
+
+
+@pytest.mark.parametrize(
+    "answer", [Refusal(Reason.UNKNOWN_SESSION, ""), Goodbye(9, False, "restarting"), Goodbye(9, True, "")]
+)
+def test_a_stopping_actor_does_not_come_back(answer: AnyMessage) -> None:
+    actor = active()
+    actor.hands_in()
+    actor.post(StopRequested("SIGTERM"))
+    assert only(actor.hear(answer), Finish) == Finish(0)
+
+
+def test_a_second_signal_does_not_wait() -> None:
+    actor = active()
+    actor.hands_in()
+    actor.post(StopRequested("SIGTERM"))
+    assert only(actor.post(StopRequested("SIGTERM")), Finish) == Finish(0)
+
+
+@pytest.mark.parametrize("where", [dialling, lost])
+def test_a_signal_without_a_learner_ends_at_once(where: Any) -> None:
+    assert only(where().post(StopRequested("SIGTERM")), Finish) == Finish(0)
+
+
+@pytest.mark.parametrize("exit_code", [1, 2])
+def test_a_worker_that_fails_says_goodbye(exit_code: int) -> None:
+    effects = active().post(WorkerFailed("x" * 900, exit_code))
+    (goodbye,) = messages(effects, Goodbye)
+    assert len(goodbye.detail) == 500
+    assert effects[-1] == Finish(exit_code)

@@ -1,0 +1,120 @@
+"""Learning curves over seeds as one picture for each task. Knows matplotlib and records; no clock."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
+from numpy.typing import NDArray
+
+from tests.bench.store import Record
+from tests.bench.training import Task
+
+COLORS = {"Farflung": "#1d6fb8", "Stable-Baselines3 PPO": "#c8641b"}
+SHORT = {"Stable-Baselines3 PPO": "SB3 PPO"}
+INK, FAINT = "#333333", "#e4e4e4"
+SECONDS, STEPS = 1, 0  # columns of a curve's point
+POINTS = 400  # on the common axis that curves are compared on
+WIDE = 8.0  # ratio of two systems' times above which seconds need a logarithmic axis
+
+
+def draw(task: Task, records: Sequence[Record], path: Path) -> None:
+    """Mean return of 100 episodes against seconds and against environment steps: median, and the band of all seeds."""
+    groups = {name: [r for r in records if r["system"] == name and r["curve"]] for name in COLORS}
+    groups = {name: found for name, found in groups.items() if found}
+    if not groups:
+        return
+    with mpl.rc_context({"font.size": 10, "font.family": "sans-serif", "svg.fonttype": "none"}):
+        figure = Figure(figsize=(9.6, 3.7), dpi=200, layout="constrained")
+        panels = figure.subplots(1, 2, sharey=True)
+        for axes, column, label in zip(panels, (SECONDS, STEPS), ("seconds of training", "environment steps"), strict=True):
+            _panel(axes, task, groups, column)
+            axes.set_xlabel(label, color=INK)
+        panels[0].set_ylabel("return, mean of 100 episodes", color=INK)
+        panels[0].set_title(f"{task.env}, median and range over seeds", loc="left", color=INK, fontsize=11)
+        figure.savefig(path, facecolor="white")
+
+
+def _panel(axes: Axes, task: Task, groups: dict[str, list[Record]], column: int) -> None:
+    _calm(axes)
+    ends = {name: max(r["curve"][-1][column] for r in found) for name, found in groups.items()}
+    logarithmic = column == SECONDS and max(ends.values()) > WIDE * min(ends.values())
+    first = min(r["curve"][0][column] for found in groups.values() for r in found)
+    if logarithmic:
+        axes.set_xscale("log")
+    for name, found in groups.items():
+        grid = _grid(max(first, 0.1), ends[name], logarithmic)
+        _band(axes, name, grid, np.array([_held(r, column, grid) for r in found]))
+        _name(axes, name, found, column)
+    axes.axhline(task.target, color=INK, linewidth=0.8, linestyle=(0, (4, 3)))
+    axes.annotate(
+        f"solved: {task.target:g}",
+        (0.0, task.target),
+        (3, 3),
+        xycoords=("axes fraction", "data"),
+        textcoords="offset points",
+        fontsize=8.5,
+        color=INK,
+    )
+    axes.xaxis.set_major_formatter(FuncFormatter(_thousands if column == STEPS else _plain))
+
+
+def _band(axes: Axes, name: str, grid: NDArray[np.float64], curves: NDArray[np.float64]) -> None:
+    """curves: float64 [seeds, points]; NaN before a seed has 100 episodes, so a point with any NaN is left out."""
+    drawn = ~np.isnan(curves).any(0)
+    middle = np.median(curves[:, drawn], 0)
+    if len(curves) > 1:
+        low, high = curves[:, drawn].min(0), curves[:, drawn].max(0)
+        axes.fill_between(grid[drawn], low, high, color=COLORS[name], alpha=0.16, linewidth=0)
+    axes.plot(grid[drawn], middle, color=COLORS[name], linewidth=2.0, solid_capstyle="round")
+
+
+def _name(axes: Axes, name: str, found: Sequence[Record], column: int) -> None:
+    """The label at the curve itself, and a dot where each seed ended."""
+    ends = sorted((r["curve"][-1][column], r["curve"][-1][2]) for r in found)
+    axes.scatter(*zip(*ends, strict=True), s=12, color=COLORS[name], zorder=3, linewidth=0)
+    middle = float(np.median([end[0] for end in ends]))
+    seeds = f"{len(found)} seed{'s' * (len(found) > 1)}"
+    unit = f"{middle:.1f} s" if column == SECONDS else f"{middle / 1000:,.0f} k steps"
+    row = list(COLORS).index(name)
+    axes.annotate(
+        f"{SHORT.get(name, name)}, {seeds}: {unit}",
+        (0.985, 0.16 - 0.09 * row),
+        xycoords="axes fraction",
+        ha="right",
+        color=COLORS[name],
+        fontweight="bold",
+        fontsize=9.5,
+    )
+
+
+def _held(record: Record, column: int, grid: NDArray[np.float64]) -> NDArray[np.float64]:
+    """A seed's curve on the common axis: NaN before its first point, its last value after its end."""
+    curve = np.array(record["curve"], np.float64)
+    return np.interp(grid, curve[:, column], curve[:, 2], left=np.nan)
+
+
+def _grid(first: float, last: float, logarithmic: bool) -> NDArray[np.float64]:
+    return np.geomspace(first, last, POINTS) if logarithmic else np.linspace(first, last, POINTS)
+
+
+def _calm(axes: Axes) -> None:
+    axes.grid(color=FAINT, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(colors=INK, length=0)
+    for side, spine in axes.spines.items():
+        spine.set_visible(side == "bottom")
+        spine.set_color("#bbbbbb")
+
+
+def _plain(value: float, _: int) -> str:
+    return f"{value:g}"
+
+
+def _thousands(value: float, _: int) -> str:
+    return f"{value / 1000:,.0f} k" if value else "0"

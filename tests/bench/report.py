@@ -1,0 +1,163 @@
+"""The report: RESULTS.md from what the parts measured, and its pictures. Knows records and files; measures nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from statistics import median
+
+from tests.bench.machine import description, versions
+from tests.bench.store import Record, Store
+from tests.bench.training import TASKS, Task
+
+BAR = 0.8  # share of the bare rate that an actor and a learner must reach
+
+
+def write(results: Path, out: Path) -> None:
+    """RESULTS.md and a picture for each task that was measured, into ``out``."""
+    sections = [_head(results)]
+    for task in TASKS:
+        if records := Store(results, task.part).read():
+            sections.append(training(task, records))
+            sections.append(_picture(task, records, out))
+    if records := Store(results, "actor").read():
+        sections.append(actor(records))
+    if records := Store(results, "learner").read():
+        sections.append(learner(records))
+    path = out / "RESULTS.md"
+    out.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n\n".join(sections) + "\n", encoding="utf-8")
+    print(f"wrote {path}")
+
+
+def _head(results: Path) -> str:
+    records = [record for path in sorted(results.glob("*.jsonl")) for record in Store(results, path.stem).read()]
+    days = sorted({str(record["at"])[:10] for record in records})
+    commits = sorted({str(record["commit"]) for record in records})
+    programs = ", ".join(f"{name} {version}" for name, version in versions().items())
+    return (
+        "# Measurements\n\n"
+        f"Written by `make bench` on {' to '.join([days[0], days[-1]] if len(days) > 1 else days) or 'no day'} UTC, "
+        f"commit {', '.join(commits) or 'none'}.\n\n"
+        f"* Machine: {description()}\n* Versions: {programs}\n"
+        "* Medians are over the seeds or rounds listed; nothing is left out."
+    )
+
+
+def training(task: Task, records: Sequence[Record]) -> str:
+    """Both systems on one task: medians first, then every seed."""
+    systems = list(dict.fromkeys(str(record["system"]) for record in records))
+    lines = [
+        f"## {task.env} to a mean return of {task.target:g}",
+        "",
+        "Seconds from the first environment step until the last 100 training episodes have that mean; seconds from "
+        "the shell to the command's exit; both systems in turns on the same machine.",
+        "",
+        *_table(
+            ("system", "solved", "seconds, median", "range", "shell to exit, median", "steps, median"),
+            [_medians(name, [record for record in records if record["system"] == name]) for name in systems],
+        ),
+        "",
+        *_table(
+            ("system", "seed", "solved", "seconds", "shell to exit", "steps", "return", "compression"),
+            [_seed(record) for record in sorted(records, key=lambda r: (systems.index(r["system"]), r["seed"]))],
+        ),
+    ]
+    return "\n".join(lines)
+
+
+def _medians(system: str, records: Sequence[Record]) -> list[str]:
+    walls = [record["wall_s"] for record in records]
+    return [
+        system,
+        f"{sum(record['solved'] for record in records)} of {len(records)}",
+        f"{median(walls):.1f}",
+        f"{min(walls):.1f} to {max(walls):.1f}",
+        f"{median(record['total_s'] for record in records):.1f}",
+        f"{median(record['env_steps'] for record in records) / 1000:,.0f} k",
+    ]
+
+
+def _seed(record: Record) -> list[str]:
+    mean, compression = record["return_mean_100"], record.get("compression")
+    return [
+        record["system"],
+        str(record["seed"]),
+        "yes" if record["solved"] else "no",
+        f"{record['wall_s']:.1f}",
+        f"{record['total_s']:.1f}",
+        f"{record['env_steps']:,}",
+        "" if mean is None else f"{mean:.1f}",
+        "" if compression is None else f"{compression:.1f}",
+    ]
+
+
+def actor(records: Sequence[Record]) -> str:
+    """One actor beside the bare sum."""
+    names = list(dict.fromkeys(str(record["experiment"]) for record in records))
+    rows = [_actor_row(name, [record for record in records if record["experiment"] == name]) for name in names]
+    columns = ("experiment", "simulator", "forward", "gradients", "bare sum", "worker alone", "", "`actor run`", "")
+    lines = [
+        "## One actor on one core",
+        "",
+        "Microseconds per environment step of the bare parts, steps/s of their sum, and steps/s of the actor: its "
+        "worker in a bare process, and the whole program with a learner on another core. Shares are of the bare sum; "
+        f"the bar is {BAR}. Medians of {len(records) // len(names)} rounds, in turns.",
+        "",
+        *_table(columns, rows),
+    ]
+    return "\n".join(lines)
+
+
+def _actor_row(name: str, records: Sequence[Record]) -> list[str]:
+    def middle(field: str) -> float:
+        return median(record[field] for record in records)
+
+    parts = [f"{middle(field):.1f}" for field in ("simulator_us", "forward_us", "gradient_us")]
+    shares = {field: median(record[field] / record["bare"] for record in records) for field in ("worker", "actor")}
+    rates = [part for field in ("worker", "actor") for part in (f"{middle(field):,.0f}", f"{shares[field]:.2f}")]
+    return [name, *parts, f"{middle('bare'):,.0f}", *rates]
+
+
+def learner(records: Sequence[Record]) -> str:
+    """The learner beside decoding and applying alone."""
+    names = list(dict.fromkeys(str(record["case"]) for record in records))
+    rows = [_learner_row(name, [record for record in records if record["case"] == name]) for name in names]
+    lines = [
+        "## The learner under load",
+        "",
+        "Gradients/s that `learner run` applies, fed over ipc by a process on another core, beside decoding the same "
+        f"payloads and stepping the same optimizer in a bare loop on one core. The bar is {BAR} for dense gradients. "
+        f"Medians of {len(records) // len(names)} rounds, in turns.",
+        "",
+        *_table(("load", "parameters", "bare loop", "learner", "share", "snapshots/s", "refused"), rows),
+    ]
+    return "\n".join(lines)
+
+
+def _learner_row(name: str, records: Sequence[Record]) -> list[str]:
+    return [
+        name if records[0]["judged"] else f"{name} (for information)",
+        f"{records[0]['parameters']:,}",
+        f"{median(record['bare'] for record in records):,.0f}",
+        f"{median(record['learner'] for record in records):,.0f}",
+        f"{median(record['learner'] / record['bare'] for record in records):.2f}",
+        f"{median(record['snapshots_per_s'] for record in records):.0f}",
+        f"{sum(record['refused'] for record in records)}",
+    ]
+
+
+def _picture(task: Task, records: Sequence[Record], out: Path) -> str:
+    try:
+        from tests.bench.curves import draw
+    except ImportError:
+        return "(No picture: matplotlib, of the extra `compare`, is not installed.)"
+    path = out / f"{task.part}.png"
+    out.mkdir(parents=True, exist_ok=True)
+    draw(task, records, path)
+    return f"![{task.env}: mean return against seconds and against environment steps]({path.name})"
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    aligned = ["---", *["---:"] * (len(head) - 1)]
+    return [f"| {' | '.join(cells)} |" for cells in (head, aligned, *rows)]
