@@ -1,5 +1,5 @@
 """``python -m actor`` is the command ``actor``."""
 
-from actor.cli import main
+from actor.cli import process
 
-main()
+process()

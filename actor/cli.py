@@ -102,7 +102,7 @@ def evaluate(
 
 
 def main() -> None:
-    """Entry point of the command; what a person can put right becomes one line and exit code 2."""
+    """The command; what a person can put right becomes one line and exit code 2."""
     try:
         app()
     except UserError as error:
@@ -110,17 +110,18 @@ def main() -> None:
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None  # before the service took over the signal, or in a command without one
+
+
+def process() -> None:
+    """``main`` for a process of its own, which then ends at once: taking torch apart takes most of a second."""
+    try:
+        main()
     except SystemExit as leaving:
-        _leave(leaving)
-
-
-def _leave(leaving: SystemExit) -> None:
-    """Ends a process that holds torch without taking it apart object by object, which takes most of a second."""
-    if "torch" not in sys.modules or not isinstance(leaving.code, int):
-        raise leaving
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(leaving.code)
+        if "torch" not in sys.modules or not isinstance(leaving.code, int):
+            raise
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(leaving.code)
 
 
 def one_thread() -> None:

@@ -50,6 +50,6 @@ class ActorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     codec: str = "topk_i8"  # protocol/codecs.py names them all
     density: Annotated[float, Meta(gt=0.0, le=1.0)] = 0.05  # share of coordinates that a sparse codec sends
     residual_decay: Unit = 0.95  # multiplies what was not sent, once per gradient; below 1 forgets old residual
-    beta1: Annotated[float, Meta(ge=0.0, lt=1.0)] = 0.5  # first moment of the preconditioner; the residual is momentum too
+    beta1: Annotated[float, Meta(ge=0.0, lt=1.0)] = 0.5  # first moment of the preconditioner; a residual is momentum too
     beta2: Annotated[float, Meta(ge=0.0, lt=1.0)] = 0.999  # second moment of the preconditioner
     epsilon: Annotated[float, Meta(gt=0.0)] = 1e-5  # of the preconditioner, outside the root as in Adam

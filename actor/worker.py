@@ -26,7 +26,8 @@ from actor.losses import LossStats
 from actor.policy import ActorCritic
 from actor.returns import gae, n_step_returns
 from actor.rollout import Collector, Normalizer, Rollout
-from protocol.errors import UserError
+from protocol.codecs import CODECS
+from protocol.errors import SettingError, UserError
 from protocol.messages import Episode, Losses, Report, Welcome
 from protocol.moments import Moments
 
@@ -60,6 +61,7 @@ class Worker:
         spaces = self._simulators.spaces
         self.policy, self.flat = build_policy(settings, spaces.observation_size, spaces.actions, seed=0)
         if self.flat.layout().digest != welcome.layout.digest:
+            self._simulators.close()
             raise UserError(_mismatch(welcome, self.flat))
         self._collector = Collector(self._simulators, self.policy, settings, rollout_seed)
         self._shuffle = torch.Generator().manual_seed(shuffle_seed)
@@ -162,9 +164,12 @@ class Worker:
 def read_settings(table: bytes) -> ActorSettings:
     """The actor table of a welcome; raises UserError naming the key that does not fit."""
     try:
-        return msgspec.msgpack.decode(table, type=ActorSettings)
+        settings = msgspec.msgpack.decode(table, type=ActorSettings)
     except msgspec.DecodeError as error:
         raise UserError(f"[actor] {error}") from None
+    if settings.codec not in CODECS:
+        raise SettingError("actor.codec", settings.codec, f"one of {', '.join(CODECS)}")
+    return settings
 
 
 def build_policy(

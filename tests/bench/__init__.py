@@ -1,1 +1,1 @@
-"""Benchmarks of the whole system beside the bare machine and its peers: ``python -m tests.bench``, or ``make bench``."""
+"""The whole system beside the bare machine and its peers: ``python -m tests.bench``, or ``make bench``."""

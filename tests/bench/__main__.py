@@ -20,7 +20,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="a minute's smoke test; its report stays in the results")
     parser.add_argument("--fresh", action="store_true", help="forget what the parts asked for measured before")
     parser.add_argument("--peer-seeds", type=int, metavar="N", help="runs of Stable-Baselines3, where fewer will do")
-    parser.add_argument("--results", type=Path, default=ROOT / "bench-results", metavar="DIR", help="default: %(default)s")
+    parser.add_argument("--results", type=Path, default=ROOT / "bench-results", metavar="DIR", help="where lines go")
     asked = parser.parse_args()
     asked.parts = [*asked.parts, *(asked.only or [])] or list(PARTS)
     if unknown := sorted(set(asked.parts) - set(PARTS)):

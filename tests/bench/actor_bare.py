@@ -10,6 +10,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from statistics import median
 from typing import Any
 
 import gymnasium
@@ -27,6 +28,7 @@ from learner import config
 from protocol.manifest import digest_of
 from protocol.messages import Welcome
 
+SLICE_S = 0.15  # of each part at a time
 RANDOM_ROWS = 4096  # actions drawn beforehand, so that drawing them costs nothing
 
 
@@ -75,33 +77,34 @@ class Bare:
         gradient(self.flat, self.policy, self._minibatch, self.settings)
 
     def measure(self, seconds: float) -> dict[str, float]:
-        """Microseconds per environment step of each part, and the steps/s of their sum."""
+        """Microseconds per environment step of each part, each measured for so many seconds."""
         steps = self.settings.rollout_steps * self.settings.envs * self.valid_share
         parts = {
             "simulator_us": per_call_s(self.step, seconds) * self.settings.rollout_steps,
             "forward_us": per_call_s(self.forward, seconds),
             "gradient_us": per_call_s(self.backward, seconds) * self.settings.passes * self.settings.minibatches,
         }
-        costs = {name: 1e6 * cost_s / steps for name, cost_s in parts.items()}
-        return costs | {"bare": 1e6 / sum(costs.values())}
+        return {name: 1e6 * cost_s / steps for name, cost_s in parts.items()}
 
 
-def worker_rate(experiment: config.Experiment, seconds: float) -> float:
-    """Environment steps per second of the worker alone, each gradient answered at once with weights."""
-    welcome = _welcome(experiment)
-    worker = Worker(welcome, frozenset())
-    theta = worker.flat.vector()
-    desk = Desk(lambda work: _answer(desk, work))
-    desk.configure(welcome)
-    desk.permit(welcome.credit)
-    desk.adopt(Weights(1, 0, theta, None))
-    worker._adopt(desk.first_weights(1))
-    worker.step(desk, 1)
-    before, began = desk.env_steps, time.perf_counter()
-    while (spent := time.perf_counter() - began) < seconds:
-        worker.step(desk, 1)
-    worker.close()
-    return (desk.env_steps - before) / spent
+class Alone:
+    """The actor's worker at a desk that answers each gradient at once, with weights that leave the policy as it was."""
+
+    def __init__(self, experiment: config.Experiment) -> None:
+        welcome = _welcome(experiment)
+        self._worker = Worker(welcome, frozenset())
+        self._desk = desk = Desk(lambda work: _answer(desk, work))
+        desk.configure(welcome)
+        desk.permit(welcome.credit)
+        desk.adopt(Weights(1, 0, self._worker.flat.vector(), None))
+
+    def rate(self, seconds: float) -> float:
+        """Environment steps per second."""
+        self._worker.step(self._desk, 1)
+        before, began = self._desk.env_steps, time.perf_counter()
+        while (spent := time.perf_counter() - began) < seconds:
+            self._worker.step(self._desk, 1)
+        return (self._desk.env_steps - before) / spent
 
 
 def _answer(desk: Desk, work: Work) -> None:
@@ -145,12 +148,16 @@ def _simulators(settings: ActorSettings) -> gymnasium.vector.VectorEnv[Any, Any,
 
 
 def run(name: str, seconds: float) -> dict[str, float]:
-    """Both, in turns."""
+    """Medians over short slices in turns, so that a change of the machine's pace falls on both sides."""
     experiment = config.load(config.named(name), [], {})
-    bare = Bare(read_settings(config.actor_table(experiment)))
-    first = worker_rate(experiment, seconds)
-    costs = bare.measure(seconds)
-    return costs | {"worker": (first + worker_rate(experiment, seconds)) / 2, "valid_share": bare.valid_share}
+    bare, alone = Bare(read_settings(config.actor_table(experiment))), Alone(experiment)
+    slices = []
+    for _ in range(max(1, round(seconds / (6 * SLICE_S)))):
+        costs = bare.measure(SLICE_S)
+        rate = 1e6 / sum(costs.values())
+        worker = alone.rate(3 * SLICE_S)
+        slices.append({**costs, "bare": rate, "worker": worker, "worker_share": worker / rate})
+    return {name: median(one[name] for one in slices) for name in slices[0]}
 
 
 if __name__ == "__main__":

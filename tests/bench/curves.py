@@ -9,7 +9,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from numpy.typing import NDArray
 
 from tests.bench.store import Record
@@ -32,9 +32,9 @@ def draw(task: Task, records: Sequence[Record], path: Path) -> None:
     with mpl.rc_context({"font.size": 10, "font.family": "sans-serif", "svg.fonttype": "none"}):
         figure = Figure(figsize=(9.6, 3.7), dpi=200, layout="constrained")
         panels = figure.subplots(1, 2, sharey=True)
-        for axes, column, label in zip(panels, (SECONDS, STEPS), ("seconds of training", "environment steps"), strict=True):
+        for axes, column in zip(panels, (SECONDS, STEPS), strict=True):
             _panel(axes, task, groups, column)
-            axes.set_xlabel(label, color=INK)
+            axes.set_xlabel("seconds of training" if column == SECONDS else "environment steps", color=INK)
         panels[0].set_ylabel("return, mean of 100 episodes", color=INK)
         panels[0].set_title(f"{task.env}, median and range over seeds", loc="left", color=INK, fontsize=11)
         figure.savefig(path, facecolor="white")
@@ -47,9 +47,12 @@ def _panel(axes: Axes, task: Task, groups: dict[str, list[Record]], column: int)
     first = min(r["curve"][0][column] for found in groups.values() for r in found)
     if logarithmic:
         axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_minor_formatter(NullFormatter())
     for name, found in groups.items():
         grid = _grid(max(first, 0.1), ends[name], logarithmic)
-        _band(axes, name, grid, np.array([_held(r, column, grid) for r in found]))
+        until = float(np.median([r["curve"][-1][column] for r in found]))
+        _band(axes, name, grid, np.array([_held(r, column, grid) for r in found]), until)
         _name(axes, name, found, column)
     axes.axhline(task.target, color=INK, linewidth=0.8, linestyle=(0, (4, 3)))
     axes.annotate(
@@ -64,20 +67,23 @@ def _panel(axes: Axes, task: Task, groups: dict[str, list[Record]], column: int)
     axes.xaxis.set_major_formatter(FuncFormatter(_thousands if column == STEPS else _plain))
 
 
-def _band(axes: Axes, name: str, grid: NDArray[np.float64], curves: NDArray[np.float64]) -> None:
-    """curves: float64 [seeds, points]; NaN before a seed has 100 episodes, so a point with any NaN is left out."""
+def _band(axes: Axes, name: str, grid: NDArray[np.float64], curves: NDArray[np.float64], until: float) -> None:
+    """curves: float64 [seeds, points]; NaN before a seed has 100 episodes, so a point with any NaN is left out.
+
+    until: where half of the seeds have ended, and the median with them.
+    """
     drawn = ~np.isnan(curves).any(0)
-    middle = np.median(curves[:, drawn], 0)
     if len(curves) > 1:
         low, high = curves[:, drawn].min(0), curves[:, drawn].max(0)
         axes.fill_between(grid[drawn], low, high, color=COLORS[name], alpha=0.16, linewidth=0)
-    axes.plot(grid[drawn], middle, color=COLORS[name], linewidth=2.0, solid_capstyle="round")
+    shown = drawn & (grid <= until)
+    axes.plot(grid[shown], np.median(curves[:, shown], 0), color=COLORS[name], linewidth=2, solid_capstyle="round")
 
 
 def _name(axes: Axes, name: str, found: Sequence[Record], column: int) -> None:
     """The label at the curve itself, and a dot where each seed ended."""
     ends = sorted((r["curve"][-1][column], r["curve"][-1][2]) for r in found)
-    axes.scatter(*zip(*ends, strict=True), s=12, color=COLORS[name], zorder=3, linewidth=0)
+    axes.scatter([x for x, _ in ends], [y for _, y in ends], s=12, color=COLORS[name], zorder=3, linewidth=0)
     middle = float(np.median([end[0] for end in ends]))
     seeds = f"{len(found)} seed{'s' * (len(found) > 1)}"
     unit = f"{middle:.1f} s" if column == SECONDS else f"{middle / 1000:,.0f} k steps"
@@ -106,7 +112,7 @@ def _grid(first: float, last: float, logarithmic: bool) -> NDArray[np.float64]:
 def _calm(axes: Axes) -> None:
     axes.grid(color=FAINT, linewidth=0.8)
     axes.set_axisbelow(True)
-    axes.tick_params(colors=INK, length=0)
+    axes.tick_params(which="both", colors=INK, length=0)
     for side, spine in axes.spines.items():
         spine.set_visible(side == "bottom")
         spine.set_color("#bbbbbb")

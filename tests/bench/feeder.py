@@ -35,6 +35,7 @@ class Feed:
         self._welcome: Welcome | None = None
         self._payloads: list[Encoded] = []
         self._sequence = self._version = 0
+        self.began = asyncio.Event()  # set by the first verdict
         self.applied = 0
         self.refused = 0
         self.weights = 0  # snapshots that came
@@ -63,6 +64,7 @@ class Feed:
         if isinstance(message, Welcome) and self._welcome is None:
             self._begin(message)
         elif isinstance(message, Verdict):
+            self.began.set()
             for ruling in message.rulings:
                 self.applied += ruling.outcome == "applied"
                 self.refused += ruling.outcome != "applied"
@@ -98,8 +100,7 @@ async def feed(address: str, codec: str, density: float, sessions: int, seconds:
     """What the learner applied in so many seconds."""
     feeds = [Feed(address, number + 1, codec, density, follows=number == 0) for number in range(sessions)]
     tasks = [asyncio.create_task(each.run()) for each in feeds]
-    while not all(each.applied for each in feeds):
-        await asyncio.sleep(0.02)
+    await asyncio.gather(*(each.began.wait() for each in feeds))
     await asyncio.sleep(WARM_S)
     applied, weights, began = _applied(feeds), feeds[0].weights, time.perf_counter()
     await asyncio.sleep(seconds)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.bench.live import Learner
-from tests.bench.machine import ask
+from tests.bench.machine import ask, mean
 from tests.bench.store import Record, Store
 
 SESSIONS, CREDIT = 4, 16  # 64 gradients under way, as of a fleet
@@ -30,6 +30,11 @@ class Case:
     codec: str
     density: float
     judged: bool
+
+    @property
+    def parameters(self) -> int:
+        """P of CartPole's two trunks: 4 numbers in, 2 logits and 1 value out."""
+        return 2 * (4 * self.hidden + self.hidden + self.hidden**2 + self.hidden) + 3 * self.hidden + 3
 
 
 CASES = (
@@ -50,9 +55,15 @@ def measure(store: Store, *, quick: bool) -> None:
 
 
 def _round(case: Case, seconds: float) -> Record:
+    """Bare before and after, so that a machine that changes its pace does it to both."""
+    before = _bare(case, seconds / 2)
     real = _real(case, seconds)
-    load = [case.optimizer, case.codec, str(case.density), str(int(real["parameters"])), str(seconds)]
-    return {**real, **ask(["tests.bench.payloads", *load], LEARNER_CORE), "judged": case.judged}
+    return real | mean(before, _bare(case, seconds / 2)) | {"judged": case.judged}
+
+
+def _bare(case: Case, seconds: float) -> Record:
+    load = [case.optimizer, case.codec, str(case.density), str(case.parameters), str(seconds)]
+    return ask(["tests.bench.payloads", *load], LEARNER_CORE)
 
 
 def _real(case: Case, seconds: float) -> Record:
@@ -67,4 +78,5 @@ def _real(case: Case, seconds: float) -> Record:
             load = [learner.address, case.codec, str(case.density), str(SESSIONS), str(seconds)]
             fed = ask(["tests.bench.feeder", *load], FEEDER_CORE)
         result = learner.result()
+    assert fed["parameters"] == case.parameters
     return fed | {"batch_math_us": 1e6 * result["math_s"] / max(1, result["updates"])}

@@ -1,4 +1,4 @@
-"""What a measurement ran on: processor, versions, commit, and which cores a child may use. Knows the operating system."""
+"""What a measurement ran on, and the children that are measured on cores of their own. Knows the operating system."""
 
 from __future__ import annotations
 
@@ -48,6 +48,11 @@ def ask(arguments: Sequence[str], core: int | None = None) -> dict[str, Any]:
         raise SystemExit(f"{' '.join(arguments)} exited with code {child.returncode}")
     answer: dict[str, Any] = json.loads(said.splitlines()[-1])
     return answer
+
+
+def mean(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
+    """Of two answers with the same numbers: what was measured before and after something else."""
+    return {name: (first[name] + second[name]) / 2 for name in first}
 
 
 def commit() -> str:

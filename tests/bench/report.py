@@ -11,6 +11,19 @@ from tests.bench.store import Record, Store
 from tests.bench.training import TASKS, Task
 
 BAR = 0.8  # share of the bare rate that an actor and a learner must reach
+TRAINING_WORDS = (
+    "Seconds from the first environment step until the last 100 training episodes have that mean; seconds from the "
+    "shell to the command's exit; both systems in turns on the same machine."
+)
+ACTOR_WORDS = (
+    "Microseconds per environment step of the bare parts, steps/s of their sum, and steps/s of the actor: its worker "
+    "in a bare process, and the whole program with a learner on another core. Shares are of the bare sum; the bar "
+    f"is {BAR}."
+)
+LEARNER_WORDS = (
+    "Gradients/s that `learner run` applies, fed over ipc by a process on another core, beside decoding the same "
+    f"payloads and stepping the same optimizer in a bare loop on one core. The bar is {BAR} for dense gradients."
+)
 
 
 def write(results: Path, out: Path) -> None:
@@ -50,8 +63,7 @@ def training(task: Task, records: Sequence[Record]) -> str:
     lines = [
         f"## {task.env} to a mean return of {task.target:g}",
         "",
-        "Seconds from the first environment step until the last 100 training episodes have that mean; seconds from "
-        "the shell to the command's exit; both systems in turns on the same machine.",
+        TRAINING_WORDS,
         "",
         *_table(
             ("system", "solved", "seconds, median", "range", "shell to exit, median", "steps, median"),
@@ -96,13 +108,21 @@ def actor(records: Sequence[Record]) -> str:
     """One actor beside the bare sum."""
     names = list(dict.fromkeys(str(record["experiment"]) for record in records))
     rows = [_actor_row(name, [record for record in records if record["experiment"] == name]) for name in names]
-    columns = ("experiment", "simulator", "forward", "gradients", "bare sum", "worker alone", "", "`actor run`", "")
+    columns = (
+        "experiment",
+        "simulator",
+        "forward",
+        "gradients",
+        "bare sum",
+        "worker alone",
+        "share",
+        "`actor run`",
+        "share",
+    )
     lines = [
         "## One actor on one core",
         "",
-        "Microseconds per environment step of the bare parts, steps/s of their sum, and steps/s of the actor: its "
-        "worker in a bare process, and the whole program with a learner on another core. Shares are of the bare sum; "
-        f"the bar is {BAR}. Medians of {len(records) // len(names)} rounds, in turns.",
+        f"{ACTOR_WORDS} Medians of {len(records) // len(names)} rounds, in turns.",
         "",
         *_table(columns, rows),
     ]
@@ -111,11 +131,12 @@ def actor(records: Sequence[Record]) -> str:
 
 def _actor_row(name: str, records: Sequence[Record]) -> list[str]:
     def middle(field: str) -> float:
-        return median(record[field] for record in records)
+        return float(median(record[field] for record in records))
 
     parts = [f"{middle(field):.1f}" for field in ("simulator_us", "forward_us", "gradient_us")]
-    shares = {field: median(record[field] / record["bare"] for record in records) for field in ("worker", "actor")}
-    rates = [part for field in ("worker", "actor") for part in (f"{middle(field):,.0f}", f"{shares[field]:.2f}")]
+    rates = [
+        part for field in ("worker", "actor") for part in (f"{middle(field):,.0f}", f"{middle(f'{field}_share'):.2f}")
+    ]
     return [name, *parts, f"{middle('bare'):,.0f}", *rates]
 
 
@@ -126,9 +147,7 @@ def learner(records: Sequence[Record]) -> str:
     lines = [
         "## The learner under load",
         "",
-        "Gradients/s that `learner run` applies, fed over ipc by a process on another core, beside decoding the same "
-        f"payloads and stepping the same optimizer in a bare loop on one core. The bar is {BAR} for dense gradients. "
-        f"Medians of {len(records) // len(names)} rounds, in turns.",
+        f"{LEARNER_WORDS} Medians of {len(records) // len(names)} rounds, in turns.",
         "",
         *_table(("load", "parameters", "bare loop", "learner", "share", "snapshots/s", "refused"), rows),
     ]

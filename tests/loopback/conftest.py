@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from tests.loopback.system import Daemon, Launcher, processes
+from tests.loopback.system import ENDLESS, Daemon, Launcher, processes
 
 
 @pytest.fixture
@@ -54,7 +55,9 @@ def waiting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Waiting]:
     """Listens until the tests are over."""
     with Launcher(tmp_path_factory.mktemp("x")) as launcher:
         learner = launcher.learner(
-            "--actors", 0, "--bind", "tcp://127.0.0.1:0", "--http", "127.0.0.1:0", "--run-dir", "run"
+            "--actors", 0, "--bind", "tcp://127.0.0.1:0", "--http", "127.0.0.1:0", "--run-dir", "run", *ENDLESS
         )
         started = learner.event("started")
         yield Waiting(learner, started["bound"][0], started["http"], launcher)
+        learner.signal(signal.SIGTERM)
+        assert learner.wait() == 0, learner.story()

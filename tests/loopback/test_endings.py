@@ -11,11 +11,11 @@ import pytest
 
 from learner import checkpoint as disk
 from learner.checkpoint import TEMPORARY
-from tests.loopback.system import Launcher, await_end, free_ports, processes
+from tests.loopback.system import ENDLESS, Launcher, await_end, free_ports, processes
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="finds child processes in /proc")
 
-QUICK = ("--set", "learner.heartbeat_s=0.2", "--set", "learner.silence_s=2")
+QUICK = (*ENDLESS, "--set", "learner.heartbeat_s=0.2", "--set", "learner.silence_s=2")
 
 
 def test_actors_wait_come_are_missed_and_leave(launch: Launcher) -> None:
@@ -88,38 +88,8 @@ def test_a_learner_that_was_killed_comes_back_and_goes_on(launch: Launcher) -> N
     assert remote.wait() == 0
 
 
-def test_a_signal_saves_and_ends_the_run_even_where_an_actor_hangs(launch: Launcher) -> None:
-    learner = launch.learner("--actors", 1, "--run-dir", "run")
-    learner.event("progress", lambda said: said["updates"] > 0)
-    (hung,) = processes(launch.mark, "local-0")
-    os.kill(hung, signal.SIGSTOP)
-    learner.signal(signal.SIGTERM)
-    assert learner.wait() == 0, learner.story()
-    assert learner.event("draining")["why"] == "SIGTERM"
-    finished = learner.event("finished")
-    assert learner.event("checkpoint_written")["version"] == finished["updates"]
-    assert learner.event("actors_killed")["count"] == 1
-    assert processes(launch.mark) == []
-    assert learner.lines == []
-
-
-def test_a_second_interrupt_waits_for_nothing(launch: Launcher) -> None:
-    """The last checkpoint cannot be written: its file is a pipe that nobody reads, as a disk that hangs."""
-    run_dir = launch.folder / "run"
-    learner = launch.learner("--actors", 1, "--run-dir", run_dir, "--set", "learner.drain_s=3600")
-    learner.event("progress", lambda said: said["updates"] > 0)
-    os.mkfifo(run_dir / "checkpoints" / TEMPORARY)
-    learner.signal(signal.SIGINT)
-    learner.event("draining")
-    learner.event("progress", lambda said: said["stage"] == "draining")
-    learner.signal(signal.SIGINT)
-    assert learner.wait() == 1, learner.story()
-    assert learner.said("checkpoint_written") == []
-    assert processes(launch.mark) == []
-
-
-def test_an_actor_that_dies_is_started_again(launch: Launcher) -> None:
-    learner = launch.learner("--actors", 1, *QUICK)
+def test_a_local_actor_that_dies_is_started_again_and_one_that_hangs_holds_nothing_up(launch: Launcher) -> None:
+    learner = launch.learner("--actors", 1, "--run-dir", "run", *QUICK)
     learner.event("progress", lambda said: said["updates"] > 0)
     (local,) = processes(launch.mark, "local-0")
     os.kill(local, signal.SIGKILL)
@@ -129,7 +99,28 @@ def test_an_actor_that_dies_is_started_again(launch: Launcher) -> None:
     learner.event("actor_joined", after=since)
     seen = learner.event("progress", after=since)
     learner.event("progress", lambda said: said["updates"] > seen["updates"], after=since)
+
+    (local,) = processes(launch.mark, "local-0")
+    os.kill(local, signal.SIGSTOP)
     learner.signal(signal.SIGINT)
-    assert learner.wait() == 0
+    assert learner.wait() == 0, learner.story()
     assert learner.event("draining")["why"] == "SIGINT"
+    finished = learner.event("finished")
+    learner.event("checkpoint_written", lambda said: said["version"] == finished["updates"])
+    assert learner.event("actors_killed")["count"] == 1
+    assert processes(launch.mark) == []
+    assert learner.lines == []
+
+
+def test_a_second_interrupt_waits_for_nothing(launch: Launcher) -> None:
+    """The last checkpoint cannot be written: its file is a pipe that nobody reads, as a disk that hangs."""
+    run_dir = launch.folder / "run"
+    learner = launch.learner("--actors", 1, "--run-dir", run_dir, "--set", "learner.drain_s=3600", *ENDLESS)
+    learner.event("progress", lambda said: said["updates"] > 0)
+    os.mkfifo(run_dir / "checkpoints" / TEMPORARY)
+    learner.signal(signal.SIGINT)
+    learner.event("draining")
+    learner.signal(signal.SIGINT)
+    assert learner.wait() == 1, learner.story()
+    assert learner.said("checkpoint_written") == []
     assert processes(launch.mark) == []

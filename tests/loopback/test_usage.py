@@ -33,7 +33,11 @@ def nothing(_: Path) -> None:
 WRONG: dict[str, tuple[Prepare, list[str], list[str]]] = {
     "environment": (nothing, ["--env", "CartPol-v1"], ["CartPol-v1", "did you mean CartPole-v1?"]),
     "learner_key": (nothing, ["--set", "learner.credits=3"], ["learner.credits", "did you mean learner.credit?"]),
-    "actor_key": (nothing, ["--set", "actor.envz=3"], ["actor.envz", "did you mean actor.envs?"]),
+    "actor_key": (
+        nothing,
+        ["--set", "actor.rolout_steps=3"],
+        ["actor.rolout_steps", "did you mean actor.rollout_steps?"],
+    ),
     "table": (nothing, ["--set", "lerner.credit=3"], ["lerner.credit", "did you mean learner.credit?"]),
     "learner_value": (nothing, ["--set", "learner.credit=0"], ["learner.credit = 0", ">= 1"]),
     "two_values": (nothing, ["--set", "learner.silence_s=1"], ["learner.silence_s", "above learner.heartbeat_s"]),

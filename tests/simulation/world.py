@@ -151,14 +151,20 @@ class Actor:
         self.works: list[a.Work] = []  # keeps ids unique
         self.restorable: dict[int, a.Work] = {}
         self.adopted: a.Weights | None = None
+        self.order = (0, -1)  # session and version of what was adopted last
         network = world.network
         network.subscribe(self.instance.encode(), LEARNER)
         self.post(a.Started())
 
     def post(self, event: a.Event) -> None:
         self.touched = True
-        for effect in self.state.handle(event, self.world.now):
+        applied = self.state.applied
+        effects = self.state.handle(event, self.world.now)
+        for effect in effects:
             self.perform(effect)
+        parcels = [self.parcels[id(effect.work)] for effect in effects if isinstance(effect, a.Settle)]
+        known = sum(parcel.number in self.world.applied for parcel in parcels)
+        self.world.promise(self.state.applied - applied <= known, self.name, "it believes in more than was applied")
 
     def perform(self, effect: a.Effect) -> None:
         world = self.world
@@ -172,9 +178,7 @@ class Actor:
             self.desk.configure(effect.welcome)
             world.later(BUILD_S, self.alive(self.built))
         elif isinstance(effect, a.Adopt):
-            world.check_weights(self.name, effect.weights)
-            self.adopted = effect.weights
-            self.desk.adopt(effect.weights)
+            self.adopt(effect.weights)
         elif isinstance(effect, a.Settle):
             self.settled(effect)
         elif isinstance(effect, a.Permit):
@@ -186,10 +190,25 @@ class Actor:
             world.log(self.name, f"exits {effect.exit_code}")
             self.end()
 
+    def adopt(self, weights: a.Weights) -> None:
+        """Of this life of the learner, newer than any before in this session, and the learner's own bits."""
+        welcome = self.state.welcome
+        assert welcome is not None
+        order = (welcome.session, weights.version)
+        newer = self.order[0] != order[0] or self.order < order
+        right = weights.epoch == welcome.epoch and newer
+        self.world.promise(right, self.name, f"{(weights.epoch, weights.version)} adopted after {self.order}")
+        self.world.check_weights(self.name, weights)
+        self.order, self.adopted = order, weights
+        self.desk.adopt(weights)
+
     def note_sent(self, message: messages.Message) -> None:
         if isinstance(message, messages.Gradient):
             assert self.state.outbox is not None
+            assert self.state.welcome is not None
             work = self.state.outbox.unanswered[message.sequence].parcel
+            here = (work.epoch, message.session) == (self.state.welcome.epoch, self.state.welcome.session)
+            self.world.promise(here, self.name, f"{message.sequence} belongs to another life or session")
             self.parcels[id(work)].number = (message.session, message.sequence)
 
     def redial(self) -> None:

@@ -1,0 +1,222 @@
+"""One actor and one learner without delay against one plain loop in one process: the same θ, to the bit.
+
+The loop is written once more from the paper's side: collect, estimate advantages, take minibatch gradients, step a
+textbook optimizer. It shares the pure mathematics with the product and nothing of its plumbing: no compressor, no
+codec, no session, no state machine, no snapshot.
+"""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+
+from actor.config import ActorSettings
+from actor.envs import make_simulators
+from actor.events import Weights, Work
+from actor.gradients import gradient, minibatches
+from actor.returns import gae
+from actor.rollout import Collector
+from actor.worker import Worker, build_policy
+from learner import events
+from learner.config import Experiment, LearnerSettings, RunSettings
+from learner.optimizer import make_optimizer
+from learner.parameters import Parameters
+from learner.progress import Progress
+from learner.service import apply_batch
+from learner.state import Address, LearnerState, age_rule
+from protocol import messages
+from protocol.layout import Layout
+from protocol.manifest import Manifest, digest_of
+from protocol.messages import Gradient, Hello, Welcome
+from protocol.snapshot import Reconstruction
+
+SEED, ROLLOUTS, RATE = 11, 3, 2e-3
+SMALL = ActorSettings(
+    envs=3, rollout_steps=32, passes=2, minibatches=3, hidden=(8, 8), codec="f32", entropy_weight=0.01
+)
+ROUTE = b"actor"
+
+Vector = np.ndarray[Any, np.dtype[np.float32]]
+
+
+def initial() -> tuple[Vector, Layout]:
+    _, flat = build_policy(SMALL, 4, 2, SEED)
+    return flat.vector(), flat.layout()
+
+
+class DirectLink:
+    """What the worker takes for its desk: every gradient goes through the learner before ``hand_in`` returns."""
+
+    def __init__(self, settings: LearnerSettings) -> None:
+        self.env_steps = 0
+        self.collect_s = self.learn_s = 0.0
+        theta, layout = initial()
+        table = msgspec.msgpack.encode(SMALL)
+        self.parameters = Parameters(theta, 0, make_optimizer(settings, theta), age_rule(settings), 1e6, layout)
+        manifest = Manifest(
+            run="run",
+            env=SMALL.env,
+            seed=SEED,
+            layout=layout,
+            actor_table=table,
+            actor_digest=digest_of(table),
+            created="",
+        )
+        self.state = LearnerState(
+            Experiment(run=RunSettings(seed=SEED), learner=settings),
+            manifest,
+            Address(1, "*"),
+            self.parameters.snapshot(1),
+            Progress(),
+            Random(0),
+            0.0,
+        )
+        self.held = Reconstruction(layout.digest, layout.length)
+        self.held.apply(*self.state.snapshot)
+        self.sequence = 0
+        (welcome,) = self.hear(Hello("actor", 1, ("f32",)), [])
+        assert isinstance(welcome, Welcome)
+        self.welcome = welcome
+
+    def hear(self, message: messages.Message, buffers: list[bytes]) -> list[messages.Message]:
+        """Over the wire's bytes to the learner; what it answers, once everything has happened."""
+        read, raw = messages.decode(messages.encode(message, buffers))
+        return self.handle(events.MessageArrived(ROUTE, read, raw, 0))
+
+    def handle(self, event: events.Event) -> list[messages.Message]:
+        answers: list[messages.Message] = []
+        for effect in self.state.handle(event, 0.0):
+            if isinstance(effect, events.Send):
+                answers.append(effect.message)
+            elif isinstance(effect, events.PublishSnapshot):
+                assert self.held.apply(effect.message, effect.buffers) == "taken"
+            elif isinstance(effect, events.ApplyBatch):
+                applied = apply_batch(self.parameters, effect, 1)
+                answers += self.handle(
+                    events.BatchApplied(applied.outcomes, applied.version, applied.snapshot, 0.0, 0.0)
+                )
+        return answers
+
+    def first_weights(self, generation: int) -> Weights:
+        return self.newest()
+
+    def newest(self) -> Weights:
+        return Weights(self.held.epoch, self.held.version, self.held.theta, None)
+
+    def await_permit(self, generation: int) -> None:
+        pass
+
+    def hand_in(self, work: Work) -> None:
+        self.sequence += 1
+        session = self.welcome.session
+        message = Gradient(session, self.sequence, work.base_version, work.codec, work.length, work.count, work.report)
+        (verdict,) = self.hear(message, [work.payload])
+        assert isinstance(verdict, messages.Verdict)
+        (ruling,) = verdict.rulings
+        assert (ruling.outcome, ruling.version, ruling.scale) == ("applied", self.sequence, 1.0)
+
+    def collect_refused(self) -> list[Work]:
+        return []
+
+
+def through_the_house(settings: LearnerSettings) -> Vector:
+    """θ after so many rollouts of the real worker and the real learner."""
+    link = DirectLink(settings)
+    worker = Worker(link.welcome, frozenset())
+    for _ in range(ROLLOUTS):
+        worker.step(link, 0)
+    worker.close()
+    assert link.parameters.version == ROLLOUTS * SMALL.passes * SMALL.minibatches
+    assert link.state.progress.env_steps == link.env_steps > 0
+    return link.parameters.theta
+
+
+def gradients_of(step: Any) -> Vector:
+    """The plain loop. step: (θ: float32 [P], gradient: float32 [P]) -> None, changes θ in place."""
+    theta, _ = initial()
+    rollout_seed, shuffle_seed = np.random.SeedSequence([SEED, 0]).generate_state(2)
+    simulators = make_simulators(SMALL, frozenset())
+    policy, flat = build_policy(SMALL, 4, 2, seed=0)
+    collector = Collector(simulators, policy, SMALL, int(rollout_seed))
+    shuffle = torch.Generator().manual_seed(int(shuffle_seed))
+    for _ in range(ROLLOUTS):
+        flat.load(theta)
+        rollout = collector.collect()
+        advantages = gae(
+            rollout.rewards,
+            rollout.values,
+            rollout.next_values,
+            rollout.terminated,
+            rollout.truncated,
+            rollout.valid,
+            SMALL.discount,
+            SMALL.gae_lambda,
+        )
+        for _ in range(SMALL.passes):
+            for minibatch in minibatches(rollout, advantages, SMALL, shuffle):
+                flat.load(theta)
+                vector, _, _ = gradient(flat, policy, minibatch, SMALL)
+                step(theta, vector)
+    simulators.close()
+    return theta
+
+
+def test_adam_at_the_learner() -> None:
+    settings = LearnerSettings(optimizer="adam", learning_rate=RATE, anneal="none")
+    theta, _ = initial()
+    parameter = torch.nn.Parameter(torch.from_numpy(theta.copy()))
+    adam = torch.optim.Adam([parameter], lr=RATE, betas=(0.9, 0.999), eps=settings.epsilon, fused=True)
+
+    def step(theta: Vector, vector: Vector) -> None:
+        parameter.grad = torch.from_numpy(vector.copy())
+        adam.step()
+        theta[:] = parameter.detach().numpy()
+
+    assert through_the_house(settings).tobytes() == gradients_of(step).tobytes()
+
+
+def plain_adam_direction(history: list[Vector]) -> Vector:
+    """m̂ / (sqrt(v̂) + ε) of Kingma and Ba 2015 over all gradients so far, float64, straight from the sums."""
+    t = len(history)
+    m = sum((1 - SMALL.beta1) * SMALL.beta1 ** (t - 1 - i) * g.astype(np.float64) for i, g in enumerate(history))
+    v = sum((1 - SMALL.beta2) * SMALL.beta2 ** (t - 1 - i) * g.astype(np.float64) ** 2 for i, g in enumerate(history))
+    m_hat, v_hat = m / (1 - SMALL.beta1**t), v / (1 - SMALL.beta2**t)
+    direction: Vector = (m_hat / (np.sqrt(v_hat) + SMALL.epsilon)).astype(np.float32)
+    return direction
+
+
+def test_preconditioned_updates_and_addition_to_the_bit() -> None:
+    """θ ← θ − rate·u with the actor's own preconditioner and nothing between the two."""
+    from actor.compression import Preconditioner
+
+    theta, _ = initial()
+    preconditioner = Preconditioner(len(theta), SMALL.beta1, SMALL.beta2, SMALL.epsilon)
+
+    def step(theta: Vector, vector: Vector) -> None:
+        theta -= np.float32(RATE) * preconditioner.update(vector)
+
+    settings = LearnerSettings(optimizer="addition", learning_rate=RATE, anneal="none")
+    assert through_the_house(settings).tobytes() == gradients_of(step).tobytes()
+
+
+def test_preconditioned_updates_are_adam() -> None:
+    """The same against the paper's formula in float64: close, for rounding feeds back through the simulators."""
+    history: list[Vector] = []
+
+    def step(theta: Vector, vector: Vector) -> None:
+        history.append(vector.copy())
+        theta -= np.float32(RATE) * plain_adam_direction(history)
+
+    settings = LearnerSettings(optimizer="addition", learning_rate=RATE, anneal="none")
+    np.testing.assert_allclose(through_the_house(settings), gradients_of(step), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "addition"])
+def test_twice_the_same(optimizer: Any) -> None:
+    settings = LearnerSettings(optimizer=optimizer, learning_rate=RATE, anneal="none")
+    assert through_the_house(settings).tobytes() == through_the_house(settings).tobytes()
