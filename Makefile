@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 BASE := $(VENV)/.installed-base
 DEV := $(VENV)/.installed-dev
+COMPARE := $(VENV)/.installed-compare
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
@@ -36,7 +37,7 @@ format: $(DEV)  ## repair what ruff can repair
 learn: $(DEV)  ## train real policies until they are solved (minutes)
 	$(BIN)/python -m pytest -v -m learning --timeout 0 tests/learning
 
-bench: $(DEV)  ## measure speed and bytes on this machine (minutes)
+bench: $(COMPARE)  ## measure speed and bytes on this machine, beside Stable-Baselines3 (half an hour)
 	$(BIN)/python -m tests.bench
 
 clean:  ## remove .venv, build outputs and caches; runs/ stays
@@ -78,3 +79,8 @@ $(DEV): $(VENV)/.made pyproject.toml constraints.txt
 	@echo "installing Farflung and its development tools into $(VENV) (the first time: some minutes)"
 	$(PIP_INSTALL) --editable '.[dev,plots]'
 	@touch $(BASE) $@
+
+$(COMPARE): $(DEV)
+	@echo "installing what Farflung is compared with into $(VENV)"
+	$(PIP_INSTALL) --editable '.[dev,plots,compare]'
+	@touch $@

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 import numpy as np
@@ -164,12 +164,24 @@ class Worker:
 def read_settings(table: bytes) -> ActorSettings:
     """The actor table of a welcome; raises UserError naming the key that does not fit."""
     try:
-        settings = msgspec.msgpack.decode(table, type=ActorSettings)
+        given = msgspec.msgpack.decode(table, type=dict[str, object])
     except msgspec.DecodeError as error:
         raise UserError(f"[actor] {error}") from None
+    types = {field.name: field.type for field in msgspec.structs.fields(ActorSettings)}
+    for name in given.keys() - types.keys():
+        known = [f"actor.{each}" for each in types]
+        raise SettingError(f"actor.{name}", given[name], "there is no such setting", known)
+    settings = ActorSettings(**{name: _converted(name, value, types[name]) for name, value in given.items()})
     if settings.codec not in CODECS:
         raise SettingError("actor.codec", settings.codec, f"one of {', '.join(CODECS)}")
     return settings
+
+
+def _converted(name: str, value: object, kind: Any) -> Any:
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        raise SettingError(f"actor.{name}", value, str(error)) from None
 
 
 def build_policy(

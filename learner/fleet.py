@@ -163,6 +163,12 @@ class Fleet:
                 _signal(child, signal.SIGKILL)
             await asyncio.gather(*self._slots, return_exceptions=True)
 
+    def kill(self) -> None:
+        """Ends all actors at once; ``stop`` then has nothing to wait for."""
+        self._stopping.set()
+        for child in self._children.values():
+            _signal(child, signal.SIGKILL)
+
     async def _keep(self, name: str) -> None:
         """One slot's life: start, wait, back off, start again."""
         for restart in range(RESTARTS + 1):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import html
 import itertools
+import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -47,27 +48,31 @@ class PortUnusable(UserError):
 
 
 class Site:
-    """An HTTP server in the running loop."""
+    """An HTTP server in the running loop, on a socket that ``bind`` made."""
 
-    def __init__(self, host: str, port: int, pages: Pages) -> None:
-        self._host, self._port = host, port
+    def __init__(self, bound: socket.socket, pages: Pages) -> None:
+        self._bound = bound
         app = web.Application()
         app.add_routes([web.get(path, handler) for path, handler in _handlers(pages).items()])
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_S)
 
     async def start(self) -> int:
-        """Listens; returns the port, chosen by the system where it was 0. Raises PortUnusable."""
+        """Listens; returns the port, chosen by the system where it was 0."""
         await self._runner.setup()
-        try:
-            await web.TCPSite(self._runner, self._host, self._port).start()
-        except OSError as error:
-            await self._runner.cleanup()
-            raise PortUnusable(self._host, self._port, _cause(error)) from None
+        await web.SockSite(self._runner, self._bound).start()
         return int(self._runner.addresses[0][1])
 
     async def stop(self) -> None:
         """Stops listening and ends open connections."""
         await self._runner.cleanup()
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Takes the port before anything expensive is started. Raises PortUnusable."""
+    try:
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        raise PortUnusable(host, port, _cause(error)) from None
 
 
 def _handlers(pages: Pages) -> dict[str, Handler]:

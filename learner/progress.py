@@ -104,6 +104,7 @@ class Progress:
                 progress.rulings[name.removeprefix("ruling.")] = int(value)
             elif name in SAVED:
                 setattr(progress, name, int(value))
+        progress.rulings["applied"] = version  # the counters may be one batch older than θ
         return progress
 
 

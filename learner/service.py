@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import socket
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -25,7 +26,7 @@ from learner.checkpoint import Checkpoint, Found
 from learner.console import Console, View, view
 from learner.events import Event
 from learner.fleet import ChildFailed, Fleet, Initial, initial
-from learner.http import Site, pages_of
+from learner.http import Site, bind, pages_of
 from learner.metrics import Metrics
 from learner.optimizer import make_optimizer
 from learner.options import Options, host_and_port
@@ -45,7 +46,7 @@ from protocol.transport import LearnerSockets
 
 TICK_S = 0.05
 SHOW_S = 0.25  # between refreshes of the terminal
-RECORD_S = 1.0  # between progress lines in the run directory
+RECORD_S = 0.25  # between progress lines in the run directory: a fast run has a curve too
 STOP_S = 3.0  # local actors may take this long to leave before they are killed
 STUCK_S = 30.0  # a math thread that is busy for longer is not alive
 
@@ -62,13 +63,14 @@ async def _serve(options: Options) -> int:
         require_private(parse_address(text), options.insecure)
     async with contextlib.AsyncExitStack() as stack:
         scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="farflung-"))
+        site = stack.enter_context(bind(*host_and_port(options.http))) if options.http is not None else None
         directory = stack.enter_context(RunDirectory.prepare(options.run_dir, options.resume))
         local = parse_address(f"ipc://{scratch}/learner")
         sockets = LearnerSockets([local, *map(parse_address, options.bind)])
         stack.callback(sockets.close)
         console = Console(options.json)
         stack.callback(console.close)
-        service = Service(options, directory, sockets, console)
+        service = Service(options, directory, sockets, console, site)
         stack.push_async_callback(service.close)
         return await service.serve(str(local))
 
@@ -76,7 +78,15 @@ async def _serve(options: Options) -> int:
 class Service:
     """One life of the learner."""
 
-    def __init__(self, options: Options, directory: RunDirectory, sockets: LearnerSockets, console: Console) -> None:
+    def __init__(
+        self,
+        options: Options,
+        directory: RunDirectory,
+        sockets: LearnerSockets,
+        console: Console,
+        http: socket.socket | None,
+    ) -> None:
+        self._http = http
         self._options, self._directory, self._sockets, self._console = options, directory, sockets, console
         self._experiment = options.experiment
         self._loop = asyncio.get_running_loop()
@@ -155,12 +165,12 @@ class Service:
 
     async def _open_site(self, state: LearnerState) -> str | None:
         """Serves the pages; their address, or None where they are off."""
-        if self._options.http is None:
+        if self._http is None:
             return None
-        host, port = host_and_port(self._options.http)
         metrics = Metrics(state, time.monotonic)
-        self._site = Site(host, port, pages_of(state, metrics.render, time.monotonic, self._stuck))
-        return f"http://{self._options.http.rpartition(':')[0]}:{await self._site.start()}"
+        self._site = Site(self._http, pages_of(state, metrics.render, time.monotonic, self._stuck))
+        host = str(self._options.http).rpartition(":")[0]
+        return f"http://{host}:{await self._site.start()}"
 
     def _stuck(self) -> str | None:
         busy_s = self._math.busy_s
@@ -200,7 +210,8 @@ class Service:
         for task in (receiving, ticking):
             if not task.cancelled():
                 task.result()  # a bug in a handler ends the daemon with its traceback
-        self._conclude()
+        if self._finished.exception() is None:  # a run that failed has no result
+            self._conclude()
 
     def _conclude(self) -> None:
         assert self._state is not None
@@ -238,6 +249,8 @@ class Service:
             self._post(events.StopRequested(name, 0))
         else:
             self._end(1)
+            if self._fleet is not None:
+                self._fleet.kill()
 
     def _fleet_ended(self, detail: str, exit_code: int) -> None:
         """A local actor refuses its configuration, or none is left: fatal, unless remote ones still train."""
@@ -315,7 +328,7 @@ class Service:
         return 0.0 if since is None else time.monotonic() - since
 
     def _show(self, now: float) -> None:
-        """Progress for people a few times a second, and for progress.jsonl once."""
+        """Progress for people and for progress.jsonl, a few times a second."""
         assert self._state is not None
         if now < self._show_at:
             return

@@ -23,12 +23,15 @@ POINTS = 400  # on the common axis that curves are compared on
 WIDE = 8.0  # ratio of two systems' times above which seconds need a logarithmic axis
 
 
-def draw(task: Task, records: Sequence[Record], path: Path) -> None:
-    """Mean return of 100 episodes against seconds and against environment steps: median, and the band of all seeds."""
+def draw(task: Task, records: Sequence[Record], path: Path) -> bool:
+    """Mean return of 100 episodes against seconds and against environment steps: median, and the band of all seeds.
+
+    Returns whether there was anything to draw.
+    """
     groups = {name: [r for r in records if r["system"] == name and r["curve"]] for name in COLORS}
     groups = {name: found for name, found in groups.items() if found}
     if not groups:
-        return
+        return False
     with mpl.rc_context({"font.size": 10, "font.family": "sans-serif", "svg.fonttype": "none"}):
         figure = Figure(figsize=(9.6, 3.7), dpi=200, layout="constrained")
         panels = figure.subplots(1, 2, sharey=True)
@@ -38,6 +41,7 @@ def draw(task: Task, records: Sequence[Record], path: Path) -> None:
         panels[0].set_ylabel("return, mean of 100 episodes", color=INK)
         panels[0].set_title(f"{task.env}, median and range over seeds", loc="left", color=INK, fontsize=11)
         figure.savefig(path, facecolor="white")
+    return True
 
 
 def _panel(axes: Axes, task: Task, groups: dict[str, list[Record]], column: int) -> None:
@@ -87,15 +91,18 @@ def _name(axes: Axes, name: str, found: Sequence[Record], column: int) -> None:
     middle = float(np.median([end[0] for end in ends]))
     seeds = f"{len(found)} seed{'s' * (len(found) > 1)}"
     unit = f"{middle:.1f} s" if column == SECONDS else f"{middle / 1000:,.0f} k steps"
+    unsolved = sum(not r["solved"] for r in found)
+    told = f" ({unsolved} not solved)" if unsolved else ""
     row = list(COLORS).index(name)
     axes.annotate(
-        f"{SHORT.get(name, name)}, {seeds}: {unit}",
+        f"{SHORT.get(name, name)}, {seeds}: {unit}{told}",
         (0.985, 0.16 - 0.09 * row),
         xycoords="axes fraction",
         ha="right",
         color=COLORS[name],
         fontweight="bold",
         fontsize=9.5,
+        bbox={"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 1.5},
     )
 
 

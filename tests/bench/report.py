@@ -173,7 +173,8 @@ def _picture(task: Task, records: Sequence[Record], out: Path) -> str:
         return "(No picture: matplotlib, of the extra `compare`, is not installed.)"
     path = out / f"{task.part}.png"
     out.mkdir(parents=True, exist_ok=True)
-    draw(task, records, path)
+    if not draw(task, records, path):
+        return "(No picture: no run got as far as 100 episodes.)"
     return f"![{task.env}: mean return against seconds and against environment steps]({path.name})"
 
 

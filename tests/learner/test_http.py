@@ -9,7 +9,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from learner.http import ACTORS_LISTED, PortUnusable, Site, front_page, pages_of, status
+from learner.http import ACTORS_LISTED, PortUnusable, Site, bind, front_page, pages_of, status
 from learner.metrics import Metrics
 from learner.state import LearnerState, Stage
 from tests.learner.books import join, learner_state, trained
@@ -33,7 +33,7 @@ def visit(state: LearnerState, *paths: str, stuck: str | None = None) -> list[tu
 
 async def _served(state: LearnerState, use: Callable[[int], Awaitable[Any]], stuck: str | None = None) -> Any:
     metrics = Metrics(state, lambda: 0.0)
-    site = Site("127.0.0.1", 0, pages_of(state, metrics.render, lambda: 2.0, lambda: stuck))
+    site = Site(bind("127.0.0.1", 0), pages_of(state, metrics.render, lambda: 2.0, lambda: stuck))
     async with asyncio.timeout(DEADLINE_S):
         port = await site.start()
         try:
@@ -71,9 +71,8 @@ def test_a_port_in_use_is_named() -> None:
     state = learner_state()
 
     async def twice(port: int) -> None:
-        second = Site("127.0.0.1", port, pages_of(state, lambda: b"", lambda: 0.0, lambda: None))
         with pytest.raises(PortUnusable, match=rf"--http 127\.0\.0\.1:{port}: the port is in use"):
-            await second.start()
+            bind("127.0.0.1", port)
 
     asyncio.run(_served(state, twice))
 
