@@ -39,22 +39,27 @@ class Minibatch:
 def minibatches(
     rollout: Rollout, advantages: NDArray[np.float32], settings: ActorSettings, generator: torch.Generator
 ) -> Iterator[Minibatch]:
-    """One pass over the rollout: its valid samples once each, shuffled, in settings.minibatches nearly equal parts.
+    """settings.passes over the rollout: in each its valid samples once, shuffled, in settings.minibatches equal parts.
 
-    advantages: float32 [T, B]. A rollout with fewer valid samples than parts gives fewer minibatches.
+    advantages: float32 [T, B]. Parts differ by one sample at most; fewer valid samples than parts give fewer parts.
     """
-    valid = np.flatnonzero(rollout.valid)
-    order = torch.from_numpy(valid)[torch.randperm(len(valid), generator=generator)]
-    columns = (
-        torch.from_numpy(rollout.observations).flatten(0, 1)[order],
-        torch.from_numpy(rollout.actions).flatten()[order],
-        torch.from_numpy(rollout.log_probs).flatten()[order],
-        torch.from_numpy(advantages).flatten()[order],
-        torch.from_numpy(advantages + rollout.values).flatten()[order],
-    )
-    for part in zip(*(column.tensor_split(settings.minibatches) for column in columns), strict=True):
-        if len(part[0]):
-            yield _minibatch(*part, normalize=settings.normalize_advantages)
+    columns = _columns(rollout, advantages)
+    for _ in range(settings.passes):
+        order = torch.randperm(len(columns[0]), generator=generator)
+        shuffled = [column.index_select(0, order) for column in columns]
+        for part in zip(*(column.tensor_split(settings.minibatches) for column in shuffled), strict=True):
+            if len(part[0]):
+                yield _minibatch(*part, normalize=settings.normalize_advantages)
+
+
+def _columns(rollout: Rollout, advantages: NDArray[np.float32]) -> tuple[Tensor, ...]:
+    """Observations, actions, log-probabilities, advantages and returns of the valid samples, rows in step order."""
+    arrays = (rollout.observations, rollout.actions, rollout.log_probs, advantages, advantages + rollout.values)
+    columns = tuple(torch.from_numpy(array).flatten(0, 1) for array in arrays)
+    if rollout.valid.all():
+        return columns
+    valid = torch.from_numpy(np.flatnonzero(rollout.valid))
+    return tuple(column.index_select(0, valid) for column in columns)
 
 
 def _minibatch(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
 from typing import Any, Protocol
 
 import msgspec
@@ -21,7 +20,7 @@ from actor.config import ActorSettings
 from actor.envs import make_simulators
 from actor.events import Weights, Work
 from actor.flat import FlatModule
-from actor.gradients import Minibatch, gradient, minibatches
+from actor.gradients import gradient, minibatches
 from actor.losses import LossStats
 from actor.policy import ActorCritic
 from actor.returns import gae, n_step_returns
@@ -88,7 +87,8 @@ class Worker:
         self._note(rollout)
         stats: LossStats | None = None
         norm = 0.0
-        for minibatch in self._passes(rollout):
+        targets = _advantages(rollout, self.settings)
+        for minibatch in minibatches(rollout, targets, self.settings, self._shuffle):
             link.await_permit(generation)
             self._adopt(link.newest())
             began = time.perf_counter()
@@ -101,11 +101,6 @@ class Worker:
     def close(self) -> None:
         """Ends the simulators."""
         self._simulators.close()
-
-    def _passes(self, rollout: Rollout) -> Iterator[Minibatch]:
-        targets = _advantages(rollout, self.settings)
-        for _ in range(self.settings.passes):
-            yield from minibatches(rollout, targets, self.settings, self._shuffle)
 
     def _adopt(self, weights: Weights | None) -> None:
         if weights is None or weights is self._weights:

@@ -24,7 +24,7 @@ BLOCK = 256  # coordinates under one scale: 1.6 % of overhead, and small enough 
 F16_MAX = 65_504.0  # largest finite float16
 SCALE_MAX = float(np.nextafter(np.float32(np.finfo(np.float32).max / 127), np.float32(0)))  # 127 of them are finite
 _QUIET = 127 * float(np.finfo(np.float32).tiny)  # a block whose largest is below this has no normal scale
-_STRIDE = 64 * BLOCK  # coordinates quantised at a time, so that scratch stays in the core's own cache
+_STRIDE = 64  # blocks quantised at a time, so that scratch stays in the core's own cache
 _ESCAPES = {1: 255, 2: 65_535}  # gap width in bytes -> the unit that means "add me and read on"
 
 
@@ -196,16 +196,22 @@ class TopkI8(Codec):
 
 def _quantize(values: Floats) -> tuple[Floats, NDArray[np.int8]]:
     """values: float32 [n], finite. Gives scales float32 [ceil(n/256)] and levels int8 [n] in -127..127."""
-    scales = np.empty(_blocks(len(values)), "<f4")
-    levels = np.empty(len(values), np.int8)
-    whole = len(values) - len(values) % BLOCK
-    for start in range(0, whole, _STRIDE):
-        stop = min(start + _STRIDE, whole)
-        rows = values[start:stop].reshape(-1, BLOCK)
-        _quantize_rows(rows, scales[start // BLOCK : stop // BLOCK], levels[start:stop].reshape(-1, BLOCK))
-    if whole < len(values):
-        _quantize_rows(values[None, whole:], scales[-1:], levels[None, whole:])
-    return scales, levels
+    blocks = _blocks(len(values))
+    scales = np.empty(blocks, "<f4")
+    levels = np.empty((blocks, BLOCK), np.int8)
+    for first in range(0, blocks, _STRIDE):
+        last = min(first + _STRIDE, blocks)
+        _quantize_rows(_rows(values[first * BLOCK : last * BLOCK]), scales[first:last], levels[first:last])
+    return scales, levels.reshape(-1)[: len(values)]
+
+
+def _rows(values: Floats) -> Floats:
+    """float32 [b, 256], the last row filled up with zeros, which change neither its maximum nor its levels."""
+    if len(values) % BLOCK == 0:
+        return values.reshape(-1, BLOCK)
+    rows = np.zeros((_blocks(len(values)), BLOCK), np.float32)
+    rows.reshape(-1)[: len(values)] = values
+    return rows
 
 
 def _quantize_rows(rows: Floats, scales: Floats, levels: NDArray[np.int8]) -> None:

@@ -16,7 +16,7 @@ from actor.policy import ActorCritic
 from actor.rollout import Rollout
 
 T, B, D, A = 6, 3, 4, 2
-LOOSE = ActorSettings(minibatches=4, normalize_advantages=False, max_gradient_norm=1e6, entropy_weight=0.02)
+LOOSE = ActorSettings(passes=1, minibatches=4, normalize_advantages=False, max_gradient_norm=1e6, entropy_weight=0.02)
 
 
 def rollout() -> Rollout:
@@ -62,6 +62,13 @@ def test_a_pass_holds_every_valid_sample_once_and_no_other() -> None:
 
 def test_parts_are_nearly_equal() -> None:
     assert [len(part.actions) for part in one_pass(LOOSE)] == [5, 4, 4, 4]
+
+
+def test_every_pass_is_a_whole_one_in_an_order_of_its_own() -> None:
+    parts = one_pass(msgspec.structs.replace(LOOSE, passes=2))
+    first, second = (torch.cat([part.advantages for part in parts[n : n + 4]]).tolist() for n in (0, 4))
+    assert sorted(first) == sorted(second)
+    assert first != second
 
 
 def test_too_few_samples_make_fewer_parts() -> None:

@@ -157,11 +157,10 @@ def gradients_of(step: Any) -> Vector:
             SMALL.discount,
             SMALL.gae_lambda,
         )
-        for _ in range(SMALL.passes):
-            for minibatch in minibatches(rollout, advantages, SMALL, shuffle):
-                flat.load(theta)
-                vector, _, _ = gradient(flat, policy, minibatch, SMALL)
-                step(theta, vector)
+        for minibatch in minibatches(rollout, advantages, SMALL, shuffle):
+            flat.load(theta)
+            vector, _, _ = gradient(flat, policy, minibatch, SMALL)
+            step(theta, vector)
     simulators.close()
     return theta
 
