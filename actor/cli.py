@@ -49,6 +49,8 @@ def run(
     from actor.metrics import page_address
 
     page = None if metrics is None else page_address(metrics)
+    if name is not None and not 1 <= len(name) <= 64:
+        raise UserError(f"--name {name[:64]!r}: expected 1 to 64 characters, not {len(name)}")
     one_thread()
     from actor import service
 

@@ -12,7 +12,8 @@ from msgspec import Meta
 
 Unit = Annotated[float, Meta(ge=0.0, le=1.0)]
 Count = Annotated[int, Meta(ge=1, le=1_000_000)]
-NonNegative = Annotated[float, Meta(ge=0.0)]
+NonNegative = Annotated[float, Meta(ge=0.0, le=1e15)]
+Positive = Annotated[float, Meta(gt=0.0, le=1e15)]  # infinity would train on NaN
 
 
 class ActorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -30,7 +31,7 @@ class ActorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     discount: Unit = 0.99  # γ
     targets: Literal["gae", "n_step"] = "gae"
     gae_lambda: Unit = 0.95  # λ of generalised advantage estimation
-    reward_scale: Annotated[float, Meta(gt=0.0)] = 1.0  # multiplies rewards before targets; reported returns stay raw
+    reward_scale: Positive = 1.0  # multiplies rewards before targets; reported returns stay raw
 
     # loss
     loss: Literal["clipped", "a3c"] = "clipped"
@@ -40,7 +41,7 @@ class ActorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     normalize_advantages: bool = True
     value_weight: NonNegative = 0.5
     entropy_weight: NonNegative = 0.0
-    max_gradient_norm: Annotated[float, Meta(gt=0.0)] = 0.5  # global L2 clip before preconditioning or sending
+    max_gradient_norm: Positive = 0.5  # global L2 clip before preconditioning or sending
 
     # network
     hidden: Annotated[tuple[Count, ...], Meta(max_length=8)] = (64, 64)
@@ -50,6 +51,6 @@ class ActorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     codec: str = "topk_i8"  # protocol/codecs.py names them all
     density: Annotated[float, Meta(gt=0.0, le=1.0)] = 0.05  # share of coordinates that a sparse codec sends
     residual_decay: Unit = 0.95  # multiplies what was not sent, once per gradient; below 1 forgets old residual
-    beta1: Annotated[float, Meta(ge=0.0, lt=1.0)] = 0.5  # first moment of the preconditioner; a residual is momentum too
+    beta1: Annotated[float, Meta(ge=0.0, lt=1.0)] = 0.5  # of the preconditioner; a residual is momentum too
     beta2: Annotated[float, Meta(ge=0.0, lt=1.0)] = 0.999  # second moment of the preconditioner
-    epsilon: Annotated[float, Meta(gt=0.0)] = 1e-5  # of the preconditioner, outside the root as in Adam
+    epsilon: Positive = 1e-5  # of the preconditioner, outside the root as in Adam

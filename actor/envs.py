@@ -28,8 +28,9 @@ from protocol.errors import SettingError, UserError, nearest
 
 ENV_ID = re.compile(r"(?:(?P<module>[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):)?(?P<name>(?:[\w-]+/)?[\w.-]+)")
 RESERVED_OPTIONS = ("id", "num_envs", "vectorization_mode", "vector_kwargs", "wrappers")  # make_vec's own arguments
-REGISTERED_BY = {"ALE": "ale_py"}  # namespace -> the package of one of our extras that fills it on import
-EXTRAS = {"box2d": "box2d", "mujoco": "mujoco", "ALE": "atari"}  # part of an entry point or id -> extra of farflung
+REGISTERED_BY = {"ALE": "ale_py"}  # namespace -> the package that fills it on import
+# Part of an entry point or namespace -> what brings it.
+PROVIDERS = {"box2d": "farflung[box2d]", "mujoco": "gymnasium[mujoco]", "ALE": "gymnasium[atari]"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,10 +211,10 @@ def _import_namespace(name: str) -> None:
 
 
 def _not_installed(env_id: str, origin: str, error: Exception) -> UserError:
-    """origin: an entry point or namespace, which tells the extra that brings it."""
-    for part, extra in EXTRAS.items():
+    """origin: an entry point or namespace, which tells what brings it."""
+    for part, provider in PROVIDERS.items():
         if part in origin:
-            return UserError(f'{env_id} needs a simulator that is not installed: pip install "farflung[{extra}]"')
+            return UserError(f'{env_id} needs a simulator that is not installed: pip install "{provider}"')
     return UserError(f"{env_id} needs something that is not installed: {error}")
 
 

@@ -77,7 +77,7 @@ def gradient(
     """The minibatch's gradient at the present θ, scaled to an L2 norm of at most settings.max_gradient_norm.
 
     Returns the gradient float32 [P] (a view, overwritten by the next call), the loss statistics, and the norm
-    before scaling. A gradient that is not finite is handed on as it is: the learner refuses it by name.
+    before scaling. A gradient that is not finite has a norm that is not finite either: the worker leaves it out.
     """
     logits, values, tape = policy.forward_pass(minibatch.observations.numpy())
     slopes, stats = _loss(torch.from_numpy(logits), torch.from_numpy(values), minibatch, settings)

@@ -75,7 +75,7 @@ class Collector:
     def __init__(self, simulators: Simulators, policy: ActorCritic, settings: ActorSettings, seed: int) -> None:
         self.normalizer: Normalizer | None = None
         self._simulators, self._policy, self._settings = simulators, policy, settings
-        self._generator = np.random.default_rng(seed)
+        self._generator = np.random.default_rng([seed, 1])  # simulators seed default_rng with the bare number
         self._allocate(settings.rollout_steps, simulators.count, simulators.spaces)
         self._raw[-1] = simulators.reset(seed)
 

@@ -29,10 +29,12 @@ from actor.state import ActorState, Identity
 from protocol import frames as framing
 from protocol import messages
 from protocol.errors import PeerFault, UserError
+from protocol.messages import Buffer
 from protocol.security import Address, parse_learner_address
 from protocol.transport import ActorSockets
 
 TICK_S = 0.05
+WORKER_LEAVES_S = 10.0  # after the link has ended; a step of a slow simulator, or the end of child simulators
 
 
 def run(
@@ -94,6 +96,7 @@ class Service:
         self._state = ActorState(identity, str(learner), SystemRandom())
         self.counters = Counters()
         self.importing = True
+        self._stopping = False
         self._learner, self._parent = learner, parent
         self._loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
         self._finished = asyncio.Event()
@@ -111,7 +114,10 @@ class Service:
             self._loop.call_soon_threadsafe(self._handle, event)
 
     def signalled(self, number: int, frame: object) -> None:
-        """On the main thread: drain. During the import of torch there is nothing to drain, and no end to wait for."""
+        """On the main thread: drain; twice: at once. During the import of torch there is no end to wait for."""
+        if self._stopping:
+            os._exit(1)
+        self._stopping = True
         self.post(events.StopRequested(signal.Signals(number).name))
         if self.importing:
             raise SystemExit(0)
@@ -129,6 +135,13 @@ class Service:
         finally:
             self.desk.close()
             self._loop.close()
+            self._give_up_later()
+
+    def _give_up_later(self) -> None:
+        """A simulator that hangs must not outlive the link: nobody would ever hear of its process again."""
+        overdue = threading.Timer(WORKER_LEAVES_S, os._exit, (self._exit_code,))
+        overdue.daemon = True
+        overdue.start()
 
     async def _serve(self) -> None:
         self._sockets = ActorSockets(self._learner)
@@ -162,11 +175,11 @@ class Service:
         counters.collect_s, counters.learn_s, counters.wait_s = desk.collect_s, desk.learn_s, desk.wait_s
         counters.weights_version = state.weights.version if state.weights is not None else 0
 
-    def _link(self, frames: Sequence[bytes]) -> None:
+    def _link(self, frames: Sequence[Buffer]) -> None:
         self.counters.bytes_down += sum(map(len, frames))
         self._handle(_read(frames))
 
-    def _weights(self, waiting: Sequence[Sequence[bytes]]) -> None:
+    def _weights(self, waiting: Sequence[Sequence[Buffer]]) -> None:
         """The newest alone where it is a key: whoever slept wakes to it and not to a queue."""
         self.counters.bytes_down += sum(len(frame) for frames in waiting for frame in frames)
         newest = _read(waiting[-1])
@@ -208,7 +221,7 @@ class Service:
         self._finished.set()
 
 
-def _read(frames: Sequence[bytes]) -> events.MessageArrived | events.FaultArrived:
+def _read(frames: Sequence[Buffer]) -> events.MessageArrived | events.FaultArrived:
     """The event that these frames are."""
     try:
         framing.check(frames)

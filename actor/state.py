@@ -8,7 +8,7 @@ weights.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 
@@ -56,7 +56,15 @@ FIRST_BACKOFF_S, LONGEST_BACKOFF_S = 0.5, 15.0  # between hellos that nobody ans
 DOUBLINGS = 5  # reach the longest; an actor may wait for days, and 2.0**1024 is no float
 QUIET_ATTEMPTS = 3  # a learner that starts at the same time needs a few seconds; that is no news
 DRAIN_S = 2.0  # how long a stopping actor waits for the verdicts it is owed
-BEYOND_REPAIR = {Reason.NOT_FINITE, Reason.NORM_EXCEEDED, Reason.MALFORMED_PAYLOAD, Reason.DUPLICATE}  # never restored
+RESTORED = {  # WIRE.md, section 8; any other reason, one that we do not know included, is never restored
+    Reason.DRAINING,
+    Reason.OVERDRAWN,
+    Reason.WRONG_LENGTH,
+    Reason.UNKNOWN_CODEC,
+    Reason.FUTURE_VERSION,
+    Reason.STALE_UPDATES,
+    Reason.STALE_SECONDS,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +227,8 @@ class ActorState:
             applied = ruling.outcome == "applied"
             self.applied += applied
             self.refused += not applied
-            effects.append(Settle(sent.parcel, restore=not applied and ruling.outcome not in BEYOND_REPAIR))
+            booked = replace(sent.parcel, report=None, moments=None)  # whatever became of the gradient itself
+            effects.append(Settle(booked, restore=ruling.outcome in RESTORED))
         return effects + self._permit() + self._drained(now)
 
     def _snapshot(self, snapshot: Snapshot, event: MessageArrived, now: float) -> list[Effect]:
@@ -328,9 +337,7 @@ class ActorState:
         return [Send(sent.message, sent.buffers) for sent in self.outbox.overdue(now, patience_s)]
 
     def _stop(self, event: StopRequested, now: float) -> list[Effect]:
-        if self.phase is Phase.DRAINING:
-            return self._finish(0)
-        if self.phase is not Phase.ACTIVE:
+        if self.phase is not Phase.ACTIVE:  # nobody to part from, or asked for the second time
             return self._finish(0)
         self.phase, self._drain_by = Phase.DRAINING, now + DRAIN_S
         return [*self._permit(), *self._drained(now)]

@@ -6,9 +6,10 @@ way goes on in ``compression.py`` and from there to the desk.
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, get_args, get_origin
 
 import msgspec
 import numpy as np
@@ -27,9 +28,11 @@ from actor.returns import gae, n_step_returns
 from actor.rollout import Collector, Normalizer, Rollout
 from protocol.codecs import CODECS
 from protocol.errors import SettingError, UserError
+from protocol.frames import MAX_FRAME_BYTES
 from protocol.messages import Episode, Losses, Report, Welcome
 from protocol.moments import Moments
 
+MAX_EPISODES = 10_000  # in one report, of an actor that could not report for long; far inside the wire's bound
 HOPELESS = 100  # gradients in a row that are not finite, after which waiting for better weights is no use
 
 
@@ -113,20 +116,18 @@ class Worker:
 
     def _note(self, rollout: Rollout) -> None:
         """Remembers what the next gradient should report; adds up where no gradient took the last report along."""
-        episodes = tuple(Episode(score, length) for score, length in rollout.episodes)
-        steps = rollout.env_steps
-        if self._report is not None:
-            episodes, steps = self._report.episodes + episodes, self._report.env_steps + steps
-        rows = 0
-        self._moments = None
+        rows, self._moments = 0, None
         if rollout.moments is not None and rollout.moments[0]:
             rows, mean, m2 = rollout.moments
             self._moments = Moments(rows, mean, m2).to_buffer()
-        self._report = Report(steps, episodes, self._losses, rows)
+        episodes = tuple(Episode(score, length) for score, length in rollout.episodes)
+        self._report = _joined(self._report, Report(rollout.env_steps, episodes, self._losses, rows))
 
     def _send(self, vector: NDArray[np.float32], norm: float, link: Link) -> None:
         for work in link.collect_refused():
             self._compressor.restore(work.decoded)
+            if work.report is not None:  # it never left, so nobody has booked it; its moments are let go
+                self._report = _joined(work.report, self._report or Report(0, (), self._losses))
         if not math.isfinite(norm):
             self._despair()
             return
@@ -169,6 +170,8 @@ def read_settings(table: bytes) -> ActorSettings:
     settings = ActorSettings(**{name: _converted(name, value, types[name]) for name, value in given.items()})
     if settings.codec not in CODECS:
         raise SettingError("actor.codec", settings.codec, f"one of {', '.join(CODECS)}")
+    if settings.loss == "a3c" and settings.passes > 1:
+        raise SettingError("actor.passes", settings.passes, "1 with actor.loss = 'a3c', which is not sound off-policy")
     return settings
 
 
@@ -176,16 +179,27 @@ def _converted(name: str, value: object, kind: Any) -> Any:
     try:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
-        raise SettingError(f"actor.{name}", value, str(error)) from None
+        choices = ", ".join(get_args(kind)) if get_origin(kind) is Literal else ""
+        raise SettingError(f"actor.{name}", value, f"one of {choices}" if choices else str(error)) from None
 
 
 def build_policy(
     settings: ActorSettings, observation_size: int, actions: int, seed: int
 ) -> tuple[ActorCritic, FlatModule]:
     """The network of these settings and its flat vectors; its θ₀ follows from the seed."""
+    _check_size(settings, observation_size)
     generator = torch.Generator().manual_seed(seed)
     policy = ActorCritic(observation_size, actions, settings.hidden, settings.activation, generator)
     return policy, FlatModule(policy)
+
+
+def _check_size(settings: ActorSettings, observation_size: int) -> None:
+    """Refuses a network whose snapshot would not fit a message, before memory for it is asked for."""
+    sizes = (observation_size, *settings.hidden)
+    weights = 2 * sum(inputs * outputs for inputs, outputs in itertools.pairwise(sizes))
+    if 4 * weights > MAX_FRAME_BYTES:
+        accepted = f"at most {MAX_FRAME_BYTES // 4:,} parameters in all, these have {weights:,}"
+        raise SettingError("actor.hidden", list(settings.hidden), accepted)
 
 
 def make_compressor(settings: ActorSettings, quantity: str, length: int) -> Compressor:
@@ -202,6 +216,14 @@ def _advantages(rollout: Rollout, settings: ActorSettings) -> NDArray[np.float32
     if settings.targets == "gae":
         return gae(rollout.rewards, rollout.values, *outcome, settings.gae_lambda)
     return n_step_returns(rollout.rewards, *outcome) - rollout.values
+
+
+def _joined(earlier: Report | None, later: Report) -> Report:
+    """One report of two rollouts: steps and episodes add up, the rest is the later one's."""
+    if earlier is None:
+        return later
+    episodes = (earlier.episodes + later.episodes)[-MAX_EPISODES:]
+    return Report(earlier.env_steps + later.env_steps, episodes, later.losses, later.observations)
 
 
 def _losses(stats: LossStats, norm: float, residual_norm: float) -> Losses:

@@ -14,7 +14,7 @@ import numpy as np
 
 from protocol.codecs import Sparse
 from protocol.errors import Reason
-from protocol.messages import Gradient, Report
+from protocol.messages import Gradient, Losses, Report
 
 
 def admit(gradient: Gradient, *, layout_length: int, version: int, codecs: Container[str]) -> Reason | None:
@@ -30,10 +30,11 @@ def admit(gradient: Gradient, *, layout_length: int, version: int, codecs: Conta
     return None
 
 
-def believable(report: Report) -> bool:
-    """Whether every number of a report is finite: one NaN would stay in the run's statistics for a hundred episodes."""
-    numbers = (*msgspec.structs.astuple(report.losses), *(episode.score for episode in report.episodes))
-    return all(map(math.isfinite, numbers))
+def believable(report: Report) -> Report:
+    """The report without episodes and losses that hold NaN or infinity: one would stay in the mean of a hundred."""
+    episodes = tuple(episode for episode in report.episodes if math.isfinite(episode.score))
+    sound = all(map(math.isfinite, msgspec.structs.astuple(report.losses)))
+    return msgspec.structs.replace(report, episodes=episodes, losses=report.losses if sound else Losses())
 
 
 def examine(value: np.ndarray | Sparse, norm_bound: float) -> Reason | None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from learner.config import Experiment
 
 DEFAULT_EXPERIMENT = "cartpole"
+THREAD_LIMITS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 DEFAULT_HTTP = "127.0.0.1:0"  # any free port, so that two runs on one machine do not collide
 
 app = typer.Typer(
@@ -130,6 +131,8 @@ def run(
 
 def main() -> None:
     """Entry point of the command; what a person can put right becomes one line and exit code 2."""
+    for variable in THREAD_LIMITS:
+        os.environ.setdefault(variable, "1")  # one math thread is one thread, before numpy is imported
     try:
         app()
     except UserError as error:

@@ -70,7 +70,7 @@ class LearnerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     heartbeat_s: Annotated[float, Meta(gt=0.0, le=3600.0)] = 1.0  # both sides say something at least this often
     silence_s: Seconds = 10.0  # a peer this long silent is gone; above heartbeat_s
     max_actors: Annotated[int, Meta(ge=1, le=65_536)] = 1024  # sessions alive at once; more are refused
-    drain_s: Annotated[float, Meta(ge=0.0, le=3600.0)] = 3.0  # longest wait for goodbyes at the end
+    drain_s: Annotated[float, Meta(ge=0.0, le=3600.0)] = 3.0  # longest wait for the last batch and checkpoint
 
     # weight stream
     publish_interval_s: Annotated[float, Meta(ge=0.0, le=3600.0)] = 0.0  # least time between snapshots

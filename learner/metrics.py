@@ -105,7 +105,7 @@ def _progress_gauges(state: LearnerState) -> tuple[tuple[str, str, float | None]
 
 def _life_gauges(state: LearnerState, now: float) -> tuple[tuple[str, str, float | None], ...]:
     training_s = None if state.training_since is None else now - state.training_since
-    age = None if state.checkpoint_version is None else now - state.checkpoint_at
+    age = None if state.checkpoint_written_at is None else now - state.checkpoint_written_at
     return (
         ("actors", "Actors with a session.", len(state.peers)),
         ("version", "Version of the parameters: gradients applied so far.", state.progress.updates),
@@ -113,7 +113,7 @@ def _life_gauges(state: LearnerState, now: float) -> tuple[tuple[str, str, float
         ("parameters", "Length of the parameter vector.", state.manifest.layout.length),
         ("pending_gradients", "Admitted and waiting for the math thread.", len(state.pending)),
         ("checkpoint_version", "Newest version on disk by this process.", state.checkpoint_version),
-        ("checkpoint_age_seconds", "Since the newest checkpoint of this process was begun.", age),
+        ("checkpoint_age_seconds", "Since the newest checkpoint on disk by this process was begun.", age),
         ("training_seconds", "Since the first actor of this process had weights.", training_s),
         ("epoch", "Life of the learner in this run, counted from 1.", state.address.epoch),
         ("running", "1 while gradients are taken, 0 while the run ends.", float(state.stage is Stage.RUNNING)),

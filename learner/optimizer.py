@@ -23,7 +23,14 @@ BLOCK = 16_384  # float32s worked on at a time: three such arrays lie in any cor
 
 
 class Optimizer(Protocol):
-    """One rule of change, bound to one θ: float32 [P], written in place."""
+    """One rule of change, bound to one θ: float32 [P], written in place.
+
+    scratch: float32 [P] of its own, into which a dense gradient may be decoded to save a copy; None: it has no use
+    for one.
+    """
+
+    @property
+    def scratch(self) -> np.ndarray | None: ...
 
     def step(self, value: np.ndarray | Sparse, rate: float, scale: float) -> None:
         """Apply one gradient or update. rate: learning rate, >= 0. scale: staleness, 0 < scale <= 1."""
@@ -62,6 +69,8 @@ def make_optimizer(settings: LearnerSettings, theta: np.ndarray) -> Optimizer:
 class Addition:
     """θ ← θ − rate·scale·u. The product rate·scale is rounded to float32 once, so a replay repeats it to the bit."""
 
+    scratch: np.ndarray | None = None
+
     def __init__(self, theta: np.ndarray) -> None:
         self._theta = theta
         self._scratch = np.empty(min(BLOCK, theta.size), np.float32)
@@ -97,6 +106,11 @@ class PaperRMSProp:
         self._gradient = GradientBuffer(theta.size, settings.max_gradient_norm)
         self._square = np.zeros_like(theta)  # g: float32 [P], running mean of squared gradients
         self._scratch = np.empty(min(BLOCK, theta.size), np.float32)
+
+    @property
+    def scratch(self) -> np.ndarray | None:
+        """Optimizer.scratch."""
+        return self._gradient.array
 
     def step(self, value: np.ndarray | Sparse, rate: float, scale: float) -> None:
         """Optimizer.step."""
@@ -149,6 +163,11 @@ class TorchOptimizer:
         # torch counts its steps in a float32 scalar; past 2**24 it stands still, when bias corrections are long 1.
         self._optimizer.state[self._tensor] = {name: torch.from_numpy(kept) for name, kept in self._state.items()}
 
+    @property
+    def scratch(self) -> np.ndarray | None:
+        """Optimizer.scratch."""
+        return self._gradient.array
+
     def step(self, value: np.ndarray | Sparse, rate: float, scale: float) -> None:
         """Optimizer.step."""
         self._gradient.take(value, scale if self._scales_gradient else 1.0)
@@ -183,7 +202,7 @@ class GradientBuffer:
         if isinstance(value, Sparse):
             self.array.fill(0.0)
             self.array[value.indices] = factor * numbers
-        else:
+        elif value is not self.array or factor != 1.0:
             np.multiply(numbers, factor, out=self.array)
         return self.array
 

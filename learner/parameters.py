@@ -106,7 +106,7 @@ class Parameters:
         """The gradient and its moments, decoded and found sound. Raises PayloadFault; changes nothing."""
         if job.length != self._layout.length:
             raise PayloadFault(Reason.WRONG_LENGTH, f"{job.length} parameters, the layout has {self._layout.length}")
-        value = codec(job.codec).decode(job.buffer, job.length, job.count)
+        value = codec(job.codec).decode(job.buffer, job.length, job.count, self._optimizer.scratch)
         reason = examine(value, self._norm_bound)
         if reason is not None:
             raise PayloadFault(reason, f"L2 bound {self._norm_bound}")

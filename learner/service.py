@@ -40,6 +40,7 @@ from protocol import manifest as manifests
 from protocol import messages
 from protocol.errors import PeerFault, UserError
 from protocol.manifest import Manifest, digest_of
+from protocol.messages import Buffer
 from protocol.moments import Moments
 from protocol.security import parse_address, require_private
 from protocol.transport import LearnerSockets
@@ -224,7 +225,7 @@ class Service:
 
     # events
 
-    def _received(self, route: bytes, frames: Sequence[bytes]) -> None:
+    def _received(self, route: bytes, frames: Sequence[Buffer]) -> None:
         wire_bytes = sum(map(len, frames))
         event: Event
         try:
@@ -253,14 +254,16 @@ class Service:
                 self._fleet.kill()
 
     def _fleet_ended(self, detail: str, exit_code: int) -> None:
-        """A local actor refuses its configuration, or none is left: fatal, unless remote ones still train."""
-        remote = self._state is not None and any(not p.name.startswith("local-") for p in self._state.peers.values())
-        if exit_code == 2 and not self._finished.done():
-            self._finished.set_exception(ChildFailed(detail))
+        """A local actor refuses its configuration, or none is left: the end, unless remote ones still train.
+
+        What was learnt is saved first; a run that has learnt nothing yet fails with the actor's own words.
+        """
+        self._announce("actors_gone", {"detail": detail})
+        if exit_code == 2 and (self._state is None or not self._state.progress.updates):
+            self._broke(ChildFailed(detail))
         elif self._state is None:
             self._end(exit_code)
-        elif not remote:
-            self._announce("actors_gone", {"detail": detail})
+        elif all(peer.name.startswith("local-") for peer in self._state.peers.values()):
             self._post(events.StopRequested(detail, exit_code))
 
     def _done(self, event: Event) -> None:

@@ -39,7 +39,7 @@ from learner.events import (
 from learner.parameters import Job
 from learner.progress import Progress, learning_rate
 from learner.publication import Publication
-from learner.staleness import Dropped, Rule, judge
+from learner.staleness import Accepted, Rule, judge
 from protocol.codecs import CODECS
 from protocol.errors import Reason, SessionFault
 from protocol.manifest import Manifest
@@ -112,7 +112,8 @@ class LearnerState:
         self.saving = False  # a checkpoint is being written
         self.training_since: float | None = None  # when the first actor of this life was handed weights to step with
         self.checkpoint_version: int | None = None  # newest on disk by this life
-        self.checkpoint_at = now
+        self.checkpoint_at = now  # when the newest one was begun, written or not
+        self.checkpoint_written_at: float | None = None  # when the newest on disk was begun
         self.publication = Publication(self.settings.publish_interval_s, self.settings.publish_share, progress.updates)
         self._rule = age_rule(self.settings)
         self._random = random
@@ -135,6 +136,9 @@ class LearnerState:
         try:
             if isinstance(message, Hello):
                 return self._hello(message, event.route, now)
+            if isinstance(message, Refusal):  # never answered with a refusal (WIRE.md, section 3)
+                self.progress.faults[Reason.UNEXPECTED_MESSAGE] += 1
+                return []
             peer = self._peer(message, event, now)
             if isinstance(message, Gradient):
                 return self._gradient(message, event, peer, now)
@@ -263,10 +267,7 @@ class LearnerState:
         """Books the rollout that rides on a gradient, whatever becomes of the gradient itself."""
         if gradient.report is None:
             return []
-        if not believable(gradient.report):
-            self.progress.faults[Reason.MALFORMED_MESSAGE] += 1
-            return []
-        self.progress.record(gradient.report)
+        self.progress.record(believable(gradient.report))
         peer.env_steps += gradient.report.env_steps
         peer.progressed_at, peer.version = now, gradient.base_version
         return self._check_goal(now)
@@ -280,7 +281,10 @@ class LearnerState:
         if reason is not None:
             return reason
         judged = judge(version - gradient.base_version, lag_s, self._rule)
-        return judged.reason if isinstance(judged, Dropped) else None
+        if isinstance(judged, Accepted):
+            return None
+        self.progress.lags.observe(version - gradient.base_version)
+        return judged.reason
 
     def _lag_s(self, base_version: int, now: float) -> float:
         """Seconds since newer weights than ``base_version`` were published; 0 while it is the newest."""
@@ -310,8 +314,7 @@ class LearnerState:
         """One verdict for each peer of the batch."""
         rulings: dict[int, list[Ruling]] = {}
         for outcome in event.outcomes:
-            if outcome.lag_updates is not None:
-                self.progress.lags.observe(outcome.lag_updates)
+            self.progress.lags.observe(outcome.lag_updates)
             ruling = Ruling(outcome.sequence, outcome.outcome, outcome.version, outcome.scale)
             rulings.setdefault(outcome.session, []).append(ruling)
         effects: list[Effect] = []
@@ -371,6 +374,7 @@ class LearnerState:
 
     def _checkpoint_written(self, event: CheckpointWritten, now: float) -> list[Effect]:
         self.saving, self.checkpoint_version = False, event.version
+        self.checkpoint_written_at = self.checkpoint_at
         written: Effect = Announce("checkpoint_written", {"version": event.version, "path": str(event.path)})
         return [written, *self._drained(now)]
 
@@ -423,6 +427,8 @@ class LearnerState:
             if asked := self._checkpoint(now):
                 return asked
         self.stage = Stage.FINISHED
+        if unfinished:
+            self.exit_code = 1  # the last checkpoint is not on disk
         detail = "the run is over" if self.final else "the learner stops; it may be back"
         goodbyes = [Send(p.route, Goodbye(p.session, self.final, detail)) for p in self.peers.values()]
         return [*goodbyes, Finish(self.exit_code)]

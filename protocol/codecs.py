@@ -75,8 +75,11 @@ class Codec(ABC):
         """value: float32 [P], finite; or Sparse for a sparse codec. It is not kept and not changed."""
 
     @abstractmethod
-    def decode(self, buffer: Buffer, length: int, count: int) -> Array:
-        """The vector of ``length`` that ``buffer`` holds. Raises PayloadFault(malformed_payload)."""
+    def decode(self, buffer: Buffer, length: int, count: int, out: Floats | None = None) -> Array:
+        """The vector of ``length`` that ``buffer`` holds. Raises PayloadFault(malformed_payload).
+
+        out: float32 [length], where a dense codec may put it; large arrays are cheaper to reuse than to allocate.
+        """
 
     @abstractmethod
     def check_size(self, size_bytes: int, length: int, count: int) -> None:
@@ -86,9 +89,11 @@ class Codec(ABC):
 class _Dense(Codec):
     """Carries every coordinate, so its size follows from P."""
 
-    def decode(self, buffer: Buffer, length: int, count: int) -> Array:
+    def decode(self, buffer: Buffer, length: int, count: int, out: Floats | None = None) -> Array:
         self.check_size(_bytes(buffer), length, count)
-        return self._read(buffer, length)
+        values = np.empty(length, np.float32) if out is None else out
+        self._read(buffer, values)
+        return values
 
     def check_size(self, size_bytes: int, length: int, count: int) -> None:
         if count != length or size_bytes != self._size_bytes(length):
@@ -100,8 +105,8 @@ class _Dense(Codec):
         """Of the payload."""
 
     @abstractmethod
-    def _read(self, buffer: Buffer, length: int) -> Floats:
-        """float32 [P] from a buffer of the right size."""
+    def _read(self, buffer: Buffer, values: Floats) -> None:
+        """Writes values, float32 [P], from a buffer of the right size."""
 
 
 class F32(_Dense):
@@ -117,8 +122,8 @@ class F32(_Dense):
     def _size_bytes(self, length: int) -> int:
         return 4 * length
 
-    def _read(self, buffer: Buffer, length: int) -> Floats:
-        return np.frombuffer(buffer, "<f4", length).astype(np.float32)
+    def _read(self, buffer: Buffer, values: Floats) -> None:
+        np.copyto(values, np.frombuffer(buffer, "<f4"))
 
 
 class F16(_Dense):
@@ -136,8 +141,8 @@ class F16(_Dense):
     def _size_bytes(self, length: int) -> int:
         return 2 * length
 
-    def _read(self, buffer: Buffer, length: int) -> Floats:
-        return np.frombuffer(buffer, "<f2", length).astype(np.float32)
+    def _read(self, buffer: Buffer, values: Floats) -> None:
+        np.copyto(values, np.frombuffer(buffer, "<f2"))
 
 
 class I8(_Dense):
@@ -157,8 +162,8 @@ class I8(_Dense):
     def _size_bytes(self, length: int) -> int:
         return 4 * _blocks(length) + length
 
-    def _read(self, buffer: Buffer, length: int) -> Floats:
-        return _dequantize(*_read_levels(buffer, 0, length))
+    def _read(self, buffer: Buffer, values: Floats) -> None:
+        _dequantize(*_read_levels(buffer, 0, len(values)), values)
 
 
 class TopkI8(Codec):
@@ -178,7 +183,7 @@ class TopkI8(Codec):
         buffer = b"".join((bytes((width,)), scales.tobytes(), levels.tobytes(), gaps))
         return Encoded(buffer, len(levels), Sparse(value.length, value.indices, _dequantize(scales, levels)))
 
-    def decode(self, buffer: Buffer, length: int, count: int) -> Array:
+    def decode(self, buffer: Buffer, length: int, count: int, out: Floats | None = None) -> Array:
         self.check_size(_bytes(buffer), length, count)
         width = buffer[0]
         if width not in _ESCAPES:
@@ -232,14 +237,14 @@ def _quantize_rows(rows: Floats, scales: Floats, levels: NDArray[np.int8]) -> No
     np.copyto(levels, scratch, casting="unsafe")
 
 
-def _dequantize(scales: Floats, levels: NDArray[np.int8]) -> Floats:
+def _dequantize(scales: Floats, levels: NDArray[np.int8], out: Floats | None = None) -> Floats:
     """level * scale of its block, float32 [n]: one float32 multiplication, so every reader gets the same bits."""
-    values = levels.astype(np.float32)
+    values = np.empty(len(levels), np.float32) if out is None else out
     whole = len(levels) - len(levels) % BLOCK
-    rows = values[:whole].reshape(-1, BLOCK)
-    rows *= scales[: len(rows), None]
+    blocks = (levels[:whole].reshape(-1, BLOCK), scales[: whole // BLOCK, None])
+    np.multiply(*blocks, out=values[:whole].reshape(-1, BLOCK), dtype=np.float32)
     if whole < len(levels):
-        values[whole:] *= scales[-1]
+        np.multiply(levels[whole:], scales[-1], out=values[whole:], dtype=np.float32)
     return values
 
 

@@ -168,7 +168,15 @@ KINDS: frozenset[str] = frozenset(kind.__struct_config__.tag for kind in AnyMess
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[AnyMessage] = msgspec.msgpack.Decoder(AnyMessage)
-_kind_decoder = msgspec.msgpack.Decoder(list[msgspec.Raw])
+
+
+class _Kind(msgspec.Struct, array_like=True):
+    """The first element of any header; what follows is passed over without being built."""
+
+    kind: str
+
+
+_kind_decoder = msgspec.msgpack.Decoder(_Kind)
 
 Buffer = bytes | memoryview
 
@@ -223,8 +231,8 @@ def _foreign(preamble: bytes) -> FrameFault:
 def _unreadable(header: Buffer, error: Exception) -> MessageFault:
     """Tells a kind from another future apart from a header that is simply broken."""
     try:
-        named = msgspec.msgpack.decode(_kind_decoder.decode(header)[0], type=str)
-    except (msgspec.DecodeError, IndexError, ValueError, RecursionError):
+        named = _kind_decoder.decode(header).kind
+    except (msgspec.DecodeError, ValueError, RecursionError):
         return MessageFault(Reason.MALFORMED_MESSAGE, "the header is not a msgpack array that begins with a kind")
     if named not in KINDS:
         return MessageFault(Reason.UNKNOWN_KIND, f"kind {named[:64]!r} is not one of {', '.join(sorted(KINDS))}")

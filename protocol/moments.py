@@ -14,6 +14,7 @@ from protocol.errors import PayloadFault, Reason
 
 MAX_OBSERVATION = 1 << 16  # numbers in one observation; larger ones are images, which are scaled by a constant
 MAX_MOMENTS_BYTES = 16 * MAX_OBSERVATION  # two float64 vectors
+MAX_ROWS = (1 << 53) - 1  # what a header's counter holds
 _MAX_MAGNITUDE = 2.0 * float(np.finfo(np.float32).max)  # observations are float32; twice leaves room for rounding
 
 
@@ -41,14 +42,19 @@ class Moments:
         return len(self.mean)
 
     def merge(self, other: Moments) -> Moments:
-        """Of both sets of rows together: Chan, Golub and LeVeque 1983, equation 2.1. Neither operand changes."""
+        """Of both sets of rows together: Chan, Golub and LeVeque 1983, equation 2.1. Neither operand changes.
+
+        Beyond MAX_ROWS the mean and the variance go on as if there had been as many, so that a snapshot can say it.
+        """
         if not other.count:
             return self
         count = self.count + other.count
         delta = other.mean - self.mean
         mean = self.mean + delta * (other.count / count)
         m2 = self.m2 + other.m2 + np.square(delta) * (self.count * (other.count / count))
-        return Moments(count, mean, m2)
+        if count <= MAX_ROWS:
+            return Moments(count, mean, m2)
+        return Moments(MAX_ROWS, mean, m2 * (MAX_ROWS / count))
 
     def scale(self, epsilon: float = 1e-8) -> NDArray[np.float32]:
         """1 / sqrt(variance + epsilon), float32 [D]: what a normaliser multiplies by. All ones before any row."""

@@ -27,13 +27,16 @@ from protocol.frames import MAX_FRAME_BYTES
 from protocol.messages import PREAMBLE, Buffer
 from protocol.security import ANY_HOST, Address, weights_address
 
-Frames = list[bytes]
+Frames = list[Buffer]
 Options = Mapping[zmq.SocketOption, int]
 Take = Callable[[Frames], None]
 
 DRAIN_MESSAGES = 256  # taken per wake-up before the loop's other work gets its turn
 DRAIN_S = 0.002  # the same bound in seconds, for messages that are long or slow to handle
 DRAIN_WEIGHTS_S = 0.05  # longer: to read an old snapshot is cheaper than to decode it before the newer one is seen
+LENT_BYTES = (
+    64 << 10
+)  # a frame from here on is handed over as libzmq's own memory: copying it would cost more than that
 GOODBYE_MS = 200  # what closing may wait for the last words to leave; one round trip around the earth
 
 _EVERY: Options = {
@@ -272,7 +275,7 @@ class LearnerSockets(_Sockets):
     async def receive(self, handler: Callable[[bytes, Frames], None]) -> None:
         """Calls ``handler(route, frames)`` for each message until ``close``; raises what it raises."""
         self._begin()
-        self._watch(self._link, lambda frames: handler(frames[0], frames[1:]), _nothing)
+        self._watch(self._link, lambda frames: handler(bytes(frames[0]), frames[1:]), _nothing)
         self._watch(self._weights, None, _nothing)
         await self._until_over()
 
@@ -375,10 +378,10 @@ class ActorSockets(_Sockets):
 def _receive(socket: zmq.Socket[bytes]) -> Frames:
     """One whole message, or zmq.Again. Asking each frame for ``more`` beats asking the socket by a tenth."""
     frame = socket.recv(zmq.NOBLOCK, copy=False)
-    frames = [frame.bytes]
+    frames: Frames = [frame.bytes]
     while frame.more:
         frame = socket.recv(zmq.NOBLOCK, copy=False)
-        frames.append(frame.bytes)
+        frames.append(frame.bytes if len(frame) < LENT_BYTES else frame.buffer)
     return frames
 
 

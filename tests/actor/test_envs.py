@@ -125,7 +125,7 @@ def test_a_missing_library_names_the_extra_that_brings_it(monkeypatch: pytest.Mo
     with pytest.raises(UserError, match=r'pip install "farflung\[box2d\]"'):
         describe(ActorSettings(env="LunarLander-v3"), NONE_ALLOWED)
     monkeypatch.setitem(sys.modules, "ale_py", None)
-    with pytest.raises(UserError, match=r'pip install "farflung\[atari\]"'):
+    with pytest.raises(UserError, match=r'pip install "gymnasium\[atari\]"'):
         describe(ActorSettings(env="ALE/Pong-v5"), NONE_ALLOWED)
 
 

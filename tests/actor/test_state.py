@@ -337,9 +337,10 @@ def test_an_applied_gradient_returns_its_permit() -> None:
         (Reason.NORM_EXCEEDED, False),
         (Reason.MALFORMED_PAYLOAD, False),
         (Reason.DUPLICATE, False),
+        ("a_reason_of_the_future", False),
     ],
 )
-def test_refused_work_goes_back_unless_it_is_beyond_repair(outcome: Reason, restore: bool) -> None:
+def test_refused_work_goes_back_unless_it_is_beyond_repair(outcome: str, restore: bool) -> None:
     actor = active()
     actor.hands_in()
     assert only(actor.hear(verdict(1, outcome=outcome)), Settle).restore is restore

@@ -55,10 +55,10 @@ class Feed:
     def _say(self, message: messages.Message, buffers: Sequence[messages.Buffer] = ()) -> None:
         self._sockets.send(messages.encode(message, buffers))
 
-    def _saw(self, waiting: list[list[bytes]]) -> None:
+    def _saw(self, waiting: list[list[messages.Buffer]]) -> None:
         self.weights += len(waiting)
 
-    def _heard(self, frames: list[bytes]) -> None:
+    def _heard(self, frames: list[messages.Buffer]) -> None:
         framing.check(frames)
         message, _ = messages.decode(frames)
         if isinstance(message, Welcome) and self._welcome is None:

@@ -21,7 +21,9 @@ class Learner:
     address: for actors. run_dir: with progress.jsonl and, afterwards, result.json. core: to stay on; None for any.
     """
 
-    def __init__(self, arguments: Sequence[str], settings: Sequence[str], folder: Path, core: int | None) -> None:
+    def __init__(
+        self, arguments: Sequence[str], settings: Sequence[str], folder: Path, core: int | None = None
+    ) -> None:
         self.address, self.run_dir = f"ipc://{folder}/link", folder / "run"
         overrides = [part for setting in settings for part in ("--set", setting)]
         place = ["--actors", "0", "--bind", self.address, "--run-dir", str(self.run_dir), "--http", "off", "--json"]

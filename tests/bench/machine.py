@@ -31,8 +31,8 @@ def pin(pid: int, index: int) -> None:
 
 
 def start(arguments: Sequence[str], core: int | None = None, **options: Any) -> subprocess.Popen[str]:
-    """A child that runs ``python -m ARGUMENTS`` in the repository, with one numeric thread where it has one core."""
-    environment = os.environ | (ONE_THREAD if core is not None else {})
+    """A child that runs ``python -m ARGUMENTS`` in the repository, with one numeric thread."""
+    environment = os.environ | ONE_THREAD
     command = [sys.executable, "-m", *arguments]
     child = subprocess.Popen(command, cwd=ROOT, env=environment, text=True, **options)
     if core is not None:

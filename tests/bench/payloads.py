@@ -41,11 +41,11 @@ def bare_rate(settings: LearnerSettings, name: str, density: float, length: int,
     read = codec(name).decode
     optimizer = make_optimizer(settings, np.zeros(length, np.float32))
     for payload in itertools.islice(payloads, DIFFERENT):
-        optimizer.step(read(payload.buffer, length, payload.count), 1e-6, 1.0)
+        optimizer.step(read(payload.buffer, length, payload.count, optimizer.scratch), 1e-6, 1.0)
     steps, began = 0, time.perf_counter()
     while (spent := time.perf_counter() - began) < seconds:
         payload = next(payloads)
-        optimizer.step(read(payload.buffer, length, payload.count), 1e-6, 1.0)
+        optimizer.step(read(payload.buffer, length, payload.count, optimizer.scratch), 1e-6, 1.0)
         steps += 1
     return steps / spent
 

@@ -60,7 +60,7 @@ GARBAGE = {
     "long_header": ([PREAMBLE + bytes(1 << 20)], Reason.OVERSIZE),
     "unknown_session": ([header("heartbeat", 4711, 0, 0)], Reason.UNKNOWN_SESSION),
     "no_session": ([header("snapshot_request", 0)], Reason.UNKNOWN_SESSION),
-    "a_learners_word": ([header("refusal", "draining", "")], Reason.UNEXPECTED_MESSAGE),
+    "a_learners_word": ([header("verdict", 1, 2, [[1, "applied", 0]])], Reason.UNEXPECTED_MESSAGE),
 }
 
 

@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 from protocol.errors import PayloadFault, Reason
-from protocol.moments import MAX_MOMENTS_BYTES, Moments
+from protocol.moments import MAX_MOMENTS_BYTES, MAX_ROWS, Moments
 
 ROWS = hnp.arrays(np.float64, st.tuples(st.integers(0, 20), st.just(3)), elements=st.floats(-1e3, 1e3, width=32))
 
@@ -78,3 +78,10 @@ def test_another_number_of_observations_is_refused() -> None:
 )
 def test_numbers_that_no_rows_have_are_refused(mean: float, m2: float, count: int, reason: Reason) -> None:
     assert refused(np.array([mean, m2]).tobytes(), count) is reason
+
+
+def test_counts_stay_within_a_headers_counter() -> None:
+    most = Moments(MAX_ROWS, np.ones(2), np.full(2, float(MAX_ROWS)))
+    merged = most.merge(most)
+    assert merged.count == MAX_ROWS
+    assert np.allclose(merged.m2 / merged.count, 1.0)

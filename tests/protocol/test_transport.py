@@ -18,7 +18,7 @@ from protocol import transport
 from protocol.errors import UserError
 from protocol.messages import PREAMBLE
 from protocol.security import Address, AddressError, parse_address
-from protocol.transport import ActorSockets, BindError, Frames, LearnerSockets
+from protocol.transport import LENT_BYTES, ActorSockets, BindError, Frames, LearnerSockets
 
 DEADLINE_S = 20.0  # a hang becomes a failure; nothing waits for it otherwise
 LIMIT = 1 << 20
@@ -233,7 +233,7 @@ def test_snapshots_come_oldest_first(play: Play) -> None:
             learner.sockets.publish([PREAMBLE + bytes([n])])
         received: list[bytes] = []
         while len(received) < 5:
-            received += [frames[0][4:] for frames in await actor.snapshots.get() if frames != [PREAMBLE]]
+            received += [bytes(frames[0][4:]) for frames in await actor.snapshots.get() if frames != [PREAMBLE]]
         assert received == [bytes([n]) for n in range(5)]
 
     play(story)
@@ -249,7 +249,7 @@ def test_what_is_not_ours_is_not_subscribed_to(play: Play) -> None:
         seen: Frames = []
         while seen != [PREAMBLE + b"end"]:
             for seen in await actor.snapshots.get():
-                assert seen[0].startswith(PREAMBLE)
+                assert bytes(seen[0]).startswith(PREAMBLE)
 
     play(story)
 
@@ -515,3 +515,16 @@ def test_a_path_too_long_for_its_weights_is_refused_before_anything_is_bound(tmp
     with pytest.raises(AddressError, match="weights"):
         LearnerSockets([Address("ipc", path="a" * 105)])
     assert not Path("a" * 105).exists()
+
+
+def test_a_large_frame_is_lent_and_a_small_one_copied(play: Play) -> None:
+    async def story(house: House) -> None:
+        learner = house.learner()
+        actor = house.actor(learner)
+        large = bytes(range(256)) * (LENT_BYTES // 256)
+        actor.sockets.send([b"header", large, large[1:]])
+        _, frames = await learner.heard.get()
+        assert [type(frame) for frame in frames] == [bytes, memoryview, bytes]
+        assert [bytes(frame) for frame in frames] == [b"header", large, large[1:]]
+
+    play(story)

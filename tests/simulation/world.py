@@ -147,7 +147,7 @@ class Actor:
         self.computed = np.zeros(P)  # float64: the sum of all gradients
         self.given = np.zeros(P)  # float64: of what was handed in, less what was put back
         self.touched = True  # since it was last checked
-        self.parcels: dict[int, Parcel] = {}  # by id of the work
+        self.parcels: dict[int, Parcel] = {}  # by id of its payload
         self.works: list[a.Work] = []  # keeps ids unique
         self.restorable: dict[int, a.Work] = {}
         self.adopted: a.Weights | None = None
@@ -162,7 +162,7 @@ class Actor:
         effects = self.state.handle(event, self.world.now)
         for effect in effects:
             self.perform(effect)
-        parcels = [self.parcels[id(effect.work)] for effect in effects if isinstance(effect, a.Settle)]
+        parcels = [self.parcels[id(effect.work.payload)] for effect in effects if isinstance(effect, a.Settle)]
         known = sum(parcel.number in self.world.applied for parcel in parcels)
         self.world.promise(self.state.applied - applied <= known, self.name, "it believes in more than was applied")
 
@@ -209,7 +209,7 @@ class Actor:
             work = self.state.outbox.unanswered[message.sequence].parcel
             here = (work.epoch, message.session) == (self.state.welcome.epoch, self.state.welcome.session)
             self.world.promise(here, self.name, f"{message.sequence} belongs to another life or session")
-            self.parcels[id(work)].number = (message.session, message.sequence)
+            self.parcels[id(work.payload)].number = (message.session, message.sequence)
 
     def redial(self) -> None:
         """A fresh socket: what was under way to the old one is never read."""
@@ -276,12 +276,12 @@ class Actor:
         )
         self.works.append(work)
         self.given += dense(work.decoded)
-        self.parcels[id(work)] = Parcel()
+        self.parcels[id(work.payload)] = Parcel()
         self.working = False
         desk.hand_in(work)
 
     def settled(self, effect: a.Settle) -> None:
-        parcel = self.parcels[id(effect.work)]
+        parcel = self.parcels[id(effect.work.payload)]
         world = self.world
         world.promise(parcel.fate == "under way", self.name, "a gradient was settled twice")
         parcel.fate = "restored" if effect.restore else "gone"
