@@ -166,7 +166,7 @@ def summary(state: LearnerState, now: float, started_at: float) -> dict[str, Any
     progress, manifest = state.progress, state.manifest
     judged = sum(progress.rulings.values())
     dense_bytes = 4 * manifest.layout.length
-    per_gradient = progress.gradient_bytes_up / judged if judged else None
+    per_gradient = progress.bytes_up / judged if judged else None  # all that came up, heartbeats and reports included
     return {
         "env": manifest.env,
         "seed": manifest.seed,

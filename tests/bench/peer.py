@@ -1,7 +1,7 @@
 """One run of Stable-Baselines3 in a process of its own: ``python -m tests.bench.peer ppo ENV SEED LIMIT``.
 
 Settings follow rl-baselines3-zoo, annealed over the limit of the run. One torch thread, which is fastest for networks
-of this size. Prints one JSON object: the clock starts with ``learn`` and stops with the target, as it does for Farflung.
+of this size. Prints one JSON object: the clock starts with ``learn`` and stops with the target, as for Farflung.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ ACTOR_WORDS = (
 )
 LEARNER_WORDS = (
     "Gradients/s that `learner run` applies, fed over ipc by a process on another core, beside decoding the same "
-    f"payloads and stepping the same optimizer in a bare loop on one core. The bar is {BAR} for dense gradients."
+    f"payloads and stepping the same optimizer in a bare loop on one core. The bar is {BAR} for each load."
 )
 
 
@@ -70,12 +70,32 @@ def training(task: Task, records: Sequence[Record]) -> str:
             [_medians(name, [record for record in records if record["system"] == name]) for name in systems],
         ),
         "",
+        *_verdicts(task, records),
+        "",
         *_table(
             ("system", "seed", "solved", "seconds", "shell to exit", "steps", "return", "compression"),
             [_seed(record) for record in sorted(records, key=lambda r: (systems.index(r["system"]), r["seed"]))],
         ),
     ]
     return "\n".join(lines)
+
+
+def _verdicts(task: Task, records: Sequence[Record]) -> list[str]:
+    """What the numbers say of the bars, in words; nothing before both systems ran."""
+    ours = [record for record in records if record["system"] == "Farflung"]
+    peers = [record for record in records if record["system"] != "Farflung"]
+    if not ours or not peers:
+        return []
+    times = median(record["wall_s"] for record in peers) / median(record["wall_s"] for record in ours)
+    bound = "" if all(record["solved"] for record in peers) else "at least, for the peer ended unsolved, "
+    return [
+        f"* Faster than the peer by the medians: {bound}{times:.1f} times (bar: {task.bar:g}).",
+        f"* Fewer bytes up than float32, headers included, least of all seeds: {_least(ours):.1f} times (bar: 30).",
+    ]
+
+
+def _least(records: Sequence[Record]) -> float:
+    return float(min(record["compression"] for record in records))
 
 
 def _medians(system: str, records: Sequence[Record]) -> list[str]:

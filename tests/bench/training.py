@@ -16,7 +16,11 @@ from tests.bench.store import Record, Store
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One comparison. seeds, peer_seeds: how many, from 0. peer_limit: environment steps, as its settings anneal by."""
+    """One comparison.
+
+    seeds, peer_seeds: how many, from 0. peer_limit: environment steps, as its settings anneal by. bar: how many times
+    faster than the peer's our median must be.
+    """
 
     part: str
     env: str
@@ -25,6 +29,7 @@ class Task:
     seeds: int
     peer_seeds: int
     peer_limit: int
+    bar: float
 
 
 TASKS = (
@@ -36,6 +41,7 @@ TASKS = (
         seeds=10,
         peer_seeds=5,
         peer_limit=300_000,
+        bar=3.0,
     ),
     Task(
         part="lunarlander",
@@ -45,6 +51,7 @@ TASKS = (
         seeds=5,
         peer_seeds=1,  # nine minutes each
         peer_limit=1_000_000,
+        bar=10.0,
     ),
 )
 QUICK_STEPS = 20_000  # enough to see that everything runs

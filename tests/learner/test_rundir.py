@@ -162,8 +162,8 @@ def test_the_summary_has_every_promised_key(tmp_path: Path) -> None:
     told = summary(state, now=15.0, started_at=8.0)
     assert told["return_mean_100"] == 480.0
     assert (told["wall_s"], told["total_s"]) == (5.0, 7.0)
-    assert told["bytes_per_gradient"] == 100.0
-    assert told["compression"] == pytest.approx(0.4)  # ten parameters make forty bytes
+    assert told["bytes_per_gradient"] == 125.0
+    assert told["compression"] == pytest.approx(0.32)  # ten parameters make forty bytes
     assert (told["staleness_mean"], told["staleness_max"]) == (pytest.approx(7 / 3), 5)
     promised = {"env", "seed", "env_steps", "updates", "parameters", "bytes_up", "bytes_down", "versions", "host"}
     assert told.keys() >= promised | {"solved", "rulings"}
