@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -56,7 +57,9 @@ def mean(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
 
 
 def commit() -> str:
-    """Short hash of the checkout, marked where files differ from it; "unknown" outside one."""
+    """Short hash of the checkout, marked where files differ from it; "unknown" outside one, or without git."""
+    if shutil.which("git") is None:
+        return "unknown"
     command = ["git", "describe", "--always", "--dirty", "--abbrev=9", "--exclude=*"]
     found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     return found.stdout.strip() or "unknown"
