@@ -92,7 +92,7 @@ class Welcome(Message, frozen=True, tag="welcome"):
 
 
 class Refusal(Message, frozen=True, tag="refusal"):
-    """learner -> actor: a message was not taken. The session, if there is one, lives on unless it is unknown_session."""
+    """learner -> actor: a message was not taken. Its session lives on unless the reason is unknown_session."""
 
     reason: Name  # a protocol.errors.Reason
     detail: Text
