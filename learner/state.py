@@ -56,6 +56,7 @@ from protocol.messages import (
     Welcome,
 )
 from protocol.session import LEARNER_HEARS, Ledger, Peer, Phase, Seen, follow
+from protocol.snapshot import KEY_CODEC
 
 VERSIONS_REMEMBERED = 4096  # publication times kept to measure a gradient's age in seconds
 BATCH_LIMIT = 256  # gradients in one batch, so that a verdict never waits for a whole fleet's work
@@ -168,6 +169,8 @@ class LearnerState:
     def _hello(self, hello: Hello, route: bytes, now: float) -> list[Effect]:
         if self.stage is not Stage.RUNNING:
             raise SessionFault(Reason.DRAINING, "the learner is stopping")
+        if KEY_CODEC not in hello.codecs:
+            raise SessionFault(Reason.UNKNOWN_CODEC, f"keys are written in {KEY_CODEC}, which this actor cannot read")
         peer = next((p for p in self.peers.values() if p.instance == hello.instance), None)
         if peer is not None:
             peer.hear(hello, route, now)

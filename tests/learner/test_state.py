@@ -206,6 +206,14 @@ def test_another_life_gets_another_session_and_the_next_ordinal() -> None:
     assert (first.ordinal, second.ordinal) == (0, 1)
 
 
+def test_an_actor_that_cannot_read_keys_is_refused_by_the_codec_s_name() -> None:
+    it = learner()
+    refusal = sent(it.hear(Hello("actor", 1, ("i8",))), Refusal)
+    assert refusal.reason == Reason.UNKNOWN_CODEC
+    assert "f32" in refusal.detail
+    assert not it.state.peers
+
+
 def test_more_actors_than_allowed_are_refused() -> None:
     it = learner(max_actors=1)
     it.join(1)
