@@ -21,8 +21,8 @@ ACTOR_WORDS = (
     f"is {BAR}."
 )
 LEARNER_WORDS = (
-    "Gradients/s that `learner run` applies, fed over ipc by a process on another core, beside decoding the same "
-    f"payloads and stepping the same optimizer in a bare loop on one core. The bar is {BAR} for each load."
+    "Gradients/s that `learner run` applies, fed over ipc by another process, beside decoding the same "
+    f"payloads and stepping the same optimizer in a bare loop. The bar is {BAR} for each load."
 )
 
 
