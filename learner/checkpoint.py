@@ -114,7 +114,7 @@ def load(path: Path) -> Checkpoint:
 def _pack(checkpoint: Checkpoint) -> bytes:
     header = Header(FORMAT, checkpoint.manifest, checkpoint.version, checkpoint.epoch, checkpoint.counters)
     text = msgspec.json.encode(header).decode()
-    arrays = {name: np.ascontiguousarray(array) for name, array in checkpoint.arrays.items()}
+    arrays = {name: np.asarray(array, order="C") for name, array in checkpoint.arrays.items()}  # a scalar stays one
     return safetensors.numpy.save(arrays, {"farflung": text, "digest": _digest(text, arrays)})
 
 

@@ -42,7 +42,7 @@ class View:
     updates_per_s: float
     dropped: int  # gradients that were refused
     lag_mean_updates: float
-    bytes_per_gradient: float | None  # on the wire, headers included
+    bytes_per_gradient: float | None  # all that came up, headers and heartbeats included; as in result.json
     actors: int
 
     def fields(self) -> dict[str, object]:
@@ -71,7 +71,7 @@ def view(state: LearnerState, now: float, before: View | None = None) -> View:
         updates_per_s=_rate(before, now, "updates", progress.updates),
         dropped=judged - progress.rulings["applied"],
         lag_mean_updates=progress.lags.mean,
-        bytes_per_gradient=progress.gradient_bytes_up / judged if judged else None,
+        bytes_per_gradient=progress.bytes_up / judged if judged else None,
         actors=len(state.peers),
     )
 

@@ -32,7 +32,7 @@ def assert_same(found: Checkpoint | None, expected: Checkpoint) -> None:
     assert found.counters == expected.counters
     assert found.arrays.keys() == expected.arrays.keys()
     for name, array in expected.arrays.items():
-        assert found.arrays[name].dtype == array.dtype
+        assert (found.arrays[name].dtype, found.arrays[name].shape) == (array.dtype, array.shape)
         np.testing.assert_array_equal(found.arrays[name], array)
 
 

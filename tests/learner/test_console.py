@@ -34,7 +34,7 @@ def test_a_view_is_read_from_the_books() -> None:
     assert shown.return_mean == 15.0
     assert shown.return_best is None
     assert shown.dropped == 1
-    assert shown.bytes_per_gradient == 100.0
+    assert shown.bytes_per_gradient == 125.0
     assert shown.wall_s == 0.5
 
 
