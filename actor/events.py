@@ -22,12 +22,21 @@ Vector = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """What the worker computes with. theta: float32 [P], read-only. epoch, version: which θ this is."""
+    """What the worker computes with. theta: float32 [P], read-only. epoch, version: which θ this is.
+
+    moments: of what the run normalises: the observation's numbers, then the discounted return where that is normalised
+    too; None where nothing is or nothing was seen yet. env_steps: of the run when these weights were published, for
+    schedules. target, target_version: float32 [P], read-only, and which θ that is: the target network, present whenever
+    the learner keeps one; the same weights may come again with a newer one.
+    """
 
     epoch: int
     version: int
     theta: Vector
-    moments: Moments | None  # of observations, where the run normalises them
+    moments: Moments | None
+    env_steps: int = 0
+    target: Vector | None = None
+    target_version: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

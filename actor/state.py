@@ -84,6 +84,7 @@ class ActorState:
         self.welcome: Welcome | None = None  # the session in force
         self.outbox: Outbox[Work] | None = None
         self.weights: Reconstruction | None = None
+        self.target: Reconstruction | None = None  # the target network's, where the stream names one
         self.lost = 0  # gradients whose fate was never learnt
         self.sent = 0  # gradients handed to the link; each is applied, refused or lost in the end
         self.applied = 0
@@ -94,6 +95,7 @@ class ActorState:
         self._heard_at = 0.0
         self._beat_at = 0.0
         self._asked_at: float | None = None  # when a snapshot was last asked for and has not come
+        self._target_asked_at: float | None = None  # the same for the target network's
         self._env_steps = 0
         self._worker_ready = False
         self._permitted = 0  # what the worker was last told
@@ -128,7 +130,7 @@ class ActorState:
             raise SessionFault(Reason.UNEXPECTED_MESSAGE, "a welcome for another actor")
         if self.phase is Phase.ACTIVE and self._outdated(welcome):
             return []
-        self.phase, self._attempts, self._asked_at = Phase.ACTIVE, 0, None
+        self.phase, self._attempts, self._asked_at, self._target_asked_at = Phase.ACTIVE, 0, None, None
         if self.outbox is not None and welcome.session == self.outbox.session:
             return [*self._permit(), *self._resend(now, patience_s=0.0)]
         before, self.welcome = self.welcome, welcome
@@ -136,13 +138,18 @@ class ActorState:
         self.outbox = Outbox(welcome.session, welcome.credit)
         effects.append(Subscribe(welcome.weights))
         if before is None or _job(before) != _job(welcome):
-            self.weights, self._worker_ready = None, False
+            self.weights, self.target, self._worker_ready = None, None, False
             effects.append(Configure(welcome))
         else:
-            self.weights = Reconstruction(welcome.layout.digest, welcome.layout.length)
+            self._hold_nothing(welcome)
         effects += self._permit()
         effects.append(Announce("welcomed", {"run": welcome.run, "epoch": welcome.epoch, "ordinal": welcome.ordinal}))
         return effects + (self._ask(now) if self._worker_ready else [])
+
+    def _hold_nothing(self, welcome: Welcome) -> None:
+        """Weights of another life of the learner count for nothing, and neither does its target network."""
+        self.weights = Reconstruction(welcome.layout.digest, welcome.layout.length)
+        self.target = Reconstruction(welcome.layout.digest, welcome.layout.length)
 
     def _outdated(self, welcome: Welcome) -> bool:
         """Whether it comes from an earlier life of the learner than the one that is talking to us."""
@@ -155,7 +162,7 @@ class ActorState:
         None before there are weights of the present epoch, and fewer than credit while an old number's answer is
         missing: the window of numbers that the learner's ledger remembers does not move without it.
         """
-        flowing = self.phase is Phase.ACTIVE and self.weights is not None and self.weights.held
+        flowing = self.phase is Phase.ACTIVE and self._usable()
         allowed = len(self.outbox.unanswered) + self.outbox.room if flowing and self.outbox is not None else 0
         if allowed == self._permitted:
             return []
@@ -235,11 +242,49 @@ class ActorState:
         if self.weights is None or self.welcome is None:
             return []  # the worker has not said yet that its network fits
         outcome = self.weights.apply(snapshot, event.buffers)
-        if outcome != "taken":
+        targeted = self._take_target(snapshot, event, outcome == "taken")
+        if outcome == "taken":
+            self._asked_at = None
+        elif not targeted:
             return self._ask(now) if outcome == "gap" else []
-        self._asked_at = None
-        held = self.weights
-        return [Adopt(Weights(held.epoch, held.version, held.theta, held.moments)), *self._permit()]
+        return [*self._adopt(), *self._ask_target(now)]
+
+    def _take_target(self, snapshot: Snapshot, event: MessageArrived, newest: bool) -> bool:
+        """Whether this record is the target network's, and a newer one than is held."""
+        if self.weights is None or self.target is None or snapshot.target != snapshot.version:
+            return False
+        if newest:
+            self.target.follow(self.weights)
+            return True
+        return snapshot.record == "key" and self.target.apply(snapshot, event.buffers) == "taken"
+
+    def _adopt(self) -> list[Effect]:
+        """Hands over the newest weights, with the newest target network that is here; nothing before there is one."""
+        held, target = self.weights, self.target
+        if held is None or target is None or not self._usable():
+            return []
+        network = (target.theta, target.version) if target.held and held.target is not None else (None, None)
+        weights = Weights(held.epoch, held.version, held.theta, held.moments, held.env_steps, *network)
+        return [Adopt(weights), *self._permit()]
+
+    def _usable(self) -> bool:
+        """Whether there are weights to work with, and a target network where the learner keeps one."""
+        if self.weights is None or self.target is None or not self.weights.held:
+            return False
+        return self.weights.target is None or self.target.held
+
+    def _ask_target(self, now: float) -> list[Effect]:
+        """Asks for the target network that the newest weights name, if it is not here and not already asked for."""
+        if self.weights is None or self.target is None or self.welcome is None or self.weights.target is None:
+            return []
+        asked_at = self._target_asked_at
+        if self.target.held and self.target.version >= self.weights.target:
+            self._target_asked_at = None
+            return []
+        if asked_at is not None and now - asked_at < self.welcome.heartbeat_s:
+            return []
+        self._target_asked_at = now
+        return [Send(SnapshotRequest(self.welcome.session, True))]
 
     def _behind(self, version: int) -> bool:
         return self.weights is not None and (not self.weights.held or self.weights.version < version)
@@ -281,8 +326,8 @@ class ActorState:
         if self.welcome is None:
             return []
         self._worker_ready = True
-        self.weights = Reconstruction(self.welcome.layout.digest, self.welcome.layout.length)
-        self._asked_at = None
+        self._hold_nothing(self.welcome)
+        self._asked_at = self._target_asked_at = None
         return [*self._permit(), *self._ask(now)]
 
     def _worker_failed(self, event: WorkerFailed, now: float) -> list[Effect]:
@@ -329,6 +374,7 @@ class ActorState:
             effects.append(Send(Heartbeat(self.welcome.session, self._env_steps, held)))
             if self._worker_ready and self.weights is not None and not self.weights.held:
                 effects += self._ask(now)
+            effects += self._ask_target(now)
         return effects
 
     def _resend(self, now: float, patience_s: float) -> list[Effect]:

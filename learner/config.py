@@ -75,6 +75,9 @@ class LearnerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     # weight stream
     publish_interval_s: Annotated[float, Meta(ge=0.0, le=3600.0)] = 0.0  # least time between snapshots
     publish_share: Annotated[float, Meta(gt=0.0, le=1.0)] = 0.1  # largest share of the math thread spent on snapshots
+    # Environment steps of all actors together after which the next snapshot becomes the target network, which value
+    # methods need (40,000 in Mnih et al. 2016); unset keeps none. A resumed run begins with its θ as the target.
+    target_interval_steps: Steps | None = None
 
     # durability
     durability: Literal["checkpoint"] = "checkpoint"  # a crash loses at most what came since the last checkpoint

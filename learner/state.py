@@ -8,7 +8,6 @@ snapshot.
 
 from __future__ import annotations
 
-import bisect
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -38,7 +37,7 @@ from learner.events import (
 )
 from learner.parameters import Job
 from learner.progress import Progress, learning_rate
-from learner.publication import Publication
+from learner.publication import Publication, Shelf
 from learner.staleness import Accepted, Rule, judge
 from protocol.codecs import CODECS
 from protocol.errors import Reason, SessionFault
@@ -58,7 +57,6 @@ from protocol.messages import (
 from protocol.session import LEARNER_HEARS, Ledger, Peer, Phase, Seen, follow
 from protocol.snapshot import KEY_CODEC
 
-VERSIONS_REMEMBERED = 4096  # publication times kept to measure a gradient's age in seconds
 BATCH_LIMIT = 256  # gradients in one batch, so that a verdict never waits for a whole fleet's work
 
 
@@ -102,7 +100,7 @@ class LearnerState:
         now: float,
     ) -> None:
         self.experiment, self.settings, self.manifest = experiment, experiment.learner, manifest
-        self.address, self.snapshot, self.progress = address, snapshot, progress
+        self.address, self.progress = address, progress
         self.stage = Stage.RUNNING
         self.exit_code = 0
         self.solved = False
@@ -116,9 +114,9 @@ class LearnerState:
         self.checkpoint_at = now  # when the newest one was begun, written or not
         self.checkpoint_written_at: float | None = None  # when the newest on disk was begun
         self.publication = Publication(self.settings.publish_interval_s, self.settings.publish_share, progress.updates)
+        self.shelf = Shelf(snapshot, self.settings.target_interval_steps, progress.env_steps, now)
         self._rule = age_rule(self.settings)
         self._random = random
-        self._published: deque[tuple[int, float]] = deque([(progress.updates, now)], maxlen=VERSIONS_REMEMBERED)
         self._beat_at = now
         self._drain_by = 0.0
         self._last_checkpoint_asked = False
@@ -144,7 +142,7 @@ class LearnerState:
             if isinstance(message, Gradient):
                 return self._gradient(message, event, peer, now)
             if isinstance(message, SnapshotRequest):
-                return self._snapshot_request(peer, now)
+                return self._snapshot_request(message, peer, now)
             if isinstance(message, Heartbeat):
                 return self._heartbeat(message, peer, now)
             return self._forget(peer, "left")
@@ -208,10 +206,16 @@ class LearnerState:
             table_digest=self.manifest.actor_digest,
         )
 
-    def _snapshot_request(self, peer: Peer, now: float) -> list[Effect]:
+    @property
+    def snapshot(self) -> Encoded:
+        """The newest published record."""
+        return self.shelf.newest
+
+    def _snapshot_request(self, request: SnapshotRequest, peer: Peer, now: float) -> list[Effect]:
         if self.training_since is None:
             self.training_since = now
-        return [Send(peer.route, *self.snapshot)]
+        asked = self.shelf.target if request.target else None
+        return [Send(peer.route, *(asked or self.snapshot))]
 
     def _heartbeat(self, beat: Heartbeat, peer: Peer, now: float) -> list[Effect]:
         if beat.progress > peer.progress:
@@ -244,7 +248,7 @@ class LearnerState:
 
     def _new_gradient(self, gradient: Gradient, event: MessageArrived, peer: Peer, now: float) -> list[Effect]:
         effects = self._record(gradient, peer, now)
-        lag_s = self._lag_s(gradient.base_version, now)
+        lag_s = self.shelf.lag_s(gradient.base_version, now)
         reason = self._turned_away(gradient, lag_s)
         if reason is not None:
             ruling = Ruling(gradient.sequence, reason, self.progress.updates, 0.0)
@@ -289,11 +293,6 @@ class LearnerState:
         self.progress.lags.observe(version - gradient.base_version)
         return judged.reason
 
-    def _lag_s(self, base_version: int, now: float) -> float:
-        """Seconds since newer weights than ``base_version`` were published; 0 while it is the newest."""
-        index = bisect.bisect_right(self._published, base_version, key=lambda entry: entry[0])
-        return now - self._published[index][1] if index < len(self._published) else 0.0
-
     def _next_batch(self, now: float) -> list[Effect]:
         """Hands all that waits to the math thread, if it is idle."""
         if self.busy or not self.pending:
@@ -337,11 +336,9 @@ class LearnerState:
         return [Send(peer.route, Verdict(peer.session, self.settings.credit, tuple(rulings)))]
 
     def _publish(self, snapshot: Encoded, cost_s: float, now: float) -> list[Effect]:
-        self.snapshot = snapshot
         self.publication.done(snapshot[0].version, now, cost_s)
-        self._published.append((snapshot[0].version, now))
         self.progress.snapshots += 1
-        return [PublishSnapshot(*snapshot)]
+        return [PublishSnapshot(*self.shelf.put(snapshot, self.progress.env_steps, now))]
 
     # time, disk, the end
 

@@ -5,7 +5,8 @@ The header is a four-byte preamble and one msgpack array whose first element nam
 
     b"FRF" | protocol version | msgpack [kind, field, field, ...]
 
-Fields are positional; a later version of a message may only append fields with defaults.
+Fields are positional; a message may only ever gain trailing fields with defaults. Those that came after the first
+release are left out while all of them are at their defaults, so that what was written before is written still.
 """
 
 from __future__ import annotations
@@ -139,6 +140,7 @@ class SnapshotRequest(Message, frozen=True, tag="snapshot_request"):
     """actor -> learner: send the newest weights over this link."""
 
     session: Session
+    target: bool = False  # send those of the target network instead; the newest where the run has none
 
 
 class Snapshot(Message, frozen=True, tag="snapshot"):
@@ -153,6 +155,8 @@ class Snapshot(Message, frozen=True, tag="snapshot"):
     length: Length
     count: Length
     observations: Counter = 0  # rows behind the moments buffer
+    target: Counter | None = None  # version whose θ is the target network now, <= version; None: the run has none
+    env_steps: Counter = 0  # of the run, all actors together, when this was published; schedules follow it
 
 
 class Goodbye(Message, frozen=True, tag="goodbye"):
@@ -165,6 +169,8 @@ class Goodbye(Message, frozen=True, tag="goodbye"):
 
 AnyMessage = Hello | Welcome | Refusal | Gradient | Verdict | Heartbeat | SnapshotRequest | Snapshot | Goodbye
 KINDS: frozenset[str] = frozenset(kind.__struct_config__.tag for kind in AnyMessage.__args__)
+
+_LATER: dict[type[Message], int] = {SnapshotRequest: 1, Snapshot: 2}  # how many trailing fields came later
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[AnyMessage] = msgspec.msgpack.Decoder(AnyMessage)
@@ -183,7 +189,18 @@ Buffer = bytes | memoryview
 
 def encode(message: Message, buffers: Sequence[Buffer] = ()) -> list[Buffer]:
     """The frames of a message: its header, then its buffers as they are."""
-    return [PREAMBLE + _encoder.encode(message), *buffers]
+    return [PREAMBLE + _encoder.encode(_as_written(message)), *buffers]
+
+
+def _as_written(message: Message) -> object:
+    """The message, without its later fields where they say nothing."""
+    later = _LATER.get(type(message), 0)
+    if not later:
+        return message
+    fields = msgspec.structs.astuple(message)
+    if fields[-later:] != message.__struct_defaults__[-later:]:
+        return message
+    return (kind(message), *fields[:-later])
 
 
 def decode(frames: Sequence[Buffer]) -> tuple[AnyMessage, Sequence[Buffer]]:

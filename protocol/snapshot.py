@@ -51,7 +51,9 @@ class Reconstruction:
     """What one subscriber holds of the weight stream.
 
     theta: float32 [P], a new read-only array at every record taken, so that readers may keep the one they have; zeros
-    until ``held``. epoch, version: of theta. moments: of observations, where the stream carries any.
+    until ``held``. epoch, version: of theta. moments: of what actors normalise, where the stream carries any.
+    target: version of the target network that the newest record names, None where the run has none. env_steps: of the
+    run when that record was published.
     """
 
     def __init__(self, layout_digest: bytes, length: int) -> None:
@@ -61,6 +63,8 @@ class Reconstruction:
         self.theta: Floats = np.zeros(length, np.float32)
         self.theta.setflags(write=False)
         self.moments: Moments | None = None
+        self.target: int | None = None
+        self.env_steps = 0
         self._layout_digest, self._length = layout_digest, length
 
     def apply(self, record: Snapshot, buffers: Sequence[Buffer]) -> Outcome:
@@ -82,7 +86,13 @@ class Reconstruction:
             self.moments = Moments.from_buffer(buffers[1], record.observations, size)
         theta.setflags(write=False)
         self.theta, self.epoch, self.version, self.held = theta, record.epoch, record.version, True
+        self.target, self.env_steps = record.target, record.env_steps
         return "taken"
+
+    def follow(self, other: Reconstruction) -> None:
+        """Hold what ``other`` holds. Arrays are shared: nobody writes to them."""
+        self.held, self.epoch, self.version, self.theta = other.held, other.epoch, other.version, other.theta
+        self.moments, self.target, self.env_steps = other.moments, other.target, other.env_steps
 
     def _check(self, record: Snapshot) -> None:
         if record.layout != self._layout_digest:

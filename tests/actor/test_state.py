@@ -309,6 +309,90 @@ def test_an_answer_that_was_lost_is_asked_for_again() -> None:
     assert messages(actor.tick(2.0), SnapshotRequest) == [SnapshotRequest(9)]
 
 
+# the target network
+
+
+def targeted(version: int, target: int, env_steps: int = 0, epoch: int = 1) -> tuple[Snapshot, Sequence[Buffer]]:
+    record, buffers = key(version, epoch)
+    return msgspec.structs.replace(record, target=target, env_steps=env_steps), buffers
+
+
+def ready() -> Actor:
+    """Welcomed and built, without weights."""
+    actor = dialling()
+    actor.hear(WELCOME)
+    actor.post(WorkerReady())
+    return actor
+
+
+def held(effects: list[Effect]) -> tuple[int, int | None, list[float] | None]:
+    weights = only(effects, Adopt).weights
+    return weights.version, weights.target_version, None if weights.target is None else weights.target.tolist()
+
+
+def test_weights_of_a_run_without_a_target_have_none() -> None:
+    actor = ready()
+    weights = only(actor.snapshot(3), Adopt).weights
+    assert (weights.target, weights.target_version, weights.env_steps) == (None, None, 0)
+
+
+def test_a_record_that_is_its_own_target_is_both() -> None:
+    effects = ready().hear(*targeted(4, 4, env_steps=900))
+    weights = only(effects, Adopt).weights
+    assert (held(effects), weights.env_steps, only(effects, Permit).credit) == ((4, 4, [4.0, 4.0]), 900, 2)
+    assert weights.target is weights.theta  # no second copy
+    assert messages(effects, SnapshotRequest) == []
+
+
+def test_no_work_begins_before_the_target_is_here() -> None:
+    actor = ready()
+    effects = actor.hear(*targeted(7, 4))
+    assert (every(effects, Adopt), every(effects, Permit)) == ([], [])
+    assert messages(effects, SnapshotRequest) == [SnapshotRequest(9, True)]
+    effects = actor.hear(*targeted(4, 4))
+    assert held(effects) == (7, 4, [4.0, 4.0])
+    assert only(effects, Permit).credit == 2
+
+
+def test_the_old_target_serves_until_the_new_one_is_here() -> None:
+    actor = ready()
+    actor.hear(*targeted(0, 0))
+    effects = actor.hear(*targeted(7, 5))
+    assert held(effects) == (7, 0, [0.0, 0.0])
+    assert messages(effects, SnapshotRequest) == [SnapshotRequest(9, True)]
+    assert held(actor.hear(*targeted(8, 5))) == (8, 0, [0.0, 0.0])
+    assert held(actor.hear(*targeted(5, 5))) == (8, 5, [5.0, 5.0])
+    assert actor.hear(*targeted(5, 5)) == []
+
+
+def test_a_target_is_asked_for_once_per_heartbeat_until_it_comes() -> None:
+    actor = ready()
+    actor.hear(*targeted(7, 4))
+    assert messages(actor.hear(*targeted(8, 4)), SnapshotRequest) == []
+    assert messages(actor.tick(0.9), SnapshotRequest) == []
+    assert messages(actor.tick(2.0), SnapshotRequest) == [SnapshotRequest(9, True)]
+    actor.hear(*targeted(4, 4))
+    assert messages(actor.tick(4.0), SnapshotRequest) == []
+
+
+def test_a_newer_target_than_the_one_asked_for_serves_as_well() -> None:
+    actor = ready()
+    actor.hear(*targeted(7, 4))
+    assert held(actor.hear(*targeted(9, 9))) == (9, 9, [9.0, 9.0])
+    assert messages(actor.tick(2.0), SnapshotRequest) == []
+
+
+def test_the_target_of_an_earlier_life_counts_for_nothing() -> None:
+    actor = ready()
+    actor.hear(*targeted(9, 9))
+    actor.tick(5.1)
+    actor.tick(5.2)
+    actor.hear(NEXT_LIFE)
+    assert actor.hear(*targeted(9, 9)) == []
+    assert every(actor.hear(*targeted(6, 3, epoch=2)), Adopt) == []
+    assert held(actor.hear(*targeted(3, 3, epoch=2))) == (6, 3, [3.0, 3.0])
+
+
 # gradients
 
 

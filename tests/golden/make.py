@@ -65,6 +65,9 @@ MESSAGES: dict[str, Message] = {
     "snapshot_request": SnapshotRequest(17),
     "snapshot_key": Snapshot(3, 10, "key", 0, LAYOUT.digest, "f32", 17, 17),
     "snapshot_delta": Snapshot(3, 11, "delta", 10, LAYOUT.digest, "topk_i8", 17, 2, 5),
+    "snapshot_request_target": SnapshotRequest(17, True),
+    "snapshot_with_target": Snapshot(3, 10, "key", 0, LAYOUT.digest, "f32", 17, 17, 0, 8, 40_000),
+    "snapshot_with_env_steps": Snapshot(3, 10, "key", 0, LAYOUT.digest, "f32", 17, 17, 0, None, 1280),
     "goodbye": Goodbye(17, True, "return 480.2 reached 475"),
 }
 

@@ -1,11 +1,14 @@
-"""Snapshots keep to their interval and to their share of the math thread."""
+"""Snapshots keep to their interval and to their share of the math thread; targets keep to theirs of the steps."""
 
 from __future__ import annotations
 
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from learner.publication import Publication
+from learner.events import Encoded
+from learner.publication import Publication, Shelf
+from protocol import snapshot as records
 
 
 def test_the_first_snapshot_is_due_at_once() -> None:
@@ -48,3 +51,56 @@ def test_the_share_holds_whatever_the_costs(costs_s: list[float], share: float, 
         assert spent_s <= share * now + 1e-9
         now, spent_s = now + cost_s, spent_s + cost_s
         publication.done(version, now, cost_s)
+
+
+def record(version: int) -> Encoded:
+    return records.key(1, version, bytes(8), np.full(2, version, np.float32))
+
+
+def targets(interval_steps: int | None, *published: tuple[int, int], first: int = 0) -> list[int | None]:
+    """The target that each record names. published: (version, env_steps); the life begins with ``first`` steps."""
+    shelf = Shelf(record(0), interval_steps, first, 0.0)
+    return [shelf.put(record(version), steps, 0.0)[0].target for version, steps in published]
+
+
+def test_without_an_interval_there_is_no_target() -> None:
+    shelf = Shelf(record(0), None, 0, 0.0)
+    assert shelf.put(record(1), 99, 0.0)[0].target is None
+    assert (shelf.target, shelf.target_version) == (None, None)
+
+
+def test_the_first_record_of_a_life_is_its_target() -> None:
+    shelf = Shelf(record(7), 10, 500, 0.0)
+    assert shelf.newest[0].target == shelf.target_version == 7
+    assert shelf.target == shelf.newest
+    assert shelf.newest[0].env_steps == 500
+
+
+def test_the_next_record_after_each_interval_is_the_new_target() -> None:
+    assert targets(10, (1, 4), (2, 9), (3, 10), (4, 11), (5, 19), (6, 23), (7, 29)) == [0, 0, 3, 3, 3, 6, 6]
+
+
+def test_a_late_record_delays_no_later_target() -> None:
+    assert targets(10, (1, 19), (2, 20), (3, 55), (4, 59), (5, 60)) == [1, 2, 3, 3, 5]
+
+
+def test_a_resumed_life_counts_from_where_it_began() -> None:
+    assert targets(10, (1, 505), (2, 513), (3, 514), first=504) == [0, 0, 3]
+
+
+def test_the_target_keeps_the_bits_it_was_published_with() -> None:
+    shelf = Shelf(record(0), 10, 0, 0.0)
+    shelf.put(record(3), 10, 0.0)
+    shelf.put(record(4), 12, 0.0)
+    assert shelf.target is not None
+    snapshot, buffers = shelf.target
+    assert (snapshot.version, snapshot.target, snapshot.env_steps) == (3, 3, 10)
+    assert np.frombuffer(buffers[0], "<f4").tolist() == [3.0, 3.0]
+    assert shelf.newest[0].version == 4
+
+
+def test_age_counts_from_when_newer_weights_were_published() -> None:
+    shelf = Shelf(record(0), None, 0, 1.0)
+    shelf.put(record(2), 0, 5.0)
+    shelf.put(record(4), 0, 7.0)
+    assert [shelf.lag_s(version, 10.0) for version in (0, 1, 2, 3, 4)] == [5.0, 5.0, 3.0, 3.0, 0.0]

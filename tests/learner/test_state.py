@@ -431,6 +431,35 @@ def test_a_snapshot_request_is_answered_with_the_newest_record() -> None:
     assert sent(it.hear(SnapshotRequest(session)), Snapshot).version == 1
 
 
+def test_a_run_without_a_target_answers_with_the_newest() -> None:
+    it = learner()
+    session = it.join().session
+    it.applies(session)
+    answer = sent(it.hear(SnapshotRequest(session, True)), Snapshot)
+    assert (answer.version, answer.target) == (1, None)
+
+
+def test_the_target_network_stays_while_weights_move_on() -> None:
+    it = learner(target_interval_steps=100)
+    session = it.join().session
+    for sequence, steps in ((1, 60), (2, 60), (3, 60), (4, 60)):
+        it.now += 1.0  # so that each version is published
+        effects = it.does(it.hear(gradient(session, sequence, report=report(steps)), payload()))
+        record = only(effects, PublishSnapshot).message
+        assert (record.version, record.env_steps) == (sequence, 60 * sequence)
+        assert record.target == (0, 2, 2, 4)[sequence - 1]
+        answer = it.hear(SnapshotRequest(session, True))
+        kept = sent(answer, Snapshot)
+        assert kept.version == kept.target == record.target
+        np.testing.assert_array_equal(np.frombuffer(only(answer, Send).buffers[0], "<f4"), -0.5 * kept.version * ONES)
+        assert sent(it.hear(SnapshotRequest(session)), Snapshot).version == sequence
+
+
+def test_a_resumed_run_begins_with_its_weights_as_the_target() -> None:
+    it = learner(version=12, target_interval_steps=100)
+    assert sent(it.hear(SnapshotRequest(it.join().session, True)), Snapshot).target == 12
+
+
 def test_training_begins_when_weights_are_first_asked_for() -> None:
     it = learner()
     session = it.join().session

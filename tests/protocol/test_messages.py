@@ -126,7 +126,7 @@ def test_the_specification_names_every_field_in_order() -> None:
     text = (Path(messages.__file__).parent / "WIRE.md").read_text(encoding="utf-8")
     for message in MESSAGES.values():
         section = text.partition(f"\n### {kind(message)} (")[2].partition("\n##")[0]
-        if kind(message) in {"snapshot_request", "refusal", "goodbye"}:
+        if kind(message) in {"refusal", "goodbye"}:
             named = re.findall(r"`(\w+)`", section)  # small enough for a sentence
         else:
             named = re.findall(r"^\| (\w+) \|", section, re.MULTILINE)[1:]  # below the table's head

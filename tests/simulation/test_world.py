@@ -96,6 +96,16 @@ def test_a_learner_that_was_killed_goes_on_from_its_checkpoint() -> None:
     assert sum(actor.state.lost for actor in world.actors) <= 3 * world.settings.credit
 
 
+def test_target_networks_follow_the_steps_of_all_actors() -> None:
+    plot = Plot(actors=3, faults=Faults(delay_s=0.05, loss=0.1), settings={"target_interval_steps": 40})
+    world = World(9, plot)
+    world.run_for(60.0)
+    world.calm(20.0)
+    world.check_alive()
+    steps = world.state.progress.env_steps
+    assert 0.9 * steps / 40 <= len(world.targets) <= steps / 40 + 1
+
+
 @pytest.mark.parametrize("optimizer", ["addition", "adam"])
 def test_a_run_reaches_its_end_and_everybody_goes_home(optimizer: str) -> None:
     plot = Plot(actors=3, run={"until_steps": 200, "until_return": 1e6}, settings={"optimizer": optimizer})

@@ -106,6 +106,7 @@ def bad(seed: int) -> Plot:
             "max_lag_updates": random.choice((4, 1000)),
             "max_lag_s": random.choice((1.0, 60.0)),
             "publish_interval_s": random.choice((0.0, 0.0, 1.0)),
+            "target_interval_steps": random.choice((None, 20)),
             "checkpoint_interval_s": 3.0,
         },
         disk_fails=random.choice((0.0, 0.2)),
@@ -151,7 +152,7 @@ class Actor:
         self.works: list[a.Work] = []  # keeps ids unique
         self.restorable: dict[int, a.Work] = {}
         self.adopted: a.Weights | None = None
-        self.order = (0, -1)  # session and version of what was adopted last
+        self.order = (0, -1, -1)  # session, version and target's version of what was adopted last
         network = world.network
         network.subscribe(self.instance.encode(), LEARNER)
         self.post(a.Started())
@@ -194,7 +195,7 @@ class Actor:
         """Of this life of the learner, newer than any before in this session, and the learner's own bits."""
         welcome = self.state.welcome
         assert welcome is not None
-        order = (welcome.session, weights.version)
+        order = (welcome.session, weights.version, -1 if weights.target_version is None else weights.target_version)
         newer = self.order[0] != order[0] or self.order < order
         right = weights.epoch == welcome.epoch and newer
         self.world.promise(right, self.name, f"{(weights.epoch, weights.version)} adopted after {self.order}")
@@ -326,6 +327,7 @@ class World:
         self.applied: dict[tuple[int, int], int] = {}  # (session, sequence) -> version that it made
         self.rulings: dict[tuple[int, int], messages.Ruling] = {}
         self.digests: dict[tuple[int, int], bytes] = {}  # (epoch, version) -> θ
+        self.targets: set[tuple[int, int]] = set()  # (epoch, version) that were the target network
         self.lives: defaultdict[int, int] = defaultdict(int)
         self.trouble = True
         self._agenda: list[tuple[float, int, Callable[[], None]]] = []
@@ -452,6 +454,7 @@ class World:
             Random(f"{self.seed} learner {self.epoch}"),
             self.now,
         )
+        self.note_target()
         self.math: deque[Callable[[], None]] = deque()
         self.version_seen = self.parameters.version
         self.log("learner", f"begins life {self.epoch} at version {self.version_seen}")
@@ -471,8 +474,14 @@ class World:
         self.post(l.MessageArrived(delivery.source, message, buffers, sum(map(len, delivery.frames))))
 
     def post(self, event: l.Event) -> None:
-        for effect in self.state.handle(event, self.now):
+        effects = self.state.handle(event, self.now)
+        self.note_target()
+        for effect in effects:
             self.perform(effect)
+
+    def note_target(self) -> None:
+        if self.state.shelf.target_version is not None:
+            self.targets.add((self.epoch, self.state.shelf.target_version))
 
     def perform(self, effect: l.Effect) -> None:
         if isinstance(effect, l.Send):
@@ -613,6 +622,14 @@ class World:
         held = self.digests.get((weights.epoch, weights.version))
         same = held == weights.theta.tobytes()
         self.promise(same, who, f"other bits than the learner's at epoch {weights.epoch}, version {weights.version}")
+        wanted = self.settings.target_interval_steps is not None
+        self.promise(wanted == (weights.target is not None), who, "a target network too many or too few")
+        if weights.target is None or weights.target_version is None:
+            return
+        held = self.digests.get((weights.epoch, weights.target_version))
+        self.promise(held == weights.target.tobytes(), who, f"other bits than target {weights.target_version}")
+        named = (weights.epoch, weights.target_version) in self.targets
+        self.promise(named, who, f"version {weights.target_version} never was the target")
 
     def check_told(self, message: messages.Message) -> None:
         """A number has one fate, however often it is told."""
@@ -641,6 +658,9 @@ class World:
             held = actor.adopted
             fresh = held is not None and held.epoch == self.epoch and newest - held.version <= 4 * self.plot.actors + 4
             self.promise(fresh, actor.name, f"it holds {held and (held.epoch, held.version)} of {newest}")
+            assert held is not None
+            fresh = held.target_version == actor.state.weights.target  # type: ignore[union-attr]
+            self.promise(fresh, actor.name, f"its target is {held.target_version}")
             assert actor.state.welcome is not None
             peer = self.state.peers.get(actor.state.welcome.session)
             self.promise(peer is not None and peer.gradients > 0, actor.name, "nothing of it was judged")
