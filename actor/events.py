@@ -115,7 +115,24 @@ class StopRequested:
     detail: str
 
 
-Event = Started | MessageArrived | FaultArrived | WorkDone | WorkerReady | WorkerFailed | Ticked | StopRequested
+@dataclass(frozen=True, slots=True)
+class EvaluationDone:
+    """An evaluating worker has played. Fields as in protocol.messages.Evaluation; version: of the θ that played.
+
+    epoch: of those weights; a score of another life of the learner is dropped where this is given.
+    """
+
+    version: int
+    episodes: int
+    mean: float
+    std: float
+    ci95: float
+    seed: int
+    epoch: int | None = None
+
+
+Worker = WorkDone | WorkerReady | WorkerFailed | EvaluationDone
+Event = Started | MessageArrived | FaultArrived | Worker | Ticked | StopRequested
 
 
 # effects

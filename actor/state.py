@@ -18,6 +18,7 @@ from actor.events import (
     Configure,
     Dial,
     Effect,
+    EvaluationDone,
     Event,
     FaultArrived,
     Finish,
@@ -29,21 +30,23 @@ from actor.events import (
     StopRequested,
     Subscribe,
     Ticked,
-    Weights,
     Work,
     WorkDone,
     WorkerFailed,
     WorkerReady,
 )
+from actor.weights import Holding
 from protocol.codecs import CODECS
 from protocol.errors import PeerFault, Reason, SessionFault
 from protocol.messages import (
     AnyMessage,
+    Evaluation,
     Goodbye,
     Gradient,
     Heartbeat,
     Hello,
     Refusal,
+    Role,
     Snapshot,
     SnapshotRequest,
     Verdict,
@@ -69,10 +72,15 @@ RESTORED = {  # WIRE.md, section 8; any other reason, one that we do not know in
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who this process is. name: for people. instance: random for each process life."""
+    """Who this process is. name: for people. instance: random for each process life. role: what it asks a session for.
+
+    An evaluating actor does not follow the weight stream: it asks for one snapshot, plays with it, tells what it scored
+    and asks for the next. It gets no permits and sends no gradients.
+    """
 
     name: str
     instance: int
+    role: Role = "train"
 
 
 class ActorState:
@@ -83,8 +91,7 @@ class ActorState:
         self.phase = Phase.OFFLINE
         self.welcome: Welcome | None = None  # the session in force
         self.outbox: Outbox[Work] | None = None
-        self.weights: Reconstruction | None = None
-        self.target: Reconstruction | None = None  # the target network's, where the stream names one
+        self.holding: Holding | None = None  # once the worker's network is known to fit
         self.lost = 0  # gradients whose fate was never learnt
         self.sent = 0  # gradients handed to the link; each is applied, refused or lost in the end
         self.applied = 0
@@ -94,8 +101,6 @@ class ActorState:
         self._hello_at = 0.0  # when to say hello next
         self._heard_at = 0.0
         self._beat_at = 0.0
-        self._asked_at: float | None = None  # when a snapshot was last asked for and has not come
-        self._target_asked_at: float | None = None  # the same for the target network's
         self._env_steps = 0
         self._worker_ready = False
         self._permitted = 0  # what the worker was last told
@@ -118,7 +123,7 @@ class ActorState:
         )
         self._hello_at = now + wait
         self._attempts += 1
-        hello = Hello(self.identity.name, self.identity.instance, tuple(CODECS))
+        hello = Hello(self.identity.name, self.identity.instance, tuple(CODECS), self.identity.role)
         effects: list[Effect] = [Dial(), Send(hello)]
         if self._attempts > QUIET_ATTEMPTS:
             waited = {"learner": self.learner, "attempt": self._attempts, "next_attempt_s": round(wait, 1)}
@@ -130,26 +135,33 @@ class ActorState:
             raise SessionFault(Reason.UNEXPECTED_MESSAGE, "a welcome for another actor")
         if self.phase is Phase.ACTIVE and self._outdated(welcome):
             return []
-        self.phase, self._attempts, self._asked_at, self._target_asked_at = Phase.ACTIVE, 0, None, None
+        self.phase, self._attempts = Phase.ACTIVE, 0
+        if self.holding is not None:
+            self.holding.forget_asks()
         if self.outbox is not None and welcome.session == self.outbox.session:
-            return [*self._permit(), *self._resend(now, patience_s=0.0)]
+            return [*self._permit(), *self._resend(now, patience_s=0.0), *self._ask_what_lacks(now)]
         before, self.welcome = self.welcome, welcome
         effects = self._abandon()
         self.outbox = Outbox(welcome.session, welcome.credit)
-        effects.append(Subscribe(welcome.weights))
+        if self._trains:
+            effects.append(Subscribe(welcome.weights))
         if before is None or _job(before) != _job(welcome):
-            self.weights, self.target, self._worker_ready = None, None, False
+            self.holding, self._worker_ready = None, False
             effects.append(Configure(welcome))
         else:
-            self._hold_nothing(welcome)
+            self.holding = Holding(welcome, self._trains)  # weights of another life count for nothing
         effects += self._permit()
         effects.append(Announce("welcomed", {"run": welcome.run, "epoch": welcome.epoch, "ordinal": welcome.ordinal}))
         return effects + (self._ask(now) if self._worker_ready else [])
 
-    def _hold_nothing(self, welcome: Welcome) -> None:
-        """Weights of another life of the learner count for nothing, and neither does its target network."""
-        self.weights = Reconstruction(welcome.layout.digest, welcome.layout.length)
-        self.target = Reconstruction(welcome.layout.digest, welcome.layout.length)
+    @property
+    def weights(self) -> Reconstruction | None:
+        """The newest θ that is here; None before the worker's network is known to fit."""
+        return None if self.holding is None else self.holding.newest
+
+    @property
+    def _trains(self) -> bool:
+        return self.identity.role == "train"
 
     def _outdated(self, welcome: Welcome) -> bool:
         """Whether it comes from an earlier life of the learner than the one that is talking to us."""
@@ -162,7 +174,8 @@ class ActorState:
         None before there are weights of the present epoch, and fewer than credit while an old number's answer is
         missing: the window of numbers that the learner's ledger remembers does not move without it.
         """
-        flowing = self.phase is Phase.ACTIVE and self._usable()
+        usable = self.holding is not None and self.holding.usable
+        flowing = self._trains and self.phase is Phase.ACTIVE and usable
         allowed = len(self.outbox.unanswered) + self.outbox.room if flowing and self.outbox is not None else 0
         if allowed == self._permitted:
             return []
@@ -218,7 +231,8 @@ class ActorState:
         if isinstance(message, Snapshot):
             return self._snapshot(message, event, now)
         if isinstance(message, Heartbeat):
-            return self._ask(now) if self._behind(message.version) else []
+            behind = self.holding is not None and self.holding.behind(message.version)
+            return self._ask(now) if behind else []
         if isinstance(message, Welcome):
             return self._welcomed(message, now)
         if isinstance(message, Refusal):
@@ -239,62 +253,31 @@ class ActorState:
         return effects + self._permit() + self._drained(now)
 
     def _snapshot(self, snapshot: Snapshot, event: MessageArrived, now: float) -> list[Effect]:
-        if self.weights is None or self.welcome is None:
+        holding = self.holding
+        if holding is None:
             return []  # the worker has not said yet that its network fits
-        outcome = self.weights.apply(snapshot, event.buffers)
-        targeted = self._take_target(snapshot, event, outcome == "taken")
-        if outcome == "taken":
-            self._asked_at = None
-        elif not targeted:
+        outcome = holding.take(snapshot, event.buffers)
+        if outcome != "taken":
             return self._ask(now) if outcome == "gap" else []
-        return [*self._adopt(), *self._ask_target(now)]
-
-    def _take_target(self, snapshot: Snapshot, event: MessageArrived, newest: bool) -> bool:
-        """Whether this record is the target network's, and a newer one than is held."""
-        if self.weights is None or self.target is None or snapshot.target != snapshot.version:
-            return False
-        if newest:
-            self.target.follow(self.weights)
-            return True
-        return snapshot.record == "key" and self.target.apply(snapshot, event.buffers) == "taken"
-
-    def _adopt(self) -> list[Effect]:
-        """Hands over the newest weights, with the newest target network that is here; nothing before there is one."""
-        held, target = self.weights, self.target
-        if held is None or target is None or not self._usable():
-            return []
-        network = (target.theta, target.version) if target.held and held.target is not None else (None, None)
-        weights = Weights(held.epoch, held.version, held.theta, held.moments, held.env_steps, *network)
-        return [Adopt(weights), *self._permit()]
-
-    def _usable(self) -> bool:
-        """Whether there are weights to work with, and a target network where the learner keeps one."""
-        if self.weights is None or self.target is None or not self.weights.held:
-            return False
-        return self.weights.target is None or self.target.held
-
-    def _ask_target(self, now: float) -> list[Effect]:
-        """Asks for the target network that the newest weights name, if it is not here and not already asked for."""
-        if self.weights is None or self.target is None or self.welcome is None or self.weights.target is None:
-            return []
-        asked_at = self._target_asked_at
-        if self.target.held and self.target.version >= self.weights.target:
-            self._target_asked_at = None
-            return []
-        if asked_at is not None and now - asked_at < self.welcome.heartbeat_s:
-            return []
-        self._target_asked_at = now
-        return [Send(SnapshotRequest(self.welcome.session, True))]
-
-    def _behind(self, version: int) -> bool:
-        return self.weights is not None and (not self.weights.held or self.weights.version < version)
+        adopted: list[Effect] = [Adopt(holding.weights()), *self._permit()] if holding.usable else []
+        return [*adopted, *self._ask_target(now)]
 
     def _ask(self, now: float) -> list[Effect]:
         """Asks for the newest weights, unless that is already asked."""
-        if self.welcome is None or (self._asked_at is not None and now - self._asked_at < self.welcome.heartbeat_s):
+        if self.welcome is None or self.holding is None or not self.holding.ask(now):
             return []
-        self._asked_at = now
         return [Send(SnapshotRequest(self.welcome.session))]
+
+    def _ask_target(self, now: float) -> list[Effect]:
+        """Asks for the target network that the newest weights name, if it is not here and not already asked for."""
+        if self.welcome is None or self.holding is None or not self.holding.ask_target(now):
+            return []
+        return [Send(SnapshotRequest(self.welcome.session, True))]
+
+    def _ask_what_lacks(self, now: float) -> list[Effect]:
+        if self.holding is None or not self._worker_ready:
+            return []
+        return [*(self._ask(now) if self.holding.lacks_weights() else []), *self._ask_target(now)]
 
     def _refusal(self, refusal: Refusal, now: float) -> list[Effect]:
         told: Effect = Announce("refused", {"reason": refusal.reason, "detail": refusal.detail})
@@ -326,8 +309,7 @@ class ActorState:
         if self.welcome is None:
             return []
         self._worker_ready = True
-        self._hold_nothing(self.welcome)
-        self._asked_at = self._target_asked_at = None
+        self.holding = Holding(self.welcome, self._trains)
         return [*self._permit(), *self._ask(now)]
 
     def _worker_failed(self, event: WorkerFailed, now: float) -> list[Effect]:
@@ -336,9 +318,23 @@ class ActorState:
             effects.append(Send(Goodbye(self.welcome.session, True, event.detail[:500])))
         return effects + self._finish(event.exit_code)
 
+    def _evaluated(self, event: EvaluationDone, now: float) -> list[Effect]:
+        """Tells the score of weights that this session handed out, and asks for the next ones to play with."""
+        holding, welcome = self.holding, self.welcome
+        if not self._worker_ready or holding is None or welcome is None or self.phase is Phase.DRAINING:
+            return []
+        held = holding.newest
+        if not held.held or held.version != event.version or event.epoch not in (None, held.epoch):
+            return []  # newer weights came meanwhile, and with them another evaluation began
+        holding.want_next()
+        if self.phase is not Phase.ACTIVE:
+            return []
+        numbers = (event.version, event.episodes, event.mean, event.std, event.ci95, event.seed)
+        return [Send(Evaluation(welcome.session, *numbers)), *self._ask(now)]
+
     def _work_done(self, event: WorkDone, now: float) -> list[Effect]:
         work, welcome, outbox = event.work, self.welcome, self.outbox
-        if not self._worker_ready or welcome is None or outbox is None:
+        if not self._trains or not self._worker_ready or welcome is None or outbox is None:
             return [Settle(work, restore=False)]  # from a worker that another job has replaced
         if self.phase is not Phase.ACTIVE or not outbox.room or work.epoch != welcome.epoch:
             return [Settle(work, restore=True)]  # never sent, so nothing can have been applied
@@ -372,9 +368,7 @@ class ActorState:
             self._beat_at = now
             held = self.weights.version if self.weights is not None else 0
             effects.append(Send(Heartbeat(self.welcome.session, self._env_steps, held)))
-            if self._worker_ready and self.weights is not None and not self.weights.held:
-                effects += self._ask(now)
-            effects += self._ask_target(now)
+            effects += self._ask_what_lacks(now)
         return effects
 
     def _resend(self, now: float, patience_s: float) -> list[Effect]:
@@ -411,6 +405,7 @@ _HANDLERS: dict[type[Any], Callable[[ActorState, Any, float], list[Effect]]] = {
     MessageArrived: ActorState._message,
     FaultArrived: ActorState._fault,
     WorkDone: ActorState._work_done,
+    EvaluationDone: ActorState._evaluated,
     WorkerReady: ActorState._worker_is_ready,
     WorkerFailed: ActorState._worker_failed,
     Ticked: ActorState._ticked,

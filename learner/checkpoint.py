@@ -5,7 +5,9 @@ No threads, no pickle. One process writes a folder at a time.
 
 A file is ``checkpoint-<version>.safetensors``: named arrays, and in its metadata a JSON header and a BLAKE2b digest
 over header and arrays. It is written to one temporary name, synced, renamed, and the folder synced; what a crash leaves
-under the temporary name is overwritten by the next writing and never read.
+under the temporary name is overwritten by the next writing and never read. ``best.safetensors`` is a file of the same
+format, written in the same way: the θ that scored highest, with its score, without optimizer state. A run is never
+resumed from it, and retention never removes it.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from protocol.errors import UserError
 
 FORMAT = 1
 TEMPORARY = "checkpoint.tmp"
+BEST = "best.safetensors"
 _NAME = re.compile(r"checkpoint-(\d{12,})\.safetensors")
 
 
@@ -34,6 +37,7 @@ class Checkpoint:
 
     manifest: digest of the run's manifest, in hexadecimal; a run resumes only its own. version: of θ. epoch: life of
     the learner that wrote it. counters: the run's, by name. arrays: θ, optimizer state, observation moments, by name.
+    score: of the best alone: mean, std, ci95, episodes, seed; else None.
     """
 
     manifest: str
@@ -41,9 +45,10 @@ class Checkpoint:
     epoch: int
     counters: dict[str, int | float]
     arrays: dict[str, np.ndarray]
+    score: dict[str, int | float] | None = None
 
 
-class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """All of a checkpoint but its arrays, as JSON in the file's metadata."""
 
     format: int
@@ -51,6 +56,7 @@ class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     version: int
     epoch: int
     counters: dict[str, int | float]
+    score: dict[str, int | float] | None = None
 
 
 class CheckpointFault(UserError):
@@ -74,15 +80,30 @@ class Found:
 
 def save(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
     """Write durably, then delete all but the newest ``keep`` >= 1. Raises OSError; older ones are then untouched."""
-    path = folder / f"checkpoint-{checkpoint.version:012d}.safetensors"
-    temporary = folder / TEMPORARY
+    path = _write(folder, f"checkpoint-{checkpoint.version:012d}.safetensors", checkpoint)
+    _retain(folder, checkpoint.version, keep)
+    return path
+
+
+def save_best(folder: Path, checkpoint: Checkpoint) -> Path:
+    """Write durably in place of the best before. Raises OSError; that one is then untouched."""
+    return _write(folder, BEST, checkpoint)
+
+
+def load_best(folder: Path) -> Checkpoint | None:
+    """The best that was written, None where there is none. Raises CheckpointFault for one that cannot be used."""
+    path = folder / BEST
+    return load(path) if path.exists() else None
+
+
+def _write(folder: Path, name: str, checkpoint: Checkpoint) -> Path:
+    path, temporary = folder / name, folder / TEMPORARY
     with temporary.open("wb") as file:
         file.write(_pack(checkpoint))
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
     _sync_folder(folder)
-    _retain(folder, checkpoint.version, keep)
     return path
 
 
@@ -108,11 +129,13 @@ def load(path: Path) -> Checkpoint:
     except (safetensors.SafetensorError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise CheckpointFault(path, f"not a safetensors file of ours: {error}") from None
     header = _header(path, metadata, arrays)
-    return Checkpoint(header.manifest, header.version, header.epoch, header.counters, arrays)
+    return Checkpoint(header.manifest, header.version, header.epoch, header.counters, arrays, header.score)
 
 
 def _pack(checkpoint: Checkpoint) -> bytes:
-    header = Header(FORMAT, checkpoint.manifest, checkpoint.version, checkpoint.epoch, checkpoint.counters)
+    header = Header(
+        FORMAT, checkpoint.manifest, checkpoint.version, checkpoint.epoch, checkpoint.counters, checkpoint.score
+    )
     text = msgspec.json.encode(header).decode()
     arrays = {name: np.asarray(array, order="C") for name, array in checkpoint.arrays.items()}  # a scalar stays one
     return safetensors.numpy.save(arrays, {"farflung": text, "digest": _digest(text, arrays)})

@@ -43,7 +43,10 @@ class View:
     dropped: int  # gradients that were refused
     lag_mean_updates: float
     bytes_per_gradient: float | None  # all that came up, headers and heartbeats included; as in result.json
-    actors: int
+    actors: int  # that train
+    evaluators: int
+    evaluations: int  # scores that evaluators sent
+    evaluated_best_mean: float | None  # highest of them whose θ is on disk
 
     def fields(self) -> dict[str, object]:
         """For a progress event: rounded, without what only the next view needs."""
@@ -72,7 +75,10 @@ def view(state: LearnerState, now: float, before: View | None = None) -> View:
         dropped=judged - progress.rulings["applied"],
         lag_mean_updates=progress.lags.mean,
         bytes_per_gradient=progress.bytes_up / judged if judged else None,
-        actors=len(state.peers),
+        actors=state.members.training,
+        evaluators=state.members.evaluating,
+        evaluations=progress.evaluations,
+        evaluated_best_mean=progress.evaluated_best_mean,
     )
 
 
@@ -142,8 +148,11 @@ def rows(seen: View) -> list[tuple[str, str]]:
     target = "" if seen.target is None else f" of {seen.target:g}"
     mean = "none yet" if seen.return_mean is None else f"{seen.return_mean:.1f}{target}"
     size = "none yet" if seen.bytes_per_gradient is None else f"{seen.bytes_per_gradient:,.0f}"
+    evaluated = "none yet" if seen.evaluated_best_mean is None else f"{seen.evaluated_best_mean:.1f}"
+    scores = [("evaluated, best mean", f"{evaluated} of {seen.evaluations:,}")] if seen.evaluations else []
     return [
         ("return, mean of 100", mean),
+        *scores,
         ("environment steps", f"{seen.env_steps:,} ({seen.env_steps_per_s:,.0f}/s)"),
         ("episodes", f"{seen.episodes:,}"),
         ("updates", f"{seen.updates:,} ({seen.updates_per_s:,.0f}/s)"),

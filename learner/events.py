@@ -66,6 +66,22 @@ class CheckpointFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class BestWritten:
+    """The best evaluated θ is on disk, in place of the best before."""
+
+    version: int
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class BestFailed:
+    """It is not; the best before still holds."""
+
+    version: int
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
 class Ticked:
     """Time passed; several times per heartbeat."""
 
@@ -78,7 +94,8 @@ class StopRequested:
     exit_code: int
 
 
-Event = MessageArrived | FaultArrived | BatchApplied | CheckpointWritten | CheckpointFailed | Ticked | StopRequested
+Saved = CheckpointWritten | CheckpointFailed | BestWritten | BestFailed
+Event = MessageArrived | FaultArrived | BatchApplied | Saved | Ticked | StopRequested
 
 
 # effects
@@ -121,6 +138,15 @@ class WriteCheckpoint:
 
 
 @dataclass(frozen=True, slots=True)
+class WriteBest:
+    """Write the θ of this record as the best. score: mean, std, ci95, episodes, seed. counters: of the run now."""
+
+    record: Encoded
+    score: dict[str, int | float]
+    counters: dict[str, int | float]
+
+
+@dataclass(frozen=True, slots=True)
 class Announce:
     """One line for people and for progress.jsonl. event: past-tense name. fields: plain values."""
 
@@ -135,4 +161,4 @@ class Finish:
     exit_code: int
 
 
-Effect = Send | PublishSnapshot | ApplyBatch | WriteCheckpoint | Announce | Finish
+Effect = Send | PublishSnapshot | ApplyBatch | WriteCheckpoint | WriteBest | Announce | Finish

@@ -40,7 +40,7 @@ Announcer = Callable[[str, dict[str, object]], None]  # event, fields
 
 @dataclass(frozen=True, slots=True)
 class Initial:
-    """θ₀ and what it is for. theta: float32 [P], owned. observation_size: D where normalised, else 0."""
+    """θ₀ and what it is for. theta: float32 [P], owned. observation_size: numbers that actors normalise, else 0."""
 
     theta: NDArray[np.float32]
     layout: Layout

@@ -142,6 +142,9 @@ def status(state: LearnerState, now: float) -> dict[str, Any]:
         "solved": state.solved,
         "wall_s": round(seen.wall_s, 3),
         **{key: value for key, value in seen.fields().items() if not key.endswith("_per_s")},
+        "target_version": state.shelf.target_version,
+        "evaluated_best_version": state.progress.evaluated_best_version,
+        "staleness_rule": state.settings.staleness_rule,
         "rulings": dict(state.progress.rulings),
         "faults": dict(state.progress.faults),
         "actor_list": [_actor(p, state, now) for p in itertools.islice(state.peers.values(), ACTORS_LISTED)],
@@ -151,6 +154,7 @@ def status(state: LearnerState, now: float) -> dict[str, Any]:
 def _actor(peer: Peer, state: LearnerState, now: float) -> dict[str, object]:
     return {
         "name": peer.name,
+        "role": peer.role,
         "ordinal": peer.ordinal,
         "env_steps": peer.env_steps,
         "gradients": peer.gradients,

@@ -72,8 +72,9 @@ def _counters(progress: Progress) -> Iterator[Metric]:
         ("gradient_received_bytes", "Received in messages that carry a gradient.", progress.gradient_bytes_up),
         ("sent_bytes", "Sent to actors; the weight stream counts once per message.", progress.bytes_down),
         ("snapshots", "Weight snapshots published.", progress.snapshots),
-        ("sessions_granted", "Sessions granted to actors.", progress.sessions_granted),
-        ("sessions_lost", "Sessions ended by silence.", progress.sessions_lost),
+        ("sessions_granted", "Sessions granted to actors that train.", progress.sessions_granted),
+        ("sessions_lost", "Sessions of actors that trained, ended by silence.", progress.sessions_lost),
+        ("evaluations", "Scores that evaluating actors sent.", progress.evaluations),
         ("math_seconds", "Time that the math thread worked.", progress.math_s),
     ):
         yield CounterMetricFamily(f"{PREFIX}_{name}", text, value=value)
@@ -92,6 +93,8 @@ def _progress_gauges(state: LearnerState) -> tuple[tuple[str, str, float | None]
         ("return_mean", "Mean return of the last 100 episodes.", progress.return_mean),
         ("return_best_mean", "Best mean return of 100 episodes.", best if math.isfinite(best) else None),
         ("return_target", "Mean return at which the run ends.", state.experiment.run.until_return),
+        ("evaluated_best_mean", "Highest mean score whose parameters are on disk.", progress.evaluated_best_mean),
+        ("evaluated_best_version", "Version of those parameters.", progress.evaluated_best_version),
         ("episode_length_mean", "Mean steps of the last 100 episodes.", length),
         ("policy_loss", "Of the newest report.", losses.policy),
         ("value_loss", "Of the newest report.", losses.value),
@@ -107,9 +110,11 @@ def _life_gauges(state: LearnerState, now: float) -> tuple[tuple[str, str, float
     training_s = None if state.training_since is None else now - state.training_since
     age = None if state.checkpoint_written_at is None else now - state.checkpoint_written_at
     return (
-        ("actors", "Actors with a session.", len(state.peers)),
+        ("actors", "Actors with a session to train.", state.members.training),
+        ("evaluators", "Actors with a session to evaluate.", state.members.evaluating),
         ("version", "Version of the parameters: gradients applied so far.", state.progress.updates),
         ("published_version", "Version of the newest snapshot.", state.snapshot[0].version),
+        ("target_version", "Version of the target network.", state.shelf.target_version),
         ("parameters", "Length of the parameter vector.", state.manifest.layout.length),
         ("pending_gradients", "Admitted and waiting for the math thread.", len(state.pending)),
         ("checkpoint_version", "Newest version on disk by this process.", state.checkpoint_version),

@@ -66,7 +66,7 @@ class Parameters:
     """θ and all that changes with it.
 
     theta: float32 [P], written in place by the optimizer that is bound to it. version: gradients applied so far.
-    moments: of observations, where actors normalise them; else None, and what arrives of them is refused.
+    moments: of what actors normalise; None where they normalise nothing, and then what arrives of them is refused.
     """
 
     def __init__(
@@ -135,11 +135,7 @@ class Parameters:
         """Copies of everything that continuing depends on: "theta", "optimizer.*" and "observations.*"."""
         arrays = {"theta": self.theta.copy()}
         arrays |= {f"optimizer.{name}": array for name, array in self._optimizer.state().items()}
-        if self.moments is not None:
-            arrays["observations.count"] = np.array(self.moments.count, np.int64)
-            arrays["observations.mean"] = self.moments.mean.copy()
-            arrays["observations.m2"] = self.moments.m2.copy()
-        return arrays
+        return arrays | ({} if self.moments is None else _kept(self.moments))
 
     def restore(self, version: int, arrays: dict[str, np.ndarray]) -> None:
         """Take back ``checkpoint_arrays``. Raises StateMismatch, having changed nothing."""
@@ -149,6 +145,22 @@ class Parameters:
         self._optimizer.restore(optimizer)
         np.copyto(self.theta, theta)
         self.moments, self.version = moments, version
+
+
+def arrays_of(record: Snapshot, buffers: Sequence[Buffer]) -> dict[str, np.ndarray]:
+    """What one of our own keys holds, as ``checkpoint_arrays`` names it: "theta", a view of its buffer, and
+    "observations.*".
+    """
+    arrays = {"theta": np.frombuffer(buffers[0], "<f4")}
+    return arrays | (_kept(Moments.from_buffer(buffers[1], record.observations)) if record.observations else {})
+
+
+def _kept(moments: Moments) -> dict[str, np.ndarray]:
+    return {
+        "observations.count": np.array(moments.count, np.int64),
+        "observations.mean": moments.mean.copy(),
+        "observations.m2": moments.m2.copy(),
+    }
 
 
 def _restored(arrays: dict[str, np.ndarray], held: Moments) -> Moments:

@@ -16,6 +16,8 @@ SAVED = (  # counters that live through a checkpoint, beside the rulings
     "env_steps",
     "episodes",
     "sessions_granted",
+    "evaluators_granted",
+    "evaluations",
     "bytes_up",
     "bytes_down",
     "gradient_bytes_up",
@@ -56,8 +58,9 @@ class Progress:
     updates: int = 0  # gradients applied = version of θ
     rulings: Counter[str] = field(default_factory=Counter)  # "applied" or the reason of the drop
     faults: Counter[str] = field(default_factory=Counter)  # messages refused before any ruling, by reason
-    sessions_granted: int = 0
-    sessions_lost: int = 0  # ended by silence
+    sessions_granted: int = 0  # to actors that train
+    evaluators_granted: int = 0  # sessions of actors that evaluate
+    sessions_lost: int = 0  # of actors that trained, ended by silence
     bytes_up: int = 0  # received on the links, headers included
     bytes_down: int = 0  # sent on the links; the weight stream counts once per message
     gradient_bytes_up: int = 0  # of bytes_up, in messages that carried a gradient
@@ -68,6 +71,9 @@ class Progress:
     scores: deque[float] = field(default_factory=lambda: deque(maxlen=WINDOW))
     lengths: deque[int] = field(default_factory=lambda: deque(maxlen=WINDOW))
     best_mean: float = float("-inf")
+    evaluations: int = 0  # scores that evaluating actors sent
+    evaluated_best_mean: float | None = None  # highest mean score whose θ is on disk; None before the first
+    evaluated_best_version: int | None = None  # of that θ
 
     def record(self, report: Report) -> None:
         """Takes in what an actor told of its rollout."""
@@ -93,6 +99,9 @@ class Progress:
     def saved(self) -> dict[str, int | float]:
         """What a checkpoint keeps."""
         counts: dict[str, int | float] = {name: getattr(self, name) for name in SAVED}
+        if self.evaluated_best_mean is not None and self.evaluated_best_version is not None:
+            counts["evaluated_best_mean"] = self.evaluated_best_mean
+            counts["evaluated_best_version"] = self.evaluated_best_version
         return counts | {f"ruling.{outcome}": count for outcome, count in self.rulings.items()}
 
     @classmethod
@@ -102,7 +111,9 @@ class Progress:
         for name, value in saved.items():
             if name.startswith("ruling."):
                 progress.rulings[name.removeprefix("ruling.")] = int(value)
-            elif name in SAVED:
+            elif name == "evaluated_best_mean":
+                progress.evaluated_best_mean = float(value)
+            elif name in SAVED or name == "evaluated_best_version":
                 setattr(progress, name, int(value))
         progress.rulings["applied"] = version  # the counters may be one batch older than θ
         return progress

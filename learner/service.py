@@ -22,7 +22,7 @@ import uvloop
 
 from learner import checkpoint as disk
 from learner import config, events
-from learner.checkpoint import Checkpoint, Found
+from learner.checkpoint import Checkpoint, CheckpointFault, Found
 from learner.console import Console, View, view
 from learner.events import Event
 from learner.fleet import ChildFailed, Fleet, Initial, initial
@@ -30,7 +30,7 @@ from learner.http import Site, bind, pages_of
 from learner.metrics import Metrics
 from learner.optimizer import make_optimizer
 from learner.options import Options, host_and_port
-from learner.parameters import Parameters
+from learner.parameters import Parameters, arrays_of
 from learner.progress import Progress
 from learner.rundir import RunDirectory, summary
 from learner.state import Address, LearnerState, Stage, age_rule
@@ -199,7 +199,20 @@ class Service:
         if found.checkpoint.manifest != self._digest:
             raise UserError(f"{self._directory.checkpoints}: its newest checkpoint belongs to another run")
         parameters.restore(found.checkpoint.version, found.checkpoint.arrays)
-        return parameters, Progress.restored(found.checkpoint.counters, found.checkpoint.version)
+        progress = Progress.restored(found.checkpoint.counters, found.checkpoint.version)
+        self._recall_best(progress)
+        return parameters, progress
+
+    def _recall_best(self, progress: Progress) -> None:
+        """The file of the best rules: it may be newer than the checkpoint, and it is what must not be overwritten."""
+        progress.evaluated_best_mean = progress.evaluated_best_version = None
+        try:
+            best = disk.load_best(self._directory.checkpoints)
+        except CheckpointFault as fault:
+            self._announce("checkpoint_refused", {"path": str(fault.path), "cause": fault.cause})
+            return
+        if best is not None and best.manifest == self._digest and best.score is not None:
+            progress.evaluated_best_mean, progress.evaluated_best_version = best.score["mean"], best.version
 
     async def _run(self) -> None:
         receiving = self._loop.create_task(self._sockets.receive(self._received))
@@ -263,7 +276,7 @@ class Service:
             self._broke(ChildFailed(detail))
         elif self._state is None:
             self._end(exit_code)
-        elif all(peer.name.startswith("local-") for peer in self._state.peers.values()):
+        elif all(peer.name.startswith("local-") or not peer.trains for peer in self._state.peers.values()):
             self._post(events.StopRequested(detail, exit_code))
 
     def _done(self, event: Event) -> None:
@@ -322,6 +335,21 @@ class Service:
             return events.CheckpointFailed(checkpoint.version, str(error))
         return events.CheckpointWritten(checkpoint.version, path)
 
+    def _write_best(self, effect: events.WriteBest) -> None:
+        """The record is immutable, so the math thread need not be asked."""
+        assert self._state is not None
+        record, buffers = effect.record
+        kept = Checkpoint(
+            self._digest, record.version, record.epoch, effect.counters, arrays_of(record, buffers), effect.score
+        )
+        self._disk.submit(partial(self._save_best, kept))
+
+    def _save_best(self, best: Checkpoint) -> Event:
+        try:
+            return events.BestWritten(best.version, disk.save_best(self._directory.checkpoints, best))
+        except OSError as error:
+            return events.BestFailed(best.version, str(error))
+
     def _announce(self, event: str, fields: dict[str, object]) -> None:
         self._console.event(event, fields)
         self._directory.record(event, self._wall_s(), fields)
@@ -365,6 +393,7 @@ _PERFORM: dict[type[Any], Callable[[Service, Any], None]] = {
     events.PublishSnapshot: Service._publish,
     events.ApplyBatch: Service._apply,
     events.WriteCheckpoint: Service._write_checkpoint,
+    events.WriteBest: Service._write_best,
     events.Announce: lambda service, effect: service._announce(effect.event, effect.fields),
     events.Finish: lambda service, effect: service._end(effect.exit_code),
 }

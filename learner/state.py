@@ -17,10 +17,13 @@ from typing import Any
 
 from learner.admission import admit, believable
 from learner.config import Experiment, LearnerSettings
+from learner.evaluation import Contest
 from learner.events import (
     Announce,
     ApplyBatch,
     BatchApplied,
+    BestFailed,
+    BestWritten,
     CheckpointFailed,
     CheckpointWritten,
     Effect,
@@ -35,6 +38,7 @@ from learner.events import (
     Ticked,
     WriteCheckpoint,
 )
+from learner.members import Members
 from learner.parameters import Job
 from learner.progress import Progress, learning_rate
 from learner.publication import Publication, Shelf
@@ -44,6 +48,7 @@ from protocol.errors import Reason, SessionFault
 from protocol.manifest import Manifest
 from protocol.messages import (
     AnyMessage,
+    Evaluation,
     Goodbye,
     Gradient,
     Heartbeat,
@@ -52,10 +57,8 @@ from protocol.messages import (
     Ruling,
     SnapshotRequest,
     Verdict,
-    Welcome,
 )
-from protocol.session import LEARNER_HEARS, Ledger, Peer, Phase, Seen, follow
-from protocol.snapshot import KEY_CODEC
+from protocol.session import HEARD_FROM_ANY, Peer, Phase, Seen, follow
 
 BATCH_LIMIT = 256  # gradients in one batch, so that a verdict never waits for a whole fleet's work
 
@@ -105,7 +108,8 @@ class LearnerState:
         self.exit_code = 0
         self.solved = False
         self.final = False  # the run itself is over: actors need not come back
-        self.peers: dict[int, Peer] = {}  # by session
+        self.members = Members(self.settings, manifest, address.epoch, address.weights, progress, random)
+        self.contest = Contest(progress)  # for the best evaluated θ
         self.pending: deque[Job] = deque()  # admitted; at most credit for each peer
         self.busy = False  # a batch is with the math thread
         self.saving = False  # a checkpoint is being written
@@ -116,7 +120,6 @@ class LearnerState:
         self.publication = Publication(self.settings.publish_interval_s, self.settings.publish_share, progress.updates)
         self.shelf = Shelf(snapshot, self.settings.target_interval_steps, progress.env_steps, now)
         self._rule = age_rule(self.settings)
-        self._random = random
         self._beat_at = now
         self._drain_by = 0.0
         self._last_checkpoint_asked = False
@@ -145,13 +148,15 @@ class LearnerState:
                 return self._snapshot_request(message, peer, now)
             if isinstance(message, Heartbeat):
                 return self._heartbeat(message, peer, now)
+            if isinstance(message, Evaluation):
+                return self.contest.judge(message, peer.name)
             return self._forget(peer, "left")
         except SessionFault as fault:
             return self._fault(FaultArrived(event.route, fault, 0), now)
 
     def _peer(self, message: AnyMessage, event: MessageArrived, now: float) -> Peer:
         """The session that a message names, which thereby gave a sign of life."""
-        follow(LEARNER_HEARS, Phase.ACTIVE, message)  # a kind that only a learner sends names no session at all
+        follow(HEARD_FROM_ANY, Phase.ACTIVE, message)  # a kind that only a learner sends names no session at all
         peer = self.peers.get(getattr(message, "session", 0))
         if peer is None:
             raise SessionFault(Reason.UNKNOWN_SESSION, "no such session in this life of the learner; say hello")
@@ -167,44 +172,17 @@ class LearnerState:
     def _hello(self, hello: Hello, route: bytes, now: float) -> list[Effect]:
         if self.stage is not Stage.RUNNING:
             raise SessionFault(Reason.DRAINING, "the learner is stopping")
-        if KEY_CODEC not in hello.codecs:
-            raise SessionFault(Reason.UNKNOWN_CODEC, f"keys are written in {KEY_CODEC}, which this actor cannot read")
-        peer = next((p for p in self.peers.values() if p.instance == hello.instance), None)
-        if peer is not None:
-            peer.hear(hello, route, now)
-            return [Send(route, self._welcome(peer))]
-        if len(self.peers) >= self.settings.max_actors:
-            raise SessionFault(Reason.DRAINING, f"{len(self.peers)} actors are here, learner.max_actors allows no more")
-        peer = self._grant(hello, route, now)
-        joined = {"actor": peer.name, "ordinal": peer.ordinal, "actors": len(self.peers)}
-        return [Send(route, self._welcome(peer)), Announce("actor_joined", joined)]
+        peer, new = self.members.greet(hello, route, now)
+        welcome = Send(route, self.members.welcome(peer))
+        if not new:
+            return [welcome]
+        joined = {"actor": peer.name, "ordinal": peer.ordinal, "actors": self.members.training}
+        return [welcome, Announce("actor_joined" if peer.trains else "evaluator_joined", joined)]
 
-    def _grant(self, hello: Hello, route: bytes, now: float) -> Peer:
-        session = self._random.getrandbits(62) + 1
-        ordinal = self.progress.sessions_granted
-        ledger = Ledger(self.settings.credit)
-        peer = Peer(session, hello.instance, hello.name, ordinal, route, now, ledger, progressed_at=now)
-        self.progress.sessions_granted += 1
-        self.peers[session] = peer
-        return peer
-
-    def _welcome(self, peer: Peer) -> Welcome:
-        return Welcome(
-            instance=peer.instance,
-            run=self.manifest.run,
-            epoch=self.address.epoch,
-            session=peer.session,
-            ordinal=peer.ordinal,
-            seed=self.manifest.seed,
-            credit=self.settings.credit,
-            heartbeat_s=self.settings.heartbeat_s,
-            silence_s=self.settings.silence_s,
-            quantity=self.settings.quantity,
-            weights=self.address.weights,
-            layout=self.manifest.layout,
-            table=self.manifest.actor_table,
-            table_digest=self.manifest.actor_digest,
-        )
+    @property
+    def peers(self) -> dict[int, Peer]:
+        """Everybody who has a session."""
+        return self.members.peers
 
     @property
     def snapshot(self) -> Encoded:
@@ -212,10 +190,13 @@ class LearnerState:
         return self.shelf.newest
 
     def _snapshot_request(self, request: SnapshotRequest, peer: Peer, now: float) -> list[Effect]:
-        if self.training_since is None:
+        if peer.trains and self.training_since is None:
             self.training_since = now
-        asked = self.shelf.target if request.target else None
-        return [Send(peer.route, *(asked or self.snapshot))]
+        if request.target and self.shelf.target is not None:
+            return [Send(peer.route, *self.shelf.target)]
+        if not peer.trains:
+            self.contest.pin(peer.session, self.snapshot)
+        return [Send(peer.route, *self.snapshot)]
 
     def _heartbeat(self, beat: Heartbeat, peer: Peer, now: float) -> list[Effect]:
         if beat.progress > peer.progress:
@@ -345,7 +326,7 @@ class LearnerState:
     def _ticked(self, event: Ticked, now: float) -> list[Effect]:
         effects: list[Effect] = []
         for peer in [p for p in self.peers.values() if p.silent(now, self.settings.silence_s)]:
-            self.progress.sessions_lost += 1
+            self.progress.sessions_lost += peer.trains
             effects += self._forget(peer, "silent")
         if now - self._beat_at >= self.settings.heartbeat_s:
             self._beat_at = now
@@ -386,11 +367,16 @@ class LearnerState:
         failed: Effect = Announce("checkpoint_failed", {"version": event.version, "detail": event.detail})
         return [failed, *self._drained(now)]
 
+    def _best_saved(self, event: BestWritten | BestFailed, now: float) -> list[Effect]:
+        return [*self.contest.saved(event), *self._drained(now)]
+
     def _forget(self, peer: Peer, why: str) -> list[Effect]:
         """Ends a session; what waits of it is still applied, for it was admitted."""
         peer.phase = Phase.CLOSED
         del self.peers[peer.session]
-        return [Announce("actor_left", {"actor": peer.name, "why": why, "actors": len(self.peers)})]
+        self.contest.forget(peer.session)
+        left = {"actor": peer.name, "why": why, "actors": self.members.training}
+        return [Announce("actor_left" if peer.trains else "evaluator_left", left)]
 
     def _check_goal(self, now: float) -> list[Effect]:
         run = self.experiment.run
@@ -420,7 +406,7 @@ class LearnerState:
         if self.stage is not Stage.DRAINING:
             return []
         unfinished = self.busy or self.pending or self.saving
-        if unfinished and now < self._drain_by:
+        if (unfinished or self.contest.writing) and now < self._drain_by:
             return []
         if not unfinished and not self._last_checkpoint_asked:
             self._last_checkpoint_asked = True
@@ -440,6 +426,8 @@ _HANDLERS: dict[type[Any], Callable[[LearnerState, Any, float], list[Effect]]] =
     BatchApplied: LearnerState._batch_applied,
     CheckpointWritten: LearnerState._checkpoint_written,
     CheckpointFailed: LearnerState._checkpoint_failed,
+    BestWritten: LearnerState._best_saved,
+    BestFailed: LearnerState._best_saved,
     Ticked: LearnerState._ticked,
     StopRequested: LearnerState._stop,
 }

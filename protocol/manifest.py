@@ -23,7 +23,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     env: Annotated[str, Meta(min_length=1, max_length=200)]
     seed: Counter
     layout: Layout
-    observation_size: Counter = 0  # D where observations are normalised, else 0
+    observation_size: Counter = 0  # numbers that actors normalise: D of WIRE.md, section 4; 0 where they normalise none
     actor_table: bytes  # the experiment's actor table, msgpack
     actor_digest: Digest  # BLAKE2b-64 of actor_table
     created: str  # a moment in words, given by the caller; never compared
@@ -73,7 +73,7 @@ def difference(a: Manifest, b: Manifest) -> str | None:
     if a.layout.digest != b.layout.digest:
         return _layout_difference(a.layout, b.layout)
     if a.observation_size != b.observation_size:
-        return f"Normalised observations have {a.observation_size} numbers in one, {b.observation_size} in the other."
+        return f"Actors normalise {a.observation_size} numbers in one, {b.observation_size} in the other."
     if a.actor_digest != b.actor_digest:
         return f"The actor tables differ: {a.actor_digest.hex()} in one and {b.actor_digest.hex()} in the other."
     return None

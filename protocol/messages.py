@@ -31,6 +31,7 @@ Text = Annotated[str, Meta(max_length=500)]
 Digest = Annotated[bytes, Meta(min_length=8, max_length=8)]
 Seconds = Annotated[float, Meta(ge=0.0, le=86_400.0)]
 Quantity = Literal["gradient", "update"]
+Role = Literal["train", "evaluate"]
 
 
 class Episode(msgspec.Struct, frozen=True, array_like=True):
@@ -71,6 +72,7 @@ class Hello(Message, frozen=True, tag="hello"):
     name: Name  # for people; identity is what the transport authenticated
     instance: Session  # random per process life: a repeated hello of one life gets one session
     codecs: Annotated[tuple[Name, ...], Meta(max_length=64)]  # what it can decode
+    role: Role = "train"  # "evaluate": plays with published weights and sends evaluations, never gradients
 
 
 class Welcome(Message, frozen=True, tag="welcome"):
@@ -159,6 +161,18 @@ class Snapshot(Message, frozen=True, tag="snapshot"):
     env_steps: Counter = 0  # of the run, all actors together, when this was published; schedules follow it
 
 
+class Evaluation(Message, frozen=True, tag="evaluation"):
+    """actor -> learner, from a session that evaluates: what the policy of one snapshot scored."""
+
+    session: Session
+    version: Counter  # of the θ that played; counts for the best only if it is what this session was last handed
+    episodes: Annotated[int, Meta(ge=1, lt=1 << 53)]  # finished ones, each from its beginning
+    mean: float  # of the undiscounted sums of raw rewards
+    std: float  # of the sample, n - 1; 0 for a single episode
+    ci95: float  # half the width of the mean's 95 % interval; infinite for a single episode
+    seed: Counter  # that the episodes began from
+
+
 class Goodbye(Message, frozen=True, tag="goodbye"):
     """Either way: this session is over and owes nothing more."""
 
@@ -167,10 +181,12 @@ class Goodbye(Message, frozen=True, tag="goodbye"):
     detail: Text
 
 
-AnyMessage = Hello | Welcome | Refusal | Gradient | Verdict | Heartbeat | SnapshotRequest | Snapshot | Goodbye
+AnyMessage = (
+    Hello | Welcome | Refusal | Gradient | Verdict | Heartbeat | SnapshotRequest | Snapshot | Evaluation | Goodbye
+)
 KINDS: frozenset[str] = frozenset(kind.__struct_config__.tag for kind in AnyMessage.__args__)
 
-_LATER: dict[type[Message], int] = {SnapshotRequest: 1, Snapshot: 2}  # how many trailing fields came later
+_LATER: dict[type[Message], int] = {Hello: 1, SnapshotRequest: 1, Snapshot: 2}  # how many trailing fields came later
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[AnyMessage] = msgspec.msgpack.Decoder(AnyMessage)

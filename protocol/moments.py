@@ -1,5 +1,6 @@
-"""Running mean and spread of observations, and their bytes on the wire. Pure. Knows numbers, not environments.
+"""Running mean and spread of what actors normalise, and their bytes on the wire. Pure. Knows numbers, not environments.
 
+A row holds the observation's numbers, then, where returns are normalised, one more: the running discounted return.
 Actors send the moments of one rollout, the learner merges them, snapshots carry the whole back (WIRE.md, section 4).
 """
 
@@ -20,7 +21,7 @@ _MAX_MAGNITUDE = 2.0 * float(np.finfo(np.float32).max)  # observations are float
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Moments:
-    """Statistics of ``count`` observations.
+    """Statistics of ``count`` rows of D numbers: "observations", as the wire calls whatever is in them.
 
     count: rows seen, >= 0
     mean: float64 [D], their mean

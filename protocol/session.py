@@ -20,12 +20,14 @@ from typing import Generic, TypeVar
 
 from protocol.errors import Reason, SessionFault
 from protocol.messages import (
+    Evaluation,
     Goodbye,
     Gradient,
     Heartbeat,
     Hello,
     Message,
     Refusal,
+    Role,
     Ruling,
     Snapshot,
     SnapshotRequest,
@@ -74,6 +76,18 @@ LEARNER_HEARS: Table = {
     (_ACTIVE, SnapshotRequest): _ACTIVE,
     (_ACTIVE, Goodbye): _CLOSED,
 }
+
+LEARNER_HEARS_EVALUATOR: Table = {
+    (_OFFLINE, Hello): _ACTIVE,
+    (_ACTIVE, Hello): _ACTIVE,
+    (_ACTIVE, Evaluation): _ACTIVE,
+    (_ACTIVE, Heartbeat): _ACTIVE,
+    (_ACTIVE, SnapshotRequest): _ACTIVE,
+    (_ACTIVE, Goodbye): _CLOSED,
+}
+
+HEARD_FROM: dict[Role, Table] = {"train": LEARNER_HEARS, "evaluate": LEARNER_HEARS_EVALUATOR}
+HEARD_FROM_ANY: Table = LEARNER_HEARS | LEARNER_HEARS_EVALUATOR
 
 
 def follow(table: Table, phase: Phase, message: Message) -> Phase:
@@ -145,10 +159,16 @@ class Peer:
     env_steps: int = 0  # environment steps that its reports told
     gradients: int = 0  # judged so far
     bytes_up: int = 0
+    role: Role = "train"  # as its hello said
+
+    @property
+    def trains(self) -> bool:
+        """Whether gradients may come from it."""
+        return self.role == "train"
 
     def hear(self, message: Message, route: bytes, now: float) -> None:
         """Notes a sign of life; raises SessionFault if the message is illegal now."""
-        self.phase = follow(LEARNER_HEARS, self.phase, message)
+        self.phase = follow(HEARD_FROM[self.role], self.phase, message)
         self.route, self.heard_at = route, now
 
     def silent(self, now: float, silence_s: float) -> bool:

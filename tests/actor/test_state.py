@@ -17,6 +17,7 @@ from actor.events import (
     Configure,
     Dial,
     Effect,
+    EvaluationDone,
     Event,
     FaultArrived,
     Finish,
@@ -41,12 +42,14 @@ from protocol.layout import Entry, Layout
 from protocol.messages import (
     AnyMessage,
     Buffer,
+    Evaluation,
     Goodbye,
     Gradient,
     Heartbeat,
     Hello,
     Refusal,
     Report,
+    Role,
     Ruling,
     Snapshot,
     SnapshotRequest,
@@ -82,9 +85,9 @@ E = TypeVar("E")
 class Actor:
     """A state under a clock that only the test moves."""
 
-    def __init__(self, seed: int = 0) -> None:
+    def __init__(self, seed: int = 0, role: Role = "train") -> None:
         self.now = 0.0
-        self.state = ActorState(Identity("me", INSTANCE), "tcp://learner:1", Random(seed))
+        self.state = ActorState(Identity("me", INSTANCE, role), "tcp://learner:1", Random(seed))
 
     def post(self, event: Event) -> list[Effect]:
         return self.state.handle(event, self.now)
@@ -391,6 +394,109 @@ def test_the_target_of_an_earlier_life_counts_for_nothing() -> None:
     assert actor.hear(*targeted(9, 9)) == []
     assert every(actor.hear(*targeted(6, 3, epoch=2)), Adopt) == []
     assert held(actor.hear(*targeted(3, 3, epoch=2))) == (6, 3, [3.0, 3.0])
+
+
+# evaluating
+
+
+def judge() -> Actor:
+    """Evaluates; welcomed and built, without weights."""
+    actor = Actor(role="evaluate")
+    actor.post(Started())
+    actor.hear(WELCOME)
+    actor.post(WorkerReady())
+    return actor
+
+
+def done(version: int, epoch: int | None = None) -> EvaluationDone:
+    return EvaluationDone(version, 10, 200.0, 5.0, 3.0, 7, epoch)
+
+
+def test_an_evaluating_actor_says_so_and_asks_for_one_snapshot() -> None:
+    actor = Actor(role="evaluate")
+    (hello,) = messages(actor.post(Started()), Hello)
+    assert hello.role == "evaluate"
+    assert every(actor.hear(WELCOME), Subscribe) == []
+    assert messages(actor.post(WorkerReady()), SnapshotRequest) == [SnapshotRequest(9)]
+    effects = actor.snapshot(3)
+    assert only(effects, Adopt).weights.version == 3
+    assert every(effects, Permit) == []
+
+
+def test_heartbeats_of_newer_weights_do_not_interrupt_an_evaluation() -> None:
+    actor = judge()
+    actor.snapshot(3)
+    assert actor.hear(Heartbeat(9, 5, 8)) == []
+    assert messages(actor.tick(2.0), SnapshotRequest) == []
+
+
+def test_a_score_is_told_and_the_next_snapshot_asked_for() -> None:
+    actor = judge()
+    actor.snapshot(3)
+    effects = actor.post(done(3))
+    assert [send.message for send in every(effects, Send)] == [
+        Evaluation(9, 3, 10, 200.0, 5.0, 3.0, 7),
+        SnapshotRequest(9),
+    ]
+    assert only(actor.snapshot(5), Adopt).weights.version == 5
+    assert messages(actor.tick(2.0), SnapshotRequest) == []
+
+
+def test_weights_that_are_not_newer_are_asked_for_again_at_the_next_heartbeat() -> None:
+    actor = judge()
+    actor.snapshot(3)
+    actor.post(done(3))
+    assert actor.snapshot(3) == []
+    assert messages(actor.tick(0.5), SnapshotRequest) == []
+    assert messages(actor.tick(1.0), SnapshotRequest) == [SnapshotRequest(9)]
+    assert messages(actor.tick(2.0), SnapshotRequest) == [SnapshotRequest(9)]
+    assert every(actor.snapshot(4), Adopt)
+    assert messages(actor.tick(3.0), SnapshotRequest) == []
+
+
+def test_a_target_network_means_nothing_to_an_evaluation() -> None:
+    effects = judge().hear(*targeted(7, 4))
+    assert held(effects) == (7, None, None)
+    assert messages(effects, SnapshotRequest) == []
+
+
+def test_a_score_of_other_weights_than_are_held_is_not_told() -> None:
+    actor = judge()
+    actor.snapshot(3)
+    assert actor.post(done(2)) == []
+    assert actor.post(done(3, epoch=2)) == []
+    assert messages(actor.post(done(3, epoch=1)), Evaluation)
+
+
+def test_a_score_that_comes_while_the_link_is_down_is_lost_and_the_next_one_is_not() -> None:
+    actor = judge()
+    actor.snapshot(3)
+    actor.tick(5.1)
+    assert actor.post(done(3)) == []
+    actor.tick(5.2)
+    assert messages(actor.hear(WELCOME), SnapshotRequest) == [SnapshotRequest(9)]
+
+
+def test_another_life_of_the_learner_is_evaluated_anew() -> None:
+    actor = judge()
+    actor.snapshot(3)
+    actor.tick(5.1)
+    actor.tick(5.2)
+    assert messages(actor.hear(NEXT_LIFE), SnapshotRequest) == [SnapshotRequest(10)]
+    assert actor.post(done(3)) == []
+    assert only(actor.snapshot(3, epoch=2), Adopt).weights.epoch == 2
+
+
+def test_an_evaluating_actor_sends_no_gradients() -> None:
+    actor = judge()
+    actor.snapshot(3)
+    assert messages(actor.hands_in(3), Gradient) == []
+
+
+def test_an_evaluating_actor_that_is_stopped_says_goodbye() -> None:
+    actor = judge()
+    actor.snapshot(3)
+    assert messages(actor.post(StopRequested("SIGTERM")), Goodbye)
 
 
 # gradients

@@ -15,8 +15,8 @@ from tests.architecture.sources import PACKAGES, Source, Tree, closure, house, p
 
 PURE = {
     "protocol": "messages frames layout codecs snapshot moments manifest session security memory errors",
-    "learner": "events state admission staleness optimizer parameters publication progress options",
-    "actor": "events state returns losses gradients compression flat policy",
+    "learner": "events state members admission staleness optimizer parameters publication evaluation progress options",
+    "actor": "events state weights returns losses gradients compression flat policy",
 }
 IMPURE = frozenset(
     {"aiohttp", "asyncio", "datetime", "multiprocessing", "selectors", "signal", "socket", "ssl", "subprocess"}

@@ -16,6 +16,7 @@ from protocol.messages import (
     PROTOCOL_VERSION,
     Buffer,
     Episode,
+    Evaluation,
     Goodbye,
     Gradient,
     Heartbeat,
@@ -41,6 +42,7 @@ REPORT = Report(128, (Episode(21.0, 21), Episode(-3.5, 7)), Losses(0.1, 0.2, 0.3
 
 MESSAGES: dict[str, Message] = {
     "hello": Hello("actor-1", 81_985_529_216_486_895, ("f32", "topk_i8")),
+    "hello_evaluate": Hello("judge", 81_985_529_216_486_896, ("f32",), "evaluate"),
     "welcome": Welcome(
         instance=81_985_529_216_486_895,
         run="cartpole-0",
@@ -68,6 +70,7 @@ MESSAGES: dict[str, Message] = {
     "snapshot_request_target": SnapshotRequest(17, True),
     "snapshot_with_target": Snapshot(3, 10, "key", 0, LAYOUT.digest, "f32", 17, 17, 0, 8, 40_000),
     "snapshot_with_env_steps": Snapshot(3, 10, "key", 0, LAYOUT.digest, "f32", 17, 17, 0, None, 1280),
+    "evaluation": Evaluation(17, 10, 100, 480.25, 12.5, 2.475, 7),
     "goodbye": Goodbye(17, True, "return 480.2 reached 475"),
 }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
-from learner.config import Experiment, RunSettings
+from learner.config import Experiment, LearnerSettings, RunSettings
 from learner.progress import Progress
 from learner.state import Address, LearnerState
 from protocol.layout import Entry, Layout
@@ -31,10 +31,14 @@ def manifest(**changes: object) -> Manifest:
 
 
 def learner_state(
-    progress: Progress | None = None, until_return: float | None = 475.0, now: float = 0.0
+    progress: Progress | None = None,
+    until_return: float | None = 475.0,
+    now: float = 0.0,
+    target_interval_steps: int | None = None,
 ) -> LearnerState:
     """A state that has heard nothing yet."""
-    experiment = Experiment(run=RunSettings(seed=7, until_return=until_return))
+    learner = LearnerSettings(target_interval_steps=target_interval_steps)
+    experiment = Experiment(run=RunSettings(seed=7, until_return=until_return), learner=learner)
     snapshot = Snapshot(1, 0, "key", 0, LAYOUT.digest, "f32", 10, 10)
     address = Address(3, "ipc:///nowhere")
     return LearnerState(experiment, manifest(), address, (snapshot, []), progress or Progress(), Random(1), now)

@@ -11,7 +11,7 @@ import pytest
 import safetensors.numpy
 
 from learner import checkpoint as module
-from learner.checkpoint import Checkpoint, CheckpointFault, load, newest, save
+from learner.checkpoint import BEST, Checkpoint, CheckpointFault, load, load_best, newest, save, save_best
 
 
 def a_checkpoint(version: int = 5) -> Checkpoint:
@@ -171,3 +171,61 @@ def test_data_is_synced_before_the_rename_and_the_folder_after(tmp_path: Path, m
     monkeypatch.setattr(Path, "replace", renamed)
     save(tmp_path, a_checkpoint(), keep=1)
     assert story == ["file", "rename", "folder"]
+
+
+# the best
+
+
+def the_best(version: int = 5, mean: float = 10.0) -> Checkpoint:
+    kept = a_checkpoint(version)
+    return Checkpoint(kept.manifest, version, kept.epoch, kept.counters, kept.arrays, {"mean": mean, "episodes": 20})
+
+
+def test_the_best_comes_back_with_its_score(tmp_path: Path) -> None:
+    assert load_best(tmp_path) is None
+    assert save_best(tmp_path, the_best()) == tmp_path / BEST
+    found = load_best(tmp_path)
+    assert_same(found, the_best())
+    assert found is not None
+    assert found.score == {"mean": 10.0, "episodes": 20}
+    assert names(tmp_path) == [BEST]
+
+
+def test_the_best_is_neither_resumed_from_nor_retired(tmp_path: Path) -> None:
+    save_best(tmp_path, the_best(9))
+    for version in (1, 2, 3):
+        save(tmp_path, a_checkpoint(version), keep=1)
+    assert names(tmp_path) == [BEST, "checkpoint-000000000003.safetensors"]
+    assert_same(newest(tmp_path).checkpoint, a_checkpoint(3))
+
+
+def test_a_better_one_takes_its_place(tmp_path: Path) -> None:
+    save_best(tmp_path, the_best(5, 10.0))
+    save_best(tmp_path, the_best(3, 11.0))
+    assert_same(load_best(tmp_path), the_best(3))
+
+
+def test_a_best_that_cannot_be_written_leaves_the_one_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_best(tmp_path, the_best(5))
+
+    def fail(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", fail)
+    with pytest.raises(OSError, match="No space"):
+        save_best(tmp_path, the_best(6))
+    assert_same(load_best(tmp_path), the_best(5))
+
+
+def test_a_damaged_best_is_refused(tmp_path: Path) -> None:
+    path = save_best(tmp_path, the_best())
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(CheckpointFault, match="digest"):
+        load_best(tmp_path)
+
+
+def test_an_ordinary_checkpoint_says_nothing_of_scores(tmp_path: Path) -> None:
+    """So that a program from before there were scores still reads it."""
+    assert b"score" not in save(tmp_path, a_checkpoint(), 1).read_bytes()

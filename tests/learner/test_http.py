@@ -88,6 +88,22 @@ def test_status_tells_of_each_actor() -> None:
     assert (actor["name"], actor["lag_updates"], actor["silent_s"], actor["env_steps"]) == ("local-0", 2, 3.0, 640)
 
 
+def test_status_tells_roles_and_what_was_evaluated() -> None:
+    state = learner_state(trained([3.0]))
+    join(state, "local-0", now=1.0)
+    join(state, "judge", now=1.0).role = "evaluate"
+    state.progress.evaluations, state.progress.evaluated_best_mean, state.progress.evaluated_best_version = 2, 9.5, 1
+    told = status(state, 4.0)
+    assert [actor["role"] for actor in told["actor_list"]] == ["train", "evaluate"]
+    assert (told["actors"], told["evaluators"], told["target_version"], told["staleness_rule"]) == (
+        1,
+        1,
+        None,
+        "accept",
+    )
+    assert (told["evaluations"], told["evaluated_best_mean"], told["evaluated_best_version"]) == (2, 9.5, 1)
+
+
 def test_status_is_bounded() -> None:
     state = learner_state()
     for number in range(ACTORS_LISTED + 5):

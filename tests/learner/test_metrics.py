@@ -8,6 +8,8 @@ from learner.metrics import Metrics
 from learner.state import LearnerState
 from tests.learner.books import join, learner_state, trained
 
+UNKNOWN = ("return_mean", "return_target", "checkpoint_age_seconds", "target_version", "evaluated_best_mean")
+
 
 def scraped(state: LearnerState, now: float = 10.0) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
     page = Metrics(state, lambda: now).render().decode()
@@ -38,7 +40,7 @@ def test_a_series_is_there_before_its_first_event() -> None:
 
 def test_gauges_that_are_not_known_are_left_out() -> None:
     names = {name for name, _ in scraped(learner_state(until_return=None))}
-    assert not names & {f"farflung_learner_{n}" for n in ("return_mean", "return_target", "checkpoint_age_seconds")}
+    assert not names & {f"farflung_learner_{n}" for n in UNKNOWN}
 
 
 def test_gauges() -> None:
@@ -51,6 +53,15 @@ def test_gauges() -> None:
     assert value(state, "checkpoint_age_seconds") == 6.0
     assert value(state, "training_seconds") == 9.0
     assert value(state, "running") == 1.0
+
+
+def test_evaluations_and_the_target_network() -> None:
+    state = learner_state(trained([10.0]), target_interval_steps=100)
+    join(state, "judge", 0.0).role = "evaluate"
+    state.progress.evaluations, state.progress.evaluated_best_mean, state.progress.evaluated_best_version = 2, 9.5, 1
+    assert (value(state, "actors"), value(state, "evaluators"), value(state, "evaluations_total")) == (0, 1, 2)
+    assert (value(state, "evaluated_best_mean"), value(state, "evaluated_best_version")) == (9.5, 1)
+    assert value(state, "target_version") == 0
 
 
 def test_the_histogram_is_cumulative() -> None:

@@ -90,3 +90,10 @@ def test_the_rate_falls_in_a_straight_line_to_its_floor() -> None:
 
 def test_the_rate_can_stand_still() -> None:
     assert learning_rate(LearnerSettings(learning_rate=2.0, anneal="none"), 10**9) == 2.0
+
+
+def test_the_best_evaluation_lives_through_a_checkpoint() -> None:
+    progress = Progress(evaluations=4, evaluated_best_mean=-2.5, evaluated_best_version=9)
+    again = Progress.restored(progress.saved(), version=12)
+    assert (again.evaluations, again.evaluated_best_mean, again.evaluated_best_version) == (4, -2.5, 9)
+    assert "evaluated_best_mean" not in Progress().saved()

@@ -165,6 +165,7 @@ def test_the_summary_has_every_promised_key(tmp_path: Path) -> None:
     assert told["bytes_per_gradient"] == 125.0
     assert told["compression"] == pytest.approx(0.32)  # ten parameters make forty bytes
     assert (told["staleness_mean"], told["staleness_max"]) == (pytest.approx(7 / 3), 5)
+    assert (told["target_version"], told["evaluations"], told["evaluated_best_mean"]) == (None, 0, None)
     promised = {"env", "seed", "env_steps", "updates", "parameters", "bytes_up", "bytes_down", "versions", "host"}
     assert told.keys() >= promised | {"solved", "rulings"}
     with RunDirectory.prepare(tmp_path, resume=False) as directory:

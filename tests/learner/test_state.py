@@ -14,6 +14,8 @@ from learner.events import (
     Announce,
     ApplyBatch,
     BatchApplied,
+    BestFailed,
+    BestWritten,
     CheckpointFailed,
     CheckpointWritten,
     Effect,
@@ -25,8 +27,10 @@ from learner.events import (
     Send,
     StopRequested,
     Ticked,
+    WriteBest,
     WriteCheckpoint,
 )
+from learner.members import MAX_EVALUATORS
 from learner.optimizer import make_optimizer
 from learner.parameters import Parameters
 from learner.progress import Progress
@@ -36,6 +40,7 @@ from protocol.layout import Entry, Layout
 from protocol.manifest import Manifest, digest_of
 from protocol.messages import (
     Episode,
+    Evaluation,
     Goodbye,
     Gradient,
     Heartbeat,
@@ -43,6 +48,7 @@ from protocol.messages import (
     Message,
     Refusal,
     Report,
+    Role,
     Ruling,
     Snapshot,
     SnapshotRequest,
@@ -124,8 +130,8 @@ def learner(run: dict[str, Any] | None = None, version: int = 0, **settings: Any
     return Learner(run or {}, settings, version)
 
 
-def hello(instance: int = 1, name: str = "actor") -> Hello:
-    return Hello(name, instance, ("f32",))
+def hello(instance: int = 1, name: str = "actor", role: Role = "train") -> Hello:
+    return Hello(name, instance, ("f32",), role)
 
 
 def gradient(session: int, sequence: int = 1, base_version: int = 0, **fields: Any) -> Gradient:
@@ -490,6 +496,181 @@ def test_snapshots_are_paced_by_what_they_cost() -> None:
     assert every(it.applies(session, 2), PublishSnapshot) == []
     it.now = SNAPSHOT_S * 20
     assert every(it.applies(session, 3), PublishSnapshot)
+
+
+# evaluation
+
+JUDGE = b"route of the evaluator"
+
+
+def judge(it: Learner, instance: int = 50) -> int:
+    """The session of an evaluating actor."""
+    return sent(it.hear(hello(instance, "judge", "evaluate"), route=JUDGE), Welcome).session
+
+
+def score(session: int, version: int, mean: float, std: float = 1.0, ci95: float = 0.6) -> Evaluation:
+    return Evaluation(session, version, 10, mean, std, ci95, 5)
+
+
+def hands_out(it: Learner, session: int) -> int:
+    """Version of what an evaluating session is sent when it asks."""
+    return sent(it.hear(SnapshotRequest(session), route=JUDGE), Snapshot).version
+
+
+def scores(it: Learner, session: int, version: int, mean: float, **fields: float) -> list[Effect]:
+    return it.hear(score(session, version, mean, **fields), route=JUDGE)
+
+
+def test_watching_a_run_does_not_begin_it_and_changes_no_seed() -> None:
+    it = learner()
+    effects = it.hear(hello(50, "judge", "evaluate"), route=JUDGE)
+    assert announced(effects) == ["evaluator_joined"]
+    hands_out(it, sent(effects, Welcome).session)
+    assert it.state.training_since is None
+    assert (it.state.members.training, it.state.members.evaluating) == (0, 1)
+    assert it.join().ordinal == 0
+    assert it.state.progress.sessions_granted == 1
+
+
+def test_each_role_is_refused_what_the_other_says() -> None:
+    it = learner()
+    trains, evaluates = it.join().session, judge(it)
+    wrong = it.hear(gradient(evaluates), payload(), route=JUDGE), it.hear(score(trains, 0, 1.0))
+    for effects in wrong:
+        assert sent(effects, Refusal).reason == Reason.UNEXPECTED_MESSAGE
+        assert len(effects) == 1
+    assert it.state.progress.faults[Reason.UNEXPECTED_MESSAGE] == 2
+    assert it.state.progress.evaluations == 0
+
+
+def test_one_life_of_an_actor_has_one_role() -> None:
+    it = learner()
+    it.join(1)
+    effects = it.hear(hello(1, role="evaluate"))
+    assert sent(effects, Refusal).reason == Reason.UNEXPECTED_MESSAGE
+    assert it.peer.trains
+
+
+def test_evaluators_are_few_because_each_may_hold_a_snapshot() -> None:
+    it = learner()
+    for instance in range(MAX_EVALUATORS):
+        judge(it, instance + 1)
+    effects = it.hear(hello(99, role="evaluate"), route=JUDGE)
+    assert sent(effects, Refusal).reason == Reason.DRAINING
+    assert it.join(100)
+
+
+def test_the_best_theta_is_written_as_it_was_when_it_was_handed_out() -> None:
+    it = learner()
+    session = it.join().session
+    it.applies(session, 1)
+    evaluates = judge(it)
+    assert hands_out(it, evaluates) == 1
+    it.now = 1.0
+    it.applies(session, 2)
+    effects = scores(it, evaluates, 1, 100.0)
+    order = only(effects, WriteBest)
+    assert announced(effects) == ["evaluated"]
+    assert order.record[0].version == 1
+    np.testing.assert_array_equal(np.frombuffer(order.record[1][0], "<f4"), -0.5 * ONES)
+    assert order.score == {"episodes": 10, "mean": 100.0, "std": 1.0, "ci95": 0.6, "seed": 5}
+    progress = it.state.progress
+    assert (progress.evaluations, progress.evaluated_best_mean) == (1, None)  # until it is on disk
+    assert announced(it.post(BestWritten(1, Path("best")))) == ["best_checkpoint"]
+    assert (progress.evaluated_best_mean, progress.evaluated_best_version) == (100.0, 1)
+
+
+@pytest.mark.parametrize("mean", [100.0, 99.0])
+def test_a_tie_and_a_worse_score_keep_the_earlier(mean: float) -> None:
+    it = learner()
+    evaluates = judge(it)
+    hands_out(it, evaluates)
+    scores(it, evaluates, 0, 100.0)
+    assert every(scores(it, evaluates, 0, mean), WriteBest) == []
+    it.post(BestWritten(0, Path("best")))
+    effects = scores(it, evaluates, 0, mean)
+    assert (announced(effects), every(effects, WriteBest)) == (["evaluated"], [])
+    assert it.state.progress.evaluations == 3
+
+
+def test_a_score_of_another_record_than_the_pinned_one_is_told_and_not_kept() -> None:
+    it = learner()
+    session, evaluates = it.join().session, judge(it)
+    assert every(scores(it, evaluates, 0, 5.0), WriteBest) == []  # nothing was handed out yet
+    hands_out(it, evaluates)
+    it.applies(session)
+    hands_out(it, evaluates)
+    assert every(scores(it, evaluates, 0, 5.0), WriteBest) == []
+    assert every(scores(it, evaluates, 1, 5.0), WriteBest)
+
+
+@pytest.mark.parametrize("fields", [{"mean": float("nan")}, {"mean": float("inf")}, {"std": float("nan")}])
+def test_scores_that_are_no_numbers_are_refused(fields: dict[str, float]) -> None:
+    it = learner()
+    evaluates = judge(it)
+    hands_out(it, evaluates)
+    assert sent(scores(it, evaluates, 0, **{"mean": 1.0, **fields}), Refusal).reason == Reason.NOT_FINITE
+    assert it.state.progress.evaluations == 0
+
+
+def test_a_single_episode_is_too_little_for_a_best() -> None:
+    it = learner()
+    evaluates = judge(it)
+    hands_out(it, evaluates)
+    effects = scores(it, evaluates, 0, 1.0, std=0.0, ci95=float("inf"))
+    assert (announced(effects), every(effects, WriteBest)) == (["evaluated"], [])
+
+
+def test_the_disk_is_told_of_one_best_at_a_time_and_only_of_the_best() -> None:
+    it = learner()
+    evaluates = judge(it)
+    hands_out(it, evaluates)
+    assert only(scores(it, evaluates, 0, 1.0), WriteBest).score["mean"] == 1.0
+    assert every(scores(it, evaluates, 0, 3.0), WriteBest) == every(scores(it, evaluates, 0, 2.0), WriteBest) == []
+    assert only(it.post(BestWritten(0, Path("best"))), WriteBest).score["mean"] == 3.0
+    assert every(it.post(BestWritten(0, Path("best"))), WriteBest) == []
+    assert it.state.progress.evaluated_best_mean == 3.0
+
+
+def test_a_best_that_could_not_be_written_is_no_best() -> None:
+    it = learner()
+    evaluates = judge(it)
+    hands_out(it, evaluates)
+    scores(it, evaluates, 0, 3.0)
+    assert announced(it.post(BestFailed(0, "disk full"))) == ["best_checkpoint_failed"]
+    assert it.state.progress.evaluated_best_mean is None
+    assert every(scores(it, evaluates, 0, 2.0), WriteBest)
+
+
+def test_a_resumed_run_keeps_what_was_better() -> None:
+    it = learner()
+    it.state.progress.evaluated_best_mean, it.state.progress.evaluated_best_version = 50.0, 3
+    evaluates = judge(it)
+    hands_out(it, evaluates)
+    assert every(scores(it, evaluates, 0, 49.0), WriteBest) == []
+    assert every(scores(it, evaluates, 0, 51.0), WriteBest)
+
+
+def test_an_evaluator_that_falls_silent_is_no_lost_actor() -> None:
+    it = learner(silence_s=5.0)
+    evaluates = judge(it)
+    hands_out(it, evaluates)
+    assert announced(it.tick(5.1)) == ["evaluator_left"]
+    assert it.state.progress.sessions_lost == 0
+    assert sent(scores(it, evaluates, 0, 1.0), Refusal).reason == Reason.UNKNOWN_SESSION
+
+
+def test_the_last_best_is_waited_for_before_the_end() -> None:
+    it = learner(drain_s=3.0)
+    evaluates = judge(it)
+    hands_out(it, evaluates)
+    scores(it, evaluates, 0, 3.0)
+    assert every(it.post(StopRequested("SIGTERM", 0)), WriteCheckpoint) == []
+    effects = it.post(BestWritten(0, Path("best")))
+    assert every(effects, WriteCheckpoint)
+    effects = it.post(CheckpointWritten(0, Path("c")))
+    assert sent(effects, Goodbye).session == evaluates
+    assert effects[-1] == Finish(0)
 
 
 # liveness

@@ -61,7 +61,7 @@ def test_the_same_experiment_may_have_another_name_seed_and_day() -> None:
         ({"env": "Pong-v5"}, "The environment is CartPole-v1 in one and Pong-v5 in the other."),
         ({"layout": Layout((Entry("w", (4, 2)),))}, "The network has 10 parameters in one and 8 in the other."),
         ({"layout": Layout((Entry("w", (2, 4)), Entry("b", (2,))))}, "name, shape or order"),
-        ({"observation_size": 4}, "0 numbers in one, 4 in the other"),
+        ({"observation_size": 4}, "normalise 0 numbers in one, 4 in the other"),
         ({"actor_table": b"x", "actor_digest": digest_of(b"x")}, "The actor tables differ"),
     ],
 )

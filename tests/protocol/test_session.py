@@ -11,6 +11,7 @@ from protocol.errors import Reason, SessionFault
 from protocol.layout import Entry, Layout
 from protocol.messages import (
     KINDS,
+    Evaluation,
     Goodbye,
     Gradient,
     Heartbeat,
@@ -24,7 +25,19 @@ from protocol.messages import (
     Welcome,
     kind,
 )
-from protocol.session import ACTOR_HEARS, LEARNER_HEARS, SPAN, Ledger, Outbox, Peer, Phase, Seen, Table, follow
+from protocol.session import (
+    ACTOR_HEARS,
+    LEARNER_HEARS,
+    LEARNER_HEARS_EVALUATOR,
+    SPAN,
+    Ledger,
+    Outbox,
+    Peer,
+    Phase,
+    Seen,
+    Table,
+    follow,
+)
 
 LAYOUT = Layout((Entry("w", (2,)),))
 WELCOME = Welcome(
@@ -52,6 +65,7 @@ EVERY: list[Message] = [
     Heartbeat(9, 0, 0),
     SnapshotRequest(9),
     Snapshot(1, 0, "key", 0, LAYOUT.digest, "f32", 2, 2),
+    Evaluation(9, 0, 1, 0.0, 0.0, 0.0, 0),
     Goodbye(9, True, ""),
 ]
 
@@ -84,6 +98,17 @@ LEARNER = {
         "goodbye": Phase.CLOSED,
     },
 }
+EVALUATOR = {
+    Phase.OFFLINE: {"hello": Phase.ACTIVE},
+    Phase.ACTIVE: {
+        "hello": Phase.ACTIVE,
+        "evaluation": Phase.ACTIVE,
+        "heartbeat": Phase.ACTIVE,
+        "snapshot_request": Phase.ACTIVE,
+        "goodbye": Phase.CLOSED,
+    },
+}
+TABLES = [(ACTOR_HEARS, ACTOR), (LEARNER_HEARS, LEARNER), (LEARNER_HEARS_EVALUATOR, EVALUATOR)]
 PAIRS = [(phase, message) for phase in Phase for message in EVERY]
 PAIR_NAMES = [f"{phase.value}-{kind(message)}" for phase, message in PAIRS]
 
@@ -93,7 +118,7 @@ def test_every_kind_is_tried() -> None:
 
 
 @pytest.mark.parametrize(("phase", "message"), PAIRS, ids=PAIR_NAMES)
-@pytest.mark.parametrize(("table", "legal"), [(ACTOR_HEARS, ACTOR), (LEARNER_HEARS, LEARNER)], ids=["actor", "learner"])
+@pytest.mark.parametrize(("table", "legal"), TABLES, ids=["actor", "learner", "learner-evaluator"])
 def test_tables(table: Table, legal: dict[Phase, dict[str, Phase]], phase: Phase, message: Message) -> None:
     after = legal.get(phase, {}).get(kind(message))
     if after is not None:

@@ -659,7 +659,7 @@ class World:
             fresh = held is not None and held.epoch == self.epoch and newest - held.version <= 4 * self.plot.actors + 4
             self.promise(fresh, actor.name, f"it holds {held and (held.epoch, held.version)} of {newest}")
             assert held is not None
-            fresh = held.target_version == actor.state.weights.target  # type: ignore[union-attr]
+            fresh = actor.state.weights is not None and held.target_version == actor.state.weights.target
             self.promise(fresh, actor.name, f"its target is {held.target_version}")
             assert actor.state.welcome is not None
             peer = self.state.peers.get(actor.state.welcome.session)

@@ -1,0 +1,104 @@
+"""Who has a session: grants, welcomes, and who counts as training. Pure. ``now`` is an argument.
+
+An evaluating actor plays with published weights and sends scores, never gradients. It takes no ordinal of the training
+actors, so that watching a run does not change its seeds, and nothing that asks whether anybody trains counts it.
+"""
+
+from __future__ import annotations
+
+from random import Random
+
+from learner.config import LearnerSettings
+from learner.progress import Progress
+from protocol.errors import Reason, SessionFault
+from protocol.manifest import Manifest
+from protocol.messages import Hello, Welcome
+from protocol.session import Ledger, Peer
+from protocol.snapshot import KEY_CODEC
+
+MAX_EVALUATORS = 16  # each may hold one whole snapshot in the learner's memory
+
+
+class Members:
+    """The sessions of one life of the learner. peers: by session. epoch: of this life. weights: as in a welcome."""
+
+    def __init__(
+        self,
+        settings: LearnerSettings,
+        manifest: Manifest,
+        epoch: int,
+        weights: str,
+        progress: Progress,
+        random: Random,
+    ) -> None:
+        self.peers: dict[int, Peer] = {}
+        self._settings, self._manifest, self._progress = settings, manifest, progress
+        self._epoch, self._weights, self._random = epoch, weights, random
+
+    @property
+    def training(self) -> int:
+        """Sessions that may send gradients."""
+        return len(self.peers) - self.evaluating
+
+    @property
+    def evaluating(self) -> int:
+        """Sessions that send scores."""
+        return sum(not peer.trains for peer in self.peers.values())
+
+    def greet(self, hello: Hello, route: bytes, now: float) -> tuple[Peer, bool]:
+        """The session for this hello, and whether it is a new one. Raises SessionFault where there is none for it."""
+        if KEY_CODEC not in hello.codecs:
+            raise SessionFault(Reason.UNKNOWN_CODEC, f"keys are written in {KEY_CODEC}, which this actor cannot read")
+        peer = next((p for p in self.peers.values() if p.instance == hello.instance), None)
+        if peer is None:
+            return self._grant(hello, route, now), True
+        if peer.role != hello.role:
+            raise SessionFault(Reason.UNEXPECTED_MESSAGE, f"this life of the actor has a session to {peer.role}")
+        peer.hear(hello, route, now)
+        return peer, False
+
+    def _grant(self, hello: Hello, route: bytes, now: float) -> Peer:
+        if len(self.peers) >= self._settings.max_actors:
+            raise SessionFault(Reason.DRAINING, f"{len(self.peers)} actors are here, learner.max_actors allows no more")
+        if hello.role == "evaluate" and self.evaluating >= MAX_EVALUATORS:
+            raise SessionFault(Reason.DRAINING, f"{MAX_EVALUATORS} actors evaluate, more would cost too much memory")
+        peer = Peer(
+            session=self._random.getrandbits(62) + 1,
+            instance=hello.instance,
+            name=hello.name,
+            ordinal=self._next_ordinal(hello.role == "train"),
+            route=route,
+            heard_at=now,
+            ledger=Ledger(self._settings.credit),
+            progressed_at=now,
+            role=hello.role,
+        )
+        self.peers[peer.session] = peer
+        return peer
+
+    def _next_ordinal(self, trains: bool) -> int:
+        progress = self._progress
+        if trains:
+            progress.sessions_granted += 1
+            return progress.sessions_granted - 1
+        progress.evaluators_granted += 1
+        return progress.evaluators_granted - 1
+
+    def welcome(self, peer: Peer) -> Welcome:
+        """What this peer is told, as often as it says hello."""
+        return Welcome(
+            instance=peer.instance,
+            run=self._manifest.run,
+            epoch=self._epoch,
+            session=peer.session,
+            ordinal=peer.ordinal,
+            seed=self._manifest.seed,
+            credit=self._settings.credit,
+            heartbeat_s=self._settings.heartbeat_s,
+            silence_s=self._settings.silence_s,
+            quantity=self._settings.quantity,
+            weights=self._weights,
+            layout=self._manifest.layout,
+            table=self._manifest.actor_table,
+            table_digest=self._manifest.actor_digest,
+        )
