@@ -46,6 +46,7 @@ class LearnerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     """``[learner]``: how gradients become weights."""
 
     # optimizer; "addition" applies updates that the actors preconditioned, the others apply raw gradients
+    # Settings of other optimizers than the one named are refused: with "addition" actors have theirs (actor.beta1 ...).
     optimizer: Literal["addition", "adam", "rmsprop", "rmsprop_paper", "sgd"] = "addition"
     learning_rate: Annotated[float, Meta(gt=0.0, le=100.0)] = 2e-3
     anneal: Literal["linear", "none"] = "linear"
@@ -59,7 +60,11 @@ class LearnerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     max_gradient_norm: Positive | None = None  # global L2 clip before the optimizer; not with "addition"
 
     # age and size of what is applied
-    staleness_rule: Literal["accept", "scale"] = "accept"  # "scale" shrinks the rate past full_lag_updates
+    # "scale" shrinks the rate past full_lag_updates; "gap" divides each coordinate by how many of its steps it moved in
+    # the meantime (Barkai et al. 2020); "compensate" corrects for where θ went (Zheng et al. 2017). Bounds holdfor all.
+    staleness_rule: Literal["accept", "scale", "gap", "compensate"] = "accept"
+    compensation: Annotated[float, Meta(gt=0.0, le=1e6)] = 2.0  # compensate: λ0, the paper's 2; with sgd its constant λ
+    ring_bytes: Annotated[int, Meta(ge=1, le=1 << 40)] = 256 << 20  # gap, compensate: θ of old versions, in memory
     full_lag_updates: Annotated[int, Meta(ge=0, le=1_000_000)] = 16  # updates; up to here the scale is 1
     max_lag_updates: Annotated[int, Meta(ge=0, le=1_000_000)] = 1000  # updates; older gradients are dropped
     max_lag_s: Seconds = 60.0  # since its weights were the newest; older gradients are dropped
@@ -97,6 +102,16 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True):
     learner: LearnerSettings = LearnerSettings()
     actor: dict[str, Any] = {}
 
+
+OPTIMIZERS_OF = {  # which optimizers look at a setting
+    "beta1": ("adam",),
+    "beta2": ("adam",),
+    "epsilon": ("adam", "rmsprop", "rmsprop_paper"),
+    "rho": ("rmsprop", "rmsprop_paper"),
+    "momentum": ("sgd",),
+}
+RULES_OF = {"compensation": ("compensate",), "ring_bytes": ("gap", "compensate")}  # which staleness rules do
+ACTORS_OWN = ("beta1", "beta2", "epsilon")  # with "addition" the actors precondition, by settings of theirs
 
 TABLES: dict[str, type[msgspec.Struct]] = {"run": RunSettings, "learner": LearnerSettings}
 TABLE_NAMES = (*TABLES, "actor")
@@ -296,6 +311,19 @@ def _check_together(run: RunSettings, learner: LearnerSettings) -> None:
     if learner.optimizer == "addition" and learner.max_gradient_norm is not None:
         limit = "left out with learner.optimizer = addition; the actors clip (actor.max_gradient_norm)"
         raise SettingError("learner.max_gradient_norm", learner.max_gradient_norm, limit)
+    for choice, users in (("optimizer", OPTIMIZERS_OF), ("staleness_rule", RULES_OF)):
+        _check_used(learner, choice, users)
+
+
+def _check_used(learner: LearnerSettings, choice: str, users: Mapping[str, tuple[str, ...]]) -> None:
+    """Raises SettingError for a setting that is not at its default and that what was chosen does not look at."""
+    chosen, default = getattr(learner, choice), LearnerSettings()
+    for name, having in users.items():
+        value = getattr(learner, name)
+        if chosen not in having and value != getattr(default, name):
+            limit = f"left out with learner.{choice} = {chosen}; used by {' and '.join(having)}"
+            hint = f" (actor.{name} is the actors')" if chosen == "addition" and name in ACTORS_OWN else ""
+            raise SettingError(f"learner.{name}", value, limit + hint)
 
 
 def _check_plain(key: str, value: object) -> None:

@@ -26,14 +26,22 @@ class Optimizer(Protocol):
     """One rule of change, bound to one θ: float32 [P], written in place.
 
     scratch: float32 [P] of its own, into which a dense gradient may be decoded to save a copy; None: it has no use
-    for one.
+    for one. adds: whether a step is θ ← θ − rate·scale·value, and nothing besides.
     """
+
+    adds: bool
 
     @property
     def scratch(self) -> np.ndarray | None: ...
 
     def step(self, value: np.ndarray | Sparse, rate: float, scale: float) -> None:
         """Apply one gradient or update. rate: learning rate, >= 0. scale: staleness, 0 < scale <= 1."""
+
+    def mean_square(self, where: slice | np.ndarray, gradient: np.ndarray) -> np.ndarray | None:
+        """Running mean of squared gradients as a step with ``gradient`` would leave it; None where none is kept.
+
+        where: the coordinates that gradient, float32 [k], is of. Changes nothing.
+        """
 
     def state(self) -> dict[str, np.ndarray]:
         """Copies of all that the next step depends on besides θ."""
@@ -69,6 +77,7 @@ def make_optimizer(settings: LearnerSettings, theta: np.ndarray) -> Optimizer:
 class Addition:
     """θ ← θ − rate·scale·u. The product rate·scale is rounded to float32 once, so a replay repeats it to the bit."""
 
+    adds = True
     scratch: np.ndarray | None = None
 
     def __init__(self, theta: np.ndarray) -> None:
@@ -86,6 +95,10 @@ class Addition:
             np.multiply(value[run], factor, out=part)
             self._theta[run] -= part
 
+    def mean_square(self, where: slice | np.ndarray, gradient: np.ndarray) -> np.ndarray | None:
+        """Optimizer.mean_square: the actors hold the moments, and have divided by their root."""
+        return None
+
     def state(self) -> dict[str, np.ndarray]:
         """Optimizer.state: the actors hold the moments."""
         return {}
@@ -100,6 +113,8 @@ class PaperRMSProp:
 
     g ← ρ·g + (1 − ρ)·Δθ²;  θ ← θ − rate·scale·Δθ / √(g + ε).
     """
+
+    adds = False
 
     def __init__(self, settings: LearnerSettings, theta: np.ndarray) -> None:
         self._theta, self._rho, self._epsilon = theta, settings.rho, settings.epsilon
@@ -131,6 +146,10 @@ class PaperRMSProp:
         scratch *= factor
         theta -= scratch
 
+    def mean_square(self, where: slice | np.ndarray, gradient: np.ndarray) -> np.ndarray | None:
+        """Optimizer.mean_square."""
+        return _faded(self._square[where], gradient, self._rho)
+
     def state(self) -> dict[str, np.ndarray]:
         """Optimizer.state."""
         return {"square_avg": self._square.copy()}
@@ -148,6 +167,8 @@ class TorchOptimizer:
     restored in place; zeros are exactly what torch itself begins with.
     """
 
+    adds = False
+
     def __init__(self, settings: LearnerSettings, theta: np.ndarray) -> None:
         import torch
 
@@ -155,6 +176,7 @@ class TorchOptimizer:
         # one thread already keeps up with memory at 1.7 M. Holds for every thread of the process.
         torch.set_num_threads(1)
         self._scales_gradient = settings.optimizer == "sgd"
+        self._beta2, self._rho = settings.beta2, settings.rho
         self._gradient = GradientBuffer(theta.size, settings.max_gradient_norm)
         self._tensor = torch.from_numpy(theta)
         self._tensor.grad = torch.from_numpy(self._gradient.array)
@@ -173,6 +195,15 @@ class TorchOptimizer:
         self._gradient.take(value, scale if self._scales_gradient else 1.0)
         self._optimizer.param_groups[0]["lr"] = rate if self._scales_gradient else rate * scale
         self._optimizer.step()
+
+    def mean_square(self, where: slice | np.ndarray, gradient: np.ndarray) -> np.ndarray | None:
+        """Optimizer.mean_square; Adam's without the bias of its beginning."""
+        if "exp_avg_sq" in self._state:
+            seen = 1.0 - self._beta2 ** (float(self._state["step"]) + 1.0)
+            return _faded(self._state["exp_avg_sq"][where], gradient, self._beta2) / np.float32(seen)
+        if "square_avg" in self._state:
+            return _faded(self._state["square_avg"][where], gradient, self._rho)
+        return None
 
     def state(self) -> dict[str, np.ndarray]:
         """Optimizer.state."""
@@ -227,6 +258,12 @@ def _torch_rule(settings: LearnerSettings, tensor: Any) -> tuple[Any, tuple[str,
         return rmsprop, ("step", "square_avg")
     sgd = torch.optim.SGD([tensor], lr=rate, momentum=settings.momentum, fused=True)
     return sgd, ("momentum_buffer",) if settings.momentum > 0.0 else ()
+
+
+def _faded(square: np.ndarray, gradient: np.ndarray, decay: float) -> np.ndarray:
+    """decay · square + (1 − decay) · gradient²."""
+    faded: np.ndarray = np.float32(decay) * square + np.float32(1.0 - decay) * np.square(gradient)
+    return faded
 
 
 def _blocks(length: int) -> list[slice]:

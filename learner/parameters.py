@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from learner.admission import examine
+from learner.gap import make_remedy
 from learner.optimizer import Optimizer, StateMismatch
 from learner.staleness import Dropped, Rule, judge
 from protocol import snapshot as records
@@ -50,7 +51,8 @@ class Outcome:
     """What became of one job.
 
     outcome: "applied", or the Reason of its refusal. version: the one that applying it made, or the unchanged one.
-    scale: what staleness multiplied it by; 0 if refused. lag_updates: updates between its weights and its judgement.
+    scale: what staleness multiplied it by, the mean over its coordinates where each has its own; 0 if refused.
+    lag_updates: updates between its weights and its judgement.
     """
 
     session: int
@@ -82,6 +84,7 @@ class Parameters:
         assert theta.shape == (layout.length,)
         self.theta, self.version, self.moments = theta, version, moments
         self._optimizer, self._rule, self._norm_bound, self._layout = optimizer, rule, norm_bound, layout
+        self._remedy = make_remedy(rule, optimizer, theta)
 
     def apply(self, jobs: Sequence[Job], rate: float) -> list[Outcome]:
         """Judge and apply each in order; the version moves with each one. rate: learning rate, >= 0."""
@@ -96,11 +99,11 @@ class Parameters:
             value, moments = self._read(job)
         except PayloadFault as fault:
             return self._outcome(job, fault.reason, 0.0, lag_updates)
-        self._optimizer.step(value, rate, judged.scale)
+        scale = self._remedy.step(value, job.base_version if lag_updates else None, rate, judged.scale)
         self.version += 1
         if self.moments is not None and moments is not None:
             self.moments = self.moments.merge(moments)
-        return self._outcome(job, APPLIED, judged.scale, lag_updates)
+        return self._outcome(job, APPLIED, scale, lag_updates)
 
     def _read(self, job: Job) -> tuple[Array, Moments | None]:
         """The gradient and its moments, decoded and found sound. Raises PayloadFault; changes nothing."""
@@ -124,27 +127,35 @@ class Parameters:
         return Outcome(job.session, job.sequence, str(outcome), self.version, scale, job.codec, lag_updates)
 
     def snapshot(self, epoch: int) -> tuple[Snapshot, list[Buffer]]:
-        """A key record of θ as it is now, immutable copies. epoch: life of the learner."""
-        return records.key(epoch, self.version, self._layout.digest, self.theta, self.moments)
+        """A key record of θ as it is now, immutable copies, to be published. epoch: life of the learner."""
+        record, buffers = records.key(epoch, self.version, self._layout.digest, self.theta, self.moments)
+        self._remedy.keep(self.version, buffers[0])
+        return record, buffers
 
     def digest(self) -> str:
         """BLAKE2b-128 of θ's bytes, in hexadecimal: two runs with equal ones hold equal bits."""
         return hashlib.blake2b(self.theta.data, digest_size=16).hexdigest()
 
     def checkpoint_arrays(self) -> dict[str, np.ndarray]:
-        """Copies of everything that continuing depends on: "theta", "optimizer.*" and "observations.*"."""
+        """Copies of all that continuing depends on: "theta", "optimizer.*", "staleness.*" and "observations.*"."""
         arrays = {"theta": self.theta.copy()}
         arrays |= {f"optimizer.{name}": array for name, array in self._optimizer.state().items()}
+        arrays |= {f"staleness.{name}": array for name, array in self._remedy.state().items()}
         return arrays | ({} if self.moments is None else _kept(self.moments))
 
     def restore(self, version: int, arrays: dict[str, np.ndarray]) -> None:
         """Take back ``checkpoint_arrays``. Raises StateMismatch, having changed nothing."""
         theta = _expect(arrays, "theta", self.theta)
         moments = None if self.moments is None else _restored(arrays, self.moments)
-        optimizer = {name.removeprefix("optimizer."): a for name, a in arrays.items() if name.startswith("optimizer.")}
-        self._optimizer.restore(optimizer)
+        self._optimizer.restore(_under("optimizer.", arrays))
+        self._remedy.restore(_under("staleness.", arrays))
         np.copyto(self.theta, theta)
         self.moments, self.version = moments, version
+
+
+def _under(prefix: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The arrays whose names begin so, by the rest of their names."""
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
 
 
 def arrays_of(record: Snapshot, buffers: Sequence[Buffer]) -> dict[str, np.ndarray]:

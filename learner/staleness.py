@@ -13,17 +13,24 @@ import msgspec
 
 from protocol.errors import Reason
 
+Scaling = Literal["accept", "scale", "gap", "compensate"]
+
 
 class Rule(msgspec.Struct, frozen=True, kw_only=True):
     """The bounds of age; ``learner.config.LearnerSettings`` says how each is set.
 
     scaling: "accept" applies every gradient in full up to the bounds; "scale" shrinks those past full_lag_updates.
+    "gap" and "compensate" look at how far θ has moved instead of counting updates (``learner/gap.py``). The bounds hold
+    for all of them.
     """
 
-    scaling: Literal["accept", "scale"] = "accept"
+    scaling: Scaling = "accept"
     full_lag_updates: int = 16  # >= 0; up to here "scale" multiplies by 1
     max_lag_updates: int = 1000  # >= full_lag_updates; dropped above
     max_lag_s: float = 60.0  # > 0; dropped above
+    compensation: float = 2.0  # "compensate": λ0 of DC-ASGD, > 0
+    ring_bytes: int = 256 << 20  # "gap", "compensate": for θ of published versions
+    learning_rate: float = 2e-3  # "gap": the largest that any step is made with
 
 
 class Accepted(msgspec.Struct, frozen=True):
@@ -52,6 +59,6 @@ def _scale(lag_updates: int, rule: Rule) -> float:
     """The rate divided by the lag (Zhang et al. 2016, staleness-aware async-SGD, eq. 6), past a grace of
     full_lag_updates. The added ones keep it continuous there and finite for a grace of zero.
     """
-    if rule.scaling == "accept" or lag_updates <= rule.full_lag_updates:
+    if rule.scaling != "scale" or lag_updates <= rule.full_lag_updates:
         return 1.0
     return (rule.full_lag_updates + 1) / (lag_updates + 1)

@@ -86,6 +86,9 @@ def age_rule(settings: LearnerSettings) -> Rule:
         full_lag_updates=settings.full_lag_updates,
         max_lag_updates=settings.max_lag_updates,
         max_lag_s=settings.max_lag_s,
+        compensation=settings.compensation,
+        ring_bytes=settings.ring_bytes,
+        learning_rate=settings.learning_rate,
     )
 
 

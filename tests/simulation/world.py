@@ -101,7 +101,7 @@ def bad(seed: int) -> Plot:
             "optimizer": random.choice(("addition", "addition", "addition", "adam")),
             "credit": random.choice((1, 2, 4)),
             "silence_s": random.choice((2.0, 6.0)),
-            "staleness_rule": random.choice(("accept", "scale")),
+            "staleness_rule": random.choice(("accept", "scale", "gap", "compensate")),
             "full_lag_updates": 2,
             "max_lag_updates": random.choice((4, 1000)),
             "max_lag_s": random.choice((1.0, 60.0)),

@@ -1,0 +1,256 @@
+"""How far θ has moved since a gradient was taken, and what that does to it. Pure; runs on the math thread.
+
+Age counts updates; the gap is what they did. Two remedies from the literature need it, each coordinate for itself:
+
+* "gap" divides each coordinate of a step by 1 + the number of steps that it has moved meanwhile (Barkai, Hakimi and
+  Schuster 2020, "Gap-Aware Mitigation of Gradient Staleness");
+* "compensate" estimates the gradient that would have been taken now (Zheng et al. 2017, "Asynchronous Stochastic
+  Gradient Descent with Delay Compensation", DC-ASGD).
+
+Both need θ of the gradient's base version, which a ring of published snapshots gives without a copy. With "addition" a
+sparse update costs O(k); with an optimizer here every step costs O(P) anyway.
+"""
+
+from __future__ import annotations
+
+import bisect
+from typing import Protocol
+
+import numpy as np
+
+from learner.optimizer import Optimizer
+from learner.staleness import Rule
+from protocol.codecs import Array, Floats, Sparse
+from protocol.messages import Buffer
+
+RING_VERSIONS = 4096  # as many as the learner remembers publication times of
+MEMORY = 1000  # steps of a coordinate that its average remembers; the paper's authors let theirs fade by 0.999
+TINY = 1e-7  # DC-ASGD's ε: keeps a coordinate without history from dividing by zero
+
+Where = slice | np.ndarray  # all coordinates, or int32 [k]
+
+
+class Remedy(Protocol):
+    """What staleness does to a step beyond one scale for all of it. Bound to one θ and its optimizer."""
+
+    def keep(self, version: int, theta: Buffer) -> None:
+        """A snapshot of ``version`` is about to be published. theta: float32 [P] as bytes that nobody will change."""
+
+    def step(self, value: Array, base_version: int | None, rate: float, scale: float) -> float:
+        """Apply one gradient or update; returns what it was scaled by, the mean where each coordinate has its own.
+
+        base_version: of θ at which it was taken; None if that is θ as it is now.
+        """
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Copies of what later steps depend on, besides the ring: a new life has new snapshots."""
+
+    def restore(self, state: dict[str, np.ndarray]) -> None:
+        """Take back what ``state`` gave. What another rule saved is passed over: averages can begin anew."""
+
+
+def make_remedy(rule: Rule, optimizer: Optimizer, theta: Floats) -> Remedy:
+    """The remedy that the rule names, for theta: float32 [P], which the optimizer writes in place."""
+    if rule.scaling == "gap":
+        return GapAware(rule, optimizer, theta)
+    if rule.scaling == "compensate":
+        return Compensation(rule, optimizer, theta)
+    return OneScale(optimizer)
+
+
+class Ring:
+    """θ of the newest published versions, oldest first; bounded by count, by bytes and by the age that is accepted.
+
+    The arrays are views of the snapshots' own buffers. max_bytes: of all of them; the newest is kept whatever it takes.
+    max_lag_updates: older versions than this are no gradient's base any more.
+    """
+
+    def __init__(self, max_bytes: int, max_lag_updates: int) -> None:
+        self._max_bytes, self._max_lag_updates = max_bytes, max_lag_updates
+        self._versions: list[int] = []
+        self._thetas: list[Floats] = []
+
+    def keep(self, version: int, theta: Buffer) -> None:
+        """Takes the next version, which is higher than any before."""
+        view: Floats = np.frombuffer(theta, "<f4")
+        self._versions.append(version)
+        self._thetas.append(view)
+        most = max(1, min(RING_VERSIONS, self._max_bytes // max(view.nbytes, 1)))
+        young = bisect.bisect_left(self._versions, version - self._max_lag_updates)
+        surplus = max(young, len(self._versions) - most)
+        del self._versions[:surplus], self._thetas[:surplus]
+
+    def base(self, version: int) -> Floats | None:
+        """θ of ``version``, or of the oldest held version after it, which understates the gap; None without either."""
+        index = bisect.bisect_left(self._versions, version)
+        return self._thetas[index] if index < len(self._versions) else None
+
+    def __len__(self) -> int:
+        return len(self._versions)
+
+
+class OneScale:
+    """No gap: every coordinate is scaled alike, as ``staleness.judge`` says."""
+
+    def __init__(self, optimizer: Optimizer) -> None:
+        self._optimizer = optimizer
+
+    def keep(self, version: int, theta: Buffer) -> None:
+        """Remedy.keep: nothing is needed."""
+
+    def step(self, value: Array, base_version: int | None, rate: float, scale: float) -> float:
+        """Remedy.step."""
+        self._optimizer.step(value, rate, scale)
+        return scale
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Remedy.state."""
+        return {}
+
+    def restore(self, state: dict[str, np.ndarray]) -> None:
+        """Remedy.restore."""
+
+
+class GapAware:
+    """Each coordinate of a step is divided by G = abs(θ_now − θ_base) / C + 1, the paper's parameter-wise penalty.
+
+    C is what one update moves that coordinate by, on average: the largest learning rate times the root of the running
+    mean square of its steps at rate 1, before any penalty. Only updates that moved a coordinate count in its mean: one
+    that compression sends one time in twenty would else look twenty times smaller than it is, and its gap as many
+    steps longer. The mean is plain over the first MEMORY of them and fades afterwards. Because C stands for the largest
+    rate, gaps and penalties shrink as the rate is annealed.
+
+    With an optimizer here it is the optimizer's whole step that is divided, momentum included, so its moments see
+    every gradient in full: an Adam that saw divided gradients would undo the division.
+    """
+
+    def __init__(self, rule: Rule, optimizer: Optimizer, theta: Floats) -> None:
+        self._theta, self._optimizer, self._rate = theta, optimizer, np.float32(rule.learning_rate)
+        self._ring = Ring(rule.ring_bytes, rule.max_lag_updates)
+        self._square = np.zeros_like(theta)  # float32 [P], running mean square of steps at rate 1
+        self._count = np.zeros(theta.shape, np.uint16)  # steps in that mean, at most MEMORY
+
+    def keep(self, version: int, theta: Buffer) -> None:
+        """Remedy.keep."""
+        self._ring.keep(version, theta)
+
+    def step(self, value: Array, base_version: int | None, rate: float, scale: float) -> float:
+        """Remedy.step."""
+        base = None if base_version is None else self._ring.base(base_version)
+        if self._optimizer.adds:
+            return self._add(value, base, rate, scale)
+        return self._shrink(value, base, rate, scale)
+
+    def _add(self, value: Array, base: Floats | None, rate: float, scale: float) -> float:
+        """O(k): the step at rate 1 is the update itself."""
+        where, numbers = _parts(value)
+        self._note(where, numbers)
+        if base is None:
+            self._optimizer.step(value, rate, scale)
+            return scale
+        share = self._share(where, self._theta[where], base)
+        self._optimizer.step(_like(value, numbers * share), rate, scale)
+        return scale * _mean(share, numbers)
+
+    def _shrink(self, value: Array, base: Floats | None, rate: float, scale: float) -> float:
+        """O(P): what the step at rate 1 was is known when it is made."""
+        before, everywhere = self._theta.copy(), slice(None)
+        self._optimizer.step(value, rate, scale)
+        moved = self._theta - before
+        if rate * scale > 0.0:
+            self._note(everywhere, moved * np.float32(1.0 / (rate * scale)))
+        if base is None:
+            return scale
+        share = self._share(everywhere, before, base)
+        np.add(before, moved * share, out=self._theta)
+        return scale * _mean(share, moved)
+
+    def _note(self, where: Where, steps: Floats) -> None:
+        """Takes steps at rate 1 into the averages of the coordinates that they moved."""
+        moved = steps != 0
+        count = np.minimum(self._count[where] + moved, MEMORY).astype(np.uint16)
+        weight = np.where(moved, np.float32(1.0) / np.maximum(count, 1), np.float32(0.0)).astype(np.float32)
+        square = self._square[where]
+        self._square[where] = square + weight * (np.square(steps) - square)
+        self._count[where] = count
+
+    def _share(self, where: Where, now: Floats, base: Floats) -> Floats:
+        """1 / G, float32, 0 < each <= 1. now: θ at the same coordinates. A coordinate that never moved has no gap."""
+        gap = np.abs(now - base[where])
+        unit = self._rate * np.sqrt(self._square[where])  # C
+        share: Floats = np.ones_like(gap)
+        np.divide(unit, unit + gap, out=share, where=unit > 0)
+        return share
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Remedy.state."""
+        return {"square": self._square.copy(), "count": self._count.copy()}
+
+    def restore(self, state: dict[str, np.ndarray]) -> None:
+        """Remedy.restore."""
+        square, count = state.get("square"), state.get("count")
+        if square is not None and count is not None and square.shape == count.shape == self._square.shape:
+            np.copyto(self._square, square)
+            np.copyto(self._count, count)
+
+
+class Compensation:
+    """g + λ g⊙g⊙(θ_now − θ_base), DC-ASGD's equation 10: a first-order step, with g⊙g for the Hessian's diagonal.
+
+    λ is the paper's adaptive one: λ0 divided by the root of the running mean square of g, which here is the second
+    moment that the optimizer keeps, this gradient included. Where updates come preconditioned (u = g / √v) the same
+    formula becomes u + λ0 u⊙u⊙(θ_now − θ_base), because (λ0 g² / √v) / √v = λ0 u²; that an update is quantised and
+    holds what was left over before is passed over. SGD keeps no second moment: there λ0 is the paper's constant λ.
+
+    Ours: the correction of a coordinate is held to the size of the coordinate itself. Beyond that the expansion says
+    nothing any more, and a gradient that is wrong by an outlier must not be made more wrong by its square.
+    """
+
+    def __init__(self, rule: Rule, optimizer: Optimizer, theta: Floats) -> None:
+        self._theta, self._optimizer, self._strength = theta, optimizer, np.float32(rule.compensation)
+        self._ring = Ring(rule.ring_bytes, rule.max_lag_updates)
+
+    def keep(self, version: int, theta: Buffer) -> None:
+        """Remedy.keep."""
+        self._ring.keep(version, theta)
+
+    def step(self, value: Array, base_version: int | None, rate: float, scale: float) -> float:
+        """Remedy.step."""
+        base = None if base_version is None else self._ring.base(base_version)
+        if base is not None:
+            where, numbers = _parts(value)
+            value = _like(value, numbers + self._correction(where, numbers, base))
+        self._optimizer.step(value, rate, scale)
+        return scale
+
+    def _correction(self, where: Where, numbers: Floats, base: Floats) -> Floats:
+        drift = self._theta[where] - base[where]
+        correction: Floats = self._strength * np.square(numbers) * drift
+        square = self._optimizer.mean_square(where, numbers)
+        if square is not None:
+            correction /= np.sqrt(square) + np.float32(TINY)
+        limit = np.abs(numbers)
+        return np.clip(correction, -limit, limit)
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Remedy.state: the second moment is the optimizer's."""
+        return {}
+
+    def restore(self, state: dict[str, np.ndarray]) -> None:
+        """Remedy.restore."""
+
+
+def _parts(value: Array) -> tuple[Where, Floats]:
+    """Which coordinates a value carries, and its numbers there."""
+    return (value.indices, value.values) if isinstance(value, Sparse) else (slice(None), value)
+
+
+def _like(value: Array, numbers: Floats) -> Array:
+    """The same coordinates with other numbers."""
+    return Sparse(value.length, value.indices, numbers) if isinstance(value, Sparse) else numbers
+
+
+def _mean(share: Floats, numbers: Floats) -> float:
+    """Of the coordinates that carry something; 1 if none does."""
+    carried = share[numbers != 0]
+    return min(1.0, float(carried.mean(dtype=np.float64))) if carried.size else 1.0
