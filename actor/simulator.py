@@ -1,0 +1,288 @@
+"""One environment in a process of its own: ``python -m actor.simulator``. Knows Gymnasium and the pipe to its parent.
+
+The parent decides everything: which environment, when it steps, when it ends. So this process ignores SIGINT, ends
+when its pipe closes, and where its parent is gone while the environment hangs, an alarm ends it. What the environment
+returns is checked here, against its spaces, before it is sent as bytes; an environment that raises or breaks
+Gymnasium's contract is reported in words, and the process ends, because nobody knows what state it is in.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import signal
+import socket
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium.spaces import Dict, Discrete, MultiDiscrete, Space, Tuple
+from numpy.typing import NDArray
+
+from actor.pipe import (
+    DETAIL_CHARACTERS,
+    HEADER,
+    SEED,
+    TERMINATED,
+    TRUNCATED,
+    Description,
+    Failure,
+    Kind,
+    pack,
+    unpack,
+)
+from actor.spaces import Spaces, flatten, spaces_of
+from protocol.errors import UserError
+
+Environment = gymnasium.Env[Any, Any]
+Make = Callable[[str, dict[str, Any], frozenset[str]], Environment]
+
+REQUEST_BYTES = 1 << 16  # room for a question; grows where an action is larger
+ORPHAN_FACTOR, ORPHAN_S = 2.0, 1.0  # the parent's patience, doubled, and a second: only an orphan gets there
+
+
+class Wrong(Exception):
+    """The environment returned something that Gymnasium's contract does not allow; the text says what."""
+
+
+def main(make: Make | None = None) -> None:
+    """Serves the parent on standard input until it closes. make: another way to make the environment, for tests."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with _channel() as channel, contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
+        serve(channel, make or _make_one)  # a parent that is gone needs no answer
+
+
+def _make_one(env_id: str, env_options: dict[str, Any], allowed_modules: frozenset[str]) -> Environment:
+    from actor.envs import make_one
+
+    return make_one(env_id, env_options, allowed_modules)
+
+
+def _channel() -> socket.socket:
+    """Standard input as a socket that neither the environment nor what it starts can touch."""
+    channel = socket.socket(fileno=os.dup(0))
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    return channel
+
+
+def serve(channel: socket.socket, make: Make) -> None:
+    """Answers questions until the environment fails. Raises EOFError and OSError where the parent is gone."""
+    questions = _Questions(channel)
+    _, number, data = questions.read()
+    description = unpack(bytes(data), Description)
+    try:
+        with _alarm(description.start_deadline_s):
+            simulator = Simulator(*_build(description, make))
+    except UserError as error:
+        return _say(channel, Kind.REFUSED, number, str(error))
+    except Exception as error:
+        return _say(channel, Kind.FAILED, number, _failure(error))
+    _say(channel, Kind.READY, number, simulator.spaces)
+    try:
+        _converse(questions, channel, simulator, description)
+    finally:
+        with _alarm(description.start_deadline_s):
+            simulator.close()
+
+
+def _build(description: Description, make: Make) -> tuple[Environment, Spaces]:
+    env = make(description.env_id, description.env_options, frozenset(description.allowed_modules))
+    return env, spaces_of(description.env_id, env.observation_space, env.action_space)
+
+
+def _converse(questions: _Questions, channel: socket.socket, simulator: Simulator, description: Description) -> None:
+    while True:
+        kind, number, data = questions.read()
+        try:
+            if kind == Kind.STEP:
+                with _alarm(description.deadline_s):
+                    answer = simulator.step(number, data)
+            else:
+                with _alarm(description.start_deadline_s):
+                    answer = simulator.reset(number, *SEED.unpack(data))
+        except Exception as error:
+            return _say(channel, Kind.FAILED, number, _failure(error))
+        channel.sendall(answer)
+
+
+@contextlib.contextmanager
+def _alarm(patience_s: float) -> Iterator[None]:
+    """Ends this process where the parent is gone and the environment hangs, even in C that never looks at signals.
+
+    The default action of SIGALRM needs no Python: it works while the interpreter's lock is held.
+    """
+    signal.setitimer(signal.ITIMER_REAL, ORPHAN_FACTOR * patience_s + ORPHAN_S)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
+
+
+def _say(channel: socket.socket, kind: Kind, number: int, value: object) -> None:
+    text = pack(value)
+    channel.sendall(HEADER.pack(kind, 0, number, len(text), 0.0) + text)
+
+
+def _failure(error: Exception) -> Failure:
+    """In words, and for who looks after the machine with its traceback on stderr."""
+    if isinstance(error, Wrong):
+        return Failure("wrong_shape", str(error)[:DETAIL_CHARACTERS])
+    traceback.print_exception(error, file=sys.stderr)
+    return Failure("raised", f"{type(error).__name__}: {error}"[:DETAIL_CHARACTERS])
+
+
+class _Questions:
+    """The parent's frames. It never sends one before it has the last one's answer, so one buffer holds all there is."""
+
+    def __init__(self, channel: socket.socket) -> None:
+        self._channel = channel
+        self._buffer = memoryview(bytearray(REQUEST_BYTES))
+
+    def read(self) -> tuple[int, int, memoryview]:
+        """(kind, number, what follows), the last good until the next call. Raises EOFError where the pipe closed."""
+        held = self._fill(0, HEADER.size)
+        kind, _, number, length, _ = HEADER.unpack_from(self._buffer)
+        end = HEADER.size + length
+        if end > len(self._buffer):
+            grown = memoryview(bytearray(end))
+            grown[:held] = self._buffer[:held]
+            self._buffer = grown
+        self._fill(held, end)
+        return kind, number, self._buffer[HEADER.size : end]
+
+    def _fill(self, held: int, wanted: int) -> int:
+        while held < wanted:
+            count = self._channel.recv_into(self._buffer[held:])
+            if count == 0:
+                raise EOFError
+            held += count
+        return held
+
+
+class Simulator:
+    """One environment that answers in frames. What ends an episode also resets it: same-step autoreset."""
+
+    def __init__(self, env: Environment, spaces: Spaces) -> None:
+        self.spaces = spaces
+        self._env, self._space = env, env.observation_space
+        self._action_type, self._action_shape = np.dtype(spaces.actions.type), spaces.actions.shape
+        kind = np.dtype(spaces.observation_type)
+        self._size = spaces.observation_size * kind.itemsize
+        self._frame = bytearray(HEADER.size + 2 * self._size)
+        self._seen, self._final = np.frombuffer(self._frame, kind, offset=HEADER.size).reshape(
+            2, *spaces.observation_shape
+        )
+
+    def reset(self, number: int, seed: int) -> memoryview:
+        """The FIRST that answers question ``number``, good until the next call. Raises Wrong, and what the env does."""
+        self._write(self._seen, first_of(self._env.reset(seed=seed)))
+        HEADER.pack_into(self._frame, 0, Kind.FIRST, 0, number, self._size, 0.0)
+        return memoryview(self._frame)[: HEADER.size + self._size]
+
+    def step(self, number: int, data: memoryview) -> memoryview:
+        """The OUTCOME of the action whose bytes are ``data``; otherwise as ``reset``."""
+        action = np.frombuffer(bytes(data), self._action_type).reshape(self._action_shape)
+        outcome = self._env.step(action.copy()[()])  # writable, and a plain number where it is one
+        observation, reward, flags = outcome_of(outcome)
+        length = self._size
+        if flags:
+            self._write(self._final, observation)
+            observation, length = first_of(self._env.reset()), 2 * self._size
+        self._write(self._seen, observation)
+        HEADER.pack_into(self._frame, 0, Kind.OUTCOME, flags, number, length, reward)
+        return memoryview(self._frame)[: HEADER.size + length]
+
+    def close(self) -> None:
+        """Releases the environment."""
+        self._env.close()
+
+    def _write(self, place: NDArray[Any], observation: Any) -> None:
+        flat = flatten(self._space, checked(self._space, observation), 1)
+        place[...] = flat.reshape(place.shape)
+        if place.dtype == np.float32 and not np.isfinite(place).all():
+            raise Wrong("an observation is not finite")
+
+
+def first_of(returned: Any) -> Any:
+    """The observation in what ``reset`` returned. Raises Wrong."""
+    if not isinstance(returned, tuple) or len(returned) != 2:
+        raise Wrong(f"reset returned {_described(returned)}, not (observation, info)")
+    return returned[0]
+
+
+def outcome_of(returned: Any) -> tuple[Any, float, int]:
+    """(observation, reward, flags) in what ``step`` returned. Raises Wrong."""
+    if not isinstance(returned, tuple) or len(returned) != 5:
+        raise Wrong(f"step returned {_described(returned)}, not (observation, reward, terminated, truncated, info)")
+    observation, reward, terminated, truncated, _ = returned
+    flags = TERMINATED * _flag("terminated", terminated) + TRUNCATED * _flag("truncated", truncated)
+    return observation, _reward(reward), flags
+
+
+def _reward(reward: Any) -> float:
+    if type(reward) is not float:
+        number = _array(reward)
+        if number.shape != () or number.dtype.kind not in "fiub":
+            raise Wrong(f"the reward is {_described(reward)}, not a number")
+        reward = float(number)
+    if not math.isfinite(reward):
+        raise Wrong(f"the reward is {reward}")
+    return float(reward)
+
+
+def _flag(name: str, flag: Any) -> bool:
+    if isinstance(flag, bool | np.bool_):
+        return bool(flag)
+    raise Wrong(f"{name} is {_described(flag)}, not a bool")
+
+
+def checked(space: Space[Any], observation: Any) -> Any:
+    """``observation`` with a batch axis of one at each leaf, as ``flatten`` takes it. Raises Wrong.
+
+    As Gymnasium's own vector environments it forgives a type that casts within its kind, such as float64 for float32,
+    and numbers outside a Box; a shape, a missing part or a choice that does not exist it cannot forgive.
+    """
+    if isinstance(space, Dict):
+        if not isinstance(observation, Mapping) or not space.spaces.keys() <= observation.keys():
+            raise Wrong(f"an observation is {_described(observation)}, not a dict of {', '.join(space.spaces)}")
+        return {name: checked(part, observation[name]) for name, part in space.spaces.items()}
+    if isinstance(space, Tuple):
+        if not isinstance(observation, Sequence) or len(observation) != len(space.spaces):
+            raise Wrong(f"an observation is {_described(observation)}, not a tuple of {len(space.spaces)}")
+        return tuple(checked(part, seen) for part, seen in zip(space.spaces, observation, strict=True))
+    return _leaf(space, observation)[None]
+
+
+def _leaf(space: Space[Any], observation: Any) -> NDArray[Any]:
+    seen = _array(observation)
+    if seen.shape != space.shape or not np.can_cast(seen.dtype, space.dtype or seen.dtype, "same_kind"):
+        raise Wrong(f"an observation is {_described(observation)}, not of {space}")
+    if isinstance(space, Discrete | MultiDiscrete):
+        choices = space.n if isinstance(space, Discrete) else space.nvec
+        if not ((seen >= space.start) & (seen - space.start < choices)).all():
+            raise Wrong(f"an observation is {seen.tolist()}, outside {space}")
+    return seen
+
+
+def _array(value: Any) -> NDArray[Any]:
+    try:
+        return np.asarray(value)
+    except ValueError:  # a list of lists of unequal lengths
+        raise Wrong(f"{_described(value)} is no array") from None
+
+
+def _described(value: Any) -> str:
+    """Type, and shape where it has one; never the value, which may be large."""
+    if isinstance(value, np.ndarray | np.generic):
+        return f"{value.dtype} {list(value.shape)}"
+    return f"{type(value).__name__} of {len(value)}" if isinstance(value, list | tuple | dict) else type(value).__name__
+
+
+if __name__ == "__main__":
+    main()
