@@ -1,0 +1,83 @@
+"""The best policy over real sockets and a real disk: kept through a second life, and the target network beside it."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import signal
+
+import numpy as np
+
+from learner.checkpoint import load_best
+from protocol.messages import Evaluation, Gradient, Hello, Report, Snapshot, SnapshotRequest, Welcome
+from tests.loopback.stranger import Stranger
+from tests.loopback.system import ENDLESS, Launcher
+
+RULES = ("--set", "learner.target_interval_steps=10", "--set", "learner.staleness_rule=gap")
+
+
+def judge(stranger: Stranger) -> Welcome:
+    """Greets as an actor that evaluates."""
+    stranger.say(Hello("judge", secrets.randbits(62) + 1, ("f32",), "evaluate"))
+    stranger.welcome = stranger.hear(Welcome)
+    return stranger.welcome
+
+
+def scores(stranger: Stranger, mean: float) -> int:
+    """Asks for the newest weights and says what they are worth; their version."""
+    assert stranger.welcome is not None
+    session = stranger.welcome.session
+    stranger.say(SnapshotRequest(session))
+    version = stranger.hear(Snapshot).version
+    stranger.say(Evaluation(session, version, 10, mean, 1.0, 0.6, 3))
+    return version
+
+
+def asked_for(stranger: Stranger, target: bool) -> Snapshot:
+    """What the learner sends when it is asked."""
+    assert stranger.welcome is not None
+    stranger.say(SnapshotRequest(stranger.welcome.session, target))
+    return stranger.hear(Snapshot)
+
+
+def trained(stranger: Stranger, sequence: int, env_steps: int) -> Gradient:
+    gradient, payload = stranger.gradient(sequence, 1.0, report=Report(env_steps))
+    assert stranger.judged(gradient, payload).outcome == "applied"
+    return gradient
+
+
+def test_the_best_policy_is_kept_through_a_second_life(launch: Launcher) -> None:
+    common = ("--actors", 0, "--bind", "tcp://127.0.0.1:0", "--run-dir", "run", *RULES, *ENDLESS)
+    learner = launch.learner(*common)
+    address = learner.event("started")["bound"][0]
+    with Stranger(address) as evaluator, Stranger(address) as actor:
+        judge(evaluator)
+        assert scores(evaluator, 5.0) == 0
+        assert learner.event("best_checkpoint")["version"] == 0
+        actor.greet()
+        assert trained(actor, 1, 4).base_version == 0
+        assert [asked_for(actor, target).target for target in (False, True)] == [0, 0]
+        learner.signal(signal.SIGTERM)
+        assert learner.wait() == 0, learner.story()
+        evaluator.welcome = actor.welcome = None
+    best = load_best(launch.folder / "run" / "checkpoints")
+    assert best is not None
+    assert (best.version, best.score) == (0, {"episodes": 10, "mean": 5.0, "std": 1.0, "ci95": 0.6, "seed": 3})
+    result = json.loads((launch.folder / "run" / "result.json").read_text())
+    assert (result["evaluations"], result["evaluated_best_mean"], result["actors"]) == (1, 5.0, 1)
+    assert (result["target_version"], result["staleness_rule"]) == (0, "gap")
+
+    again = launch.learner(*common, "--resume")
+    with Stranger(again.event("started")["bound"][0]) as evaluator:
+        judge(evaluator)
+        assert asked_for(evaluator, True).version == asked_for(evaluator, False).target == 1  # what was restored
+        scores(evaluator, 4.0)
+        assert again.event("evaluated")["best"] is False
+        scores(evaluator, 6.0)
+        assert again.event("best_checkpoint")["mean"] == 6.0
+    again.signal(signal.SIGTERM)
+    assert again.wait() == 0, again.story()
+    better = load_best(launch.folder / "run" / "checkpoints")
+    assert better is not None
+    assert better.version == 1
+    assert not np.array_equal(better.arrays["theta"], best.arrays["theta"])
