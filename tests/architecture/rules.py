@@ -15,7 +15,8 @@ from tests.architecture.sources import PACKAGES, Source, Tree, closure, house, p
 
 PURE = {
     "protocol": "messages frames layout codecs snapshot moments manifest session security memory errors",
-    "learner": "events state members admission staleness optimizer parameters publication evaluation gap progress options",
+    "learner": "events state members admission staleness optimizer gap parameters publication evaluation progress "
+    "options",
     "actor": "events state weights returns losses gradients compression flat policy",
 }
 IMPURE = frozenset(
