@@ -7,6 +7,7 @@ keeping one, refusals by the permits of the gradients they were.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import deque
@@ -58,7 +59,16 @@ class Desk:
         with self._changed:
             while self._weights is None:
                 self._wait(generation)
-            self._check(generation)
+            self.check(generation)
+            return self._weights
+
+    def newer_weights(self, than: Weights | None, generation: int, patience_s: float = math.inf) -> Weights:
+        """Waits for other weights than these; where none come in time, these again."""
+        until = time.perf_counter() + patience_s
+        with self._changed:
+            while self._weights is None or (self._weights is than and time.perf_counter() < until):
+                self._wait(generation)
+            self.check(generation)
             return self._weights
 
     def newest(self) -> Weights | None:
@@ -72,7 +82,7 @@ class Desk:
         with self._changed:
             while self._unanswered >= self._credit:
                 self._wait(generation)
-            self._check(generation)
+            self.check(generation)
 
     def hand_in(self, work: Work) -> None:
         """Passes a gradient on, against the permit that was awaited."""
@@ -89,15 +99,16 @@ class Desk:
             self._refused.clear()
         return refused
 
+    def check(self, generation: int | None) -> None:
+        """Raises Interrupted where the worker of this generation should leave; never waits."""
+        if self._closed or (generation is not None and generation != self._generation):
+            raise Interrupted
+
     def _wait(self, generation: int | None) -> None:
-        self._check(generation)
+        self.check(generation)
         began = time.perf_counter()
         self._changed.wait(WAKE_S)
         self.wait_s += time.perf_counter() - began
-
-    def _check(self, generation: int | None) -> None:
-        if self._closed or (generation is not None and generation != self._generation):
-            raise Interrupted
 
     # the link's side
 

@@ -131,7 +131,12 @@ class EvaluationDone:
     epoch: int | None = None
 
 
-Worker = WorkDone | WorkerReady | WorkerFailed | EvaluationDone
+@dataclass(frozen=True, slots=True)
+class WeightsWanted:
+    """A worker that only watches is done with the weights that it has, and has no score to tell."""
+
+
+Worker = WorkDone | WorkerReady | WorkerFailed | EvaluationDone | WeightsWanted
 Event = Started | MessageArrived | FaultArrived | Worker | Ticked | StopRequested
 
 

@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from random import SystemRandom
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 import uvloop
@@ -29,12 +29,24 @@ from actor.state import ActorState, Identity
 from protocol import frames as framing
 from protocol import messages
 from protocol.errors import PeerFault, UserError
-from protocol.messages import Buffer
+from protocol.messages import Buffer, Role, Welcome
 from protocol.security import Address, parse_learner_address
 from protocol.transport import ActorSockets
 
 TICK_S = 0.05
 WORKER_LEAVES_S = 10.0  # after the link has ended; a step of a slow simulator, or the end of child simulators
+
+
+class Hand(Protocol):
+    """Who works on the main thread, for one welcome."""
+
+    def run(self, desk: Desk, generation: int) -> None:
+        """Until the desk interrupts, or there is nothing left to do."""
+
+    def close(self) -> None: ...
+
+
+Hire = Callable[[Welcome, Callable[[Event], None]], Hand]  # from a welcome and the way to post events; raises UserError
 
 
 def run(
@@ -49,34 +61,60 @@ def run(
     with_parent: leave when the process that started this one is gone. metrics: host and port of a Prometheus page.
     Raises UserError for an address or a page that cannot be.
     """
-    address = parse_learner_address(learner)
-    service = Service(address, Identity(name, secrets.randbits(62) + 1), os.getppid() if with_parent else None)
+    allowed = frozenset(allow_modules)
+
+    def engage() -> Hire:
+        from actor.worker import Worker  # torch and gymnasium take a second to import; the link dials meanwhile
+
+        return lambda welcome, _: Worker(welcome, allowed)
+
+    return _live(learner, _identity(name, "train"), engage, os.getppid() if with_parent else None, metrics)
+
+
+def attend(learner: str, name: str, engage: Callable[[], Hire]) -> int:
+    """The same for an actor that plays with the learner's weights and trains nothing."""
+    return _live(learner, _identity(name, "evaluate"), engage)
+
+
+def _identity(name: str, role: Role) -> Identity:
+    return Identity(name, secrets.randbits(62) + 1, role)
+
+
+def _live(
+    learner: str,
+    identity: Identity,
+    engage: Callable[[], Hire],
+    parent: int | None = None,
+    metrics: tuple[str, int] | None = None,
+) -> int:
+    """The life of one actor, from its address to its exit code. engage: imports what the work needs."""
+    service = Service(parse_learner_address(learner), identity, parent)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, service.signalled)
     service.start()
     if metrics is not None:
         serve(service.counters, *metrics)
     try:
-        _work(service, frozenset(allow_modules))
+        _work(service, engage)
     finally:
         code = service.join()
     return code
 
 
-def _work(service: Service, allow_modules: frozenset[str]) -> None:
-    """The main thread's life: build what a welcome describes, work until interrupted, again."""
-    from actor.worker import Worker  # torch and gymnasium take a second to import; the link dials meanwhile
-
+def _work(service: Service, engage: Callable[[], Hire]) -> None:
+    """The main thread's life: build what a welcome describes, work until interrupted, again; or until it is done."""
+    hire = engage()
     service.importing = False
     desk, generation, worker = service.desk, 0, None
     with contextlib.suppress(Interrupted):
         while True:
             welcome, generation = desk.next_welcome(generation)
             try:
-                worker = Worker(welcome, allow_modules)
+                worker = hire(welcome, service.post)
                 service.post(events.WorkerReady())
                 with contextlib.suppress(Interrupted):
                     worker.run(desk, generation)
+                    service.post(events.StopRequested("the work is done"))
             except UserError as error:
                 service.post(events.WorkerFailed(str(error), 2))
             except Exception as error:

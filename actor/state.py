@@ -30,6 +30,7 @@ from actor.events import (
     StopRequested,
     Subscribe,
     Ticked,
+    WeightsWanted,
     Work,
     WorkDone,
     WorkerFailed,
@@ -332,6 +333,12 @@ class ActorState:
         numbers = (event.version, event.episodes, event.mean, event.std, event.ci95, event.seed)
         return [Send(Evaluation(welcome.session, *numbers)), *self._ask(now)]
 
+    def _wanted(self, event: WeightsWanted, now: float) -> list[Effect]:
+        if self.holding is None or self.phase is Phase.DRAINING:
+            return []
+        self.holding.want_next()
+        return self._ask(now) if self.phase is Phase.ACTIVE else []
+
     def _work_done(self, event: WorkDone, now: float) -> list[Effect]:
         work, welcome, outbox = event.work, self.welcome, self.outbox
         if not self._trains or not self._worker_ready or welcome is None or outbox is None:
@@ -406,6 +413,7 @@ _HANDLERS: dict[type[Any], Callable[[ActorState, Any, float], list[Effect]]] = {
     FaultArrived: ActorState._fault,
     WorkDone: ActorState._work_done,
     EvaluationDone: ActorState._evaluated,
+    WeightsWanted: ActorState._wanted,
     WorkerReady: ActorState._worker_is_ready,
     WorkerFailed: ActorState._worker_failed,
     Ticked: ActorState._ticked,

@@ -94,6 +94,30 @@ def test_newer_weights_replace_older_ones(room: Room) -> None:
     assert room.desk.newest() is room.desk.first_weights(1) is newest
 
 
+def test_other_weights_than_these_are_waited_for(room: Room) -> None:
+    room.desk.configure(welcome())
+    old, new = weights(1), weights(2)
+    room.desk.adopt(old)
+    assert room.desk.newer_weights(None, 1) is old
+    assert room.while_waiting(lambda: room.desk.newer_weights(old, 1), lambda: room.desk.adopt(new)) is new
+
+
+def test_patience_for_other_weights_ends(room: Room) -> None:
+    room.desk.configure(welcome())
+    old = weights(1)
+    room.desk.adopt(old)
+    assert room.desk.newer_weights(old, 1, patience_s=0.0) is old
+
+
+def test_a_check_interrupts_without_waiting(room: Room) -> None:
+    room.desk.configure(welcome(1))
+    room.desk.check(1)
+    room.desk.configure(welcome(2))
+    with pytest.raises(Interrupted):
+        room.desk.check(1)
+    room.desk.check(2)
+
+
 def test_a_permit_is_waited_for(room: Room) -> None:
     room.desk.configure(welcome())
     room.while_waiting(lambda: room.desk.await_permit(1), lambda: room.desk.permit(1))

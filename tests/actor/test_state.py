@@ -29,6 +29,7 @@ from actor.events import (
     StopRequested,
     Subscribe,
     Ticked,
+    WeightsWanted,
     Work,
     WorkDone,
     WorkerFailed,
@@ -452,6 +453,26 @@ def test_weights_that_are_not_newer_are_asked_for_again_at_the_next_heartbeat() 
     assert messages(actor.tick(2.0), SnapshotRequest) == [SnapshotRequest(9)]
     assert every(actor.snapshot(4), Adopt)
     assert messages(actor.tick(3.0), SnapshotRequest) == []
+
+
+def test_who_only_watches_asks_for_the_next_snapshot_without_a_score() -> None:
+    actor = judge()
+    assert messages(actor.post(WeightsWanted()), SnapshotRequest) == [SnapshotRequest(9)]
+    actor.snapshot(3)
+    effects = actor.post(WeightsWanted())
+    assert [send.message for send in every(effects, Send)] == [SnapshotRequest(9)]
+    actor.snapshot(3)
+    assert messages(actor.tick(1.0), SnapshotRequest) == [SnapshotRequest(9)]
+    assert only(actor.snapshot(5), Adopt).weights.version == 5
+
+
+def test_who_watches_a_link_that_is_down_asks_when_it_is_up() -> None:
+    actor = judge()
+    actor.snapshot(3)
+    actor.tick(5.1)
+    assert actor.post(WeightsWanted()) == []
+    actor.tick(5.2)
+    assert messages(actor.hear(WELCOME), SnapshotRequest) == [SnapshotRequest(9)]
 
 
 def test_a_target_network_means_nothing_to_an_evaluation() -> None:
