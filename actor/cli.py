@@ -29,13 +29,26 @@ AllowModule = Annotated[
     ),
 ]
 
+RunDir = Annotated[
+    Path | None,
+    typer.Argument(metavar="RUN_DIR", help="Directory of a run, finished or not.", show_default=False),
+]
+LiveLearner = Annotated[
+    str | None,
+    typer.Option(
+        "--learner", metavar="ADDR", help="A live learner's address, in place of RUN_DIR.", show_default=False
+    ),
+]
+Best = Annotated[bool, typer.Option("--best", help="The best evaluated checkpoint instead of the newest.")]
+Name = Annotated[
+    str | None, typer.Option(metavar="N", help="For people. Default: host and process id.", show_default=False)
+]
+
 
 @app.command()
 def run(
     learner: Annotated[str, typer.Option(metavar="ADDR", help="The learner's address, as in tcp://host:5555.")],
-    name: Annotated[
-        str | None, typer.Option(metavar="N", help="For people. Default: host and process id.", show_default=False)
-    ] = None,
+    name: Name = None,
     allow_module: AllowModule = None,
     metrics: Annotated[
         str | None, typer.Option(metavar="HOST:PORT", help="Serve Prometheus metrics there; port 0 takes a free one.")
@@ -49,12 +62,11 @@ def run(
     from actor.metrics import page_address
 
     page = None if metrics is None else page_address(metrics)
-    if name is not None and not 1 <= len(name) <= 64:
-        raise UserError(f"--name {name[:64]!r}: expected 1 to 64 characters, not {len(name)}")
+    called = _name(name)
     one_thread()
     from actor import service
 
-    raise typer.Exit(service.run(learner, name or _default_name(), tuple(allow_module or ()), with_parent, page))
+    raise typer.Exit(service.run(learner, called, tuple(allow_module or ()), with_parent, page))
 
 
 @app.command()
@@ -72,35 +84,103 @@ def init(
     """Write the initial parameters of an experiment, with their layout, as safetensors."""
     one_thread()
     encoded = _table(experiment, table)
+    from actor.config import read_settings
     from actor.initial import initial, write
-    from actor.worker import read_settings
 
     write(initial(read_settings(encoded), seed, allow_module or ()), out)
 
 
 @app.command()
 def evaluate(
-    run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="Directory of a run, finished or not.")],
-    episodes: Annotated[int, typer.Option(metavar="N", help="Episodes to play.", min=1)] = 100,
+    run_dir: RunDir = None,
+    learner: LiveLearner = None,
+    best: Best = False,
+    episodes: Annotated[int, typer.Option(metavar="N", help="Episodes to play, each time.", min=1)] = 100,
     seed: Annotated[int, typer.Option(metavar="S", help="Of the environments.", min=0)] = 0,
+    once: Annotated[bool, typer.Option("--once", help="With --learner: one evaluation, then leave.")] = False,
+    name: Name = None,
     allow_module: AllowModule = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
 ) -> None:
-    """Play episodes with the newest checkpoint, greedily, and print their mean return and its 95 % interval."""
+    """Play episodes greedily and print their mean return and its 95 % interval.
+
+    Of a RUN_DIR: its newest checkpoint, or the best one. With --learner: follow a run that is live, play with each
+    newest snapshot and report the score to the learner, which keeps the best in checkpoints/best.safetensors; a
+    summary follows when the learner ends the run. Returns are raw and undiscounted, as the environment pays them.
+
+    Exit codes: 0 done, 1 failure, 2 usage or configuration.
+    """
+    _one_source(run_dir, learner, best)
+    if run_dir is not None and once:
+        raise UserError("--once belongs to --learner; a RUN_DIR is evaluated once anyway")
+    called = _name(name, "evaluator-")
     one_thread()
-    from actor.evaluate import evaluate as scored
+    import msgspec
 
-    score = scored(run_dir, episodes, seed, allow_module or ())
-    if as_json:
-        import msgspec
+    from actor import evaluate as evaluation
+    from actor.play import Score
 
-        typer.echo(msgspec.json.encode(score).decode())
+    if run_dir is not None:
+        score = evaluation.evaluate(run_dir, episodes, seed, allow_module or (), best)
+        typer.echo(_json(score) if as_json else str(score))
         return
-    typer.echo(
-        f"{score.env}  {score.episodes} episodes  mean {score.mean:.2f} ± {score.ci95:.2f} (95 %)  "
-        f"std {score.std:.2f}  min {score.min:.2f}  max {score.max:.2f}  "
-        f"length {score.length_mean:.1f}  version {score.version}"
-    )
+
+    def report(score: Score) -> None:
+        typer.echo(_json({"event": "evaluated", **msgspec.to_builtins(score)}) if as_json else str(score))
+
+    assert learner is not None
+    code, tally = evaluation.follow(learner, called, episodes, seed, allow_module or (), once, report)
+    finished = {"event": "finished", "evaluations": tally.evaluations, "best": tally.best}
+    typer.echo(_json(finished) if as_json else str(tally))
+    raise typer.Exit(code)
+
+
+@app.command()
+def watch(
+    run_dir: RunDir = None,
+    learner: LiveLearner = None,
+    best: Best = False,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE.mp4", help="Record instead of opening a window.", show_default=False)
+    ] = None,
+    episodes: Annotated[int, typer.Option(metavar="N", help="Episodes to play.", min=1)] = 1,
+    seed: Annotated[
+        int, typer.Option(metavar="S", help="Of the first episode; each next one's is one more.", min=0)
+    ] = 0,
+    fps: Annotated[
+        float | None,
+        typer.Option(
+            metavar="F", help="Frames a second. Default: the environment's.", min=1, max=240, show_default=False
+        ),
+    ] = None,
+    name: Name = None,
+    allow_module: AllowModule = None,
+) -> None:
+    """Watch greedy episodes in a window, or record them with --out (needs farflung[video]).
+
+    Of a RUN_DIR, or with --learner of a run that is live: each episode with the newest weights. What is shown is the
+    episode that the policy plays. An environment whose own pictures are of other observations than the policy's
+    (ALE/... through its vector environment) cannot be shown in a window; its recording is the newest image of what
+    the policy sees, enlarged, without the game's colours.
+
+    Exit codes: 0 done, 1 failure, 2 usage, configuration, or nothing to render with.
+    """
+    _one_source(run_dir, learner, best)
+    called = _name(name, "watcher-")
+    one_thread()
+    from actor import watch as watching
+    from actor.watch import Viewing
+
+    viewing = Viewing(episodes, seed, fps, frozenset(allow_module or ()), out)
+    code = 0
+    if run_dir is not None:
+        recorder = watching.watch(run_dir, viewing, best, typer.echo)
+    else:
+        assert learner is not None
+        code, recorder = watching.follow(learner, called, viewing, typer.echo)
+    if recorder is not None and recorder.frames:
+        typer.echo(str(recorder))
+    raise typer.Exit(code)
 
 
 def main() -> None:
@@ -132,10 +212,28 @@ def one_thread() -> None:
         os.environ.setdefault(variable, "1")
 
 
-def _default_name() -> str:
-    import platform
+def _name(given: str | None, prefix: str = "") -> str:
+    """What this process is called among people: as given, or by host and process id."""
+    if given is None:
+        import platform
 
-    return f"{platform.node()[:40] or 'actor'}-{os.getpid()}"
+        return f"{prefix}{platform.node()[:40] or 'actor'}-{os.getpid()}"
+    if not 1 <= len(given) <= 64:
+        raise UserError(f"--name {given[:64]!r}: expected 1 to 64 characters, not {len(given)}")
+    return given
+
+
+def _one_source(run_dir: Path | None, learner: str | None, best: bool) -> None:
+    if (run_dir is None) == (learner is None):
+        raise UserError("give either a RUN_DIR or --learner ADDR")
+    if learner is not None and best:
+        raise UserError("--best belongs to a RUN_DIR; a live learner hands out its newest weights only")
+
+
+def _json(value: object) -> str:
+    import msgspec
+
+    return msgspec.json.encode(value).decode()
 
 
 def _table(experiment: Path | None, table: Path | None) -> bytes:

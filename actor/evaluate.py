@@ -1,200 +1,150 @@
-"""Scores the policy of a run directory: greedy episodes, counted without bias. Knows files, simulators and torch.
+"""Scores a run that is on disk, or a live one whenever it has new weights. Knows simulators and the desk; no sockets.
 
-Reads what the learner wrote (``manifest.json``, ``checkpoints/``) by its format and without its code. Each environment
-contributes a fixed number of episodes: were the first N to end counted, short ones would be counted too often.
+Episodes are played greedily and from the same seeds each time, so that versions are compared on the same starts.
 """
 
 from __future__ import annotations
 
-import hashlib
-import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import msgspec
-import numpy as np
-import safetensors
-from numpy.typing import NDArray
 
-from actor.envs import Simulators, Step, make_simulators
-from actor.rollout import Normalizer
-from actor.worker import build_policy, read_settings
-from protocol import manifest as manifests
-from protocol.errors import UserError
-from protocol.manifest import Manifest
+from actor import checkpoints
+from actor.config import ActorSettings, read_settings
+from actor.desk import Desk
+from actor.envs import make_simulators
+from actor.events import EvaluationDone, Event, Weights
+from actor.play import Player, Score, play, quotas, summary
+from protocol.codecs import Floats
+from protocol.layout import Layout
+from protocol.messages import Welcome
 from protocol.moments import Moments
 
-STUDENT_95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)  # two-sided t, 1 to 10 degrees
 
-Act = Callable[[NDArray[np.float32]], NDArray[np.int64]]  # observations float32 [B, D] -> actions int64 [B]
+class Examination:
+    """A fixed set of episodes that every θ of one run can be put through. Raises UserError as a worker does."""
+
+    def __init__(self, table: bytes, layout: Layout, episodes: int, seed: int, allowed_modules: frozenset[str]) -> None:
+        settings = few(read_settings(table), episodes)
+        self._env, self._seed = settings.env, seed
+        (self._simulators,) = make_simulators(settings, allowed_modules)
+        try:
+            self._quotas = quotas(episodes, self._simulators.count)
+            self._player = Player(settings, self._simulators.spaces, layout)
+        except BaseException:
+            self.close()
+            raise
+
+    def score(
+        self,
+        version: int,
+        theta: Floats,
+        moments: Moments | None,
+        heed: Callable[[int], None] = lambda _: None,
+    ) -> Score:
+        """Plays all episodes with this θ. heed: as in ``play``."""
+        self._player.load(theta, moments)
+        self._player.begin(self._simulators.count)
+        finished = play(self._simulators, self._player.act, self._quotas, self._seed, heed)
+        return summary(self._env, version, finished, self._seed)
+
+    def close(self) -> None:
+        """Ends the simulators."""
+        self._simulators.close()
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """What a run has learnt. version: gradients applied. theta: float32 [P]. moments: None without normalisation."""
-
-    version: int
-    theta: NDArray[np.float32]
-    moments: Moments | None
+def few(settings: ActorSettings, environments: int) -> ActorSettings:
+    """The same simulators in one group, and no more of them than this."""
+    return msgspec.structs.replace(settings, envs=min(settings.envs, environments), groups=1)
 
 
-@dataclass(frozen=True, slots=True)
-class Score:
-    """Undiscounted raw returns of ``episodes`` episodes. ci95: half the width of the mean's 95 % interval."""
-
-    env: str
-    version: int
-    episodes: int
-    mean: float
-    std: float  # of the sample, n - 1
-    ci95: float
-    min: float
-    max: float
-    length_mean: float  # steps
+def evaluate(run_dir: Path, episodes: int, seed: int, allow_modules: Iterable[str], best: bool = False) -> Score:
+    """Plays ``episodes`` >= 1 greedy episodes with the newest good checkpoint, or the best one. Raises UserError."""
+    manifest = checkpoints.read_manifest(run_dir)
+    find = checkpoints.best if best else checkpoints.newest
+    learnt = find(run_dir / "checkpoints")
+    examination = Examination(manifest.actor_table, manifest.layout, episodes, seed, frozenset(allow_modules))
+    try:
+        return examination.score(learnt.version, learnt.theta, learnt.moments)
+    finally:
+        examination.close()
 
 
-class Unreadable(UserError):
-    """No policy can be read. path: where it was looked for. cause: why."""
+class Evaluator:
+    """What a live learner's evaluating actor does in the place of training. once: with one set of weights only.
 
-    def __init__(self, path: Path, cause: str) -> None:
-        super().__init__(path, cause)
-        self.path, self.cause = path, cause
+    report: gets each score. post: tells the link, which tells the learner.
+    """
+
+    def __init__(
+        self,
+        examination: Examination,
+        post: Callable[[Event], None],
+        report: Callable[[Score], None],
+        once: bool,
+    ) -> None:
+        self._examination, self._post, self._report, self._once = examination, post, report, once
+
+    def run(self, desk: Desk, generation: int) -> None:
+        """Until the desk interrupts, or once."""
+        weights: Weights | None = None
+        while weights is None or not self._once:
+            weights = desk.newer_weights(weights, generation)
+            self._play(weights, desk, generation)
+
+    def _play(self, weights: Weights, desk: Desk, generation: int) -> None:
+        def heed(steps: int) -> None:
+            desk.env_steps += steps  # in heartbeats: a simulator that hangs must look like one
+            desk.check(generation)
+
+        score = self._examination.score(weights.version, weights.theta, weights.moments, heed)
+        numbers = (score.version, score.episodes, score.mean, score.std, score.ci95, score.seed)
+        self._post(EvaluationDone(*numbers, epoch=weights.epoch))
+        self._report(score)
+
+    def close(self) -> None:
+        """Ends the simulators."""
+        self._examination.close()
+
+
+class Tally:
+    """The scores of one life of an evaluator. best: by mean, ties to the earlier, as the learner has it."""
+
+    def __init__(self) -> None:
+        self.evaluations = 0
+        self.best: Score | None = None
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.cause}"
+        return f"best of {self.evaluations} evaluations: {self.best or 'none'}"
+
+    def note(self, score: Score) -> None:
+        """One more."""
+        self.evaluations += 1
+        if self.best is None or score.mean > self.best.mean:
+            self.best = score
 
 
-def evaluate(run_dir: Path, episodes: int, seed: int, allow_modules: Iterable[str]) -> Score:
-    """Plays ``episodes`` >= 1 greedy episodes with the newest good checkpoint. Raises UserError."""
-    manifest = read_manifest(run_dir)
-    policy = newest(run_dir / "checkpoints")
-    settings = read_settings(manifest.actor_table)
-    settings = msgspec.structs.replace(settings, envs=min(settings.envs, episodes))
-    simulators = make_simulators(settings, frozenset(allow_modules))
-    try:
-        act = _act(settings.normalize_observations, manifest, simulators, policy)
-        finished = play(simulators, act, quotas(episodes, simulators.count), seed)
-    finally:
-        simulators.close()
-    return summary(manifest.env, policy.version, finished)
+def follow(
+    learner: str,
+    name: str,
+    episodes: int,
+    seed: int,
+    allow_modules: Iterable[str],
+    once: bool,
+    report: Callable[[Score], None],
+) -> tuple[int, Tally]:
+    """Evaluates a live learner until it ends the run. Returns the exit code and what was seen. Raises UserError."""
+    from actor import service
 
+    tally, allowed = Tally(), frozenset(allow_modules)
 
-def play(simulators: Simulators, act: Act, quota: NDArray[np.int64], seed: int) -> list[tuple[float, int]]:
-    """(return, length) of each environment's first episodes. quota: int64 [B], how many of each."""
-    left = quota.copy()
-    finished: list[tuple[float, int]] = []
-    observations = simulators.reset(seed)
-    while left.any():
-        step = simulators.step(act(observations))
-        for row, episode in _ended(step):
-            if left[row]:
-                left[row] -= 1
-                finished.append(episode)
-        observations = step.observations
-    return finished
+    def noted(score: Score) -> None:
+        tally.note(score)
+        report(score)
 
+    def hire(welcome: Welcome, post: Callable[[Event], None]) -> Evaluator:
+        examination = Examination(welcome.table, welcome.layout, episodes, seed, allowed)
+        return Evaluator(examination, post, noted, once)
 
-def _ended(step: Step) -> Iterable[tuple[int, tuple[float, int]]]:
-    """(environment, episode) of this step's finished episodes, which are listed in the order of environments."""
-    if not step.episodes:
-        return ()
-    return zip(np.flatnonzero(step.terminated | step.truncated).tolist(), step.episodes, strict=True)
-
-
-def quotas(episodes: int, environments: int) -> NDArray[np.int64]:
-    """int64 [B] that sums to ``episodes``, as even as can be."""
-    each, more = divmod(episodes, environments)
-    return np.array([each + (row < more) for row in range(environments)], np.int64)
-
-
-def summary(env: str, version: int, finished: list[tuple[float, int]]) -> Score:
-    """The statistics of at least one episode; with a single one the spread is 0 and the interval infinite."""
-    returns = np.array([score for score, _ in finished], np.float64)
-    n = len(returns)
-    std = float(returns.std(ddof=1)) if n > 1 else 0.0
-    quantile = STUDENT_95[n - 2] if 1 < n <= len(STUDENT_95) + 1 else 1.96 + 2.5 / max(n - 1, 1)
-    return Score(
-        env=env,
-        version=version,
-        episodes=n,
-        mean=float(returns.mean()),
-        std=std,
-        ci95=quantile * std / math.sqrt(n) if n > 1 else math.inf,
-        min=float(returns.min()),
-        max=float(returns.max()),
-        length_mean=float(np.mean([length for _, length in finished])),
-    )
-
-
-def read_manifest(run_dir: Path) -> Manifest:
-    """``manifest.json`` of a run directory. Raises UserError."""
-    try:
-        return manifests.decode((run_dir / "manifest.json").read_bytes())
-    except OSError as error:
-        raise Unreadable(run_dir / "manifest.json", error.strerror or str(error)) from None
-
-
-def newest(folder: Path) -> Policy:
-    """The newest checkpoint that is whole. Raises Unreadable where there is none."""
-    causes = []
-    for path in sorted(folder.glob("checkpoint-*.safetensors"), reverse=True):
-        try:
-            return read_checkpoint(path)
-        except Unreadable as error:
-            causes.append(str(error))
-    raise Unreadable(folder, "; ".join(causes) or "there is no checkpoint yet")
-
-
-def read_checkpoint(path: Path) -> Policy:
-    """One checkpoint file, its digest verified. Raises Unreadable."""
-    try:
-        with safetensors.safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (it is no mapping)
-        header: dict[str, Any] = msgspec.json.decode(metadata["farflung"])
-        if metadata["digest"] != _digest(metadata["farflung"], arrays):
-            raise Unreadable(path, "its digest does not match its contents")
-        return Policy(int(header["version"]), arrays["theta"], _moments(arrays))
-    except OSError as error:
-        raise Unreadable(path, error.strerror or str(error)) from None
-    except (safetensors.SafetensorError, msgspec.DecodeError, LookupError, TypeError, ValueError) as error:
-        raise Unreadable(path, f"not a checkpoint: {error!r}") from None
-
-
-def _digest(header: str, arrays: dict[str, NDArray[Any]]) -> str:
-    """As the learner computes it: BLAKE2b-256 over the header and every array's name, type, shape and bytes."""
-    digest = hashlib.blake2b(header.encode(), digest_size=32)
-    for name, array in sorted(arrays.items()):
-        digest.update(repr((name, array.dtype.str, array.shape)).encode())
-        digest.update(np.ascontiguousarray(array).data)
-    return digest.hexdigest()
-
-
-def _moments(arrays: dict[str, NDArray[Any]]) -> Moments | None:
-    if "observations.count" not in arrays:
-        return None
-    return Moments(int(arrays["observations.count"]), arrays["observations.mean"], arrays["observations.m2"])
-
-
-def _act(normalizes: bool, manifest: Manifest, simulators: Simulators, policy: Policy) -> Act:
-    """The most probable action of the policy, for the observations as its training saw them."""
-    spaces = simulators.spaces
-    network, flat = build_policy(read_settings(manifest.actor_table), spaces.observation_size, spaces.actions, seed=0)
-    if flat.layout().digest != manifest.layout.digest:
-        raise UserError("the run's network is not the one that this version builds for its environment")
-    flat.load(policy.theta)
-    logits, scaled = network.policy_function(), None
-    if normalizes and policy.moments is not None and policy.moments.count > 1:
-        scaled = Normalizer(policy.moments.mean.astype(np.float32), policy.moments.scale())
-
-    def act(observations: NDArray[np.float32]) -> NDArray[np.int64]:
-        seen = observations
-        if scaled is not None:
-            seen = np.empty_like(observations)
-            scaled.apply(observations, seen)
-        chosen: NDArray[np.int64] = np.argmax(logits(seen), 1)
-        return chosen
-
-    return act
+    return service.attend(learner, name, lambda: hire), tally

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import math
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 import safetensors
 
-from actor import cli
+from actor import cli, evaluate, watch
+from actor.evaluate import Tally
+from actor.play import Score
+from actor.watch import Viewing, Watched
+
+SCORE = Score("E-v0", 7, 20, 475.25, 3.0, 1.5, 470.0, 480.0, 33.0, 5)
 
 
 def called(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
@@ -97,6 +106,16 @@ def test_a_setting_that_does_not_fit(
         (["init"], "either an EXPERIMENT or --table"),
         (["init", "absent.toml"], "absent.toml: No such file"),
         (["evaluate", "absent"], "manifest.json: No such file"),
+        (["evaluate"], "either a RUN_DIR or --learner"),
+        (["evaluate", "absent", "--learner", "ipc:///x"], "either a RUN_DIR or --learner"),
+        (["evaluate", "--learner", "ipc:///x", "--best"], "--best belongs to a RUN_DIR"),
+        (["evaluate", "--learner", "http://x"], "http://x"),
+        (["evaluate", "absent", "--once"], "--once belongs to --learner"),
+        (["watch"], "either a RUN_DIR or --learner"),
+        (["watch", "--learner", "ipc:///x", "--best"], "--best belongs to a RUN_DIR"),
+        (["watch", "absent", "--out", "a.mp4"], "manifest.json: No such file"),
+        (["watch", "--learner", "ipc:///x", "--out", "a.gif"], "ends in .mp4"),
+        (["watch", "--learner", "ipc:///x", "--name", "n" * 65], "1 to 64 characters, not 65"),
         (["run", "--learner", "ipc:///x", "--metrics", "9401"], "expected HOST:PORT"),
     ],
 )
@@ -119,28 +138,87 @@ def test_a_file_that_is_no_toml(
 def test_evaluate_prints_a_line_or_an_object(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from actor import evaluate
-    from actor.evaluate import Score
+    calls = []
 
-    score = Score("E-v0", 7, 20, 475.25, 3.0, 1.5, 470.0, 480.0, 33.0)
-    monkeypatch.setattr(evaluate, "evaluate", lambda *_: score)
+    def evaluated(*arguments: object) -> Score:
+        calls.append(arguments)
+        return SCORE
+
+    monkeypatch.setattr(evaluate, "evaluate", evaluated)
     assert called(monkeypatch, "evaluate", "somewhere") == 0
     assert "mean 475.25 ± 1.50 (95 %)" in capsys.readouterr().out
-    assert called(monkeypatch, "evaluate", "somewhere", "--json") == 0
+    assert called(monkeypatch, "evaluate", "somewhere", "--json", "--best", "--episodes", "3", "--seed", "4") == 0
     assert json.loads(capsys.readouterr().out)["mean"] == 475.25
+    assert calls == [(Path("somewhere"), 100, 0, (), False), (Path("somewhere"), 3, 4, (), True)]
 
 
-def test_help_loads_nothing_heavy() -> None:
+@pytest.mark.parametrize("as_json", [False, True])
+def test_evaluate_follows_a_learner_and_sums_up(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], as_json: bool
+) -> None:
+    def followed(learner: str, name: str, *arguments: Any) -> tuple[int, Tally]:
+        assert (learner, name, arguments[:-1]) == ("ipc:///x", "judge", (3, 4, ["m"], True))
+        tally = Tally()
+        for score in (SCORE, dataclasses.replace(SCORE, mean=480.0, ci95=math.inf)):
+            tally.note(score)
+            arguments[-1](score)
+        return 0, tally
+
+    monkeypatch.setattr(evaluate, "follow", followed)
+    flags = "--learner ipc:///x --name judge --episodes 3 --seed 4 --allow-module m --once"
+    assert called(monkeypatch, "evaluate", *flags.split(), *["--json"] * as_json) == 0
+    first, second, last = capsys.readouterr().out.splitlines()
+    if not as_json:
+        assert first == str(SCORE)
+        assert last == f"best of 2 evaluations: {second}"
+        return
+    assert json.loads(first) == {"event": "evaluated", **dataclasses.asdict(SCORE)}
+    assert json.loads(second)["ci95"] is None  # JSON has no infinity
+    finished = json.loads(last)
+    assert (finished["event"], finished["evaluations"], finished["best"]["mean"]) == ("finished", 2, 480.0)
+
+
+def test_watch_hands_everything_over(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    calls = []
+
+    def watched(run_dir: Path, viewing: Viewing, best: bool, report: Callable[[Watched], None]) -> None:
+        calls.append((run_dir, viewing, best))
+        report(Watched(1, 10.0, 5, 12))
+
+    monkeypatch.setattr(watch, "watch", watched)
+    flags = "somewhere --best --out a.mp4 --episodes 2 --seed 4 --fps 20 --allow-module m"
+    assert called(monkeypatch, "watch", *flags.split()) == 0
+    assert calls == [(Path("somewhere"), Viewing(2, 4, 20.0, frozenset({"m"}), Path("a.mp4")), True)]
+    assert capsys.readouterr().out == "episode 1  return 10.00  length 5  version 12\n"
+
+
+def test_watch_follows_a_learner(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+
+    def followed(*arguments: object) -> tuple[int, None]:
+        calls.append(arguments[:-1])
+        return 3, None
+
+    monkeypatch.setattr(watch, "follow", followed)
+    assert called(monkeypatch, "watch", "--learner", "ipc:///x") == 3
+    ((learner, name, viewing),) = calls
+    assert (learner, viewing) == ("ipc:///x", Viewing(1, 0, None, frozenset()))
+    assert str(name).startswith("watcher-")
+
+
+@pytest.mark.parametrize("command", ["run", "evaluate", "watch"])
+def test_help_loads_nothing_heavy(command: str) -> None:
     script = """
 import sys
 from actor.cli import app
 try:
-    app(["run", "--help"])
+    app([COMMAND, "--help"])
 except SystemExit:
     pass
 heavy = {"numpy", "torch", "gymnasium", "zmq", "rich", "prometheus_client"}
 sys.exit(", ".join(sorted(heavy & set(sys.modules))) or None)
 """
+    script = f"COMMAND = {command!r}\n{script}"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
     assert (done.stderr, done.returncode) == ("", 0)
     assert "--learner" in done.stdout

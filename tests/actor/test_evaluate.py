@@ -1,177 +1,60 @@
-"""Scoring: which episodes are counted, the statistics of them, and the newest checkpoint that is whole."""
+"""Scoring a run on disk, and a live one over a desk; the policies, seeds and reports. No sockets."""
 
 from __future__ import annotations
 
-import hashlib
-import math
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
-import safetensors.numpy
-from hypothesis import given
-from hypothesis import strategies as st
 
-from actor.config import ActorSettings
-from actor.envs import Simulators, Step, make_simulators
-from actor.evaluate import Unreadable, evaluate, newest, play, quotas, read_checkpoint, summary
+from actor.desk import Desk, Interrupted
+from actor.evaluate import Evaluator, Examination, Tally, evaluate
+from actor.events import EvaluationDone, Event, Weights
 from actor.initial import initial
+from actor.play import Score, summary
 from protocol import manifest as manifests
 from protocol.errors import UserError
-from protocol.manifest import Manifest, digest_of
+from protocol.manifest import digest_of
+from tests.actor.rundirs import TABLE, checkpoint, moments_of, run_directory, settings_of
+from tests.actor.test_desk import welcome
 
-TABLE = {"env": "CartPole-v1", "hidden": [8], "envs": 4}
-
-
-class Clockwork(Simulators):
-    """Environment ``row`` finishes an episode of return ``row`` every ``row + 1`` steps."""
-
-    def __init__(self, count: int) -> None:
-        self.count, self.now = count, 0
-
-    def reset(self, seed: int) -> np.ndarray:
-        return np.zeros((self.count, 1), np.float32)
-
-    def step(self, actions: np.ndarray) -> Step:
-        self.now += 1
-        done = np.array([self.now % (row + 1) == 0 for row in range(self.count)])
-        zeros = np.zeros(self.count, np.float32)
-        episodes = [(float(row), row + 1) for row in np.flatnonzero(done).tolist()]
-        halves = np.arange(self.count) % 2 == 0  # some terminate, some are truncated
-        observations = np.zeros((self.count, 1), np.float32)
-        return Step(observations, zeros, done & halves, done & ~halves, np.ones(self.count, bool), None, episodes)
+POLICIES: dict[str, dict[str, object]] = {
+    "actor_critic": {},
+    "two_groups": {"groups": 2},
+    "values": {"algorithm": "n_step_q"},
+    "memory": {"memory": "lstm", "memory_size": 8, "hidden_observations": [1, 3]},
+    "box": {"env": "Pendulum-v1", "memory": "gru", "memory_size": 8},
+}
 
 
-def still(observations: np.ndarray) -> np.ndarray:
-    return np.zeros(len(observations), np.int64)
+@pytest.mark.parametrize("changes", POLICIES.values(), ids=POLICIES)
+def test_a_run_is_scored_and_scored_alike_again(tmp_path: Path, changes: dict[str, object]) -> None:
+    theta = run_directory(tmp_path, **changes)
+    checkpoint(tmp_path / "checkpoints", 12, {"theta": theta})
+    score = evaluate(tmp_path, 6, 3, ())
+    assert (score.env, score.version, score.episodes, score.seed) == (changes.get("env", "CartPole-v1"), 12, 6, 3)
+    assert score.min <= score.mean <= score.max
+    assert score == evaluate(tmp_path, 6, 3, ())
+    assert score != evaluate(tmp_path, 6, 4, ())
 
 
-@given(st.integers(1, 300), st.integers(1, 64))
-def test_quotas_are_even_and_whole(episodes: int, environments: int) -> None:
-    made = quotas(episodes, environments)
-    assert made.sum() == episodes
-    assert made.max() - made.min() <= 1
-
-
-def test_short_episodes_are_not_counted_more_often() -> None:
-    finished = play(Clockwork(4), still, quotas(10, 4), seed=0)
-    assert sorted(score for score, _ in finished) == [0, 0, 0, 1, 1, 1, 2, 2, 3, 3]
-
-
-def test_a_greedy_policy_is_repeatable_and_each_episode_counts_once() -> None:
-    def push(observations: np.ndarray) -> np.ndarray:
-        return (observations[:, 2] > 0).astype(np.int64)
-
-    runs = []
-    for _ in range(2):
-        simulators = make_simulators(ActorSettings(env="CartPole-v1", envs=3), frozenset())
-        runs.append(play(simulators, push, quotas(7, 3), seed=5))
-        simulators.close()
-    assert runs[0] == runs[1]
-    assert len(runs[0]) == 7
-    assert all(score == length for score, length in runs[0])  # CartPole pays one for each step
-
-
-def test_statistics_of_four_episodes() -> None:
-    score = summary("E", 9, [(1.0, 10), (2.0, 10), (3.0, 20), (6.0, 20)])
-    assert (score.mean, score.min, score.max, score.length_mean) == (3.0, 1.0, 6.0, 15.0)
-    assert score.std == pytest.approx(math.sqrt(14 / 3))
-    assert score.ci95 == pytest.approx(3.182 * score.std / 2)  # Student's t with three degrees of freedom
-
-
-def test_one_episode_says_nothing_about_the_spread() -> None:
-    score = summary("E", 0, [(5.0, 1)])
-    assert (score.std, score.ci95) == (0.0, math.inf)
-
-
-def test_many_episodes_come_near_the_normal_quantile() -> None:
-    score = summary("E", 0, [(float(n % 2), 1) for n in range(1000)])
-    assert score.ci95 == pytest.approx(1.96 * score.std / math.sqrt(1000), rel=0.01)
-
-
-def checkpoint(folder: Path, version: int, arrays: dict[str, np.ndarray], spoil: bool = False) -> Path:
-    """A file as the learner writes it."""
-    header = msgspec.json.encode({"format": 1, "manifest": "", "version": version, "epoch": 1, "counters": {}}).decode()
-    digest = hashlib.blake2b(header.encode(), digest_size=32)
-    for name, array in sorted(arrays.items()):
-        digest.update(repr((name, array.dtype.str, array.shape)).encode())
-        digest.update(array.data)
-    if spoil:
-        arrays = {**arrays, "theta": arrays["theta"] + 1}
-    path = folder / f"checkpoint-{version:012d}.safetensors"
-    folder.mkdir(exist_ok=True)
-    path.write_bytes(safetensors.numpy.save(arrays, {"farflung": header, "digest": digest.hexdigest()}))
-    return path
-
-
-def run_directory(folder: Path, **changes: object) -> np.ndarray:
-    """A manifest for ``TABLE``; returns θ₀."""
-    table = msgspec.msgpack.encode({**TABLE, **changes})
-    made = initial(msgspec.msgpack.decode(table, type=ActorSettings), 1, ())
-    manifest = Manifest(
-        run="r",
-        env="CartPole-v1",
-        seed=1,
-        layout=made.layout,
-        observation_size=made.observation_size,
-        actor_table=table,
-        actor_digest=digest_of(table),
-        created="today",
-    )
-    (folder / "manifest.json").write_bytes(manifests.encode(manifest))
-    return made.theta
-
-
-def test_a_run_is_scored(tmp_path: Path) -> None:
+def test_the_best_is_scored_where_it_is_asked_for(tmp_path: Path) -> None:
     theta = run_directory(tmp_path)
     checkpoint(tmp_path / "checkpoints", 12, {"theta": theta})
-    score = evaluate(tmp_path, 6, 0, ())
-    assert (score.env, score.version, score.episodes) == ("CartPole-v1", 12, 6)
-    assert 5 < score.mean < 500
-    assert score == evaluate(tmp_path, 6, 0, ())
+    checkpoint(tmp_path / "checkpoints", 7, {"theta": theta}, name="best.safetensors")
+    assert evaluate(tmp_path, 1, 0, ()).version == 12
+    assert evaluate(tmp_path, 1, 0, (), best=True).version == 7
 
 
 def test_observations_are_normalised_as_in_training(tmp_path: Path) -> None:
     theta = run_directory(tmp_path, normalize_observations=True)
     scores = []
     for version, mean in ((1, 0.0), (2, 100.0)):
-        moments = {
-            "observations.count": np.array(10, np.int64),
-            "observations.mean": np.full(4, mean),
-            "observations.m2": np.full(4, 10.0),
-        }
-        checkpoint(tmp_path / "checkpoints", version, {"theta": theta, **moments})
+        checkpoint(tmp_path / "checkpoints", version, {"theta": theta, **moments_of(4, mean)})
         scores.append(evaluate(tmp_path, 8, 0, ()).mean)
     assert scores[0] != scores[1]  # the second sees the clip on every axis and always pushes one way
     assert scores[1] < 12
-
-
-def test_the_newest_whole_checkpoint_is_taken(tmp_path: Path) -> None:
-    theta = np.arange(3, dtype=np.float32)
-    checkpoint(tmp_path, 1, {"theta": theta})
-    checkpoint(tmp_path, 2, {"theta": theta})
-    checkpoint(tmp_path, 3, {"theta": theta}, spoil=True)
-    (tmp_path / "checkpoint-000000000004.safetensors").write_bytes(b"short")
-    (tmp_path / "checkpoint.tmp").write_bytes(b"half written")
-    assert newest(tmp_path).version == 2
-
-
-def test_no_checkpoint_is_said(tmp_path: Path) -> None:
-    with pytest.raises(Unreadable, match="there is no checkpoint yet"):
-        newest(tmp_path / "checkpoints")
-
-
-@pytest.mark.parametrize("content", [b"", b"\x00" * 100, b"\xff" * 8, safetensors.numpy.save({"theta": np.zeros(1)})])
-def test_what_is_no_checkpoint(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "file").write_bytes(content)
-    with pytest.raises(Unreadable, match="not a checkpoint"):
-        read_checkpoint(tmp_path / "file")
-
-
-def test_a_directory_without_a_run(tmp_path: Path) -> None:
-    with pytest.raises(Unreadable, match=r"manifest\.json: No such file"):
-        evaluate(tmp_path, 1, 0, ())
 
 
 def test_another_network_is_refused(tmp_path: Path) -> None:
@@ -183,3 +66,74 @@ def test_another_network_is_refused(tmp_path: Path) -> None:
     checkpoint(tmp_path / "checkpoints", 1, {"theta": theta})
     with pytest.raises(UserError, match="network"):
         evaluate(tmp_path, 1, 0, ())
+
+
+class Bench:
+    """An evaluator at a desk without a link behind it. Each score is answered by the next of ``given``, or the end."""
+
+    def __init__(self, *given: Weights, once: bool = False) -> None:
+        self.posted: list[Event] = []
+        self.scores: list[Score] = []
+        self.desk = Desk(lambda work: None)
+        self.desk.configure(welcome())
+        self.given = list(given)
+        self.evaluator = Evaluator(examination(), self.posted.append, self.note, once)
+        self.desk.adopt(self.given.pop(0))
+
+    def note(self, score: Score) -> None:
+        self.scores.append(score)
+        if self.given:
+            self.desk.adopt(self.given.pop(0))
+        else:
+            self.desk.close()
+
+    def run(self) -> None:
+        try:
+            self.evaluator.run(self.desk, 1)
+        finally:
+            self.evaluator.close()
+
+
+def examination(episodes: int = 3) -> Examination:
+    table = msgspec.msgpack.encode(TABLE)
+    return Examination(table, initial(settings_of(), 1, ()).layout, episodes, 5, frozenset())
+
+
+def weights(version: int, epoch: int = 1) -> Weights:
+    theta = initial(settings_of(), 1, ()).theta
+    return Weights(epoch, version, theta + np.float32(0.01 * version), None)
+
+
+def test_a_live_run_is_scored_with_each_new_set_of_weights_until_it_ends() -> None:
+    bench = Bench(weights(1), weights(5), weights(2, epoch=2))
+    with pytest.raises(Interrupted):
+        bench.run()
+    assert [score.version for score in bench.scores] == [1, 5, 2]
+    assert bench.posted == [
+        EvaluationDone(s.version, 3, s.mean, s.std, s.ci95, 5, epoch)
+        for s, epoch in zip(bench.scores, (1, 1, 2), strict=True)
+    ]
+    assert bench.desk.env_steps > sum(3 * score.length_mean for score in bench.scores)
+
+
+def test_one_evaluation_is_enough_where_that_was_asked_for() -> None:
+    bench = Bench(weights(1), weights(5), once=True)
+    bench.run()
+    assert [score.version for score in bench.scores] == [1]
+
+
+def test_the_end_of_a_run_does_not_wait_for_the_end_of_a_game() -> None:
+    bench = Bench(weights(1))
+    bench.desk.close()
+    with pytest.raises(Interrupted):
+        bench.run()
+    assert (bench.posted, bench.scores) == ([], [])
+
+
+def test_the_first_of_the_best_is_remembered() -> None:
+    tally = Tally()
+    assert str(tally) == "best of 0 evaluations: none"
+    for version, mean in enumerate((1.0, 3.0, 3.0, 2.0)):
+        tally.note(summary("E", version, [(mean, 1)], 0))
+    assert tally.best is not None
+    assert (tally.best.version, tally.evaluations) == (1, 4)

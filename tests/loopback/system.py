@@ -133,6 +133,10 @@ class Launcher:
         """``actor run`` of this name."""
         return self._start("actor", "run", "--learner", address, "--name", name, *arguments, **environment)
 
+    def evaluator(self, address: str, *arguments: object, **environment: str) -> Daemon:
+        """``actor evaluate --json`` of the learner there."""
+        return self._start("actor", "evaluate", "--json", "--learner", address, *arguments, **environment)
+
     def command(self, *arguments: object, **environment: str) -> Daemon:
         """Any command of ours, run to its end."""
         daemon = self._start(*arguments, **environment)

@@ -1,0 +1,103 @@
+"""What a run directory says that a run has learnt. Reads what the learner wrote, by its format and without its code.
+
+Knows files. ``manifest.json`` names the experiment, ``checkpoints/`` holds the newest θ and, where anybody evaluated
+the run, the best one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import safetensors
+from numpy.typing import NDArray
+
+from protocol import manifest as manifests
+from protocol.errors import UserError
+from protocol.manifest import Manifest
+from protocol.moments import Moments
+
+BEST = "best.safetensors"
+
+
+@dataclass(frozen=True, slots=True)
+class Learnt:
+    """One θ of a run. version: gradients applied. theta: float32 [P]. moments: None where nothing is normalised."""
+
+    version: int
+    theta: NDArray[np.float32]
+    moments: Moments | None
+
+
+class Unreadable(UserError):
+    """Nothing can be read there. path: where it was looked for. cause: why."""
+
+    def __init__(self, path: Path, cause: str) -> None:
+        super().__init__(path, cause)
+        self.path, self.cause = path, cause
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.cause}"
+
+
+def read_manifest(run_dir: Path) -> Manifest:
+    """``manifest.json`` of a run directory. Raises UserError."""
+    try:
+        return manifests.decode((run_dir / "manifest.json").read_bytes())
+    except OSError as error:
+        raise Unreadable(run_dir / "manifest.json", error.strerror or str(error)) from None
+
+
+def newest(folder: Path) -> Learnt:
+    """The newest checkpoint that is whole. Raises Unreadable where there is none."""
+    causes = []
+    for path in sorted(folder.glob("checkpoint-*.safetensors"), reverse=True):
+        try:
+            return read_checkpoint(path)
+        except Unreadable as error:
+            causes.append(str(error))
+    raise Unreadable(folder, "; ".join(causes) or "there is no checkpoint yet")
+
+
+def best(folder: Path) -> Learnt:
+    """The θ that scored highest. Raises Unreadable, also where nobody evaluated the run."""
+    path = folder / BEST
+    if not path.exists():
+        cause = "there is none: nobody has evaluated the run; `actor evaluate --learner` does while it trains"
+        raise Unreadable(path, cause)
+    return read_checkpoint(path)
+
+
+def read_checkpoint(path: Path) -> Learnt:
+    """One checkpoint file, its digest verified. Raises Unreadable."""
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (it is no mapping)
+        header: dict[str, Any] = msgspec.json.decode(metadata["farflung"])
+        if metadata["digest"] != _digest(metadata["farflung"], arrays):
+            raise Unreadable(path, "its digest does not match its contents")
+        return Learnt(int(header["version"]), arrays["theta"], _moments(arrays))
+    except OSError as error:
+        raise Unreadable(path, error.strerror or str(error)) from None
+    except (safetensors.SafetensorError, msgspec.DecodeError, LookupError, TypeError, ValueError) as error:
+        raise Unreadable(path, f"not a checkpoint: {error!r}") from None
+
+
+def _digest(header: str, arrays: dict[str, NDArray[Any]]) -> str:
+    """As the learner computes it: BLAKE2b-256 over the header and every array's name, type, shape and bytes."""
+    digest = hashlib.blake2b(header.encode(), digest_size=32)
+    for name, array in sorted(arrays.items()):
+        digest.update(repr((name, array.dtype.str, array.shape)).encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
+def _moments(arrays: dict[str, NDArray[Any]]) -> Moments | None:
+    if "observations.count" not in arrays:
+        return None
+    return Moments(int(arrays["observations.count"]), arrays["observations.mean"], arrays["observations.m2"])
