@@ -34,6 +34,8 @@ def test_the_observation_size_is_told_only_where_it_is_normalised() -> None:
     assert initial(SETTINGS, 0, ()).observation_size == 0
     normalised = msgspec.structs.replace(SETTINGS, normalize_observations=True)
     assert initial(normalised, 0, ()).observation_size == 4
+    with_returns = msgspec.structs.replace(normalised, normalize_returns=True)
+    assert initial(with_returns, 0, ()).observation_size == 5
 
 
 def test_the_file_says_what_it_is(tmp_path: Path) -> None:

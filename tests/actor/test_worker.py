@@ -11,11 +11,13 @@ import pytest
 
 from actor import worker as module
 from actor.config import ActorSettings
+from actor.envs import describe
 from actor.events import Weights, Work
 from actor.gradients import gradient
-from actor.worker import HOPELESS, Worker, build_policy, read_settings
+from actor.policy import build_policy
+from actor.worker import HOPELESS, STRIDE_LIMITS, StrideControl, Worker, moments_size, normalization
 from protocol.codecs import codec
-from protocol.errors import SettingError, UserError
+from protocol.errors import UserError
 from protocol.layout import Entry, Layout
 from protocol.messages import Losses, Welcome
 from protocol.moments import Moments
@@ -59,11 +61,13 @@ class List:
 
 
 def layout_of(settings: ActorSettings) -> Layout:
-    return build_policy(settings, 4, 2, seed=0)[1].layout()
+    return build_policy(settings, describe(settings, frozenset()), seed=0)[1].layout()
 
 
 def weights_of(settings: ActorSettings, version: int = 0, moments: Moments | None = None) -> Weights:
-    return Weights(1, version, build_policy(settings, 4, 2, seed=3)[1].vector(), moments)
+    theta = build_policy(settings, describe(settings, frozenset()), seed=3)[1].vector()
+    target = None if settings.algorithm == "a3c" else (theta * np.float32(0.5), 0)
+    return Weights(1, version, theta, moments, 0, *(target or (None, None)))
 
 
 def welcome(settings: ActorSettings = SMALL, layout: Layout | None = None, **fields: Any) -> Welcome:
@@ -251,18 +255,157 @@ def test_another_network_than_the_learners_is_for_a_person_to_put_right() -> Non
 
 
 @pytest.mark.parametrize(
-    ("table", "named"),
+    "changes",
     [
-        ({"passes": 0}, "passes"),
-        ({"hiden": [4]}, "hiden"),
-        ({"loss": "ppo"}, "loss"),
+        {"algorithm": "n_step_q"},
+        {"algorithm": "one_step_q"},
+        {"algorithm": "one_step_sarsa"},
+        {"memory": "lstm", "memory_size": 4},
+        {"memory": "gru", "memory_size": 4, "hidden": ()},
+        {"targets": "vtrace", "loss": "a3c"},
+        {"env": "Pendulum-v1", "normalize_observations": True, "normalize_returns": True},
+        {"groups": 2, "reward_clip": 1.0, "hidden_observations": (1, 3)},
     ],
+    ids=lambda changes: ",".join(map(str, changes.values())),
 )
-def test_a_table_that_does_not_fit_names_the_key(table: dict[str, Any], named: str) -> None:
-    with pytest.raises(UserError, match=named):
-        read_settings(msgspec.msgpack.encode(table))
+def test_every_kind_of_learning_gives_its_gradients(changes: dict[str, Any]) -> None:
+    settings = msgspec.structs.replace(SMALL, **changes)
+    bench = Bench(settings)
+    works = [*bench.step(), *bench.step()]
+    bench.worker.close()
+    assert len(works) == 2 * GRADIENTS
+    assert all(np.abs(np.asarray(work.decoded)).max() > 0 for work in works)
+    size = moments_size(settings, describe(settings, frozenset()))
+    assert {work.moments is not None for work in works[::GRADIENTS]} == {size > 0}
+    if size:
+        assert works[0].moments is not None
+        assert works[0].report is not None
+        assert Moments.from_buffer(works[0].moments, works[0].report.observations, size).size == size
 
 
-def test_an_unknown_codec_names_those_there_are() -> None:
-    with pytest.raises(SettingError, match=r"actor\.codec = 'zip': one of f32, .*topk_i8"):
-        read_settings(msgspec.msgpack.encode({"codec": "zip"}))
+def test_a_value_method_without_a_target_network_is_for_a_person_to_put_right() -> None:
+    settings = msgspec.structs.replace(SMALL, algorithm="n_step_q")
+    worker = Worker(welcome(settings), frozenset())
+    weights = weights_of(settings)
+    with pytest.raises(UserError, match="target_interval_steps"):
+        worker._adopt(Weights(1, 0, weights.theta, None))
+    worker.close()
+
+
+def test_exploration_follows_the_steps_that_come_with_the_weights() -> None:
+    settings = msgspec.structs.replace(SMALL, algorithm="n_step_q", final_epsilons=(0.5,), final_epsilon_odds=(1.0,))
+    bench = Bench(settings)
+    given = weights_of(settings)
+    bench.link.weights = Weights(1, 1, given.theta, None, settings.exploration_steps // 2, given.target, 0)
+    bench.step()
+    bench.worker.close()
+    assert bench.worker.method.chooser.epsilon == pytest.approx(0.75)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(("targets", "taken"), [("gae", 1), ("vtrace", 3)])
+def test_targets_are_as_fresh_as_the_method_wants_them(targets: str, taken: int) -> None:
+    bench = Bench(msgspec.structs.replace(SMALL, passes=3, targets=targets))
+    method, calls = bench.worker.method, []
+    plain = method.targets
+
+    def counted(rollout: Any) -> Any:
+        calls.append(len(bench.link.works))
+        return plain(rollout)
+
+    method.targets = counted  # type: ignore[method-assign]
+    bench.step()
+    bench.worker.close()
+    assert calls == [0, 2, 4][:taken]
+
+
+def test_the_stride_follows_the_divergence_and_stays_within_its_limits() -> None:
+    """Schulman et al. 2017, section 4: beyond twice the target shorter, below half of it longer, between the same."""
+    stride = StrideControl(0.01, stretches=True)
+    lengths = []
+    for kl in (0.015, 0.006, 0.021, 0.03, 0.004):
+        stride.heed(kl)
+        lengths.append(stride.length)
+    assert lengths == pytest.approx([1.0, 1.0, 1 / 1.5, 1 / 1.5**2, 1 / 1.5])
+    for kl, limit in ((1.0, STRIDE_LIMITS[0]), (0.0, STRIDE_LIMITS[1])):
+        for _ in range(40):
+            stride.heed(kl)
+        assert stride.length == limit
+    for idle in (StrideControl(0.0, stretches=True), StrideControl(0.01, stretches=False)):
+        idle.heed(1e9)
+        assert idle.length == 1.0
+
+
+def jumping(settings: ActorSettings, **fields: Any) -> Bench:
+    """Weights that jump after every gradient move the policy far more than a millionth of a nat."""
+    bench = Bench(settings, **fields)
+
+    def hand_in(work: Work) -> None:
+        bench.link.works.append(work)
+        held = bench.link.weights
+        assert held is not None
+        bench.link.weights = Weights(1, held.version + 1, held.theta * np.float32(4.0), None)
+
+    bench.link.hand_in = hand_in  # type: ignore[method-assign]
+    return bench
+
+
+def test_the_stride_shortens_preconditioned_updates() -> None:
+    norms = []
+    for length in (1.0, 0.25):
+        bench = Bench(msgspec.structs.replace(SMALL, kl_target=0.01), quantity="update")
+        bench.worker._stride.length = length
+        norms.append(float(np.linalg.norm(np.asarray(bench.step()[0].decoded))))
+        bench.worker.close()
+    assert norms[1] == pytest.approx(norms[0] / 4, rel=1e-4)
+
+
+def test_a_rollout_heeds_the_divergence_of_its_last_gradient() -> None:
+    bench = jumping(msgspec.structs.replace(SMALL, kl_target=1e-6), quantity="update")
+    assert len(bench.step()) == GRADIENTS
+    bench.worker.close()
+    assert bench.worker._stride.length == pytest.approx(1 / 1.5)
+
+
+@pytest.mark.parametrize(("kl_target", "sent"), [(0.0, GRADIENTS), (1e-6, 2), (1e6, GRADIENTS)])
+def test_a_rollout_is_left_where_the_policy_has_moved_too_far_and_updates_cannot_be_shortened(
+    kl_target: float, sent: int
+) -> None:
+    bench = jumping(msgspec.structs.replace(SMALL, kl_target=kl_target), quantity="gradient")
+    assert len(bench.step()) == sent
+    bench.worker.close()
+    assert bench.worker._stride.length == 1.0
+
+
+MOMENTS = Moments(100, np.array([1.0, -2.0, 5.0]), np.array([400.0, 100.0, 2500.0]))
+
+
+@pytest.mark.parametrize(
+    ("observations", "returns", "size"), [(False, False, 0), (True, False, 4), (False, True, 1), (True, True, 5)]
+)
+def test_the_size_of_the_moments(observations: bool, returns: bool, size: int) -> None:
+    settings = ActorSettings(normalize_observations=observations, normalize_returns=returns)
+    assert moments_size(settings, describe(settings, frozenset())) == size
+
+
+def test_the_last_of_the_moments_is_of_returns_and_is_not_centred() -> None:
+    both = ActorSettings(normalize_observations=True, normalize_returns=True)
+    normalizer, scale = normalization(both, MOMENTS)
+    assert normalizer is not None
+    np.testing.assert_allclose(normalizer.mean, [1.0, -2.0])
+    np.testing.assert_allclose(normalizer.scale, [0.5, 1.0], rtol=1e-6)
+    assert scale == pytest.approx(0.2)
+    normalizer, scale = normalization(ActorSettings(normalize_observations=True), MOMENTS)
+    assert normalizer is not None
+    assert (len(normalizer.mean), scale) == (3, 1.0)
+    alone = Moments(100, MOMENTS.mean[2:], MOMENTS.m2[2:])
+    normalizer, scale = normalization(ActorSettings(normalize_returns=True), alone)
+    assert normalizer is None
+    assert scale == pytest.approx(0.2)
+
+
+def test_rewards_are_divided_by_what_the_run_has_seen() -> None:
+    settings = msgspec.structs.replace(SMALL, normalize_returns=True)
+    bench = Bench(settings, Moments(100, np.array([7.0]), np.array([1600.0])))
+    assert bench.worker._collector.return_scale == pytest.approx(0.25)
+    assert bench.worker._collector.normalizer is None
+    bench.worker.close()

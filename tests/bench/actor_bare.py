@@ -17,13 +17,16 @@ import gymnasium
 import numpy as np
 import torch
 
-from actor.config import ActorSettings
+from actor.config import ActorSettings, read_settings
 from actor.desk import Desk
 from actor.envs import describe, make_simulators
 from actor.events import Weights, Work
 from actor.gradients import gradient, minibatches
+from actor.methods import make_method
+from actor.policy import build_policy
 from actor.rollout import Collector
-from actor.worker import Worker, build_policy, read_settings
+from actor.spaces import ActionCodec
+from actor.worker import Worker
 from learner import config
 from protocol.manifest import digest_of
 from protocol.messages import Welcome
@@ -48,15 +51,19 @@ class Bare:
     def __init__(self, settings: ActorSettings) -> None:
         self.settings = settings
         spaces = describe(settings, frozenset())
-        self.policy, self.flat = build_policy(settings, spaces.observation_size, spaces.actions, seed=0)
+        self.policy, self.flat = build_policy(settings, spaces, seed=0)
+        self._method = make_method(settings, spaces, self.policy, seed=0)
+        self._method.adopt(0, self.flat.vector(), 0)
         self._simulators = _simulators(settings)
-        generator = np.random.default_rng(0)
-        self._actions = generator.integers(0, spaces.actions, (RANDOM_ROWS, settings.envs))
-        collector = Collector(make_simulators(settings, frozenset()), self.policy, settings, seed=0)
-        rollout = collector.collect()
+        draw, spoken = self._method.chooser, ActionCodec(spaces.actions)
+        equal = np.zeros((settings.envs, spaces.actions.outputs), np.float32)
+        noise = draw.noise(np.random.default_rng(0), RANDOM_ROWS, settings.envs)
+        self._actions = [spoken(draw.draw(equal, row)) for row in noise]
+        groups = make_simulators(settings, frozenset())
+        rollout = Collector(groups, self.policy, draw, settings, seed=0).collect()
         self.valid_share = rollout.env_steps / rollout.valid.size
-        noise = generator.standard_normal(rollout.rewards.shape, np.float32)
-        self._minibatch = next(minibatches(rollout, noise, settings, torch.Generator().manual_seed(0)))
+        targets = self._method.targets(rollout)
+        self._minibatch = next(minibatches(rollout, targets, settings, torch.Generator().manual_seed(0)))
         self._observations = rollout.observations.copy()
         self._t = 0
 
@@ -66,15 +73,18 @@ class Bare:
         self._t += 1
 
     def forward(self) -> None:
-        """One rollout's forward passes: logits row by row, since each decides the next, then all values at once."""
-        logits = self.policy.policy_function()
-        for row in self._observations:
-            logits(row)
-        self.policy.value_function()(self._observations.reshape(-1, self._observations.shape[2]))
+        """One rollout's forward passes: row by row, since each decides the next; other values all at once."""
+        policy, seen = self.policy, self._observations
+        state = np.zeros((self.settings.envs, policy.state_size), np.float32)
+        policy.begin()
+        for row in seen:
+            policy.act(row, state)
+        if policy.valued and not policy.values_while_acting:
+            policy.values(seen.reshape(-1, *policy.seen_shape), state)
 
     def backward(self) -> None:
         """One minibatch's gradient."""
-        gradient(self.flat, self.policy, self._minibatch, self.settings)
+        gradient(self.flat, self.policy, self._method, self._minibatch, self.settings.max_gradient_norm)
 
     def measure(self, seconds: float) -> dict[str, float]:
         """Microseconds per environment step of each part, each measured for so many seconds."""
@@ -96,7 +106,8 @@ class Alone:
         self._desk = desk = Desk(lambda work: _answer(desk, work))
         desk.configure(welcome)
         desk.permit(welcome.credit)
-        desk.adopt(Weights(1, 0, self._worker.flat.vector(), None))
+        theta = self._worker.flat.vector()
+        desk.adopt(Weights(1, 0, theta, None, 0, theta, 0))
 
     def rate(self, seconds: float) -> float:
         """Environment steps per second."""
@@ -112,14 +123,13 @@ def _answer(desk: Desk, work: Work) -> None:
     held = desk.newest()
     assert held is not None
     desk.settle(work, restore=False)
-    desk.adopt(Weights(held.epoch, held.version + 1, held.theta, None))
+    desk.adopt(Weights(held.epoch, held.version + 1, held.theta, None, 0, held.target, 0))
 
 
 def _welcome(experiment: config.Experiment) -> Welcome:
     table = config.actor_table(experiment)
     settings = read_settings(table)
-    spaces = describe(settings, frozenset())
-    _, flat = build_policy(settings, spaces.observation_size, spaces.actions, seed=0)
+    _, flat = build_policy(settings, describe(settings, frozenset()), seed=0)
     return Welcome(
         instance=1,
         run="bench",
@@ -142,7 +152,10 @@ def _simulators(settings: ActorSettings) -> gymnasium.vector.VectorEnv[Any, Any,
     """As Gymnasium itself makes them, vectorised as the actor has it."""
     own = gymnasium.spec(settings.env).vector_entry_point is not None
     mode, arguments = ("vector_entry_point", {}) if own else ("sync", {"copy": False})
-    env = gymnasium.make_vec(settings.env, settings.envs, mode, vector_kwargs=arguments)
+    options: dict[str, Any] = dict(settings.env_options)
+    if own and settings.env.startswith("ALE/"):
+        options.setdefault("num_threads", 1)  # as the actor has it
+    env = gymnasium.make_vec(settings.env, settings.envs, mode, vector_kwargs=arguments, **options)
     env.reset(seed=0)
     return env
 

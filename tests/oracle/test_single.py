@@ -16,12 +16,14 @@ import pytest
 import torch
 
 from actor.config import ActorSettings
-from actor.envs import make_simulators
+from actor.envs import describe, make_simulators
 from actor.events import Weights, Work
 from actor.gradients import gradient, minibatches
+from actor.methods import Targets, make_method
+from actor.policy import build_policy
 from actor.returns import gae
 from actor.rollout import Collector
-from actor.worker import Worker, build_policy
+from actor.worker import Worker
 from learner import events
 from learner.config import Experiment, LearnerSettings, RunSettings
 from learner.optimizer import make_optimizer
@@ -45,7 +47,7 @@ Vector = np.ndarray[Any, np.dtype[np.float32]]
 
 
 def initial() -> tuple[Vector, Layout]:
-    _, flat = build_policy(SMALL, 4, 2, SEED)
+    _, flat = build_policy(SMALL, describe(SMALL, frozenset()), SEED)
     return flat.vector(), flat.layout()
 
 
@@ -140,13 +142,19 @@ def gradients_of(step: Any) -> Vector:
     """The plain loop. step: (θ: float32 [P], gradient: float32 [P]) -> None, changes θ in place."""
     theta, _ = initial()
     rollout_seed, shuffle_seed = np.random.SeedSequence([SEED, 0]).generate_state(2)
-    simulators = make_simulators(SMALL, frozenset())
-    policy, flat = build_policy(SMALL, 4, 2, seed=0)
-    collector = Collector(simulators, policy, SMALL, int(rollout_seed))
+    groups = make_simulators(SMALL, frozenset())
+    spaces = groups[0].spaces
+    policy, flat = build_policy(SMALL, spaces, seed=0)
+    method = make_method(SMALL, spaces, policy, seed=0)
+    collector = Collector(groups, policy, method.chooser, SMALL, int(rollout_seed))
     shuffle = torch.Generator().manual_seed(int(shuffle_seed))
     for _ in range(ROLLOUTS):
         flat.load(theta)
         rollout = collector.collect()
+        assert rollout.values is not None
+        assert rollout.next_values is not None
+        logits, actions = torch.from_numpy(rollout.outputs[:-1]), torch.from_numpy(rollout.actions)
+        log_probs = torch.log_softmax(logits, 2).gather(2, actions).squeeze(2).numpy()
         advantages = gae(
             rollout.rewards,
             rollout.values,
@@ -157,11 +165,13 @@ def gradients_of(step: Any) -> Vector:
             SMALL.discount,
             SMALL.gae_lambda,
         )
-        for minibatch in minibatches(rollout, advantages, SMALL, shuffle):
-            flat.load(theta)
-            vector, _, _ = gradient(flat, policy, minibatch, SMALL)
-            step(theta, vector)
-    simulators.close()
+        targets = Targets(log_probs, advantages, advantages + rollout.values)
+        for _ in range(SMALL.passes):
+            for minibatch in minibatches(rollout, targets, SMALL, shuffle):
+                flat.load(theta)
+                vector, _, _ = gradient(flat, policy, method, minibatch, SMALL.max_gradient_norm)
+                step(theta, vector)
+    groups[0].close()
     return theta
 
 
