@@ -81,11 +81,19 @@ class Compressor:
         self._magnitudes = np.empty(length if self.codec.sparse else 0, np.float32)
         self._empty = True  # the residual is zero all over
 
-    def compress(self, gradient: Floats) -> Encoded:
-        """gradient: float32 [P]. Raises ValueError, with no state changed, where it holds NaN or infinity."""
+    def compress(self, gradient: Floats, length: float = 1.0) -> Encoded:
+        """gradient: float32 [P]. length: multiplies the preconditioned update, so it is only heard where there is one.
+
+        Raises ValueError, with no state changed, where the gradient holds NaN or infinity.
+        """
         if not _finite(gradient):
             raise ValueError("a gradient with NaN or infinity")
-        self._accumulate(gradient if self._preconditioner is None else self._preconditioner.update(gradient))
+        update = gradient
+        if self._preconditioner is not None:
+            update = self._preconditioner.update(gradient)
+            if length != 1.0:
+                update *= np.float32(length)
+        self._accumulate(update)
         return self._send_some() if self.codec.sparse else self._send_all()
 
     def restore(self, decoded: Array) -> None:

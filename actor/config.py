@@ -5,15 +5,19 @@ The learner hands this table over unparsed (WIRE.md, section 6), so this file al
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import msgspec
 from msgspec import Meta
+
+from protocol.codecs import CODECS
+from protocol.errors import SettingError, UserError
 
 Unit = Annotated[float, Meta(ge=0.0, le=1.0)]
 Count = Annotated[int, Meta(ge=1, le=1_000_000)]
 NonNegative = Annotated[float, Meta(ge=0.0, le=1e15)]
 Positive = Annotated[float, Meta(gt=0.0, le=1e15)]  # infinity would train on NaN
+Seconds = Annotated[float, Meta(gt=0.0, le=86_400.0)]
 
 
 class ActorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -23,29 +27,53 @@ class ActorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     env: Annotated[str, Meta(min_length=1, max_length=200)] = "CartPole-v1"  # Gymnasium id, or module:id
     env_options: dict[str, object] = {}  # keyword arguments of gymnasium.make_vec, passed on to the environment
     envs: Count = 16  # B, environments stepped together by one actor
-    vectorization: Literal["auto", "vector_entry_point", "sync", "async"] = "auto"
+    # In this process, or "processes": one child each, replaced alone when it raises, hangs, dies or lies.
+    vectorization: Literal["auto", "vector_entry_point", "sync", "processes"] = "auto"
+    groups: Annotated[int, Meta(ge=1, le=8)] = 1  # of the environments: one steps while the policy sees another
+    simulator_deadline_s: Seconds = 60.0  # processes: longest wait for one step
+    simulator_failures: Annotated[int, Meta(ge=0, le=1_000_000)] = (
+        20  # processes, a group: replaced this often, then it ends
+    )
+    hidden_observations: tuple[Annotated[int, Meta(ge=0)], ...] = ()  # numbers of a vector that the policy sees as 0
     normalize_observations: bool = False  # by running statistics of all actors, merged at the learner
+    normalize_returns: bool = False  # rewards are divided by the running deviation of discounted returns
 
-    # rollout and targets
+    # method and targets
+    algorithm: Literal["a3c", "n_step_q", "one_step_q", "one_step_sarsa"] = "a3c"
     rollout_steps: Count = 64  # T, steps of each environment in one rollout
     discount: Unit = 0.99  # γ
-    targets: Literal["gae", "n_step"] = "gae"
+    targets: Literal["gae", "n_step", "vtrace"] = "gae"  # a3c only
     gae_lambda: Unit = 0.95  # λ of generalised advantage estimation
+    vtrace_clip: Positive = 1.0  # ρ̄ and c̄
     reward_scale: Positive = 1.0  # multiplies rewards before targets; reported returns stay raw
+    reward_clip: Positive | None = None  # largest magnitude of a reward, before it is scaled
 
     # loss
     loss: Literal["clipped", "a3c"] = "clipped"
-    passes: Count = 6  # times each rollout is used; a3c is only sound with 1
+    passes: Count = 6  # times each rollout is used; a3c is only sound with 1, or with targets = "vtrace"
     minibatches: Count = 4  # gradients sent in one pass
     clip: Annotated[float, Meta(gt=0.0, le=1.0)] = 0.2  # ε of the clipped ratio
     normalize_advantages: bool = True
     value_weight: NonNegative = 0.5
     entropy_weight: NonNegative = 0.0
     max_gradient_norm: Positive = 0.5  # global L2 clip before preconditioning or sending
+    # Nats that one rollout should move the policy by: the length of preconditioned updates follows it, whatever the
+    # rate; where the learner preconditions, a rollout that moved it twice as far is not used again. 0: not heeded.
+    kl_target: NonNegative = 0.0
+
+    # exploration of the value methods
+    exploration_steps: Count = 1_000_000  # environment steps of the run in which ε falls from 1 to its final value
+    final_epsilons: Annotated[tuple[Unit, ...], Meta(min_length=1, max_length=16)] = (0.1, 0.01, 0.5)
+    final_epsilon_odds: Annotated[tuple[Unit, ...], Meta(min_length=1, max_length=16)] = (0.4, 0.3, 0.3)
 
     # network
-    hidden: Annotated[tuple[Count, ...], Meta(max_length=8)] = (64, 64)
-    activation: Literal["tanh", "relu"] = "tanh"
+    network: Literal["mlp", "a3c", "nature"] = "mlp"  # the last two see images
+    hidden: Annotated[tuple[Count, ...], Meta(max_length=8)] = (64, 64)  # mlp
+    activation: Literal["tanh", "relu"] = "tanh"  # mlp
+    memory: Literal["none", "lstm", "gru"] = "none"  # between the layers above and the heads
+    memory_size: Count = 64
+    log_deviation: Annotated[float, Meta(ge=-5.0, le=2.0)] = 0.0  # of a Gaussian policy at the beginning
+    precision: Literal["auto", "fp32", "bf16"] = "auto"  # of convolutions; auto: bf16 where the CPU multiplies it
 
     # what is sent
     codec: str = "topk_i8"  # protocol/codecs.py names them all
@@ -54,3 +82,72 @@ class ActorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     beta1: Annotated[float, Meta(ge=0.0, lt=1.0)] = 0.5  # of the preconditioner; a residual is momentum too
     beta2: Annotated[float, Meta(ge=0.0, lt=1.0)] = 0.999  # second moment of the preconditioner
     epsilon: Positive = 1e-5  # of the preconditioner, outside the root as in Adam
+
+
+def read_settings(table: bytes) -> ActorSettings:
+    """The actor table of a welcome; raises UserError naming the key that does not fit."""
+    try:
+        given = msgspec.msgpack.decode(table, type=dict[str, object])
+    except msgspec.DecodeError as error:
+        raise UserError(f"[actor] {error}") from None
+    types = {field.name: field.type for field in msgspec.structs.fields(ActorSettings)}
+    for name in given.keys() - types.keys():
+        known = [f"actor.{each}" for each in types]
+        raise SettingError(f"actor.{name}", given[name], "there is no such setting", known)
+    settings = ActorSettings(**{name: _converted(name, value, types[name]) for name, value in given.items()})
+    _check_together(settings)
+    return settings
+
+
+def _converted(name: str, value: object, kind: Any) -> Any:
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        choices = ", ".join(get_args(kind)) if get_origin(kind) is Literal else ""
+        raise SettingError(f"actor.{name}", value, f"one of {choices}" if choices else str(error)) from None
+
+
+def _check_together(settings: ActorSettings) -> None:
+    """Bounds that two settings set each other."""
+    if settings.codec not in CODECS:
+        raise SettingError("actor.codec", settings.codec, f"one of {', '.join(CODECS)}")
+    if settings.envs % settings.groups:
+        raise SettingError("actor.groups", settings.groups, f"a divisor of actor.envs = {settings.envs}")
+    if settings.algorithm == "a3c":
+        _check_actor_critic(settings)
+    else:
+        _check_value_method(settings)
+
+
+def _check_actor_critic(settings: ActorSettings) -> None:
+    corrected = settings.loss == "clipped" or settings.targets == "vtrace"
+    if settings.passes > 1 and not corrected:
+        accepted = "1 with actor.loss = 'a3c', which is not sound off-policy without actor.targets = 'vtrace'"
+        raise SettingError("actor.passes", settings.passes, accepted)
+    if settings.kl_target and not _moves_within_a_pass(settings):
+        accepted = "0 unless actor.loss = 'clipped' and several minibatches share their targets: nothing to measure"
+        raise SettingError("actor.kl_target", settings.kl_target, accepted)
+    if settings.memory != "none" and settings.minibatches > settings.envs:
+        accepted = f"at most actor.envs = {settings.envs} with a memory, whose sequences stay whole"
+        raise SettingError("actor.minibatches", settings.minibatches, accepted)
+
+
+def _moves_within_a_pass(settings: ActorSettings) -> bool:
+    """Whether the last minibatch has an old policy to be compared with; else every divergence would look like 0."""
+    several = settings.minibatches > 1 or (settings.passes > 1 and settings.targets != "vtrace")
+    return settings.loss == "clipped" and several
+
+
+def _check_value_method(settings: ActorSettings) -> None:
+    for name in ("memory", "kl_target"):  # the target network has no state of its own; there is no old policy
+        usual, value = ActorSettings.__struct_defaults__[_index(name)], getattr(settings, name)
+        if value != usual:
+            raise SettingError(f"actor.{name}", value, f"{usual!r} with actor.algorithm = {settings.algorithm!r}")
+    odds = settings.final_epsilon_odds
+    if len(odds) != len(settings.final_epsilons) or abs(sum(odds) - 1.0) > 1e-6:
+        accepted = f"{len(settings.final_epsilons)} numbers, as many as actor.final_epsilons, that sum to 1"
+        raise SettingError("actor.final_epsilon_odds", list(odds), accepted)
+
+
+def _index(name: str) -> int:
+    return ActorSettings.__struct_fields__.index(name)

@@ -11,7 +11,7 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from actor.events import Weights, Work
 from protocol.messages import Welcome
@@ -41,6 +41,7 @@ class Desk:
         self._closed = False
         # written by the worker's thread, read by the link's for heartbeats and metrics
         self.env_steps = 0
+        self.simulator_failures: Mapping[str, int] = {}  # by kind, of simulators in processes of their own
         self.collect_s = 0.0  # stepping simulators
         self.learn_s = 0.0  # gradients and their compression
         self.wait_s = 0.0  # for permits and weights

@@ -13,14 +13,15 @@ from numpy.typing import NDArray
 
 from actor.config import ActorSettings
 from actor.envs import describe
-from actor.worker import build_policy
+from actor.policy import build_policy
+from actor.worker import moments_size
 from protocol.errors import UserError
 from protocol.layout import Layout
 
 
 @dataclass(frozen=True, slots=True)
 class Initial:
-    """What a run begins with. theta: float32 [P]. observation_size: D where observations are normalised, else 0."""
+    """What a run begins with. theta: float32 [P]. observation_size: numbers that are normalised, else 0."""
 
     theta: NDArray[np.float32]
     layout: Layout
@@ -42,9 +43,8 @@ class Unwritable(UserError):
 def initial(settings: ActorSettings, seed: int, allow_modules: Iterable[str]) -> Initial:
     """The network that these settings describe, at the weights that follow from the run's seed. Raises UserError."""
     spaces = describe(settings, frozenset(allow_modules))
-    _, flat = build_policy(settings, spaces.observation_size, spaces.actions, seed)
-    size = spaces.observation_size if settings.normalize_observations else 0
-    return Initial(flat.vector(), flat.layout(), settings.env, size)
+    _, flat = build_policy(settings, spaces, seed)
+    return Initial(flat.vector(), flat.layout(), settings.env, moments_size(settings, spaces))
 
 
 def write(made: Initial, path: Path) -> None:

@@ -1,9 +1,9 @@
-"""Actor-critic losses and their slopes. Pure. Knows tensors; no network, no optimizer, no rollout.
+"""Losses and their slopes. Pure. Knows tensors and likelihoods; no network, no optimizer, no rollout.
 
-A loss here answers with its derivatives by logits and values, written out, instead of a graph: for a minibatch of a
-few hundred samples the graph cost as much as the network. Its statistics are computed when somebody asks.
+A loss answers with its derivatives by the network's outputs and values, written out, and with statistics that are
+computed when somebody asks.
 
-logits: float32 [N, A]; values: float32 [N]; actions: int64 [N]; log_probs_old, advantages, returns: float32 [N].
+values, log_probs_old, advantages, returns: float32 [N]. outputs: float32 [N, K].
 """
 
 from __future__ import annotations
@@ -14,31 +14,33 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from actor.distributions import Likelihood
+
 
 class Slopes(NamedTuple):
-    """Derivatives of the scalar loss. logits: float32 [N, A]; values: float32 [N]."""
+    """Derivatives of the scalar loss. outputs: float32 [N, K]; values: float32 [N], None without a value function."""
 
-    logits: Tensor
-    values: Tensor
+    outputs: Tensor
+    values: Tensor | None
 
 
 @dataclass(frozen=True, slots=True)
 class LossStats:
     """One minibatch's statistics, each computed when it is read.
 
-    terms: float32 [N], what the policy part takes the negated mean of
+    terms: float32 [N], what the policy part takes the negated mean of; None for a loss without a policy
     errors: float32 [N], value - return
-    log_probs: float32 [N, A], of every action
+    likelihood: of the actions; None for a loss without a policy
     log_ratios: float32 [N], log π(a|s) - log π_old(a|s); None for a loss without an old policy
     """
 
-    terms: Tensor
+    terms: Tensor | None
     errors: Tensor
-    log_probs: Tensor
-    log_ratios: Tensor | None
-    clip: float
-    value_weight: float
-    entropy_weight: float
+    likelihood: Likelihood | None = None
+    log_ratios: Tensor | None = None
+    clip: float = 0.0
+    value_weight: float = 1.0
+    entropy_weight: float = 0.0
 
     @property
     def total(self) -> float:
@@ -48,7 +50,7 @@ class LossStats:
     @property
     def policy_loss(self) -> float:
         """The policy part, unweighted."""
-        return -self.terms.mean().item()
+        return 0.0 if self.terms is None else -self.terms.mean().item()
 
     @property
     def value_loss(self) -> float:
@@ -58,7 +60,7 @@ class LossStats:
     @property
     def entropy(self) -> float:
         """Mean entropy of the policy, nats."""
-        return -(self.log_probs.exp() * self.log_probs).sum(1).mean().item()
+        return 0.0 if self.likelihood is None else self.likelihood.entropies.mean().item()
 
     @property
     def approx_kl(self) -> float:
@@ -76,10 +78,9 @@ class LossStats:
 
 
 @torch.no_grad()
-def clipped_loss(  # noqa: PLR0913, PLR0917 - the equation's arguments
-    logits: Tensor,
+def clipped_loss(
+    likelihood: Likelihood,
     values: Tensor,
-    actions: Tensor,
     log_probs_old: Tensor,
     advantages: Tensor,
     returns: Tensor,
@@ -88,47 +89,39 @@ def clipped_loss(  # noqa: PLR0913, PLR0917 - the equation's arguments
     entropy_weight: float,
 ) -> tuple[Slopes, LossStats]:
     """Schulman et al. 2017, equations 7 and 9: -E[min(r A, clip(r, 1-ε, 1+ε) A)] + c1 E[(V - R)²] - c2 E[H]."""
-    log_probs = torch.log_softmax(logits, 1)
-    log_ratios = log_probs.gather(1, actions.unsqueeze(1)).squeeze(1).sub_(log_probs_old)
+    log_ratios = likelihood.log_probs - log_probs_old
     ratios = log_ratios.exp()
     free = ratios * advantages
     bound = ratios.clamp_(1.0 - clip, 1.0 + clip).mul_(advantages)
     terms = torch.minimum(free, bound)
     pull = free.mul_(free <= bound)  # d term / d log π(a|s): r A, or 0 where the clip holds
     errors = values - returns
-    value_slopes = errors * (2.0 * value_weight / len(errors))
-    slopes = Slopes(_logit_slopes(log_probs, actions, pull, entropy_weight), value_slopes)
-    return slopes, LossStats(terms, errors, log_probs, log_ratios, clip, value_weight, entropy_weight)
+    slopes = Slopes(likelihood.slopes(pull, entropy_weight), errors * (2.0 * value_weight / len(errors)))
+    return slopes, LossStats(terms, errors, likelihood, log_ratios, clip, value_weight, entropy_weight)
 
 
 @torch.no_grad()
 def a3c_loss(
-    logits: Tensor,
+    likelihood: Likelihood,
     values: Tensor,
-    actions: Tensor,
     advantages: Tensor,
     returns: Tensor,
     value_weight: float,
     entropy_weight: float,
 ) -> tuple[Slopes, LossStats]:
     """Mnih et al. 2016, section 4 and algorithm S3: -E[log π(a|s) A] + c1 E[(V - R)²] - c2 E[H], A held constant."""
-    log_probs = torch.log_softmax(logits, 1)
-    terms = log_probs.gather(1, actions.unsqueeze(1)).squeeze(1).mul_(advantages)
+    terms = likelihood.log_probs * advantages
     errors = values - returns
-    value_slopes = errors * (2.0 * value_weight / len(errors))
-    slopes = Slopes(_logit_slopes(log_probs, actions, advantages, entropy_weight), value_slopes)
-    return slopes, LossStats(terms, errors, log_probs, None, 0.0, value_weight, entropy_weight)
+    slopes = Slopes(likelihood.slopes(advantages, entropy_weight), errors * (2.0 * value_weight / len(errors)))
+    return slopes, LossStats(terms, errors, likelihood, None, 0.0, value_weight, entropy_weight)
 
 
-def _logit_slopes(log_probs: Tensor, actions: Tensor, pull: Tensor, entropy_weight: float) -> Tensor:
-    """Slope of -mean(term) - c2 mean(H) by the logits, [N, A], where pull [N] is d term / d log π(a|s).
+@torch.no_grad()
+def q_loss(action_values: Tensor, actions: Tensor, returns: Tensor) -> tuple[Slopes, LossStats]:
+    """Mnih et al. 2016, algorithms 1, S1 and S2: E[(R - Q(s, a; θ))²], R held constant.
 
-    d log π(a|s) / d z_j = 1[j = a] - π_j, and d H / d z_j = -π_j (log π_j + H).
+    action_values: float32 [N, A]. actions: int64 [N, 1].
     """
-    probs = log_probs.exp()
-    column = pull.unsqueeze(1)
-    slopes = (probs * column).scatter_add_(1, actions.unsqueeze(1), -column)
-    if entropy_weight:
-        surprise = probs * log_probs
-        slopes += surprise.sub_(probs * surprise.sum(1, keepdim=True)).mul_(entropy_weight)
-    return slopes.div_(len(slopes))
+    errors = action_values.gather(1, actions).squeeze(1) - returns
+    slopes = torch.zeros_like(action_values).scatter_(1, actions, (errors * (2.0 / len(errors))).unsqueeze(1))
+    return Slopes(slopes, None), LossStats(None, errors)

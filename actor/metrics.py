@@ -5,8 +5,8 @@ The worker writes its times, the link everything else; a scrape only reads.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from protocol.errors import UserError
@@ -34,6 +34,7 @@ class Counters:
     collect_s: float = 0.0  # stepping simulators with the policy
     learn_s: float = 0.0  # gradients and their compression
     wait_s: float = 0.0  # for permits and for weights
+    simulator_failures: Mapping[str, int] = field(default_factory=dict)  # by kind: simulators that were replaced
 
 
 def registry(counters: Counters) -> CollectorRegistry:
@@ -93,12 +94,15 @@ def _families(counters: Counters) -> Iterator[Metric]:
     yield _labelled("gradients_answered", "Gradients that a verdict answered.", "outcome", answered)
     spent = {"collect": counters.collect_s, "learn": counters.learn_s, "wait": counters.wait_s}
     yield _labelled("work_seconds", "Where the worker's time went.", "part", spent)
+    if counters.simulator_failures:
+        told = "Simulators that raised, hung, died or answered nonsense, and were replaced."
+        yield _labelled("simulator_failures", told, "kind", counters.simulator_failures)
     yield GaugeMetricFamily(
         f"{PREFIX}_weights_version", "Version of the newest weights held.", counters.weights_version
     )
 
 
-def _labelled(name: str, text: str, label: str, values: dict[str, int] | dict[str, float]) -> Metric:
+def _labelled(name: str, text: str, label: str, values: Mapping[str, int] | Mapping[str, float]) -> Metric:
     from prometheus_client.metrics_core import CounterMetricFamily
 
     family = CounterMetricFamily(f"{PREFIX}_{name}", text, labels=[label])

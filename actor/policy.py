@@ -1,192 +1,223 @@
-"""The feed-forward actor-critic network. Pure. Knows torch and sizes; no simulator, no loss, no global random state.
+"""The networks that an experiment can name, behind one face. Pure. Knows sizes and settings; no simulator, no loss.
 
-``forward`` defines the network, in torch. What acting and learning run are the same two directions written out in
-numpy, held to that definition by the tests: at these sizes torch's cost per operation is most of its time. Acting on
-16 observations took a quarter of torch's time, and both directions over 256 samples 0.45 of it.
+A policy turns observations into outputs, whose meaning is not its business (``distributions.py``, ``methods.py``), and
+into values where the method wants them. Arrays go in and come out; torch stays inside. Small fully connected networks
+are numpy in both directions (``layers.py``), everything else is torch's autograd (``networks.py``).
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional
+
+from actor.config import ActorSettings
+from actor.flat import FlatModule
+from actor.layers import Array, Trunk, run_back, run_layers
+from actor.spaces import Spaces
+from protocol.errors import SettingError
+from protocol.frames import MAX_FRAME_BYTES
 
 POLICY_GAIN = 0.01  # an almost uniform first policy: Andrychowicz et al. 2021, section 3.2
 VALUE_GAIN = 1.0
+MIN_IMAGE = 36  # pixels on the shorter side that the convolutions of both image networks need
 
-Array = NDArray[Any]  # float32 in use; float64 where a test differentiates numerically
-Layers = list[tuple[Array, Array]]  # weight [out, in] and bias [out]
-
-
-def _tanh(inputs: Array) -> None:
-    np.tanh(inputs, out=inputs)
+State = NDArray[np.float32]  # [B, S], what a memory holds for each environment; S = 0 without one
 
 
-def _tanh_backward(slopes: Array, outputs: Array) -> None:
-    local = np.square(outputs)
-    np.subtract(1.0, local, out=local)
-    slopes *= local
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """What a network sees of a minibatch.
 
-
-def _relu(inputs: Array) -> None:
-    np.maximum(inputs, 0.0, out=inputs)
-
-
-def _relu_backward(slopes: Array, outputs: Array) -> None:
-    slopes *= outputs > 0.0
-
-
-ACTIVATIONS = {"tanh": (_tanh, _tanh_backward), "relu": (_relu, _relu_backward)}  # both in place
-
-
-def run_layers(layers: Layers, activation: str, inputs: Array) -> list[Array]:
-    """Every layer's output with the inputs first; the last, without activation, is the answer.
-
-    inputs: float32 [N, layers[0] in].
+    observations: [N, *seen_shape]; with a memory [T, b, *seen_shape], whole sequences
+    state: float32 [b, S], the memory before the first row; starts: bool [T, b], where it is empty. None without one
     """
-    activate = ACTIVATIONS[activation][0]
-    outputs = [inputs]
-    for index, (weight, bias) in enumerate(layers):
-        if index:
-            activate(outputs[-1])
-        outputs.append(np.matmul(outputs[-1], weight.T))
-        outputs[-1] += bias
-    return outputs
+
+    observations: NDArray[Any]
+    state: State | None = None
+    starts: NDArray[np.bool_] | None = None
 
 
-def run_back(layers: Layers, gradients: Layers, activation: str, outputs: list[Array], slopes: Array) -> None:
-    """Overwrites ``gradients`` with the loss's derivatives.
+class Policy(Protocol):
+    """One network. K = outputs; S = state_size, 0 without a memory; valued: whether it has a value function.
 
-    outputs: what run_layers gave. slopes: float32 [N, out], the loss's derivative by the answer.
+    values_while_acting: whether ``act`` gives the values too, because they share most of the work.
+    seen_shape: of one observation as ``prepare`` makes it, once, for all the times that it is looked at.
     """
-    step_back = ACTIVATIONS[activation][1]
-    ones = np.ones(len(slopes), slopes.dtype)  # a product with it sums columns faster than np.sum does
-    for index in range(len(layers) - 1, -1, -1):
-        np.matmul(slopes.T, outputs[index], out=gradients[index][0])
-        np.matmul(ones, slopes, out=gradients[index][1])
-        if index:
-            slopes = np.matmul(slopes, layers[index][0])
-            step_back(slopes, outputs[index])
+
+    outputs: int
+    state_size: int
+    valued: bool
+    values_while_acting: bool
+    seen_shape: tuple[int, ...]
+
+    def prepare(self, observations: NDArray[Any]) -> NDArray[Any]:
+        """observations: [N, *shape], of the simulators. Returns [N, *seen_shape], of the same type."""
+
+    def begin(self) -> None:
+        """The weights have changed: whatever acting keeps of them is made anew."""
+
+    def act(self, observations: NDArray[Any], state: State) -> tuple[Array, Array | None]:
+        """observations: [B, *seen_shape]. Returns outputs float32 [B, K] and, if they cost nothing more, values [B].
+
+        state: float32 [B, S], overwritten with what the memory holds afterwards.
+        """
+
+    def values(self, observations: NDArray[Any], state: State) -> Array:
+        """observations: [N, *seen_shape]. Returns values float32 [N]; state [N, S] stays as it is."""
+
+    def forward_pass(self, inputs: Inputs) -> tuple[Array, Array | None, Any]:
+        """Outputs float32 [N, K], values [N] and what backward_pass needs; N = T·b, row by row, with a memory."""
+
+    def backward_pass(self, tape: Any, output_slopes: Array, value_slopes: Array | None) -> None:
+        """Overwrites every parameter's ``.grad``, at the weights of the forward pass.
+
+        output_slopes: float32 [N, K], value_slopes: float32 [N], the loss's derivatives by outputs and values.
+        """
 
 
-def _pairs(arrays: Sequence[Array]) -> Layers:
-    return list(zip(arrays[::2], arrays[1::2], strict=True))
+def build_policy(settings: ActorSettings, spaces: Spaces, seed: int) -> tuple[Policy, FlatModule]:
+    """The network of these settings and its flat vectors; its θ₀ follows from the seed. Raises SettingError."""
+    _check_size(settings, spaces)
+    generator = torch.Generator().manual_seed(seed)
+    module: Any
+    if settings.network == "mlp" and settings.memory == "none":
+        module = Perceptrons(settings, spaces, generator)
+    else:
+        from actor.networks import TorchPolicy
+
+        module = TorchPolicy(settings, spaces, generator)
+    return module, FlatModule(module)
 
 
-class Trunk(nn.Module):
-    """A multilayer perceptron: float32 [N, sizes[0]] -> [N, sizes[-1]], the activation between layers only."""
+def _check_size(settings: ActorSettings, spaces: Spaces) -> None:
+    """Refuses what a network cannot see, and one whose snapshot would not fit a message, before it takes memory."""
+    seen, actions = spaces.observation_shape, spaces.actions
+    if settings.algorithm != "a3c" and actions.kind != "discrete":
+        raise SettingError("actor.algorithm", settings.algorithm, f"a3c: the actions of {settings.env} are no Discrete")
+    if settings.network != "mlp":
+        sides = sorted(seen)[1:]
+        if spaces.observation_type != "uint8" or min(sides) < MIN_IMAGE:
+            accepted = f"mlp: {settings.env} shows no image of bytes, at least {MIN_IMAGE} pixels a side"
+            raise SettingError("actor.network", settings.network, accepted)
+    for name, weights in _weights(settings, spaces):
+        if 4 * weights > MAX_FRAME_BYTES:
+            value = getattr(settings, name)
+            accepted = f"at most {MAX_FRAME_BYTES // 4:,} parameters in all, these have {weights:,}"
+            raise SettingError(f"actor.{name}", list(value) if isinstance(value, tuple) else value, accepted)
 
-    def __init__(self, sizes: Sequence[int], activation: str, head_gain: float, generator: torch.Generator) -> None:
-        super().__init__()
-        self.activation = activation
-        shapes = list(itertools.pairwise(sizes))
-        gains = [math.sqrt(2.0)] * (len(shapes) - 1) + [head_gain]
-        for index, ((inputs, outputs), gain) in enumerate(zip(shapes, gains, strict=True)):
-            weight = nn.Parameter(torch.empty(outputs, inputs))
-            nn.init.orthogonal_(weight, gain, generator)
-            self.register_parameter(f"weight{index}", weight)
-            self.register_parameter(f"bias{index}", nn.Parameter(torch.zeros(outputs)))
-        self._first = next(self.parameters())
-        self._layers: Layers = []
-        self._gradients: Layers = []
-        self._layers_at = self._gradients_at = 0  # address of the first array when the lists were made
 
-    def forward(self, inputs: Tensor) -> Tensor:
-        """inputs: float32 [N, sizes[0]]."""
-        activate = torch.tanh if self.activation == "tanh" else torch.relu
-        parameters = list(self.parameters())
-        for index in range(0, len(parameters), 2):
-            inputs = functional.linear(activate(inputs) if index else inputs, parameters[index], parameters[index + 1])
-        return inputs
+def _weights(settings: ActorSettings, spaces: Spaces) -> Iterator[tuple[str, int]]:
+    """About how many parameters a setting asks for: that of the layers, then that of the memory behind them."""
+    if settings.network == "mlp":
+        sizes = (spaces.observation_size, *settings.hidden)
+        trunks = 2 if settings.memory == "none" and settings.algorithm == "a3c" else 1
+        yield "hidden", trunks * sum(inputs * outputs for inputs, outputs in itertools.pairwise(sizes))
+        width = sizes[-1]
+    else:
+        from actor.networks import IMAGE_NETWORKS
 
-    def layers(self) -> Layers:
-        """The parameters as arrays that share their memory."""
-        where = self._first.data_ptr()
-        if where != self._layers_at:  # building them costs as much as a small layer, and they move only once
-            self._layers = _pairs([parameter.detach().numpy() for parameter in self.parameters()])
-            self._layers_at = where
-        return self._layers
-
-    def gradients(self) -> Layers:
-        """The parameters' ``.grad`` as arrays that share their memory; FlatModule must have put them there."""
-        assert self._first.grad is not None
-        where = self._first.grad.data_ptr()
-        if where != self._gradients_at:
-            slopes = [parameter.grad.numpy() for parameter in self.parameters() if parameter.grad is not None]
-            self._gradients = _pairs(slopes)
-            self._gradients_at = where
-        return self._gradients
+        convolutions, width = IMAGE_NETWORKS[settings.network]
+        sides = sorted(spaces.observation_shape)[1:]
+        for _, kernel, stride in convolutions:
+            sides = [(side - kernel) // stride + 1 for side in sides]
+        yield "network", math.prod(sides) * convolutions[-1][0] * width
+    if settings.memory != "none":
+        gates = 4 if settings.memory == "lstm" else 3
+        yield "memory_size", gates * settings.memory_size * (width + settings.memory_size)
 
 
 class Tape(NamedTuple):
     """What the backward pass needs of the forward one: every layer's output, of both trunks."""
 
     policy: list[Array]
-    value: list[Array]
+    value: list[Array] | None
 
 
-class ActorCritic(nn.Module):
-    """A policy and a value function in separate trunks, so that acting pays for the first alone."""
+class Perceptrons(nn.Module):
+    """A policy and a value function in separate trunks, so that acting pays for the first alone.
 
-    def __init__(
-        self,
-        observation_size: int,
-        actions: int,
-        hidden: Sequence[int],
-        activation: Literal["tanh", "relu"],
-        generator: torch.Generator,
-    ) -> None:
+    For a Gaussian policy the trunk gives the means; the log-deviations are parameters of their own.
+    """
+
+    def __init__(self, settings: ActorSettings, spaces: Spaces, generator: torch.Generator) -> None:
         super().__init__()
-        self.policy = Trunk([observation_size, *hidden, actions], activation, POLICY_GAIN, generator)
-        self.value = Trunk([observation_size, *hidden, 1], activation, VALUE_GAIN, generator)
+        actions = spaces.actions
+        self.outputs, self.state_size, self.values_while_acting = actions.outputs, 0, False
+        self.valued, self.seen_shape = settings.algorithm == "a3c", spaces.observation_shape
+        gaussian = actions.kind == "box"
+        heads = actions.width if gaussian else actions.outputs
+        inner = [spaces.observation_size, *settings.hidden]
+        gain = POLICY_GAIN if self.valued else VALUE_GAIN
+        self.policy = Trunk([*inner, heads], settings.activation, gain, generator)
+        self.value = Trunk([*inner, 1], settings.activation, VALUE_GAIN, generator) if self.valued else None
+        self.log_deviations = nn.Parameter(torch.full((actions.width,), settings.log_deviation)) if gaussian else None
 
-    def logits(self, observations: Tensor) -> Tensor:
-        """observations: float32 [N, D]. Returns unnormalised log-probabilities [N, A]."""
-        return self.policy.forward(observations)
+    def forward(self, observations: Tensor) -> tuple[Tensor, Tensor | None]:
+        """observations: float32 [N, D]. Returns (outputs [N, K], values [N]); the definition that tests hold to."""
+        outputs = self.policy.forward(observations)
+        if self.log_deviations is not None:
+            outputs = torch.cat([outputs, self.log_deviations.expand_as(outputs)], 1)
+        return outputs, None if self.value is None else self.value.forward(observations).squeeze(1)
 
-    def values(self, observations: Tensor) -> Tensor:
-        """observations: float32 [N, D]. Returns expected discounted returns [N]."""
-        return self.value.forward(observations).squeeze(1)
+    def prepare(self, observations: NDArray[Any]) -> NDArray[Any]:
+        """Policy.prepare: nothing is to be done."""
+        return observations
 
-    def forward(self, observations: Tensor) -> tuple[Tensor, Tensor]:
-        """observations: float32 [N, D]. Returns (logits [N, A], values [N])."""
-        return self.logits(observations), self.values(observations)
+    def begin(self) -> None:
+        """Policy.begin: the arrays share the parameters' memory."""
 
-    def policy_function(self) -> Callable[[Array], Array]:
-        """``logits`` over arrays, for acting; sees weights that are later copied into the same parameters."""
-        layers, activation = self.policy.layers(), self.policy.activation
-        return lambda observations: run_layers(layers, activation, observations)[-1]
+    def act(self, observations: Array, state: State) -> tuple[Array, Array | None]:
+        """Policy.act; the values of a whole rollout are one batch at its end."""
+        rows = _vectors(observations)
+        return self._spread(run_layers(self.policy.layers(), self.policy.activation, rows)[-1]), None
 
-    def value_function(self) -> Callable[[Array], Array]:
-        """``values`` over arrays, likewise."""
-        layers, activation = self.value.layers(), self.value.activation
-        return lambda observations: run_layers(layers, activation, observations)[-1][:, 0]
+    def values(self, observations: Array, state: State) -> Array:
+        """Policy.values."""
+        assert self.value is not None
+        layers = self.value.layers()
+        return run_layers(layers, self.value.activation, _vectors(observations))[-1][:, 0]
 
-    def forward_pass(self, observations: Array) -> tuple[Array, Array, Tape]:
-        """observations: float32 [N, D]. Returns (logits [N, A], values [N], the tape for backward_pass)."""
-        policy = run_layers(self.policy.layers(), self.policy.activation, observations)
-        value = run_layers(self.value.layers(), self.value.activation, observations)
-        return policy[-1], value[-1][:, 0], Tape(policy, value)
+    def forward_pass(self, inputs: Inputs) -> tuple[Array, Array | None, Tape]:
+        """Policy.forward_pass."""
+        rows = _vectors(inputs.observations)
+        policy = run_layers(self.policy.layers(), self.policy.activation, rows)
+        if self.value is None:
+            return self._spread(policy[-1]), None, Tape(policy, None)
+        value = run_layers(self.value.layers(), self.value.activation, rows)
+        return self._spread(policy[-1]), value[-1][:, 0], Tape(policy, value)
 
-    def backward_pass(self, tape: Tape, logit_slopes: Array, value_slopes: Array) -> None:
-        """Overwrites every parameter's ``.grad``, at the weights of the forward pass.
+    def backward_pass(self, tape: Tape, output_slopes: Array, value_slopes: Array | None) -> None:
+        """Policy.backward_pass."""
+        if self.log_deviations is not None:
+            assert self.log_deviations.grad is not None
+            heads = output_slopes.shape[1] // 2
+            np.sum(output_slopes[:, heads:], 0, out=self.log_deviations.grad.numpy())
+            output_slopes = output_slopes[:, :heads]
+        _back(self.policy, tape.policy, output_slopes)
+        if self.value is not None and tape.value is not None and value_slopes is not None:
+            _back(self.value, tape.value, value_slopes[:, None])
 
-        logit_slopes: float32 [N, A], value_slopes: float32 [N], the loss's derivatives by logits and values.
-        """
-        policy, value = (self.policy, tape.policy, logit_slopes), (self.value, tape.value, value_slopes[:, None])
-        for trunk, outputs, slopes in (policy, value):
-            run_back(trunk.layers(), trunk.gradients(), trunk.activation, outputs, slopes)
+    def _spread(self, heads: Array) -> Array:
+        """The trunk's numbers and, for a Gaussian policy, the log-deviations beside each row."""
+        if self.log_deviations is None:
+            return heads
+        beside = np.broadcast_to(self.log_deviations.detach().numpy(), heads.shape)
+        return np.concatenate([heads, beside], 1)
 
 
-def log_softmax(logits: Array) -> Array:
-    """Log-probabilities of all actions. logits: float32 [..., A]. Returns float32 [..., A]."""
-    shifted: Array = logits - logits.max(-1, keepdims=True)
-    shifted -= np.log(np.exp(shifted).sum(-1, keepdims=True))
-    return shifted
+def _vectors(observations: Array) -> Array:
+    """Observations of any shape as float32 [N, D]; bytes of an image as parts of one."""
+    rows = observations.reshape(len(observations), -1)
+    return rows if rows.dtype != np.uint8 else rows.astype(np.float32) / np.float32(255.0)
+
+
+def _back(trunk: Trunk, outputs: list[Array], slopes: Array) -> None:
+    run_back(trunk.layers(), trunk.gradients(), trunk.activation, outputs, slopes)

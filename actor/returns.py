@@ -6,7 +6,7 @@ values: float32, V(s_t)
 next_values: float32, V of the true successor s_{t+1}, also where the episode ended there
 terminated: bool, the episode ended in s_{t+1}: nothing follows, so the bootstrap is 0
 truncated: bool, the episode was cut at s_{t+1}: the return goes on from V(s_{t+1}), the trace does not
-valid: bool, False where the simulator only reset; such a row gets 0 and no other row sees it
+valid: bool, False where the simulator only reset, or failed; such a row gets 0 and no other row sees it
 """
 
 from __future__ import annotations
@@ -45,14 +45,56 @@ def n_step_returns(
     """The longest n-step return that the rollout holds, float32 [T, B]: Mnih et al. 2016, algorithm S3.
 
     R_t = r_t + γ R_{t+1}, where R after the last row or a truncated one is V(s_{t+1}), and after a terminated one 0.
+    A row that a simulator's failure follows is like a truncated one.
     """
     gamma = np.float32(discount)
     ends = terminated | truncated
+    ends[:-1] |= ~valid[1:]
     ends[-1] = True
     bootstrap = np.where(terminated | ~ends, np.float32(0.0), next_values)
     gains = np.where(valid, rewards + gamma * bootstrap, np.float32(0.0))
     decay = np.where(ends | ~valid, np.float32(0.0), gamma)
     return _discounted_sums(gains, decay)
+
+
+def one_step_returns(rewards: Floats, next_values: Floats, terminated: Bools, valid: Bools, discount: float) -> Floats:
+    """r_t + γ of the next row's value, float32 [T, B]: Mnih et al. 2016, algorithms 1 and S1.
+
+    next_values: float32 [T, B], max_a Q(s_{t+1}, a; θ⁻) or, for Sarsa, Q(s_{t+1}, a_{t+1}; θ⁻).
+    """
+    bootstrap = np.where(terminated, np.float32(0.0), next_values)
+    return np.where(valid, rewards + np.float32(discount) * bootstrap, np.float32(0.0))
+
+
+def vtrace(  # noqa: PLR0913, PLR0917 - the paper's quantities, each by its name
+    log_ratios: Floats,
+    rewards: Floats,
+    values: Floats,
+    next_values: Floats,
+    terminated: Bools,
+    truncated: Bools,
+    valid: Bools,
+    discount: float,
+    lam: float,
+    clip: float,
+) -> tuple[Floats, Floats]:
+    """Value targets and policy advantages, float32 [T, B] each: Espeholt et al. 2018, equation 1 and section 4.2.
+
+    v_s = V(s_s) + Σ γ^{t-s} (Π λ c_i) ρ_t δ_t with ρ and c cut at ``clip`` (ρ̄ = c̄), and the advantage is
+    ρ_s (r_s + γ v_{s+1} - V(s_s)). log_ratios: log π(a_t|s_t) - log μ(a_t|s_t), π the policy to learn, μ the one that
+    acted. With equal policies v_s - V(s_s) is generalised advantage estimation's.
+    """
+    gamma = np.float32(discount)
+    ends = terminated | truncated
+    ratios = np.minimum(np.exp(log_ratios), np.float32(clip))
+    bootstrap = np.where(terminated, np.float32(0.0), next_values)
+    errors = np.where(valid, ratios * (rewards + gamma * bootstrap - values), np.float32(0.0))
+    decay = np.where(ends | ~valid, np.float32(0.0), gamma * np.float32(lam) * ratios)
+    corrections = _discounted_sums(errors, decay)
+    following = np.concatenate([corrections[1:], np.zeros_like(corrections[:1])])
+    ahead = bootstrap + np.where(ends, np.float32(0.0), following)  # v_{s+1}: V(s_{s+1}) and its correction
+    advantages = np.where(valid, ratios * (rewards + gamma * ahead - values), np.float32(0.0))
+    return values + corrections, advantages
 
 
 def _discounted_sums(terms: Floats, decay: Floats) -> Floats:

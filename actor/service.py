@@ -24,6 +24,7 @@ import uvloop
 from actor import events
 from actor.desk import Desk, Interrupted
 from actor.events import Event
+from actor.isolation import SimulatorsExhausted
 from actor.metrics import Counters, serve
 from actor.state import ActorState, Identity
 from protocol import frames as framing
@@ -117,6 +118,8 @@ def _work(service: Service, engage: Callable[[], Hire]) -> None:
                     service.post(events.StopRequested("the work is done"))
             except UserError as error:
                 service.post(events.WorkerFailed(str(error), 2))
+            except SimulatorsExhausted as error:
+                service.post(events.WorkerFailed(str(error), 1))
             except Exception as error:
                 service.post(events.WorkerFailed(f"{type(error).__name__}: {error}", 1))
                 raise
@@ -210,6 +213,7 @@ class Service:
         counters, state, desk = self.counters, self._state, self.desk
         counters.applied, counters.refused, counters.lost = state.applied, state.refused, state.lost
         counters.sent, counters.env_steps = state.sent, desk.env_steps
+        counters.simulator_failures = desk.simulator_failures
         counters.collect_s, counters.learn_s, counters.wait_s = desk.collect_s, desk.learn_s, desk.wait_s
         counters.weights_version = state.weights.version if state.weights is not None else 0
 

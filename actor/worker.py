@@ -6,33 +6,34 @@ way goes on in ``compression.py`` and from there to the desk.
 
 from __future__ import annotations
 
-import itertools
 import math
 import time
-from typing import Any, Literal, Protocol, get_args, get_origin
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Protocol
 
-import msgspec
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from actor.compression import Compressor, Preconditioner
-from actor.config import ActorSettings
+from actor.config import ActorSettings, read_settings
 from actor.envs import make_simulators
 from actor.events import Weights, Work
 from actor.flat import FlatModule
-from actor.gradients import gradient, minibatches
+from actor.gradients import Minibatch, gradient, minibatches
 from actor.losses import LossStats
-from actor.policy import ActorCritic
-from actor.returns import gae, n_step_returns
+from actor.methods import make_method
+from actor.policy import build_policy
 from actor.rollout import Collector, Normalizer, Rollout
-from protocol.codecs import CODECS
-from protocol.errors import SettingError, UserError
-from protocol.frames import MAX_FRAME_BYTES
+from actor.spaces import Spaces
+from protocol.errors import UserError
 from protocol.messages import Episode, Losses, Report, Welcome
 from protocol.moments import Moments
 
 MAX_EPISODES = 10_000  # in one report, of an actor that could not report for long; far inside the wire's bound
+STRIDE_FACTOR, STRIDE_BAND = 1.5, 2.0
+STRIDE_LIMITS = (1.0 / 64.0, 64.0)  # of the length of updates: a rate four orders of magnitude wrong is put right
 HOPELESS = 100  # gradients in a row that are not finite, after which waiting for better weights is no use
 
 
@@ -40,6 +41,7 @@ class Link(Protocol):
     """What a worker needs of the desk."""
 
     env_steps: int
+    simulator_failures: Mapping[str, int]
     collect_s: float
     learn_s: float
 
@@ -51,7 +53,7 @@ class Link(Protocol):
 
 
 class Worker:
-    """Simulators, network and compression of one configuration.
+    """Simulators, network, method and compression of one configuration.
 
     Raises UserError where the welcome's table or layout does not fit this machine or this version.
     """
@@ -59,15 +61,20 @@ class Worker:
     def __init__(self, welcome: Welcome, allowed_modules: frozenset[str]) -> None:
         self.settings = settings = read_settings(welcome.table)
         rollout_seed, shuffle_seed = _seeds(welcome)
-        self._simulators = make_simulators(settings, allowed_modules)
-        spaces = self._simulators.spaces
-        self.policy, self.flat = build_policy(settings, spaces.observation_size, spaces.actions, seed=0)
-        if self.flat.layout().digest != welcome.layout.digest:
-            self._simulators.close()
-            raise UserError(_mismatch(welcome, self.flat))
-        self._collector = Collector(self._simulators, self.policy, settings, rollout_seed)
+        self._groups = make_simulators(settings, allowed_modules)
+        try:
+            spaces = self._groups[0].spaces
+            self.policy, self.flat = build_policy(settings, spaces, seed=0)
+            if self.flat.layout().digest != welcome.layout.digest:
+                raise UserError(_mismatch(welcome, self.flat))
+            self._stride = StrideControl(settings.kl_target, stretches=welcome.quantity == "update")
+            self._compressor = make_compressor(settings, welcome.quantity, self.flat.layout().length)
+            self.method = make_method(settings, spaces, self.policy, rollout_seed)
+            self._collector = Collector(self._groups, self.policy, self.method.chooser, settings, rollout_seed)
+        except BaseException:
+            self.close()
+            raise
         self._shuffle = torch.Generator().manual_seed(shuffle_seed)
-        self._compressor = make_compressor(settings, welcome.quantity, self.flat.layout().length)
         self._weights: Weights | None = None
         self._report: Report | None = None
         self._moments: bytes | None = None
@@ -87,32 +94,46 @@ class Worker:
         rollout = self._collector.collect()
         link.collect_s += time.perf_counter() - began
         link.env_steps += rollout.env_steps
+        link.simulator_failures = sum((Counter(group.failures) for group in self._groups), Counter())
         self._note(rollout)
         stats: LossStats | None = None
         norm = 0.0
-        targets = _advantages(rollout, self.settings)
-        for minibatch in minibatches(rollout, targets, self.settings, self._shuffle):
+        for minibatch in self._minibatches(rollout):
             link.await_permit(generation)
             self._adopt(link.newest())
             began = time.perf_counter()
-            vector, stats, norm = gradient(self.flat, self.policy, minibatch, self.settings)
+            vector, stats, norm = gradient(
+                self.flat, self.policy, self.method, minibatch, self.settings.max_gradient_norm
+            )
             self._send(vector, norm, link)
             link.learn_s += time.perf_counter() - began
+            if self._stride.exhausted(stats):
+                break
         if stats is not None:
             self._losses = _losses(stats, norm, self._compressor.residual_norm)
+            self._stride.heed(self._losses.kl)
 
     def close(self) -> None:
         """Ends the simulators."""
-        self._simulators.close()
+        for group in self._groups:
+            group.close()
+
+    def _minibatches(self, rollout: Rollout) -> Iterator[Minibatch]:
+        """Every pass over the rollout, towards targets that are as fresh as the method wants them."""
+        targets = self.method.targets(rollout)
+        for number in range(self.settings.passes):
+            if number and self.method.fresh_targets:
+                targets = self.method.targets(rollout)
+            yield from minibatches(rollout, targets, self.settings, self._shuffle)
 
     def _adopt(self, weights: Weights | None) -> None:
         if weights is None or weights is self._weights:
             return
         self._weights = weights
         self.flat.load(weights.theta)
-        if self.settings.normalize_observations and weights.moments is not None and weights.moments.count > 1:
-            scale = weights.moments.scale(1e-8)
-            self._collector.normalizer = Normalizer(weights.moments.mean.astype(np.float32), scale.astype(np.float32))
+        self.method.adopt(weights.env_steps, weights.target, weights.target_version)
+        if weights.moments is not None and weights.moments.count > 1:
+            self._collector.normalizer, self._collector.return_scale = normalization(self.settings, weights.moments)
 
     def _note(self, rollout: Rollout) -> None:
         """Remembers what the next gradient should report; adds up where no gradient took the last report along."""
@@ -132,7 +153,7 @@ class Worker:
             self._despair()
             return
         self._hopeless = 0
-        encoded = self._compressor.compress(vector)
+        encoded = self._compressor.compress(vector, self._stride.length)
         assert self._weights is not None
         report, moments = self._report, self._moments
         self._report = self._moments = None
@@ -157,49 +178,48 @@ class Worker:
             raise FloatingPointError(f"{HOPELESS} gradients in a row were not finite")
 
 
-def read_settings(table: bytes) -> ActorSettings:
-    """The actor table of a welcome; raises UserError naming the key that does not fit."""
-    try:
-        given = msgspec.msgpack.decode(table, type=dict[str, object])
-    except msgspec.DecodeError as error:
-        raise UserError(f"[actor] {error}") from None
-    types = {field.name: field.type for field in msgspec.structs.fields(ActorSettings)}
-    for name in given.keys() - types.keys():
-        known = [f"actor.{each}" for each in types]
-        raise SettingError(f"actor.{name}", given[name], "there is no such setting", known)
-    settings = ActorSettings(**{name: _converted(name, value, types[name]) for name, value in given.items()})
-    if settings.codec not in CODECS:
-        raise SettingError("actor.codec", settings.codec, f"one of {', '.join(CODECS)}")
-    if settings.loss == "a3c" and settings.passes > 1:
-        raise SettingError("actor.passes", settings.passes, "1 with actor.loss = 'a3c', which is not sound off-policy")
-    return settings
+class StrideControl:
+    """How long updates are: whatever the learning rate, a rollout should move the policy by ``target`` nats.
+
+    A rollout that moved it by more than twice the target makes the next updates shorter by a half, one that moved it
+    by less than half of it longer: Schulman et al. 2017, section 4, with the step in the place of the penalty.
+    """
+
+    def __init__(self, target: float, *, stretches: bool) -> None:
+        self.length = 1.0  # multiplies preconditioned updates; within STRIDE_LIMITS
+        self._target, self._stretches = target, stretches
+
+    def heed(self, kl: float) -> None:
+        """kl: nats, from the policy that collected to the one at the last gradient; >= 0."""
+        if not self._target or not self._stretches:
+            return
+        if kl > STRIDE_BAND * self._target:
+            self.length = max(STRIDE_LIMITS[0], self.length / STRIDE_FACTOR)
+        elif kl < self._target / STRIDE_BAND:
+            self.length = min(STRIDE_LIMITS[1], self.length * STRIDE_FACTOR)
+
+    def exhausted(self, stats: LossStats) -> bool:
+        """Whether a rollout moved the policy too far to be used again, where updates cannot be made shorter."""
+        return bool(self._target) and not self._stretches and stats.approx_kl > STRIDE_BAND * self._target
 
 
-def _converted(name: str, value: object, kind: Any) -> Any:
-    try:
-        return msgspec.convert(value, kind)
-    except msgspec.ValidationError as error:
-        choices = ", ".join(get_args(kind)) if get_origin(kind) is Literal else ""
-        raise SettingError(f"actor.{name}", value, f"one of {choices}" if choices else str(error)) from None
+def normalization(settings: ActorSettings, moments: Moments) -> tuple[Normalizer | None, float]:
+    """What the merged statistics make of observations, and what they multiply rewards by.
+
+    The moments hold the observation's numbers, where settings normalise them, and then the discounted return.
+    """
+    mean, scale = moments.mean.astype(np.float32), moments.scale(1e-8)
+    of_returns = int(settings.normalize_returns)
+    normalizer = None
+    if settings.normalize_observations:
+        size = len(mean) - of_returns
+        normalizer = Normalizer(mean[:size], scale[:size])
+    return normalizer, float(scale[-1]) if of_returns else 1.0
 
 
-def build_policy(
-    settings: ActorSettings, observation_size: int, actions: int, seed: int
-) -> tuple[ActorCritic, FlatModule]:
-    """The network of these settings and its flat vectors; its θ₀ follows from the seed."""
-    _check_size(settings, observation_size)
-    generator = torch.Generator().manual_seed(seed)
-    policy = ActorCritic(observation_size, actions, settings.hidden, settings.activation, generator)
-    return policy, FlatModule(policy)
-
-
-def _check_size(settings: ActorSettings, observation_size: int) -> None:
-    """Refuses a network whose snapshot would not fit a message, before memory for it is asked for."""
-    sizes = (observation_size, *settings.hidden)
-    weights = 2 * sum(inputs * outputs for inputs, outputs in itertools.pairwise(sizes))
-    if 4 * weights > MAX_FRAME_BYTES:
-        accepted = f"at most {MAX_FRAME_BYTES // 4:,} parameters in all, these have {weights:,}"
-        raise SettingError("actor.hidden", list(settings.hidden), accepted)
+def moments_size(settings: ActorSettings, spaces: Spaces) -> int:
+    """D of the moments that these settings keep, 0 for none."""
+    return settings.normalize_observations * spaces.observation_size + int(settings.normalize_returns)
 
 
 def make_compressor(settings: ActorSettings, quantity: str, length: int) -> Compressor:
@@ -208,14 +228,6 @@ def make_compressor(settings: ActorSettings, quantity: str, length: int) -> Comp
     if quantity == "update":
         preconditioner = Preconditioner(length, settings.beta1, settings.beta2, settings.epsilon)
     return Compressor(length, settings.codec, settings.density, settings.residual_decay, preconditioner)
-
-
-def _advantages(rollout: Rollout, settings: ActorSettings) -> NDArray[np.float32]:
-    """What ``settings.targets`` asks for, float32 [T, B]; the return is always advantage + value."""
-    outcome = (rollout.next_values, rollout.terminated, rollout.truncated, rollout.valid, settings.discount)
-    if settings.targets == "gae":
-        return gae(rollout.rewards, rollout.values, *outcome, settings.gae_lambda)
-    return n_step_returns(rollout.rewards, *outcome) - rollout.values
 
 
 def _joined(earlier: Report | None, later: Report) -> Report:

@@ -1,0 +1,58 @@
+"""ε-greedy actions of the value methods, and how ε falls. Pure given a generator. Knows numbers; no network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from actor.config import ActorSettings
+
+Floats = NDArray[np.float32]
+
+
+def draw_final_epsilon(settings: ActorSettings, generator: np.random.Generator) -> float:
+    """Where one actor's ε ends: Mnih et al. 2016, section 5.1, 0.1, 0.01 and 0.5 with odds 0.4, 0.3 and 0.3.
+
+    Actors that differ explore differently, which is what takes the place of a replay memory.
+    """
+    return _pick(settings.final_epsilons, settings.final_epsilon_odds, float(generator.random()))
+
+
+def _pick(values: Sequence[float], odds: Sequence[float], chance: float) -> float:
+    """The value whose share of [0, 1) holds ``chance``."""
+    for value, end in zip(values, np.cumsum(odds), strict=True):
+        if chance < end:
+            return value
+    return values[-1]  # the odds may sum to a rounding error less than 1
+
+
+def epsilon_at(final: float, env_steps: int, exploration_steps: int) -> float:
+    """ε after so many environment steps of the run: straight down from 1 to its final value, then level."""
+    share = min(1.0, env_steps / exploration_steps)
+    return 1.0 + share * (final - 1.0)
+
+
+class EpsilonGreedy:
+    """With probability ε any action, else the best. epsilon: 0 <= ε <= 1, may be set between rollouts."""
+
+    def __init__(self, actions: int) -> None:
+        self.epsilon = 1.0
+        self._actions = actions
+
+    def noise(self, generator: np.random.Generator, steps: int, count: int) -> Floats:
+        """Two uniform numbers for each draw, float32 [T, B, 2]."""
+        return generator.random((steps, count, 2), np.float32)
+
+    def draw(self, outputs: Floats, noise: Floats) -> NDArray[Any]:
+        """outputs: float32 [N, A], action values. noise: float32 [N, 2]. Returns int64 [N, 1]."""
+        anything = np.minimum((noise[:, 1] * self._actions).astype(np.int64), self._actions - 1)
+        return np.where(noise[:, 0] < self.epsilon, anything, outputs.argmax(1))[:, None]
+
+    def expected(self, outputs: Floats) -> Floats:
+        """The mean of the action values under this policy, float32 [N]. outputs: float32 [N, A]."""
+        epsilon = np.float32(self.epsilon)
+        mean: Floats = outputs.max(1) * (np.float32(1.0) - epsilon) + outputs.mean(1) * epsilon
+        return mean

@@ -1,0 +1,195 @@
+"""What a simulator's observations and actions mean to a network, and the way between. Pure. Knows Gymnasium's spaces.
+
+A network sees one array and gives one array. Images (Box of uint8 with three axes) stay as they are; every other
+observation becomes one float32 vector: a Box is flattened, Discrete and MultiDiscrete are one-hot, Dict and Tuple are
+the concatenation of their parts, in the order of ``gymnasium.spaces.utils.flatten``. Actions are numbers from 0, or for
+a Box the numbers that the policy draws: along an axis with two finite bounds -1 and 1 stand for them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Space, Tuple
+from numpy.typing import NDArray
+
+from protocol.errors import SettingError
+
+ActionKind = Literal["discrete", "multi_discrete", "box"]
+
+
+class Actions(msgspec.Struct, frozen=True):
+    """What a policy chooses.
+
+    kind: one of sizes[0] numbers; one number for each of sizes; or len(sizes) real numbers
+    sizes: discrete, multi_discrete: how many values each part has; box: 1 for each axis
+    offset, scale: by axis; what the simulator hears is offset + scale * number
+    low, high: by axis, in the policy's numbers; infinite where there is no bound; box only
+    shape: of the simulator's action; type: its numpy name
+    """
+
+    kind: ActionKind
+    sizes: tuple[int, ...]
+    offset: tuple[float, ...]
+    scale: tuple[float, ...]
+    low: tuple[float, ...] = ()
+    high: tuple[float, ...] = ()
+    shape: tuple[int, ...] = ()
+    type: str = "int64"
+
+    @property
+    def outputs(self) -> int:
+        """K, how many numbers a network must give for one observation: logits, or a mean and a log-deviation each."""
+        return 2 * len(self.sizes) if self.kind == "box" else sum(self.sizes)
+
+    @property
+    def width(self) -> int:
+        """Numbers in one action as the policy holds it."""
+        return len(self.sizes)
+
+
+class Spaces(msgspec.Struct, frozen=True):
+    """What a network needs to know. observation_type: ``float32`` or, for images, ``uint8``."""
+
+    observation_shape: tuple[int, ...]
+    observation_type: Literal["float32", "uint8"]
+    actions: Actions
+
+    @property
+    def observation_size(self) -> int:
+        """D, numbers in one observation."""
+        return math.prod(self.observation_shape)
+
+
+def spaces_of(env_id: str, observations: Space[Any], actions: Space[Any]) -> Spaces:
+    """Raises SettingError naming the space that no network here can see or choose from."""
+    if _is_image(observations):
+        assert observations.shape is not None
+        shape = tuple(int(size) for size in observations.shape)
+        return Spaces(shape, "uint8", _actions(env_id, actions))
+    return Spaces((_width(env_id, observations),), "float32", _actions(env_id, actions))
+
+
+def _is_image(space: Space[Any]) -> bool:
+    return isinstance(space, Box) and space.dtype == np.uint8 and len(space.shape) == 3
+
+
+def _width(env_id: str, space: Space[Any]) -> int:
+    """Numbers in the vector that an observation becomes."""
+    if isinstance(space, Box | MultiBinary):
+        return math.prod(space.shape)
+    if isinstance(space, Discrete):
+        return int(space.n)
+    if isinstance(space, MultiDiscrete):
+        return int(space.nvec.sum())
+    if isinstance(space, Dict):
+        return sum(_width(env_id, part) for part in space.spaces.values())
+    if isinstance(space, Tuple):
+        return sum(_width(env_id, part) for part in space.spaces)
+    kinds = "Box, Discrete, MultiDiscrete, MultiBinary, or a Dict or Tuple of these"
+    raise SettingError("actor.env", env_id, f"observations must be {kinds}, and these hold {space}")
+
+
+def _actions(env_id: str, space: Space[Any]) -> Actions:
+    if isinstance(space, Discrete):
+        return Actions("discrete", (int(space.n),), (float(space.start),), (1.0,), type=str(space.dtype))
+    if isinstance(space, MultiDiscrete) and space.nvec.ndim == 1:
+        sizes = tuple(int(n) for n in space.nvec)
+        start = tuple(float(first) for first in space.start)
+        ones = (1.0,) * len(sizes)
+        return Actions("multi_discrete", sizes, start, ones, shape=space.shape, type=str(space.dtype))
+    if isinstance(space, Box) and np.issubdtype(space.dtype, np.floating):
+        return _box_actions(space)
+    kinds = "Discrete, MultiDiscrete or a Box of floats"
+    raise SettingError("actor.env", env_id, f"actions must be {kinds}, and these are {space}")
+
+
+def _box_actions(space: Box) -> Actions:
+    low, high = space.low.reshape(-1).astype(np.float64), space.high.reshape(-1).astype(np.float64)
+    both = np.isfinite(low) & np.isfinite(high) & (high > low)
+    floor, roof = np.where(both, low, 0.0) / 2.0, np.where(both, high, 0.0) / 2.0  # halved first: no overflow
+    offset, scale = floor + roof, np.where(both, roof - floor, 1.0)
+    step = 2.0 * np.spacing(np.maximum(np.abs(floor), np.abs(roof)))
+    while (outside := both & ((offset + scale > high) | (offset - scale < low))).any():
+        scale = np.where(outside, scale - step, scale)  # inside by a rounding error rather than outside by one
+    return Actions(
+        kind="box",
+        sizes=(1,) * len(low),
+        offset=tuple(offset.tolist()),
+        scale=tuple(scale.tolist()),
+        low=tuple(np.where(both, -1.0, low).tolist()),
+        high=tuple(np.where(both, 1.0, high).tolist()),
+        shape=space.shape,
+        type=str(space.dtype),
+    )
+
+
+class ActionCodec:
+    """From a policy's actions to a simulator's. chosen: int64 or float32 [B, width]."""
+
+    def __init__(self, actions: Actions) -> None:
+        self._actions, self._type = actions, np.dtype(actions.type)
+        self._offset, self._scale = np.array(actions.offset), np.array(actions.scale)
+        self._plain = actions.kind == "discrete" and not self._offset.any() and self._type == np.int64
+        if actions.kind == "box":
+            self._low, self._high = (self._offset + self._scale * np.array(b) for b in (actions.low, actions.high))
+
+    def __call__(self, chosen: NDArray[Any]) -> NDArray[Any]:
+        """The simulators' actions, [B, *shape]; along a bounded axis never outside the bounds, not even by rounding."""
+        if self._plain:
+            return chosen[:, 0]
+        spoken = self._offset + self._scale * chosen
+        if self._actions.kind == "box":
+            np.clip(spoken, self._low, self._high, out=spoken)
+        told: NDArray[Any] = spoken.astype(self._type).reshape(len(chosen), *self._actions.shape)
+        return told
+
+
+def flatten(space: Space[Any], observed: Any, count: int) -> NDArray[Any]:
+    """A batch of ``count`` observations of ``space`` as float32 [count, D], or as it stands for images."""
+    if _is_image(space):
+        images: NDArray[Any] = np.asarray(observed)
+        return images
+    if isinstance(space, Box):  # nearly all of them, without a copy where they are float32 already
+        rows: NDArray[Any] = np.asarray(observed, np.float32).reshape(count, -1)
+        return rows
+    return np.concatenate(list(_parts(space, observed, count)), 1)
+
+
+def flatten_one(space: Space[Any], observed: Any) -> NDArray[Any]:
+    """One observation, outside a batch, as float32 [D], or as it stands for images."""
+    one: NDArray[Any] = flatten(space, _batch_of_one(space, observed), 1)[0]
+    return one
+
+
+def _batch_of_one(space: Space[Any], observed: Any) -> Any:
+    if isinstance(space, Dict):
+        return {name: _batch_of_one(inner, observed[name]) for name, inner in space.spaces.items()}
+    if isinstance(space, Tuple):
+        return tuple(_batch_of_one(inner, seen) for inner, seen in zip(space.spaces, observed, strict=True))
+    return np.asarray(observed)[None]
+
+
+def _parts(space: Space[Any], observed: Any, count: int) -> Sequence[NDArray[np.float32]]:
+    """The vectors that make up a batch of observations, float32 [count, part] each."""
+    if isinstance(space, Dict):
+        return [part for name, inner in space.spaces.items() for part in _parts(inner, observed[name], count)]
+    if isinstance(space, Tuple):
+        pairs = zip(space.spaces, observed, strict=True)
+        return [part for inner, seen in pairs for part in _parts(inner, seen, count)]
+    if isinstance(space, Discrete):
+        return [_one_hot(np.asarray(observed).reshape(count) - space.start, int(space.n))]
+    if isinstance(space, MultiDiscrete):
+        digits = (np.asarray(observed) - space.start).reshape(count, -1)
+        return [_one_hot(digits[:, i], int(n)) for i, n in enumerate(space.nvec.reshape(-1))]
+    return [np.asarray(observed, np.float32).reshape(count, -1)]
+
+
+def _one_hot(numbers: NDArray[Any], size: int) -> NDArray[np.float32]:
+    hot = np.zeros((len(numbers), size), np.float32)
+    hot[np.arange(len(numbers)), numbers] = 1.0
+    return hot
