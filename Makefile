@@ -34,8 +34,8 @@ format: $(DEV)  ## repair what ruff can repair
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-learn: $(DEV)  ## train real policies until they are solved (minutes)
-	$(BIN)/python -m pytest -v -m learning --timeout 0 tests/learning
+learn: $(COMPARE)  ## train every task on every seed and write tests/bench/LEARNING.md (two hours)
+	$(BIN)/python -m tests.learning
 
 bench: $(COMPARE)  ## measure speed and bytes on this machine, beside Stable-Baselines3 (half an hour)
 	$(BIN)/python -m tests.bench

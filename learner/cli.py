@@ -169,10 +169,10 @@ def _experiment_file(experiment: str | None, env: str | None, run_dir: Path | No
 
 
 def _shipped_for(env: str) -> Path | None:
-    """The shipped experiment whose environment is exactly ``env``; the first by name where several are."""
+    """The shipped experiment whose environment is exactly ``env``; the one with the shortest name where several are."""
     from learner.config import named
 
-    for path in sorted(named(DEFAULT_EXPERIMENT).parent.glob("*.toml")):
+    for path in sorted(named(DEFAULT_EXPERIMENT).parent.glob("*.toml"), key=lambda path: (len(path.stem), path.stem)):
         if tomllib.loads(path.read_text(encoding="utf-8")).get("actor", {}).get("env") == env:
             return path
     return None

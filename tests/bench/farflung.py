@@ -27,18 +27,29 @@ class Trained:
     curve: list[Point]
 
 
-def train(arguments: Sequence[str], run_dir: Path) -> Trained:
-    """Runs ``learner run ARGUMENTS`` to its end. Raises RuntimeError with its last words where it left no result."""
+def train(arguments: Sequence[str], run_dir: Path, limit_s: float | None = None) -> Trained:
+    """Runs ``learner run ARGUMENTS`` to its end, or asks it to stop after ``limit_s`` seconds.
+
+    Raises RuntimeError with its last words where it left no result.
+    """
     command = ["learner", "run", *arguments, "--run-dir", str(run_dir), "--http", "off", "--json"]
     began = time.perf_counter()
     child = start(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    said, _ = child.communicate()
+    said = _last_words(child, limit_s)
     total_s = time.perf_counter() - began
     path = run_dir / "result.json"
     if not path.exists():
         raise RuntimeError(f"{' '.join(command)} exited with code {child.returncode}: {said[-2000:]}")
     result = json.loads(path.read_text(encoding="utf-8"))
     return Trained(child.returncode, result, total_s, curve(run_dir, result))
+
+
+def _last_words(child: subprocess.Popen[str], limit_s: float | None) -> str:
+    try:
+        return child.communicate(timeout=limit_s)[0]
+    except subprocess.TimeoutExpired:
+        child.terminate()
+        return child.communicate()[0]
 
 
 def curve(run_dir: Path, result: dict[str, Any]) -> list[Point]:

@@ -1,4 +1,6 @@
-"""One run of Stable-Baselines3 in a process of its own: ``python -m tests.bench.peer ppo ENV SEED LIMIT``.
+"""One run of Stable-Baselines3 in a process of its own: ``python -m tests.bench.peer ALGORITHM ENV SEED LIMIT [RATE]``.
+
+ALGORITHM is ppo or a2c. With RATE the learning rate is constant at it, and PPO's clip too.
 
 Settings follow rl-baselines3-zoo, annealed over the limit of the run. One torch thread, which is fastest for networks
 of this size. Prints one JSON object: the clock starts with ``learn`` and stops with the target, as for Farflung.
@@ -13,7 +15,7 @@ from collections import deque
 from typing import Any
 
 import torch
-from stable_baselines3 import PPO
+from stable_baselines3 import A2C, PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 
@@ -68,11 +70,20 @@ class Watch(BaseCallback):
         return not solved
 
 
-def run(env_id: str, seed: int, limit: int) -> dict[str, Any]:
+def make(algorithm: str, env_id: str, seed: int, rate: float | None) -> Any:
+    """A model that has learnt nothing yet."""
+    env = make_vec_env(env_id, n_envs=ENVS[env_id], seed=seed)
+    settings = dict(SETTINGS[env_id]) if algorithm == "ppo" else {}
+    if rate is not None:
+        settings |= {"learning_rate": rate}
+        settings |= {"clip_range": 0.2} if algorithm == "ppo" else {}
+    return {"ppo": PPO, "a2c": A2C}[algorithm]("MlpPolicy", env, seed=seed, device="cpu", **settings)
+
+
+def run(algorithm: str, env_id: str, seed: int, limit: int, rate: float | None = None) -> dict[str, Any]:
     """Trains until the target or ``limit`` environment steps."""
     torch.set_num_threads(1)
-    env = make_vec_env(env_id, n_envs=ENVS[env_id], seed=seed)
-    model = PPO("MlpPolicy", env, seed=seed, device="cpu", **SETTINGS[env_id])
+    model = make(algorithm, env_id, seed, rate)
     watch = Watch(TARGETS[env_id])
     watch.began = time.perf_counter()
     model.learn(limit, callback=watch)
@@ -87,5 +98,5 @@ def run(env_id: str, seed: int, limit: int) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    assert sys.argv[1] == "ppo", "PPO is the one algorithm that is compared"
-    print(json.dumps(run(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))))
+    chosen, environment, number, steps, *rates = sys.argv[1:]
+    print(json.dumps(run(chosen, environment, int(number), int(steps), float(rates[0]) if rates else None)))

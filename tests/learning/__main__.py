@@ -1,0 +1,60 @@
+"""The command ``python -m tests.learning``: trains every task on every seed and writes the evidence. Knows processes.
+
+A run that is finished is not repeated (``bench-results/``), so a long session may be interrupted. Exit code 1 where a
+bar of a task is missed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import tempfile
+from pathlib import Path
+
+from tests.bench.farflung import train
+from tests.bench.machine import ROOT
+from tests.bench.store import Record, Store
+from tests.learning import lag, pixels, report, robustness
+from tests.learning.tasks import TASKS, Task
+
+STUDIES = {"robustness": robustness.measure, "pixels": pixels.measure, "lag": lag.measure}
+PARTS = (*(task.name for task in TASKS), *STUDIES)
+KEPT = ("solved", "wall_s", "env_steps", "return_mean_100", "compression", "updates", "staleness_mean", "rulings")
+
+
+def main() -> int:
+    """Runs what is asked for; returns the exit code."""
+    parser = argparse.ArgumentParser("python -m tests.learning", description=__doc__)
+    parser.add_argument("parts", nargs="*", help=f"of {', '.join(PARTS)}; default: all")
+    parser.add_argument("--results", type=Path, default=ROOT / "bench-results", metavar="DIR", help="where lines go")
+    parser.add_argument("--quick", action="store_true", help="studies: a smoke test")
+    parser.add_argument("--report", action="store_true", help="measure nothing, write the report from what is there")
+    asked = parser.parse_args()
+    if unknown := sorted(set(asked.parts) - set(PARTS)):
+        parser.error(f"no such part: {', '.join(unknown)}")
+    parts = () if asked.report else asked.parts or PARTS
+    store = Store(asked.results, "learning")
+    for task in [task for task in TASKS if task.name in parts]:
+        for seed in range(task.seeds):
+            store.once({"task": task.name, "seed": seed}, lambda task=task, seed=seed: run(task, seed))  # type: ignore[misc]
+    for name in [name for name in STUDIES if name in parts]:
+        STUDIES[name](Store(asked.results, name), quick=asked.quick)
+    report.write(asked.results, Path(__file__).parents[1] / "bench")
+    return 1 if report.missed(store.read()) else 0
+
+
+def run(task: Task, seed: int) -> Record:
+    """One training run, as a user types it."""
+    folder = Path(tempfile.mkdtemp(prefix="farflung-learn-"))
+    limits = ("--until-steps", str(task.steps), "--seed", str(seed), "--until-return", str(task.target))
+    try:
+        trained = train([*task.arguments, *limits], folder / "run", task.seconds)
+    finally:
+        shutil.rmtree(folder)
+    best = max((mean for _, _, mean in trained.curve), default=None)
+    kept = {name: trained.result[name] for name in KEPT}
+    return kept | {"best": best, "total_s": trained.total_s, "curve": trained.curve}
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

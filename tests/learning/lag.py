@@ -1,0 +1,67 @@
+"""What each staleness rule retains when gradients are late by 0, 4, 16 and 64 updates. Knows processes and records."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+
+from matplotlib.figure import Figure
+
+from tests.bench.machine import ask
+from tests.bench.store import Record, Store
+
+LAGS = (0, 4, 16, 64)
+RULES = ("accept", "scale", "gap", "compensate")
+HOUSES = {
+    "addition, top 5 %": (),
+    "adam, f32": ("learner.optimizer=adam", "actor.codec=f32", "learner.learning_rate=2e-3"),
+}
+SEEDS = 3
+STEPS = 150_000
+COLORS = {"accept": "#333333", "scale": "#c8641b", "gap": "#1d6fb8", "compensate": "#3a8f4d"}
+
+
+def measure(store: Store, *, quick: bool) -> None:
+    """Every combination that is not measured yet; actors take turns, so two late updates of one actor are four of θ."""
+    for house, settings in list(HOUSES.items())[: 1 if quick else None]:
+        for lag in LAGS[: 2 if quick else None]:
+            for rule in RULES:
+                for seed in range(1 if quick else SEEDS):
+                    key = {"house": house, "lag": lag, "rule": rule, "seed": seed}
+                    store.once(key, lambda s=settings, a=lag, r=rule, n=seed: _run(s, a, r, n))  # type: ignore[misc]
+
+
+def _run(settings: Sequence[str], lag: int, rule: str, seed: int) -> Record:
+    full = ("learner.full_lag_updates=0",) if rule == "scale" else ()
+    asked = ["tests.learning.turns", "cartpole", str(seed), "--lag", str(lag // 2), "run.until_return=1e9"]
+    return ask([*asked, f"run.until_steps={STEPS}", f"learner.staleness_rule={rule}", *full, *settings])
+
+
+def mean_return(record: Record) -> float:
+    """Area under the learning curve divided by its length: what a run retains, early and late."""
+    points: list[tuple[int, float]] = record["curve"]
+    return sum(mean for _, mean in points) / len(points)
+
+
+def retained(records: Sequence[Record], house: str, rule: str, late: int) -> list[float]:
+    """mean_return of every seed of one combination."""
+    return [mean_return(r) for r in records if (r["house"], r["rule"], r["lag"]) == (house, rule, late)]
+
+
+def draw(records: Sequence[Record], path: Path) -> None:
+    """A panel for each house: the mean return over the run against the lag, median and range over seeds."""
+    figure = Figure(figsize=(8.6, 3.2), dpi=160, layout="constrained")
+    for axes, house in zip(figure.subplots(1, len(HOUSES), sharey=True), HOUSES, strict=True):
+        for rule, color in COLORS.items():
+            runs = [retained(records, house, rule, late) for late in LAGS]
+            places = [index for index, found in enumerate(runs) if found]
+            low, high = [min(runs[i]) for i in places], [max(runs[i]) for i in places]
+            axes.plot(places, [median(runs[i]) for i in places], color=color, marker="o", markersize=4, label=rule)
+            axes.fill_between(places, low, high, color=color, alpha=0.12, linewidth=0)
+        axes.set_xticks(range(len(LAGS)), [str(late) for late in LAGS])
+        axes.set_xlabel("lag, updates")
+        axes.set_title(house, loc="left", fontsize=9)
+    figure.axes[0].set_ylabel(f"mean return over {STEPS // 1000} k steps")
+    figure.axes[0].legend(frameon=False, fontsize=8)
+    figure.savefig(path, facecolor="white")

@@ -1,0 +1,38 @@
+"""Pong's training throughput: the whole system, the bare sum of its parts, and a peer, in turns. Knows processes."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from tests.bench.actor_rate import slope
+from tests.bench.farflung import progress, train
+from tests.bench.machine import ask
+from tests.bench.store import Record, Store
+
+ROUNDS, SECONDS, BARE_S, PEER_STEPS = 3, 60.0, 12.0, 15_000
+QUICK_ROUNDS, QUICK_S, QUICK_BARE_S, QUICK_PEER_STEPS = 1, 15.0, 2.0, 2_000
+PEER_BAR, SHARE_BAR = 4.0, 0.8
+
+
+def measure(store: Store, *, quick: bool) -> None:
+    """Every round that is not measured yet."""
+    for number in range(QUICK_ROUNDS if quick else ROUNDS):
+        store.once({"round": number}, lambda: _round(quick))
+
+
+def _round(quick: bool) -> Record:
+    """The bare parts on each core at once, as the actors run; twice the mean is what two cores could do."""
+    seconds, bare_s, steps = (QUICK_S, QUICK_BARE_S, QUICK_PEER_STEPS) if quick else (SECONDS, BARE_S, PEER_STEPS)
+    bare = ask(["tests.bench.actor_bare", "pong", str(bare_s)], 0)
+    whole = _whole(seconds)
+    peer = ask(["tests.learning.peer_pixels", str(steps)])["steps_per_s"]
+    both = 2.0 * bare["bare"]
+    return bare | {"whole": whole, "both_bare": both, "share": whole / both, "peer": peer, "times": whole / peer}
+
+
+def _whole(seconds: float) -> float:
+    """Agent steps/s of ``learner run pong`` with its two actors."""
+    with tempfile.TemporaryDirectory(prefix="farflung-bench-") as folder:
+        train(["pong", "--set", "run.until_return=1e9"], Path(folder) / "run", seconds)
+        return slope(progress(Path(folder) / "run"))

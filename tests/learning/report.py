@@ -1,0 +1,226 @@
+"""The evidence: LEARNING.md and its picture, from the records of all runs. Knows records and plots; runs nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from tests.bench.curves import FAINT, INK, POINTS
+from tests.bench.machine import description, versions
+from tests.bench.store import Record, Store
+from tests.learning import lag, pixels, robustness
+from tests.learning.tasks import TASKS, Task
+
+COLORS = ("#1d6fb8", "#c8641b", "#3a8f4d", "#8a4fa3")
+COLUMNS = 3
+HARMLESS = {"applied", "draining"}  # the last gradients find a learner that has all it wants
+WORDS = (
+    "Mean return of the last 100 training episodes, exploration included. Seconds from the first environment step; two "
+    "actors and the learner on this machine. Every seed of every task is listed; settings were chosen on other seeds."
+)
+
+
+def write(results: Path, out: Path) -> None:
+    """LEARNING.md and its pictures into ``out``."""
+    records = Store(results, "learning").read()
+    lines = ["# What is learnt", "", f"Written by `make learn`. {WORDS}", ""]
+    lines += [f"* Machine: {description()}"]
+    lines += [f"* Versions: {', '.join(f'{name} {version}' for name, version in versions().items())}", ""]
+    lines += ["![mean return against environment steps, each task](learning.png)", ""]
+    lines += _table(("task", "bar", "reached", "steps, median", "seconds, median", "seconds, each seed"))
+    lines += [_row(task, _of(task, records)) for task in TASKS if _of(task, records)]
+    lines += ["", "## Every seed", ""]
+    lines += _table(("task", "seed", "reached", "return", "best", "steps", "seconds", "shell to exit", "staleness"))
+    lines += [_seed(task, record) for task in TASKS for record in _of(task, records)]
+    lines += _robustness(Store(results, "robustness").read(), out)
+    lines += _pixels(Store(results, "pixels").read())
+    lines += _lag(Store(results, "lag").read(), out)
+    (out / "LEARNING.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    draw(records, out / "learning.png")
+    print(f"wrote {out / 'LEARNING.md'}")
+
+
+def _robustness(records: Sequence[Record], out: Path) -> list[str]:
+    """Learning rates: who solved how many draws, and how soon."""
+    if not records:
+        return []
+    robustness.draw(records, out / "robustness.png")
+    soon, seconds = f"within {robustness.SOON_STEPS // 1000} k steps", f"within {robustness.SOON_S:g} s"
+    rows = []
+    for system in robustness.COLORS:
+        draws, *counts = robustness.shares(records, system)
+        if draws:
+            rows.append(_cells([system, str(draws), *(f"{count} ({count / draws:.0%})" for count in counts)]))
+    return [
+        "",
+        "## Fifty learning rates",
+        "",
+        (
+            "CartPole-v1 with the learning rate drawn log-uniformly from 1e-4 to 1e-2, each draw with its own "
+            f"initialisation, at most {robustness.STEPS // 1000} k steps. Bars: all, 65 % and 90 %."
+        ),
+        "",
+        *_table(("system", "draws", "solved", soon, seconds)),
+        *rows,
+        "",
+        "![steps to solve against the learning rate](robustness.png)",
+    ]
+
+
+def _pixels(records: Sequence[Record]) -> list[str]:
+    """Pong's throughput: the bare parts, the whole, the peer."""
+    if not records:
+        return []
+
+    def middle(field: str) -> float:
+        return float(median(record[field] for record in records))
+
+    parts = [f"{middle(field):.0f}" for field in ("simulator_us", "forward_us", "gradient_us")]
+    rates = [f"{middle(field):,.0f}" for field in ("both_bare", "whole", "peer")]
+    columns = ("simulator, us", "forward, us", "gradients, us", "both cores, bare sum", "whole system", "SB3 A2C")
+    return [
+        "",
+        "## Pong, training throughput",
+        "",
+        (
+            "Microseconds of one core per agent step (four frames), and agent steps/s: two cores doing the parts "
+            "alone, `learner run pong` with two actors, and Stable-Baselines3 A2C in the same minutes. Medians of "
+            f"{len(records)} rounds. Bars: {pixels.SHARE_BAR:.0%} of the bare sum, {pixels.PEER_BAR:g} times the peer."
+        ),
+        "",
+        *_table((*columns, "share", "times the peer")),
+        _cells([*parts, *rates, f"{middle('share'):.2f}", f"{middle('times'):.1f}"]),
+    ]
+
+
+def _lag(records: Sequence[Record], out: Path) -> list[str]:
+    """Staleness rules under injected lag."""
+    if not records:
+        return []
+    lag.draw(records, out / "staleness.png")
+    rows = []
+    for house in lag.HOUSES:
+        for rule in lag.RULES:
+            cells = [lag.retained(records, house, rule, late) for late in lag.LAGS]
+            rows.append(_cells([house, rule, *(f"{median(found):.0f}" if found else "" for found in cells)]))
+    return [
+        "",
+        "## Staleness",
+        "",
+        (
+            f"CartPole-v1, two actors in turns in one process, every gradient late by so many updates; the mean of the "
+            f"learning curve over {lag.STEPS // 1000} k steps, median of {lag.SEEDS} seeds."
+        ),
+        "",
+        *_table(("optimizer", "rule", *(f"lag {late}" for late in lag.LAGS))),
+        *rows,
+        "",
+        "![mean return against injected lag, each rule](staleness.png)",
+    ]
+
+
+def missed(records: Sequence[Record]) -> list[str]:
+    """The tasks whose bar does not hold, of those that were run."""
+    return [task.name for task in TASKS if _of(task, records) and not _holds(task, _of(task, records))]
+
+
+def _of(task: Task, records: Sequence[Record]) -> list[Record]:
+    return sorted((record for record in records if record["task"] == task.name), key=lambda record: record["seed"])
+
+
+def _holds(task: Task, found: Sequence[Record]) -> bool:
+    if task.below is not None:
+        return all(record["best"] is None or record["best"] < task.below for record in found)
+    if not all(set(record["rulings"]) <= HARMLESS for record in found):
+        return False
+    in_time = task.median_s is None or median(record["wall_s"] for record in found) < task.median_s
+    return in_time and all(record["solved"] for record in found)
+
+
+def bar(task: Task) -> str:
+    """The bar in words."""
+    if task.below is not None:
+        return f"stays below {task.below:g} in {task.steps:,} steps"
+    words = [f">= {task.target:g}"]
+    if task.name in ("acrobot", "pendulum"):
+        words.append(f"within {task.steps:,} steps")
+    if task.name == "pong":
+        words.append(f"within {task.seconds / 60:g} min")
+    if task.median_s is not None:
+        words.append(f"median under {task.median_s:g} s")
+    return ", ".join([*words, f"{task.seeds} of {task.seeds}"])
+
+
+def _row(task: Task, found: Sequence[Record]) -> str:
+    held = sum(_holds_one(task, record) for record in found)
+    seconds = ", ".join(f"{record['wall_s']:.1f}" for record in found)
+    verdict = "" if _holds(task, found) and len(found) == task.seeds else " (missed)"
+    steps, wall = median(r["env_steps"] for r in found), median(r["wall_s"] for r in found)
+    cells = (task.name, bar(task), f"{held} of {len(found)}{verdict}", f"{steps / 1000:,.0f} k", f"{wall:.1f}", seconds)
+    return _cells(cells)
+
+
+def _holds_one(task: Task, record: Record) -> bool:
+    if task.below is not None:
+        return record["best"] is None or bool(record["best"] < task.below)
+    return bool(record["solved"])
+
+
+def _seed(task: Task, record: Record) -> str:
+    numbers = [_number(record[name]) for name in ("return_mean_100", "best")]
+    ends = (f"{record['env_steps']:,}", f"{record['wall_s']:.1f}", f"{record['total_s']:.1f}")
+    reached = "yes" if _holds_one(task, record) else "no"
+    return _cells((task.name, str(record["seed"]), reached, *numbers, *ends, f"{record['staleness_mean']:.1f}"))
+
+
+def _number(value: float | None) -> str:
+    return "none" if value is None else f"{value:.1f}"
+
+
+def _table(head: Sequence[str]) -> list[str]:
+    return [_cells(head), _cells(["---"] * len(head))]
+
+
+def _cells(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def draw(records: Sequence[Record], path: Path) -> None:
+    """A panel for each group of tasks: the median of all seeds and their range, against environment steps."""
+    groups = list(dict.fromkeys(task.group for task in TASKS if _of(task, records)))
+    rows = -(-len(groups) // COLUMNS)
+    with mpl.rc_context({"font.size": 8.5, "font.family": "sans-serif"}):
+        figure = Figure(figsize=(3.7 * COLUMNS, 2.5 * rows), dpi=160, layout="constrained")
+        panels = figure.subplots(rows, COLUMNS, squeeze=False).reshape(-1)
+        for axes, group in zip(panels, groups, strict=False):
+            _panel(axes, [task for task in TASKS if task.group == group], records)
+        for axes in panels[len(groups) :]:
+            axes.set_visible(False)
+        figure.savefig(path, facecolor="white")
+
+
+def _panel(axes: Axes, tasks: Sequence[Task], records: Sequence[Record]) -> None:
+    axes.set_title(tasks[0].group, loc="left", fontsize=9.5, color=INK)
+    axes.grid(color=FAINT, linewidth=0.7)
+    axes.axhline(tasks[0].target, color=INK, linewidth=0.7, linestyle=(0, (4, 3)))
+    for task, color in zip(tasks, COLORS, strict=False):
+        curves = [np.array(r["curve"], np.float64) for r in _of(task, records) if r["curve"]]
+        if not curves:
+            continue
+        grid = np.linspace(max(c[0, 0] for c in curves), max(c[-1, 0] for c in curves), POINTS)
+        held = np.array([np.interp(grid, curve[:, 0], curve[:, 2]) for curve in curves])
+        axes.fill_between(grid / 1000, held.min(0), held.max(0), color=color, alpha=0.16, linewidth=0)
+        axes.plot(
+            grid / 1000, np.median(held, 0), color=color, linewidth=1.6, label=f"{task.label}, {len(curves)} seeds"
+        )
+        axes.scatter([c[-1, 0] / 1000 for c in curves], [c[-1, 2] for c in curves], s=8, color=color, zorder=3)
+    axes.legend(frameon=False, fontsize=7.5, loc="lower right")
+    axes.set_xlabel("thousand environment steps", fontsize=7.5)
+    for spine in axes.spines.values():
+        spine.set_visible(False)

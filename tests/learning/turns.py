@@ -1,0 +1,178 @@
+"""Actors and a learner's mathematics in one process, in turns, with a lag of one's choice. No sockets, no threads.
+
+What reaches θ is what would reach it over a network whose every gradient is late by exactly ``lag`` updates of its own
+actor: the real worker, compressor, codec, admission, staleness rule and optimizer, and nothing that depends on time.
+``python -m tests.learning.turns EXPERIMENT SEED [--lag N] [--actors N] [TABLE.KEY=VALUE ...]`` prints one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from actor.config import read_settings
+from actor.events import Weights, Work
+from actor.initial import initial
+from actor.worker import Worker
+from learner.config import Experiment, actor_table, load, named
+from learner.optimizer import make_optimizer
+from learner.parameters import Job, Parameters
+from learner.progress import Progress, learning_rate
+from learner.state import age_rule
+from protocol.messages import Welcome
+from protocol.moments import Moments
+from protocol.snapshot import Reconstruction
+
+CURVE_STEPS = 2_000  # between points of a curve
+
+
+@dataclass
+class Run:
+    """A learner's numbers. held: what actors have of them, as the stream would give it."""
+
+    experiment: Experiment
+    parameters: Parameters
+    progress: Progress = field(default_factory=Progress)
+    curve: list[tuple[int, float]] = field(default_factory=list)
+    target: tuple[int, np.ndarray] | None = None
+    target_at: int = 0
+
+    def weights(self) -> Weights:
+        """The newest, and the target network where the run has one."""
+        settings, steps = self.experiment.learner, self.progress.env_steps
+        record, buffers = self.parameters.snapshot(1)
+        held = Reconstruction(record.layout, record.length)
+        held.apply(record, buffers)
+        interval = settings.target_interval_steps
+        if interval is not None and (self.target is None or steps - self.target_at >= interval):
+            self.target, self.target_at = (held.version, held.theta), steps
+        version, theta = self.target if self.target is not None else (None, None)
+        return Weights(1, held.version, held.theta, held.moments, steps, theta, version)
+
+    def apply(self, work: Work) -> None:
+        """One gradient, as the learner would."""
+        report = work.report
+        moments = (report.observations, work.moments) if report and work.moments else None
+        job = Job(1, 1, work.base_version, work.codec, work.length, work.count, work.payload, moments, 0.0)
+        (outcome,) = self.parameters.apply([job], learning_rate(self.experiment.learner, self.progress.env_steps))
+        self.progress.rulings[outcome.outcome] += 1
+
+    def record(self, work: Work) -> None:
+        """The rollout that rides on a gradient."""
+        if work.report is None:
+            return
+        self.progress.record(work.report)
+        mean = self.progress.return_mean
+        if mean is not None and self.progress.env_steps >= (self.curve[-1][0] if self.curve else 0) + CURVE_STEPS:
+            self.curve.append((self.progress.env_steps, mean))
+
+
+class LateLink:
+    """A worker's desk: what is handed in is applied ``lag`` gradients later."""
+
+    def __init__(self, run: Run, lag: int) -> None:
+        self.env_steps = 0
+        self.collect_s = self.learn_s = 0.0
+        self._run, self._lag = run, lag
+        self._travelling: deque[Work] = deque()
+
+    def first_weights(self, generation: int) -> Weights:
+        """Link.first_weights."""
+        return self._run.weights()
+
+    def newest(self) -> Weights:
+        """Link.newest."""
+        return self._run.weights()
+
+    def await_permit(self, generation: int) -> None:
+        """Link.await_permit: there is no end of them."""
+
+    def hand_in(self, work: Work) -> None:
+        """Link.hand_in."""
+        self._run.record(work)
+        self._travelling.append(work)
+        while len(self._travelling) > self._lag:
+            self._run.apply(self._travelling.popleft())
+
+    def collect_refused(self) -> list[Work]:
+        """Link.collect_refused."""
+        return []
+
+
+def begin(experiment: Experiment, actors: int, lag: int) -> tuple[Run, list[tuple[Worker, LateLink]]]:
+    """The run and its workers, none of which has stepped yet."""
+    table, settings = actor_table(experiment), experiment.learner
+    first = initial(read_settings(table), experiment.run.seed, ())
+    theta = np.array(first.theta, np.float32)
+    moments = Moments.empty(first.observation_size) if first.observation_size else None
+    optimizer = make_optimizer(settings, theta)
+    rule = age_rule(settings)
+    run = Run(experiment, Parameters(theta, 0, optimizer, rule, settings.norm_bound, first.layout, moments))
+    workers = []
+    for ordinal in range(actors):
+        welcome = Welcome(
+            instance=1,
+            run="turns",
+            epoch=1,
+            session=1,
+            ordinal=ordinal,
+            seed=experiment.run.seed,
+            credit=lag + 1,
+            heartbeat_s=1.0,
+            silence_s=10.0,
+            quantity=settings.quantity,
+            weights="*",
+            layout=first.layout,
+            table=table,
+            table_digest=bytes(8),
+        )
+        worker = Worker(welcome, frozenset())
+        workers.append((worker, LateLink(run, lag)))
+    return run, workers
+
+
+def train(experiment: Experiment, actors: int = 2, lag: int = 0) -> Run:
+    """Until the experiment's target or its step limit."""
+    run, workers = begin(experiment, actors, lag)
+    goal, limit = experiment.run.until_return, experiment.run.until_steps
+    while not run.progress.reached(goal) and (limit is None or run.progress.env_steps < limit):
+        for worker, link in workers:
+            worker.step(link, 0)
+    for worker, _ in workers:
+        worker.close()
+    return run
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """One run; its end as JSON."""
+    parser = argparse.ArgumentParser("python -m tests.learning.turns", description=__doc__)
+    parser.add_argument("experiment", help="a shipped name or a TOML file")
+    parser.add_argument("seed", type=int)
+    parser.add_argument("settings", nargs="*", metavar="TABLE.KEY=VALUE")
+    parser.add_argument("--lag", type=int, default=0)
+    parser.add_argument("--actors", type=int, default=2)
+    asked = parser.parse_args(arguments)
+    file = Path(asked.experiment) if asked.experiment.endswith(".toml") else named(asked.experiment)
+    experiment = load(file, [*asked.settings, f"run.seed={asked.seed}"], {})
+    run = train(experiment, asked.actors, asked.lag)
+    progress = run.progress
+    answer = {
+        "solved": progress.reached(experiment.run.until_return),
+        "env_steps": progress.env_steps,
+        "return_mean_100": progress.return_mean,
+        "best": progress.best_mean if np.isfinite(progress.best_mean) else None,
+        "staleness_mean": progress.lags.mean,
+        "rulings": dict(progress.rulings),
+        "curve": run.curve,
+    }
+    print(json.dumps(answer))
+
+
+if __name__ == "__main__":
+    main()
