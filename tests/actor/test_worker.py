@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -35,6 +35,7 @@ class List:
 
     def __init__(self, weights: Weights | None) -> None:
         self.env_steps = 0
+        self.simulator_failures: Mapping[str, int] = {}
         self.collect_s = self.learn_s = 0.0
         self.weights = weights
         self.refused: list[Work] = []

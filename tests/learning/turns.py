@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -78,6 +78,7 @@ class LateLink:
 
     def __init__(self, run: Run, lag: int) -> None:
         self.env_steps = 0
+        self.simulator_failures: Mapping[str, int] = {}
         self.collect_s = self.learn_s = 0.0
         self._run, self._lag = run, lag
         self._travelling: deque[Work] = deque()

@@ -7,6 +7,7 @@ codec, no session, no state machine, no snapshot.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from random import Random
 from typing import Any
 
@@ -56,6 +57,7 @@ class DirectLink:
 
     def __init__(self, settings: LearnerSettings) -> None:
         self.env_steps = 0
+        self.simulator_failures: Mapping[str, int] = {}
         self.collect_s = self.learn_s = 0.0
         theta, layout = initial()
         table = msgspec.msgpack.encode(SMALL)
