@@ -11,6 +11,8 @@ import typer
 
 from protocol.errors import UserError
 
+MAX_SEED = (1 << 30) - 1  # SEEDS of actor.simulators, which loads too much for --help
+MAX_STEPS = 100_000  # several times the 27,000 at which Atari's games end by themselves, and minutes of most simulators
 THREAD_LIMITS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
 app = typer.Typer(
@@ -38,6 +40,10 @@ LiveLearner = Annotated[
     typer.Option(
         "--learner", metavar="ADDR", help="A live learner's address, in place of RUN_DIR.", show_default=False
     ),
+]
+MaxSteps = Annotated[
+    int,
+    typer.Option(metavar="N", help="Steps at which an episode is cut; it counts with the return it has.", min=1),
 ]
 Best = Annotated[bool, typer.Option("--best", help="The best evaluated checkpoint instead of the newest.")]
 Name = Annotated[
@@ -96,7 +102,10 @@ def evaluate(
     learner: LiveLearner = None,
     best: Best = False,
     episodes: Annotated[int, typer.Option(metavar="N", help="Episodes to play, each time.", min=1)] = 100,
-    seed: Annotated[int, typer.Option(metavar="S", help="Of the environments.", min=0)] = 0,
+    seed: Annotated[
+        int, typer.Option(metavar="S", help="Of each environment's first episode.", min=0, max=MAX_SEED)
+    ] = 0,
+    max_steps: MaxSteps = MAX_STEPS,
     once: Annotated[bool, typer.Option("--once", help="With --learner: one evaluation, then leave.")] = False,
     name: Name = None,
     allow_module: AllowModule = None,
@@ -107,6 +116,7 @@ def evaluate(
     Of a RUN_DIR: its newest checkpoint, or the best one. With --learner: follow a run that is live, play with each
     newest snapshot and report the score to the learner, which keeps the best in checkpoints/best.safetensors; a
     summary follows when the learner ends the run. Returns are raw and undiscounted, as the environment pays them.
+    With the same seed the first episode of each of the run's environments begins the same each time.
 
     Exit codes: 0 done, 1 failure, 2 usage or configuration.
     """
@@ -121,7 +131,7 @@ def evaluate(
     from actor.play import Score
 
     if run_dir is not None:
-        score = evaluation.evaluate(run_dir, episodes, seed, allow_module or (), best)
+        score = evaluation.evaluate(run_dir, episodes, seed, max_steps, allow_module or (), best)
         typer.echo(_json(score) if as_json else str(score))
         return
 
@@ -129,7 +139,7 @@ def evaluate(
         typer.echo(_json({"event": "evaluated", **msgspec.to_builtins(score)}) if as_json else str(score))
 
     assert learner is not None
-    code, tally = evaluation.follow(learner, called, episodes, seed, allow_module or (), once, report)
+    code, tally = evaluation.follow(learner, called, episodes, seed, max_steps, allow_module or (), once, report)
     finished = {"event": "finished", "evaluations": tally.evaluations, "best": tally.best}
     typer.echo(_json(finished) if as_json else str(tally))
     raise typer.Exit(code)
@@ -145,8 +155,9 @@ def watch(
     ] = None,
     episodes: Annotated[int, typer.Option(metavar="N", help="Episodes to play.", min=1)] = 1,
     seed: Annotated[
-        int, typer.Option(metavar="S", help="Of the first episode; each next one's is one more.", min=0)
+        int, typer.Option(metavar="S", help="Of the first episode; each next one's is one more.", min=0, max=MAX_SEED)
     ] = 0,
+    max_steps: MaxSteps = MAX_STEPS,
     fps: Annotated[
         float | None,
         typer.Option(
@@ -171,7 +182,7 @@ def watch(
     from actor import watch as watching
     from actor.watch import Viewing
 
-    viewing = Viewing(episodes, seed, fps, frozenset(allow_module or ()), out)
+    viewing = Viewing(episodes, seed, max_steps, fps, frozenset(allow_module or ()), out)
     code = 0
     if run_dir is not None:
         recorder = watching.watch(run_dir, viewing, best, typer.echo)

@@ -5,6 +5,7 @@ The learner hands this table over unparsed (WIRE.md, section 6), so this file al
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import msgspec
@@ -18,6 +19,38 @@ Count = Annotated[int, Meta(ge=1, le=1_000_000)]
 NonNegative = Annotated[float, Meta(ge=0.0, le=1e15)]
 Positive = Annotated[float, Meta(gt=0.0, le=1e15)]  # infinity would train on NaN
 Seconds = Annotated[float, Meta(gt=0.0, le=86_400.0)]
+
+
+CRITIC = ("a3c",)
+VALUES = ("n_step_q", "one_step_q", "one_step_sarsa")
+IMAGES = ("a3c", "nature")
+
+# By the setting that decides: which others are heard at all, and with which of its values. What is not heard must be
+# left out or be at its default, which a resolved experiment.toml holds.
+# Not here is what an experiment says beside a choice that people change alone, with one --set: actor.density beside a
+# dense codec, actor.memory_size beside memory = "none", actor.hidden and actor.activation beside another network,
+# actor.gae_lambda beside targets = "n_step", actor.clip beside loss = "a3c". To refuse them would make a person who
+# compares two choices undo settings of the file first. The algorithm is no such switch: all settings change with it.
+HEARD_WITH: dict[str, dict[str, tuple[str, ...]]] = {
+    "algorithm": {
+        "memory": CRITIC,  # the target network has no state of its own
+        "kl_target": CRITIC,  # there is no old policy
+        "targets": CRITIC,
+        "gae_lambda": CRITIC,
+        "vtrace_clip": CRITIC,
+        "loss": CRITIC,
+        "clip": CRITIC,
+        "normalize_advantages": CRITIC,
+        "value_weight": CRITIC,
+        "entropy_weight": CRITIC,
+        "exploration_steps": VALUES,
+        "final_epsilons": VALUES,
+        "final_epsilon_odds": VALUES,
+    },
+    "targets": {"vtrace_clip": ("vtrace",)},
+    "network": {"precision": IMAGES},
+    "vectorization": {"simulator_deadline_s": ("processes",), "simulator_failures": ("processes",)},
+}
 
 
 class ActorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -42,9 +75,10 @@ class ActorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     algorithm: Literal["a3c", "n_step_q", "one_step_q", "one_step_sarsa"] = "a3c"
     rollout_steps: Count = 64  # T, steps of each environment in one rollout
     discount: Unit = 0.99  # γ
-    targets: Literal["gae", "n_step", "vtrace"] = "gae"  # a3c only
+    # Settings of other methods than the one named are refused (HEARD_WITH).
+    targets: Literal["gae", "n_step", "vtrace"] = "gae"  # a3c
     gae_lambda: Unit = 0.95  # λ of generalised advantage estimation
-    vtrace_clip: Positive = 1.0  # ρ̄ and c̄
+    vtrace_clip: Positive = 1.0  # vtrace: ρ̄ and c̄
     reward_scale: Positive = 1.0  # multiplies rewards before targets; reported returns stay raw
     reward_clip: Positive | None = None  # largest magnitude of a reward, before it is scaled
 
@@ -113,10 +147,29 @@ def _check_together(settings: ActorSettings) -> None:
         raise SettingError("actor.codec", settings.codec, f"one of {', '.join(CODECS)}")
     if settings.envs % settings.groups:
         raise SettingError("actor.groups", settings.groups, f"a divisor of actor.envs = {settings.envs}")
+    for choice, users in HEARD_WITH.items():
+        _check_heard(settings, choice, users)
     if settings.algorithm == "a3c":
         _check_actor_critic(settings)
     else:
         _check_value_method(settings)
+
+
+def _check_heard(settings: ActorSettings, choice: str, users: Mapping[str, tuple[str, ...]]) -> None:
+    """Raises SettingError for a setting that is not at its default and that what was chosen does not look at."""
+    chosen, default = getattr(settings, choice), ActorSettings()
+    if chosen == "auto":  # not a person's choice
+        return
+    for name, having in users.items():
+        value, usual = getattr(settings, name), getattr(default, name)
+        if chosen not in having and value != usual:
+            accepted = f"{_plain(usual)!r} with actor.{choice} = {chosen!r}; heard with {' and '.join(having)}"
+            raise SettingError(f"actor.{name}", _plain(value), accepted)
+
+
+def _plain(value: object) -> object:
+    """As TOML has it."""
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _check_actor_critic(settings: ActorSettings) -> None:
@@ -139,15 +192,7 @@ def _moves_within_a_pass(settings: ActorSettings) -> bool:
 
 
 def _check_value_method(settings: ActorSettings) -> None:
-    for name in ("memory", "kl_target"):  # the target network has no state of its own; there is no old policy
-        usual, value = ActorSettings.__struct_defaults__[_index(name)], getattr(settings, name)
-        if value != usual:
-            raise SettingError(f"actor.{name}", value, f"{usual!r} with actor.algorithm = {settings.algorithm!r}")
     odds = settings.final_epsilon_odds
     if len(odds) != len(settings.final_epsilons) or abs(sum(odds) - 1.0) > 1e-6:
         accepted = f"{len(settings.final_epsilons)} numbers, as many as actor.final_epsilons, that sum to 1"
         raise SettingError("actor.final_epsilon_odds", list(odds), accepted)
-
-
-def _index(name: str) -> int:
-    return ActorSettings.__struct_fields__.index(name)

@@ -20,7 +20,7 @@ from actor.spaces import Actions
 Floats = NDArray[np.float32]
 HALF_LOG_TAU = 0.5 * math.log(2.0 * math.pi)
 SQRT_2_OVER_PI = math.sqrt(2.0 / math.pi)
-LOG_DEVIATIONS = (-5.0, 2.0)  # outside, a Gaussian is a point or a shrug, and its slopes are noise
+LOG_DEVIATIONS = (-5.0, 2.0)  # outside, a Gaussian is a point or a shrug: it acts as at the limit, and is let back in
 
 
 class Likelihood(Protocol):
@@ -171,7 +171,7 @@ class CutNormal:
     def __init__(self, outputs: Tensor, actions: Tensor, low: Tensor, high: Tensor) -> None:
         means, free = outputs.chunk(2, 1)
         self._log_deviations = free.clamp(*LOG_DEVIATIONS)
-        self._free = (free >= LOG_DEVIATIONS[0]) & (free <= LOG_DEVIATIONS[1])
+        self._below, self._above = free < LOG_DEVIATIONS[0], free > LOG_DEVIATIONS[1]
         self._deviations = self._log_deviations.exp()
         self._z = (actions - means) / self._deviations
         self._side = (actions >= high).float() - (actions <= low).float()  # 1, -1 at a bound; 0 inside
@@ -193,5 +193,13 @@ class CutNormal:
         spread = torch.where(self._inside, z.square() - 1.0, side * mills * z)  # d log π / d log σ
         column = pull.unsqueeze(1)
         by_mean = -column * force / self._deviations
-        by_spread = (-column * spread - entropy_weight) * self._free
+        by_spread = self._inward(-column * spread - entropy_weight)
         return torch.cat([by_mean, by_spread], 1).div_(len(pull))
+
+    def _inward(self, slopes: Tensor) -> Tensor:
+        """Without those that push a log-deviation further out; descent moves against a slope.
+
+        The others stay although the clamp is flat: were all of them 0, a parameter past a limit would stay there.
+        """
+        outward = (self._above & (slopes < 0.0)) | (self._below & (slopes > 0.0))
+        return slopes.masked_fill_(outward, 0.0)

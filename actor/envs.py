@@ -19,6 +19,7 @@ from actor.config import ActorSettings
 from actor.simulators import InProcess, Simulators
 from actor.spaces import Spaces, spaces_of
 from protocol.errors import SettingError, UserError, nearest
+from protocol.moments import MAX_OBSERVATION
 
 ENV_ID = re.compile(r"(?:(?P<module>[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):)?(?P<name>(?:[\w-]+/)?[\w.-]+)")
 RESERVED_OPTIONS = ("id", "num_envs", "vectorization_mode", "vector_kwargs", "wrappers")  # make_vec's own arguments
@@ -87,8 +88,9 @@ def _group(settings: ActorSettings, spec: EnvSpec, count: int, allowed_modules: 
 
 def _checked(settings: ActorSettings, spaces: Spaces) -> Spaces:
     """Raises SettingError for settings that want something else of the observations than they are."""
-    if settings.normalize_observations and spaces.observation_type == "uint8":
-        accepted = f"false: {settings.env} shows images, which are scaled by a constant"
+    if settings.normalize_observations and spaces.normalized_size >= MAX_OBSERVATION:
+        most = f"the statistics of {MAX_OBSERVATION - 1:,} numbers fit a message"
+        accepted = f"false: an observation of {settings.env} has {spaces.observation_size:,}, and {most}"
         raise SettingError("actor.normalize_observations", True, accepted)
     for index in settings.hidden_observations:
         if len(spaces.observation_shape) != 1 or index >= spaces.observation_size:

@@ -1,6 +1,8 @@
 """Scores a run that is on disk, or a live one whenever it has new weights. Knows simulators and the desk; no sockets.
 
-Episodes are played greedily and from the same seeds each time, so that versions are compared on the same starts.
+Episodes are played greedily, and the first one of each environment begins the same each time; where the later ones
+begin follows from what was played before them. Of as many episodes as environments, versions are compared on the same
+starts.
 """
 
 from __future__ import annotations
@@ -23,11 +25,22 @@ from protocol.moments import Moments
 
 
 class Examination:
-    """A fixed set of episodes that every θ of one run can be put through. Raises UserError as a worker does."""
+    """So many episodes of the same environments, for every θ of one run. Raises UserError as a worker does.
 
-    def __init__(self, table: bytes, layout: Layout, episodes: int, seed: int, allowed_modules: frozenset[str]) -> None:
+    max_steps: where an episode is cut, and counts with the return it has.
+    """
+
+    def __init__(
+        self,
+        table: bytes,
+        layout: Layout,
+        episodes: int,
+        seed: int,
+        max_steps: int,
+        allowed_modules: frozenset[str],
+    ) -> None:
         settings = few(read_settings(table), episodes)
-        self._env, self._seed = settings.env, seed
+        self._env, self._seed, self._max_steps = settings.env, seed, max_steps
         (self._simulators,) = make_simulators(settings, allowed_modules)
         try:
             self._quotas = quotas(episodes, self._simulators.count)
@@ -46,8 +59,8 @@ class Examination:
         """Plays all episodes with this θ. heed: as in ``play``."""
         self._player.load(theta, moments)
         self._player.begin(self._simulators.count)
-        finished = play(self._simulators, self._player.act, self._quotas, self._seed, heed)
-        return summary(self._env, version, finished, self._seed)
+        played = play(self._simulators, self._player.act, self._quotas, self._seed, self._max_steps, heed)
+        return summary(self._env, version, played.episodes, self._seed, played.cut)
 
     def close(self) -> None:
         """Ends the simulators."""
@@ -59,12 +72,15 @@ def few(settings: ActorSettings, environments: int) -> ActorSettings:
     return msgspec.structs.replace(settings, envs=min(settings.envs, environments), groups=1)
 
 
-def evaluate(run_dir: Path, episodes: int, seed: int, allow_modules: Iterable[str], best: bool = False) -> Score:
+def evaluate(
+    run_dir: Path, episodes: int, seed: int, max_steps: int, allow_modules: Iterable[str], best: bool = False
+) -> Score:
     """Plays ``episodes`` >= 1 greedy episodes with the newest good checkpoint, or the best one. Raises UserError."""
     manifest = checkpoints.read_manifest(run_dir)
     find = checkpoints.best if best else checkpoints.newest
     learnt = find(run_dir / "checkpoints")
-    examination = Examination(manifest.actor_table, manifest.layout, episodes, seed, frozenset(allow_modules))
+    allowed = frozenset(allow_modules)
+    examination = Examination(manifest.actor_table, manifest.layout, episodes, seed, max_steps, allowed)
     try:
         return examination.score(learnt.version, learnt.theta, learnt.moments)
     finally:
@@ -130,6 +146,7 @@ def follow(
     name: str,
     episodes: int,
     seed: int,
+    max_steps: int,
     allow_modules: Iterable[str],
     once: bool,
     report: Callable[[Score], None],
@@ -144,7 +161,7 @@ def follow(
         report(score)
 
     def hire(welcome: Welcome, post: Callable[[Event], None]) -> Evaluator:
-        examination = Examination(welcome.table, welcome.layout, episodes, seed, allowed)
+        examination = Examination(welcome.table, welcome.layout, episodes, seed, max_steps, allowed)
         return Evaluator(examination, post, noted, once)
 
     return service.attend(learner, name, lambda: hire), tally

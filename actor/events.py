@@ -110,7 +110,7 @@ class Ticked:
 
 @dataclass(frozen=True, slots=True)
 class StopRequested:
-    """A signal."""
+    """A signal came, or the worker is done with all that it was asked for. detail: which, for people."""
 
     detail: str
 

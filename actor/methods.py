@@ -68,7 +68,7 @@ def make_method(settings: ActorSettings, spaces: Spaces, policy: Policy, seed: i
     """The method that the settings name."""
     if settings.algorithm == "a3c":
         return ActorCritic(settings, spaces, policy)
-    return ActionValues(settings, spaces, np.random.default_rng([seed, 2]))
+    return ActionValues(settings, spaces, policy, np.random.default_rng([seed, 2]))
 
 
 class ActorCritic:
@@ -157,14 +157,15 @@ class ActionValues:
 
     fresh_targets = False  # the target network stands still while a rollout is used
 
-    def __init__(self, settings: ActorSettings, spaces: Spaces, generator: np.random.Generator) -> None:
-        self._settings = settings
+    def __init__(self, settings: ActorSettings, spaces: Spaces, policy: Policy, generator: np.random.Generator) -> None:
+        self._settings, self._policy = settings, policy
         self._final_epsilon = draw_final_epsilon(settings, generator)
         self._greedy = EpsilonGreedy(spaces.actions.sizes[0])
         self.chooser: Chooser = self._greedy
         self._target: Policy
         self._flat: FlatModule
         self._target, self._flat = build_policy(settings, spaces, seed=0)
+        self._given: Floats | None = None
         self._version: int | None = None
 
     def adopt(self, env_steps: int, target: Floats | None, target_version: int | None) -> None:
@@ -173,14 +174,15 @@ class ActionValues:
         if target is None:
             name = self._settings.algorithm
             raise UserError(f"actor.algorithm = {name!r} needs a target network: set learner.target_interval_steps")
-        if target_version != self._version:
-            self._flat.load(target)
+        if target is not self._given or target_version != self._version:
+            self._flat.load(target)  # another array of an equal version is that of another life of the learner
             self._target.begin()
-            self._version = target_version
+            self._given, self._version = target, target_version
 
     def targets(self, rollout: Rollout) -> Targets:
         """Method.targets."""
         settings = self._settings
+        self._target.expose(*self._policy.exposure)  # both networks see the same pixels
         ahead = self._next_values(rollout)
         if settings.algorithm == "n_step_q":
             outcome = (rollout.terminated, rollout.truncated, rollout.valid, settings.discount)

@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from actor.config import ActorSettings
 from actor.layers import Array, Trunk
-from actor.policy import POLICY_GAIN, VALUE_GAIN, Inputs, State
+from actor.policy import BYTE_SCALE, POLICY_GAIN, VALUE_GAIN, Inputs, State
 from actor.spaces import Spaces
 
 # Output channels, kernel, stride of each convolution, then the width of the layer behind them.
@@ -67,6 +67,11 @@ class Convolutions(nn.Module):
             channels, height, width = filters, (height - kernel) // stride + 1, (width - kernel) // stride + 1
         self.layers.append(_linear(channels * height * width, self.width, math.sqrt(2.0), generator))
         self._kept: list[tuple[Tensor, Tensor]] | None = None
+        self.exposure = 0.0, BYTE_SCALE
+
+    def expose(self, mean: float, scale: float) -> None:
+        """Policy.expose. Costs nothing: the first layer's weights take it in when they are converted."""
+        self.exposure, self._kept = (mean, scale), None
 
     def prepare(self, images: NDArray[Any]) -> NDArray[Any]:
         """[N, *shape] -> [N, *seen_shape], bytes gathered in squares of the first stride; see ``_fold_kernel``."""
@@ -107,14 +112,18 @@ class Convolutions(nn.Module):
     def _converted(self) -> list[tuple[Tensor, Tensor]]:
         """Weight and bias of each layer, folded as its input is and in the precision of this machine.
 
-        A byte of 255 is 1, by the first weight. The last layer's columns follow the order of rows, columns, depth.
+        W · (bytes − mean) · scale is (W · scale) · bytes − W · scale · mean. The last layer's columns follow the order
+        of rows, columns, depth.
         """
-        parameters = list(self.layers.parameters())
+        parameters: list[Tensor] = list(self.layers.parameters())
         pairs = list(zip(parameters[::2], parameters[1::2], strict=True))
         converted: list[tuple[Tensor, Tensor]] = []
+        mean, scale = self.exposure
         for index, (weight, bias) in enumerate(pairs[:-1]):
-            scaled = weight * (1.0 / 255.0) if index == 0 else weight
-            folded = _fold_kernel(scaled, self._folds[index], channels_first=index == 0 and not self._last)
+            if index == 0:
+                weight = weight * scale  # noqa: PLW2901 - the same weight, for bytes
+                bias = bias - mean * weight.sum((1, 2, 3))  # noqa: PLW2901
+            folded = _fold_kernel(weight, self._folds[index], channels_first=index == 0 and not self._last)
             converted.append((folded.to(self._precision, memory_format=torch.channels_last), bias.to(self._precision)))
         weight, bias = pairs[-1]
         depth = pairs[-2][0].shape[0]
@@ -160,6 +169,11 @@ class Layers(nn.Module):
         sizes = [math.prod(shape), *hidden]
         self.trunk = Trunk(sizes, activation, math.sqrt(2.0), generator) if len(sizes) > 1 else None
         self.width = sizes[-1]
+        self.exposure = 0.0, BYTE_SCALE
+
+    def expose(self, mean: float, scale: float) -> None:
+        """Policy.expose."""
+        self.exposure = mean, scale
 
     def prepare(self, observations: NDArray[Any]) -> NDArray[Any]:
         """Nothing is to be done."""
@@ -169,9 +183,9 @@ class Layers(nn.Module):
         """Nothing is kept."""
 
     def forward(self, observations: Tensor) -> Tensor:
-        """observations: [N, *shape]; bytes become parts of one."""
+        """observations: [N, *shape]."""
         rows = observations.flatten(1)
-        rows = rows.float() / 255.0 if rows.dtype == torch.uint8 else rows
+        rows = (rows.float() - self.exposure[0]) * self.exposure[1] if rows.dtype == torch.uint8 else rows
         if self.trunk is None:
             return rows
         activate = torch.tanh if self.trunk.activation == "tanh" else torch.relu
@@ -195,6 +209,7 @@ class TorchPolicy(nn.Module):
         self.valued = self.values_while_acting = settings.algorithm == "a3c"
         self.encoder = _encoder(settings, spaces, generator)
         self.seen_shape = self.encoder.seen_shape
+        self.sees_bytes = spaces.observation_type == "uint8"
         width = self.encoder.width
         self.memory: nn.LSTMCell | nn.GRUCell | None = None
         self.state_size = 0
@@ -208,6 +223,15 @@ class TorchPolicy(nn.Module):
         self.policy = _linear(width, heads, gain, generator)
         self.value = _linear(width, 1, VALUE_GAIN, generator) if self.valued else None
         self.log_deviations = nn.Parameter(torch.full((actions.width,), settings.log_deviation)) if gaussian else None
+
+    @property
+    def exposure(self) -> tuple[float, float]:
+        """Policy.exposure."""
+        return self.encoder.exposure
+
+    def expose(self, mean: float, scale: float) -> None:
+        """Policy.expose."""
+        self.encoder.expose(mean, scale)
 
     def prepare(self, observations: NDArray[Any]) -> NDArray[Any]:
         """Policy.prepare."""

@@ -1,7 +1,7 @@
 """Plays with a policy as it stands: no chance, no learning. Knows simulators and networks; no files, no wire.
 
 Each environment contributes a fixed number of episodes: were the first N to end counted, short ones would be counted
-too often.
+too often. An episode that the policy never ends is cut, and counts too: without it the mean would be of the others.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,7 +72,10 @@ class Player:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """Undiscounted raw returns of ``episodes`` episodes. ci95: half the width of the mean's 95 % interval."""
+    """Undiscounted raw returns of ``episodes`` episodes. ci95: half the width of the mean's 95 % interval.
+
+    cut: how many of them were stopped at the step limit, and count with the return that they had.
+    """
 
     env: str
     version: int
@@ -83,35 +86,73 @@ class Score:
     min: float
     max: float
     length_mean: float  # steps
-    seed: int  # of the environments
+    seed: int  # of the environments' first episodes
+    cut: int = 0
 
     def __str__(self) -> str:
+        cut = f"  {self.cut} cut at the step limit" if self.cut else ""
         return (
             f"{self.env}  {self.episodes} episodes  mean {self.mean:.2f} ± {self.ci95:.2f} (95 %)  "
             f"std {self.std:.2f}  min {self.min:.2f}  max {self.max:.2f}  "
-            f"length {self.length_mean:.1f}  version {self.version}"
+            f"length {self.length_mean:.1f}  version {self.version}{cut}"
         )
 
 
-def play(
-    simulators: Simulators, act: Act, quota: NDArray[np.int64], seed: int, heed: Callable[[int], None] = lambda _: None
-) -> list[tuple[float, int]]:
-    """(return, length) of each environment's first episodes. quota: int64 [B], how many of each.
+class Played(NamedTuple):
+    """episodes: (return, length) of each, in the order of their ends. cut: how many of them were stopped."""
 
-    heed: hears after each step how many environments took it; what it raises ends the game.
+    episodes: list[tuple[float, int]]
+    cut: int
+
+
+def play(
+    simulators: Simulators,
+    act: Act,
+    quota: NDArray[np.int64],
+    seed: int,
+    max_steps: int,
+    heed: Callable[[int], None] = lambda _: None,
+) -> Played:
+    """Each environment's first episodes. quota: int64 [B], how many of each. max_steps: where an episode is cut, >= 1.
+
+    One environment alone cannot be begun anew: one whose episode was cut waits until the others have played theirs or
+    were cut too, and then all begin again, from seeds that none had. heed: hears after each step how many environments
+    took it; what it raises ends the game.
     """
-    left = quota.copy()
-    finished: list[tuple[float, int]] = []
-    observations, starts = simulators.reset(seed), np.ones(simulators.count, np.bool_)
+    left, played, cut = quota.copy(), list[tuple[float, int]](), 0
     while left.any():
+        overlong = _play_on(simulators, act, left, seed, max_steps, heed, played)
+        left -= overlong
+        cut += int(np.count_nonzero(overlong))
+        seed += simulators.count
+    return Played(played, cut)
+
+
+def _play_on(
+    simulators: Simulators,
+    act: Act,
+    left: NDArray[np.int64],
+    seed: int,
+    max_steps: int,
+    heed: Callable[[int], None],
+    played: list[tuple[float, int]],
+) -> NDArray[np.bool_]:
+    """From a reset until each environment has none left to play, or was cut. Returns bool [B]: which were."""
+    cut = np.zeros(simulators.count, np.bool_)
+    observations, starts = simulators.reset(seed), np.ones(simulators.count, np.bool_)
+    while (left[~cut] > 0).any():
         step = simulators.step(act(observations, starts))
         for row, episode in _ended(step):
-            if left[row]:
+            if left[row] and not cut[row]:
                 left[row] -= 1
-                finished.append(episode)
+                played.append(episode)
+        returns, lengths = simulators.unfinished()
+        for row in np.flatnonzero((lengths >= max_steps) & (left > 0) & ~cut).tolist():
+            cut[row] = True
+            played.append((float(returns[row]), int(lengths[row])))
         observations, starts = step.observations, step.starts
         heed(int(np.count_nonzero(step.valid)))
-    return finished
+    return cut
 
 
 def _ended(step: Step) -> Iterable[tuple[int, tuple[float, int]]]:
@@ -127,7 +168,7 @@ def quotas(episodes: int, environments: int) -> NDArray[np.int64]:
     return np.array([each + (row < more) for row in range(environments)], np.int64)
 
 
-def summary(env: str, version: int, finished: list[tuple[float, int]], seed: int) -> Score:
+def summary(env: str, version: int, finished: list[tuple[float, int]], seed: int, cut: int = 0) -> Score:
     """The statistics of at least one episode; with a single one the spread is 0 and the interval infinite."""
     returns = np.array([score for score, _ in finished], np.float64)
     n = len(returns)
@@ -144,4 +185,5 @@ def summary(env: str, version: int, finished: list[tuple[float, int]], seed: int
         max=float(returns.max()),
         length_mean=float(np.mean([length for _, length in finished])),
         seed=seed,
+        cut=cut,
     )

@@ -27,6 +27,7 @@ from protocol.frames import MAX_FRAME_BYTES
 
 POLICY_GAIN = 0.01  # an almost uniform first policy: Andrychowicz et al. 2021, section 3.2
 VALUE_GAIN = 1.0
+BYTE_SCALE = 1.0 / 255.0  # of pixels without statistics
 MIN_IMAGE = 36  # pixels on the shorter side that the convolutions of both image networks need
 
 State = NDArray[np.float32]  # [B, S], what a memory holds for each environment; S = 0 without one
@@ -50,6 +51,8 @@ class Policy(Protocol):
 
     values_while_acting: whether ``act`` gives the values too, because they share most of the work.
     seen_shape: of one observation as ``prepare`` makes it, once, for all the times that it is looked at.
+    sees_bytes: whether observations are images, which stay bytes until the first layer.
+    exposure: (mean, scale) of ``expose``.
     """
 
     outputs: int
@@ -57,6 +60,13 @@ class Policy(Protocol):
     valued: bool
     values_while_acting: bool
     seen_shape: tuple[int, ...]
+    sees_bytes: bool
+
+    @property
+    def exposure(self) -> tuple[float, float]: ...
+
+    def expose(self, mean: float, scale: float) -> None:
+        """From now on a byte is seen as (byte − mean) · scale; at first, as a part of 255."""
 
     def prepare(self, observations: NDArray[Any]) -> NDArray[Any]:
         """observations: [N, *shape], of the simulators. Returns [N, *seen_shape], of the same type."""
@@ -152,6 +162,8 @@ class Perceptrons(nn.Module):
         actions = spaces.actions
         self.outputs, self.state_size, self.values_while_acting = actions.outputs, 0, False
         self.valued, self.seen_shape = settings.algorithm == "a3c", spaces.observation_shape
+        self.sees_bytes = spaces.observation_type == "uint8"
+        self.exposure = 0.0, BYTE_SCALE
         gaussian = actions.kind == "box"
         heads = actions.width if gaussian else actions.outputs
         inner = [spaces.observation_size, *settings.hidden]
@@ -167,6 +179,10 @@ class Perceptrons(nn.Module):
             outputs = torch.cat([outputs, self.log_deviations.expand_as(outputs)], 1)
         return outputs, None if self.value is None else self.value.forward(observations).squeeze(1)
 
+    def expose(self, mean: float, scale: float) -> None:
+        """Policy.expose."""
+        self.exposure = mean, scale
+
     def prepare(self, observations: NDArray[Any]) -> NDArray[Any]:
         """Policy.prepare: nothing is to be done."""
         return observations
@@ -176,18 +192,18 @@ class Perceptrons(nn.Module):
 
     def act(self, observations: Array, state: State) -> tuple[Array, Array | None]:
         """Policy.act; the values of a whole rollout are one batch at its end."""
-        rows = _vectors(observations)
+        rows = self._vectors(observations)
         return self._spread(run_layers(self.policy.layers(), self.policy.activation, rows)[-1]), None
 
     def values(self, observations: Array, state: State) -> Array:
         """Policy.values."""
         assert self.value is not None
         layers = self.value.layers()
-        return run_layers(layers, self.value.activation, _vectors(observations))[-1][:, 0]
+        return run_layers(layers, self.value.activation, self._vectors(observations))[-1][:, 0]
 
     def forward_pass(self, inputs: Inputs) -> tuple[Array, Array | None, Tape]:
         """Policy.forward_pass."""
-        rows = _vectors(inputs.observations)
+        rows = self._vectors(inputs.observations)
         policy = run_layers(self.policy.layers(), self.policy.activation, rows)
         if self.value is None:
             return self._spread(policy[-1]), None, Tape(policy, None)
@@ -205,18 +221,20 @@ class Perceptrons(nn.Module):
         if self.value is not None and tape.value is not None and value_slopes is not None:
             _back(self.value, tape.value, value_slopes[:, None])
 
+    def _vectors(self, observations: NDArray[Any]) -> Array:
+        """Observations of any shape as float32 [N, D]."""
+        rows = observations.reshape(len(observations), -1)
+        if not self.sees_bytes:
+            return rows
+        mean, scale = self.exposure
+        return (rows - np.float32(mean)) * np.float32(scale)
+
     def _spread(self, heads: Array) -> Array:
         """The trunk's numbers and, for a Gaussian policy, the log-deviations beside each row."""
         if self.log_deviations is None:
             return heads
         beside = np.broadcast_to(self.log_deviations.detach().numpy(), heads.shape)
         return np.concatenate([heads, beside], 1)
-
-
-def _vectors(observations: Array) -> Array:
-    """Observations of any shape as float32 [N, D]; bytes of an image as parts of one."""
-    rows = observations.reshape(len(observations), -1)
-    return rows if rows.dtype != np.uint8 else rows.astype(np.float32) / np.float32(255.0)
 
 
 def _back(trunk: Trunk, outputs: list[Array], slopes: Array) -> None:

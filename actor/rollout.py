@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actor.config import ActorSettings
-from actor.policy import Policy, State
+from actor.policy import BYTE_SCALE, Policy, State
 from actor.simulators import Simulators, Step
 
 Floats = NDArray[np.float32]
@@ -46,16 +46,30 @@ class Normalizer:
 
 
 class Sight:
-    """Observations as the policy gets them. normalizer: may be set at any time; used where settings ask for it.
+    """Observations as the policy gets them.
 
-    plain: whether the policy sees what the simulators show, untouched but for the order of an image's bytes.
+    plain: whether the policy sees what the simulators show, untouched but for the order of an image's bytes. Those
+    stay bytes, and the first layer normalises them.
     """
 
     def __init__(self, settings: ActorSettings, policy: Policy) -> None:
-        self.normalizer: Normalizer | None = None
-        self._prepare = policy.prepare
-        self._normalizes, self._hidden = settings.normalize_observations, list(settings.hidden_observations)
+        self._normalizer: Normalizer | None = None
+        self._policy, self._prepare = policy, policy.prepare
+        self._normalizes = settings.normalize_observations and not policy.sees_bytes
+        self._hidden = list(settings.hidden_observations)
         self.plain = not (self._normalizes or self._hidden)
+
+    @property
+    def normalizer(self) -> Normalizer | None:
+        """May be set at any time; used where settings ask for it."""
+        return self._normalizer
+
+    @normalizer.setter
+    def normalizer(self, normalizer: Normalizer | None) -> None:
+        self._normalizer = normalizer
+        if self._policy.sees_bytes:
+            mean, scale = (0.0, BYTE_SCALE) if normalizer is None else (normalizer.mean[0], normalizer.scale[0])
+            self._policy.expose(float(mean), float(scale))
 
     def __call__(self, raw: NDArray[Any]) -> NDArray[Any]:
         """raw: [N, *shape]. Returns [N, *seen_shape], the same array where nothing is to be done."""
@@ -285,18 +299,17 @@ class Collector:
     def _moments(self) -> MomentSums | None:
         """Of raw observations, then of the running discounted return of rewards, over valid rows."""
         settings = self._settings
-        columns = []
+        count = int(np.count_nonzero(self._valid))
+        sums = []
         if settings.normalize_observations:
-            columns.append(self._raw[:-1][self._valid].astype(np.float64))
+            sums.append(
+                _of_pixels(self._raw[0], count) if self._policy.sees_bytes else _of_rows(self._raw[:-1][self._valid])
+            )
         if settings.normalize_returns:
-            columns.append(self._running_returns()[self._valid].astype(np.float64)[:, None])
-        if not columns:
+            sums.append(_of_rows(self._running_returns()[self._valid][:, None]))
+        if not sums:
             return None
-        rows = np.concatenate(columns, 1)
-        if not len(rows):
-            return 0, np.zeros(rows.shape[1]), np.zeros(rows.shape[1])
-        mean = rows.mean(0)
-        return len(rows), mean, np.square(rows - mean).sum(0)
+        return count, np.concatenate([mean for mean, _ in sums]), np.concatenate([m2 for _, m2 in sums])
 
     def _running_returns(self) -> Floats:
         """G_t = r_t + γ G_{t-1} in each episode, float32 [T, B]; rewards as clipped and scaled, not normalised."""
@@ -312,3 +325,23 @@ class Collector:
             running += reward
             self._returns[t] = running
         return self._returns
+
+
+def _of_rows(rows: Floats) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """mean and m2, float64 [D], of rows [N, D]; zeros where there is none."""
+    if not len(rows):
+        return np.zeros(rows.shape[1]), np.zeros(rows.shape[1])
+    numbers = rows.astype(np.float64)
+    mean = numbers.mean(0)
+    return mean, np.square(numbers - mean).sum(0)
+
+
+def _of_pixels(images: NDArray[np.uint8], rows: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """mean and m2, float64 [1], as ``rows`` steps would have them whose pixels are spread as those of ``images``.
+
+    One image of each environment is enough of a sample, and looking at all of them would cost as much as acting.
+    """
+    counts = np.bincount(images.reshape(-1), minlength=256).astype(np.float64)
+    levels = np.arange(256.0)
+    mean = counts @ levels / counts.sum()
+    return np.array([mean]), np.array([rows * (counts @ np.square(levels - mean)) / counts.sum()])

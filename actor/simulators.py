@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from actor.spaces import ActionCodec, Spaces, flatten, flatten_one
 
-SEEDS = (1 << 30) - 1  # the emulator of Atari games keeps seeds in 32 bits with a sign
+SEEDS = (1 << 30) - 1  # the emulator of Atari games keeps seeds in 32 bits with a sign, and each row adds its number
 
 
 @dataclass(slots=True)
@@ -60,7 +60,7 @@ class Engine(Protocol):
 
     count: int
 
-    def reset(self, seed: int) -> NDArray[Any]: ...
+    def reset(self, seed: int) -> NDArray[Any]: ...  # row i from seed + i
     def send(self, actions: NDArray[Any]) -> None: ...
     def receive(self) -> Batch: ...
     def close(self) -> None: ...
@@ -91,7 +91,7 @@ class InProcess:
 
     def reset(self, seed: int) -> NDArray[Any]:
         """Engine.reset."""
-        observations, _ = self._env.reset(seed=seed & SEEDS)  # each environment adds its row
+        observations, _ = self._env.reset(seed=seed)  # each environment adds its row
         return flatten(self._space, observations, self.count)
 
     def send(self, actions: NDArray[Any]) -> None:
@@ -145,8 +145,8 @@ class Simulators:
         self._resetting: NDArray[np.bool_] | None = None
 
     def reset(self, seed: int) -> NDArray[Any]:
-        """Start every environment anew. Returns observations [B, *shape]."""
-        observations = self._engine.reset(seed)
+        """Start every environment anew, row i from ``seed`` + i, cut to SEEDS. Returns observations [B, *shape]."""
+        observations = self._engine.reset(seed & SEEDS)
         self._begin()
         return observations
 
@@ -177,6 +177,10 @@ class Simulators:
         if done.any():
             self._finish(step, done, raw.final_observations)
         return step
+
+    def unfinished(self) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """Of the running episodes: undiscounted raw returns [B] so far, and lengths [B] in steps."""
+        return self._returns, self._steps - self._begun_at
 
     @property
     def failures(self) -> Mapping[str, int]:

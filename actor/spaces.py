@@ -64,6 +64,11 @@ class Spaces(msgspec.Struct, frozen=True):
         """D, numbers in one observation."""
         return math.prod(self.observation_shape)
 
+    @property
+    def normalized_size(self) -> int:
+        """Numbers that have statistics of their own: every one of a vector, and for an image one for all its pixels."""
+        return 1 if self.observation_type == "uint8" else self.observation_size
+
 
 def spaces_of(env_id: str, observations: Space[Any], actions: Space[Any]) -> Spaces:
     """Raises SettingError naming the space that no network here can see or choose from."""

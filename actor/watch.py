@@ -30,6 +30,7 @@ class Viewing:
 
     episodes: int
     seed: int  # of the first episode; the next one's is one more
+    max_steps: int  # where an episode is cut that does not end; >= 1
     fps: float | None
     allowed_modules: frozenset[str]
     out: Path | None = None
@@ -52,15 +53,20 @@ class Viewing:
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """One episode. score: undiscounted sum of raw rewards. length: steps. version: of the θ that played."""
+    """One episode. score: undiscounted sum of raw rewards. length: steps. version: of the θ that played.
+
+    cut: whether it was stopped at the step limit.
+    """
 
     number: int
     score: float
     length: int
     version: int
+    cut: bool = False
 
     def __str__(self) -> str:
-        return f"episode {self.number}  return {self.score:.2f}  length {self.length}  version {self.version}"
+        cut = "  cut at the step limit" if self.cut else ""
+        return f"episode {self.number}  return {self.score:.2f}  length {self.length}  version {self.version}{cut}"
 
 
 Report = Callable[[Watched], None]
@@ -95,12 +101,12 @@ class Show:
         observation, starts = self._scene.reset(self._viewing.seed + number - 1), np.ones(1, np.bool_)
         self._record()
         score, length, over = 0.0, 0, False
-        while not over:
+        while not over and length < self._viewing.max_steps:
             observation, reward, over = self._scene.step(self._player.act(observation, starts))
             self._record()
             score, length, starts = score + reward, length + 1, np.zeros(1, np.bool_)
             heed(1)
-        return Watched(number, score, length, version)
+        return Watched(number, score, length, version, cut=not over)
 
     def _record(self) -> None:
         if self._recorder is not None:

@@ -206,7 +206,8 @@ class StrideControl:
 def normalization(settings: ActorSettings, moments: Moments) -> tuple[Normalizer | None, float]:
     """What the merged statistics make of observations, and what they multiply rewards by.
 
-    The moments hold the observation's numbers, where settings normalise them, and then the discounted return.
+    The moments hold the observation's numbers (one, of all pixels, for an image), where settings normalise them, and
+    then the discounted return.
     """
     mean, scale = moments.mean.astype(np.float32), moments.scale(1e-8)
     of_returns = int(settings.normalize_returns)
@@ -219,7 +220,7 @@ def normalization(settings: ActorSettings, moments: Moments) -> tuple[Normalizer
 
 def moments_size(settings: ActorSettings, spaces: Spaces) -> int:
     """D of the moments that these settings keep, 0 for none."""
-    return settings.normalize_observations * spaces.observation_size + int(settings.normalize_returns)
+    return settings.normalize_observations * spaces.normalized_size + int(settings.normalize_returns)
 
 
 def make_compressor(settings: ActorSettings, quantity: str, length: int) -> Compressor:

@@ -16,6 +16,8 @@ from protocol.codecs import Sparse
 from protocol.errors import Reason
 from protocol.messages import Gradient, Losses, Report
 
+MAX_REPORT_STEPS = 1_000_000_000  # a rollout has thousands; a million a second for a quarter of an hour
+
 
 def admit(gradient: Gradient, *, layout_length: int, version: int, codecs: Container[str]) -> Reason | None:
     """Why this header is refused, or None. layout_length: P. version: the learner's current one."""
@@ -31,10 +33,16 @@ def admit(gradient: Gradient, *, layout_length: int, version: int, codecs: Conta
 
 
 def believable(report: Report) -> Report:
-    """The report without episodes and losses that hold NaN or infinity: one would stay in the mean of a hundred."""
+    """The report without what cannot be true, which is passed over in silence: the gradient beside it may be sound.
+
+    Episodes and losses that hold NaN or infinity: one would stay in the mean of a hundred. Steps above
+    MAX_REPORT_STEPS count as none: the learning rate and the actors' schedules follow their sum.
+    """
     episodes = tuple(episode for episode in report.episodes if math.isfinite(episode.score))
     sound = all(map(math.isfinite, msgspec.structs.astuple(report.losses)))
-    return msgspec.structs.replace(report, episodes=episodes, losses=report.losses if sound else Losses())
+    losses = report.losses if sound else Losses()
+    env_steps = report.env_steps if report.env_steps <= MAX_REPORT_STEPS else 0
+    return msgspec.structs.replace(report, env_steps=env_steps, episodes=episodes, losses=losses)
 
 
 def examine(value: np.ndarray | Sparse, norm_bound: float) -> Reason | None:

@@ -61,11 +61,11 @@ class LearnerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
 
     # age and size of what is applied
     # "scale" shrinks the rate past full_lag_updates; "gap" divides each coordinate by how many of its steps it moved in
-    # the meantime (Barkai et al. 2020); "compensate" corrects for where θ went (Zheng et al. 2017). Bounds holdfor all.
+    # the meantime (Barkai et al. 2020); "compensate" corrects for where θ went (Zheng et al. 2017). Bounds hold always.
     staleness_rule: Literal["accept", "scale", "gap", "compensate"] = "accept"
     compensation: Annotated[float, Meta(gt=0.0, le=1e6)] = 2.0  # compensate: λ0, the paper's 2; with sgd its constant λ
     ring_bytes: Annotated[int, Meta(ge=1, le=1 << 40)] = 256 << 20  # gap, compensate: θ of old versions, in memory
-    full_lag_updates: Annotated[int, Meta(ge=0, le=1_000_000)] = 16  # updates; up to here the scale is 1
+    full_lag_updates: Annotated[int, Meta(ge=0, le=1_000_000)] = 16  # scale: updates; up to here it is 1
     max_lag_updates: Annotated[int, Meta(ge=0, le=1_000_000)] = 1000  # updates; older gradients are dropped
     max_lag_s: Seconds = 60.0  # since its weights were the newest; older gradients are dropped
     norm_bound: Positive = 1e6  # L2; gradients above it are refused
@@ -110,7 +110,11 @@ OPTIMIZERS_OF = {  # which optimizers look at a setting
     "rho": ("rmsprop", "rmsprop_paper"),
     "momentum": ("sgd",),
 }
-RULES_OF = {"compensation": ("compensate",), "ring_bytes": ("gap", "compensate")}  # which staleness rules do
+RULES_OF = {  # which staleness rules do
+    "compensation": ("compensate",),
+    "ring_bytes": ("gap", "compensate"),
+    "full_lag_updates": ("scale",),
+}
 ACTORS_OWN = ("beta1", "beta2", "epsilon")  # with "addition" the actors precondition, by settings of theirs
 
 TABLES: dict[str, type[msgspec.Struct]] = {"run": RunSettings, "learner": LearnerSettings}
@@ -302,7 +306,7 @@ def _check_together(run: RunSettings, learner: LearnerSettings) -> None:
     """Bounds that two settings set each other."""
     if run.actors > learner.max_actors:
         raise SettingError("run.actors", run.actors, f"at most learner.max_actors = {learner.max_actors}")
-    if learner.full_lag_updates > learner.max_lag_updates:
+    if learner.staleness_rule == "scale" and learner.full_lag_updates > learner.max_lag_updates:
         limit = f"at most learner.max_lag_updates = {learner.max_lag_updates}"
         raise SettingError("learner.full_lag_updates", learner.full_lag_updates, limit)
     if learner.silence_s <= learner.heartbeat_s:

@@ -47,11 +47,10 @@ class Contest:
     def judge(self, score: Evaluation, actor: str) -> list[Effect]:
         """Books a score, tells of it, and has its θ written if it is the best so far: by mean, ties to the earlier.
 
-        Raises SessionFault (not_finite) for a mean or a spread that is no number. An infinite ci95 says that a single
-        episode was played: that is booked, and too little for a best.
+        Raises SessionFault: not_finite for a mean or a spread that is no number, malformed_message for a spread below
+        0. An infinite ci95 says that a single episode was played: that is booked, and too little for a best.
         """
-        if not (math.isfinite(score.mean) and math.isfinite(score.std)):
-            raise SessionFault(Reason.NOT_FINITE, f"an evaluation with mean {score.mean} and std {score.std}")
+        _check(score)
         self._progress.evaluations += 1
         record = self._pinned.get(score.session)
         pinned = record is not None and record[0].version == score.version
@@ -84,6 +83,16 @@ class Contest:
         self._progress.faults["checkpoint_failed"] += 1
         failed = {"version": score.version, "detail": event.detail}
         return [Announce("best_checkpoint_failed", failed), *self._next()]
+
+
+def _check(score: Evaluation) -> None:
+    """Raises SessionFault for numbers that no evaluation can have (WIRE.md, section 3)."""
+    told = f"an evaluation with mean {score.mean}, std {score.std} and ci95 {score.ci95}"
+    single = score.ci95 == math.inf
+    if not all(map(math.isfinite, (score.mean, score.std, 0.0 if single else score.ci95))):
+        raise SessionFault(Reason.NOT_FINITE, told)
+    if min(score.std, score.ci95) < 0.0:
+        raise SessionFault(Reason.MALFORMED_MESSAGE, told)
 
 
 def _numbers(score: Evaluation) -> dict[str, int | float]:

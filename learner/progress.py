@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from learner.config import LearnerSettings
 from protocol.messages import Losses, Report
 
+MAX_STEPS = (1 << 53) - 1  # what a snapshot's counter holds (WIRE.md, section 3)
 WINDOW = 100  # episodes in the mean that decides whether a task is solved, as in the literature
 SAVED = (  # counters that live through a checkpoint, beside the rulings
     "env_steps",
@@ -76,8 +77,8 @@ class Progress:
     evaluated_best_version: int | None = None  # of that θ
 
     def record(self, report: Report) -> None:
-        """Takes in what an actor told of its rollout."""
-        self.env_steps += report.env_steps
+        """Takes in what an actor told of its rollout. Steps stop at MAX_STEPS, so that a snapshot can say them."""
+        self.env_steps = min(self.env_steps + report.env_steps, MAX_STEPS)
         self.losses = report.losses
         for episode in report.episodes:
             self.episodes += 1

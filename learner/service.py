@@ -194,13 +194,13 @@ class Service:
             manifest.layout,
             Moments.empty(manifest.observation_size) if manifest.observation_size else None,
         )
-        if found.checkpoint is None:
-            return parameters, Progress()
-        if found.checkpoint.manifest != self._digest:
-            raise UserError(f"{self._directory.checkpoints}: its newest checkpoint belongs to another run")
-        parameters.restore(found.checkpoint.version, found.checkpoint.arrays)
-        progress = Progress.restored(found.checkpoint.counters, found.checkpoint.version)
-        self._recall_best(progress)
+        progress = Progress()
+        if found.checkpoint is not None:
+            if found.checkpoint.manifest != self._digest:
+                raise UserError(f"{self._directory.checkpoints}: its newest checkpoint belongs to another run")
+            parameters.restore(found.checkpoint.version, found.checkpoint.arrays)
+            progress = Progress.restored(found.checkpoint.counters, found.checkpoint.version)
+        self._recall_best(progress)  # without a checkpoint too: a best may have been written before the first
         return parameters, progress
 
     def _recall_best(self, progress: Progress) -> None:

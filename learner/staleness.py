@@ -26,7 +26,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
 
     scaling: Scaling = "accept"
     full_lag_updates: int = 16  # >= 0; up to here "scale" multiplies by 1
-    max_lag_updates: int = 1000  # >= full_lag_updates; dropped above
+    max_lag_updates: int = 1000  # >= 0, with "scale" >= full_lag_updates; dropped above
     max_lag_s: float = 60.0  # > 0; dropped above
     compensation: float = 2.0  # "compensate": λ0 of DC-ASGD, > 0
     ring_bytes: int = 256 << 20  # "gap", "compensate": for θ of published versions

@@ -258,8 +258,9 @@ class LearnerState:
         """Books the rollout that rides on a gradient, whatever becomes of the gradient itself."""
         if gradient.report is None:
             return []
-        self.progress.record(believable(gradient.report))
-        peer.env_steps += gradient.report.env_steps
+        report = believable(gradient.report)
+        self.progress.record(report)
+        peer.env_steps += report.env_steps
         peer.progressed_at, peer.version = now, gradient.base_version
         return self._check_goal(now)
 

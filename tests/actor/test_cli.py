@@ -19,6 +19,7 @@ import safetensors
 from actor import cli, evaluate, watch
 from actor.evaluate import Tally
 from actor.play import Score
+from actor.simulators import SEEDS
 from actor.watch import Viewing, Watched
 
 SCORE = Score("E-v0", 7, 20, 475.25, 3.0, 1.5, 470.0, 480.0, 33.0, 5)
@@ -147,9 +148,10 @@ def test_evaluate_prints_a_line_or_an_object(
     monkeypatch.setattr(evaluate, "evaluate", evaluated)
     assert called(monkeypatch, "evaluate", "somewhere") == 0
     assert "mean 475.25 ± 1.50 (95 %)" in capsys.readouterr().out
-    assert called(monkeypatch, "evaluate", "somewhere", "--json", "--best", "--episodes", "3", "--seed", "4") == 0
+    flags = "somewhere --json --best --episodes 3 --seed 4 --max-steps 9"
+    assert called(monkeypatch, "evaluate", *flags.split()) == 0
     assert json.loads(capsys.readouterr().out)["mean"] == 475.25
-    assert calls == [(Path("somewhere"), 100, 0, (), False), (Path("somewhere"), 3, 4, (), True)]
+    assert calls == [(Path("somewhere"), 100, 0, 100_000, (), False), (Path("somewhere"), 3, 4, 9, (), True)]
 
 
 @pytest.mark.parametrize("as_json", [False, True])
@@ -157,7 +159,7 @@ def test_evaluate_follows_a_learner_and_sums_up(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], as_json: bool
 ) -> None:
     def followed(learner: str, name: str, *arguments: Any) -> tuple[int, Tally]:
-        assert (learner, name, arguments[:-1]) == ("ipc:///x", "judge", (3, 4, ["m"], True))
+        assert (learner, name, arguments[:-1]) == ("ipc:///x", "judge", (3, 4, 9, ["m"], True))
         tally = Tally()
         for score in (SCORE, dataclasses.replace(SCORE, mean=480.0, ci95=math.inf)):
             tally.note(score)
@@ -165,7 +167,7 @@ def test_evaluate_follows_a_learner_and_sums_up(
         return 0, tally
 
     monkeypatch.setattr(evaluate, "follow", followed)
-    flags = "--learner ipc:///x --name judge --episodes 3 --seed 4 --allow-module m --once"
+    flags = "--learner ipc:///x --name judge --episodes 3 --seed 4 --max-steps 9 --allow-module m --once"
     assert called(monkeypatch, "evaluate", *flags.split(), *["--json"] * as_json) == 0
     first, second, last = capsys.readouterr().out.splitlines()
     if not as_json:
@@ -186,9 +188,9 @@ def test_watch_hands_everything_over(monkeypatch: pytest.MonkeyPatch, capsys: py
         report(Watched(1, 10.0, 5, 12))
 
     monkeypatch.setattr(watch, "watch", watched)
-    flags = "somewhere --best --out a.mp4 --episodes 2 --seed 4 --fps 20 --allow-module m"
+    flags = "somewhere --best --out a.mp4 --episodes 2 --seed 4 --max-steps 9 --fps 20 --allow-module m"
     assert called(monkeypatch, "watch", *flags.split()) == 0
-    assert calls == [(Path("somewhere"), Viewing(2, 4, 20.0, frozenset({"m"}), Path("a.mp4")), True)]
+    assert calls == [(Path("somewhere"), Viewing(2, 4, 9, 20.0, frozenset({"m"}), Path("a.mp4")), True)]
     assert capsys.readouterr().out == "episode 1  return 10.00  length 5  version 12\n"
 
 
@@ -202,8 +204,18 @@ def test_watch_follows_a_learner(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watch, "follow", followed)
     assert called(monkeypatch, "watch", "--learner", "ipc:///x") == 3
     ((learner, name, viewing),) = calls
-    assert (learner, viewing) == ("ipc:///x", Viewing(1, 0, None, frozenset()))
+    assert (learner, viewing) == ("ipc:///x", Viewing(1, 0, 100_000, None, frozenset()))
     assert str(name).startswith("watcher-")
+
+
+@pytest.mark.parametrize("command", ["evaluate", "watch"])
+@pytest.mark.parametrize("flag", [("--seed", str(SEEDS + 1)), ("--seed", "-1"), ("--max-steps", "0")])
+def test_seeds_and_limits_have_bounds(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str, flag: tuple[str, str]
+) -> None:
+    assert called(monkeypatch, command, "absent", *flag) == 2
+    assert flag[0] in capsys.readouterr().err
+    assert cli.MAX_SEED == SEEDS
 
 
 @pytest.mark.parametrize("command", ["run", "evaluate", "watch"])

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+import tomllib
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
 
 import msgspec
 import pytest
 
-from actor.config import ActorSettings, read_settings
+from actor.config import HEARD_WITH, ActorSettings, read_settings
+from protocol.codecs import CODECS
 from protocol.errors import SettingError, UserError
+from tests.learning.tasks import TASKS
+
+EXPERIMENTS = Path(__file__).parents[2] / "deploy" / "experiments"
 
 
 def read(**table: Any) -> ActorSettings:
@@ -75,6 +81,33 @@ SARSA: dict[str, Any] = {"algorithm": "one_step_sarsa"}
         ({"kl_target": 0.01, "minibatches": 1, "targets": "vtrace"}, r"actor\.kl_target"),
         ({**SARSA, "memory": "lstm"}, r"actor\.memory = 'lstm': 'none' with actor\.algorithm = 'one_step_sarsa'"),
         ({**SARSA, "kl_target": 0.01}, r"actor\.kl_target = 0\.01: 0\.0 with actor\.algorithm"),
+        (
+            {**SARSA, "targets": "vtrace"},
+            r"actor\.targets = 'vtrace': 'gae' with actor\.algorithm = .*; heard with a3c",
+        ),
+        ({**SARSA, "gae_lambda": 0.9}, r"actor\.gae_lambda = 0\.9: 0\.95 with .*heard with a3c"),
+        ({**SARSA, "vtrace_clip": 2.0}, r"actor\.vtrace_clip = 2\.0: 1\.0 with actor\.algorithm"),
+        ({**SARSA, "loss": "a3c"}, r"actor\.loss = 'a3c': 'clipped' with actor\.algorithm"),
+        ({**SARSA, "clip": 0.1}, r"actor\.clip = 0\.1"),
+        ({**SARSA, "normalize_advantages": False}, r"actor\.normalize_advantages = False: True with"),
+        ({**SARSA, "value_weight": 0.1}, r"actor\.value_weight = 0\.1"),
+        ({**SARSA, "entropy_weight": 0.1}, r"actor\.entropy_weight = 0\.1"),
+        (
+            {"exploration_steps": 9},
+            r"exploration_steps = 9: 1000000 with actor\.algorithm = 'a3c'; heard with n_step_q and",
+        ),
+        (
+            {"final_epsilons": [0.1, 0.2, 0.3]},
+            r"actor\.final_epsilons = \[0\.1, 0\.2, 0\.3\]: \[0\.1, 0\.01, 0\.5\] with",
+        ),
+        ({"final_epsilon_odds": [0.2, 0.4, 0.4]}, r"actor\.final_epsilon_odds = \[0\.2, 0\.4, 0\.4\]"),
+        ({"vtrace_clip": 2.0}, r"actor\.vtrace_clip = 2\.0: 1\.0 with actor\.targets = 'gae'; heard with vtrace"),
+        (
+            {"precision": "bf16"},
+            r"actor\.precision = 'bf16': 'auto' with actor\.network = 'mlp'; heard with a3c and nature",
+        ),
+        ({"vectorization": "sync", "simulator_deadline_s": 5}, r"simulator_deadline_s = 5\.0: .*heard with processes"),
+        ({"vectorization": "vector_entry_point", "simulator_failures": 5}, r"actor\.simulator_failures = 5: 20 with"),
         ({**SARSA, "final_epsilons": [0.1]}, r"actor\.final_epsilon_odds.*1 numbers"),
         ({**SARSA, "final_epsilon_odds": [0.5, 0.3, 0.3]}, r"actor\.final_epsilon_odds.*sum to 1"),
     ],
@@ -94,8 +127,52 @@ def test_two_settings_that_do_not_go_together_are_both_named(table: dict[str, An
         {"kl_target": 0.01, "minibatches": 1},
         {"kl_target": 0.01, "passes": 1, "targets": "vtrace"},
         {**SARSA, "final_epsilons": [0.1, 0.2], "final_epsilon_odds": [0.25, 0.75]},
-        {**SARSA, "passes": 4, "loss": "a3c"},
+        {**SARSA, "passes": 4, "exploration_steps": 9},
+        {**SARSA, "loss": "clipped", "gae_lambda": 0.95, "normalize_advantages": True},
+        {"final_epsilons": [0.1, 0.01, 0.5], "final_epsilon_odds": [0.4, 0.3, 0.3]},
+        {"targets": "vtrace", "vtrace_clip": 2.0, "gae_lambda": 0.9},
+        {"network": "nature", "precision": "bf16"},
+        {"simulator_deadline_s": 5.0, "simulator_failures": 5},
+        {"vectorization": "processes", "simulator_deadline_s": 5.0, "simulator_failures": 5},
+        {"codec": "f32", "density": 0.01},
+        {"memory": "none", "memory_size": 128},
+        {"targets": "n_step", "gae_lambda": 0.98},
+        {"loss": "a3c", "passes": 1, "clip": 0.1},
     ],
 )
 def test_near_misses_pass(table: dict[str, Any]) -> None:
     assert read(**table) is not None
+
+
+def test_the_table_of_what_is_heard_names_settings_and_choices_that_there_are() -> None:
+    for choice, users in HEARD_WITH.items():
+        for name, having in users.items():
+            hints = get_type_hints(ActorSettings)
+            assert name in hints
+            assert set(having) < set(get_args(hints[choice]))
+
+
+@pytest.mark.parametrize("path", sorted(EXPERIMENTS.glob("*.toml")), ids=lambda path: path.stem)
+def test_every_shipped_experiment_is_taken_as_it_is_and_with_every_value_of_a_switch(path: Path) -> None:
+    given = tomllib.loads(path.read_text())["actor"]
+    read(**given)
+    read_settings(msgspec.msgpack.encode(read(**given)))  # as a resolved experiment, all defaults spelt out
+    for codec in CODECS:
+        read(**{**given, "codec": codec})
+    for name in ("vectorization", "network"):
+        for value in get_args(get_type_hints(ActorSettings)[name]):
+            read(**{**given, name: value})
+    if given.get("algorithm", "a3c") == "a3c":
+        read(**{**given, "memory": "none"})
+        for targets in ("gae", "n_step"):
+            read(**{**given, "targets": targets})
+        read(**{**given, "loss": "a3c", "passes": 1, "kl_target": 0.0})
+
+
+def test_the_command_lines_of_the_learning_tests_are_taken() -> None:
+    for task in TASKS:
+        given = tomllib.loads((EXPERIMENTS / f"{task.arguments[0]}.toml").read_text())["actor"]
+        for override in (each for each in task.arguments if each.startswith("actor.")):
+            name, _, text = override.removeprefix("actor.").partition("=")
+            given[name] = tomllib.loads(f"v = {text}")["v"] if text.startswith("[") else text
+        read(**given)

@@ -151,13 +151,28 @@ def test_cut_normals_are_normals_inside_and_tails_at_the_bounds(entropy_weight: 
     torch.testing.assert_close(likelihood.slopes(pull, entropy_weight), expected)
 
 
-def test_a_deviation_beyond_its_limits_is_held_there_and_pulled_by_nothing() -> None:
-    outputs = torch.tensor([[0.3, -9.0], [0.3, 5.0], [0.3, 1.0]], dtype=torch.float64)
-    likelihood = distribution(box((-INF,), (INF,))).likelihood(outputs, torch.full((3, 1), 0.25, dtype=torch.float64))
-    for i, log_deviation in enumerate([-5.0, 2.0, 1.0]):
-        normal: Any = torch.distributions.Normal(torch.tensor(0.3).double(), torch.tensor(log_deviation).double().exp())
-        assert likelihood.log_probs[i].item() == pytest.approx(normal.log_prob(torch.tensor(0.25)).item())
-    assert (likelihood.slopes(torch.ones(3), 0.1)[:, 1] != 0).tolist() == [False, False, True]
+@pytest.mark.parametrize("entropy_weight", [0.0, 5.0])
+@pytest.mark.parametrize("pull", [1.0, -1.0])
+def test_a_deviation_beyond_its_limits_acts_as_at_the_limit_and_is_pulled_back_only(
+    pull: float, entropy_weight: float
+) -> None:
+    """Two parameters below, two above, one of each with an action near its mean; slopes by autograd at the limit."""
+    given = torch.tensor([-9.0, -9.0, 5.0, 5.0], dtype=torch.float64)
+    means, actions = torch.full((4,), 0.3).double(), torch.tensor([0.3, 0.4, 0.3, 40.3], dtype=torch.float64)
+    held = given.clamp(*LOG_DEVIATIONS).requires_grad_()
+    normal: Any = torch.distributions.Normal(means, held.exp())
+    pulls = torch.full((4,), pull, dtype=torch.float64)
+    at_limit = slopes_by_autograd(held, normal.log_prob(actions), normal.entropy(), pulls, entropy_weight)
+
+    likelihood = distribution(box((-INF,), (INF,))).likelihood(torch.stack([means, given], 1), actions[:, None])
+    torch.testing.assert_close(likelihood.log_probs, normal.log_prob(actions).detach())
+    slopes = likelihood.slopes(pulls, entropy_weight)[:, 1]
+    returns = -slopes * torch.tensor([1, 1, -1, -1]) > 0.0  # descent moves against the slope
+    torch.testing.assert_close(slopes[returns], at_limit[returns])
+    assert not slopes[~returns].any()
+    assert returns.tolist() == [bool(slope < 0) for slope in at_limit[:2]] + [bool(slope > 0) for slope in at_limit[2:]]
+    assert not returns.all()
+    assert returns.any()
 
 
 @pytest.mark.parametrize(("mean", "log_deviation"), [(0.0, 0.0), (0.9, -1.0), (-3.0, 0.5), (5.0, 1.0)])

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium
+import msgspec
 import numpy as np
 import pytest
-from gymnasium.spaces import Discrete, Text
+from gymnasium.spaces import Box, Discrete, Text
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from actor.config import ActorSettings
@@ -30,6 +31,14 @@ class Odd(Counter):
             self.observation_space = Text(5)  # type: ignore[assignment]
         else:
             self.action_space = Text(5)
+
+
+class Wide(Counter):
+    """A Counter that observes 70,000 numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.observation_space = Box(0.0, 1.0, (70_000,))
 
 
 class Numbered(Counter):
@@ -57,6 +66,7 @@ class Uninstalled(Counter):
 @pytest.fixture(autouse=True)
 def registered() -> Iterator[None]:
     ids: dict[str, Any] = {"Counter-v0": Counter, "Odd-v0": Odd, "Numbered-v0": Numbered, "Uninstalled-v0": Uninstalled}
+    ids["Wide-v0"] = Wide
     for name, entry_point in ids.items():
         gymnasium.register(name, entry_point, disable_env_checker=True)
     gymnasium.register("Stopping-v0", vector_entry_point=Stopping)
@@ -210,10 +220,13 @@ def test_a_hidden_number_that_is_not_there_is_refused(hidden: tuple[int, ...]) -
         make_simulators(settings, NONE_ALLOWED)
 
 
-def test_images_cannot_be_normalised() -> None:
-    pytest.importorskip("ale_py")
-    with pytest.raises(SettingError, match=r"actor\.normalize_observations.*images"):
-        describe(ActorSettings(env="ALE/Pong-v5", normalize_observations=True), NONE_ALLOWED)
+def test_more_numbers_than_a_message_has_room_for_cannot_be_normalised() -> None:
+    wide = ActorSettings(env="Wide-v0", normalize_observations=True)
+    with pytest.raises(SettingError, match=r"actor\.normalize_observations.*70,000.*65,535"):
+        describe(wide, NONE_ALLOWED)
+    assert (
+        describe(msgspec.structs.replace(wide, normalize_observations=False), NONE_ALLOWED).observation_size == 70_000
+    )
 
 
 def test_the_spaces_of_pong() -> None:

@@ -19,6 +19,7 @@ from protocol.manifest import digest_of
 from tests.actor.rundirs import TABLE, checkpoint, moments_of, run_directory, settings_of
 from tests.actor.test_desk import welcome
 
+ENOUGH = 10_000  # steps that no episode of these takes
 POLICIES: dict[str, dict[str, object]] = {
     "actor_critic": {},
     "two_groups": {"groups": 2},
@@ -32,19 +33,20 @@ POLICIES: dict[str, dict[str, object]] = {
 def test_a_run_is_scored_and_scored_alike_again(tmp_path: Path, changes: dict[str, object]) -> None:
     theta = run_directory(tmp_path, **changes)
     checkpoint(tmp_path / "checkpoints", 12, {"theta": theta})
-    score = evaluate(tmp_path, 6, 3, ())
+    score = evaluate(tmp_path, 6, 3, ENOUGH, ())
     assert (score.env, score.version, score.episodes, score.seed) == (changes.get("env", "CartPole-v1"), 12, 6, 3)
     assert score.min <= score.mean <= score.max
-    assert score == evaluate(tmp_path, 6, 3, ())
-    assert score != evaluate(tmp_path, 6, 4, ())
+    assert score == evaluate(tmp_path, 6, 3, ENOUGH, ())
+    assert score != evaluate(tmp_path, 6, 4, ENOUGH, ())
+    assert score.cut == 0
 
 
 def test_the_best_is_scored_where_it_is_asked_for(tmp_path: Path) -> None:
     theta = run_directory(tmp_path)
     checkpoint(tmp_path / "checkpoints", 12, {"theta": theta})
     checkpoint(tmp_path / "checkpoints", 7, {"theta": theta}, name="best.safetensors")
-    assert evaluate(tmp_path, 1, 0, ()).version == 12
-    assert evaluate(tmp_path, 1, 0, (), best=True).version == 7
+    assert evaluate(tmp_path, 1, 0, ENOUGH, ()).version == 12
+    assert evaluate(tmp_path, 1, 0, ENOUGH, (), best=True).version == 7
 
 
 def test_observations_are_normalised_as_in_training(tmp_path: Path) -> None:
@@ -52,7 +54,7 @@ def test_observations_are_normalised_as_in_training(tmp_path: Path) -> None:
     scores = []
     for version, mean in ((1, 0.0), (2, 100.0)):
         checkpoint(tmp_path / "checkpoints", version, {"theta": theta, **moments_of(4, mean)})
-        scores.append(evaluate(tmp_path, 8, 0, ()).mean)
+        scores.append(evaluate(tmp_path, 8, 0, ENOUGH, ()).mean)
     assert scores[0] != scores[1]  # the second sees the clip on every axis and always pushes one way
     assert scores[1] < 12
 
@@ -65,7 +67,14 @@ def test_another_network_is_refused(tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_bytes(manifests.encode(changed))
     checkpoint(tmp_path / "checkpoints", 1, {"theta": theta})
     with pytest.raises(UserError, match="network"):
-        evaluate(tmp_path, 1, 0, ())
+        evaluate(tmp_path, 1, 0, ENOUGH, ())
+
+
+def test_episodes_past_the_step_limit_are_cut_and_counted(tmp_path: Path) -> None:
+    theta = run_directory(tmp_path)
+    checkpoint(tmp_path / "checkpoints", 1, {"theta": theta})
+    score = evaluate(tmp_path, 6, 0, 2, ())  # no pole falls within two steps
+    assert (score.cut, score.episodes, score.mean, score.length_mean) == (6, 6, 2.0, 2.0)
 
 
 class Bench:
@@ -96,7 +105,7 @@ class Bench:
 
 def examination(episodes: int = 3) -> Examination:
     table = msgspec.msgpack.encode(TABLE)
-    return Examination(table, initial(settings_of(), 1, ()).layout, episodes, 5, frozenset())
+    return Examination(table, initial(settings_of(), 1, ()).layout, episodes, 5, ENOUGH, frozenset())
 
 
 def weights(version: int, epoch: int = 1) -> Weights:

@@ -179,7 +179,7 @@ def test_epsilon_follows_the_age_of_the_run_and_ends_where_the_seed_says() -> No
 
 
 @pytest.mark.parametrize("network", ["mlp", "a3c"])
-def test_a_newer_target_network_counts_and_the_same_version_is_not_loaded_again(network: Literal["mlp", "a3c"]) -> None:
+def test_another_target_network_counts_and_the_same_one_is_not_loaded_again(network: Literal["mlp", "a3c"]) -> None:
     """Convolutions keep converted weights while they act: those of the old target must go with it."""
     spaces = SPACES if network == "mlp" else Spaces((1, 36, 36), "uint8", discrete(A))
     settings = settings_of(algorithm="one_step_q", network=network, precision="fp32")
@@ -191,19 +191,25 @@ def test_a_newer_target_network_counts_and_the_same_version_is_not_loaded_again(
         rollout.observations = seen[:-1].reshape(T + 1, B, *policy.seen_shape)
         rollout.finals = [(1, np.array([1]), seen[-1:])]
 
-    def returns(*versions: int) -> np.ndarray:
-        method = make_method(settings, spaces, policy, seed=0)
-        for version in versions:
-            method.adopt(0, theta_of(settings, spaces, version) * np.float32(0.1), version)
-            given = method.targets(rollout).returns.copy()
-        return given
+    thetas = {seed: theta_of(settings, spaces, seed) * np.float32(0.1) for seed in (2, 3)}
 
-    np.testing.assert_array_equal(returns(2, 3), returns(3))
-    assert not np.array_equal(returns(2), returns(3))
+    def returns(*given: tuple[int, int]) -> np.ndarray:
+        """given: (seed of θ, version) in turn."""
+        method = make_method(settings, spaces, policy, seed=0)
+        for seed, version in given:
+            method.adopt(0, thetas[seed], version)
+            found = method.targets(rollout).returns.copy()
+        return found
+
+    np.testing.assert_array_equal(returns((2, 2), (3, 3)), returns((3, 3)))
+    assert not np.array_equal(returns((2, 2)), returns((3, 3)))
+    np.testing.assert_array_equal(returns((2, 2), (3, 2)), returns((3, 2)))  # versions of two lives of the learner
     method = make_method(settings, spaces, policy, seed=0)
-    method.adopt(0, theta_of(settings, spaces, 2) * np.float32(0.1), 2)
-    method.adopt(0, theta_of(settings, spaces, 3) * np.float32(0.1), 2)
-    np.testing.assert_array_equal(method.targets(rollout).returns, returns(2))
+    method.adopt(0, thetas[2], 2)
+    assert isinstance(method, ActionValues)
+    method._flat.load(thetas[3])  # what a load would undo
+    method.adopt(0, thetas[2], 2)
+    np.testing.assert_array_equal(method._flat.vector(), thetas[3])
 
 
 def critic(mode: AutoresetMode, **changes: Any) -> tuple[ActorSettings, Policy, Any, ActorCritic, Rollout]:
@@ -303,3 +309,21 @@ def test_vtrace_of_convolutions_sees_the_newest_weights() -> None:
         fresh.log_probs, log_probs_of(outputs.reshape(T + 1, B, A)[:-1], rollout.actions), rtol=1e-4
     )
     assert not np.allclose(fresh.log_probs, before.log_probs)
+
+
+def test_the_target_network_sees_pixels_as_the_policy_does() -> None:
+    spaces = Spaces((1, 36, 36), "uint8", discrete(A))
+    settings = settings_of(algorithm="one_step_q", network="a3c", precision="fp32")
+    theta = theta_of(settings, spaces, 1)
+    policy = at(settings, theta, spaces)
+    rollout = by_hand("terminated")
+    images = np.random.default_rng(0).integers(0, 256, ((T + 1) * B, 1, 36, 36), np.uint8)
+    rollout.observations = policy.prepare(images).reshape(T + 1, B, *policy.seen_shape)
+    rollout.finals = []
+    method = make_method(settings, spaces, policy, seed=0)
+    method.adopt(0, theta, 1)
+    policy.expose(100.0, 0.02)
+    ahead = policy.act(rollout.observations[1:].reshape(-1, *policy.seen_shape), np.zeros((T * B, 0), np.float32))[0]
+    expected = rollout.rewards + settings.discount * ahead.max(1).reshape(T, B)
+    running = rollout.valid & ~rollout.terminated
+    np.testing.assert_allclose(method.targets(rollout).returns[running], expected[running], rtol=1e-4, atol=1e-5)

@@ -126,6 +126,46 @@ def test_parameters_of_the_papers_networks_for_pong(name: Network, hidden: int) 
     assert flat.layout().length == hidden + (width + 1) * (6 + 1)
 
 
+@pytest.mark.parametrize("options", [{"network": "a3c"}, {"network": "nature"}, {"memory": "gru"}, {}])
+def test_exposed_bytes_are_the_network_at_normalised_pixels(options: dict[str, Any]) -> None:
+    """Against the same weights that see parts of 255: of bytes that are 255 · scale · (byte − mean)."""
+    spaces, settings = Spaces(SMALL_IMAGE, "uint8", THREE), ActorSettings(**{"precision": "fp32", **options})
+    policy, flat = build_policy(settings, spaces, 0)
+    plain, flat_plain = build_policy(settings, spaces, 0)
+    dark = np.random.default_rng(0).integers(0, 100, (6, *SMALL_IMAGE), np.uint8)
+    assert policy.sees_bytes
+    policy.expose(-20.0, 2.0 / 255.0)
+    shown = policy.prepare(dark), plain.prepare(2 * (dark + 20))
+    state = np.zeros((6, policy.state_size), np.float32)
+    outputs, values = policy.act(shown[0], state.copy())
+    expected, expected_values = plain.act(shown[1], state.copy())
+    np.testing.assert_allclose(outputs, expected, rtol=1e-3, atol=1e-5)
+    if values is not None and expected_values is not None:
+        np.testing.assert_allclose(values, expected_values, rtol=1e-3, atol=1e-4)
+    memory = (state, np.zeros((1, 6), np.bool_)) if policy.state_size else (None, None)
+    slopes = reals(6, policy.outputs, seed=7), reals(6, seed=8)
+    for made, seen in zip((policy, plain), shown, strict=True):
+        *_, tape = made.forward_pass(Inputs(seen[None] if policy.state_size else seen, *memory))
+        made.backward_pass(tape, *slopes)
+    pulls = flat.gradient_vector(), flat_plain.gradient_vector()
+    np.testing.assert_allclose(*pulls, atol=1e-3 * np.abs(pulls[1]).max())
+
+
+def test_a_new_exposure_reaches_the_weights_that_acting_keeps() -> None:
+    policy, _ = network(Spaces(SMALL_IMAGE, "uint8", THREE), network="a3c")
+    seen = policy.prepare(images(2, *SMALL_IMAGE))
+    policy.begin()
+    _, before = policy.act(seen, no_state(2))
+    policy.expose(100.0, 0.02)
+    _, values = policy.act(seen, no_state(2))
+    _, expected, _ = policy.forward_pass(Inputs(seen))
+    assert before is not None
+    assert values is not None
+    assert expected is not None
+    assert not np.allclose(before, values)
+    np.testing.assert_allclose(values, expected, rtol=1e-4, atol=1e-5)
+
+
 def test_bfloat16_is_close_to_float32() -> None:
     """Eight bits of mantissa, through four layers: within a few percent, and in nearly the same direction."""
     seen = images(16, *SMALL_IMAGE)

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from gymnasium.vector import AutoresetMode
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,7 +21,9 @@ from actor.simulators import Simulators, Step
 from actor.spaces import Actions, Spaces
 from protocol.errors import UserError
 from protocol.moments import Moments
+from tests.actor.counter import counters
 
+ENOUGH = 10_000  # steps that no episode here takes, but where one never ends
 DISCRETE = Actions("discrete", (3,), (0.0,), (1.0,))
 SEVERAL = Actions("multi_discrete", (2, 3), (0.0, 0.0), (1.0, 1.0), shape=(2,))
 BOX = Actions("box", (1, 1), (0.0,) * 2, (1.0,) * 2, (-100.0,) * 2, (100.0,) * 2, (2,), "float32")
@@ -119,7 +122,7 @@ def test_another_network_is_refused() -> None:
 
 
 class Clockwork(Simulators):
-    """Environment ``row`` finishes an episode of return ``row`` every ``row + 1`` steps."""
+    """Environment ``row`` finishes an episode of return ``row`` every ``row + 1`` steps; none is ever too long."""
 
     def __init__(self, count: int) -> None:
         self.count, self.now = count, 0
@@ -137,6 +140,9 @@ class Clockwork(Simulators):
         valid = np.ones(self.count, np.bool_)
         return Step(seen, zeros, done & halves, done & ~halves, valid, done, None, episodes)
 
+    def unfinished(self) -> tuple[np.ndarray, np.ndarray]:
+        return np.zeros(self.count), np.zeros(self.count, np.int64)
+
 
 def still(seen: np.ndarray, starts: np.ndarray) -> np.ndarray:
     return np.zeros((len(seen), 1), np.int64)
@@ -150,8 +156,9 @@ def test_quotas_are_even_and_whole(episodes: int, environments: int) -> None:
 
 
 def test_short_episodes_are_not_counted_more_often() -> None:
-    finished = play(Clockwork(4), still, quotas(10, 4), seed=0)
-    assert sorted(score for score, _ in finished) == [0, 0, 0, 1, 1, 1, 2, 2, 3, 3]
+    played = play(Clockwork(4), still, quotas(10, 4), 0, ENOUGH)
+    assert played.cut == 0
+    assert sorted(score for score, _ in played.episodes) == [0, 0, 0, 1, 1, 1, 2, 2, 3, 3]
 
 
 def test_starts_are_told_and_steps_are_heard_of() -> None:
@@ -162,7 +169,7 @@ def test_starts_are_told_and_steps_are_heard_of() -> None:
         told.append(starts.tolist())
         return still(seen, starts)
 
-    play(Clockwork(2), act, np.array([2, 1]), 0, heard.append)
+    play(Clockwork(2), act, np.array([2, 1]), 0, ENOUGH, heard.append)
     assert told == [[True, True], [True, False]]
     assert heard == [2, 2]
 
@@ -174,11 +181,61 @@ def test_a_game_is_repeatable_and_each_episode_counts_once() -> None:
     runs = []
     for _ in range(2):
         (simulators,) = make_simulators(ActorSettings(env="CartPole-v1", envs=3), frozenset())
-        runs.append(play(simulators, push, quotas(7, 3), seed=5))
+        runs.append(play(simulators, push, quotas(7, 3), 5, ENOUGH).episodes)
         simulators.close()
     assert runs[0] == runs[1]
     assert len(runs[0]) == 7
     assert all(score == length for score, length in runs[0])  # CartPole pays one for each step
+
+
+def one(seen: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    return np.ones((len(seen), 1), np.int64)
+
+
+@pytest.mark.parametrize("mode", [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP])
+def test_an_episode_that_never_ends_is_cut_and_counts_with_the_return_it_has(mode: AutoresetMode) -> None:
+    """The second environment never ends. It is begun anew for its second episode, once the first has played its own."""
+    heard: list[int] = []
+    simulators = counters(mode, 3, 10**9)
+    played = play(simulators, one, np.array([2, 2]), 0, 5, heard.append)
+    assert sorted(played.episodes) == [(3.0, 3), (3.0, 3), (5.0, 5), (5.0, 5)]
+    assert played.cut == 2
+    first = 6 if mode is AutoresetMode.SAME_STEP else 7  # until the first environment has played both of its episodes
+    assert len(heard) == first + 5
+
+
+@pytest.mark.parametrize("mode", [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP])
+def test_what_an_environment_does_after_a_cut_counts_for_nothing(mode: AutoresetMode) -> None:
+    """The second environment ends two steps after its cut, while the first still plays."""
+    played = play(counters(mode, 3, 7), one, np.array([3, 2]), 0, 5)
+    assert sorted(played.episodes) == [(3.0, 3)] * 3 + [(5.0, 5)] * 2
+    assert played.cut == 2
+
+
+def test_an_episode_that_ends_at_the_limit_is_whole() -> None:
+    for mode in (AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP):
+        assert play(counters(mode, 3, 2), one, np.array([2, 1]), 0, 3).cut == 0
+        assert play(counters(mode, 3, 2), one, np.array([2, 1]), 0, 2) == ([(2.0, 2)] * 3, 2)
+
+
+def test_each_beginning_after_a_cut_has_seeds_of_its_own() -> None:
+    seeds: list[int] = []
+
+    class Told(Simulators):
+        def reset(self, seed: int) -> np.ndarray:
+            seeds.append(seed)
+            return super().reset(seed)
+
+    plain = counters(AutoresetMode.NEXT_STEP, 10**9, 10**9)
+    play(Told(plain._engine, plain.spaces, resets_late=True), one, np.array([3, 2]), 4, 2)
+    assert seeds == [4, 6, 8]
+
+
+def test_a_score_says_how_many_episodes_were_cut() -> None:
+    assert "cut" not in str(summary("E", 9, [(1.0, 10)], 5))
+    score = summary("E", 9, [(1.0, 10), (2.0, 10)], 5, cut=1)
+    assert score.cut == 1
+    assert str(score).endswith("version 9  1 cut at the step limit")
 
 
 def test_statistics_of_four_episodes() -> None:

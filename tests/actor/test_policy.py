@@ -133,7 +133,7 @@ def test_images_are_parts_of_one_to_a_network_of_vectors() -> None:
     policy, _ = build_policy(ActorSettings(hidden=(7,)), Spaces((2, 3, 1), "uint8", THREE), 0)
     flat_policy, _ = build_policy(ActorSettings(hidden=(7,)), vectors(6, THREE), 0)
     expected, _ = flat_policy.act(image.reshape(11, 6).astype(np.float32) / np.float32(255), NO_STATE)
-    np.testing.assert_array_equal(policy.act(policy.prepare(image), NO_STATE)[0], expected)
+    np.testing.assert_allclose(policy.act(policy.prepare(image), NO_STATE)[0], expected, rtol=1e-5, atol=1e-7)
 
 
 PONG = Spaces((4, 84, 84), "uint8", discrete(6))

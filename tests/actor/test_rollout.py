@@ -18,8 +18,8 @@ from actor.flat import FlatModule
 from actor.policy import Inputs, Policy, build_policy
 from actor.returns import gae
 from actor.rollout import NORMAL_CLIP, Collector, Normalizer, Rollout
-from actor.simulators import Simulators
-from actor.spaces import Actions
+from actor.simulators import Simulators, Step
+from actor.spaces import Actions, Spaces
 from tests.actor.counter import counters, discrete, vectors
 
 SMALL = ActorSettings(envs=2, rollout_steps=7, hidden=(8,))
@@ -244,6 +244,47 @@ def test_moments_are_of_raw_observations_at_valid_steps() -> None:
     assert count == rollout.env_steps == len(raw)
     np.testing.assert_allclose(mean, raw.mean(0))
     np.testing.assert_allclose(m2, raw.var(0) * count)
+
+
+class Film(Simulators):
+    """Shows one grey level per environment and step: 10 · step + environment. Nothing ever ends."""
+
+    def __init__(self) -> None:
+        self.count, self.now = 2, 0
+        self.spaces = Spaces((1, 40, 40), "uint8", COUNTED)
+
+    def reset(self, seed: int) -> np.ndarray:
+        return self._show()
+
+    def send(self, actions: np.ndarray) -> None:
+        self.now += 1
+
+    def receive(self) -> Step:
+        none = np.zeros(2, np.bool_)
+        return Step(self._show(), np.zeros(2, np.float32), none, none, ~none, none, None, [])
+
+    def _show(self) -> np.ndarray:
+        levels = np.array([10 * self.now, 10 * self.now + 1], np.uint8)
+        return np.broadcast_to(levels[:, None, None, None], (2, 1, 40, 40)).copy()
+
+
+@pytest.mark.parametrize("options", [{"hidden": (8,)}, {"network": "a3c", "precision": "fp32"}])
+def test_an_image_has_one_pair_of_moments_and_stays_bytes(options: dict[str, Any]) -> None:
+    settings = replaced(normalize_observations=True, rollout_steps=3, **options)
+    policy, _ = build_policy(settings, Film().spaces, seed=0)
+    films = Collector([Film()], policy, distribution(COUNTED), settings, seed=0)
+    films.collect()
+    rollout = films.collect()  # its first row shows 30 and 31
+    assert rollout.moments is not None
+    count, mean, m2 = rollout.moments
+    assert (count, mean.tolist(), m2.tolist()) == (6, [30.5], [pytest.approx(6 * 0.25)])
+    assert rollout.observations.dtype == np.uint8
+    images, state = rollout.observations[0].copy(), np.zeros((2, 0), np.float32)
+    plain = policy.values(images, state)
+    films.normalizer = Normalizer(np.array([30.5], np.float32), np.array([2.0], np.float32))
+    assert np.abs(policy.values(images, state) - plain).max() > 1e-3
+    films.normalizer = None
+    np.testing.assert_array_equal(policy.values(images, state), plain)
 
 
 @pytest.mark.parametrize("mode", [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP])

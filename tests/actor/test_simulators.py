@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import gymnasium
 import numpy as np
@@ -10,6 +10,8 @@ import pytest
 from gymnasium.spaces import Box, Dict, Discrete
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
+from actor.config import ActorSettings
+from actor.envs import make_simulators
 from actor.simulators import Simulators
 from actor.spaces import Spaces
 from tests.actor import counter
@@ -126,6 +128,30 @@ def test_a_row_that_failed_is_not_valid_and_its_episode_is_in_no_book() -> None:
         steps.append((bool(step.valid[0]), bool(step.starts[0]), step.rewards[0], step.episodes))
     assert steps[:3] == [(True, False, 5.0, []), (False, True, 0.0, []), (False, True, 0.0, [])]
     assert steps[3:] == [(True, False, 3.0, []), (True, True, 4.0, [(7.0, 2)])]
+
+
+def test_the_running_episodes_are_in_the_book_too() -> None:
+    simulators = counters(AutoresetMode.NEXT_STEP, 2, 9)
+    seen = []
+    for _ in range(4):
+        simulators.step(actions(1, 2))
+        returns, lengths = simulators.unfinished()
+        seen.append((returns.tolist(), lengths.tolist()))
+    assert seen == [([1, 2], [1, 1]), ([0, 4], [0, 2]), ([0, 6], [0, 3]), ([1, 8], [1, 4])]
+
+
+@pytest.mark.parametrize("vectorization", ["sync", "processes"])
+def test_seeds_of_any_size_are_cut_before_the_rows_add_to_them(vectorization: Literal["sync", "processes"]) -> None:
+    """The emulator of Atari games refuses more than 31 bits, in this process and in others."""
+    settings = ActorSettings(env="CartPole-v1", envs=2, vectorization=vectorization)
+    (simulators,) = make_simulators(settings, counter.NONE_ALLOWED)
+    try:
+        first = simulators.reset((1 << 32) - 2)
+    finally:
+        simulators.close()
+    env = gymnasium.make("CartPole-v1")
+    for row in range(2):
+        np.testing.assert_array_equal(first[row], env.reset(seed=(1 << 30) - 2 + row)[0])
 
 
 class Pairs(gymnasium.Env[Any, Any]):

@@ -98,7 +98,17 @@ def environments(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def viewing(out: Path | None = None, **changes: Any) -> Viewing:
-    return Viewing(**{"episodes": 1, "seed": 0, "fps": None, "allowed_modules": NOTHING, "out": out, **changes})
+    return Viewing(
+        **{
+            "episodes": 1,
+            "seed": 0,
+            "max_steps": 100_000,
+            "fps": None,
+            "allowed_modules": NOTHING,
+            "out": out,
+            **changes,
+        }
+    )
 
 
 def frames_of(path: Path) -> tuple[list[np.ndarray], str]:
@@ -174,6 +184,18 @@ def test_a_run_is_recorded(tmp_path: Path) -> None:
     assert len(frames) == recorder.frames == 2 * 6  # the first observation of each, and one after each action
     assert [round(float(frame.mean()) / 40) for frame in frames] == [0, 1, 2, 3, 4, 5] * 2
     assert "12 fps" in about
+
+
+def test_an_episode_past_the_step_limit_is_cut(tmp_path: Path) -> None:
+    run_of(tmp_path, "Dot-v0")
+    told: list[Watched] = []
+    recorder = watch(tmp_path, viewing(tmp_path / "a.mp4", episodes=2, max_steps=3), best=False, report=told.append)
+    assert told == [Watched(1, 6.0, 3, 12, cut=True), Watched(2, 6.0, 3, 12, cut=True)]
+    assert str(told[0]).endswith("version 12  cut at the step limit")
+    assert recorder is not None
+    assert recorder.frames == 2 * 4
+    watch(tmp_path, viewing(tmp_path / "b.mp4", max_steps=5), best=False, report=told.append)
+    assert told[2] == Watched(1, 10.0, 5, 12)  # it ends there by itself
 
 
 def test_an_environment_of_gymnasium_is_recorded_with_a_memory_and_at_another_pace(tmp_path: Path) -> None:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from tests.bench.machine import commit
 
 Record = dict[str, Any]
+CHANGED = "-dirty"  # how git marks a checkout whose files differ from its commit
 
 
 class Store:
@@ -35,10 +36,20 @@ class Store:
             if all(record.get(name) == value for name, value in key.items()):
                 return record
         print(" ".join(f"{name}={value}" for name, value in key.items()), end=" ... ", flush=True)
-        began = time.perf_counter()
-        record = {**key, **measure(), "at": time.strftime("%Y-%m-%d %H:%M", time.gmtime()), "commit": commit()}
+        began, origin = time.perf_counter(), commit()  # before: a commit may be made while it runs
+        record = {**key, **measure(), "at": time.strftime("%Y-%m-%d %H:%M", time.gmtime()), "commit": origin}
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
         print(f"{time.perf_counter() - began:.1f} s", flush=True)
         return record
+
+
+def origins(records: Iterable[Record]) -> str:
+    """The commits that measured, each once: a line that is reused may be older than the checkout that reports it."""
+    commits = dict.fromkeys(str(record["commit"]) for record in records)
+    return ", ".join(_words(name) for name in commits) or "none"
+
+
+def _words(name: str) -> str:
+    return f"{name.removesuffix(CHANGED)} + uncommitted changes" if name.endswith(CHANGED) else name

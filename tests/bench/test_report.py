@@ -8,7 +8,7 @@ import pytest
 
 from tests.bench import report
 from tests.bench.actor_rate import slope
-from tests.bench.store import Record, Store
+from tests.bench.store import Record, Store, origins
 from tests.bench.training import TASKS
 
 
@@ -46,6 +46,25 @@ def test_a_failed_measurement_leaves_no_line(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError):
         store.once({"seed": 0}, fails)
     assert store.read() == []
+
+
+def test_origins_are_told_once_and_changes_in_words() -> None:
+    commits = ("a2038efab", "a2038efab-dirty", "a2038efab", "unknown")
+    told = "a2038efab, a2038efab + uncommitted changes, unknown"
+    assert origins({"commit": name} for name in commits) == told
+    assert origins([]) == "none"
+
+
+def test_a_record_names_the_commit_that_was_there_when_it_began(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tests.bench.store.commit", lambda: "before")
+
+    def committed_meanwhile() -> Record:
+        monkeypatch.setattr("tests.bench.store.commit", lambda: "after")
+        return {}
+
+    assert Store(tmp_path, "cartpole").once({"seed": 0}, committed_meanwhile)["commit"] == "before"
 
 
 def test_medians_count_every_seed(tmp_path: Path) -> None:

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from learner.admission import admit, examine
+from learner.admission import MAX_REPORT_STEPS, admit, believable, examine
 from protocol.codecs import CODECS, Sparse
 from protocol.errors import Reason
-from protocol.messages import Gradient
+from protocol.messages import Episode, Gradient, Losses, Report
 
 P = 100
 BIG = float(np.finfo(np.float32).max)
@@ -75,3 +75,17 @@ def test_what_passes_is_finite_and_within_the_bound(numbers: list[float], bound:
         assert exact > bound * 0.999
     else:
         assert np.isnan(exact)
+
+
+@pytest.mark.parametrize(
+    ("told", "booked"), [(0, 0), (MAX_REPORT_STEPS, MAX_REPORT_STEPS), (MAX_REPORT_STEPS + 1, 0), ((1 << 53) - 1, 0)]
+)
+def test_steps_that_nobody_can_have_taken_count_as_none_and_the_rest_stands(told: int, booked: int) -> None:
+    report = Report(told, (Episode(1.5, 9),), Losses(policy=0.5), 7)
+    assert believable(report) == Report(booked, (Episode(1.5, 9),), Losses(policy=0.5), 7)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_episodes_and_losses_that_are_no_numbers_are_left_out(bad: float) -> None:
+    report = Report(10, (Episode(bad, 9), Episode(2.0, 8)), Losses(policy=0.5, kl=bad))
+    assert believable(report) == Report(10, (Episode(2.0, 8),), Losses())

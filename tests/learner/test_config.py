@@ -99,7 +99,12 @@ def test_only_the_actor_table_nests() -> None:
         ("[learner]\nstaleness_rule = 'gaps'", "one of accept, scale, gap, compensate"),
         ("[learner]\ntarget_interval_steps = 0", "learner.target_interval_steps = 0: a whole number, >= 1"),
         ("[learner]\nmax_actors = 1", "run.actors = 2: at most learner.max_actors = 1"),
-        ("[learner]\nfull_lag_updates = 9\nmax_lag_updates = 8", "at most learner.max_lag_updates = 8"),
+        ("[learner]\nfull_lag_updates = 9", "left out with learner.staleness_rule = accept; used by scale"),
+        ("[learner]\nfull_lag_updates = 9\nstaleness_rule = 'gap'", "left out with learner.staleness_rule = gap"),
+        (
+            "[learner]\nfull_lag_updates = 9\nmax_lag_updates = 8\nstaleness_rule = 'scale'",
+            "learner.full_lag_updates = 9: at most learner.max_lag_updates = 8",
+        ),
         ("[learner]\nsilence_s = 1.0", "learner.silence_s = 1.0: above learner.heartbeat_s = 1.0"),
         ("[run]\nname = 'a/b'", "run.name = 'a/b': text, at most 64 characters, matching"),
         ("[run]\nseed = []", "run.seed = []: a whole number"),
@@ -178,6 +183,20 @@ def test_what_is_written_is_read_back(
     again = load(path, [], {})
     assert again == experiment
     assert actor_table(again) == actor_table(experiment)
+
+
+@pytest.mark.parametrize("rule", ["accept", "gap", "compensate"])
+def test_a_bound_alone_is_enough_where_no_scale_is_read(tmp_path: Path, rule: str) -> None:
+    """And what a run directory then holds, every default written out, is loaded again on --resume."""
+    experiment = load(None, ["learner.max_lag_updates=8", f"learner.staleness_rule={rule}"], {})
+    assert experiment.learner.max_lag_updates == 8
+    assert load(written(tmp_path, dumps(experiment)), [], {}) == experiment
+
+
+def test_scale_takes_the_setting_that_is_its_own(tmp_path: Path) -> None:
+    experiment = load(None, ["learner.full_lag_updates=0", "learner.staleness_rule=scale"], {})
+    assert experiment.learner.full_lag_updates == 0
+    assert load(written(tmp_path, dumps(experiment)), [], {}) == experiment
 
 
 def test_every_default_is_itself_accepted() -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from learner.config import LearnerSettings
-from learner.progress import LAG_BUCKETS, WINDOW, Lags, Progress, learning_rate
+from learner.progress import LAG_BUCKETS, MAX_STEPS, WINDOW, Lags, Progress, learning_rate
 from protocol.messages import Episode, Losses, Report
 
 
@@ -21,6 +21,15 @@ def test_nothing_is_known_before_the_first_episode() -> None:
     assert progress.env_steps == 10
     assert progress.return_mean is None
     assert not progress.reached(-1e9)
+
+
+def test_steps_never_exceed_what_a_snapshot_can_say() -> None:
+    progress = Progress(env_steps=MAX_STEPS - 10)
+    progress.record(report(env_steps=9))
+    assert progress.env_steps == MAX_STEPS - 1
+    for _ in range(2):
+        progress.record(report(env_steps=9))
+        assert progress.env_steps == MAX_STEPS == (1 << 53) - 1
 
 
 def test_a_target_needs_a_full_window() -> None:

@@ -54,6 +54,8 @@ from protocol.messages import (
     SnapshotRequest,
     Verdict,
     Welcome,
+    decode,
+    encode,
 )
 
 P = 4
@@ -498,6 +500,28 @@ def test_snapshots_are_paced_by_what_they_cost() -> None:
     assert every(it.applies(session, 3), PublishSnapshot)
 
 
+def test_lies_about_steps_neither_count_nor_poison_what_is_published() -> None:
+    """A counter of 2^53 or more would be a snapshot that no actor can read, in this life and in those after it."""
+    it = learner()
+    session = it.join().session
+    for sequence in (1, 2):
+        it.now += 1.0  # late enough for a snapshot of each
+        effects = it.does(it.hear(gradient(session, sequence, report=report((1 << 53) - 1)), payload()))
+        published = only(effects, PublishSnapshot)
+        assert decode(encode(published.message, published.buffers))[0] == published.message
+    it.does(it.hear(gradient(session, 3, report=report(10)), payload()))
+    assert it.state.progress.env_steps == it.peer.env_steps == 10
+
+
+def test_a_sum_at_its_end_is_still_published() -> None:
+    it = learner()
+    it.state.progress.env_steps = (1 << 53) - 5
+    effects = it.does(it.hear(gradient(it.join().session, report=report(10)), payload()))
+    published = only(effects, PublishSnapshot)
+    assert published.message.env_steps == (1 << 53) - 1
+    assert decode(encode(published.message, published.buffers))[0] == published.message
+
+
 # evaluation
 
 JUDGE = b"route of the evaluator"
@@ -604,12 +628,24 @@ def test_a_score_of_another_record_than_the_pinned_one_is_told_and_not_kept() ->
     assert every(scores(it, evaluates, 1, 5.0), WriteBest)
 
 
-@pytest.mark.parametrize("fields", [{"mean": float("nan")}, {"mean": float("inf")}, {"std": float("nan")}])
-def test_scores_that_are_no_numbers_are_refused(fields: dict[str, float]) -> None:
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"mean": float("nan")}, Reason.NOT_FINITE),
+        ({"mean": float("inf")}, Reason.NOT_FINITE),
+        ({"std": float("nan")}, Reason.NOT_FINITE),
+        ({"std": float("inf"), "ci95": float("inf")}, Reason.NOT_FINITE),
+        ({"ci95": float("nan")}, Reason.NOT_FINITE),
+        ({"ci95": float("-inf")}, Reason.NOT_FINITE),
+        ({"ci95": -0.1}, Reason.MALFORMED_MESSAGE),
+        ({"std": -0.1}, Reason.MALFORMED_MESSAGE),
+    ],
+)
+def test_scores_that_no_evaluation_has_are_refused(fields: dict[str, float], reason: Reason) -> None:
     it = learner()
     evaluates = judge(it)
     hands_out(it, evaluates)
-    assert sent(scores(it, evaluates, 0, **{"mean": 1.0, **fields}), Refusal).reason == Reason.NOT_FINITE
+    assert sent(scores(it, evaluates, 0, **{"mean": 1.0, **fields}), Refusal).reason == reason
     assert it.state.progress.evaluations == 0
 
 

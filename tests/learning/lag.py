@@ -1,4 +1,7 @@
-"""What each staleness rule retains when gradients are late by 0, 4, 16 and 64 updates. Knows processes and records."""
+"""What each staleness rule retains when gradients are late by 0, 4, 16 and 64 updates. Knows processes and records.
+
+One actor: with two that take turns the lags would be a mix, right only in the mean.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +16,13 @@ from tests.bench.store import Record, Store
 
 LAGS = (0, 4, 16, 64)
 RULES = ("accept", "scale", "gap", "compensate")
+# cartpole's kl_target shortens updates, or ends the passes of a rollout, just where lag makes them move the policy too
+# far, and so hides what the rules do. They are compared without it; the shipped settings show what a user gets.
+UNCONTROLLED = "actor.kl_target=0"
 HOUSES = {
-    "addition, top 5 %": (),
-    "adam, f32": ("learner.optimizer=adam", "actor.codec=f32", "learner.learning_rate=2e-3"),
+    "addition, top 5 %": (UNCONTROLLED,),
+    "the same with kl_target": (),
+    "adam, f32": ("learner.optimizer=adam", "actor.codec=f32", "learner.learning_rate=2e-3", UNCONTROLLED),
 }
 SEEDS = 3
 STEPS = 150_000
@@ -23,7 +30,7 @@ COLORS = {"accept": "#333333", "scale": "#c8641b", "gap": "#1d6fb8", "compensate
 
 
 def measure(store: Store, *, quick: bool) -> None:
-    """Every combination that is not measured yet; actors take turns, so two late updates of one actor are four of θ."""
+    """Every combination that is not measured yet."""
     for house, settings in list(HOUSES.items())[: 1 if quick else None]:
         for lag in LAGS[: 2 if quick else None]:
             for rule in RULES:
@@ -34,7 +41,7 @@ def measure(store: Store, *, quick: bool) -> None:
 
 def _run(settings: Sequence[str], lag: int, rule: str, seed: int) -> Record:
     full = ("learner.full_lag_updates=0",) if rule == "scale" else ()
-    asked = ["tests.learning.turns", "cartpole", str(seed), "--lag", str(lag // 2), "run.until_return=1e9"]
+    asked = ["tests.learning.turns", "--actors", "1", "--lag", str(lag), "cartpole", str(seed), "run.until_return=1e9"]
     return ask([*asked, f"run.until_steps={STEPS}", f"learner.staleness_rule={rule}", *full, *settings])
 
 
@@ -49,9 +56,15 @@ def retained(records: Sequence[Record], house: str, rule: str, late: int) -> lis
     return [mean_return(r) for r in records if (r["house"], r["rule"], r["lag"]) == (house, rule, late)]
 
 
+def measured(records: Sequence[Record], late: int) -> float | None:
+    """The mean lag of the gradients that were asked to be late by so many updates; None where none were."""
+    found = [record["staleness_mean"] for record in records if record["lag"] == late]
+    return sum(found) / len(found) if found else None
+
+
 def draw(records: Sequence[Record], path: Path) -> None:
     """A panel for each house: the mean return over the run against the lag, median and range over seeds."""
-    figure = Figure(figsize=(8.6, 3.2), dpi=160, layout="constrained")
+    figure = Figure(figsize=(11.4, 3.2), dpi=160, layout="constrained")
     for axes, house in zip(figure.subplots(1, len(HOUSES), sharey=True), HOUSES, strict=True):
         for rule, color in COLORS.items():
             runs = [retained(records, house, rule, late) for late in LAGS]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
 
 from tests.bench.actor_rate import slope
 from tests.bench.farflung import progress, train
@@ -36,3 +38,11 @@ def _whole(seconds: float) -> float:
     with tempfile.TemporaryDirectory(prefix="farflung-bench-") as folder:
         train(["pong", "--set", "run.until_return=1e9"], Path(folder) / "run", seconds)
         return slope(progress(Path(folder) / "run"))
+
+
+def holds(records: Sequence[Record]) -> bool:
+    """Whether the medians keep both bars, on no fewer rounds than there are."""
+    if len(records) < ROUNDS:
+        return False
+    share, times = (median(record[field] for record in records) for field in ("share", "times"))
+    return bool(share >= SHARE_BAR and times >= PEER_BAR)

@@ -20,6 +20,7 @@ from tests.bench.store import Record, Store
 
 RATES = 10 ** np.random.default_rng(2016).uniform(-4, -2, 50)
 STEPS, SOON_STEPS, SOON_S = 300_000, 100_000, 10.0
+SOON_STEPS_BAR, SOON_S_BAR = 0.65, 0.9  # shares of all draws; solved they must be all
 PEERS = {"Stable-Baselines3 PPO": ("ppo", 26), "Stable-Baselines3 A2C": ("a2c", 26)}
 COLORS = {"Farflung": "#1d6fb8", "Stable-Baselines3 PPO": "#c8641b", "Stable-Baselines3 A2C": "#777777"}
 
@@ -56,6 +57,13 @@ def shares(records: Sequence[Record], system: str) -> tuple[int, int, int, int]:
     solved = [record for record in found if record["solved"]]
     soon = sum(record["env_steps"] <= SOON_STEPS for record in solved)
     return len(found), len(solved), soon, sum(record["wall_s"] <= SOON_S for record in solved)
+
+
+def holds(records: Sequence[Record]) -> bool:
+    """Whether Farflung keeps every bar, on no fewer draws than there are."""
+    draws, solved, soon, seconds = shares(records, "Farflung")
+    enough = soon >= SOON_STEPS_BAR * draws and seconds >= SOON_S_BAR * draws
+    return draws >= len(RATES) and solved == draws and enough
 
 
 def draw(records: Sequence[Record], path: Path) -> None:

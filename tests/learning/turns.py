@@ -1,7 +1,8 @@
 """Actors and a learner's mathematics in one process, in turns, with a lag of one's choice. No sockets, no threads.
 
-What reaches θ is what would reach it over a network whose every gradient is late by exactly ``lag`` updates of its own
-actor: the real worker, compressor, codec, admission, staleness rule and optimizer, and nothing that depends on time.
+What reaches θ is what would reach it over a network: the real worker, compressor, codec, admission, staleness rule and
+optimizer, and nothing that depends on time. With one actor every gradient is late by exactly ``lag`` updates, once that
+many were computed. A turn is a whole rollout with all its gradients, so with more actors the lags are a mix.
 ``python -m tests.learning.turns EXPERIMENT SEED [--lag N] [--actors N] [TABLE.KEY=VALUE ...]`` prints one JSON object.
 """
 
@@ -34,7 +35,7 @@ CURVE_STEPS = 2_000  # between points of a curve
 
 @dataclass
 class Run:
-    """A learner's numbers. held: what actors have of them, as the stream would give it."""
+    """A learner's numbers. held: the newest that actors have of them, as the stream would give it."""
 
     experiment: Experiment
     parameters: Parameters
@@ -42,9 +43,16 @@ class Run:
     curve: list[tuple[int, float]] = field(default_factory=list)
     target: tuple[int, np.ndarray] | None = None
     target_at: int = 0
+    held: Weights | None = None
 
     def weights(self) -> Weights:
-        """The newest, and the target network where the run has one."""
+        """The newest: one snapshot of each version, for the ring of the staleness rules takes none twice."""
+        if self.held is None or self.held.version != self.parameters.version:
+            self.held = self._published()
+        return self.held
+
+    def _published(self) -> Weights:
+        """A new snapshot, and the target network where the run has one."""
         settings, steps = self.experiment.learner, self.progress.env_steps
         record, buffers = self.parameters.snapshot(1)
         held = Reconstruction(record.layout, record.length)
@@ -62,6 +70,7 @@ class Run:
         job = Job(1, 1, work.base_version, work.codec, work.length, work.count, work.payload, moments, 0.0)
         (outcome,) = self.parameters.apply([job], learning_rate(self.experiment.learner, self.progress.env_steps))
         self.progress.rulings[outcome.outcome] += 1
+        self.progress.lags.observe(outcome.lag_updates)
 
     def record(self, work: Work) -> None:
         """The rollout that rides on a gradient."""

@@ -1,0 +1,91 @@
+"""What a life of the learner begins with: real run directories, no sockets, no child processes."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+
+from learner import service as module
+from learner.checkpoint import Checkpoint, save, save_best
+from learner.config import Experiment, RunSettings
+from learner.console import Console
+from learner.fleet import Initial
+from learner.options import Options
+from learner.progress import Progress
+from learner.rundir import RunDirectory
+from learner.service import Service
+from tests.learner.books import LAYOUT
+
+EXPERIMENT = Experiment(run=RunSettings(actors=0), actor={"env": "toy"})
+THETA = np.arange(LAYOUT.length, dtype=np.float32)
+
+
+@pytest.fixture(autouse=True)
+def _no_child(monkeypatch: pytest.MonkeyPatch) -> None:
+    """θ₀ without a process that imports torch."""
+
+    async def initial(*_: object) -> Initial:
+        return Initial(THETA, LAYOUT, "toy", 0)
+
+    monkeypatch.setattr(module, "initial", initial)
+
+
+def life(folder: Path, resume: bool) -> tuple[Progress, str]:
+    """One start of the learner, up to where it would listen: its books, and the run's digest."""
+    options = Options(EXPERIMENT, (), None, folder, resume, (), False, True, time.monotonic())
+
+    async def begin() -> tuple[Progress, str]:
+        sockets = cast("Any", SimpleNamespace(weights="ipc:///nowhere", bound=[]))
+        with RunDirectory.prepare(folder, resume) as directory:
+            service = Service(options, directory, sockets, Console(True, io.StringIO()), None)
+            try:
+                await service._begin()
+            finally:
+                await service.close()
+            assert service._state is not None
+            return service._state.progress, service._digest
+
+    return asyncio.run(begin())
+
+
+def a_best(digest: str) -> Checkpoint:
+    score: dict[str, int | float] = {"episodes": 20, "mean": 12.5, "std": 1.0, "ci95": 0.4, "seed": 3}
+    return Checkpoint(digest, 7, 1, {}, {"theta": THETA}, score)
+
+
+def recalled(progress: Progress) -> tuple[float | None, int | None]:
+    return progress.evaluated_best_mean, progress.evaluated_best_version
+
+
+def test_a_run_that_died_before_its_first_checkpoint_keeps_its_best(tmp_path: Path) -> None:
+    """Else the first score of the life after, which is of θ₀, would take the place of a better one."""
+    progress, digest = life(tmp_path / "run", resume=False)
+    assert recalled(progress) == (None, None)
+    save_best(tmp_path / "run" / "checkpoints", a_best(digest))
+    progress, _ = life(tmp_path / "run", resume=True)
+    assert progress.updates == 0
+    assert recalled(progress) == (12.5, 7)
+
+
+def test_a_best_beside_a_checkpoint_is_recalled_too(tmp_path: Path) -> None:
+    _, digest = life(tmp_path / "run", resume=False)
+    folder = tmp_path / "run" / "checkpoints"
+    save(folder, Checkpoint(digest, 5, 1, {"env_steps": 30}, {"theta": THETA}), keep=1)
+    save_best(folder, a_best(digest))
+    progress, _ = life(tmp_path / "run", resume=True)
+    assert (progress.updates, progress.env_steps) == (5, 30)
+    assert recalled(progress) == (12.5, 7)
+
+
+def test_the_best_of_another_run_is_not_recalled(tmp_path: Path) -> None:
+    life(tmp_path / "run", resume=False)
+    save_best(tmp_path / "run" / "checkpoints", a_best("ab" * 8))
+    progress, _ = life(tmp_path / "run", resume=True)
+    assert recalled(progress) == (None, None)

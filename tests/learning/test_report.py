@@ -1,0 +1,129 @@
+"""Which bars hold, from records that nobody measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.bench.store import Record
+from tests.learning import lag, pixels, report, robustness
+from tests.learning.tasks import TASKS, Task
+
+DRAWS = len(robustness.RATES)
+TIMED = next(task for task in TASKS if task.median_s is not None)
+CONTROL = next(task for task in TASKS if task.below is not None)
+
+
+def run(task: Task, seed: int, **changes: object) -> Record:
+    made = {"task": task.name, "seed": seed, "solved": True, "wall_s": 1.0, "best": task.target, "rulings": {}}
+    return made | ({"solved": False, "best": 30.0} if task.below is not None else {}) | changes
+
+
+def runs(task: Task, **changes: object) -> list[Record]:
+    return [run(task, seed, **changes) for seed in range(task.seeds)]
+
+
+def draws(solved: int = DRAWS, soon: int = DRAWS, quick: int = DRAWS, *, count: int = DRAWS) -> list[Record]:
+    return [
+        {
+            "system": "Farflung",
+            "draw": number,
+            "rate": 1e-3,
+            "solved": number < solved,
+            "env_steps": robustness.SOON_STEPS if number < soon else robustness.SOON_STEPS + 1,
+            "wall_s": robustness.SOON_S if number < quick else robustness.SOON_S + 0.1,
+        }
+        for number in range(count)
+    ]
+
+
+def rounds(shares: Sequence[float], times: Sequence[float]) -> list[Record]:
+    parts = dict.fromkeys(("simulator_us", "forward_us", "gradient_us", "both_bare", "whole", "peer"), 1.0)
+    return [parts | {"share": share, "times": many} for share, many in zip(shares, times, strict=True)]
+
+
+def found(**files: Sequence[Record]) -> dict[str, Sequence[Record]]:
+    return dict.fromkeys(report.FILES, ()) | files
+
+
+@pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
+def test_a_task_is_missed_that_lacks_a_seed(task: Task) -> None:
+    assert report.missed(found(learning=runs(task))) == []
+    assert report.missed(found(learning=runs(task)[:-1])) == [task.name]
+
+
+@pytest.mark.parametrize(
+    ("task", "changes"),
+    [
+        (TIMED, {"solved": False}),
+        (TIMED, {"wall_s": TIMED.median_s}),
+        (TIMED, {"rulings": {"applied": 9, "stale_updates": 1}}),
+        (CONTROL, {"best": CONTROL.below}),
+    ],
+)
+def test_a_task_is_missed_whose_bar_does_not_hold(task: Task, changes: Record) -> None:
+    assert report.missed(found(learning=runs(task, **changes))) == [task.name]
+
+
+@pytest.mark.parametrize(
+    ("records", "held"),
+    [
+        (draws(), True),
+        (draws(soon=33, quick=45), True),
+        (draws(solved=DRAWS - 1), False),
+        (draws(soon=32), False),  # 64 %
+        (draws(quick=44), False),  # 88 %
+        (draws(count=DRAWS - 1), False),
+        ([*draws(), {"system": "Stable-Baselines3 A2C", "solved": False}], True),
+        ([], False),
+    ],
+)
+def test_learning_rates_hold_where_all_three_shares_do(records: list[Record], held: bool) -> None:
+    assert robustness.holds(records) is held
+
+
+@pytest.mark.parametrize(
+    ("records", "held"),
+    [
+        (rounds([0.1, 0.8, 0.9], [1.0, 4.0, 5.0]), True),  # the medians are at the bars
+        (rounds([0.1, 0.79, 0.9], [1.0, 4.0, 5.0]), False),
+        (rounds([0.1, 0.8, 0.9], [1.0, 3.9, 5.0]), False),
+        (rounds([0.9, 0.9], [5.0, 5.0]), False),
+        ([], False),
+    ],
+)
+def test_throughput_holds_where_both_medians_do(records: list[Record], held: bool) -> None:
+    assert pixels.holds(records) is held
+
+
+def test_studies_are_judged_where_they_were_asked_for_or_have_records() -> None:
+    assert report.missed(found()) == []
+    assert report.missed(found(), ("robustness", "lag", TIMED.name)) == [TIMED.name, "robustness"]
+    assert report.missed(found(robustness=draws(count=2), pixels=rounds([0.1], [9.0]))) == ["robustness", "pixels"]
+    assert report.missed(found(robustness=draws()), ("robustness",)) == []
+
+
+def test_sections_say_what_was_missed(tmp_path: Path) -> None:
+    assert "(missed)" not in "\n".join(report._robustness(draws(), tmp_path))
+    assert "65% and 90% (missed)." in "\n".join(report._robustness(draws(soon=32), tmp_path))
+    assert "(missed)" not in "\n".join(report._pixels(rounds([0.8] * 3, [4.0] * 3)))
+    assert "the peer (missed)." in "\n".join(report._pixels(rounds([0.7] * 3, [4.0] * 3)))
+
+
+def test_the_staleness_section_tells_range_and_measured_lag(tmp_path: Path) -> None:
+    records = [
+        {"house": house, "lag": 4, "rule": "gap", "seed": seed, "staleness_mean": 3.9, "curve": [[2000, mean]]}
+        for house in lag.HOUSES
+        for seed, mean in enumerate((90.0, 120.0, 100.0))
+    ]
+    text = "\n".join(report._lag(records, tmp_path))
+    for house in lag.HOUSES:
+        assert f"| {house} | gap |  | 100 (90 to 120) |  |  |" in text
+    assert "measured: none, 3.9, none, none." in text
+
+
+def test_the_rules_are_compared_without_what_hides_them() -> None:
+    controlled = [house for house, settings in lag.HOUSES.items() if "actor.kl_target=0" not in settings]
+    assert controlled == ["the same with kl_target"]
