@@ -62,9 +62,9 @@ class LearnerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     # age and size of what is applied
     # "scale" shrinks the rate past full_lag_updates; "gap" divides each coordinate by how many of its steps it moved in
     # the meantime (Barkai et al. 2020); "compensate" corrects for where θ went (Zheng et al. 2017). Bounds hold always.
-    staleness_rule: Literal["accept", "scale", "gap", "compensate"] = "accept"
+    staleness_rule: Literal["accept", "scale", "gap", "compensate"] = "compensate"
     compensation: Annotated[float, Meta(gt=0.0, le=1e6)] = 2.0  # compensate: λ0, the paper's 2; with sgd its constant λ
-    ring_bytes: Annotated[int, Meta(ge=1, le=1 << 40)] = 256 << 20  # gap, compensate: θ of old versions, in memory
+    ring_bytes: Annotated[int, Meta(ge=1, le=1 << 40)] = 64 << 20  # gap, compensate: θ of old versions, in memory
     full_lag_updates: Annotated[int, Meta(ge=0, le=1_000_000)] = 16  # scale: updates; up to here it is 1
     max_lag_updates: Annotated[int, Meta(ge=0, le=1_000_000)] = 1000  # updates; older gradients are dropped
     max_lag_s: Seconds = 60.0  # since its weights were the newest; older gradients are dropped

@@ -29,7 +29,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     max_lag_updates: int = 1000  # >= 0, with "scale" >= full_lag_updates; dropped above
     max_lag_s: float = 60.0  # > 0; dropped above
     compensation: float = 2.0  # "compensate": λ0 of DC-ASGD, > 0
-    ring_bytes: int = 256 << 20  # "gap", "compensate": for θ of published versions
+    ring_bytes: int = 64 << 20  # "gap", "compensate": for θ of published versions
     learning_rate: float = 2e-3  # "gap": the largest that any step is made with
 
 

@@ -99,7 +99,7 @@ def test_status_tells_roles_and_what_was_evaluated() -> None:
         1,
         1,
         None,
-        "accept",
+        "compensate",
     )
     assert (told["evaluations"], told["evaluated_best_mean"], told["evaluated_best_version"]) == (2, 9.5, 1)
 

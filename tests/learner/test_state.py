@@ -448,7 +448,7 @@ def test_a_run_without_a_target_answers_with_the_newest() -> None:
 
 
 def test_the_target_network_stays_while_weights_move_on() -> None:
-    it = learner(target_interval_steps=100)
+    it = learner(target_interval_steps=100, staleness_rule="accept")  # every update moves θ by the same
     session = it.join().session
     for sequence, steps in ((1, 60), (2, 60), (3, 60), (4, 60)):
         it.now += 1.0  # so that each version is published
