@@ -94,7 +94,10 @@ def test_only_the_actor_table_nests() -> None:
         ("[learner]\nbeta1 = 0.5", "(actor.beta1 is the actors')"),
         ("[learner]\nmomentum = 0.9\noptimizer = 'adam'", "left out with learner.optimizer = adam; used by sgd"),
         ("[learner]\nrho = 0.9\noptimizer = 'sgd'", "used by rmsprop and rmsprop_paper"),
-        ("[learner]\ncompensation = 1\nstaleness_rule = 'accept'", "left out with learner.staleness_rule = accept; used by compensate"),
+        (
+            "[learner]\ncompensation = 1\nstaleness_rule = 'accept'",
+            "left out with learner.staleness_rule = accept; used by compensate",
+        ),
         ("[learner]\nring_bytes = 9\nstaleness_rule = 'scale'", "used by gap and compensate"),
         ("[learner]\nstaleness_rule = 'gaps'", "one of accept, scale, gap, compensate"),
         ("[learner]\ntarget_interval_steps = 0", "learner.target_interval_steps = 0: a whole number, >= 1"),

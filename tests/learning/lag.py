@@ -16,8 +16,8 @@ from tests.bench.store import Record, Store
 
 LAGS = (0, 4, 16, 64)
 RULES = ("accept", "scale", "gap", "compensate")
-# cartpole's kl_target shortens updates, or ends the passes of a rollout, just where lag makes them move the policy too
-# far, and so hides what the rules do. They are compared without it; the shipped settings show what a user gets.
+# cartpole's kl_target sets the length of updates too, or ends the passes of a rollout, by how far the actor sees its
+# policy move, which lag also delays. The rules are compared without that; the shipped settings show what a user gets.
 UNCONTROLLED = "actor.kl_target=0"
 HOUSES = {
     "addition, top 5 %": (UNCONTROLLED,),

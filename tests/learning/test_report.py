@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -122,6 +123,15 @@ def test_the_staleness_section_tells_range_and_measured_lag(tmp_path: Path) -> N
     for house in lag.HOUSES:
         assert f"| {house} | gap |  | 100 (90 to 120) |  |  |" in text
     assert "measured: none, 3.9, none, none." in text
+
+
+def test_a_report_of_one_study_needs_no_task_and_names_its_commits(tmp_path: Path) -> None:
+    lines = [json.dumps(record | {"commit": "a2038efab-dirty"}) for record in draws()]
+    (tmp_path / "robustness.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    report.write(tmp_path, tmp_path / "out")
+    text = (tmp_path / "out" / "LEARNING.md").read_text(encoding="utf-8")
+    assert "* Commits measured: a2038efab + uncommitted changes\n" in text
+    assert "| Farflung | 50 | 50 (100%) | 50 (100%) | 50 (100%) |" in text
 
 
 def test_the_rules_are_compared_without_what_hides_them() -> None:
