@@ -1,7 +1,7 @@
-"""Chooses what of a gradient to send, and keeps the rest for next time. Pure; its state is explicit. numpy only.
+"""Keeps what of each gradient was not sent for next time. Pure; its state is explicit. numpy only.
 
-Precondition, then select: the Adam direction of each gradient is added to a residual; the largest coordinates of the
-residual are sent and what was sent is taken off, to the bit (WIRE.md, section 4; Stich et al. 2018 for the residual).
+Precondition, then select: the Adam direction of each gradient is added to a residual; a part of the residual is sent
+(``selection.py`` says which) and what was sent is taken off, to the bit (Stich et al. 2018).
 """
 
 from __future__ import annotations
@@ -9,13 +9,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import NDArray
 
+from actor.selection import Choice
 from protocol.codecs import Array, Encoded, Floats, Indices, Sparse, codec
-
-_SAMPLED_ABOVE = 4096  # below this many coordinates a whole partition is cheaper than a sample and its candidates
-_SAMPLE = 2048  # coordinates looked at, or one in 64 of a long vector: the estimate is within a few percent
-_SAMPLE_SHARE = 64
 
 
 class Preconditioner:
@@ -46,6 +42,11 @@ class Preconditioner:
         scratch += np.float32(self._epsilon / correction)
         return np.divide(first, scratch, out=scratch)
 
+    def forget(self, indices: Indices) -> None:
+        """Drops the momentum of coordinates that were sent: momentum factor masking (Lin et al. 2018, section 3.2)."""
+        if self._beta1:
+            self._first[indices] = 0.0
+
     def _momentum(self, gradient: Floats) -> tuple[Floats, float]:
         """The sum m, and the factor that makes it m̂."""
         if not self._beta1:
@@ -59,26 +60,26 @@ class Compressor:
     """Gradients in, payloads out; what a payload does not carry waits in ``residual``.
 
     residual: float32 [P]; ``compress`` leaves fl(before - decoded) where it sent something, and the rest untouched
-    density: share of P that a sparse codec sends, at least one coordinate; zeros are never sent
+    choice: what is sent of it, fit for the codec
     residual_decay: multiplies the residual at every gradient, before that is added; 1 forgets nothing
     preconditioner: None where the learner runs the optimizer
+    masks_momentum: whether the preconditioner's momentum of what was sent begins anew
     """
 
     def __init__(
         self,
         length: int,
         codec_name: str,
-        density: float,
+        choice: Choice,
         residual_decay: float,
         preconditioner: Preconditioner | None = None,
+        *,
+        masks_momentum: bool = False,
     ) -> None:
         self.codec = codec(codec_name)
-        self.length = length
         self.residual: Floats = np.zeros(length, np.float32)
-        self._kept = max(1, round(density * length))
-        self._decay = np.float32(residual_decay)
-        self._preconditioner = preconditioner
-        self._magnitudes = np.empty(length if self.codec.sparse else 0, np.float32)
+        self._choice, self._decay = choice, np.float32(residual_decay)
+        self._preconditioner, self._masks_momentum = preconditioner, masks_momentum
         self._empty = True  # the residual is zero all over
 
     def compress(self, gradient: Floats, length: float = 1.0) -> Encoded:
@@ -94,7 +95,9 @@ class Compressor:
             if length != 1.0:
                 update *= np.float32(length)
         self._accumulate(update)
-        return self._send_some() if self.codec.sparse else self._send_all()
+        encoded = self.codec.encode(self._choice.choose(self.residual))
+        self._take_off(encoded.decoded)
+        return encoded
 
     def restore(self, decoded: Array) -> None:
         """Put back what ``compress`` sent and the learner did not apply."""
@@ -117,69 +120,16 @@ class Compressor:
             self.residual *= self._decay
         self.residual += update
 
-    def _send_all(self) -> Encoded:
-        encoded = self.codec.encode(self.residual)
-        assert not isinstance(encoded.decoded, Sparse)
-        if self.codec.exact:
+    def _take_off(self, sent: Array) -> None:
+        self._empty = self.codec.exact
+        if isinstance(sent, Sparse):
+            self.residual[sent.indices] -= sent.values
+            if self._masks_momentum and self._preconditioner is not None:
+                self._preconditioner.forget(sent.indices)
+        elif self.codec.exact:
             self.residual.fill(0.0)
         else:
-            self.residual -= encoded.decoded
-        self._empty = self.codec.exact
-        return encoded
-
-    def _send_some(self) -> Encoded:
-        indices = largest(self.residual, self._kept, self._magnitudes)
-        values = self.residual[indices]
-        encoded = self.codec.encode(Sparse(self.length, indices, values))
-        assert isinstance(encoded.decoded, Sparse)
-        values -= encoded.decoded.values
-        self.residual[indices] = values
-        self._empty = False
-        return encoded
-
-
-def largest(vector: Floats, k: int, scratch: Floats) -> Indices:
-    """Indices of the k coordinates of largest magnitude, int32 [<= k], increasing; of equals the first; no zeros.
-
-    vector, scratch: float32 [P]; scratch is overwritten. Exact: a sample gives a threshold that a few more than k
-    pass, and only those are partitioned. Where fewer than k pass, the whole vector is.
-    """
-    magnitudes = np.abs(vector, out=scratch)
-    if k >= len(vector):
-        return np.flatnonzero(magnitudes).astype(np.int32)
-    if len(vector) > _SAMPLED_ABOVE:
-        threshold = _sampled_threshold(magnitudes, k)
-        candidates = np.flatnonzero(magnitudes >= threshold) if threshold > 0.0 else _NONE
-        if len(candidates) >= k:
-            return candidates[_top(magnitudes[candidates], k)].astype(np.int32)
-    return _top(magnitudes, k).astype(np.int32)
-
-
-_NONE = np.empty(0, np.intp)
-
-
-def _sampled_threshold(magnitudes: Floats, k: int) -> float:
-    """A magnitude that somewhat more than k coordinates reach, as far as an even sample can tell."""
-    stride = max(3, len(magnitudes) // max(_SAMPLE, len(magnitudes) // _SAMPLE_SHARE)) | 1  # odd: no row length divides
-    sample = magnitudes[::stride].copy()
-    expected = k / stride
-    rank = int(expected + 3.0 * math.sqrt(expected)) + 2
-    if rank >= len(sample):
-        return 0.0
-    sample.partition(len(sample) - rank)
-    return float(sample[len(sample) - rank])
-
-
-def _top(magnitudes: Floats, k: int) -> NDArray[np.intp]:
-    """Positions of the k largest, increasing; of those equal to the smallest, the first. Zeros are left out."""
-    threshold = np.partition(magnitudes, len(magnitudes) - k)[len(magnitudes) - k]
-    if threshold == 0.0:
-        return np.flatnonzero(magnitudes)
-    chosen = np.flatnonzero(magnitudes >= threshold)
-    if len(chosen) == k:
-        return chosen
-    ties = np.flatnonzero(magnitudes[chosen] == threshold)
-    return np.delete(chosen, ties[len(ties) - (len(chosen) - k) :])
+            self.residual -= sent
 
 
 def _finite(vector: Floats) -> bool:

@@ -27,10 +27,11 @@ IMAGES = ("a3c", "nature")
 
 # By the setting that decides: which others are heard at all, and with which of its values. What is not heard must be
 # left out or be at its default, which a resolved experiment.toml holds.
-# Not here is what an experiment says beside a choice that people change alone, with one --set: actor.density beside a
-# dense codec, actor.memory_size beside memory = "none", actor.hidden and actor.activation beside another network,
-# actor.gae_lambda beside targets = "n_step", actor.clip beside loss = "a3c". To refuse them would make a person who
-# compares two choices undo settings of the file first. The algorithm is no such switch: all settings change with it.
+# Not here is what an experiment says beside a choice that people change alone, with one --set: actor.density,
+# actor.rank and their like beside another codec, actor.memory_size beside memory = "none", actor.hidden and
+# actor.activation beside another network, actor.gae_lambda beside targets = "n_step", actor.clip beside loss = "a3c".
+# To refuse them would make a person who compares two choices undo settings of the file first. The algorithm is no such
+# switch: all settings change with it.
 HEARD_WITH: dict[str, dict[str, tuple[str, ...]]] = {
     "algorithm": {
         "memory": CRITIC,  # the target network has no state of its own
@@ -112,6 +113,9 @@ class ActorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     # what is sent
     codec: str = "topk_i8"  # protocol/codecs.py names them all
     density: Annotated[float, Meta(gt=0.0, le=1.0)] = 0.05  # share of coordinates that a sparse codec sends
+    density_warmup: Annotated[int, Meta(ge=0, le=1_000_000)] = 0  # gradients in which the share falls from 1 to density
+    rank: Annotated[int, Meta(ge=1, le=64)] = 2  # of each matrix, with the codec lowrank
+    mask_momentum: bool = False  # the preconditioner's momentum of coordinates that were sent begins anew
     residual_decay: Unit = 0.95  # multiplies what was not sent, once per gradient; below 1 forgets old residual
     beta1: Annotated[float, Meta(ge=0.0, lt=1.0)] = 0.5  # of the preconditioner; a residual is momentum too
     beta2: Annotated[float, Meta(ge=0.0, lt=1.0)] = 0.999  # second moment of the preconditioner

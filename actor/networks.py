@@ -112,8 +112,8 @@ class Convolutions(nn.Module):
     def _converted(self) -> list[tuple[Tensor, Tensor]]:
         """Weight and bias of each layer, folded as its input is and in the precision of this machine.
 
-        W · (bytes − mean) · scale is (W · scale) · bytes − W · scale · mean. The last layer's columns follow the order
-        of rows, columns, depth.
+        W · (bytes − mean) · scale is (W · scale) · bytes − W · scale · mean. The last layer's columns are already in
+        the order of what it sees (rows, columns, depth): to reorder them would cost two passes over θ a gradient.
         """
         parameters: list[Tensor] = list(self.layers.parameters())
         pairs = list(zip(parameters[::2], parameters[1::2], strict=True))
@@ -126,9 +126,7 @@ class Convolutions(nn.Module):
             folded = _fold_kernel(weight, self._folds[index], channels_first=index == 0 and not self._last)
             converted.append((folded.to(self._precision, memory_format=torch.channels_last), bias.to(self._precision)))
         weight, bias = pairs[-1]
-        depth = pairs[-2][0].shape[0]
-        by_place = weight.view(len(weight), depth, -1).transpose(1, 2).reshape(weight.shape)
-        converted.append((by_place.to(self._precision), bias.to(self._precision)))
+        converted.append((weight.to(self._precision), bias.to(self._precision)))
         return converted
 
 

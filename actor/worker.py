@@ -26,8 +26,11 @@ from actor.losses import LossStats
 from actor.methods import make_method
 from actor.policy import build_policy
 from actor.rollout import Collector, Normalizer, Rollout
+from actor.selection import make_choice
 from actor.spaces import Spaces
+from protocol.codecs import codec
 from protocol.errors import UserError
+from protocol.layout import Layout
 from protocol.messages import Episode, Losses, Report, Welcome
 from protocol.moments import Moments
 
@@ -68,7 +71,7 @@ class Worker:
             if self.flat.layout().digest != welcome.layout.digest:
                 raise UserError(_mismatch(welcome, self.flat))
             self._stride = StrideControl(settings.kl_target, stretches=welcome.quantity == "update")
-            self._compressor = make_compressor(settings, welcome.quantity, self.flat.layout().length)
+            self._compressor = make_compressor(settings, welcome.quantity, self.flat.layout(), rollout_seed)
             self.method = make_method(settings, spaces, self.policy, rollout_seed)
             self._collector = Collector(self._groups, self.policy, self.method.chooser, settings, rollout_seed)
         except BaseException:
@@ -223,12 +226,21 @@ def moments_size(settings: ActorSettings, spaces: Spaces) -> int:
     return settings.normalize_observations * spaces.normalized_size + int(settings.normalize_returns)
 
 
-def make_compressor(settings: ActorSettings, quantity: str, length: int) -> Compressor:
+def make_compressor(settings: ActorSettings, quantity: str, layout: Layout, seed: int) -> Compressor:
     """What turns gradients into payloads: preconditioned where the learner applies plain addition."""
     preconditioner = None
     if quantity == "update":
-        preconditioner = Preconditioner(length, settings.beta1, settings.beta2, settings.epsilon)
-    return Compressor(length, settings.codec, settings.density, settings.residual_decay, preconditioner)
+        preconditioner = Preconditioner(layout.length, settings.beta1, settings.beta2, settings.epsilon)
+    shapes = [entry.shape for entry in layout.entries]
+    choice = make_choice(codec(settings.codec), shapes, settings.density, settings.density_warmup, settings.rank, seed)
+    return Compressor(
+        layout.length,
+        settings.codec,
+        choice,
+        settings.residual_decay,
+        preconditioner,
+        masks_momentum=settings.mask_momentum,
+    )
 
 
 def _joined(earlier: Report | None, later: Report) -> Report:

@@ -69,7 +69,8 @@ class PlainImage(nn.Module):
         features = seen.float() / 255.0
         for stride in self.strides:
             features = functional.relu(functional.conv2d(features, weights.pop(0), weights.pop(0), stride))
-        features = functional.relu(functional.linear(features.flatten(1), weights.pop(0), weights.pop(0)))
+        features = features.permute(0, 2, 3, 1).flatten(1)  # in this order the policy keeps the columns
+        features = functional.relu(functional.linear(features, weights.pop(0), weights.pop(0)))
         outputs = functional.linear(features, weights.pop(0), weights.pop(0))
         return outputs, functional.linear(features, weights.pop(0), weights.pop(0)).squeeze(1) if weights else None
 

@@ -52,18 +52,18 @@ class Bare:
         self.settings = settings
         spaces = describe(settings, frozenset())
         self.policy, self.flat = build_policy(settings, spaces, seed=0)
-        self._method = make_method(settings, spaces, self.policy, seed=0)
-        self._method.adopt(0, self.flat.vector(), 0)
+        self.method = make_method(settings, spaces, self.policy, seed=0)
+        self.method.adopt(0, self.flat.vector(), 0)
         self._simulators = _simulators(settings)
-        draw, spoken = self._method.chooser, ActionCodec(spaces.actions)
+        draw, spoken = self.method.chooser, ActionCodec(spaces.actions)
         equal = np.zeros((settings.envs, spaces.actions.outputs), np.float32)
         noise = draw.noise(np.random.default_rng(0), RANDOM_ROWS, settings.envs)
         self._actions = [spoken(draw.draw(equal, row)) for row in noise]
         groups = make_simulators(settings, frozenset())
-        rollout = Collector(groups, self.policy, draw, settings, seed=0).collect()
+        self.rollout = rollout = Collector(groups, self.policy, draw, settings, seed=0).collect()
         self.valid_share = rollout.env_steps / rollout.valid.size
-        targets = self._method.targets(rollout)
-        self._minibatch = next(minibatches(rollout, targets, settings, torch.Generator().manual_seed(0)))
+        self.targets = self.method.targets(rollout)
+        self._minibatch = next(minibatches(rollout, self.targets, settings, torch.Generator().manual_seed(0)))
         self._observations = rollout.observations.copy()
         self._t = 0
 
@@ -84,7 +84,7 @@ class Bare:
 
     def backward(self) -> None:
         """One minibatch's gradient."""
-        gradient(self.flat, self.policy, self._method, self._minibatch, self.settings.max_gradient_norm)
+        gradient(self.flat, self.policy, self.method, self._minibatch, self.settings.max_gradient_norm)
 
     def measure(self, seconds: float) -> dict[str, float]:
         """Microseconds per environment step of each part, each measured for so many seconds."""

@@ -13,6 +13,7 @@ import time
 
 import numpy as np
 
+from actor.selection import make_choice
 from learner.config import LearnerSettings
 from learner.optimizer import make_optimizer
 from protocol.codecs import Encoded, Sparse, codec
@@ -27,11 +28,11 @@ def make_payloads(name: str, length: int, density: float) -> list[Encoded]:
     made = []
     for _ in range(DIFFERENT):
         vector = (SIZE * generator.standard_normal(length)).astype(np.float32)
-        if codec(name).sparse:
+        if codec(name).selection == "largest":
             chosen = np.sort(generator.choice(length, round(density * length), replace=False)).astype(np.int32)
             made.append(codec(name).encode(Sparse(length, chosen, vector[chosen])))
         else:
-            made.append(codec(name).encode(vector))
+            made.append(codec(name).encode(make_choice(codec(name), [(length,)], density, 0, 1, 0).choose(vector)))
     return made
 
 

@@ -19,6 +19,7 @@ from protocol.messages import PREAMBLE, Buffer, Snapshot, decode
 from protocol.moments import Moments
 from protocol.snapshot import Reconstruction
 from tests.golden import make
+from tests.protocol.samples import STRATEGIES, length_of
 
 pytestmark = pytest.mark.filterwarnings("error")
 HEADERS = [bytes(make.frames_of(name)[0]) for name in make.MESSAGES]
@@ -77,6 +78,15 @@ def assert_in_bounds(name: str, buffer: bytes, length: int, count: int) -> None:
 def test_any_payload(name: str, buffer: bytes, length: int, count: int) -> None:
     assert_in_bounds(name, buffer, length, count)
     assert_in_bounds(name, buffer, count, count)
+
+
+@pytest.mark.parametrize("name", CODECS)
+@settings(max_examples=200)
+@given(data=st.data())
+def test_damage_to_what_each_encoder_writes(name: str, data: st.DataObject) -> None:
+    value = data.draw(STRATEGIES[CODECS[name].selection])
+    encoded = CODECS[name].encode(value)
+    assert_in_bounds(name, data.draw(damaged(encoded.buffer)), length_of(value), encoded.count)
 
 
 @settings(max_examples=500)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from protocol.codecs import CODECS, Array, Sparse
+from protocol.codecs import CODECS, Array, Factors, Sparse
 from protocol.layout import Entry, Layout
 from protocol.messages import (
     PROTOCOL_VERSION,
@@ -34,6 +34,7 @@ from protocol.messages import (
     expected_buffers,
 )
 from protocol.moments import Moments
+from protocol.sparse import random_indices
 
 HERE = Path(__file__).parent
 LAYOUT = Layout((Entry("trunk.weight", (4, 3)), Entry("trunk.bias", (4,)), Entry("temperature", ())))
@@ -80,23 +81,44 @@ def ramp(length: int) -> list[float]:
     return [(i % 13 - 6) * 2.0 ** (i % 5 - 2) for i in range(length)]
 
 
-VECTORS: dict[str, tuple[str, list[int] | None, list[float], int]] = {
-    # name: codec, indices (None: dense), values, P
+VECTORS: dict[str, tuple[str, list[int] | int | None, list[float], int]] = {
+    # name: codec, indices (None: dense; one number: the seed they are drawn from), values, P
     "f32": ("f32", None, ramp(5), 5),
     "f16": ("f16", None, [*ramp(5), 1e6, -1e6, 1e-9], 8),
+    "bf16": ("bf16", None, [*ramp(5), 1.01171875, 1.00390625, -3e38], 8),
     "i8_two_blocks": ("i8", None, ramp(260), 260),
     "i8_zeros": ("i8", None, [0.0] * 3, 3),
+    "i4_two_blocks": ("i4", None, ramp(259), 259),
+    "sign_two_blocks": ("sign", None, ramp(259), 259),
     "topk_i8_dense_bytes": ("topk_i8", [0, 1, 5, 16], [1.0, -0.5, 0.25, 127.0], 17),
     "topk_i8_escaped_bytes": ("topk_i8", [254, 255, 511, 767, 768], ramp(5), 1000),
     "topk_i8_words": ("topk_i8", [1000, 2000, 67_536, 133_071], ramp(4), 140_000),
     "topk_i8_nothing": ("topk_i8", [], [], 10),
+    "topk_f16": ("topk_f16", [3, 259, 260], ramp(3), 300),
+    "randk_i8": ("randk_i8", 81_985_529_216_486_895, ramp(5), 1000),
+    "lossless_left_out": ("topk_i8+zstd", [0, 1, 5, 16], [1.0, -0.5, 0.25, 127.0], 17),
 }
+# Matrices as [left, right], one row a list, and runs that are none.
+RUNS: list[list[float] | list[list[list[float]]]] = [
+    [[[1.0, 0.5], [2.0, -0.25], [-1.5, 0.0], [0.125, 3.0]], [[2.0, 1.0], [0.0, -1.0], [1.0, 4.0], [-2.0, 0.5]]],
+    [0.5, -3.0],
+]
 
 
-def value(indices: list[int] | None, values: list[float], length: int) -> Array:
+def value(indices: list[int] | int | None, values: list[float], length: int) -> Array:
     """What the codec is given."""
     floats = np.array(values, np.float32)
-    return floats if indices is None else Sparse(length, np.array(indices, np.int32), floats)
+    if indices is None:
+        return floats
+    if isinstance(indices, int):
+        return Sparse(length, random_indices(indices, length, len(floats)), floats, indices)
+    return Sparse(length, np.array(indices, np.int32), floats)
+
+
+def factors() -> Factors:
+    """What RUNS say."""
+    runs = [np.array(run, np.float32) for run in RUNS]
+    return Factors(18, ((runs[0][0], runs[0][1]), runs[1]))
 
 
 def frames_of(name: str) -> list[Buffer]:
@@ -123,6 +145,14 @@ def payloads() -> dict[str, dict[str, object]]:
             "values": values,
             "payload": encoded.buffer.hex(),
         }
+    encoded = CODECS["lowrank"].encode(factors())
+    made["lowrank"] = {
+        "codec": "lowrank",
+        "length": 18,
+        "count": encoded.count,
+        "runs": RUNS,
+        "payload": encoded.buffer.hex(),
+    }
     return made
 
 

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import msgpack
-import numpy as np
 import pytest
 
 from protocol.codecs import CODECS, Sparse
 from protocol.messages import PROTOCOL_VERSION, decode
 from protocol.moments import Moments
 from tests.golden import make
+from tests.golden.plain import read
 
 GOLDEN = Path(make.__file__).parent
 
@@ -79,39 +79,3 @@ def test_a_plain_reader_and_the_codec_agree(name: str) -> None:
     decoded = CODECS[vector["codec"]].decode(payload, length, count)
     dense = decoded.dense() if isinstance(decoded, Sparse) else decoded
     assert dense.tolist() == read(vector["codec"], payload, length, count)
-
-
-def read(codec: str, payload: bytes, length: int, count: int) -> list[float]:
-    """WIRE.md, section 4, as slowly as it can be written."""
-    if codec == "f32":
-        return list(struct.unpack(f"<{length}f", payload))
-    if codec == "f16":
-        return list(struct.unpack(f"<{length}e", payload))
-    if codec == "i8":
-        return read_levels(payload, length)
-    width, payload = payload[0], payload[1:]
-    values = read_levels(payload, count)
-    units = payload[4 * -(-count // 256) + count :]
-    indices = read_gaps([int.from_bytes(units[i : i + width], "little") for i in range(0, len(units), width)], width)
-    dense = [0.0] * length
-    for index, number in zip(indices, values, strict=True):
-        dense[index] = number
-    return dense
-
-
-def read_levels(payload: bytes, count: int) -> list[float]:
-    blocks = -(-count // 256)
-    scales = struct.unpack_from(f"<{blocks}f", payload)
-    levels = struct.unpack_from(f"<{count}b", payload, 4 * blocks)
-    return [float(np.float32(level) * np.float32(scales[i // 256])) for i, level in enumerate(levels)]
-
-
-def read_gaps(units: list[int], width: int) -> list[int]:
-    escape, indices, index, gap = 256**width - 1, [], -1, 0
-    for unit in units:
-        gap += unit
-        if unit < escape:
-            index += gap + 1
-            indices.append(index)
-            gap = 0
-    return indices

@@ -20,6 +20,7 @@ import numpy as np
 from actor import events as a
 from actor.compression import Compressor
 from actor.desk import Desk
+from actor.selection import make_choice
 from actor.state import ActorState, Identity
 from learner import events as l
 from learner.config import Experiment, LearnerSettings, RunSettings
@@ -30,7 +31,7 @@ from learner.service import apply_batch
 from learner.state import Address, LearnerState, Stage, age_rule
 from protocol import frames as framing
 from protocol import messages
-from protocol.codecs import Sparse
+from protocol.codecs import CODECS, Sparse, codec
 from protocol.errors import PeerFault
 from protocol.layout import Entry, Layout
 from protocol.manifest import Manifest, digest_of
@@ -96,7 +97,7 @@ def bad(seed: int) -> Plot:
     return Plot(
         actors=random.choice((1, 2, 3, 6)),
         faults=faults,
-        codec=random.choice(("f32", "f32", "topk_i8", "i8", "f16")),
+        codec=random.choice(("f32", "f32", "topk_i8", *CODECS)),
         settings={
             "optimizer": random.choice(("addition", "addition", "addition", "adam")),
             "credit": random.choice((1, 2, 4)),
@@ -233,7 +234,8 @@ class Actor:
 
     def built(self) -> None:
         _, self.generation = self.desk.next_welcome(0)
-        self.compressor = Compressor(P, self.world.plot.codec, 0.2, 1.0)
+        name = self.world.plot.codec
+        self.compressor = Compressor(P, name, make_choice(codec(name), [(P,)], 0.2, 0, 1, 0), 1.0)
         self.post(a.WorkerReady())
 
     def tick(self) -> None:

@@ -1,0 +1,171 @@
+"""Which part of a vector is sent: all of it, its largest coordinates, random ones, or factors of low rank. Pure.
+
+One way for each ``Codec.selection``; what a choice remembers from vector to vector is in its object.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protocol.codecs import Array, Codec, Factors, Floats, Indices, Sparse
+from protocol.sparse import SEEDS, random_indices
+
+_SAMPLED_ABOVE = 4096  # below this many coordinates a whole partition is cheaper than a sample and its candidates
+_SAMPLE = 2048  # coordinates looked at, or one in 64 of a long vector: the estimate is within a few percent
+_SAMPLE_SHARE = 64
+
+Shape = tuple[int, ...]
+
+
+class Choice(Protocol):
+    """What is sent of a residual, float32 [P], which is not changed."""
+
+    def choose(self, residual: Floats) -> Array | Factors: ...
+
+
+def make_choice(codec: Codec, shapes: Sequence[Shape], density: float, warmup: int, rank: int, seed: int) -> Choice:
+    """How this codec's values are chosen. shapes: of the layout's arrays, in order; the rest as in ActorSettings."""
+    length = sum(map(math.prod, shapes))
+    if codec.selection == "largest":
+        return Largest(length, Density(length, density, warmup))
+    if codec.selection == "random":
+        return Random(Density(length, density, warmup), seed)
+    if codec.selection == "rank":
+        return LowRank(shapes, rank, seed)
+    return Everything()
+
+
+class Everything:
+    """The whole vector."""
+
+    def choose(self, residual: Floats) -> Floats:
+        """Choice.choose."""
+        return residual
+
+
+class Density:
+    """How many coordinates go next: a share of P, at least one.
+
+    The share falls geometrically from 1 to ``density`` over the first ``warmup`` gradients, when they change fastest
+    (Lin et al. 2018, Deep Gradient Compression, section 3.3).
+    """
+
+    def __init__(self, length: int, density: float, warmup: int) -> None:
+        self._length, self._density, self._warmup = length, density, warmup
+        self._sent = 0
+
+    def next(self) -> int:
+        """Counts one gradient."""
+        self._sent += 1
+        share = math.pow(self._density, min(1.0, self._sent / self._warmup) if self._warmup else 1.0)
+        return max(1, round(share * self._length))
+
+
+class Largest:
+    """The coordinates of largest magnitude; zeros are never sent."""
+
+    def __init__(self, length: int, density: Density) -> None:
+        self._density, self._magnitudes = density, np.empty(length, np.float32)
+
+    def choose(self, residual: Floats) -> Sparse:
+        """Choice.choose."""
+        indices = largest(residual, self._density.next(), self._magnitudes)
+        return Sparse(len(residual), indices, residual[indices])
+
+
+class Random:
+    """Coordinates drawn from the next seed of a sequence, whatever they hold."""
+
+    def __init__(self, density: Density, seed: int) -> None:
+        self._density, self._seeds = density, np.random.default_rng([seed, 2])
+
+    def choose(self, residual: Floats) -> Sparse:
+        """Choice.choose."""
+        seed = int(self._seeds.integers(SEEDS - 1, dtype=np.uint64, endpoint=True))
+        indices = random_indices(seed, len(residual), self._density.next())
+        return Sparse(len(residual), indices, residual[indices], seed)
+
+
+class LowRank:
+    """One step of the power method for each matrix, from where the last one ended (Vogels et al. 2019, algorithm 1).
+
+    An array of more than two dimensions is the matrix of its first by all others. What would be larger as factors is
+    sent as it is.
+    """
+
+    def __init__(self, shapes: Sequence[Shape], rank: int, seed: int) -> None:
+        generator = np.random.default_rng([seed, 3])
+        self._sizes = [(shape[0] if shape else 1, math.prod(shape[1:])) for shape in shapes]
+        self._rights = [
+            generator.standard_normal((columns, rank)).astype(np.float32)
+            if rank * (rows + columns) < rows * columns
+            else None
+            for rows, columns in self._sizes
+        ]
+
+    def choose(self, residual: Floats) -> Factors:
+        """Choice.choose."""
+        runs: list[tuple[Floats, Floats] | Floats] = []
+        start = 0
+        for number, (rows, columns) in enumerate(self._sizes):
+            run = residual[start : start + rows * columns]
+            start += rows * columns
+            right = self._rights[number]
+            runs.append(run if right is None else self._factor(number, run.reshape(rows, columns), right))
+        return Factors(len(residual), tuple(runs))
+
+    def _factor(self, number: int, matrix: Floats, right: Floats) -> tuple[Floats, Floats]:
+        left = np.linalg.qr(matrix @ right)[0]
+        right = matrix.T @ left
+        if right.any():  # a start of nothing would stay nothing
+            self._rights[number] = right
+        return left, right
+
+
+def largest(vector: Floats, k: int, scratch: Floats) -> Indices:
+    """Indices of the k coordinates of largest magnitude, int32 [<= k], increasing; of equals the first; no zeros.
+
+    vector, scratch: float32 [P]; scratch is overwritten. Exact: a sample gives a threshold that a few more than k
+    pass, and only those are partitioned. Where fewer than k pass, the whole vector is.
+    """
+    magnitudes = np.abs(vector, out=scratch)
+    if k >= len(vector):
+        return np.flatnonzero(magnitudes).astype(np.int32)
+    if len(vector) > _SAMPLED_ABOVE:
+        threshold = _sampled_threshold(magnitudes, k)
+        candidates = np.flatnonzero(magnitudes >= threshold) if threshold > 0.0 else _NONE
+        if len(candidates) >= k:
+            return candidates[_top(magnitudes[candidates], k)].astype(np.int32)
+    return _top(magnitudes, k).astype(np.int32)
+
+
+_NONE = np.empty(0, np.intp)
+
+
+def _sampled_threshold(magnitudes: Floats, k: int) -> float:
+    """A magnitude that somewhat more than k coordinates reach, as far as an even sample can tell."""
+    stride = max(3, len(magnitudes) // max(_SAMPLE, len(magnitudes) // _SAMPLE_SHARE)) | 1  # odd: no row length divides
+    sample = magnitudes[::stride].copy()
+    expected = k / stride
+    rank = int(expected + 3.0 * math.sqrt(expected)) + 2
+    if rank >= len(sample):
+        return 0.0
+    sample.partition(len(sample) - rank)
+    return float(sample[len(sample) - rank])
+
+
+def _top(magnitudes: Floats, k: int) -> NDArray[np.intp]:
+    """Positions of the k largest, increasing; of those equal to the smallest, the first. Zeros are left out."""
+    threshold = np.partition(magnitudes, len(magnitudes) - k)[len(magnitudes) - k]
+    if threshold == 0.0:
+        return np.flatnonzero(magnitudes)
+    chosen = np.flatnonzero(magnitudes >= threshold)
+    if len(chosen) == k:
+        return chosen
+    ties = np.flatnonzero(magnitudes[chosen] == threshold)
+    return np.delete(chosen, ties[len(ties) - (len(chosen) - k) :])
