@@ -82,7 +82,10 @@ class Random:
     """Coordinates drawn from the next seed of a sequence, whatever they hold."""
 
     def __init__(self, density: Density, seed: int) -> None:
-        self._density, self._seeds = density, np.random.default_rng([seed, 2])
+        self._density, self._seeds = (
+            density,
+            np.random.default_rng([seed, 4]),
+        )  # 0 to 2 are the rollouts' and the method's
 
     def choose(self, residual: Floats) -> Sparse:
         """Choice.choose."""
@@ -99,7 +102,7 @@ class LowRank:
     """
 
     def __init__(self, shapes: Sequence[Shape], rank: int, seed: int) -> None:
-        generator = np.random.default_rng([seed, 3])
+        generator = np.random.default_rng([seed, 5])
         self._sizes = [(shape[0] if shape else 1, math.prod(shape[1:])) for shape in shapes]
         self._rights = [
             generator.standard_normal((columns, rank)).astype(np.float32)

@@ -16,7 +16,7 @@ from protocol.messages import Buffer
 from protocol.vectors import Array, Codec, Encoded, Factors, Floats, malformed, size_of
 
 MAX_RUNS = 4096  # as many as a layout has arrays
-MAX_RANK = 255
+MAX_RANK = 64  # bounds the work that a small payload can ask for
 _HEAD, _SHAPE = struct.Struct("<BH"), np.dtype([("rows", "<u4"), ("columns", "<u4")])
 
 
@@ -41,7 +41,7 @@ class LowRank(Codec):
         self.check_size(size_of(buffer), length, count)
         rank, runs = _HEAD.unpack_from(buffer)
         lead = _HEAD.size + _SHAPE.itemsize * runs
-        if not rank or runs > MAX_RUNS or size_of(buffer) != lead + 2 * count:
+        if not 1 <= rank <= MAX_RANK or runs > MAX_RUNS or size_of(buffer) != lead + 2 * count:
             raise malformed(f"{self.name} of rank {rank} with {runs} runs in {size_of(buffer)} bytes")
         shapes = np.frombuffer(buffer, _SHAPE, runs, _HEAD.size)
         _check_shapes(shapes, rank, length, count)
@@ -67,6 +67,9 @@ def _check_shapes(shapes: np.ndarray, rank: int, length: int, count: int) -> Non
     plain = columns == 0
     sizes = [int(a) * max(1, int(b)) for a, b in zip(rows, columns, strict=True)]  # as Python's: they cannot overflow
     carried = int(rows[plain].sum()) + rank * int((rows + columns)[~plain].sum())
+    larger = any(b and rank * (int(a) + int(b)) > int(a) * int(b) for a, b in zip(rows, columns, strict=True))
+    if larger:
+        raise malformed(f"a matrix whose factors of rank {rank} are larger than it is")
     if sum(sizes) != length or carried != count or 0 in sizes:
         raise malformed(f"runs of {sum(sizes)} coordinates from {carried} numbers, expected {length} from {count}")
 
