@@ -43,7 +43,10 @@ class Preconditioner:
         return np.divide(first, scratch, out=scratch)
 
     def forget(self, indices: Indices) -> None:
-        """Drops the momentum of coordinates that were sent: momentum factor masking (Lin et al. 2018, section 3.2)."""
+        """Drops the momentum of coordinates that were sent: momentum factor masking (Lin et al. 2018, section 3.2).
+
+        Their next update is (1 - β1) of what it would be with β1 = 0: the bias correction counts all steps.
+        """
         if self._beta1:
             self._first[indices] = 0.0
 
@@ -63,7 +66,7 @@ class Compressor:
     choice: what is sent of it, fit for the codec
     residual_decay: multiplies the residual at every gradient, before that is added; 1 forgets nothing
     preconditioner: None where the learner runs the optimizer
-    masks_momentum: whether the preconditioner's momentum of what was sent begins anew
+    masks_momentum: whether the preconditioner drops the momentum of the coordinates that were sent
     """
 
     def __init__(

@@ -113,9 +113,9 @@ class ActorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     # what is sent
     codec: str = "topk_i8"  # protocol/codecs.py names them all
     density: Annotated[float, Meta(gt=0.0, le=1.0)] = 0.05  # share of coordinates that a sparse codec sends
-    density_warmup: Annotated[int, Meta(ge=0, le=1_000_000)] = 0  # gradients in which the share falls from 1 to density
+    density_warmup: Annotated[int, Meta(ge=0, le=1_000_000)] = 0  # gradients at first that send a larger share
     rank: Annotated[int, Meta(ge=1, le=64)] = 2  # of each matrix, with the codec lowrank
-    mask_momentum: bool = False  # the preconditioner's momentum of coordinates that were sent begins anew
+    mask_momentum: bool = False  # sparse codecs: the preconditioner drops the momentum of coordinates that were sent
     residual_decay: Unit = 0.95  # multiplies what was not sent, once per gradient; below 1 forgets old residual
     beta1: Annotated[float, Meta(ge=0.0, lt=1.0)] = 0.5  # of the preconditioner; a residual is momentum too
     beta2: Annotated[float, Meta(ge=0.0, lt=1.0)] = 0.999  # second moment of the preconditioner

@@ -18,6 +18,7 @@ from protocol.sparse import SEEDS, random_indices
 _SAMPLED_ABOVE = 4096  # below this many coordinates a whole partition is cheaper than a sample and its candidates
 _SAMPLE = 2048  # coordinates looked at, or one in 64 of a long vector: the estimate is within a few percent
 _SAMPLE_SHARE = 64
+RANDOM_BRANCH, RANK_BRANCH = 4, 5  # of the session's seed; simulators, rollouts and methods have those below
 
 Shape = tuple[int, ...]
 
@@ -36,7 +37,7 @@ def make_choice(codec: Codec, shapes: Sequence[Shape], density: float, warmup: i
     if codec.selection == "random":
         return Random(Density(length, density, warmup), seed)
     if codec.selection == "rank":
-        return LowRank(shapes, rank, seed)
+        return PowerStep(shapes, rank, seed)
     return Everything()
 
 
@@ -51,8 +52,8 @@ class Everything:
 class Density:
     """How many coordinates go next: a share of P, at least one.
 
-    The share falls geometrically from 1 to ``density`` over the first ``warmup`` gradients, when they change fastest
-    (Lin et al. 2018, Deep Gradient Compression, section 3.3).
+    The first ``warmup`` gradients, which change fastest, send more: from gradient to gradient the share falls
+    geometrically to ``density`` (Lin et al. 2018, Deep Gradient Compression, section 3.3).
     """
 
     def __init__(self, length: int, density: float, warmup: int) -> None:
@@ -62,7 +63,7 @@ class Density:
     def next(self) -> int:
         """Counts one gradient."""
         self._sent += 1
-        share = math.pow(self._density, min(1.0, self._sent / self._warmup) if self._warmup else 1.0)
+        share = math.pow(self._density, min(1.0, self._sent / (self._warmup + 1)))
         return max(1, round(share * self._length))
 
 
@@ -82,10 +83,8 @@ class Random:
     """Coordinates drawn from the next seed of a sequence, whatever they hold."""
 
     def __init__(self, density: Density, seed: int) -> None:
-        self._density, self._seeds = (
-            density,
-            np.random.default_rng([seed, 4]),
-        )  # 0 to 2 are the rollouts' and the method's
+        self._density = density
+        self._seeds = np.random.default_rng([seed, RANDOM_BRANCH])
 
     def choose(self, residual: Floats) -> Sparse:
         """Choice.choose."""
@@ -94,7 +93,7 @@ class Random:
         return Sparse(len(residual), indices, residual[indices], seed)
 
 
-class LowRank:
+class PowerStep:
     """One step of the power method for each matrix, from where the last one ended (Vogels et al. 2019, algorithm 1).
 
     An array of more than two dimensions is the matrix of its first by all others. What would be larger as factors is
@@ -102,7 +101,7 @@ class LowRank:
     """
 
     def __init__(self, shapes: Sequence[Shape], rank: int, seed: int) -> None:
-        generator = np.random.default_rng([seed, 5])
+        generator = np.random.default_rng([seed, RANK_BRANCH])
         self._sizes = [(shape[0] if shape else 1, math.prod(shape[1:])) for shape in shapes]
         self._rights = [
             generator.standard_normal((columns, rank)).astype(np.float32)
@@ -125,8 +124,9 @@ class LowRank:
     def _factor(self, number: int, matrix: Floats, right: Floats) -> tuple[Floats, Floats]:
         left = np.linalg.qr(matrix @ right)[0]
         right = matrix.T @ left
-        if right.any():  # a start of nothing would stay nothing
-            self._rights[number] = right
+        largest_number = np.abs(right).max()
+        if largest_number > 0.0:  # a start of nothing would stay nothing, and one that is not rescaled becomes that
+            self._rights[number] = right / largest_number
         return left, right
 
 

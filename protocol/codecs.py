@@ -10,14 +10,12 @@ from protocol.dense import BF16, F16, F16_MAX, F32, I4, I8, Sign
 from protocol.errors import PayloadFault, Reason
 from protocol.lossless import Lossless
 from protocol.lowrank import LowRank
-from protocol.quantise import SCALE_MAX
 from protocol.sparse import RandkI8, TopkF16, TopkI8
 from protocol.vectors import Array, Codec, Encoded, Factors, Floats, Indices, Selection, Sparse
 
 __all__ = [
     "CODECS",
     "F16_MAX",
-    "SCALE_MAX",
     "Array",
     "Codec",
     "Encoded",

@@ -14,13 +14,13 @@ from protocol.messages import Buffer
 from protocol.quantise import (
     BLOCK,
     I4_TOP,
-    SCALE_MAX,
     blocks,
     dequantise,
     quantise,
     read_levels,
     read_scales,
     rows,
+    scale_max,
 )
 from protocol.vectors import Array, Codec, Encoded, Factors, Floats, dense_of, malformed, size_of
 
@@ -124,7 +124,7 @@ def from_bf16(halves: NDArray[np.uint16], out: Floats | None = None) -> Floats:
 class I8(Dense):
     """int8 [P] in blocks of 256, each times its float32 scale = max|block| / 127; scales first.
 
-    Error of a coordinate: at most max|block| / 254 and 1 in 10^6 of that for float32's own rounding; a block whose
+    Error of a coordinate: at most max|block| / 254 and 1 in 10^4 of that for float32's own rounding; a block whose
     largest is below 1.5e-36 is sent as zeros.
     """
 
@@ -143,7 +143,10 @@ class I8(Dense):
 
 
 class I4(Dense):
-    """Levels -7..7 in blocks of 256, two in a byte; scale = max|block| / 7. Error: at most max|block| / 14."""
+    """Levels -7..7 in blocks of 256, two in a byte; scale = max|block| / 7.
+
+    Error of a coordinate: at most max|block| / 14, rounding as for ``I8``; zeros where the largest is below 8.3e-38.
+    """
 
     name = "i4"
 
@@ -164,7 +167,7 @@ class I4(Dense):
 
     def _read(self, buffer: Buffer, values: Floats) -> None:
         length = len(values)
-        scales = read_scales(buffer, 0, length)
+        scales = read_scales(buffer, 0, length, I4_TOP)
         packed = np.frombuffer(buffer, np.uint8, self._pairs(length), 4 * len(scales))
         nibbles = np.empty(2 * len(packed), np.uint8)
         np.bitwise_and(packed, np.uint8(15), out=nibbles[::2])
@@ -195,7 +198,7 @@ class Sign(Dense):
 
     def _read(self, buffer: Buffer, values: Floats) -> None:
         length = len(values)
-        scales = read_scales(buffer, 0, length)
+        scales = read_scales(buffer, 0, length, 1)
         bits = np.frombuffer(buffer, np.uint8, -(-length // 8), 4 * len(scales))
         if length % 8 and bits[-1] >> (length % 8):
             raise malformed("a sign for no coordinate")
@@ -211,7 +214,7 @@ def _mean_magnitudes(vector: Floats) -> Floats:
     means = magnitudes.sum(axis=1, dtype=np.float64) / sizes
     if not np.isfinite(means).all():
         raise ValueError("a quantised codec was given NaN or infinity")
-    scales: Floats = np.minimum(means, SCALE_MAX).astype("<f4")
+    scales: Floats = np.minimum(means, scale_max(1)).astype("<f4")
     return scales
 
 

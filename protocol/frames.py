@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from protocol.errors import FrameFault, Reason
+from protocol.layout import MAX_ENTRIES
 from protocol.messages import PREAMBLE, Buffer
 from protocol.moments import MAX_MOMENTS_BYTES
 
@@ -27,7 +28,7 @@ class Limits:
     @classmethod
     def for_length(cls, length: int) -> Limits:
         """The least that carries every message about ``length`` parameters in every codec of section 4."""
-        payload_bytes = 4 * length + 64  # dense float32 is the largest, but for a sparse payload's lead
+        payload_bytes = 4 * length + 8 * MAX_ENTRIES + 64  # dense float32, or low rank with its shapes; and a lead
         frame_bytes = min(MAX_FRAME_BYTES, max(payload_bytes, MAX_MOMENTS_BYTES))
         message_bytes = min(MAX_MESSAGE_BYTES, MAX_HEADER_BYTES + frame_bytes + MAX_MOMENTS_BYTES)
         return cls(frame_bytes=frame_bytes, message_bytes=message_bytes)

@@ -43,8 +43,8 @@ class Lossless(Codec):
     def _unpack(self, frame: memoryview, length: int, count: int) -> bytes:
         try:
             size = zstandard.get_frame_parameters(frame[:MAX_FRAME_LEAD]).content_size
-            if size in (zstandard.CONTENTSIZE_UNKNOWN, zstandard.CONTENTSIZE_ERROR):
-                raise malformed("a zstandard frame that does not say its size")
+            if size in (0, zstandard.CONTENTSIZE_UNKNOWN, zstandard.CONTENTSIZE_ERROR):
+                raise malformed("a zstandard frame that does not say its size, or has no content")
             self.inner.check_size(size, length, count)
             return zstandard.ZstdDecompressor().decompress(frame, size, allow_extra_data=False)
         except zstandard.ZstdError as error:

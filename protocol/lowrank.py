@@ -12,10 +12,11 @@ import struct
 import numpy as np
 
 from protocol.dense import from_bf16, to_bf16
+from protocol.layout import MAX_ENTRIES
 from protocol.messages import Buffer
 from protocol.vectors import Array, Codec, Encoded, Factors, Floats, malformed, size_of
 
-MAX_RUNS = 4096  # as many as a layout has arrays
+MAX_RUNS = MAX_ENTRIES  # as many as a layout has arrays
 MAX_RANK = 64  # bounds the work that a small payload can ask for
 _HEAD, _SHAPE = struct.Struct("<BH"), np.dtype([("rows", "<u4"), ("columns", "<u4")])
 
@@ -63,29 +64,35 @@ def _shape(run: tuple[Floats, Floats] | Floats) -> tuple[int, int]:
 
 def _check_shapes(shapes: np.ndarray, rank: int, length: int, count: int) -> None:
     """Raises PayloadFault unless the runs fill the vector, and their numbers the payload."""
-    rows, columns = shapes["rows"].astype(np.uint64), shapes["columns"].astype(np.uint64)
-    plain = columns == 0
-    sizes = [int(a) * max(1, int(b)) for a, b in zip(rows, columns, strict=True)]  # as Python's: they cannot overflow
-    carried = int(rows[plain].sum()) + rank * int((rows + columns)[~plain].sum())
-    larger = any(b and rank * (int(a) + int(b)) > int(a) * int(b) for a, b in zip(rows, columns, strict=True))
-    if larger:
-        raise malformed(f"a matrix whose factors of rank {rank} are larger than it is")
-    if sum(sizes) != length or carried != count or 0 in sizes:
-        raise malformed(f"runs of {sum(sizes)} coordinates from {carried} numbers, expected {length} from {count}")
+    coordinates = numbers = 0
+    for rows, columns in shapes.tolist():
+        size, carried = (rows * columns, rank * (rows + columns)) if columns else (rows, rows)
+        if not size or carried > size:
+            raise malformed(f"a run of {rows} x {columns} coordinates from {carried} numbers")
+        coordinates, numbers = coordinates + size, numbers + carried
+    if (coordinates, numbers) != (length, count):
+        raise malformed(f"runs of {coordinates} coordinates from {numbers} numbers, expected {length} from {count}")
 
 
 def _multiply(shapes: np.ndarray, rank: int, numbers: Floats, values: Floats) -> None:
-    at, start = 0, 0
+    """Writes values, float32 [P], from the factors one behind the other."""
+    read, written = 0, 0
     for rows, columns in shapes.tolist():
-        if not columns:
-            values[start : start + rows] = numbers[at : at + rows]
-            at, start = at + rows, start + rows
-            continue
-        left = numbers[at : at + rows * rank].reshape(rows, rank)
-        right = numbers[at + rows * rank : at + (rows + columns) * rank].reshape(columns, rank)
-        product = values[start : start + rows * columns].reshape(rows, columns)
-        with np.errstate(over="ignore", invalid="ignore"):  # a peer's infinities are found by admission
-            np.multiply(left[:, :1], right[None, :, 0], out=product)
-            for k in range(1, rank):
-                product += left[:, k : k + 1] * right[None, :, k]
-        at, start = at + (rows + columns) * rank, start + rows * columns
+        if columns:
+            middle, end = read + rows * rank, read + (rows + columns) * rank
+            factors = numbers[read:middle].reshape(rows, rank), numbers[middle:end].reshape(columns, rank)
+            _product(*factors, values[written : written + rows * columns].reshape(rows, columns))
+            read, written = end, written + rows * columns
+        else:
+            values[written : written + rows] = numbers[read : read + rows]
+            read, written = read + rows, written + rows
+
+
+def _product(left: Floats, right: Floats, out: Floats) -> None:
+    """left · rightᵀ, summed over the rank in order. A peer's infinities are found by admission."""
+    scratch = np.empty_like(out) if left.shape[1] > 1 else out
+    with np.errstate(over="ignore", invalid="ignore"):
+        np.multiply(left[:, :1], right[:, 0], out=out)
+        for k in range(1, left.shape[1]):
+            np.multiply(left[:, k : k + 1], right[:, k], out=scratch)
+            out += scratch

@@ -15,9 +15,21 @@ from protocol.vectors import Floats, malformed
 
 BLOCK = 256  # coordinates under one scale: 1.6 % of overhead, and small enough that one outlier spoils little
 I8_TOP, I4_TOP = 127, 7  # largest levels
-SCALE_MAX = float(np.nextafter(np.float32(np.finfo(np.float32).max / I8_TOP), np.float32(0)))  # 127 of them are finite
-_QUIET = I8_TOP * float(np.finfo(np.float32).tiny)  # a block whose largest is below this has no normal scale
+_LARGEST = float(np.finfo(np.float32).max)
 _STRIDE = 64  # blocks quantised at a time, so that scratch stays in the core's own cache
+
+
+def scale_max(top: int) -> float:
+    """The largest float32 of which ``top`` are finite."""
+    scale = np.float32(_LARGEST / top)
+    while float(scale) * top > _LARGEST:
+        scale = np.nextafter(scale, np.float32(0))
+    return float(scale)
+
+
+def _quiet(top: int) -> float:
+    """A block whose largest magnitude is below this has no normal scale."""
+    return top * float(np.finfo(np.float32).tiny)
 
 
 def blocks(count: int) -> int:
@@ -57,10 +69,9 @@ def _quantise_rows(block_rows: Floats, scales: Floats, levels: NDArray[np.int8],
     tops = scratch.max(axis=1)
     if not math.isfinite(float(tops.max())):
         raise ValueError("a quantised codec was given NaN or infinity")
-    np.minimum(tops / np.float32(top), np.float32(SCALE_MAX), out=scales)
-    if float(tops.min()) < _QUIET:
-        scales[tops < _QUIET] = 0.0
-        tops[tops < _QUIET] = np.inf
+    np.minimum(tops / np.float32(top), np.float32(scale_max(top)), out=scales)
+    quiet = tops < _quiet(top)
+    scales[quiet], tops[quiet] = 0.0, np.inf
     np.multiply(block_rows, (np.float32(top) / tops)[:, None], out=scratch)
     np.rint(scratch, out=scratch)
     np.copyto(levels, scratch, casting="unsafe")
@@ -77,17 +88,17 @@ def dequantise(scales: Floats, levels: NDArray[np.int8], out: Floats | None = No
     return values
 
 
-def read_scales(buffer: Buffer, offset: int, count: int) -> Floats:
+def read_scales(buffer: Buffer, offset: int, count: int, top: int) -> Floats:
     """Scales of ``count`` values, not yet copied. Raises PayloadFault for what no encoder writes."""
     scales: Floats = np.frombuffer(buffer, "<f4", blocks(count), offset)
-    if count and not (float(scales.min()) >= 0.0 and float(scales.max()) <= SCALE_MAX):  # false for NaN too
-        raise malformed("a scale that is negative, not finite, or too large for 127 of it")
+    if count and (np.signbit(scales).any() or not float(scales.max()) <= scale_max(top)):  # not: NaN is refused too
+        raise malformed(f"a scale that is negative, not finite, or too large for {top} of it")
     return scales
 
 
 def read_levels(buffer: Buffer, offset: int, count: int) -> tuple[Floats, NDArray[np.int8]]:
     """Scales and int8 levels, not yet copied. Raises PayloadFault for what no encoder writes."""
-    scales = read_scales(buffer, offset, count)
+    scales = read_scales(buffer, offset, count, I8_TOP)
     levels = np.frombuffer(buffer, np.int8, count, offset + 4 * len(scales))
     if count and levels.min() == -128:
         raise malformed("the value -128")

@@ -109,8 +109,9 @@ class Reconstruction:
         if record.record == "key":
             return value.dense() if isinstance(value, Sparse) else value
         theta = self.theta.copy()
-        if isinstance(value, Sparse):
-            theta[value.indices] += value.values
-        else:
-            theta += value
+        with np.errstate(over="ignore", invalid="ignore"):  # apply looks at what came of it
+            if isinstance(value, Sparse):
+                theta[value.indices] += value.values
+            else:
+                theta += value
         return theta

@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import abstractmethod
 
 import numpy as np
+from numpy.typing import NDArray
 
 from protocol.dense import F16_MAX
 from protocol.messages import Buffer
@@ -17,6 +18,7 @@ from protocol.vectors import Array, Codec, Encoded, Factors, Floats, Indices, Sp
 
 _ESCAPES = {1: 255, 2: 65_535}  # gap width in bytes -> the unit that means "add me and read on"
 SEED_BYTES = 8
+_STRATA = 16_384  # drawn at a time, so that scratch does not grow with what a payload claims
 SEEDS = 1 << 64
 
 
@@ -128,15 +130,22 @@ def random_indices(seed: int, length: int, count: int) -> Indices:
     """
     if not count:
         return np.empty(0, np.int32)
-    numbers = np.arange(count, dtype=np.uint64)
-    edges = np.arange(count + 1, dtype=np.int64) * length // count
-    with np.errstate(over="ignore"):  # arithmetic modulo 2^64 is what is meant
-        mixed = np.uint64(seed) + (numbers + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+    indices = np.empty(count, np.int32)
+    for first in range(0, count, _STRATA):
+        numbers = np.arange(first, min(first + _STRATA, count) + 1, dtype=np.int64)
+        edges = numbers * length // count
+        inside = _mixed(seed, numbers[1:].astype(np.uint64)) % np.diff(edges).astype(np.uint64)
+        indices[first : first + _STRATA] = edges[:-1] + inside.astype(np.int64)
+    return indices
+
+
+def _mixed(seed: int, numbers: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """SplitMix64's outputs of these numbers, counted from 1. Arithmetic modulo 2^64 is what is meant."""
+    with np.errstate(over="ignore"):
+        mixed = np.uint64(seed) + numbers * np.uint64(0x9E3779B97F4A7C15)
         mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        mixed ^= mixed >> np.uint64(31)
-    inside = mixed % np.diff(edges).astype(np.uint64)
-    return (edges[:-1] + inside.astype(np.int64)).astype(np.int32)
+        return mixed ^ (mixed >> np.uint64(31))
 
 
 def write_gaps(indices: Indices) -> tuple[int, bytes]:

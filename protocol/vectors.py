@@ -89,20 +89,24 @@ class Codec(ABC):
 
     @abstractmethod
     def encode(self, value: Array | Factors) -> Encoded:
-        """value: finite, as ``selection`` says. It is not kept and not changed."""
+        """value: finite, as ``selection`` says. It is not kept and not changed.
+
+        Raises ValueError where quantised numbers hold NaN or infinity.
+        """
 
     @abstractmethod
     def decode(self, buffer: Buffer, length: int, count: int, out: Floats | None = None) -> Array:
         """The vector of ``length`` that ``buffer`` holds. Raises PayloadFault(malformed_payload).
 
-        A dense one takes 4 · length bytes: the caller has held ``length`` against its layout.
+        A dense one takes 4 · length bytes and some of the same size in passing: the caller has held ``length`` against
+        its layout.
 
         out: float32 [length], where a codec that gives no Sparse may put it; reusing is cheaper than allocating.
         """
 
     @abstractmethod
     def check_size(self, size_bytes: int, length: int, count: int) -> None:
-        """Raises PayloadFault unless a payload of this size can hold this many coordinates. Allocates nothing."""
+        """Raises PayloadFault where the size alone tells that the payload is none. Allocates nothing."""
 
 
 def dense_of(value: Array | Factors) -> Floats:

@@ -154,6 +154,17 @@ def test_at_least_one_coordinate_is_sent() -> None:
     assert compressor(10, "topk_i8", 0.001, 1.0).compress(np.ones(10, np.float32)).count == 1
 
 
+def test_error_feedback_sends_a_matrix_of_any_rank_in_the_end() -> None:
+    matrix = np.random.default_rng(0).standard_normal((20, 50)).astype(np.float32).reshape(-1)
+    made = compressor(1000, "lowrank", 1.0, 1.0)
+    total = np.zeros(1000, np.float32)
+    for step in range(41):
+        sent = made.compress(np.zeros(1000, np.float32) if step else matrix).decoded
+        assert isinstance(sent, np.ndarray)
+        total += sent
+    np.testing.assert_allclose(total, matrix, atol=1e-3)
+
+
 def test_a_masked_coordinate_begins_its_momentum_anew() -> None:
     gradient = np.array([3.0, 1.0], np.float32)
     masked, plain = (

@@ -74,8 +74,13 @@ def test_random_choices_differ_and_say_their_seed() -> None:
 
 
 def test_the_share_falls_geometrically_to_the_density() -> None:
-    density = Density(10_000, 0.01, warmup=4)
-    assert [density.next() for _ in range(6)] == [3162, 1000, 316, 100, 100, 100]
+    def shares(warmup: int) -> list[int]:
+        density = Density(10_000, 0.01, warmup)
+        return [density.next() for _ in range(5)]
+
+    assert shares(0) == [100] * 5
+    assert shares(1) == [1000, 100, 100, 100, 100]
+    assert shares(3) == [3162, 1000, 316, 100, 100]
     assert Density(10, 0.001, warmup=0).next() == 1
 
 
@@ -108,6 +113,16 @@ def test_what_would_be_larger_as_factors_is_sent_as_it_is() -> None:
     value = make_choice(codec("lowrank"), [(3, 3), (4,), ()], 1.0, 0, 2, seed=1).choose(np.ones(14, np.float32))
     assert isinstance(value, Factors)
     assert [len(run) for run in value.runs if not isinstance(run, tuple)] == [9, 4, 1]
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e15])
+def test_the_search_goes_on_whatever_the_size(size: float) -> None:
+    matrix = np.outer(np.arange(1, 41), np.arange(1, 61)).astype(np.float32) * np.float32(size)
+    choice = make_choice(codec("lowrank"), [(40, 60)], 1.0, 0, 1, seed=1)
+    for _ in range(5):
+        found = choice.choose(matrix.reshape(-1))
+        assert isinstance(found, Factors)
+        np.testing.assert_allclose(product(found), matrix, rtol=1e-3)
 
 
 def test_a_matrix_of_zeros_does_not_end_the_search() -> None:

@@ -1,8 +1,10 @@
-"""What each codec costs and keeps of real Pong gradients: ``python -m tests.bench.streams [SECONDS]``.
+"""What each codec costs and keeps of Pong gradients: ``python -m tests.bench.streams [SECONDS]`` writes STREAMS.md.
 
-Gradients of the A3C and the Nature network on a rollout of random play, preconditioned as actors do. For each codec:
-bytes of a payload, milliseconds of choosing and encoding and of decoding on one core, and the relative error of one
-payload without a residual before it. Writes STREAMS.md beside this file.
+Gradients of the untrained A3C and Nature networks on a rollout of random play, preconditioned as actors do. For each
+codec: bytes of a payload, milliseconds of choosing and encoding and of decoding on one core, and the relative error of
+one payload without a residual before it. Sizes without `+zstd` and times hold for any gradient. The errors and what
+`+zstd` saves are those of this moment: the first preconditioned updates are nearly all of one size or zero, so the
+largest coordinates hold little of them, and they pack better than any later ones.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
+import torch
 
 from actor.compression import Compressor, Preconditioner
 from actor.config import ActorSettings, read_settings
@@ -63,8 +66,6 @@ def gradients(network: str) -> tuple[list[Floats], Layout]:
     settings = _settings(network)
     bare = Bare(settings)
     preconditioner = Preconditioner(bare.flat.layout().length, settings.beta1, settings.beta2, settings.epsilon)
-    import torch
-
     shuffle = torch.Generator().manual_seed(0)
     made = []
     for minibatch in minibatches(bare.rollout, bare.targets, settings, shuffle):
@@ -115,12 +116,10 @@ def table(network: str, seconds: float) -> list[str]:
 
 def main() -> None:
     """Measures both networks."""
-    import torch
-
     torch.set_num_threads(1)
     seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 1.0
     words = " ".join((__doc__ or "").split("\n\n")[1].split())
-    lines = ["# Codecs on real gradients", "", words, "", f"Machine: {description()}", ""]
+    lines = ["# Codecs on Pong's first gradients", "", words, "", f"Machine: {description()}", ""]
     for network in NETWORKS:
         lines += table(network, seconds)
     (Path(__file__).parent / "STREAMS.md").write_text("\n".join(lines), encoding="utf-8")

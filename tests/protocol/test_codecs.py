@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 
 from protocol.codecs import CODECS, Sparse, codec
 from protocol.errors import PayloadFault, Reason
-from tests.protocol.samples import STRATEGIES, bits, length_of, plain, refused, through
+from tests.protocol.samples import STRATEGIES, bits, length_of, named, plain, refused, through
 
 
 @pytest.mark.parametrize("name", CODECS)
@@ -29,13 +31,17 @@ def test_the_encoder_knows_what_will_be_read(name: str, data: st.DataObject) -> 
     assert decoded.indices.dtype == np.int32
     assert decoded.indices.tolist() == encoded.decoded.indices.tolist() == value.indices.tolist()
     assert bits(decoded.values) == bits(encoded.decoded.values)
+    assert codec(name).selection != "random" or decoded.seed == encoded.decoded.seed == value.seed
 
 
-@pytest.mark.parametrize("name", CODECS)
-def test_a_dense_codec_reads_into_the_array_it_is_given(name: str) -> None:
-    encoded, out = codec(name).encode(plain(name, 300)), np.full(300, 7.0, np.float32)
-    decoded = codec(name).decode(encoded.buffer, 300, encoded.count, out)
-    assert (decoded is out) != codec(name).sparse
+@pytest.mark.parametrize("name", named("all", "rank"))
+@given(data=st.data())
+def test_a_dense_codec_reads_into_the_array_it_is_given(name: str, data: st.DataObject) -> None:
+    value = data.draw(STRATEGIES[codec(name).selection])
+    encoded, out = codec(name).encode(value), np.full(length_of(value), np.nan, np.float32)
+    assert codec(name).decode(encoded.buffer, len(out), encoded.count, out) is out
+    assert isinstance(encoded.decoded, np.ndarray)
+    assert bits(out) == bits(encoded.decoded)
 
 
 @pytest.mark.parametrize("name", CODECS)
@@ -48,8 +54,13 @@ def test_a_payload_of_another_size_is_refused(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", CODECS)
-def test_sizes_are_refused_before_anything_is_allocated(name: str) -> None:
-    refused(name, bytes(100), 1 << 28, 1 << 28)
+@pytest.mark.parametrize("first", [0, 1])
+def test_sizes_are_refused_before_anything_is_allocated(name: str, first: int) -> None:
+    tracemalloc.start()
+    refused(name, bytes((first,)) + bytes(99), 1 << 28, 1 << 28)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1 << 20
 
 
 @pytest.mark.parametrize("name", [name for name, each in CODECS.items() if "+" not in each.name])

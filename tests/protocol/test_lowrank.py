@@ -64,11 +64,12 @@ def test_a_payload_by_hand() -> None:
     [
         (payload(0, [(2, 2), (1, 0)], [ONE] * 5), "rank 0"),
         (payload(1, [(2, 2), (1, 0)], [ONE] * 5, runs=1), "with 1 runs"),
-        (payload(1, [(2, 3), (1, 0)], [ONE] * 5), "runs of 7 coordinates"),
-        (payload(2, [(2, 2), (1, 0)], [ONE] * 5), "larger than it is"),
+        (payload(1, [(2, 3), (1, 0)], [ONE] * 5), "runs of 7 coordinates from 6"),
+        (payload(1, [(2, 1), (3, 0)], [ONE] * 5), "2 x 1 coordinates from 3"),
+        (payload(2, [(2, 2), (1, 0)], [ONE] * 5), "a run of"),
         (payload(65, [(2, 2), (1, 0)], [ONE] * 5), "rank 65"),
-        (payload(1, [(0xFFFFFFFF, 0xFFFFFFFF), (1, 0)], [ONE] * 5), "expected 5"),
-        (payload(1, [(0, 2), (2, 2), (1, 0)], [ONE] * 5), "larger than it is"),
+        (payload(1, [(0xFFFFFFFF, 0xFFFFFFFF), (1, 0)], [ONE] * 5), "expected 5 from 5"),
+        (payload(1, [(0, 2), (2, 2), (1, 0)], [ONE] * 5), "a run of"),
     ],
 )
 def test_shapes_that_lie_are_refused(buffer: bytes, said: str) -> None:

@@ -117,3 +117,16 @@ def test_a_refused_record_changes_nothing() -> None:
     assert refused(held, at(6, theta=np.full(4, np.nan, np.float32))) is Reason.NOT_FINITE
     assert refused(held, (at(6)[0], [b"short"])) is Reason.MALFORMED_PAYLOAD
     assert refused(held, key(1, 6, LAYOUT, THETA, Moments(1, np.ones(3), np.ones(3)))) is Reason.MALFORMED_PAYLOAD
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(("name", "bits"), [("f32", 0x7F800001), ("bf16", 0x7F81), ("f32", 0x7F7FFFFF)])
+def test_a_delta_that_leads_out_of_the_numbers_is_refused_and_nothing_else(name: str, bits: int) -> None:
+    """A signalling NaN, and a sum beyond float32."""
+    held = subscriber()
+    held.apply(*at(1, theta=np.full(4, 3e38, np.float32)))
+    width = 4 if name == "f32" else 2
+    with pytest.raises(PayloadFault) as caught:
+        held.apply(Snapshot(1, 2, "delta", 1, LAYOUT, name, 4, 4), [bits.to_bytes(width, "little") * 4])
+    assert caught.value.reason is Reason.NOT_FINITE
+    assert held.theta.tolist() == [np.float32(3e38)] * 4
