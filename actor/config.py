@@ -44,6 +44,8 @@ HEARD_WITH: dict[str, dict[str, tuple[str, ...]]] = {
         "normalize_advantages": CRITIC,
         "value_weight": CRITIC,
         "entropy_weight": CRITIC,
+        "entropy_steps": CRITIC,
+        "entropy_floor": CRITIC,
         "exploration_steps": VALUES,
         "final_epsilons": VALUES,
         "final_epsilon_odds": VALUES,
@@ -91,6 +93,8 @@ class ActorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     normalize_advantages: bool = True
     value_weight: NonNegative = 0.5
     entropy_weight: NonNegative = 0.0
+    entropy_steps: Annotated[int, Meta(ge=0)] = 0  # environment steps in which it falls to its floor; 0: never
+    entropy_floor: Unit = 0.0  # of entropy_weight, what is left then
     max_gradient_norm: Positive = 0.5  # global L2 clip before preconditioning or sending
     # Nats that one rollout should move the policy by: the length of preconditioned updates follows it, whatever the
     # rate; where the learner preconditions, a rollout that moved it twice as far is not used again. 0: not heeded.
@@ -184,6 +188,8 @@ def _check_actor_critic(settings: ActorSettings) -> None:
     if settings.kl_target and not _moves_within_a_pass(settings):
         accepted = "0 unless actor.loss = 'clipped' and several minibatches share their targets: nothing to measure"
         raise SettingError("actor.kl_target", settings.kl_target, accepted)
+    if settings.entropy_floor and not settings.entropy_steps:
+        raise SettingError("actor.entropy_floor", settings.entropy_floor, "0 without actor.entropy_steps")
     if settings.memory != "none" and settings.minibatches > settings.envs:
         accepted = f"at most actor.envs = {settings.envs} with a memory, whose sequences stay whole"
         raise SettingError("actor.minibatches", settings.minibatches, accepted)

@@ -1,4 +1,7 @@
-"""ε-greedy actions of the value methods, and how ε falls. Pure given a generator. Knows numbers; no network."""
+"""How much a policy tries out, and how that falls: ε-greedy actions, the weight of entropy. Pure given a generator.
+
+Knows numbers; no network.
+"""
 
 from __future__ import annotations
 
@@ -33,6 +36,17 @@ def epsilon_at(final: float, env_steps: int, exploration_steps: int) -> float:
     """ε after so many environment steps of the run: straight down from 1 to its final value, then level."""
     share = min(1.0, env_steps / exploration_steps)
     return 1.0 + share * (final - 1.0)
+
+
+def entropy_weight_at(settings: ActorSettings, env_steps: int) -> float:
+    """The weight after so many environment steps of the run: straight down to its floor, then level.
+
+    The return that a run is judged by includes what a stochastic policy tries out; near the end that is all it lacks.
+    """
+    if not settings.entropy_steps:
+        return settings.entropy_weight
+    left = max(0.0, 1.0 - env_steps / settings.entropy_steps)
+    return settings.entropy_weight * (settings.entropy_floor + (1.0 - settings.entropy_floor) * left)
 
 
 class EpsilonGreedy:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from actor.config import ActorSettings
 from actor.distributions import distribution
-from actor.exploration import EpsilonGreedy, draw_final_epsilon, epsilon_at
+from actor.exploration import EpsilonGreedy, draw_final_epsilon, entropy_weight_at, epsilon_at
 from actor.flat import FlatModule
 from actor.losses import LossStats, Slopes, a3c_loss, clipped_loss, q_loss
 from actor.policy import Inputs, Policy, build_policy
@@ -79,9 +79,11 @@ class ActorCritic:
         self._distribution = distribution(spaces.actions)
         self.chooser: Chooser = self._distribution
         self.fresh_targets = settings.targets == "vtrace"
+        self._entropy_weight = settings.entropy_weight
 
     def adopt(self, env_steps: int, target: Floats | None, target_version: int | None) -> None:
-        """Method.adopt: there is nothing to follow."""
+        """Method.adopt: there is no target network to follow."""
+        self._entropy_weight = entropy_weight_at(self._settings, env_steps)
 
     def targets(self, rollout: Rollout) -> Targets:
         """Method.targets."""
@@ -144,7 +146,7 @@ class ActorCritic:
         """Method.loss."""
         assert values is not None
         settings = self._settings
-        weights = (settings.value_weight, settings.entropy_weight)
+        weights = (settings.value_weight, self._entropy_weight)
         likelihood = self._distribution.likelihood(outputs, sample.actions)
         if settings.loss == "a3c":
             return a3c_loss(likelihood, values, sample.advantages, sample.returns, *weights)

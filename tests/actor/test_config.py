@@ -92,6 +92,7 @@ SARSA: dict[str, Any] = {"algorithm": "one_step_sarsa"}
         ({**SARSA, "normalize_advantages": False}, r"actor\.normalize_advantages = False: True with"),
         ({**SARSA, "value_weight": 0.1}, r"actor\.value_weight = 0\.1"),
         ({**SARSA, "entropy_weight": 0.1}, r"actor\.entropy_weight = 0\.1"),
+        ({"entropy_floor": 0.1}, r"actor\.entropy_floor = 0\.1.*actor\.entropy_steps"),
         (
             {"exploration_steps": 9},
             r"exploration_steps = 9: 1000000 with actor\.algorithm = 'a3c'; heard with n_step_q and",

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from actor.config import ActorSettings
-from actor.exploration import EpsilonGreedy, draw_final_epsilon, epsilon_at
+from actor.exploration import EpsilonGreedy, draw_final_epsilon, entropy_weight_at, epsilon_at
 
 VALUES = np.array([[0.0, 3.0, 1.0], [5.0, 3.0, 4.0]], np.float32)
 
@@ -14,6 +14,16 @@ VALUES = np.array([[0.0, 3.0, 1.0], [5.0, 3.0, 4.0]], np.float32)
 def test_epsilon_falls_straight_from_one_to_its_end_and_stays_there() -> None:
     fallen = [epsilon_at(0.1, steps, 1000) for steps in (0, 500, 1000, 5000)]
     assert fallen == pytest.approx([1.0, 0.55, 0.1, 0.1])
+
+
+def test_the_weight_of_entropy_falls_straight_to_its_floor_and_stays_there() -> None:
+    settings = ActorSettings(entropy_weight=0.02, entropy_steps=1000, entropy_floor=0.1)
+    fallen = [entropy_weight_at(settings, steps) for steps in (0, 500, 1000, 5000)]
+    assert fallen == pytest.approx([0.02, 0.011, 0.002, 0.002])
+
+
+def test_the_weight_of_entropy_stands_without_a_schedule() -> None:
+    assert entropy_weight_at(ActorSettings(entropy_weight=0.02), 10**9) == 0.02
 
 
 def test_final_epsilons_are_spread_over_actors_as_in_the_paper() -> None:

@@ -11,6 +11,7 @@ from gymnasium.vector import AutoresetMode
 
 from actor.config import ActorSettings
 from actor.exploration import EpsilonGreedy, epsilon_at
+from actor.gradients import Minibatch
 from actor.methods import ActionValues, ActorCritic, Targets, make_method
 from actor.policy import Inputs, Policy, build_policy
 from actor.returns import gae, vtrace
@@ -240,6 +241,18 @@ def test_targets_of_the_actor_critic_are_its_estimators_on_the_rollout() -> None
     acted = log_probs_of(rollout.outputs[:-1], rollout.actions)
     np.testing.assert_allclose(targets.log_probs, acted, rtol=1e-5)
     assert not method.fresh_targets
+
+
+def test_the_weight_of_entropy_follows_the_age_of_the_run() -> None:
+    method = critic(AutoresetMode.NEXT_STEP, entropy_weight=0.5, entropy_steps=100)[3]
+    outputs, values = torch.zeros(3, 4), torch.zeros(3)
+    nothing = torch.zeros(3)
+    actions = torch.zeros((3, 1), dtype=torch.int64)
+    sample = Minibatch(Inputs(np.zeros((3, 2), np.float32)), None, actions, nothing, nothing, nothing)
+    for age, weight in [(0, 0.5), (50, 0.25), (200, 0.0)]:
+        method.adopt(age, None, None)
+        stats = method.loss(outputs, values, sample)[1]
+        assert stats.total - stats.policy_loss == pytest.approx(-weight * np.log(4), abs=1e-6)
 
 
 def test_n_step_targets_are_the_return_and_its_distance_to_the_value() -> None:

@@ -167,7 +167,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("settings", nargs="*", metavar="TABLE.KEY=VALUE")
     parser.add_argument("--lag", type=int, default=0)
     parser.add_argument("--actors", type=int, default=2)
-    asked = parser.parse_args(arguments)
+    asked = parser.parse_intermixed_args(arguments)
     file = Path(asked.experiment) if asked.experiment.endswith(".toml") else named(asked.experiment)
     experiment = load(file, [*asked.settings, f"run.seed={asked.seed}"], {})
     run = train(experiment, asked.actors, asked.lag)
