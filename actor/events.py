@@ -68,10 +68,14 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class MessageArrived:
-    """A message that decoded, from the link or from the weight stream."""
+    """A message that decoded, from the link or from the weight stream.
+
+    followed: a record behind which another has already arrived, so that nobody need work with what it leads to.
+    """
 
     message: AnyMessage
     buffers: Sequence[Buffer]
+    followed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ from actor.events import Event
 from actor.isolation import SimulatorsExhausted
 from actor.metrics import Counters, serve
 from actor.state import ActorState, Identity
+from actor.weights import latest
 from protocol import frames as framing
 from protocol import messages
 from protocol.errors import PeerFault, UserError
@@ -222,14 +223,10 @@ class Service:
         self._handle(_read(frames))
 
     def _weights(self, waiting: Sequence[Sequence[Buffer]]) -> None:
-        """The newest alone where it is a key: whoever slept wakes to it and not to a queue."""
+        """From the newest key on, where there is one: whoever slept wakes to it and not to a queue."""
         self.counters.bytes_down += sum(len(frame) for frames in waiting for frame in frames)
-        newest = _read(waiting[-1])
-        if isinstance(newest, events.MessageArrived) and getattr(newest.message, "record", "") == "key":
-            waiting = []
-        for frames in waiting[:-1]:
-            self._handle(_read(frames))
-        self._handle(newest)
+        for event in latest([_read(frames) for frames in waiting]):
+            self._handle(event)
 
     def _handle(self, event: Event) -> None:
         for effect in self._state.handle(event, time.monotonic()):

@@ -50,6 +50,7 @@ from protocol.messages import (
     Role,
     Snapshot,
     SnapshotRequest,
+    Updates,
     Verdict,
     Welcome,
 )
@@ -206,7 +207,7 @@ class ActorState:
     def _message(self, event: MessageArrived, now: float) -> list[Effect]:
         message = event.message
         try:
-            if isinstance(message, Snapshot) and self.phase not in (Phase.ACTIVE, Phase.DRAINING):
+            if isinstance(message, Snapshot | Updates) and self.phase not in (Phase.ACTIVE, Phase.DRAINING):
                 return []  # the stream flows on while the link is down
             follow(ACTOR_HEARS, self.phase, message)
             if not self._ours(message):
@@ -220,7 +221,7 @@ class ActorState:
         """Fences off what an earlier session or another life of the learner still had under way."""
         if self.welcome is None:
             return True
-        if isinstance(message, Snapshot):
+        if isinstance(message, Snapshot | Updates):
             return message.epoch == self.welcome.epoch
         if isinstance(message, Verdict | Heartbeat | Goodbye):
             return message.session == self.welcome.session
@@ -229,8 +230,8 @@ class ActorState:
     def _take(self, message: AnyMessage, event: MessageArrived, now: float) -> list[Effect]:
         if isinstance(message, Verdict):
             return self._verdict(message, now)
-        if isinstance(message, Snapshot):
-            return self._snapshot(message, event, now)
+        if isinstance(message, Snapshot | Updates):
+            return self._record(message, event, now)
         if isinstance(message, Heartbeat):
             behind = self.holding is not None and self.holding.behind(message.version)
             return self._ask(now) if behind else []
@@ -253,15 +254,24 @@ class ActorState:
             effects.append(Settle(booked, restore=ruling.outcome in RESTORED))
         return effects + self._permit() + self._drained(now)
 
-    def _snapshot(self, snapshot: Snapshot, event: MessageArrived, now: float) -> list[Effect]:
+    def _record(self, record: Snapshot | Updates, event: MessageArrived, now: float) -> list[Effect]:
+        """Takes one record, and hands its weights on unless another is already here."""
         holding = self.holding
         if holding is None:
             return []  # the worker has not said yet that its network fits
-        outcome = holding.take(snapshot, event.buffers)
-        if outcome != "taken":
-            return self._ask(now) if outcome == "gap" else []
-        adopted: list[Effect] = [Adopt(holding.weights()), *self._permit()] if holding.usable else []
-        return [*adopted, *self._ask_target(now)]
+        effects: list[Effect] = []
+        try:
+            outcome = holding.take(record, event.buffers)
+        except PeerFault as fault:
+            outcome, effects = "old", self._fault(FaultArrived(fault), now)
+        if outcome == "diverged":
+            effects.append(Announce("diverged", {"version": record.version}))
+        if outcome in ("gap", "diverged"):
+            effects += self._ask(now)
+        weights = None if event.followed else holding.news()
+        if weights is not None:
+            effects.append(Adopt(weights))
+        return [*effects, *self._permit(), *self._ask_target(now)]
 
     def _ask(self, now: float) -> list[Effect]:
         """Asks for the newest weights, unless that is already asked."""

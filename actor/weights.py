@@ -7,9 +7,10 @@ it wants the next when it has played with the last.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
-from actor.events import Weights
-from protocol.messages import Buffer, Snapshot, Welcome
+from actor.events import FaultArrived, MessageArrived, Weights
+from protocol.messages import Buffer, Snapshot, Updates, Welcome
 from protocol.snapshot import Outcome, Reconstruction
 
 
@@ -28,17 +29,36 @@ class Holding:
         self._trains, self._patience_s = trains, welcome.heartbeat_s
         self._asked_at: float | None = None  # when a snapshot was last asked for and has not come
         self._target_asked_at: float | None = None  # the same for the target network's
+        self._told = 0  # the version that the learner had published when it last said so
+        self._handed: object = None  # what the worker was last given
 
-    def take(self, record: Snapshot, buffers: Sequence[Buffer]) -> Outcome:
+    def take(self, record: Snapshot | Updates, buffers: Sequence[Buffer]) -> Outcome:
         """As Reconstruction.apply, and raises what it does; "taken" also for a new target that is old as weights."""
+        before = self._stand
         outcome = self.newest.apply(record, buffers)
-        if outcome == "taken":
-            self._asked_at, self.wanting = None, False
-            if record.target == record.version:
+        if outcome == "diverged":
+            self._handed = None
+        if self._stand != before:
+            self.wanting = False
+            if isinstance(record, Snapshot):
+                self._asked_at = None
+            if self.newest.version == self.newest.target:
                 self.target.follow(self.newest)
-        elif record.target == record.version and record.record == "key":
+        elif isinstance(record, Snapshot) and record.target == record.version and record.record == "key":
             return self.target.apply(record, buffers)
         return outcome
+
+    @property
+    def _stand(self) -> tuple[bool, int, int]:
+        return self.newest.held, self.newest.epoch, self.newest.version
+
+    def news(self) -> Weights | None:
+        """What the worker gets, where it is usable and not what it was given last. Arrays are read-only and shared."""
+        stand = (self._stand, self.target.version if self.target.held else None)
+        if not self.usable or stand == self._handed:
+            return None
+        self._handed = stand
+        return self.weights()
 
     @property
     def usable(self) -> bool:
@@ -60,8 +80,12 @@ class Holding:
         )
 
     def behind(self, version: int) -> bool:
-        """Whether a learner that has published ``version`` has something that the stream should have brought."""
-        return self._trains and (not self.newest.held or self.newest.version < version)
+        """Whether the stream should have brought more: what was published before the last heartbeat is not here.
+
+        version: what it has published now, which may still be under way.
+        """
+        due, self._told = self._told, version
+        return self._trains and (not self.newest.held or self.newest.version < due)
 
     def lacks_target(self) -> bool:
         """Whether the newest weights name a target network that is not here."""
@@ -98,3 +122,21 @@ class Holding:
     def forget_asks(self) -> None:
         """The link is another: what was asked for over the old one may never come."""
         self._asked_at = self._target_asked_at = None
+
+
+def latest(arrived: Sequence[MessageArrived | FaultArrived]) -> list[MessageArrived | FaultArrived]:
+    """What still matters of what the stream brought while nobody read it: faults, and the records from the last key on.
+
+    Each record but the last is marked as followed: what it leads to is passed by.
+    """
+    kept: list[MessageArrived | FaultArrived] = []
+    for event in arrived:
+        if isinstance(event, MessageArrived) and isinstance(event.message, Snapshot) and event.message.record == "key":
+            kept = [each for each in kept if isinstance(each, FaultArrived)]
+        kept.append(event)
+    records = [n for n, event in enumerate(kept) if isinstance(event, MessageArrived)]
+    return [_followed(event) if n in records[:-1] else event for n, event in enumerate(kept)]
+
+
+def _followed(event: MessageArrived | FaultArrived) -> MessageArrived | FaultArrived:
+    return replace(event, followed=True) if isinstance(event, MessageArrived) else event

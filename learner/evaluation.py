@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from learner.events import Announce, BestFailed, BestWritten, Effect, Encoded, WriteBest
+from learner.events import Announce, BestFailed, BestWritten, Effect, Key, WriteBest
 from learner.progress import Progress
 from protocol.errors import Reason, SessionFault
 from protocol.messages import Evaluation
@@ -20,7 +20,7 @@ class Candidate:
     """A score and the record that it is of."""
 
     score: Evaluation
-    record: Encoded
+    record: Key
 
 
 class Contest:
@@ -34,9 +34,9 @@ class Contest:
         self.writing: Candidate | None = None
         self.waiting: Candidate | None = None
         self._progress = progress
-        self._pinned: dict[int, Encoded] = {}  # by session; a record each, at most
+        self._pinned: dict[int, Key] = {}  # by session; a record each, at most
 
-    def pin(self, session: int, record: Encoded) -> None:
+    def pin(self, session: int, record: Key) -> None:
         """This session is about to evaluate this record, and no longer the one before."""
         self._pinned[session] = record
 

@@ -11,9 +11,10 @@ from pathlib import Path
 
 from learner.parameters import Job, Outcome
 from protocol.errors import PeerFault
-from protocol.messages import AnyMessage, Buffer, Message, Snapshot
+from protocol.messages import AnyMessage, Buffer, Message, Snapshot, Updates
 
-Encoded = tuple[Snapshot, Sequence[Buffer]]  # a snapshot and its buffers, immutable, ready to send
+Key = tuple[Snapshot, Sequence[Buffer]]  # θ whole and its buffers, immutable, ready to send
+Record = tuple[Snapshot | Updates, Sequence[Buffer]]  # of the weight stream
 
 
 # events
@@ -40,13 +41,19 @@ class FaultArrived:
 
 @dataclass(frozen=True, slots=True)
 class BatchApplied:
-    """The math thread is idle again. version: of θ after the batch. snapshot: encoded if that was asked for."""
+    """The math thread is idle again. version: of θ after the batch.
+
+    record: for the stream, if that was asked for and there is news; it may be a key. key: θ of ``version``, if that was
+    asked for; where the record is a key, the same.
+    """
 
     outcomes: Sequence[Outcome]
     version: int
-    snapshot: Encoded | None
-    math_s: float  # whole batch, snapshot included
-    snapshot_s: float  # of math_s, spent on the snapshot
+    record: Record | None
+    key: Key | None
+    math_s: float  # whole batch, record and key included
+    record_s: float  # of math_s, spent on the record
+    key_s: float  # and on a key that is not the record
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,10 +118,10 @@ class Send:
 
 
 @dataclass(frozen=True, slots=True)
-class PublishSnapshot:
+class Publish:
     """To all subscribers."""
 
-    message: Snapshot
+    message: Snapshot | Updates
     buffers: Sequence[Buffer]
 
 
@@ -122,12 +129,13 @@ class PublishSnapshot:
 class ApplyBatch:
     """To the math thread, which is idle. rate: learning rate.
 
-    publish_above: encode a snapshot afterwards if the version is then above this; None: no snapshot is due.
+    publish_above: make a record afterwards if the version is then above this; None: none is due. key: make a key, too.
     """
 
     jobs: Sequence[Job]
     rate: float
     publish_above: int | None
+    key: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +149,7 @@ class WriteCheckpoint:
 class WriteBest:
     """Write the θ of this record as the best. score: mean, std, ci95, episodes, seed. counters: of the run now."""
 
-    record: Encoded
+    record: Key
     score: dict[str, int | float]
     counters: dict[str, int | float]
 
@@ -161,4 +169,4 @@ class Finish:
     exit_code: int
 
 
-Effect = Send | PublishSnapshot | ApplyBatch | WriteCheckpoint | WriteBest | Announce | Finish
+Effect = Send | Publish | ApplyBatch | WriteCheckpoint | WriteBest | Announce | Finish

@@ -7,27 +7,25 @@ Age counts updates; the gap is what they did. Two remedies from the literature n
 * "compensate" estimates the gradient that would have been taken now (Zheng et al. 2017, "Asynchronous Stochastic
   Gradient Descent with Delay Compensation", DC-ASGD).
 
-Both need θ of the gradient's base version, which a ring of published snapshots gives without a copy. With "addition" a
-sparse update costs O(k); with an optimizer here every step costs O(P) anyway.
+Both need to know how far θ has moved since a gradient's base version, which ``learner/drift.py`` remembers. With
+"addition" an update costs O(k · lag) then; with an optimizer here every step costs O(P) anyway.
 """
 
 from __future__ import annotations
 
-import bisect
 from typing import Protocol
 
 import numpy as np
 
+from learner.drift import Drift, Ring, Trail, Where
 from learner.optimizer import Optimizer
 from learner.staleness import Rule
-from protocol.codecs import Array, Floats, Sparse
+from learner.update import Update
+from protocol.codecs import Floats, Sparse
 from protocol.messages import Buffer
 
-RING_VERSIONS = 4096  # as many as the learner remembers publication times of
 MEMORY = 1000  # steps of a coordinate that its average remembers; the paper's authors let theirs fade by 0.999
 TINY = 1e-7  # DC-ASGD's ε: keeps a coordinate without history from dividing by zero
-
-Where = slice | np.ndarray  # all coordinates, or int32 [k]
 
 
 class Remedy(Protocol):
@@ -36,14 +34,16 @@ class Remedy(Protocol):
     def keep(self, version: int, theta: Buffer) -> None:
         """A snapshot of ``version`` is about to be published. theta: float32 [P] as bytes that nobody will change."""
 
-    def step(self, value: Array, base_version: int | None, rate: float, scale: float) -> float:
-        """Apply one gradient or update; returns what it was scaled by, the mean where each coordinate has its own.
+    def step(self, update: Update, version: int, base_version: int, rate: float, scale: float) -> tuple[float, Update]:
+        """Apply one gradient or update to θ of ``version``, which makes the next.
 
-        base_version: of θ at which it was taken; None if that is θ as it is now.
+        base_version: <= version, of θ at which it was taken. Returns what it was scaled by, the mean where each
+        coordinate has its own, and what was applied, times rate and ``scale``; with an optimizer that adds, its
+        payload says so to the bit.
         """
 
     def state(self) -> dict[str, np.ndarray]:
-        """Copies of what later steps depend on, besides the ring: a new life has new snapshots."""
+        """Copies of what later steps depend on, besides the drift: a new life has new versions."""
 
     def restore(self, state: dict[str, np.ndarray]) -> None:
         """Take back what ``state`` gave. What another rule saved is passed over: averages can begin anew."""
@@ -58,35 +58,11 @@ def make_remedy(rule: Rule, optimizer: Optimizer, theta: Floats) -> Remedy:
     return OneScale(optimizer)
 
 
-class Ring:
-    """θ of the newest published versions, oldest first; bounded by count, by bytes and by the age that is accepted.
-
-    The arrays are views of the snapshots' own buffers. max_bytes: of all of them; the newest is kept whatever it takes.
-    max_lag_updates: older versions than this are no gradient's base any more.
-    """
-
-    def __init__(self, max_bytes: int, max_lag_updates: int) -> None:
-        self._max_bytes, self._max_lag_updates = max_bytes, max_lag_updates
-        self._versions: list[int] = []
-        self._thetas: list[Floats] = []
-
-    def keep(self, version: int, theta: Buffer) -> None:
-        """Takes the next version, which is higher than any before."""
-        view: Floats = np.frombuffer(theta, "<f4")
-        self._versions.append(version)
-        self._thetas.append(view)
-        most = max(1, min(RING_VERSIONS, self._max_bytes // max(view.nbytes, 1)))
-        young = bisect.bisect_left(self._versions, version - self._max_lag_updates)
-        surplus = max(young, len(self._versions) - most)
-        del self._versions[:surplus], self._thetas[:surplus]
-
-    def base(self, version: int) -> Floats | None:
-        """θ of ``version``, or of the oldest held version after it, which understates the gap; None without either."""
-        index = bisect.bisect_left(self._versions, version)
-        return self._thetas[index] if index < len(self._versions) else None
-
-    def __len__(self) -> int:
-        return len(self._versions)
+def make_drift(rule: Rule, optimizer: Optimizer, theta: Floats) -> Drift:
+    """The memory that costs least beside this optimizer."""
+    if optimizer.adds:
+        return Trail(theta.size, rule.ring_bytes, rule.max_lag_updates)
+    return Ring(theta, rule.ring_bytes, rule.max_lag_updates)
 
 
 class OneScale:
@@ -98,10 +74,10 @@ class OneScale:
     def keep(self, version: int, theta: Buffer) -> None:
         """Remedy.keep: nothing is needed."""
 
-    def step(self, value: Array, base_version: int | None, rate: float, scale: float) -> float:
+    def step(self, update: Update, version: int, base_version: int, rate: float, scale: float) -> tuple[float, Update]:
         """Remedy.step."""
-        self._optimizer.step(value, rate, scale)
-        return scale
+        self._optimizer.step(update.value, rate, scale)
+        return scale, update
 
     def state(self) -> dict[str, np.ndarray]:
         """Remedy.state."""
@@ -126,42 +102,46 @@ class GapAware:
 
     def __init__(self, rule: Rule, optimizer: Optimizer, theta: Floats) -> None:
         self._theta, self._optimizer, self._rate = theta, optimizer, np.float32(rule.learning_rate)
-        self._ring = Ring(rule.ring_bytes, rule.max_lag_updates)
+        self._drift = make_drift(rule, optimizer, theta)
         self._square = np.zeros_like(theta)  # float32 [P], running mean square of steps at rate 1
         self._count = np.zeros(theta.shape, np.uint16)  # steps in that mean, at most MEMORY
 
     def keep(self, version: int, theta: Buffer) -> None:
         """Remedy.keep."""
-        self._ring.keep(version, theta)
+        self._drift.keep(version, theta)
 
-    def step(self, value: Array, base_version: int | None, rate: float, scale: float) -> float:
+    def step(self, update: Update, version: int, base_version: int, rate: float, scale: float) -> tuple[float, Update]:
         """Remedy.step."""
-        base = None if base_version is None else self._ring.base(base_version)
-        if self._optimizer.adds:
-            return self._add(value, base, rate, scale)
-        return self._shrink(value, base, rate, scale)
+        where = _where(update) if self._optimizer.adds else slice(None)
+        drift = self._drift.since(base_version, where) if base_version < version else None
+        if not self._optimizer.adds:
+            return self._shrink(update, drift, rate, scale), update
+        mean, update = self._add(update, where, drift, rate, scale)
+        self._drift.note(version + 1, update.value, np.float32(rate * scale))
+        return mean, update
 
-    def _add(self, value: Array, base: Floats | None, rate: float, scale: float) -> float:
+    def _add(
+        self, update: Update, where: Where, drift: Floats | None, rate: float, scale: float
+    ) -> tuple[float, Update]:
         """O(k): the step at rate 1 is the update itself."""
-        where, numbers = _parts(value)
+        numbers, mean = update.numbers, 1.0
         self._note(where, numbers)
-        if base is None:
-            self._optimizer.step(value, rate, scale)
-            return scale
-        share = self._share(where, self._theta[where], base)
-        self._optimizer.step(_like(value, numbers * share), rate, scale)
-        return scale * _mean(share, numbers)
+        if drift is not None:
+            share = self._share(where, drift)
+            update, mean = update.with_numbers(numbers * share).written(), _mean(share, numbers)
+        self._optimizer.step(update.value, rate, scale)
+        return scale * mean, update
 
-    def _shrink(self, value: Array, base: Floats | None, rate: float, scale: float) -> float:
+    def _shrink(self, update: Update, drift: Floats | None, rate: float, scale: float) -> float:
         """O(P): what the step at rate 1 was is known when it is made."""
         before, everywhere = self._theta.copy(), slice(None)
-        self._optimizer.step(value, rate, scale)
+        self._optimizer.step(update.value, rate, scale)
         moved = self._theta - before
         if rate * scale > 0.0:
             self._note(everywhere, moved * np.float32(1.0 / (rate * scale)))
-        if base is None:
+        if drift is None:
             return scale
-        share = self._share(everywhere, before, base)
+        share = self._share(everywhere, drift)
         np.add(before, moved * share, out=self._theta)
         return scale * _mean(share, moved)
 
@@ -174,9 +154,9 @@ class GapAware:
         self._square[where] = square + weight * (np.square(steps) - square)
         self._count[where] = count
 
-    def _share(self, where: Where, now: Floats, base: Floats) -> Floats:
-        """1 / G, float32, 0 < each <= 1. now: θ at the same coordinates. A coordinate that never moved has no gap."""
-        gap = np.abs(now - base[where])
+    def _share(self, where: Where, drift: Floats) -> Floats:
+        """1 / G, float32, 0 < each <= 1, at the same coordinates as ``drift``. One that never moved has no gap."""
+        gap = np.abs(drift)
         unit = self._rate * np.sqrt(self._square[where])  # C
         share: Floats = np.ones_like(gap)
         np.divide(unit, unit + gap, out=share, where=unit > 0)
@@ -207,24 +187,26 @@ class Compensation:
     """
 
     def __init__(self, rule: Rule, optimizer: Optimizer, theta: Floats) -> None:
-        self._theta, self._optimizer, self._strength = theta, optimizer, np.float32(rule.compensation)
-        self._ring = Ring(rule.ring_bytes, rule.max_lag_updates)
+        self._optimizer, self._strength = optimizer, np.float32(rule.compensation)
+        self._drift = make_drift(rule, optimizer, theta)
 
     def keep(self, version: int, theta: Buffer) -> None:
         """Remedy.keep."""
-        self._ring.keep(version, theta)
+        self._drift.keep(version, theta)
 
-    def step(self, value: Array, base_version: int | None, rate: float, scale: float) -> float:
+    def step(self, update: Update, version: int, base_version: int, rate: float, scale: float) -> tuple[float, Update]:
         """Remedy.step."""
-        base = None if base_version is None else self._ring.base(base_version)
-        if base is not None:
-            where, numbers = _parts(value)
-            value = _like(value, numbers + self._correction(where, numbers, base))
-        self._optimizer.step(value, rate, scale)
-        return scale
+        where, numbers = _where(update), update.numbers
+        drift = self._drift.since(base_version, where) if base_version < version else None
+        if drift is not None:
+            update = update.with_numbers(numbers + self._correction(where, numbers, drift))
+            if self._optimizer.adds:
+                update = update.written()
+        self._optimizer.step(update.value, rate, scale)
+        self._drift.note(version + 1, update.value, np.float32(rate * scale))
+        return scale, update
 
-    def _correction(self, where: Where, numbers: Floats, base: Floats) -> Floats:
-        drift = self._theta[where] - base[where]
+    def _correction(self, where: Where, numbers: Floats, drift: Floats) -> Floats:
         correction: Floats = self._strength * np.square(numbers) * drift
         square = self._optimizer.mean_square(where, numbers)
         if square is not None:
@@ -240,14 +222,9 @@ class Compensation:
         """Remedy.restore."""
 
 
-def _parts(value: Array) -> tuple[Where, Floats]:
-    """Which coordinates a value carries, and its numbers there."""
-    return (value.indices, value.values) if isinstance(value, Sparse) else (slice(None), value)
-
-
-def _like(value: Array, numbers: Floats) -> Array:
-    """The same coordinates with other numbers."""
-    return Sparse(value.length, value.indices, numbers) if isinstance(value, Sparse) else numbers
+def _where(update: Update) -> Where:
+    """Which coordinates an update carries."""
+    return update.value.indices if isinstance(update.value, Sparse) else slice(None)
 
 
 def _mean(share: Floats, numbers: Floats) -> float:

@@ -142,7 +142,7 @@ def status(state: LearnerState, now: float) -> dict[str, Any]:
         "solved": state.solved,
         "wall_s": round(seen.wall_s, 3),
         **{key: value for key, value in seen.fields().items() if not key.endswith("_per_s")},
-        "target_version": state.shelf.target_version,
+        "target_version": state.publication.shelf.target_version,
         "evaluated_best_version": state.progress.evaluated_best_version,
         "staleness_rule": state.settings.staleness_rule,
         "rulings": dict(state.progress.rulings),

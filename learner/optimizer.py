@@ -18,8 +18,7 @@ import numpy as np
 from learner.config import LearnerSettings
 from protocol.codecs import Sparse
 from protocol.errors import UserError
-
-BLOCK = 16_384  # float32s worked on at a time: three such arrays lie in any core's second-level cache
+from protocol.updates import BLOCK, subtract
 
 
 class Optimizer(Protocol):
@@ -82,18 +81,10 @@ class Addition:
 
     def __init__(self, theta: np.ndarray) -> None:
         self._theta = theta
-        self._scratch = np.empty(min(BLOCK, theta.size), np.float32)
 
     def step(self, value: np.ndarray | Sparse, rate: float, scale: float) -> None:
-        """Optimizer.step. Sparse indices are unique (the codec saw to it), so a fancy-indexed subtraction is exact."""
-        factor = np.float32(rate * scale)
-        if isinstance(value, Sparse):
-            self._theta[value.indices] -= factor * value.values
-            return
-        for run in _blocks(value.size):
-            part = self._scratch[: run.stop - run.start]
-            np.multiply(value[run], factor, out=part)
-            self._theta[run] -= part
+        """Optimizer.step: what followers of the weight stream do, too."""
+        subtract(self._theta, value, np.float32(rate * scale))
 
     def mean_square(self, where: slice | np.ndarray, gradient: np.ndarray) -> np.ndarray | None:
         """Optimizer.mean_square: the actors hold the moments, and have divided by their root."""

@@ -14,13 +14,15 @@ import numpy as np
 
 from learner.admission import examine
 from learner.gap import make_remedy
+from learner.log import Log
 from learner.optimizer import Optimizer, StateMismatch
 from learner.staleness import Dropped, Rule, judge
+from learner.update import Update
 from protocol import snapshot as records
 from protocol.codecs import Array, codec
 from protocol.errors import PayloadFault, Reason
 from protocol.layout import Layout
-from protocol.messages import Buffer, Snapshot
+from protocol.messages import Buffer, Snapshot, Updates
 from protocol.moments import Moments
 
 APPLIED = "applied"
@@ -85,6 +87,7 @@ class Parameters:
         self.theta, self.version, self.moments = theta, version, moments
         self._optimizer, self._rule, self._norm_bound, self._layout = optimizer, rule, norm_bound, layout
         self._remedy = make_remedy(rule, optimizer, theta)
+        self._log = Log(layout.digest, layout.length, version) if optimizer.adds else None
 
     def apply(self, jobs: Sequence[Job], rate: float) -> list[Outcome]:
         """Judge and apply each in order; the version moves with each one. rate: learning rate, >= 0."""
@@ -99,7 +102,10 @@ class Parameters:
             value, moments = self._read(job)
         except PayloadFault as fault:
             return self._outcome(job, fault.reason, 0.0, lag_updates)
-        scale = self._remedy.step(value, job.base_version if lag_updates else None, rate, judged.scale)
+        update = Update(value, job.codec, job.count, job.buffer)
+        scale, applied = self._remedy.step(update, self.version, job.base_version, rate, judged.scale)
+        if self._log is not None:
+            self._log.add(applied, float(np.float32(rate * judged.scale)))
         self.version += 1
         if self.moments is not None and moments is not None:
             self.moments = self.moments.merge(moments)
@@ -127,10 +133,15 @@ class Parameters:
         return Outcome(job.session, job.sequence, str(outcome), self.version, scale, job.codec, lag_updates)
 
     def snapshot(self, epoch: int) -> tuple[Snapshot, list[Buffer]]:
-        """A key record of θ as it is now, immutable copies, to be published. epoch: life of the learner."""
+        """A key record of θ as it is now, immutable copies. epoch: life of the learner."""
         record, buffers = records.key(epoch, self.version, self._layout.digest, self.theta, self.moments)
         self._remedy.keep(self.version, buffers[0])
         return record, buffers
+
+    def record(self, epoch: int) -> tuple[Snapshot | Updates, Sequence[Buffer]]:
+        """What the weight stream says next: the updates since the last record; a key where those are not at hand."""
+        told = None if self._log is None else self._log.record(epoch, self.version, self.theta, self.moments)
+        return told if told is not None else self.snapshot(epoch)
 
     def digest(self) -> str:
         """BLAKE2b-128 of θ's bytes, in hexadecimal: two runs with equal ones hold equal bits."""
@@ -151,6 +162,8 @@ class Parameters:
         self._remedy.restore(_under("staleness.", arrays))
         np.copyto(self.theta, theta)
         self.moments, self.version = moments, version
+        if self._log is not None:
+            self._log.begin(version)
 
 
 def _under(prefix: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -188,7 +188,7 @@ def summary(state: LearnerState, now: float, started_at: float) -> dict[str, Any
         "compression": dense_bytes / per_gradient if per_gradient else None,
         "staleness_mean": progress.lags.mean,
         "staleness_max": progress.lags.largest,
-        "target_version": state.shelf.target_version,
+        "target_version": state.publication.shelf.target_version,
         "evaluations": progress.evaluations,
         "evaluated_best_mean": progress.evaluated_best_mean,
         "evaluated_best_version": progress.evaluated_best_version,

@@ -40,7 +40,7 @@ from protocol import manifest as manifests
 from protocol import messages
 from protocol.errors import PeerFault, UserError
 from protocol.manifest import Manifest, digest_of
-from protocol.messages import Buffer
+from protocol.messages import Buffer, Snapshot
 from protocol.moments import Moments
 from protocol.security import parse_address, require_private
 from protocol.transport import LearnerSockets
@@ -151,8 +151,8 @@ class Service:
         self._parameters = parameters
         address = Address(epoch, self._sockets.weights)
         now = time.monotonic()
-        snapshot = parameters.snapshot(epoch)
-        self._state = LearnerState(self._experiment, manifest, address, snapshot, progress, SystemRandom(), now)
+        key = parameters.snapshot(epoch)
+        self._state = LearnerState(self._experiment, manifest, address, key, progress, SystemRandom(), now)
         started: dict[str, object] = {
             "run": manifest.run,
             "run_dir": str(self._directory.path),
@@ -304,7 +304,7 @@ class Service:
         if self._sockets.send(effect.route, frames):
             self._state.progress.bytes_down += sum(map(len, frames))
 
-    def _publish(self, effect: events.PublishSnapshot) -> None:
+    def _publish(self, effect: events.Publish) -> None:
         assert self._state is not None
         frames = messages.encode(effect.message, effect.buffers)
         self._sockets.publish(frames)
@@ -381,16 +381,24 @@ def apply_batch(parameters: Parameters, order: events.ApplyBatch, epoch: int) ->
     began = time.perf_counter()
     outcomes = parameters.apply(order.jobs, order.rate)
     applied = time.perf_counter()
-    snapshot = None
+    record: events.Record | None = None
+    key: events.Key | None = None
     if order.publish_above is not None and parameters.version > order.publish_above:
-        snapshot = parameters.snapshot(epoch)
+        record = parameters.record(epoch)
+        if isinstance(record[0], Snapshot):
+            key = record[0], record[1]
+    recorded = time.perf_counter()
+    if order.key and key is None:
+        key = parameters.snapshot(epoch)
     ended = time.perf_counter()
-    return events.BatchApplied(outcomes, parameters.version, snapshot, ended - began, ended - applied)
+    return events.BatchApplied(
+        outcomes, parameters.version, record, key, ended - began, recorded - applied, ended - recorded
+    )
 
 
 _PERFORM: dict[type[Any], Callable[[Service, Any], None]] = {
     events.Send: Service._send,
-    events.PublishSnapshot: Service._publish,
+    events.Publish: Service._publish,
     events.ApplyBatch: Service._apply,
     events.WriteCheckpoint: Service._write_checkpoint,
     events.WriteBest: Service._write_best,

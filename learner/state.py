@@ -27,12 +27,11 @@ from learner.events import (
     CheckpointFailed,
     CheckpointWritten,
     Effect,
-    Encoded,
     Event,
     FaultArrived,
     Finish,
+    Key,
     MessageArrived,
-    PublishSnapshot,
     Send,
     StopRequested,
     Ticked,
@@ -41,7 +40,7 @@ from learner.events import (
 from learner.members import Members
 from learner.parameters import Job
 from learner.progress import Progress, learning_rate
-from learner.publication import Publication, Shelf
+from learner.publication import Publication
 from learner.staleness import Accepted, Rule, judge
 from protocol.codecs import CODECS
 from protocol.errors import Reason, SessionFault
@@ -100,7 +99,7 @@ class LearnerState:
         experiment: Experiment,
         manifest: Manifest,
         address: Address,
-        snapshot: Encoded,
+        key: Key,
         progress: Progress,
         random: Random,
         now: float,
@@ -120,8 +119,7 @@ class LearnerState:
         self.checkpoint_version: int | None = None  # newest on disk by this life
         self.checkpoint_at = now  # when the newest one was begun, written or not
         self.checkpoint_written_at: float | None = None  # when the newest on disk was begun
-        self.publication = Publication(self.settings.publish_interval_s, self.settings.publish_share, progress.updates)
-        self.shelf = Shelf(snapshot, self.settings.target_interval_steps, progress.env_steps, now)
+        self.publication = Publication(self.settings, key, self.contest, progress.env_steps, now)
         self._rule = age_rule(self.settings)
         self._beat_at = now
         self._drain_by = 0.0
@@ -187,19 +185,11 @@ class LearnerState:
         """Everybody who has a session."""
         return self.members.peers
 
-    @property
-    def snapshot(self) -> Encoded:
-        """The newest published record."""
-        return self.shelf.newest
-
     def _snapshot_request(self, request: SnapshotRequest, peer: Peer, now: float) -> list[Effect]:
         if peer.trains and self.training_since is None:
             self.training_since = now
-        if request.target and self.shelf.target is not None:
-            return [Send(peer.route, *self.shelf.target)]
-        if not peer.trains:
-            self.contest.pin(peer.session, self.snapshot)
-        return [Send(peer.route, *self.snapshot)]
+        answered = self.publication.ask(request, peer, self.progress.updates)
+        return answered or self._next_batch(now)
 
     def _heartbeat(self, beat: Heartbeat, peer: Peer, now: float) -> list[Effect]:
         if beat.progress > peer.progress:
@@ -232,7 +222,7 @@ class LearnerState:
 
     def _new_gradient(self, gradient: Gradient, event: MessageArrived, peer: Peer, now: float) -> list[Effect]:
         effects = self._record(gradient, peer, now)
-        lag_s = self.shelf.lag_s(gradient.base_version, now)
+        lag_s = self.publication.shelf.lag_s(gradient.base_version, now)
         reason = self._turned_away(gradient, lag_s)
         if reason is not None:
             ruling = Ruling(gradient.sequence, reason, self.progress.updates, 0.0)
@@ -278,21 +268,28 @@ class LearnerState:
         self.progress.lags.observe(version - gradient.base_version)
         return judged.reason
 
-    def _next_batch(self, now: float) -> list[Effect]:
-        """Hands all that waits to the math thread, if it is idle."""
-        if self.busy or not self.pending:
+    def _next_batch(self, now: float, *, ticked: bool = False) -> list[Effect]:
+        """Hands all that waits to the math thread, if it is idle; with nothing but a record or a key to make, that.
+
+        ticked: a record that a burst left unpublished is reason enough.
+        """
+        if self.busy:
+            return []
+        news = self.progress.updates + bool(self.pending) > self.publication.version
+        listening = self.members.training > 0
+        above, key = self.publication.order(news, listening, self.progress.env_steps, now)
+        if not (self.pending or key or (ticked and above is not None)):
             return []
         self.busy = True
         jobs = [self.pending.popleft() for _ in range(min(len(self.pending), BATCH_LIMIT))]
-        due = self.publication.due(self.progress.updates + 1, now)
-        rate = learning_rate(self.settings, self.progress.env_steps)
-        return [ApplyBatch(jobs, rate, self.publication.version if due else None)]
+        return [ApplyBatch(jobs, learning_rate(self.settings, self.progress.env_steps), above, key)]
 
     def _batch_applied(self, event: BatchApplied, now: float) -> list[Effect]:
         self.busy = False
         self.progress.math_s += event.math_s
         self.progress.updates = event.version
-        effects = [] if event.snapshot is None else self._publish(event.snapshot, event.snapshot_s, now)
+        self.progress.snapshots += event.record is not None
+        effects = self.publication.made(event, self.progress.env_steps, now)
         effects += self._verdicts(event)  # after the weights, so that whoever was waiting goes on with the newest
         effects += self._next_batch(now)
         return effects + self._drained(now)
@@ -320,11 +317,6 @@ class LearnerState:
         peer.gradients += len(rulings)
         return [Send(peer.route, Verdict(peer.session, self.settings.credit, tuple(rulings)))]
 
-    def _publish(self, snapshot: Encoded, cost_s: float, now: float) -> list[Effect]:
-        self.publication.done(snapshot[0].version, now, cost_s)
-        self.progress.snapshots += 1
-        return [PublishSnapshot(*self.shelf.put(snapshot, self.progress.env_steps, now))]
-
     # time, disk, the end
 
     def _ticked(self, event: Ticked, now: float) -> list[Effect]:
@@ -337,19 +329,12 @@ class LearnerState:
             effects += self._beat()
         if self.stage is Stage.RUNNING and now - self.checkpoint_at >= self.settings.checkpoint_interval_s:
             effects += self._checkpoint(now)
-        effects += self._refresh(now)
+        effects += self._next_batch(now, ticked=True)
         return effects + self._drained(now)
 
     def _beat(self) -> list[Effect]:
-        version = self.snapshot[0].version
+        version = self.publication.version
         return [Send(p.route, Heartbeat(p.session, self.progress.updates, version)) for p in self.peers.values()]
-
-    def _refresh(self, now: float) -> list[Effect]:
-        """Publishes what a burst left unpublished: an empty batch that only encodes."""
-        if self.busy or self.pending or not self.publication.due(self.progress.updates, now):
-            return []
-        self.busy = True
-        return [ApplyBatch((), 0.0, self.publication.version)]
 
     def _checkpoint(self, now: float) -> list[Effect]:
         if self.saving or self.checkpoint_version == self.progress.updates:
@@ -379,6 +364,7 @@ class LearnerState:
         peer.phase = Phase.CLOSED
         del self.peers[peer.session]
         self.contest.forget(peer.session)
+        self.publication.forget(peer.session)
         left = {"actor": peer.name, "why": why, "actors": self.members.training}
         return [Announce("actor_left" if peer.trains else "evaluator_left", left)]
 

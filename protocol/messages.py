@@ -22,6 +22,7 @@ from protocol.layout import MAX_PARAMETERS, Layout
 
 PROTOCOL_VERSION = 1
 PREAMBLE = b"FRF" + bytes([PROTOCOL_VERSION])
+MAX_UPDATES = 4096  # in one record of the weight stream
 
 Session = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]  # random, so that it cannot be guessed; 0 is none
 Counter = Annotated[int, Meta(ge=0, lt=1 << 53)]  # exact in every language's numbers
@@ -161,6 +162,33 @@ class Snapshot(Message, frozen=True, tag="snapshot"):
     env_steps: Counter = 0  # of the run, all actors together, when this was published; schedules follow it
 
 
+class Applied(msgspec.Struct, frozen=True, array_like=True):
+    """One update as it was applied: θ ← θ − factor · value, with one float32 product and one difference each."""
+
+    codec: Name
+    count: Length
+    size: Counter  # bytes of its payload
+    factor: float  # learning rate times staleness scale, exactly a float32
+
+
+class Updates(Message, frozen=True, tag="updates"):
+    """learner -> actor, on the weight stream: all that was applied since base_version, in order.
+
+    Buffers: the payloads one behind the other, then moments if observations > 0.
+    """
+
+    epoch: Counter
+    version: Counter  # base_version + the number of updates: each made one
+    base_version: Counter
+    layout: Digest
+    length: Length
+    applied: Annotated[tuple[Applied, ...], Meta(min_length=1, max_length=MAX_UPDATES)]
+    observations: Counter = 0  # as in a snapshot, and so are the next two
+    target: Counter | None = None
+    env_steps: Counter = 0
+    digest: Digest | None = None  # BLAKE2b-64 of θ's bytes at ``version``, now and then
+
+
 class Evaluation(Message, frozen=True, tag="evaluation"):
     """actor -> learner, from a session that evaluates: what the policy of one snapshot scored."""
 
@@ -182,7 +210,17 @@ class Goodbye(Message, frozen=True, tag="goodbye"):
 
 
 AnyMessage = (
-    Hello | Welcome | Refusal | Gradient | Verdict | Heartbeat | SnapshotRequest | Snapshot | Evaluation | Goodbye
+    Hello
+    | Welcome
+    | Refusal
+    | Gradient
+    | Verdict
+    | Heartbeat
+    | SnapshotRequest
+    | Snapshot
+    | Updates
+    | Evaluation
+    | Goodbye
 )
 KINDS: frozenset[str] = frozenset(kind.__struct_config__.tag for kind in AnyMessage.__args__)
 
@@ -243,7 +281,7 @@ def expected_buffers(message: Message) -> int:
     """How many raw frames follow this header."""
     if isinstance(message, Gradient):
         return 1 + bool(message.report and message.report.observations)
-    if isinstance(message, Snapshot):
+    if isinstance(message, Snapshot | Updates):
         return 1 + bool(message.observations)
     return 0
 

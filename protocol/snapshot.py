@@ -1,10 +1,12 @@
 """Records of the weight stream, and what a subscriber makes of them. Pure. Knows θ and versions; no sockets, no clock.
 
-A key carries θ whole; a delta carries what to add to the θ of ``base_version`` (WIRE.md, section 7).
+A key carries θ whole; a delta carries what to add to the θ of ``base_version``; updates are what the learner applied
+since then (WIRE.md, section 7).
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from typing import Literal
 
@@ -12,11 +14,14 @@ import numpy as np
 
 from protocol.codecs import Encoded, Floats, Sparse, codec
 from protocol.errors import PayloadFault, Reason
-from protocol.messages import Buffer, Snapshot
+from protocol.messages import Buffer, Snapshot, Updates
 from protocol.moments import Moments
+from protocol.updates import subtract, theta_digest, unpack
+from protocol.vectors import size_of
 
 KEY_CODEC = "f32"  # a key sets everybody's bits, so it must lose none
-Outcome = Literal["taken", "old", "gap"]
+WAITING = 256  # records kept while a key is on its way, of at most two keys' bytes
+Outcome = Literal["taken", "old", "gap", "diverged"]
 Record = tuple[Snapshot, list[Buffer]]
 
 
@@ -50,65 +55,119 @@ def _buffers(encoded: Encoded, observations: Moments | None) -> tuple[int, list[
 class Reconstruction:
     """What one subscriber holds of the weight stream.
 
-    theta: float32 [P], a new read-only array at every record taken, so that readers may keep the one they have; zeros
-    until ``held``. epoch, version: of theta. moments: of what actors normalise, where the stream carries any.
-    target: version of the target network that the newest record names, None where the run has none. env_steps: of the
-    run when that record was published.
+    epoch, version: of theta; ``held`` says whether there are any. moments: of what actors normalise, where the stream
+    carries any. target: version of the target network that the newest record names, None where the run has none.
+    env_steps: of the run when that record was published.
+
+    Records that do not continue what is held wait for the key that was asked for, the newest of them: it is made by a
+    learner that goes on meanwhile.
     """
 
     def __init__(self, layout_digest: bytes, length: int) -> None:
         self.held = False
         self.epoch = 0
         self.version = 0
-        self.theta: Floats = np.zeros(length, np.float32)
-        self.theta.setflags(write=False)
         self.moments: Moments | None = None
         self.target: int | None = None
         self.env_steps = 0
+        self._theta: Floats = np.zeros(length, np.float32)
+        self._ours = True  # nobody else holds _theta
+        self._waiting: deque[tuple[Updates, Sequence[Buffer]]] = deque()
         self._layout_digest, self._length = layout_digest, length
 
-    def apply(self, record: Snapshot, buffers: Sequence[Buffer]) -> Outcome:
-        """Take the record: "taken"; "old" for what is not newer than what is held; "gap": ask for a key.
+    @property
+    def theta(self) -> Floats:
+        """float32 [P], read-only and never written again: readers may keep it. Zeros until ``held``."""
+        self._theta.setflags(write=False)
+        self._ours = False
+        return self._theta
 
-        Raises PayloadFault: wrong_layout, wrong_length, not_finite, or what its codec or moments raise. A record
+    def apply(self, record: Snapshot | Updates, buffers: Sequence[Buffer]) -> Outcome:
+        """Take the record: "taken"; "old" for what is not newer than what is held; "gap": ask for a key; "diverged":
+        what is held is not what the learner holds, so nothing is held any more: ask for a key.
+
+        Raises PayloadFault: wrong_layout, wrong_length, not_finite, or what codecs, updates or moments raise. A record
         that is refused changes nothing.
         """
         self._check(record)
         if self.held and (record.epoch, record.version) <= (self.epoch, self.version):
             return "old"
+        if isinstance(record, Updates):
+            return self._follow(record, buffers)
         if record.record == "delta" and not self._continues(record):
             return "gap"
         theta = self._decoded(record, buffers[0])
         if not np.isfinite(theta).all():
             raise PayloadFault(Reason.NOT_FINITE, "weights hold NaN or infinity")
-        if record.observations:
-            size = self.moments.size if self.moments else None
-            self.moments = Moments.from_buffer(buffers[1], record.observations, size)
-        theta.setflags(write=False)
-        self.theta, self.epoch, self.version, self.held = theta, record.epoch, record.version, True
-        self.target, self.env_steps = record.target, record.env_steps
+        moments = self._moments(record, buffers)
+        self._theta, self._ours, self.held = theta, True, True
+        self._note(record, moments)
+        return self._catch_up()
+
+    def _follow(self, record: Updates, buffers: Sequence[Buffer]) -> Outcome:
+        if not self._continues(record):
+            self._wait(record, buffers)
+            return "gap"
+        updates, moments = unpack(record, buffers[0]), self._moments(record, buffers)
+        if not self._ours:
+            self._theta, self._ours = self._theta.copy(), True
+        for value, factor in updates:
+            subtract(self._theta, value, factor)
+        self._note(record, moments)
+        if record.digest is not None and record.digest != theta_digest(self._theta):
+            self.held = False
+            return "diverged"
         return "taken"
+
+    def _wait(self, record: Updates, buffers: Sequence[Buffer]) -> None:
+        self._waiting.append((record, buffers))
+        waiting_bytes = sum(size_of(buffer) for _, held in self._waiting for buffer in held)
+        while len(self._waiting) > WAITING or waiting_bytes > 8 * self._length:
+            waiting_bytes -= sum(map(size_of, self._waiting.popleft()[1]))
+
+    def _catch_up(self) -> Outcome:
+        """Repeats what waited and continues the key; the rest of it is too old or lacks something before it."""
+        waiting = list(self._waiting)
+        outcome: Outcome = "taken"
+        self._waiting.clear()
+        for record, buffers in waiting:
+            if (record.epoch, record.version) > (self.epoch, self.version):
+                try:
+                    outcome = self._follow(record, buffers)
+                except PayloadFault:
+                    outcome = "gap"  # the key is taken all the same
+        return outcome
+
+    def _note(self, record: Snapshot | Updates, moments: Moments | None) -> None:
+        self.epoch, self.version, self.moments = record.epoch, record.version, moments
+        self.target, self.env_steps = record.target, record.env_steps
+
+    def _moments(self, record: Snapshot | Updates, buffers: Sequence[Buffer]) -> Moments | None:
+        if not record.observations:
+            return self.moments
+        return Moments.from_buffer(buffers[1], record.observations, self.moments.size if self.moments else None)
 
     def follow(self, other: Reconstruction) -> None:
         """Hold what ``other`` holds. Arrays are shared: nobody writes to them."""
-        self.held, self.epoch, self.version, self.theta = other.held, other.epoch, other.version, other.theta
+        self.held, self.epoch, self.version = other.held, other.epoch, other.version
+        self._theta, self._ours = other.theta, False
         self.moments, self.target, self.env_steps = other.moments, other.target, other.env_steps
 
-    def _check(self, record: Snapshot) -> None:
+    def _check(self, record: Snapshot | Updates) -> None:
         if record.layout != self._layout_digest:
             detail = f"layout {record.layout.hex()}, this side holds {self._layout_digest.hex()}"
             raise PayloadFault(Reason.WRONG_LAYOUT, detail)
         if record.length != self._length:
             raise PayloadFault(Reason.WRONG_LENGTH, f"{record.length} parameters, this side holds {self._length}")
 
-    def _continues(self, record: Snapshot) -> bool:
+    def _continues(self, record: Snapshot | Updates) -> bool:
         return self.held and record.epoch == self.epoch and record.base_version == self.version
 
     def _decoded(self, record: Snapshot, buffer: Buffer) -> Floats:
         value = codec(record.codec).decode(buffer, record.length, record.count)
         if record.record == "key":
             return value.dense() if isinstance(value, Sparse) else value
-        theta = self.theta.copy()
+        theta = self._theta.copy()
         with np.errstate(over="ignore", invalid="ignore"):  # apply looks at what came of it
             if isinstance(value, Sparse):
                 theta[value.indices] += value.values

@@ -54,10 +54,13 @@ from protocol.messages import (
     Ruling,
     Snapshot,
     SnapshotRequest,
+    Updates,
     Verdict,
     Welcome,
 )
 from protocol.session import SPAN, Phase
+from protocol.updates import Entry as Applied
+from protocol.updates import pack, theta_digest
 
 LAYOUT = Layout((Entry("w", (2,)),))
 INSTANCE = 77
@@ -293,10 +296,80 @@ def test_a_gap_asks_for_a_key_once_per_heartbeat() -> None:
     assert every(actor.hear(*delta(7)), Adopt)
 
 
-def test_a_heartbeat_that_tells_of_newer_weights_asks_for_them() -> None:
+def updates(base_version: int, version: int, epoch: int = 1) -> tuple[Updates, list[bytes]]:
+    """Each update takes 1 from both parameters."""
+    encoded = codec("f32").encode(np.ones(2, np.float32))
+    applied, payload = pack([Applied("f32", 2, encoded.buffer, 1.0)] * (version - base_version))
+    return Updates(epoch, version, base_version, LAYOUT.digest, 2, applied), [payload]
+
+
+def test_a_heartbeat_asks_for_what_should_have_come_since_the_one_before() -> None:
     actor = active()
-    assert actor.hear(Heartbeat(9, 5, 0)) == []
-    assert messages(actor.hear(Heartbeat(9, 5, 5)), SnapshotRequest) == [SnapshotRequest(9)]
+    assert actor.hear(Heartbeat(9, 5, 5)) == []  # it may be under way
+    assert messages(actor.hear(Heartbeat(9, 6, 6)), SnapshotRequest) == [SnapshotRequest(9)]
+
+
+def test_a_heartbeat_asks_for_nothing_that_has_come() -> None:
+    actor = active()
+    actor.hear(Heartbeat(9, 5, 5))
+    actor.snapshot(5)
+    assert actor.hear(Heartbeat(9, 6, 6)) == []
+
+
+def test_updates_are_followed_from_a_key_on() -> None:
+    actor = active()
+    actor.snapshot(5)
+    weights = only(actor.hear(*updates(5, 7)), Adopt).weights
+    assert (weights.version, weights.theta.tolist()) == (7, [3.0, 3.0])
+    assert actor.hear(*updates(5, 7)) == []
+
+
+def test_updates_that_overtook_their_key_are_kept_for_it() -> None:
+    actor = active()
+    assert messages(actor.hear(*updates(5, 6)), SnapshotRequest) == [SnapshotRequest(9)]
+    assert actor.hear(*updates(6, 7)) == []
+    weights = only(actor.snapshot(5), Adopt).weights
+    assert (weights.version, weights.theta.tolist()) == (7, [3.0, 3.0])
+
+
+def test_a_record_behind_which_another_waits_is_taken_and_not_handed_on() -> None:
+    actor = active()
+    actor.snapshot(5)
+    record, buffers = updates(5, 6)
+    assert actor.post(MessageArrived(record, buffers, followed=True)) == []
+    weights = only(actor.hear(*updates(6, 7)), Adopt).weights
+    assert (weights.version, weights.theta.tolist()) == (7, [3.0, 3.0])
+
+
+def test_what_was_passed_by_is_handed_on_when_nothing_good_follows() -> None:
+    actor = active()
+    actor.snapshot(5)
+    record, buffers = updates(5, 6)
+    actor.post(MessageArrived(record, buffers, followed=True))
+    effects = actor.hear(*updates(8, 9))
+    assert only(effects, Adopt).weights.version == 6
+    assert messages(effects, SnapshotRequest) == [SnapshotRequest(9)]
+
+
+def test_other_bits_than_the_learners_are_told_and_replaced() -> None:
+    actor = active()
+    actor.snapshot(5)
+    record, buffers = updates(5, 6)
+    effects = actor.hear(msgspec.structs.replace(record, digest=bytes(8)), buffers)
+    assert announced(effects) == ["diverged"]
+    assert messages(effects, SnapshotRequest) == [SnapshotRequest(9)]
+    assert only(effects, Permit).credit == 0
+    after = actor.snapshot(6)
+    assert only(after, Adopt).weights.theta.tolist() == [6.0, 6.0]
+    assert only(after, Permit).credit == 2
+
+
+def test_the_right_bits_have_the_right_digest() -> None:
+    actor = active()
+    actor.snapshot(5)
+    record, buffers = updates(5, 6)
+    told = msgspec.structs.replace(record, digest=theta_digest(np.full(2, 4, np.float32)))
+    assert only(actor.hear(told, buffers), Adopt).weights.version == 6
 
 
 def test_weights_for_another_network_are_a_fault() -> None:

@@ -15,9 +15,10 @@ from protocol.codecs import CODECS, Sparse
 from protocol.errors import PeerFault
 from protocol.manifest import ManifestError
 from protocol.manifest import decode as decode_manifest
-from protocol.messages import PREAMBLE, Buffer, Snapshot, decode
+from protocol.messages import PREAMBLE, Applied, Buffer, Snapshot, Updates, decode
 from protocol.moments import Moments
 from protocol.snapshot import Reconstruction
+from protocol.updates import unpack
 from tests.golden import make
 from tests.protocol.samples import STRATEGIES, length_of
 
@@ -131,6 +132,44 @@ def test_any_snapshot(payload: bytes, moments: bytes, codec: str, record: Litera
     with contextlib.suppress(PeerFault):
         held.apply(Snapshot(1, 2, record, 1, bytes(8), codec, 4, count, 3), [payload, moments])
     assert np.isfinite(held.theta).all()
+
+
+@given(
+    payload=st.binary(max_size=40),
+    moments=st.binary(max_size=40),
+    applied=st.lists(
+        st.builds(
+            Applied,
+            st.sampled_from([*CODECS, "zip"]),
+            st.integers(0, 5),
+            st.integers(0, 24),
+            st.floats() | st.just(0.5),
+        ),
+        max_size=3,
+    ),
+    version=st.integers(1, 4),
+)
+def test_any_updates(payload: bytes, moments: bytes, applied: list[Applied], version: int) -> None:
+    held = Reconstruction(bytes(8), 4)
+    held.apply(Snapshot(1, 1, "key", 0, bytes(8), "f32", 4, 4), [bytes(16)])
+    before = held.theta.tobytes()
+    try:
+        outcome = held.apply(Updates(1, version, 1, bytes(8), 4, tuple(applied), 3), [payload, moments])
+    except PeerFault:
+        outcome = "old"
+    assert np.isfinite(held.theta).all()
+    assert outcome == "taken" or held.theta.tobytes() == before
+
+
+@settings(max_examples=300)
+@given(data=st.data(), name=st.sampled_from(sorted(CODECS)), factor=st.floats(width=32))
+def test_damaged_updates(data: st.DataObject, name: str, factor: float) -> None:
+    encoded = CODECS[name].encode(data.draw(STRATEGIES[CODECS[name].selection]))
+    length = len(encoded.decoded) if isinstance(encoded.decoded, np.ndarray) else encoded.decoded.length
+    payload = data.draw(damaged(encoded.buffer))
+    record = Updates(1, 1, 0, bytes(8), length, (Applied(name, encoded.count, len(payload), factor),))
+    with contextlib.suppress(PeerFault):
+        assert len(unpack(record, payload)) == 1
 
 
 @given(text=st.binary(max_size=200))

@@ -14,6 +14,7 @@ from protocol.codecs import CODECS, Array, Factors, Sparse
 from protocol.layout import Entry, Layout
 from protocol.messages import (
     PROTOCOL_VERSION,
+    Applied,
     Buffer,
     Episode,
     Evaluation,
@@ -28,6 +29,7 @@ from protocol.messages import (
     Ruling,
     Snapshot,
     SnapshotRequest,
+    Updates,
     Verdict,
     Welcome,
     encode,
@@ -71,6 +73,10 @@ MESSAGES: dict[str, Message] = {
     "snapshot_request_target": SnapshotRequest(17, True),
     "snapshot_with_target": Snapshot(3, 10, "key", 0, LAYOUT.digest, "f32", 17, 17, 0, 8, 40_000),
     "snapshot_with_env_steps": Snapshot(3, 10, "key", 0, LAYOUT.digest, "f32", 17, 17, 0, None, 1280),
+    "updates": Updates(3, 12, 10, LAYOUT.digest, 17, (Applied("topk_i8", 2, 11, 0.5), Applied("f16", 17, 9, 2.0**-9))),
+    "updates_with_all": Updates(
+        3, 11, 10, LAYOUT.digest, 17, (Applied("topk_i8", 2, 20, 0.5),), 5, 8, 1280, bytes.fromhex("0123456789abcdef")
+    ),
     "evaluation": Evaluation(17, 10, 100, 480.25, 12.5, 2.475, 7),
     "goodbye": Goodbye(17, True, "return 480.2 reached 475"),
 }

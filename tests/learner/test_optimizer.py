@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from learner.config import LearnerSettings
-from learner.optimizer import BLOCK, GradientBuffer, Optimizer, StateMismatch, make_optimizer
+from learner.optimizer import GradientBuffer, Optimizer, StateMismatch, make_optimizer
 from protocol.codecs import Sparse
+from protocol.updates import BLOCK
 
 P = 37
 NAMES = ["addition", "adam", "rmsprop", "rmsprop_paper", "sgd"]

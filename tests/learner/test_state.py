@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any, TypeVar
@@ -13,7 +14,6 @@ from learner.config import Experiment, LearnerSettings, RunSettings
 from learner.events import (
     Announce,
     ApplyBatch,
-    BatchApplied,
     BestFailed,
     BestWritten,
     CheckpointFailed,
@@ -23,7 +23,7 @@ from learner.events import (
     FaultArrived,
     Finish,
     MessageArrived,
-    PublishSnapshot,
+    Publish,
     Send,
     StopRequested,
     Ticked,
@@ -34,7 +34,9 @@ from learner.members import MAX_EVALUATORS
 from learner.optimizer import make_optimizer
 from learner.parameters import Parameters
 from learner.progress import Progress
+from learner.service import apply_batch
 from learner.state import BATCH_LIMIT, Address, LearnerState, Stage, age_rule
+from protocol.codecs import Sparse, codec
 from protocol.errors import FrameFault, Reason
 from protocol.layout import Entry, Layout
 from protocol.manifest import Manifest, digest_of
@@ -52,6 +54,7 @@ from protocol.messages import (
     Ruling,
     Snapshot,
     SnapshotRequest,
+    Updates,
     Verdict,
     Welcome,
     decode,
@@ -113,10 +116,9 @@ class Learner:
     def does(self, effects: list[Effect]) -> list[Effect]:
         """The math thread's answer to the one batch among the effects."""
         order = only(effects, ApplyBatch)
-        outcomes = self.parameters.apply(order.jobs, order.rate)
-        due = order.publish_above is not None and self.parameters.version > order.publish_above
-        snapshot = self.parameters.snapshot(EPOCH) if due else None
-        return self.post(BatchApplied(outcomes, self.parameters.version, snapshot, 0.01, SNAPSHOT_S if due else 0.0))
+        event = apply_batch(self.parameters, order, EPOCH)
+        record_s = SNAPSHOT_S if event.record is not None else 0.0
+        return self.post(replace(event, math_s=0.01, record_s=record_s, key_s=0.0))
 
     def applies(self, session: int, sequence: int = 1, base_version: int = 0) -> list[Effect]:
         """One gradient from its arrival to what follows on its application."""
@@ -260,7 +262,7 @@ def test_an_applied_gradient_gets_a_verdict_and_a_snapshot() -> None:
     session = it.join().session
     effects = it.applies(session)
     assert ruling(effects) == Ruling(1, "applied", 1, 1.0)
-    published = only(effects, PublishSnapshot)
+    published = only(effects, Publish)
     assert (published.message.version, published.message.epoch) == (1, EPOCH)
     np.testing.assert_array_equal(np.frombuffer(published.buffers[0], "<f4"), -0.5 * ONES)
     assert (it.state.progress.updates, it.state.progress.rulings["applied"], it.peer.gradients) == (1, 1, 1)
@@ -402,7 +404,7 @@ def test_bad_numbers_change_nothing(vector: np.ndarray, reason: Reason) -> None:
     it = learner()
     effects = it.does(it.hear(gradient(it.join().session), payload(vector)))
     assert ruling(effects) == Ruling(1, reason, 0, 0.0)
-    assert every(effects, PublishSnapshot) == []
+    assert every(effects, Publish) == []
     assert not it.parameters.theta.any()
 
 
@@ -453,7 +455,7 @@ def test_the_target_network_stays_while_weights_move_on() -> None:
     for sequence, steps in ((1, 60), (2, 60), (3, 60), (4, 60)):
         it.now += 1.0  # so that each version is published
         effects = it.does(it.hear(gradient(session, sequence, report=report(steps)), payload()))
-        record = only(effects, PublishSnapshot).message
+        record = only(effects, Publish).message
         assert (record.version, record.env_steps) == (sequence, 60 * sequence)
         assert record.target == (0, 2, 2, 4)[sequence - 1]
         answer = it.hear(SnapshotRequest(session, True))
@@ -481,23 +483,77 @@ def test_training_begins_when_weights_are_first_asked_for() -> None:
 def test_what_a_burst_left_unpublished_follows_on_a_tick() -> None:
     it = learner(publish_interval_s=1.0)
     session = it.join().session
-    assert every(it.applies(session, 1), PublishSnapshot)
-    assert every(it.applies(session, 2), PublishSnapshot) == []
+    assert every(it.applies(session, 1), Publish)
+    assert every(it.applies(session, 2), Publish) == []
     assert every(it.tick(0.5), ApplyBatch) == []
     late = it.tick(1.5)
-    assert only(late, ApplyBatch).jobs == ()
-    assert only(it.does(late), PublishSnapshot).message.version == 2
+    assert not only(late, ApplyBatch).jobs
+    assert only(it.does(late), Publish).message.version == 2
     assert every(it.tick(9.0), ApplyBatch) == []
+
+
+def sparse(session: int, sequence: int, base_version: int) -> tuple[Gradient, bytes]:
+    """One coordinate: thinner than half a key, as a dense payload is not."""
+    encoded = codec("topk_i8").encode(Sparse(P, np.array([2], np.int32), np.ones(1, np.float32)))
+    message = gradient(session, sequence, base_version, codec="topk_i8", count=encoded.count)
+    return message, encoded.buffer
+
+
+def test_what_was_applied_is_published_as_it_came() -> None:
+    it = learner()
+    session = it.join().session
+    update, buffer = sparse(session, 1, 0)
+    record = only(it.does(it.hear(update, buffer)), Publish)
+    assert isinstance(record.message, Updates)
+    assert (record.message.base_version, record.message.version, record.buffers) == (0, 1, [buffer])
+
+
+def test_who_asks_amid_updates_gets_a_key_of_what_is_applied_by_then() -> None:
+    it = learner()
+    session = it.join().session
+    it.does(it.hear(*sparse(session, 1, 0)))
+    asked = it.hear(SnapshotRequest(session))
+    order = only(asked, ApplyBatch)
+    assert (list(order.jobs), order.key) == ([], True)
+    answer = only(it.does(asked), Send)
+    assert isinstance(answer.message, Snapshot)
+    assert (answer.message.version, answer.route) == (1, A)
+
+
+def test_who_asks_during_a_batch_is_answered_behind_it() -> None:
+    it = learner()
+    session = it.join().session
+    it.does(it.hear(*sparse(session, 1, 0)))
+    busy = it.hear(*sparse(session, 2, 1))
+    assert it.hear(SnapshotRequest(session)) == []
+    after = it.does(busy)
+    assert only(after, ApplyBatch).key
+    assert sent(it.does(after), Snapshot).version == 2
+
+
+def test_nobody_training_nothing_is_published() -> None:
+    it = learner()
+    session = it.join().session
+    busy = it.hear(*sparse(session, 1, 0))
+    waiting = it.hear(*sparse(session, 2, 0))
+    it.hear(Goodbye(session, True, ""))
+    after = it.does(busy)  # what was ordered while it was there
+    assert waiting == []
+    assert every(it.does(after), Publish) == []
+    assert every(it.tick(1.0), ApplyBatch) == []
+    late = it.hear(SnapshotRequest(it.join(2, B).session), route=B)
+    effects = it.does(late)
+    assert sent(effects, Snapshot).version == only(effects, Publish).message.version == 2
 
 
 def test_snapshots_are_paced_by_what_they_cost() -> None:
     it = learner(publish_share=0.1)
     session = it.join().session
-    assert every(it.applies(session, 1), PublishSnapshot)
+    assert every(it.applies(session, 1), Publish)
     it.now = SNAPSHOT_S * 5
-    assert every(it.applies(session, 2), PublishSnapshot) == []
+    assert every(it.applies(session, 2), Publish) == []
     it.now = SNAPSHOT_S * 20
-    assert every(it.applies(session, 3), PublishSnapshot)
+    assert every(it.applies(session, 3), Publish)
 
 
 def test_lies_about_steps_neither_count_nor_poison_what_is_published() -> None:
@@ -507,7 +563,7 @@ def test_lies_about_steps_neither_count_nor_poison_what_is_published() -> None:
     for sequence in (1, 2):
         it.now += 1.0  # late enough for a snapshot of each
         effects = it.does(it.hear(gradient(session, sequence, report=report((1 << 53) - 1)), payload()))
-        published = only(effects, PublishSnapshot)
+        published = only(effects, Publish)
         assert decode(encode(published.message, published.buffers))[0] == published.message
     it.does(it.hear(gradient(session, 3, report=report(10)), payload()))
     assert it.state.progress.env_steps == it.peer.env_steps == 10
@@ -517,7 +573,7 @@ def test_a_sum_at_its_end_is_still_published() -> None:
     it = learner()
     it.state.progress.env_steps = (1 << 53) - 5
     effects = it.does(it.hear(gradient(it.join().session, report=report(10)), payload()))
-    published = only(effects, PublishSnapshot)
+    published = only(effects, Publish)
     assert published.message.env_steps == (1 << 53) - 1
     assert decode(encode(published.message, published.buffers))[0] == published.message
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from learner.config import load, named
-from learner.gap import Ring
+from learner.drift import Ring
 from learner.progress import LAG_BUCKETS
 from tests.learning.turns import Run, begin, train
 
@@ -20,8 +20,8 @@ SMALL = [
 ]
 
 
-def late(actors: int) -> Run:
-    return train(load(named("cartpole"), SMALL, {}), actors, LAG)
+def late(actors: int, *settings: str) -> Run:
+    return train(load(named("cartpole"), [*SMALL, *settings], {}), actors, LAG)
 
 
 def test_every_gradient_of_one_actor_is_late_by_what_was_asked() -> None:
@@ -39,7 +39,7 @@ def test_two_actors_in_turns_mix_the_lags() -> None:
 def test_the_ring_of_a_rule_takes_each_version_once(monkeypatch: pytest.MonkeyPatch) -> None:
     kept: list[int] = []
     monkeypatch.setattr(Ring, "keep", lambda ring, version, theta: kept.append(version))
-    late(actors=1)
+    late(1, "learner.optimizer=adam", "actor.codec=f32")
     assert kept == list(range(len(kept)))
     assert len(kept) > 10 * LAG
 

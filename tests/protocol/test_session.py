@@ -11,6 +11,7 @@ from protocol.errors import Reason, SessionFault
 from protocol.layout import Entry, Layout
 from protocol.messages import (
     KINDS,
+    Applied,
     Evaluation,
     Goodbye,
     Gradient,
@@ -21,6 +22,7 @@ from protocol.messages import (
     Ruling,
     Snapshot,
     SnapshotRequest,
+    Updates,
     Verdict,
     Welcome,
     kind,
@@ -65,6 +67,7 @@ EVERY: list[Message] = [
     Heartbeat(9, 0, 0),
     SnapshotRequest(9),
     Snapshot(1, 0, "key", 0, LAYOUT.digest, "f32", 2, 2),
+    Updates(1, 1, 0, LAYOUT.digest, 2, (Applied("f32", 2, 8, 1.0),)),
     Evaluation(9, 0, 1, 0.0, 0.0, 0.0, 0),
     Goodbye(9, True, ""),
 ]
@@ -77,6 +80,7 @@ ACTOR = {
         "verdict": Phase.ACTIVE,
         "heartbeat": Phase.ACTIVE,
         "snapshot": Phase.ACTIVE,
+        "updates": Phase.ACTIVE,
         "refusal": Phase.ACTIVE,
         "goodbye": Phase.CLOSED,
     },
@@ -84,6 +88,7 @@ ACTOR = {
         "verdict": Phase.DRAINING,
         "heartbeat": Phase.DRAINING,
         "snapshot": Phase.DRAINING,
+        "updates": Phase.DRAINING,
         "refusal": Phase.DRAINING,
         "goodbye": Phase.CLOSED,
     },

@@ -482,14 +482,14 @@ class World:
             self.perform(effect)
 
     def note_target(self) -> None:
-        if self.state.shelf.target_version is not None:
-            self.targets.add((self.epoch, self.state.shelf.target_version))
+        if self.state.publication.shelf.target_version is not None:
+            self.targets.add((self.epoch, self.state.publication.shelf.target_version))
 
     def perform(self, effect: l.Effect) -> None:
         if isinstance(effect, l.Send):
             self.check_told(effect.message)
             self.network.send(LEARNER, effect.route, messages.encode(effect.message, effect.buffers), self.now)
-        elif isinstance(effect, l.PublishSnapshot):
+        elif isinstance(effect, l.Publish):
             self.network.publish(LEARNER, messages.encode(effect.message, effect.buffers), self.now)
         elif isinstance(effect, l.ApplyBatch):
             self.submit(lambda: self.apply(effect))
@@ -530,8 +530,8 @@ class World:
             young = outcome.lag_updates <= self.settings.max_lag_updates and lags_s[number] <= self.settings.max_lag_s
             self.promise(young, "learner", f"{number} was too old: {outcome.lag_updates}, {lags_s[number]} s")
         self.digests[self.epoch, self.parameters.version] = self.parameters.theta.tobytes()
-        snapshot_s = 0.001 if event.snapshot is not None else 0.0
-        self.post(replace(event, math_s=self.plot.math_s, snapshot_s=snapshot_s))
+        record_s = 0.001 if event.record is not None else 0.0
+        self.post(replace(event, math_s=self.plot.math_s, record_s=record_s, key_s=0.001 if order.key else 0.0))
 
     def copy(self, counters: dict[str, int | float]) -> None:
         kept = (self.parameters.version, self.parameters.checkpoint_arrays(), counters)
@@ -654,7 +654,7 @@ class World:
     def check_alive(self) -> None:
         """After a calm: everybody works, with weights of this life that are not old."""
         self.promise(self.up and self.state.stage is Stage.RUNNING, "learner", "it does not run")
-        newest = self.state.snapshot[0].version
+        newest = self.state.publication.version
         for actor in self.actors:
             self.promise(actor.state.phase is Phase.ACTIVE, actor.name, f"it is {actor.state.phase.value}")
             held = actor.adopted
