@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from protocol.codecs import Sparse
 from protocol.errors import PeerFault
-from protocol.messages import AnyMessage, Buffer, Message, Report, Welcome
+from protocol.messages import AnyMessage, Buffer, Message, Quantity, Report, Welcome
 from protocol.moments import Moments
 
 Vector = NDArray[np.float32]
@@ -162,9 +162,10 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class Subscribe:
-    """To the weight stream at this address."""
+    """To the weight stream at this address. quantity: as in the welcome that names it."""
 
     address: str
+    quantity: Quantity
 
 
 @dataclass(frozen=True, slots=True)

@@ -246,7 +246,7 @@ class Service:
     def _subscribe(self, effect: events.Subscribe) -> None:
         assert self._sockets is not None
         try:
-            self._sockets.subscribe(effect.address)
+            self._sockets.subscribe(effect.address, effect.quantity)
         except PeerFault as fault:
             self._handle(events.FaultArrived(fault))
 

@@ -146,7 +146,7 @@ class ActorState:
         effects = self._abandon()
         self.outbox = Outbox(welcome.session, welcome.credit)
         if self._trains:
-            effects.append(Subscribe(welcome.weights))
+            effects.append(Subscribe(welcome.weights, welcome.quantity))
         if before is None or _job(before) != _job(welcome):
             self.holding, self._worker_ready = None, False
             effects.append(Configure(welcome))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import bisect
 from collections import deque
+from itertools import takewhile
 from typing import Protocol
 
 import numpy as np
@@ -67,13 +68,13 @@ class Trail:
 
     def since(self, version: int, where: Where) -> Floats | None:
         """Drift.since: the steps of later versions, added up in a vector that is zero again afterwards."""
-        later = [(value, factor) for made, value, factor in self._steps if made > version]
+        later = list(takewhile(lambda step: step[0] > version, reversed(self._steps)))
         if not later:
             return None
-        for value, factor in later:
+        for _, value, factor in later:
             subtract(self._sum, value, factor)
         drift: Floats = self._sum[where].copy()
-        for value, _ in later:
+        for _, value, _ in later:
             self._sum[value.indices if isinstance(value, Sparse) else slice(None)] = 0.0
         return drift
 

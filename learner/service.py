@@ -67,7 +67,8 @@ async def _serve(options: Options) -> int:
         site = stack.enter_context(bind(*host_and_port(options.http))) if options.http is not None else None
         directory = stack.enter_context(RunDirectory.prepare(options.run_dir, options.resume))
         local = parse_address(f"ipc://{scratch}/learner")
-        sockets = LearnerSockets([local, *map(parse_address, options.bind)])
+        quantity = options.experiment.learner.quantity
+        sockets = LearnerSockets([local, *map(parse_address, options.bind)], quantity=quantity)
         stack.callback(sockets.close)
         console = Console(options.json)
         stack.callback(console.close)

@@ -24,7 +24,7 @@ import zmq
 
 from protocol.errors import UserError
 from protocol.frames import MAX_FRAME_BYTES
-from protocol.messages import PREAMBLE, Buffer
+from protocol.messages import PREAMBLE, Buffer, Quantity
 from protocol.security import ANY_HOST, Address, weights_address
 
 Frames = list[Buffer]
@@ -64,13 +64,14 @@ _DEALER: Options = {
     zmq.RCVHWM: 256,  # messages; verdicts are small
 }
 _PUB: Options = {
-    zmq.SNDHWM: 16,  # messages per subscriber; when full the newest are dropped, so a queue holds old weights
     zmq.RCVHWM: 16,  # only subscriptions arrive here
     zmq.MAXMSGSIZE: 256,  # bytes; likewise
 }
-_SUB: Options = {
-    zmq.RCVHWM: 16,  # messages; as for PUB. CONFLATE would keep the last frame of a message alone
-}
+# Messages of the weight stream that wait for one subscriber, on each side; when full the newest are dropped, so that a
+# queue holds old weights and whoever wakes asks for a key. Records of updates are thin, and each one that is dropped
+# costs a key; keys are thick, and each of them is worth no more than the one after it. CONFLATE would keep the last
+# frame of a message alone.
+STREAM_DEPTH: dict[Quantity, int] = {"update": 256, "gradient": 16}
 RECONNECT_MS = (100, 200)  # drawn once per socket: libzmq adds no jitter of its own once a maximum is set
 RECONNECT_MAX_MS = (3_000, 6_000)  # likewise; doubles from the one to the other
 
@@ -236,7 +237,8 @@ class LearnerSockets(_Sockets):
     """ROUTER and PUB of the learner, bound on construction; raises BindError, AddressError.
 
     bound: the link's addresses with their real ports. weights: the weight stream's addresses as a welcome names them,
-    separated by spaces. unreachable, full: messages that ``send`` refused because their peer is gone, or does not read.
+    separated by spaces. quantity: what it tells of, as in a welcome. unreachable, full: messages that ``send`` refused because
+    their peer is gone, or does not read.
     """
 
     def __init__(
@@ -244,6 +246,7 @@ class LearnerSockets(_Sockets):
         addresses: Sequence[Address],
         context: zmq.Context[zmq.Socket[bytes]] | None = None,
         max_frame_bytes: int = MAX_FRAME_BYTES,
+        quantity: Quantity = "gradient",
     ) -> None:
         beside = [address.weights() for address in addresses]
         super().__init__(context, max_frame_bytes)
@@ -252,7 +255,7 @@ class LearnerSockets(_Sockets):
         self._files: list[Path] = []
         ipv6 = any(address.is_ipv6 for address in addresses)
         self._link = self._open(zmq.ROUTER, _ROUTER, ipv6=ipv6)
-        self._weights = self._open(zmq.PUB, _PUB, ipv6=ipv6)
+        self._weights = self._open(zmq.PUB, {**_PUB, zmq.SNDHWM: STREAM_DEPTH[quantity]}, ipv6=ipv6)
         try:
             self.bound = tuple(self._bind(self._link, address) for address in addresses)
             streams = [self._bind(self._weights, address) for address in beside]
@@ -322,14 +325,17 @@ class ActorSockets(_Sockets):
 
     redial = connect  # a fresh DEALER has a fresh routing id and an empty queue
 
-    def subscribe(self, weights: str) -> None:
-        """Follows the weight stream that a welcome names; raises MessageFault if none of it can be dialled."""
+    def subscribe(self, weights: str, quantity: Quantity = "gradient") -> None:
+        """Follows the weight stream that a welcome names; raises MessageFault if none of it can be dialled.
+
+        quantity: as in the welcome: how many records may wait here depends on what they are.
+        """
         address = weights_address(self.learner, weights)
         if address == self.subscribed:
             return
         self._hang_up(self._weights)
         self.subscribed = address
-        self._weights = self._dial(zmq.SUB, address, _SUB)
+        self._weights = self._dial(zmq.SUB, address, {zmq.RCVHWM: STREAM_DEPTH[quantity]})
         self._weights.setsockopt(zmq.SUBSCRIBE, PREAMBLE)
         self._weights.connect(str(address))
         self._watch_weights()
