@@ -13,6 +13,8 @@ import numpy as np
 from actor.selection import Choice
 from protocol.codecs import Array, Encoded, Floats, Indices, Sparse, codec
 
+LEAVING_CODEC = "i8"  # of all that is held back, for the last gradient of an actor that leaves
+
 
 class Preconditioner:
     """The Adam direction m̂ / (sqrt(v̂) + ε) of each gradient (Kingma and Ba 2015, algorithm 1), without a rate.
@@ -109,6 +111,15 @@ class Compressor:
         else:
             self.residual += decoded
         self._empty = False
+
+    def empty(self) -> Encoded | None:
+        """All that is held back, in LEAVING_CODEC, for who has no next time; None where that is nothing."""
+        if self._empty or not self.residual.any():
+            return None
+        encoded = codec(LEAVING_CODEC).encode(self.residual)
+        assert not isinstance(encoded.decoded, Sparse)
+        self.residual -= encoded.decoded
+        return encoded
 
     @property
     def residual_norm(self) -> float:

@@ -23,14 +23,20 @@ class Interrupted(Exception):
     """The worker should leave what it is doing: the daemon stops, or the learner now runs something else."""
 
 
+class Leaving(Interrupted):
+    """The worker should hand in what it holds back, with ``hand_in_last``, and then leave."""
+
+
 class Desk:
     """Shared by two threads; every method takes the lock for a moment.
 
-    on_work: called from the worker's thread after each gradient, wakes the link's loop.
+    on_work: called from the worker's thread after each gradient, wakes the link's loop. on_last: likewise, once, when
+    the worker was asked to leave; with None where it holds nothing back.
     """
 
-    def __init__(self, on_work: Callable[[Work], None]) -> None:
-        self._on_work = on_work
+    def __init__(self, on_work: Callable[[Work], None], on_last: Callable[[Work | None], object] = bool) -> None:
+        self._on_work, self._on_last = on_work, on_last
+        self._leaving = False
         self._changed = threading.Condition()
         self._weights: Weights | None = None
         self._refused: deque[Work] = deque()
@@ -78,7 +84,8 @@ class Desk:
 
     def await_permit(self, generation: int) -> None:
         """Waits until one more gradient may be handed in. Before the gradient is computed, so that it is fresh."""
-        if self._unanswered < self._credit and generation == self._generation and not self._closed:
+        free = self._unanswered < self._credit and generation == self._generation
+        if free and not self._closed and not self._leaving:
             return  # only this thread takes permits, so what was true without the lock stays true
         with self._changed:
             while self._unanswered >= self._credit:
@@ -90,6 +97,12 @@ class Desk:
         with self._changed:
             self._unanswered += 1
         self._on_work(work)
+
+    def hand_in_last(self, work: Work | None) -> None:
+        """Passes on what was held back, without a permit: the link sends it when there is room."""
+        with self._changed:
+            self._unanswered += work is not None
+        self._on_last(work)
 
     def collect_refused(self) -> list[Work]:
         """What verdicts refused since the last call and should return to the residual; never waits."""
@@ -104,6 +117,8 @@ class Desk:
         """Raises Interrupted where the worker of this generation should leave; never waits."""
         if self._closed or (generation is not None and generation != self._generation):
             raise Interrupted
+        if self._leaving and generation is not None:
+            raise Leaving
 
     def _wait(self, generation: int | None) -> None:
         self.check(generation)
@@ -139,6 +154,12 @@ class Desk:
             self._unanswered -= 1
             if restore:
                 self._refused.append(work)
+            self._changed.notify_all()
+
+    def leave(self) -> None:
+        """Asks the worker to hand in what it holds back and to leave."""
+        with self._changed:
+            self._leaving = True
             self._changed.notify_all()
 
     def close(self) -> None:

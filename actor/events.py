@@ -93,6 +93,13 @@ class WorkDone:
 
 
 @dataclass(frozen=True, slots=True)
+class LastWorkDone:
+    """The worker, asked to leave, gave what it held back; None: nothing. It holds a permit for it that nobody gave."""
+
+    work: Work | None
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerReady:
     """The worker built its simulators and network and wants weights."""
 
@@ -140,7 +147,7 @@ class WeightsWanted:
     """A worker that only watches is done with the weights that it has, and has no score to tell."""
 
 
-Worker = WorkDone | WorkerReady | WorkerFailed | EvaluationDone | WeightsWanted
+Worker = WorkDone | LastWorkDone | WorkerReady | WorkerFailed | EvaluationDone | WeightsWanted
 Event = Started | MessageArrived | FaultArrived | Worker | Ticked | StopRequested
 
 
@@ -198,6 +205,11 @@ class Permit:
 
 
 @dataclass(frozen=True, slots=True)
+class Leave:
+    """The worker is to hand in what it holds back and to leave."""
+
+
+@dataclass(frozen=True, slots=True)
 class Announce:
     """One line for people and logs. event: past-tense name. fields: plain values."""
 
@@ -212,4 +224,4 @@ class Finish:
     exit_code: int
 
 
-Effect = Dial | Send | Subscribe | Configure | Adopt | Settle | Permit | Announce | Finish
+Effect = Dial | Send | Subscribe | Configure | Adopt | Settle | Permit | Leave | Announce | Finish

@@ -134,7 +134,9 @@ class Service:
     """Owns the link's thread, its loop and its sockets."""
 
     def __init__(self, learner: Address, identity: Identity, parent: int | None) -> None:
-        self.desk = Desk(lambda work: self.post(events.WorkDone(work)))
+        self.desk = Desk(
+            lambda work: self.post(events.WorkDone(work)), lambda work: self.post(events.LastWorkDone(work))
+        )
         self._state = ActorState(identity, str(learner), SystemRandom())
         self.counters = Counters()
         self.importing = True
@@ -277,6 +279,7 @@ _PERFORM: dict[type[Any], Callable[[Service, Any], None]] = {
     events.Adopt: lambda service, effect: service.desk.adopt(effect.weights),
     events.Settle: lambda service, effect: service.desk.settle(effect.work, effect.restore),
     events.Permit: lambda service, effect: service.desk.permit(effect.credit),
+    events.Leave: lambda service, _: service.desk.leave(),
     events.Announce: Service._announce,
     events.Finish: Service._finish,
 }

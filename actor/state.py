@@ -22,6 +22,8 @@ from actor.events import (
     Event,
     FaultArrived,
     Finish,
+    LastWorkDone,
+    Leave,
     MessageArrived,
     Permit,
     Send,
@@ -38,7 +40,7 @@ from actor.events import (
 )
 from actor.weights import Holding
 from protocol.codecs import CODECS
-from protocol.errors import PeerFault, Reason, SessionFault
+from protocol.errors import RESTORED, PeerFault, Reason, SessionFault
 from protocol.messages import (
     AnyMessage,
     Evaluation,
@@ -60,16 +62,7 @@ from protocol.snapshot import Reconstruction
 FIRST_BACKOFF_S, LONGEST_BACKOFF_S = 0.5, 15.0  # between hellos that nobody answers; doubled each time, jittered
 DOUBLINGS = 5  # reach the longest; an actor may wait for days, and 2.0**1024 is no float
 QUIET_ATTEMPTS = 3  # a learner that starts at the same time needs a few seconds; that is no news
-DRAIN_S = 2.0  # how long a stopping actor waits for the verdicts it is owed
-RESTORED = {  # WIRE.md, section 8; any other reason, one that we do not know included, is never restored
-    Reason.DRAINING,
-    Reason.OVERDRAWN,
-    Reason.WRONG_LENGTH,
-    Reason.UNKNOWN_CODEC,
-    Reason.FUTURE_VERSION,
-    Reason.STALE_UPDATES,
-    Reason.STALE_SECONDS,
-}
+DRAIN_S = 2.0  # how long a stopping actor waits for what its worker holds back, and for verdicts
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +100,8 @@ class ActorState:
         self._worker_ready = False
         self._permitted = 0  # what the worker was last told
         self._drain_by = float("inf")
+        self._owed = False  # the worker was asked for what it holds back, and has not answered
+        self._last: Work | None = None  # it has, and there was no room yet
         self._finished = False
 
     def handle(self, event: Event, now: float) -> list[Effect]:
@@ -252,7 +247,7 @@ class ActorState:
             self.refused += not applied
             booked = replace(sent.parcel, report=None, moments=None)  # whatever became of the gradient itself
             effects.append(Settle(booked, restore=ruling.outcome in RESTORED))
-        return effects + self._permit() + self._drained(now)
+        return effects + self._permit() + self._part(now) + self._drained(now)
 
     def _record(self, record: Snapshot | Updates, event: MessageArrived, now: float) -> list[Effect]:
         """Takes one record, and hands its weights on unless another is already here."""
@@ -353,10 +348,15 @@ class ActorState:
         work, welcome, outbox = event.work, self.welcome, self.outbox
         if not self._trains or not self._worker_ready or welcome is None or outbox is None:
             return [Settle(work, restore=False)]  # from a worker that another job has replaced
-        if self.phase is not Phase.ACTIVE or not outbox.room or work.epoch != welcome.epoch:
+        taking = self.phase is Phase.ACTIVE or self._owed  # a gradient may have been under way when the stop came
+        if not taking or not outbox.room or work.epoch != welcome.epoch:
             return [Settle(work, restore=True)]  # never sent, so nothing can have been applied
+        return [self._sent(work, outbox, now), *self._permit()]
+
+    def _sent(self, work: Work, outbox: Outbox[Work], now: float) -> Effect:
+        """Numbers a gradient and keeps it until its verdict."""
         gradient = Gradient(
-            session=welcome.session,
+            session=outbox.session,
             sequence=outbox.next_sequence,
             base_version=work.base_version,
             codec=work.codec,
@@ -367,7 +367,21 @@ class ActorState:
         buffers = [work.payload] if work.moments is None else [work.payload, work.moments]
         outbox.send(gradient, buffers, work, now)
         self.sent += 1
-        return [Send(gradient, buffers), *self._permit()]
+        return Send(gradient, buffers)
+
+    def _last_work_done(self, event: LastWorkDone, now: float) -> list[Effect]:
+        self._owed, self._last = False, event.work
+        return [*self._part(now), *self._drained(now)]
+
+    def _part(self, now: float) -> list[Effect]:
+        """Sends what a leaving worker held back, once there is room."""
+        work, outbox, welcome = self._last, self.outbox, self.welcome
+        if work is None or outbox is None or welcome is None or not outbox.room:
+            return []
+        self._last = None
+        if self.phase is not Phase.DRAINING or work.epoch != welcome.epoch:
+            return [Settle(work, restore=False)]
+        return [self._sent(work, outbox, now)]
 
     # time and the end
 
@@ -396,12 +410,15 @@ class ActorState:
     def _stop(self, event: StopRequested, now: float) -> list[Effect]:
         if self.phase is not Phase.ACTIVE:  # nobody to part from, or asked for the second time
             return self._finish(0)
+        self._owed = self._permitted > 0
         self.phase, self._drain_by = Phase.DRAINING, now + DRAIN_S
-        return [*self._permit(), *self._drained(now)]
+        leave: list[Effect] = [Leave()] if self._owed else []
+        return [*self._permit(), *leave, *self._drained(now)]
 
     def _drained(self, now: float) -> list[Effect]:
         """Once every verdict is here, or for too long was not: goodbye."""
-        if self.phase is not Phase.DRAINING or (self.outbox and self.outbox.unanswered and now < self._drain_by):
+        unfinished = self._owed or self._last is not None or bool(self.outbox and self.outbox.unanswered)
+        if self.phase is not Phase.DRAINING or (unfinished and now < self._drain_by):
             return []
         assert self.welcome is not None
         goodbye = Send(Goodbye(self.welcome.session, True, "the actor was asked to stop"))
@@ -422,6 +439,7 @@ _HANDLERS: dict[type[Any], Callable[[ActorState, Any, float], list[Effect]]] = {
     MessageArrived: ActorState._message,
     FaultArrived: ActorState._fault,
     WorkDone: ActorState._work_done,
+    LastWorkDone: ActorState._last_work_done,
     EvaluationDone: ActorState._evaluated,
     WeightsWanted: ActorState._wanted,
     WorkerReady: ActorState._worker_is_ready,

@@ -16,8 +16,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from actor.compression import Compressor, Preconditioner
+from actor.compression import LEAVING_CODEC, Compressor, Preconditioner
 from actor.config import ActorSettings, read_settings
+from actor.desk import Leaving
 from actor.envs import make_simulators
 from actor.events import Weights, Work
 from actor.flat import FlatModule
@@ -28,7 +29,7 @@ from actor.policy import build_policy
 from actor.rollout import Collector, Normalizer, Rollout
 from actor.selection import make_choice
 from actor.spaces import Spaces
-from protocol.codecs import codec
+from protocol.codecs import Encoded, codec
 from protocol.errors import UserError
 from protocol.layout import Layout
 from protocol.messages import Episode, Losses, Report, Welcome
@@ -53,6 +54,12 @@ class Link(Protocol):
     def await_permit(self, generation: int) -> None: ...
     def hand_in(self, work: Work) -> None: ...
     def collect_refused(self) -> list[Work]: ...
+
+
+class Employer(Link, Protocol):
+    """A link that may ask the worker to leave: it raises Leaving."""
+
+    def hand_in_last(self, work: Work | None) -> None: ...
 
 
 class Worker:
@@ -84,11 +91,15 @@ class Worker:
         self._losses = Losses()
         self._hopeless = 0
 
-    def run(self, link: Link, generation: int) -> None:
-        """Works until the link interrupts."""
-        self._adopt(link.first_weights(generation))
-        while True:
-            self.step(link, generation)
+    def run(self, link: Employer, generation: int) -> None:
+        """Works until the link interrupts; asked to leave, hands in what it holds back first."""
+        try:
+            self._adopt(link.first_weights(generation))
+            while True:
+                self.step(link, generation)
+        except Leaving:
+            self._part(link)
+            raise
 
     def step(self, link: Link, generation: int) -> None:
         """One rollout and all its gradients."""
@@ -148,30 +159,40 @@ class Worker:
         self._report = _joined(self._report, Report(rollout.env_steps, episodes, self._losses, rows))
 
     def _send(self, vector: NDArray[np.float32], norm: float, link: Link) -> None:
-        for work in link.collect_refused():
-            self._compressor.restore(work.decoded)
-            if work.report is not None:  # it never left, so nobody has booked it; its moments are let go
-                self._report = _joined(work.report, self._report or Report(0, (), self._losses))
+        self._collect_refused(link)
         if not math.isfinite(norm):
             self._despair()
             return
         self._hopeless = 0
         encoded = self._compressor.compress(vector, self._stride.length)
+        link.hand_in(self._work(encoded, self.settings.codec))
+
+    def _part(self, link: Employer) -> None:
+        self._collect_refused(link)
+        encoded = self._compressor.empty()
+        link.hand_in_last(None if encoded is None else self._work(encoded, LEAVING_CODEC))
+
+    def _collect_refused(self, link: Link) -> None:
+        for work in link.collect_refused():
+            self._compressor.restore(work.decoded)
+            if work.report is not None:  # it never left, so nobody has booked it; its moments are let go
+                self._report = _joined(work.report, self._report or Report(0, (), self._losses))
+
+    def _work(self, encoded: Encoded, codec_name: str) -> Work:
+        """A gradient with what is to be reported on it."""
         assert self._weights is not None
         report, moments = self._report, self._moments
         self._report = self._moments = None
-        link.hand_in(
-            Work(
-                epoch=self._weights.epoch,
-                base_version=self._weights.version,
-                codec=self.settings.codec,
-                length=self.flat.layout().length,
-                count=encoded.count,
-                payload=encoded.buffer,
-                decoded=encoded.decoded,
-                report=report,
-                moments=moments,
-            )
+        return Work(
+            epoch=self._weights.epoch,
+            base_version=self._weights.version,
+            codec=codec_name,
+            length=self.flat.layout().length,
+            count=encoded.count,
+            payload=encoded.buffer,
+            decoded=encoded.decoded,
+            report=report,
+            moments=moments,
         )
 
     def _despair(self) -> None:

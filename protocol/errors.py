@@ -45,6 +45,21 @@ class Reason(StrEnum):
     NORM_EXCEEDED = "norm_exceeded"  # an L2 norm above the bound
 
 
+# Gradients refused for these may go back into the residual (WIRE.md, section 8); for any other reason, one that we do
+# not know included, never.
+RESTORED = frozenset(
+    {
+        Reason.DRAINING,
+        Reason.OVERDRAWN,
+        Reason.WRONG_LENGTH,
+        Reason.UNKNOWN_CODEC,
+        Reason.FUTURE_VERSION,
+        Reason.STALE_UPDATES,
+        Reason.STALE_SECONDS,
+    }
+)
+
+
 class FarflungError(Exception):
     """Root of everything that Farflung raises on purpose."""
 

@@ -237,8 +237,8 @@ class LearnerSockets(_Sockets):
     """ROUTER and PUB of the learner, bound on construction; raises BindError, AddressError.
 
     bound: the link's addresses with their real ports. weights: the weight stream's addresses as a welcome names them,
-    separated by spaces. quantity: what it tells of, as in a welcome. unreachable, full: messages that ``send`` refused because
-    their peer is gone, or does not read.
+    separated by spaces. quantity: what it tells of, as in a welcome. unreachable, full: messages that ``send``
+    refused because their peer is gone, or does not read.
     """
 
     def __init__(

@@ -176,3 +176,26 @@ def test_a_masked_coordinate_begins_its_momentum_anew() -> None:
         made.compress(np.zeros(2, np.float32))
     assert masked.residual[0] == pytest.approx(0.0, abs=1e-3)  # what was sent does not go on by itself
     assert plain.residual_norm > masked.residual_norm
+
+
+@pytest.mark.parametrize("name", CODECS)
+def test_who_leaves_gives_all_that_it_held_back(name: str) -> None:
+    """Sent and given together are what was computed, but for the last gradient's rounding to 8 bits."""
+    held, total = compressor(400, name, 0.1, 1.0), np.zeros(400)
+    for gradient in gradients(5, 400):
+        total += gradient
+        decoded = held.compress(gradient).decoded
+        total -= decoded.dense() if isinstance(decoded, Sparse) else decoded
+    residual = held.residual.copy()
+    given = held.empty()
+    if codec(name).exact:
+        assert given is None
+        return
+    assert given is not None
+    assert not isinstance(given.decoded, Sparse)
+    np.testing.assert_array_equal(held.residual, residual - given.decoded)
+    np.testing.assert_allclose(given.decoded, total, atol=float(np.abs(total).max()) / 127)
+
+
+def test_nothing_held_back_is_nothing_given() -> None:
+    assert compressor(400, "topk_i8", 0.1, 1.0).empty() is None

@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from actor.desk import Desk, Interrupted
+from actor.desk import Desk, Interrupted, Leaving
 from actor.events import Weights, Work
 from protocol.layout import Entry, Layout
 from protocol.messages import Welcome
@@ -234,3 +234,45 @@ def test_two_threads_never_pass_the_credit() -> None:
         answering.result(DEADLINE_S)
     assert 1 <= most <= 3
     assert desk._unanswered == 0
+
+
+# leaving
+
+
+def test_a_worker_that_waits_is_asked_to_leave(room: Room) -> None:
+    def wait() -> object:
+        with pytest.raises(Leaving):
+            room.desk.await_permit(0)
+        return "left"
+
+    assert room.while_waiting(wait, room.desk.leave) == "left"
+
+
+def test_a_worker_with_a_permit_is_asked_to_leave_too() -> None:
+    desk = Desk(lambda work: None)
+    desk.permit(2)
+    desk.await_permit(0)
+    desk.leave()
+    with pytest.raises(Leaving):
+        desk.await_permit(0)
+
+
+def test_what_was_held_back_holds_a_permit_that_its_verdict_returns() -> None:
+    given: list[Work | None] = []
+    desk = Desk(lambda work: None, given.append)
+    held = work()
+    desk.hand_in_last(held)
+    assert (given, desk._unanswered) == ([held], 1)
+    desk.settle(held, restore=False)
+    desk.hand_in_last(None)
+    assert (given, desk._unanswered) == ([held, None], 0)
+
+
+def test_after_leaving_a_worker_waits_for_the_end_alone(room: Room) -> None:
+    def wait() -> object:
+        with pytest.raises(Interrupted) as caught:
+            room.desk.next_welcome(0)
+        return caught.type
+
+    room.desk.leave()
+    assert room.while_waiting(wait, room.desk.close) is Interrupted

@@ -21,6 +21,8 @@ from actor.events import (
     Event,
     FaultArrived,
     Finish,
+    LastWorkDone,
+    Leave,
     MessageArrived,
     Permit,
     Send,
@@ -811,19 +813,59 @@ def test_a_goodbye_of_another_session_is_fenced_off() -> None:
     assert active().hear(Goodbye(8, True, "late")) == []
 
 
-def test_a_signal_waits_for_the_verdicts_that_are_owed() -> None:
+def held_back(actor: Actor) -> list[Effect]:
+    """The worker answers a request to leave."""
+    return actor.post(LastWorkDone(work()))
+
+
+def test_a_signal_asks_for_what_is_held_back_and_waits_for_every_verdict() -> None:
     actor = active()
     actor.hands_in()
     effects = actor.post(StopRequested("SIGTERM"))
-    assert (only(effects, Permit).credit, every(effects, Finish)) == (0, [])
-    assert only(actor.hands_in(), Settle).restore
-    effects = actor.hear(verdict(1))
-    assert messages(effects, Goodbye) == [Goodbye(9, True, "the actor was asked to stop")]
+    assert every(effects, Leave)
+    assert only(effects, Permit).credit == 0
+    assert sequences(held_back(actor)) == [2]
+    assert every(actor.hear(verdict(1)), Finish) == []
+    effects = actor.hear(verdict(2))
+    assert messages(effects, Goodbye)
     assert effects[-1] == Finish(0)
 
 
-def test_a_signal_with_nothing_owed_ends_at_once() -> None:
-    assert active().post(StopRequested("SIGINT"))[-1] == Finish(0)
+def test_a_gradient_under_way_when_the_signal_came_is_sent() -> None:
+    actor = active()
+    actor.post(StopRequested("SIGTERM"))
+    assert sequences(actor.hands_in()) == [1]
+    held_back(actor)
+    assert only(actor.hands_in(), Settle).restore  # nobody works any more
+
+
+def test_what_is_held_back_waits_for_room() -> None:
+    actor = active()
+    actor.hands_in()
+    actor.hands_in()
+    actor.post(StopRequested("SIGTERM"))
+    assert held_back(actor) == []
+    effects = actor.hear(verdict(1))
+    assert sequences(effects) == [3]
+    assert every(effects, Finish) == []
+    assert actor.hear(verdict(2, 3))[-1] == Finish(0)
+
+
+def test_a_worker_that_holds_nothing_back_lets_its_actor_go() -> None:
+    actor = active()
+    actor.post(StopRequested("SIGTERM"))
+    assert actor.post(LastWorkDone(None))[-1] == Finish(0)
+
+
+def test_a_worker_that_does_not_answer_is_not_waited_for_long() -> None:
+    actor = active()
+    actor.post(StopRequested("SIGTERM"))
+    assert every(actor.tick(DRAIN_S - 0.1), Finish) == []
+    assert only(actor.tick(DRAIN_S), Finish) == Finish(0)
+
+
+def test_a_signal_without_weights_to_work_with_ends_at_once() -> None:
+    assert ready().post(StopRequested("SIGINT"))[-1] == Finish(0)
 
 
 def test_verdicts_are_not_waited_for_for_ever() -> None:
