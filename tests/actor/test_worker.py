@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -11,12 +12,13 @@ import pytest
 
 from actor import worker as module
 from actor.config import ActorSettings
+from actor.desk import Leaving
 from actor.envs import describe
 from actor.events import Weights, Work
 from actor.gradients import gradient
 from actor.policy import build_policy
 from actor.worker import HOPELESS, STRIDE_LIMITS, StrideControl, Worker, moments_size, normalization
-from protocol.codecs import codec
+from protocol.codecs import Sparse, codec
 from protocol.errors import UserError
 from protocol.layout import Entry, Layout
 from protocol.messages import Losses, Welcome
@@ -41,6 +43,8 @@ class List:
         self.refused: list[Work] = []
         self.works: list[Work] = []
         self.stop_after = 1 << 30
+        self.stops_with: type[Exception] = Stopped
+        self.last: list[Work | None] = []
 
     def first_weights(self, generation: int) -> Weights:
         assert self.weights is not None
@@ -51,7 +55,10 @@ class List:
 
     def await_permit(self, generation: int) -> None:
         if len(self.works) >= self.stop_after:
-            raise Stopped
+            raise self.stops_with
+
+    def hand_in_last(self, work: Work | None) -> None:
+        self.last.append(work)
 
     def hand_in(self, work: Work) -> None:
         self.works.append(work)
@@ -222,6 +229,37 @@ def test_an_actor_that_sees_nothing_but_nan_gives_up(bench: Bench, monkeypatch: 
     with pytest.raises(FloatingPointError):
         bench.worker.run(bench.link, 0)
     assert bench.link.works == []
+
+
+def test_a_worker_that_leaves_hands_in_what_it_held_back_and_what_was_refused() -> None:
+    bench = Bench(msgspec.structs.replace(SMALL, codec="topk_i8", density=0.1, residual_decay=1.0), quantity="update")
+    bench.link.stop_after, bench.link.stops_with = 2, Leaving
+    with pytest.raises(Leaving):
+        bench.worker.run(bench.link, 0)
+    bench.worker.close()
+    (last,) = bench.link.last
+    assert last is not None
+    assert (last.codec, last.count, last.base_version) == ("i8", last.length, 0)
+    again = Bench(msgspec.structs.replace(SMALL, codec="topk_i8", density=0.1, residual_decay=1.0), quantity="update")
+    again.link.stop_after, again.link.stops_with = 2, Leaving
+    with contextlib.suppress(Leaving):
+        while True:
+            again.worker.step(again.link, 0)
+    residual, (first, _) = again.worker._compressor.residual.copy(), again.link.works
+    assert isinstance(first.decoded, Sparse)
+    np.testing.assert_allclose(last.decoded, residual, atol=float(np.abs(residual).max()) / 127)
+    again.link.refused.append(first)
+    again.worker._part(again.link)
+    assert again.link.last[0] is not None
+    np.testing.assert_allclose(again.link.last[0].decoded, residual + first.decoded.dense(), atol=0.2)
+    again.worker.close()
+
+
+def test_a_worker_that_held_nothing_back_says_so(bench: Bench) -> None:
+    bench.link.stop_after, bench.link.stops_with = 1, Leaving
+    with pytest.raises(Leaving):
+        bench.worker.run(bench.link, 0)
+    assert bench.link.last == [None]
 
 
 def test_moments_travel_with_the_report_and_normalise_what_follows() -> None:
