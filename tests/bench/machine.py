@@ -43,10 +43,18 @@ def start(arguments: Sequence[str], core: int | None = None, **options: Any) -> 
 
 def ask(arguments: Sequence[str], core: int | None = None) -> dict[str, Any]:
     """What such a child prints: one JSON object on its last line. Its stderr is ours."""
-    child = start(arguments, core, stdout=subprocess.PIPE)
+    return _answer(start(arguments, core, stdout=subprocess.PIPE))
+
+
+def ask_at_once(each: Sequence[Sequence[str]]) -> list[dict[str, Any]]:
+    """The same of children that run at the same time, each on a core of its own."""
+    return [_answer(child) for child in [start(asked, core, stdout=subprocess.PIPE) for core, asked in enumerate(each)]]
+
+
+def _answer(child: subprocess.Popen[str]) -> dict[str, Any]:
     said, _ = child.communicate()
     if child.returncode != 0:
-        raise SystemExit(f"{' '.join(arguments)} exited with code {child.returncode}")
+        raise SystemExit(f"{child.args!r} exited with code {child.returncode}")
     answer: dict[str, Any] = json.loads(said.splitlines()[-1])
     return answer
 

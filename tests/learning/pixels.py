@@ -9,7 +9,7 @@ from statistics import median
 
 from tests.bench.actor_rate import slope
 from tests.bench.farflung import progress, train
-from tests.bench.machine import ask
+from tests.bench.machine import ask, ask_at_once, mean
 from tests.bench.store import Record, Store
 
 ROUNDS, SECONDS, BARE_S, PEER_STEPS = 3, 60.0, 12.0, 15_000
@@ -24,13 +24,19 @@ def measure(store: Store, *, quick: bool) -> None:
 
 
 def _round(quick: bool) -> Record:
-    """The bare parts on each core at once, as the actors run; twice the mean is what two cores could do."""
+    """The bare parts on one core, then on each core at once, as the actors run: memory and caches are shared.
+
+    both_bare: what the cores could do, the sum of those that ran at once. alone: of one that has the machine to itself.
+    """
     seconds, bare_s, steps = (QUICK_S, QUICK_BARE_S, QUICK_PEER_STEPS) if quick else (SECONDS, BARE_S, PEER_STEPS)
-    bare = ask(["tests.bench.actor_bare", "pong", str(bare_s)], 0)
+    bare = ["tests.bench.actor_bare", "pong", str(bare_s)]
+    alone = ask(bare, 0)["bare"]
+    first, second = ask_at_once([bare, bare])
     whole = _whole(seconds)
     peer = ask(["tests.learning.peer_pixels", str(steps)])["steps_per_s"]
-    both = 2.0 * bare["bare"]
-    return bare | {"whole": whole, "both_bare": both, "share": whole / both, "peer": peer, "times": whole / peer}
+    both = first["bare"] + second["bare"]
+    shares = {"both_bare": both, "share": whole / both, "alone": alone, "share_of_alone": whole / (2.0 * alone)}
+    return mean(first, second) | shares | {"whole": whole, "peer": peer, "times": whole / peer}
 
 
 def _whole(seconds: float) -> float:

@@ -106,17 +106,21 @@ def _pixels(records: Sequence[Record]) -> list[str]:
         return float(median(record[field] for record in records))
 
     parts = [f"{middle(field):.0f}" for field in ("simulator_us", "forward_us", "gradient_us")]
-    rates = [f"{middle(field):,.0f}" for field in ("both_bare", "whole", "peer")]
-    columns = ("simulator, us", "forward, us", "gradients, us", "both cores, bare sum", "whole system", "SB3 A2C")
+    rates = [f"{middle(field):,.0f}" for field in ("both_bare", "alone", "whole", "peer")]
+    columns = (
+        *("simulator, us", "forward, us", "gradients, us", "both cores, bare sum", "one core alone, bare"),
+        *("whole system", "SB3 A2C"),
+    )
     return [
         "",
         "## Pong, training throughput",
         "",
         (
-            "Microseconds of one core per agent step (four frames), and agent steps/s: two cores doing the parts "
-            "alone, `learner run pong` with two actors, and Stable-Baselines3 A2C in the same minutes. Medians of "
-            f"{len(records)} rounds. Bars: {pixels.SHARE_BAR:.0%} of the bare sum, {pixels.PEER_BAR:g} times the peer"
-            f"{_verdict(pixels.holds(records))}."
+            "Microseconds of one core per agent step (four frames), and agent steps/s: two cores doing nothing but the "
+            "parts, at the same time; one that has the machine to itself; `learner run pong` with two actors; and "
+            f"Stable-Baselines3 A2C in the same minutes. Medians of {len(records)} rounds. Bars: "
+            f"{pixels.SHARE_BAR:.0%} of the bare sum, {pixels.PEER_BAR:g} times the peer"
+            f"{_verdict(pixels.holds(records))}. Of twice the core alone it is {middle('share_of_alone'):.0%}."
         ),
         "",
         *_table((*columns, "share", "times the peer")),

@@ -41,8 +41,11 @@ def draws(solved: int = DRAWS, soon: int = DRAWS, quick: int = DRAWS, *, count: 
 
 
 def rounds(shares: Sequence[float], times: Sequence[float]) -> list[Record]:
-    parts = dict.fromkeys(("simulator_us", "forward_us", "gradient_us", "both_bare", "whole", "peer"), 1.0)
-    return [parts | {"share": share, "times": many} for share, many in zip(shares, times, strict=True)]
+    parts = dict.fromkeys(("simulator_us", "forward_us", "gradient_us", "both_bare", "alone", "whole", "peer"), 1.0)
+    return [
+        parts | {"share": share, "share_of_alone": share, "times": many}
+        for share, many in zip(shares, times, strict=True)
+    ]
 
 
 def found(**files: Sequence[Record]) -> dict[str, Sequence[Record]]:
