@@ -12,6 +12,7 @@ import numpy as np
 
 from actor.selection import Choice
 from protocol.codecs import Array, Encoded, Floats, Indices, Sparse, codec
+from protocol.vectors import finite
 
 LEAVING_CODEC = "i8"  # of all that is held back, for the last gradient of an actor that leaves
 
@@ -92,13 +93,15 @@ class Compressor:
 
         Raises ValueError, with no state changed, where the gradient holds NaN or infinity.
         """
-        if not _finite(gradient):
+        if not finite(gradient):
             raise ValueError("a gradient with NaN or infinity")
         update = gradient
         if self._preconditioner is not None:
             update = self._preconditioner.update(gradient)
             if length != 1.0:
                 update *= np.float32(length)
+        if self.codec.exact and self._empty:
+            return self.codec.encode(update)  # nothing is held back, and nothing will be
         self._accumulate(update)
         encoded = self.codec.encode(self._choice.choose(self.residual))
         self._take_off(encoded.decoded)
@@ -144,8 +147,3 @@ class Compressor:
             self.residual.fill(0.0)
         else:
             self.residual -= sent
-
-
-def _finite(vector: Floats) -> bool:
-    """One pass where all is well; squares of finite numbers may overflow, so only then look at each."""
-    return math.isfinite(float(np.vdot(vector, vector))) or bool(np.isfinite(vector).all())

@@ -17,7 +17,7 @@ from protocol.errors import PayloadFault, Reason
 from protocol.messages import Buffer, Snapshot, Updates
 from protocol.moments import Moments
 from protocol.updates import subtract, theta_digest, unpack
-from protocol.vectors import size_of
+from protocol.vectors import finite, size_of
 
 KEY_CODEC = "f32"  # a key sets everybody's bits, so it must lose none
 WAITING = 256  # records kept while a key is on its way, of at most two keys' bytes
@@ -97,10 +97,10 @@ class Reconstruction:
         if record.record == "delta" and not self._continues(record):
             return "gap"
         theta = self._decoded(record, buffers[0])
-        if not np.isfinite(theta).all():
+        if not finite(theta):
             raise PayloadFault(Reason.NOT_FINITE, "weights hold NaN or infinity")
         moments = self._moments(record, buffers)
-        self._theta, self._ours, self.held = theta, True, True
+        self._theta, self._ours, self.held = theta, theta.flags.writeable, True
         self._note(record, moments)
         return self._catch_up()
 
@@ -164,6 +164,11 @@ class Reconstruction:
         return self.held and record.epoch == self.epoch and record.base_version == self.version
 
     def _decoded(self, record: Snapshot, buffer: Buffer) -> Floats:
+        if record.record == "key" and record.codec == KEY_CODEC:
+            codec(KEY_CODEC).check_size(size_of(buffer), record.length, record.count)
+            view: Floats = np.frombuffer(buffer, "<f4")  # keeps what arrived; a copy would cost as much as its receipt
+            view.setflags(write=False)
+            return view if view.flags.aligned else view.copy()
         value = codec(record.codec).decode(buffer, record.length, record.count)
         if record.record == "key":
             return value.dense() if isinstance(value, Sparse) else value

@@ -7,6 +7,7 @@ own their memory. Little-endian throughout.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Literal
@@ -119,6 +120,13 @@ def sparse_of(value: Array | Factors) -> Sparse:
     """The value of a codec that takes some."""
     assert isinstance(value, Sparse), "a sparse codec was given a dense vector"
     return value
+
+
+def finite(vector: Floats) -> bool:
+    """Whether it holds no NaN and no infinity. One pass where all is well: squares of finite numbers may overflow, so
+    only then each is looked at.
+    """
+    return math.isfinite(float(np.vdot(vector, vector))) or bool(np.isfinite(vector).all())
 
 
 def size_of(buffer: Buffer) -> int:
