@@ -9,7 +9,7 @@ COMPARE := $(VENV)/.installed-compare
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo test check format learn bench clean
+.PHONY: help setup setup-dev demo test check format learn bench bench-streams clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' Makefile
@@ -36,6 +36,10 @@ format: $(DEV)  ## repair what ruff can repair
 
 learn: $(COMPARE)  ## train every task on every seed and write tests/bench/LEARNING.md (two hours)
 	$(BIN)/python -m tests.learning
+
+bench-streams: $(COMPARE)  ## measure what each codec costs, and what learning notices of it (a quarter of an hour)
+	$(BIN)/python -m tests.bench.streams
+	$(BIN)/python -m tests.learning codecs
 
 bench: $(COMPARE)  ## measure speed and bytes on this machine, beside Stable-Baselines3 (half an hour)
 	$(BIN)/python -m tests.bench

@@ -15,12 +15,12 @@ from matplotlib.figure import Figure
 from tests.bench.curves import FAINT, INK, POINTS
 from tests.bench.machine import description, versions
 from tests.bench.store import Record, Store, origins
-from tests.learning import lag, pixels, robustness
+from tests.learning import codecs, lag, pixels, robustness
 from tests.learning.tasks import TASKS, Task
 
 COLORS = ("#1d6fb8", "#c8641b", "#3a8f4d", "#8a4fa3")
 COLUMNS = 3
-FILES = ("learning", "robustness", "pixels", "lag")  # the tasks' records and those of each study
+FILES = ("learning", "robustness", "pixels", "lag", "codecs")  # the tasks' records and those of each study
 STUDIES = {"robustness": robustness.holds, "pixels": pixels.holds}  # that have bars; the staleness study compares
 HARMLESS = {"applied", "draining"}  # the last gradients find a learner that has all it wants
 WORDS = (
@@ -47,6 +47,7 @@ def write(results: Path, out: Path) -> None:
     lines += _robustness(found["robustness"], out)
     lines += _pixels(found["pixels"])
     lines += _lag(found["lag"], out)
+    lines += _codecs(found["codecs"], out)
     (out / "LEARNING.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     print(f"wrote {out / 'LEARNING.md'}")
 
@@ -153,6 +154,36 @@ def _lag(records: Sequence[Record], out: Path) -> list[str]:
         *rows,
         "",
         "![mean return against injected lag, each rule](staleness.png)",
+    ]
+
+
+def _codecs(records: Sequence[Record], out: Path) -> list[str]:
+    """What learning notices of each codec."""
+    if not records:
+        return []
+    codecs.draw(records, out / "codecs.png")
+    rows = []
+    for way in codecs.WAYS:
+        found = codecs.runs(records, way)
+        if found:
+            steps = ", ".join(f"{record['env_steps'] / 1000:.0f}{'' if record['solved'] else '+'}" for record in found)
+            middle = f"{median(record['env_steps'] for record in found) / 1000:.0f} k"
+            solved = f"{sum(record['solved'] for record in found)} of {len(found)}"
+            rows.append(_cells([way, f"{codecs.fewer(found):,.1f}", solved, middle, steps]))
+    return [
+        "",
+        "## Codecs",
+        "",
+        (
+            "CartPole-v1 to 475, two actors and the learner in one process, each gradient a lag of "
+            f"{codecs.LAG} late; preconditioned updates in every codec, else the shipped settings; at most "
+            f"{codecs.STEPS // 1000} k steps (+: not solved by then). Payloads alone, without headers."
+        ),
+        "",
+        *_table(("codec", "times fewer bytes than f32", "solved", "steps, median", "thousand steps, each seed")),
+        *rows,
+        "",
+        "![steps to solve against bytes, each codec](codecs.png)",
     ]
 
 

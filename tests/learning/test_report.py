@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from actor.config import read_settings
+from learner.config import actor_table, load, named
+from protocol.codecs import CODECS
 from tests.bench.store import Record
-from tests.learning import lag, pixels, report, robustness
+from tests.learning import codecs, lag, pixels, report, robustness
 from tests.learning.tasks import TASKS, Task
 
 DRAWS = len(robustness.RATES)
@@ -126,6 +129,24 @@ def test_the_staleness_section_tells_range_and_measured_lag(tmp_path: Path) -> N
     for house in lag.HOUSES:
         assert f"| {house} | gap |  | 100 (90 to 120) |  |  |" in text
     assert "measured: none, 3.9, none, none." in text
+
+
+def test_the_codecs_section_tells_bytes_and_every_seed(tmp_path: Path) -> None:
+    numbers = {"dense_bytes": 4000, "bytes_per_gradient": 40.0, "gradients": 10, "curve": [[2000, 30.0]]}
+    records: list[Record] = [
+        {"way": "topk_i8, 1 %", "seed": seed, "solved": seed != 1, "env_steps": steps, **numbers}
+        for seed, steps in enumerate((90_000, 400_000, 110_000))
+    ]
+    text = "\n".join(report._codecs(records[::-1], tmp_path))
+    assert "| topk_i8, 1 % | 100.0 | 2 of 3 | 110 k | 90, 400+, 110 |" in text
+    assert "| f32 |" not in text
+    assert (tmp_path / "codecs.png").exists()
+
+
+def test_every_codec_of_the_study_can_be_asked_for() -> None:
+    for settings in codecs.WAYS.values():
+        experiment = load(named("cartpole"), settings, {})
+        assert read_settings(actor_table(experiment)).codec in CODECS
 
 
 def test_a_report_of_one_study_needs_no_task_and_names_its_commits(tmp_path: Path) -> None:

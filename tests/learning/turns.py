@@ -35,7 +35,10 @@ CURVE_STEPS = 2_000  # between points of a curve
 
 @dataclass
 class Run:
-    """A learner's numbers. held: the newest that actors have of them, as the stream would give it."""
+    """A learner's numbers. held: the newest that actors have of them, as the stream would give it.
+
+    gradients, payload_bytes: handed in so far.
+    """
 
     experiment: Experiment
     parameters: Parameters
@@ -44,6 +47,8 @@ class Run:
     target: tuple[int, np.ndarray] | None = None
     target_at: int = 0
     held: Weights | None = None
+    gradients: int = 0
+    payload_bytes: int = 0
 
     def weights(self) -> Weights:
         """The newest: one snapshot of each version, for the ring of the staleness rules takes none twice."""
@@ -105,6 +110,8 @@ class LateLink:
 
     def hand_in(self, work: Work) -> None:
         """Link.hand_in."""
+        self._run.gradients += 1
+        self._run.payload_bytes += len(work.payload)
         self._run.record(work)
         self._travelling.append(work)
         while len(self._travelling) > self._lag:
@@ -179,6 +186,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "best": progress.best_mean if np.isfinite(progress.best_mean) else None,
         "staleness_mean": progress.lags.mean,
         "rulings": dict(progress.rulings),
+        "gradients": run.gradients,
+        "bytes_per_gradient": run.payload_bytes / max(1, run.gradients),
+        "dense_bytes": 4 * run.parameters.theta.size,
         "curve": run.curve,
     }
     print(json.dumps(answer))
