@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -59,6 +61,15 @@ def run(
     metrics: Annotated[
         str | None, typer.Option(metavar="HOST:PORT", help="Serve Prometheus metrics there; port 0 takes a free one.")
     ] = None,
+    uplink_kbps: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N",
+            help="Kilobits a second that gradients may take on this machine's link, or auto, in place of the "
+            "experiment's; heard with its codec = 'auto'.",
+            show_default=False,
+        ),
+    ] = None,
     with_parent: Annotated[bool, typer.Option("--with-parent", hidden=True)] = False,
 ) -> None:
     """Work for the learner at ADDR until it ends the run; all settings come from there.
@@ -68,11 +79,11 @@ def run(
     from actor.metrics import page_address
 
     page = None if metrics is None else page_address(metrics)
-    called = _name(name)
+    called, budget = _name(name), _kbps(uplink_kbps)
     one_thread()
     from actor import service
 
-    raise typer.Exit(service.run(learner, called, tuple(allow_module or ()), with_parent, page))
+    raise typer.Exit(service.run(learner, called, tuple(allow_module or ()), with_parent, page, budget))
 
 
 @app.command()
@@ -221,6 +232,18 @@ def one_thread() -> None:
     """An actor is one core's worth of work; must be called before torch or numpy is imported."""
     for variable in THREAD_LIMITS:
         os.environ.setdefault(variable, "1")
+
+
+def _kbps(text: str | None) -> float | Literal["auto"] | None:
+    """Raises UserError for what is neither a rate nor auto."""
+    if text is None:
+        return None
+    if text == "auto":
+        return "auto"
+    with contextlib.suppress(ValueError):
+        if 0.0 < float(text) < math.inf:
+            return float(text)
+    raise UserError(f"--uplink-kbps {text}: a number above 0, or auto")
 
 
 def _name(given: str | None, prefix: str = "") -> str:

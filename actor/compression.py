@@ -82,11 +82,15 @@ class Compressor:
         *,
         masks_momentum: bool = False,
     ) -> None:
-        self.codec = codec(codec_name)
+        self.use(codec_name, choice)
         self.residual: Floats = np.zeros(length, np.float32)
-        self._choice, self._decay = choice, np.float32(residual_decay)
+        self._decay = np.float32(residual_decay)
         self._preconditioner, self._masks_momentum = preconditioner, masks_momentum
         self._empty = True  # the residual is zero all over
+
+    def use(self, codec_name: str, choice: Choice) -> None:
+        """From the next gradient on; what was held back until now goes with it."""
+        self.codec, self._choice = codec(codec_name), choice
 
     def compress(self, gradient: Floats, length: float = 1.0) -> Encoded:
         """gradient: float32 [P]. length: multiplies the preconditioned update, so it is only heard where there is one.

@@ -115,7 +115,8 @@ class ActorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     precision: Literal["auto", "fp32", "bf16"] = "auto"  # of convolutions; auto: bf16 where the CPU multiplies it
 
     # what is sent
-    codec: str = "topk_i8"  # protocol/codecs.py names them all
+    codec: str = "topk_i8"  # protocol/codecs.py names them all; "auto": what the link of each actor bears
+    uplink_kbps: Positive | Literal["auto"] = "auto"  # codec auto: gradients' kilobits a second; auto: as felt
     density: Annotated[float, Meta(gt=0.0, le=1.0)] = 0.05  # share of coordinates that a sparse codec sends
     density_warmup: Annotated[int, Meta(ge=0, le=1_000_000)] = 0  # gradients at first that send a larger share
     rank: Annotated[int, Meta(ge=1, le=64)] = 2  # of each matrix, with the codec lowrank
@@ -151,8 +152,10 @@ def _converted(name: str, value: object, kind: Any) -> Any:
 
 def _check_together(settings: ActorSettings) -> None:
     """Bounds that two settings set each other."""
-    if settings.codec not in CODECS:
-        raise SettingError("actor.codec", settings.codec, f"one of {', '.join(CODECS)}")
+    if settings.codec not in CODECS and settings.codec != "auto":
+        raise SettingError("actor.codec", settings.codec, f"auto, or one of {', '.join(CODECS)}")
+    if settings.codec != "auto" and settings.uplink_kbps != "auto":
+        raise SettingError("actor.uplink_kbps", settings.uplink_kbps, "'auto' unless actor.codec = 'auto'")
     if settings.envs % settings.groups:
         raise SettingError("actor.groups", settings.groups, f"a divisor of actor.envs = {settings.envs}")
     for choice, users in HEARD_WITH.items():

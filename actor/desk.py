@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from actor.events import Weights, Work
 from protocol.messages import Welcome
 
+ANSWERS = 64  # whose round trips are kept until the worker asks
 WAKE_S = 1.0  # a waiting worker looks around this often even if nobody wakes it
 
 
@@ -40,6 +41,7 @@ class Desk:
         self._changed = threading.Condition()
         self._weights: Weights | None = None
         self._refused: deque[Work] = deque()
+        self._round_trips_s: deque[float] = deque(maxlen=ANSWERS)
         self._welcome: Welcome | None = None
         self._generation = 0  # counts configurations
         self._credit = 0
@@ -113,6 +115,15 @@ class Desk:
             self._refused.clear()
         return refused
 
+    def collect_round_trips_s(self) -> list[float]:
+        """How long the answers took that came since the last call, the newest ANSWERS of them; never waits."""
+        if not self._round_trips_s:
+            return []
+        with self._changed:
+            found = list(self._round_trips_s)
+            self._round_trips_s.clear()
+        return found
+
     def check(self, generation: int | None) -> None:
         """Raises Interrupted where the worker of this generation should leave; never waits."""
         if self._closed or (generation is not None and generation != self._generation):
@@ -148,10 +159,15 @@ class Desk:
             self._credit = credit
             self._changed.notify_all()
 
-    def settle(self, work: Work, restore: bool) -> None:
-        """Returns the permit of one gradient and, if it was refused, the gradient itself."""
+    def settle(self, work: Work, restore: bool, round_trip_s: float | None = None) -> None:
+        """Returns the permit of one gradient and, if it was refused, the gradient itself.
+
+        round_trip_s: from its sending to its verdict, where it was sent once and answered.
+        """
         with self._changed:
             self._unanswered -= 1
+            if round_trip_s is not None:
+                self._round_trips_s.append(round_trip_s)
             if restore:
                 self._refused.append(work)
             self._changed.notify_all()

@@ -191,10 +191,14 @@ class Adopt:
 
 @dataclass(frozen=True, slots=True)
 class Settle:
-    """One gradient is answered: its permit returns. restore: put ``work.decoded`` back into the residual."""
+    """One gradient is answered: its permit returns. restore: put ``work.decoded`` back into the residual.
+
+    round_trip_s: from its sending to its verdict; None where it was sent twice, or never.
+    """
 
     work: Work
     restore: bool
+    round_trip_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

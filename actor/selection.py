@@ -54,16 +54,19 @@ class Density:
 
     The first ``warmup`` gradients, which change fastest, send more: from gradient to gradient the share falls
     geometrically to ``density`` (Lin et al. 2018, Deep Gradient Compression, section 3.3).
+
+    share: ``density``; may be set between gradients.
     """
 
     def __init__(self, length: int, density: float, warmup: int) -> None:
-        self._length, self._density, self._warmup = length, density, warmup
+        self.share = density
+        self._length, self._warmup = length, warmup
         self._sent = 0
 
     def next(self) -> int:
         """Counts one gradient."""
         self._sent += 1
-        share = math.pow(self._density, min(1.0, self._sent / (self._warmup + 1)))
+        share = math.pow(self.share, min(1.0, self._sent / (self._warmup + 1)))
         return max(1, round(share * self._length))
 
 

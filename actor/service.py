@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from random import SystemRandom
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import msgspec
 import uvloop
@@ -57,10 +57,12 @@ def run(
     allow_modules: Sequence[str],
     with_parent: bool,
     metrics: tuple[str, int] | None = None,
+    uplink_kbps: float | Literal["auto"] | None = None,
 ) -> int:
     """Works for the learner at this address until told to stop; returns the exit code.
 
     with_parent: leave when the process that started this one is gone. metrics: host and port of a Prometheus page.
+    uplink_kbps: in place of the experiment's, for the link of this machine.
     Raises UserError for an address or a page that cannot be.
     """
     allowed = frozenset(allow_modules)
@@ -68,7 +70,7 @@ def run(
     def engage() -> Hire:
         from actor.worker import Worker  # torch and gymnasium take a second to import; the link dials meanwhile
 
-        return lambda welcome, _: Worker(welcome, allowed)
+        return lambda welcome, _: Worker(welcome, allowed, uplink_kbps)
 
     return _live(learner, _identity(name, "train"), engage, os.getppid() if with_parent else None, metrics)
 
@@ -277,7 +279,7 @@ _PERFORM: dict[type[Any], Callable[[Service, Any], None]] = {
     events.Subscribe: Service._subscribe,
     events.Configure: lambda service, effect: service.desk.configure(effect.welcome),
     events.Adopt: lambda service, effect: service.desk.adopt(effect.weights),
-    events.Settle: lambda service, effect: service.desk.settle(effect.work, effect.restore),
+    events.Settle: lambda service, effect: service.desk.settle(effect.work, effect.restore, effect.round_trip_s),
     events.Permit: lambda service, effect: service.desk.permit(effect.credit),
     events.Leave: lambda service, _: service.desk.leave(),
     events.Announce: Service._announce,

@@ -246,7 +246,7 @@ class ActorState:
             self.applied += applied
             self.refused += not applied
             booked = replace(sent.parcel, report=None, moments=None)  # whatever became of the gradient itself
-            effects.append(Settle(booked, restore=ruling.outcome in RESTORED))
+            effects.append(Settle(booked, ruling.outcome in RESTORED, now - sent.sent_at if sent.tries == 1 else None))
         return effects + self._permit() + self._part(now) + self._drained(now)
 
     def _record(self, record: Snapshot | Updates, event: MessageArrived, now: float) -> list[Effect]:

@@ -10,7 +10,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ from actor.policy import build_policy
 from actor.rollout import Collector, Normalizer, Rollout
 from actor.selection import make_choice
 from actor.spaces import Spaces
+from actor.uplink import THIN, Fitting, Uplink
 from protocol.codecs import Encoded, codec
 from protocol.errors import UserError
 from protocol.layout import Layout
@@ -54,6 +55,7 @@ class Link(Protocol):
     def await_permit(self, generation: int) -> None: ...
     def hand_in(self, work: Work) -> None: ...
     def collect_refused(self) -> list[Work]: ...
+    def collect_round_trips_s(self) -> list[float]: ...
 
 
 class Employer(Link, Protocol):
@@ -65,10 +67,14 @@ class Employer(Link, Protocol):
 class Worker:
     """Simulators, network, method and compression of one configuration.
 
+    uplink_kbps: of this machine's link, in place of the experiment's; heard where its codec is "auto".
+
     Raises UserError where the welcome's table or layout does not fit this machine or this version.
     """
 
-    def __init__(self, welcome: Welcome, allowed_modules: frozenset[str]) -> None:
+    def __init__(
+        self, welcome: Welcome, allowed_modules: frozenset[str], uplink_kbps: float | Literal["auto"] | None = None
+    ) -> None:
         self.settings = settings = read_settings(welcome.table)
         rollout_seed, shuffle_seed = _seeds(welcome)
         self._groups = make_simulators(settings, allowed_modules)
@@ -79,6 +85,7 @@ class Worker:
                 raise UserError(_mismatch(welcome, self.flat))
             self._stride = StrideControl(settings.kl_target, stretches=welcome.quantity == "update")
             self._compressor = make_compressor(settings, welcome.quantity, self.flat.layout(), rollout_seed)
+            self._fitting = make_fitting(settings, self.flat.layout().length, uplink_kbps)
             self.method = make_method(settings, spaces, self.policy, rollout_seed)
             self._collector = Collector(self._groups, self.policy, self.method.chooser, settings, rollout_seed)
         except BaseException:
@@ -164,8 +171,10 @@ class Worker:
             self._despair()
             return
         self._hopeless = 0
+        if self._fitting is not None:
+            self._fitting.fit(self._compressor, link.collect_round_trips_s(), time.perf_counter())
         encoded = self._compressor.compress(vector, self._stride.length)
-        link.hand_in(self._work(encoded, self.settings.codec))
+        link.hand_in(self._work(encoded, self._compressor.codec.name))
 
     def _part(self, link: Employer) -> None:
         self._collect_refused(link)
@@ -247,16 +256,28 @@ def moments_size(settings: ActorSettings, spaces: Spaces) -> int:
     return settings.normalize_observations * spaces.normalized_size + int(settings.normalize_returns)
 
 
+def make_fitting(settings: ActorSettings, length: int, uplink_kbps: float | Literal["auto"] | None) -> Fitting | None:
+    """What keeps gradients within the link, where the settings leave the codec to it."""
+    if settings.codec != "auto":
+        return None
+    return Fitting(Uplink(length, settings.uplink_kbps if uplink_kbps is None else uplink_kbps), length)
+
+
 def make_compressor(settings: ActorSettings, quantity: str, layout: Layout, seed: int) -> Compressor:
     """What turns gradients into payloads: preconditioned where the learner applies plain addition."""
     preconditioner = None
     if quantity == "update":
         preconditioner = Preconditioner(layout.length, settings.beta1, settings.beta2, settings.epsilon)
     shapes = [entry.shape for entry in layout.entries]
-    choice = make_choice(codec(settings.codec), shapes, settings.density, settings.density_warmup, settings.rank, seed)
+    if settings.codec == "auto" and quantity == "gradient":
+        raise UserError(
+            "actor.codec = 'auto' needs learner.optimizer = 'addition': it changes what is sent of an update"
+        )
+    name = THIN if settings.codec == "auto" else settings.codec
+    choice = make_choice(codec(name), shapes, settings.density, settings.density_warmup, settings.rank, seed)
     return Compressor(
         layout.length,
-        settings.codec,
+        name,
         choice,
         settings.residual_decay,
         preconditioner,

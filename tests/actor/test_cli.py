@@ -50,15 +50,27 @@ def starts(monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, ...]]:
 
 
 def test_run_hands_everything_over(monkeypatch: pytest.MonkeyPatch, starts: list[tuple[object, ...]]) -> None:
-    flags = "--learner ipc:///x --name n --allow-module a --allow-module b --metrics [::1]:0 --with-parent"
+    flags = (
+        "--learner ipc:///x --name n --allow-module a --allow-module b --metrics [::1]:0 --uplink-kbps 64 --with-parent"
+    )
     assert called(monkeypatch, "run", *flags.split()) == 1
-    assert starts == [("ipc:///x", "n", ("a", "b"), True, ("::1", 0))]
+    assert starts == [("ipc:///x", "n", ("a", "b"), True, ("::1", 0), 64.0)]
 
 
 def test_run_has_a_name_of_its_own(monkeypatch: pytest.MonkeyPatch, starts: list[tuple[object, ...]]) -> None:
     called(monkeypatch, "run", "--learner", "ipc:///x")
     assert str(os.getpid()) in str(starts[0][1])
-    assert starts[0][2:] == ((), False, None)
+    assert starts[0][2:] == ((), False, None, None)
+
+
+@pytest.mark.parametrize("budget", ["0", "-3", "inf", "nan", "fast"])
+def test_a_budget_is_a_rate_or_auto(
+    monkeypatch: pytest.MonkeyPatch, starts: list[tuple[object, ...]], budget: str
+) -> None:
+    assert called(monkeypatch, "run", "--learner", "ipc:///x", f"--uplink-kbps={budget}") == 2
+    assert starts == []
+    called(monkeypatch, "run", "--learner", "ipc:///x", "--uplink-kbps", "auto")
+    assert starts[0][-1] == "auto"
 
 
 def test_threads_are_limited_unless_a_person_did(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -69,7 +69,7 @@ SARSA: dict[str, Any] = {"algorithm": "one_step_sarsa"}
 @pytest.mark.parametrize(
     ("table", "named"),
     [
-        ({"codec": "zip"}, r"actor\.codec = 'zip': one of f32, .*topk_i8"),
+        ({"codec": "zip"}, r"actor\.codec = 'zip': auto, or one of f32, .*topk_i8"),
         ({"envs": 6, "groups": 4}, r"actor\.groups = 4: a divisor of actor\.envs = 6"),
         ({"loss": "a3c", "passes": 2}, r"actor\.passes = 2: 1 with actor\.loss = 'a3c'"),
         (
@@ -92,6 +92,7 @@ SARSA: dict[str, Any] = {"algorithm": "one_step_sarsa"}
         ({**SARSA, "normalize_advantages": False}, r"actor\.normalize_advantages = False: True with"),
         ({**SARSA, "value_weight": 0.1}, r"actor\.value_weight = 0\.1"),
         ({**SARSA, "entropy_weight": 0.1}, r"actor\.entropy_weight = 0\.1"),
+        ({"uplink_kbps": 50}, r"actor\.uplink_kbps = 50.*actor\.codec = .auto"),
         ({"entropy_floor": 0.1}, r"actor\.entropy_floor = 0\.1.*actor\.entropy_steps"),
         (
             {"exploration_steps": 9},

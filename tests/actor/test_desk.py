@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from actor.desk import Desk, Interrupted, Leaving
+from actor.desk import ANSWERS, Desk, Interrupted, Leaving
 from actor.events import Weights, Work
 from protocol.layout import Entry, Layout
 from protocol.messages import Welcome
@@ -234,6 +234,15 @@ def test_two_threads_never_pass_the_credit() -> None:
         answering.result(DEADLINE_S)
     assert 1 <= most <= 3
     assert desk._unanswered == 0
+
+
+def test_round_trips_are_told_once_and_the_newest_are_kept() -> None:
+    desk = Desk(lambda work: None)
+    for n in range(ANSWERS + 2):
+        desk.settle(work(), restore=False, round_trip_s=float(n))
+    desk.settle(work(), restore=False)
+    assert desk.collect_round_trips_s() == [float(n) for n in range(2, ANSWERS + 2)]
+    assert desk.collect_round_trips_s() == []
 
 
 # leaving

@@ -851,6 +851,17 @@ def test_what_is_held_back_waits_for_room() -> None:
     assert actor.hear(verdict(2, 3))[-1] == Finish(0)
 
 
+def test_a_verdict_tells_how_long_it_took_where_the_gradient_was_sent_once() -> None:
+    actor = active()
+    actor.hands_in()
+    actor.now = 0.5
+    assert only(actor.hear(verdict(1)), Settle).round_trip_s == 0.5
+    actor.hands_in()
+    actor.now = 0.6
+    actor.hear(WELCOME)  # again: it is sent again
+    assert only(actor.hear(verdict(2)), Settle).round_trip_s is None
+
+
 def test_a_worker_that_holds_nothing_back_lets_its_actor_go() -> None:
     actor = active()
     actor.post(StopRequested("SIGTERM"))

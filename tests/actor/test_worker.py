@@ -41,6 +41,7 @@ class List:
         self.collect_s = self.learn_s = 0.0
         self.weights = weights
         self.refused: list[Work] = []
+        self.round_trips_s: list[float] = []
         self.works: list[Work] = []
         self.stop_after = 1 << 30
         self.stops_with: type[Exception] = Stopped
@@ -62,6 +63,10 @@ class List:
 
     def hand_in(self, work: Work) -> None:
         self.works.append(work)
+
+    def collect_round_trips_s(self) -> list[float]:
+        found, self.round_trips_s = self.round_trips_s, []
+        return found
 
     def collect_refused(self) -> list[Work]:
         refused, self.refused = self.refused, []
@@ -265,6 +270,29 @@ def test_a_worker_that_held_nothing_back_says_so(bench: Bench) -> None:
     with pytest.raises(Leaving):
         bench.worker.run(bench.link, 0)
     assert bench.link.last == [None]
+
+
+def test_a_link_decides_the_codec_where_settings_leave_it_to_it() -> None:
+    bench = Bench(msgspec.structs.replace(SMALL, codec="auto", hidden=(64, 64)), quantity="update")
+    thin, *_ = bench.step()
+    assert bench.worker._fitting is not None
+    bench.worker._fitting._uplink.allowed_bytes = 1e9
+    thick, *_ = bench.step()
+    bench.worker.close()
+    assert (thin.codec, thick.codec) == ("topk_i8", "f32")
+
+
+def test_this_machine_s_budget_takes_the_place_of_the_experiment_s() -> None:
+    settings = msgspec.structs.replace(SMALL, codec="auto", uplink_kbps=8.0)
+    worker = Worker(welcome(settings, quantity="update"), frozenset(), 16.0)
+    worker.close()
+    assert worker._fitting is not None
+    assert worker._fitting._uplink._kbps == 16.0
+
+
+def test_gradients_for_an_optimizer_at_the_learner_have_one_codec() -> None:
+    with pytest.raises(UserError, match=r"learner\.optimizer = 'addition'"):
+        Bench(msgspec.structs.replace(SMALL, codec="auto"))
 
 
 def test_moments_travel_with_the_report_and_normalise_what_follows() -> None:

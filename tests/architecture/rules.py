@@ -19,7 +19,7 @@ PURE = {
     "learner": "events state members admission staleness optimizer drift gap update log parameters publication"
     " evaluation progress options",
     "actor": "config events state weights spaces simulators rollout returns losses distributions exploration methods"
-    " gradients compression selection flat policy layers networks pipe",
+    " gradients compression selection uplink flat policy layers networks pipe",
 }
 IMPURE = frozenset(
     {"aiohttp", "asyncio", "datetime", "multiprocessing", "selectors", "signal", "socket", "ssl", "subprocess"}

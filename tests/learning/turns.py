@@ -117,6 +117,10 @@ class LateLink:
         while len(self._travelling) > self._lag:
             self._run.apply(self._travelling.popleft())
 
+    def collect_round_trips_s(self) -> list[float]:
+        """Link.collect_round_trips_s: nothing travels."""
+        return []
+
     def collect_refused(self) -> list[Work]:
         """Link.collect_refused."""
         return []

@@ -123,6 +123,9 @@ class DirectLink:
         (ruling,) = verdict.rulings
         assert (ruling.outcome, ruling.version, ruling.scale) == ("applied", self.sequence, 1.0)
 
+    def collect_round_trips_s(self) -> list[float]:
+        return []
+
     def collect_refused(self) -> list[Work]:
         return []
 

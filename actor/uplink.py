@@ -1,0 +1,132 @@
+"""How many bytes a gradient may take on one actor's link, and what fits into them. Pure; times are arguments.
+
+A fixed budget is bytes a second, divided by the gradients a second that the actor makes. Without one the link is felt:
+a gradient's round trip beyond the shortest seen is time that it spent behind its own bytes. As long as that is a small
+part of the time between two gradients, more is sent; where it is not, less. Additive in nothing: bytes change by
+factors, up slowly and down at once, and every step down makes the next step up wait twice as long (hysteresis).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from actor.compression import Compressor
+from actor.selection import Density, Everything, Largest
+
+THIN = "topk_i8"  # what carries some coordinates
+LEVEL_BYTES = 1.02  # of THIN's coordinates: a level and a share of a scale; a gap comes besides
+LEAST_COORDINATES = 64
+WIDEST = 0.25  # of all coordinates; beyond it a byte for each is as cheap and says more
+FIRST_BYTES = 2_000  # before anything is known: nothing on any link, and 0.05 % of the largest network
+UP, DOWN, LEAST_DOWN = 1.5, 0.5, 0.02  # factors; down by more where more is too much
+SMALL, LARGE = 0.25, 1.0  # of the time between two gradients: below, more may be sent; above, less
+NOISE_S = 0.004  # what a scheduler or a batch at the learner may cost without a link to blame
+LATE = 4  # answers in a row that are late before less is sent: a single stall is no thin link
+PATIENCE, MOST_PATIENCE = 16, 1024  # quick answers before more is sent
+FADING = 0.9  # of running means, for each answer
+FORGET_S = 30.0  # the shortest round trip may rise again after so long: a route can change
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """A codec and, for a sparse one, its density."""
+
+    codec: str
+    density: float = 1.0
+
+
+def fit(allowed_bytes: float, length: int) -> Fit:
+    """The most of ``length`` coordinates that so many bytes can say: all as they are, all in 8 bits, or the largest."""
+    if allowed_bytes >= 4 * length:
+        return Fit("f32")
+    count = allowed_bytes / _coordinate_bytes(allowed_bytes / (2.0 * length))
+    density = max(count, LEAST_COORDINATES) / length
+    return Fit(THIN, density) if density < WIDEST else Fit("i8")
+
+
+def _coordinate_bytes(density: float) -> float:
+    """Of THIN at about this density: random gaps of one byte and an escape for each 255, or of two (WIRE.md, 4)."""
+    narrow = math.exp(-255.0 * density)
+    return LEVEL_BYTES + min(1.0 + narrow / (1.0 - narrow), 2.0)
+
+
+class Uplink:
+    """One link as its actor feels it. allowed_bytes: of the next gradient's payload.
+
+    kbps: kilobits a second that gradients may take; "auto": as many as do not make them late.
+    """
+
+    def __init__(self, length: int, kbps: float | Literal["auto"]) -> None:
+        self._kbps, self._most_bytes = kbps, 4.0 * length
+        self.allowed_bytes = float(FIRST_BYTES)
+        self._interval_s: float | None = None  # between two gradients, running mean
+        self._made_at: float | None = None
+        self._shortest_s, self._shortest_at = math.inf, -math.inf
+        self._quick, self._patience = 0, PATIENCE
+        self._late_s: list[float] = []  # excesses in a row that were too long
+
+    def made(self, now: float) -> None:
+        """A gradient is about to be sent."""
+        if self._made_at is not None:
+            self._interval_s = _faded(self._interval_s, now - self._made_at)
+            if self._kbps != "auto":
+                self.allowed_bytes = min(self._most_bytes, self._kbps * 125.0 * self._interval_s)
+        self._made_at = now
+
+    def answered(self, round_trip_s: float, now: float) -> None:
+        """A gradient's verdict came. round_trip_s: from its sending."""
+        if self._kbps != "auto" or self._interval_s is None:
+            return
+        if round_trip_s <= self._shortest_s or now - self._shortest_at > FORGET_S:
+            self._shortest_s, self._shortest_at = round_trip_s, now
+        excess_s = round_trip_s - self._shortest_s
+        if excess_s > LARGE * self._interval_s + NOISE_S:
+            self._late(excess_s)
+            return
+        self._late_s.clear()
+        quick = excess_s < SMALL * self._interval_s + NOISE_S
+        self._quick = self._quick + 1 if quick else max(0, self._quick - 1)
+        if self._quick >= self._patience:
+            self._go(UP)
+
+    def _late(self, excess_s: float) -> None:
+        assert self._interval_s is not None
+        self._quick = 0
+        self._late_s.append(excess_s)
+        if len(self._late_s) == LATE:
+            fitting = (SMALL * self._interval_s + NOISE_S) / min(self._late_s)
+            self._patience = min(MOST_PATIENCE, 2 * self._patience)
+            self._go(min(DOWN, max(LEAST_DOWN, fitting)))
+
+    def _go(self, factor: float) -> None:
+        """What is felt next is felt with other bytes."""
+        self.allowed_bytes = min(self._most_bytes, max(float(LEAST_COORDINATES), factor * self.allowed_bytes))
+        self._quick = 0
+        self._late_s.clear()
+
+
+class Fitting:
+    """Keeps a compressor within what its link allows."""
+
+    def __init__(self, uplink: Uplink, length: int) -> None:
+        self._uplink, self._length = uplink, length
+        self._fit: Fit | None = None
+        self._density = Density(length, 1.0, 0)
+        self._choices = {THIN: Largest(length, self._density)}
+
+    def fit(self, compressor: Compressor, round_trips_s: Sequence[float], now: float) -> None:
+        """Before each gradient. round_trips_s: of the answers since the last."""
+        for round_trip_s in round_trips_s:
+            self._uplink.answered(round_trip_s, now)
+        self._uplink.made(now)
+        wanted = fit(self._uplink.allowed_bytes, self._length)
+        if wanted != self._fit:
+            self._fit, self._density.share = wanted, wanted.density
+            compressor.use(wanted.codec, self._choices.get(wanted.codec, Everything()))
+
+
+def _faded(mean: float | None, value: float) -> float:
+    return value if mean is None else FADING * mean + (1.0 - FADING) * value
