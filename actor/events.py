@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from protocol.codecs import Sparse
 from protocol.errors import PeerFault
-from protocol.messages import AnyMessage, Buffer, Message, Quantity, Report, Welcome
+from protocol.messages import AnyMessage, Buffer, Message, Quantity, Report, Role, Welcome
 from protocol.moments import Moments
 
 Vector = NDArray[np.float32]
@@ -56,6 +56,19 @@ class Work:
     decoded: Vector | Sparse
     report: Report | None = None
     moments: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who this process is. name: for people. instance: random for each process life. role: what it asks a session for.
+
+    An evaluating actor does not follow the weight stream: it asks for one snapshot, plays with it, tells what it scored
+    and asks for the next. It gets no permits and sends no gradients.
+    """
+
+    name: str
+    instance: int
+    role: Role = "train"
 
 
 # events
@@ -114,9 +127,10 @@ class WorkerFailed:
 
 @dataclass(frozen=True, slots=True)
 class Ticked:
-    """Time passed. env_steps: steps that the worker has taken in its life."""
+    """Time passed. env_steps: steps that the worker has taken in its life. wait_s: what it has waited in its life."""
 
     env_steps: int
+    wait_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,10 +23,10 @@ import uvloop
 
 from actor import events
 from actor.desk import Desk, Interrupted
-from actor.events import Event
+from actor.events import Event, Identity
 from actor.isolation import SimulatorsExhausted
 from actor.metrics import Counters, serve
-from actor.state import ActorState, Identity
+from actor.state import ActorState
 from actor.weights import latest
 from protocol import frames as framing
 from protocol import messages
@@ -208,7 +208,7 @@ class Service:
         while not self._finished.is_set():
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._finished.wait(), TICK_S)
-            self._handle(events.Ticked(self.desk.env_steps))
+            self._handle(events.Ticked(self.desk.env_steps, self.desk.wait_s))
             self._count()
             if self._parent is not None and os.getppid() != self._parent:
                 return  # the learner that started this actor is gone

@@ -8,10 +8,11 @@ weights.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from random import Random
 from typing import Any
 
+from actor.backoff import FIRST_S, wait_s
 from actor.events import (
     Adopt,
     Announce,
@@ -22,6 +23,7 @@ from actor.events import (
     Event,
     FaultArrived,
     Finish,
+    Identity,
     LastWorkDone,
     Leave,
     MessageArrived,
@@ -38,6 +40,7 @@ from actor.events import (
     WorkerFailed,
     WorkerReady,
 )
+from actor.pulse import Pulse
 from actor.weights import Holding
 from protocol.codecs import CODECS
 from protocol.errors import RESTORED, PeerFault, Reason, SessionFault
@@ -49,7 +52,6 @@ from protocol.messages import (
     Heartbeat,
     Hello,
     Refusal,
-    Role,
     Snapshot,
     SnapshotRequest,
     Updates,
@@ -59,23 +61,8 @@ from protocol.messages import (
 from protocol.session import ACTOR_HEARS, Outbox, Phase, follow
 from protocol.snapshot import Reconstruction
 
-FIRST_BACKOFF_S, LONGEST_BACKOFF_S = 0.5, 15.0  # between hellos that nobody answers; doubled each time, jittered
-DOUBLINGS = 5  # reach the longest; an actor may wait for days, and 2.0**1024 is no float
 QUIET_ATTEMPTS = 3  # a learner that starts at the same time needs a few seconds; that is no news
 DRAIN_S = 2.0  # how long a stopping actor waits for what its worker holds back, and for verdicts
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """Who this process is. name: for people. instance: random for each process life. role: what it asks a session for.
-
-    An evaluating actor does not follow the weight stream: it asks for one snapshot, plays with it, tells what it scored
-    and asks for the next. It gets no permits and sends no gradients.
-    """
-
-    name: str
-    instance: int
-    role: Role = "train"
 
 
 class ActorState:
@@ -97,6 +84,7 @@ class ActorState:
         self._heard_at = 0.0
         self._beat_at = 0.0
         self._env_steps = 0
+        self._pulse = Pulse()
         self._worker_ready = False
         self._permitted = 0  # what the worker was last told
         self._drain_by = float("inf")
@@ -115,9 +103,7 @@ class ActorState:
 
     def _dial(self, now: float) -> list[Effect]:
         self.phase = Phase.GREETING
-        wait = min(LONGEST_BACKOFF_S, FIRST_BACKOFF_S * 2.0 ** min(self._attempts, DOUBLINGS)) * (
-            0.5 + self._random.random()
-        )
+        wait = wait_s(self._attempts, self._random)
         self._hello_at = now + wait
         self._attempts += 1
         hello = Hello(self.identity.name, self.identity.instance, tuple(CODECS), self.identity.role)
@@ -246,7 +232,10 @@ class ActorState:
             self.applied += applied
             self.refused += not applied
             booked = replace(sent.parcel, report=None, moments=None)  # whatever became of the gradient itself
-            effects.append(Settle(booked, ruling.outcome in RESTORED, now - sent.sent_at if sent.tries == 1 else None))
+            took_s = now - sent.sent_at if sent.tries == 1 else None
+            if took_s is not None:
+                self._pulse.answered(took_s)
+            effects.append(Settle(booked, ruling.outcome in RESTORED, took_s))
         return effects + self._permit() + self._part(now) + self._drained(now)
 
     def _record(self, record: Snapshot | Updates, event: MessageArrived, now: float) -> list[Effect]:
@@ -301,7 +290,7 @@ class ActorState:
         if goodbye.final or self.phase is Phase.DRAINING:
             return [told, *self._abandon(), *self._finish(0)]
         effects = self._abandon()
-        return [told, *effects, *self._lose("the learner said goodbye", now, FIRST_BACKOFF_S)]
+        return [told, *effects, *self._lose("the learner said goodbye", now, FIRST_S)]
 
     def _fault(self, event: FaultArrived, now: float) -> list[Effect]:
         told: Effect = Announce("fault", {"reason": str(event.fault.reason), "detail": event.fault.detail})
@@ -367,6 +356,7 @@ class ActorState:
         buffers = [work.payload] if work.moments is None else [work.payload, work.moments]
         outbox.send(gradient, buffers, work, now)
         self.sent += 1
+        self._pulse.made()
         return Send(gradient, buffers)
 
     def _last_work_done(self, event: LastWorkDone, now: float) -> list[Effect]:
@@ -398,7 +388,8 @@ class ActorState:
         if now - self._beat_at >= self.welcome.heartbeat_s:
             self._beat_at = now
             held = self.weights.version if self.weights is not None else 0
-            effects.append(Send(Heartbeat(self.welcome.session, self._env_steps, held)))
+            link = (self._pulse.round_trip_s, self._pulse.beat(now, event.wait_s))
+            effects.append(Send(Heartbeat(self.welcome.session, self._env_steps, held, *link)))
             effects += self._ask_what_lacks(now)
         return effects
 

@@ -69,9 +69,10 @@ class Members:
             ordinal=self._next_ordinal(hello.role == "train"),
             route=route,
             heard_at=now,
-            ledger=Ledger(self._settings.credit),
+            ledger=Ledger(max(self._settings.credit, self._settings.most_credit)),
             progressed_at=now,
             role=hello.role,
+            credit=self._settings.credit,
         )
         self.peers[peer.session] = peer
         return peer
@@ -93,7 +94,7 @@ class Members:
             session=peer.session,
             ordinal=peer.ordinal,
             seed=self._manifest.seed,
-            credit=self._settings.credit,
+            credit=peer.credit,
             heartbeat_s=self._settings.heartbeat_s,
             silence_s=self._settings.silence_s,
             quantity=self._settings.quantity,

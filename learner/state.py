@@ -17,6 +17,7 @@ from typing import Any
 
 from learner.admission import admit, believable
 from learner.config import Experiment, LearnerSettings
+from learner.credit import grant
 from learner.evaluation import Contest
 from learner.events import (
     Announce,
@@ -195,6 +196,9 @@ class LearnerState:
         if beat.progress > peer.progress:
             peer.progress, peer.progressed_at = beat.progress, now
         peer.version = beat.version
+        if peer.trains:
+            told = (beat.round_trip_s, beat.work_s)
+            peer.credit = grant(peer.credit, *told, self.members.training, self.settings)
         return []
 
     # one gradient
@@ -209,7 +213,7 @@ class LearnerState:
             return []
         if seen is Seen.ANSWERED:
             ruling = peer.ledger.rulings[gradient.sequence]
-            return [Send(peer.route, Verdict(peer.session, self.settings.credit, (ruling,)))]
+            return [Send(peer.route, Verdict(peer.session, peer.credit, (ruling,)))]
         return self._new_gradient(gradient, event, peer, now)
 
     def _out_of_order(self, gradient: Gradient, fault: SessionFault, peer: Peer) -> list[Effect]:
@@ -218,7 +222,7 @@ class LearnerState:
         if fault.reason is Reason.OVERDRAWN:
             return self._rule_on(peer, [ruling])
         self.progress.rulings[fault.reason] += 1
-        return [Send(peer.route, Verdict(peer.session, self.settings.credit, (ruling,)))]
+        return [Send(peer.route, Verdict(peer.session, peer.credit, (ruling,)))]
 
     def _new_gradient(self, gradient: Gradient, event: MessageArrived, peer: Peer, now: float) -> list[Effect]:
         effects = self._record(gradient, peer, now)
@@ -315,7 +319,7 @@ class LearnerState:
         for ruling in rulings:
             peer.ledger.settle(ruling)
         peer.gradients += len(rulings)
-        return [Send(peer.route, Verdict(peer.session, self.settings.credit, tuple(rulings)))]
+        return [Send(peer.route, Verdict(peer.session, peer.credit, tuple(rulings)))]
 
     # time, disk, the end
 

@@ -26,6 +26,7 @@ MAX_UPDATES = 4096  # in one record of the weight stream
 
 Session = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]  # random, so that it cannot be guessed; 0 is none
 Counter = Annotated[int, Meta(ge=0, lt=1 << 53)]  # exact in every language's numbers
+Span = Annotated[float, Meta(ge=0.0, le=86_400.0)]  # seconds
 Length = Annotated[int, Meta(ge=0, le=MAX_PARAMETERS)]
 Name = Annotated[str, Meta(min_length=1, max_length=64)]
 Text = Annotated[str, Meta(max_length=500)]
@@ -137,6 +138,8 @@ class Heartbeat(Message, frozen=True, tag="heartbeat"):
     session: Session
     progress: Counter  # actor: environment steps of its life; learner: updates applied
     version: Counter  # actor: newest weights held; learner: newest version
+    round_trip_s: Span = 0.0  # actor: of a gradient until its verdict, a running mean; 0: not known
+    work_s: Span = 0.0  # actor: of one gradient, waiting not counted; 0: not known
 
 
 class SnapshotRequest(Message, frozen=True, tag="snapshot_request"):
@@ -224,7 +227,12 @@ AnyMessage = (
 )
 KINDS: frozenset[str] = frozenset(kind.__struct_config__.tag for kind in AnyMessage.__args__)
 
-_LATER: dict[type[Message], int] = {Hello: 1, SnapshotRequest: 1, Snapshot: 2}  # how many trailing fields came later
+_LATER: dict[type[Message], int] = {
+    Hello: 1,
+    Heartbeat: 2,
+    SnapshotRequest: 1,
+    Snapshot: 2,
+}  # how many trailing fields came later
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[AnyMessage] = msgspec.msgpack.Decoder(AnyMessage)

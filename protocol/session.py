@@ -163,6 +163,7 @@ class Peer:
     gradients: int = 0  # judged so far
     bytes_up: int = 0
     role: Role = "train"  # as its hello said
+    credit: int = 1  # granted last; the ledger bears the most that is ever granted
 
     @property
     def trains(self) -> bool:
@@ -195,7 +196,7 @@ class Sent(Generic[P]):
 
 @dataclass(slots=True)
 class Outbox(Generic[P]):
-    """The actor's unanswered gradients of one session; never more than ``credit``."""
+    """The actor's unanswered gradients of one session; none is added beyond ``credit``, which verdicts change."""
 
     session: int
     credit: int

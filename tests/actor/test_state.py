@@ -21,6 +21,7 @@ from actor.events import (
     Event,
     FaultArrived,
     Finish,
+    Identity,
     LastWorkDone,
     Leave,
     MessageArrived,
@@ -37,7 +38,7 @@ from actor.events import (
     WorkerFailed,
     WorkerReady,
 )
-from actor.state import DRAIN_S, ActorState, Identity
+from actor.state import DRAIN_S, ActorState
 from protocol import snapshot as records
 from protocol.codecs import codec
 from protocol.errors import FrameFault, Reason
@@ -684,6 +685,17 @@ def test_an_overdue_gradient_is_sent_again_under_its_number() -> None:
 
 
 # silence, and coming back
+
+
+def test_heartbeats_tell_of_the_link() -> None:
+    actor = active()
+    actor.tick(1.0)
+    actor.hands_in()
+    actor.now = 1.5
+    actor.hear(verdict(1))
+    actor.now = 2.0
+    (beat,) = messages(actor.post(Ticked(0, 0.4)), Heartbeat)
+    assert (beat.round_trip_s, beat.work_s) == (pytest.approx(0.5), pytest.approx(0.6))
 
 
 def test_heartbeats_tell_of_progress() -> None:

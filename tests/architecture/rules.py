@@ -16,10 +16,10 @@ from tests.architecture.sources import PACKAGES, Source, Tree, closure, house, p
 PURE = {
     "protocol": "messages frames layout vectors quantise dense sparse lowrank lossless codecs updates snapshot moments"
     " manifest session security memory errors",
-    "learner": "events state members admission staleness optimizer drift gap update log parameters publication"
+    "learner": "events state members credit admission staleness optimizer drift gap update log parameters publication"
     " evaluation progress options",
-    "actor": "config events state weights spaces simulators rollout returns losses distributions exploration methods"
-    " gradients compression selection uplink flat policy layers networks pipe",
+    "actor": "config events state backoff pulse weights spaces simulators rollout returns losses distributions"
+    " exploration methods gradients compression selection uplink flat policy layers networks pipe",
 }
 IMPURE = frozenset(
     {"aiohttp", "asyncio", "datetime", "multiprocessing", "selectors", "signal", "socket", "ssl", "subprocess"}

@@ -327,7 +327,7 @@ def test_a_duplicate_gets_the_same_ruling_again(outcome: str) -> None:
 
 
 def test_a_number_answered_long_ago_is_a_duplicate() -> None:
-    it = learner(credit=1)
+    it = learner(credit=1, most_credit=1)
     session = it.join().session
     for sequence in range(1, 10):
         it.applies(session, sequence)
@@ -336,7 +336,7 @@ def test_a_number_answered_long_ago_is_a_duplicate() -> None:
 
 
 def test_an_overdrawn_gradient_is_refused_for_good() -> None:
-    it = learner(credit=1)
+    it = learner(credit=1, most_credit=1)
     session = it.join().session
     busy = it.hear(gradient(session, 1), payload())
     overdrawn = ruling(it.hear(gradient(session, 2), payload()))
@@ -766,6 +766,42 @@ def test_the_last_best_is_waited_for_before_the_end() -> None:
 
 
 # liveness
+
+
+def test_an_actor_behind_a_long_link_is_granted_more_with_its_verdicts() -> None:
+    it = learner(credit=2, most_credit=4)
+    session = it.join().session
+    for beat in range(5):
+        it.hear(Heartbeat(session, beat, 0, 1.0, 0.1))
+    assert sent(it.applies(session, 1), Verdict).credit == 4
+    assert sent(it.hear(hello(1)), Welcome).credit == 4
+    for sequence in range(2, 6):
+        it.hear(gradient(session, sequence), payload())
+    assert ruling(it.hear(gradient(session, 6), payload())).outcome == Reason.OVERDRAWN
+
+
+def test_what_was_sent_under_a_larger_credit_is_taken() -> None:
+    it = learner(credit=1, most_credit=4, full_lag_updates=4)
+    session = it.join().session
+    for beat in range(5):
+        it.hear(Heartbeat(session, beat, 0, 1.0, 0.1))
+    assert it.peer.credit == 4
+    for instance in range(2, 6):
+        it.join(instance, b"route %d" % instance)
+    peer = it.state.peers[session]
+    for beat in range(5):
+        it.hear(Heartbeat(session, beat, 0, 1.0, 0.1))
+    assert peer.credit == 1
+    it.hear(gradient(session, 1), payload())
+    assert messages(it.hear(gradient(session, 2), payload()), Verdict) == []  # judged, not overdrawn
+    assert peer.ledger.pending == {1, 2}
+
+
+def test_an_evaluating_session_is_granted_nothing() -> None:
+    it = learner()
+    welcome = sent(it.hear(hello(role="evaluate")), Welcome)
+    it.hear(Heartbeat(welcome.session, 0, 0, 1.0, 0.1))
+    assert it.peer.credit == welcome.credit
 
 
 def test_heartbeats_tell_what_is_published() -> None:

@@ -8,7 +8,8 @@ from random import Random
 import numpy as np
 
 from actor import events as a
-from actor.state import ActorState, Identity
+from actor.events import Identity
+from actor.state import ActorState
 from learner import events as l
 from learner.checkpoint import Checkpoint, load_best, save_best
 from learner.config import Experiment, LearnerSettings

@@ -20,8 +20,9 @@ import numpy as np
 from actor import events as a
 from actor.compression import Compressor
 from actor.desk import Desk
+from actor.events import Identity
 from actor.selection import make_choice
-from actor.state import ActorState, Identity
+from actor.state import ActorState
 from learner import events as l
 from learner.config import Experiment, LearnerSettings, RunSettings
 from learner.optimizer import make_optimizer
@@ -101,6 +102,7 @@ def bad(seed: int) -> Plot:
         settings={
             "optimizer": random.choice(("addition", "addition", "addition", "adam")),
             "credit": random.choice((1, 2, 4)),
+            "most_credit": random.choice((1, 3, 16)),
             "silence_s": random.choice((2.0, 6.0)),
             "staleness_rule": random.choice(("accept", "scale", "gap", "compensate")),
             "full_lag_updates": 2,
@@ -239,7 +241,7 @@ class Actor:
         self.post(a.WorkerReady())
 
     def tick(self) -> None:
-        self.post(a.Ticked(self.desk.env_steps))
+        self.post(a.Ticked(self.desk.env_steps, self.desk.wait_s))
         if not self.dead:
             self.world.later(TICK_S, self.alive(self.tick))
 
@@ -301,9 +303,10 @@ class Actor:
         world.promise(desk._unanswered >= 0, self.name, "a permit below zero")
         world.promise(desk._unanswered == unanswered, self.name, f"{desk._unanswered} permits, {unanswered} unanswered")
         if box is not None:
-            world.promise(unanswered <= box.credit, self.name, f"{unanswered} unanswered, credit {box.credit}")
+            most = world.most_credit
+            world.promise(unanswered <= most, self.name, f"{unanswered} unanswered, at most {most} were granted")
             oldest = next(iter(box.unanswered), box.next_sequence)
-            world.promise(box.next_sequence - oldest <= SPAN * box.credit, self.name, "the window is too wide")
+            world.promise(box.next_sequence - oldest <= SPAN * most, self.name, "the window is too wide")
         world.promise(len(desk._refused) == len(self.restorable), self.name, "a refused gradient went missing")
         self.check_books()
 
@@ -335,6 +338,7 @@ class World:
         self._agenda: list[tuple[float, int, Callable[[], None]]] = []
         self._n = 0
         self.settings = LearnerSettings(**{"anneal": "none", "learning_rate": 2.0**-6, **plot.settings})
+        self.most_credit = max(self.settings.credit, self.settings.most_credit)
         self.disk: tuple[int, dict[str, np.ndarray], dict[str, int | float]] | None = None
         self.epoch = 0
         self.exit_code: int | None = None
@@ -615,10 +619,10 @@ class World:
         for job in self.state.pending:
             waiting[job.session] += 1
         most = max(waiting.values(), default=0)
-        self.promise(most <= self.settings.credit, "learner", f"{most} gradients of one session wait")
+        self.promise(most <= self.most_credit, "learner", f"{most} gradients of one session wait")
         for peer in self.state.peers.values():
-            self.promise(len(peer.ledger.pending) <= self.settings.credit, "learner", "a ledger is overdrawn")
-            self.promise(len(peer.ledger.rulings) <= 2 * SPAN * self.settings.credit, "learner", "a ledger grew")
+            self.promise(len(peer.ledger.pending) <= self.most_credit, "learner", "a ledger is overdrawn")
+            self.promise(len(peer.ledger.rulings) <= 2 * SPAN * self.most_credit, "learner", "a ledger grew")
 
     def check_weights(self, who: str, weights: a.Weights) -> None:
         held = self.digests.get((weights.epoch, weights.version))

@@ -1,0 +1,31 @@
+"""What an actor tells of its link with each heartbeat. Pure; times are arguments."""
+
+from __future__ import annotations
+
+FADING = 0.9  # of the running mean of round trips, for each answer
+
+
+class Pulse:
+    """Round trips and work since the last heartbeat. round_trip_s: running mean of the answered, 0 before the first."""
+
+    def __init__(self) -> None:
+        self.round_trip_s = 0.0
+        self._made = 0
+        self._since: tuple[float, float] | None = None  # when the last heartbeat was, and what had been waited by then
+
+    def made(self) -> None:
+        """A gradient was made."""
+        self._made += 1
+
+    def answered(self, round_trip_s: float) -> None:
+        """A gradient that was sent once is answered."""
+        before = self.round_trip_s
+        self.round_trip_s = FADING * before + (1.0 - FADING) * round_trip_s if before else round_trip_s
+
+    def beat(self, now: float, waited_s: float) -> float:
+        """Seconds of work for each gradient since the last call, waiting for permits not counted; 0 if unknown."""
+        made, since = self._made, self._since
+        self._made, self._since = 0, (now, waited_s)
+        if since is None or not made:
+            return 0.0
+        return max(0.0, now - since[0] - (waited_s - since[1])) / made

@@ -1,0 +1,56 @@
+"""What one actor is granted, from what its heartbeats tell."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from learner.config import LearnerSettings
+from learner.credit import NOISE_S, grant
+
+SETTINGS = LearnerSettings(credit=2, most_credit=8, full_lag_updates=16)
+
+
+def settled(round_trip_s: float, work_s: float, training: int = 1, settings: LearnerSettings = SETTINGS) -> int:
+    """After many heartbeats that tell the same."""
+    held = settings.credit
+    for _ in range(100):
+        before, held = held, grant(held, round_trip_s, work_s, training, settings)
+        assert abs(held - before) <= 1
+    assert grant(held, round_trip_s, work_s, training, settings) == held
+    return held
+
+
+def test_a_short_round_trip_needs_no_more_than_the_least() -> None:
+    assert settled(NOISE_S, 0.001) == 2
+
+
+def test_a_round_trip_is_hidden_by_as_many_as_are_made_meanwhile() -> None:
+    assert settled(0.2 + NOISE_S, 0.05) == 5
+    assert settled(0.21 + NOISE_S, 0.05) == 6
+
+
+def test_nobody_is_granted_more_than_the_most() -> None:
+    assert settled(9.0, 0.01) == 8
+    assert settled(9.0, 0.01, settings=LearnerSettings(credit=4, most_credit=1)) == 4
+
+
+def test_all_grants_together_stay_within_the_lag_that_counts_in_full() -> None:
+    assert settled(9.0, 0.01, training=4) == 4
+    assert settled(9.0, 0.01, training=100) == 2
+
+
+def test_a_fleet_that_grows_takes_grants_back() -> None:
+    assert grant(8, 9.0, 0.01, 4, SETTINGS) == 7
+    assert grant(8, 0.0, 0.0, 4, SETTINGS) == 7  # whatever is known
+
+
+def test_a_difference_of_one_takes_nothing_back() -> None:
+    assert grant(6, 0.2 + NOISE_S, 0.05, 1, SETTINGS) == 6
+    assert grant(7, 0.2 + NOISE_S, 0.05, 1, SETTINGS) == 6
+
+
+@pytest.mark.parametrize("told", [(0.0, 0.0), (math.nan, 0.1), (0.1, math.nan), (math.inf, 0.1), (0.1, math.inf)])
+def test_what_says_nothing_changes_nothing(told: tuple[float, float]) -> None:
+    assert grant(3, *told, 1, SETTINGS) == 3
