@@ -36,7 +36,7 @@ def main() -> int:
     results = asked.results / "quick" if asked.quick else asked.results  # a smoke test's lines are no evidence
     store = Store(results, "learning")
     for task in [task for task in TASKS if task.name in parts]:
-        for seed in range(task.seeds):
+        for seed in task.each_seed:
             store.once({"task": task.name, "seed": seed}, lambda task=task, seed=seed: run(task, seed))  # type: ignore[misc]
     for name in [name for name in STUDIES if name in parts]:
         STUDIES[name](Store(results, name), quick=asked.quick)

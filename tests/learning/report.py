@@ -209,7 +209,8 @@ def _verdict(held: bool) -> str:
 
 
 def _of(task: Task, records: Sequence[Record]) -> list[Record]:
-    return sorted((record for record in records if record["task"] == task.name), key=lambda record: record["seed"])
+    ours = (record for record in records if record["task"] == task.name and record["seed"] in task.each_seed)
+    return sorted(ours, key=lambda record: record["seed"])
 
 
 def _holds(task: Task, found: Sequence[Record]) -> bool:

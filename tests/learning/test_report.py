@@ -26,7 +26,7 @@ def run(task: Task, seed: int, **changes: object) -> Record:
 
 
 def runs(task: Task, **changes: object) -> list[Record]:
-    return [run(task, seed, **changes) for seed in range(task.seeds)]
+    return [run(task, seed, **changes) for seed in task.each_seed]
 
 
 def draws(solved: int = DRAWS, soon: int = DRAWS, quick: int = DRAWS, *, count: int = DRAWS) -> list[Record]:
