@@ -1,6 +1,6 @@
 """What must be learnt, how fast, and from which seeds. Pure. A table; runs nothing.
 
-A task is one ``learner run``. Seeds count from 0; settings were chosen on seeds from 101 on, and on those before ``first``.
+A task is one ``learner run``. Seeds count from 0, or from ``first``; settings were chosen on others.
 """
 
 from __future__ import annotations
