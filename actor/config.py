@@ -77,7 +77,9 @@ class ActorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     # method and targets
     algorithm: Literal["a3c", "n_step_q", "one_step_q", "one_step_sarsa"] = "a3c"
     rollout_steps: Count = 64  # T, steps of each environment in one rollout
-    discount: Unit = 0.99  # γ
+    discount: Unit = 0.99  # γ, at first
+    final_discount: Unit | None = None  # γ at last; null: as at first. A longer sight is harder to begin with
+    discount_steps: Count = 1_000_000  # environment steps of the run in which γ goes from the one to the other
     # Settings of other methods than the one named are refused (HEARD_WITH).
     targets: Literal["gae", "n_step", "vtrace"] = "gae"  # a3c
     gae_lambda: Unit = 0.95  # λ of generalised advantage estimation
@@ -158,6 +160,8 @@ def _check_together(settings: ActorSettings) -> None:
         raise SettingError("actor.uplink_kbps", settings.uplink_kbps, "'auto' unless actor.codec = 'auto'")
     if settings.envs % settings.groups:
         raise SettingError("actor.groups", settings.groups, f"a divisor of actor.envs = {settings.envs}")
+    if settings.final_discount is None and settings.discount_steps != ActorSettings().discount_steps:
+        raise SettingError("actor.discount_steps", settings.discount_steps, "left out without actor.final_discount")
     for choice, users in HEARD_WITH.items():
         _check_heard(settings, choice, users)
     if settings.algorithm == "a3c":

@@ -19,7 +19,7 @@ from actor.exploration import EpsilonGreedy, draw_final_epsilon, entropy_weight_
 from actor.flat import FlatModule
 from actor.losses import LossStats, Slopes, a3c_loss, clipped_loss, q_loss
 from actor.policy import Inputs, Policy, build_policy
-from actor.returns import gae, n_step_returns, one_step_returns, vtrace
+from actor.returns import discount_at, gae, n_step_returns, one_step_returns, vtrace
 from actor.rollout import Chooser, Rollout
 from actor.spaces import Spaces
 from protocol.errors import UserError
@@ -79,11 +79,12 @@ class ActorCritic:
         self._distribution = distribution(spaces.actions)
         self.chooser: Chooser = self._distribution
         self.fresh_targets = settings.targets == "vtrace"
-        self._entropy_weight = settings.entropy_weight
+        self._entropy_weight, self._discount = settings.entropy_weight, settings.discount
 
     def adopt(self, env_steps: int, target: Floats | None, target_version: int | None) -> None:
         """Method.adopt: there is no target network to follow."""
         self._entropy_weight = entropy_weight_at(self._settings, env_steps)
+        self._discount = _discount(self._settings, env_steps)
 
     def targets(self, rollout: Rollout) -> Targets:
         """Method.targets."""
@@ -91,7 +92,7 @@ class ActorCritic:
         assert rollout.next_values is not None
         acted = self._log_probs(rollout.outputs[:-1], rollout.actions)
         settings, values = self._settings, rollout.values
-        outcome = (rollout.terminated, rollout.truncated, rollout.valid, settings.discount)
+        outcome = (rollout.terminated, rollout.truncated, rollout.valid, self._discount)
         if settings.targets == "vtrace":
             return self._corrected(rollout, acted)
         if settings.targets == "gae":
@@ -123,7 +124,7 @@ class ActorCritic:
             rollout.terminated,
             rollout.truncated,
             rollout.valid,
-            settings.discount,
+            self._discount,
             settings.gae_lambda,
             settings.vtrace_clip,
         )
@@ -167,11 +168,13 @@ class ActionValues:
         self._target: Policy
         self._flat: FlatModule
         self._target, self._flat = build_policy(settings, spaces, seed=0)
+        self._discount = settings.discount
         self._given: Floats | None = None
         self._version: int | None = None
 
     def adopt(self, env_steps: int, target: Floats | None, target_version: int | None) -> None:
         """Method.adopt. Raises UserError where the run has no target network."""
+        self._discount = _discount(self._settings, env_steps)
         self._greedy.epsilon = epsilon_at(self._final_epsilon, env_steps, self._settings.exploration_steps)
         if target is None:
             name = self._settings.algorithm
@@ -187,10 +190,10 @@ class ActionValues:
         self._target.expose(*self._policy.exposure)  # both networks see the same pixels
         ahead = self._next_values(rollout)
         if settings.algorithm == "n_step_q":
-            outcome = (rollout.terminated, rollout.truncated, rollout.valid, settings.discount)
+            outcome = (rollout.terminated, rollout.truncated, rollout.valid, self._discount)
             returns = n_step_returns(rollout.rewards, ahead, *outcome)
         else:
-            returns = one_step_returns(rollout.rewards, ahead, rollout.terminated, rollout.valid, settings.discount)
+            returns = one_step_returns(rollout.rewards, ahead, rollout.terminated, rollout.valid, self._discount)
         return Targets(returns, returns, returns)
 
     def _next_values(self, rollout: Rollout) -> Floats:
@@ -220,3 +223,7 @@ class ActionValues:
     def loss(self, outputs: Tensor, values: Tensor | None, sample: Sample) -> tuple[Slopes, LossStats]:
         """Method.loss."""
         return q_loss(outputs, sample.actions, sample.returns)
+
+
+def _discount(settings: ActorSettings, env_steps: int) -> float:
+    return discount_at(settings.discount, settings.final_discount, env_steps, settings.discount_steps)

@@ -18,6 +18,13 @@ Floats = NDArray[np.float32]
 Bools = NDArray[np.bool_]
 
 
+def discount_at(first: float, final: float | None, env_steps: int, discount_steps: int) -> float:
+    """γ after so many environment steps of the run: straight from the first to the final one, then level."""
+    if final is None:
+        return first
+    return first + min(1.0, env_steps / discount_steps) * (final - first)
+
+
 def gae(
     rewards: Floats,
     values: Floats,

@@ -92,6 +92,7 @@ SARSA: dict[str, Any] = {"algorithm": "one_step_sarsa"}
         ({**SARSA, "normalize_advantages": False}, r"actor\.normalize_advantages = False: True with"),
         ({**SARSA, "value_weight": 0.1}, r"actor\.value_weight = 0\.1"),
         ({**SARSA, "entropy_weight": 0.1}, r"actor\.entropy_weight = 0\.1"),
+        ({"discount_steps": 50}, r"actor\.discount_steps = 50.*actor\.final_discount"),
         ({"uplink_kbps": 50}, r"actor\.uplink_kbps = 50.*actor\.codec = .auto"),
         ({"entropy_floor": 0.1}, r"actor\.entropy_floor = 0\.1.*actor\.entropy_steps"),
         (

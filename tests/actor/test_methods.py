@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -253,6 +254,34 @@ def test_the_weight_of_entropy_follows_the_age_of_the_run() -> None:
         method.adopt(age, None, None)
         stats = method.loss(outputs, values, sample)[1]
         assert stats.total - stats.policy_loss == pytest.approx(-weight * np.log(4), abs=1e-6)
+
+
+def test_targets_follow_the_discount_of_the_run_s_age() -> None:
+    for settings in (
+        settings_of(final_discount=0.5, discount_steps=100),
+        settings_of(final_discount=0.5, discount_steps=100, targets="n_step"),
+    ):
+        still = msgspec.structs.replace(settings, discount=0.7, final_discount=None, discount_steps=1_000_000)
+        policy, _ = build_policy(settings, SPACES, 0)
+        moving, fixed = (make_method(each, SPACES, policy, seed=0) for each in (settings, still))
+        rollout = by_hand("terminated")
+        rollout.outputs = np.zeros((T + 1, B, A), np.float32)
+        rollout.values, rollout.next_values = np.ones((T, B), np.float32), np.ones((T, B), np.float32)
+        moving.adopt(50, None, None)  # 0.9 at first
+        for ours, theirs in zip(moving.targets(rollout), fixed.targets(rollout), strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-5)
+
+
+def test_a_value_method_s_discount_follows_it_too() -> None:
+    settings = settings_of(algorithm="one_step_q", final_discount=0.5, discount_steps=100)
+    still = msgspec.structs.replace(settings, discount=0.5, final_discount=None, discount_steps=1_000_000)
+    theta, rollout = theta_of(settings, SPACES, 2), by_hand("terminated")
+    returns = []
+    for each in (settings, still):
+        method = make_method(each, SPACES, at(each, theta), seed=0)
+        method.adopt(100, theta, 0)
+        returns.append(method.targets(rollout).returns)
+    np.testing.assert_array_equal(*returns)
 
 
 def test_n_step_targets_are_the_return_and_its_distance_to_the_value() -> None:

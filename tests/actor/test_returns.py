@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from actor.returns import gae, n_step_returns, one_step_returns, vtrace
+from actor.returns import discount_at, gae, n_step_returns, one_step_returns, vtrace
 
 GAMMA, LAM = 0.9, 0.8
 Stream = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # gae's arrays, in its order
@@ -252,3 +252,10 @@ def test_the_arguments_are_left_alone() -> None:
     vtrace_of(stream, column(0, 0, 0), 1.0, 1.0)
     one_step_returns(stream[0], stream[2], stream[3], stream[5], GAMMA)
     assert all(np.array_equal(a, b) for a, b in zip(stream, kept, strict=True))
+
+
+def test_the_discount_goes_straight_from_the_first_to_the_last_and_stays() -> None:
+    assert [discount_at(0.98, 0.99, steps, 1000) for steps in (0, 500, 1000, 9000)] == pytest.approx(
+        [0.98, 0.985, 0.99, 0.99]
+    )
+    assert discount_at(0.98, None, 10**9, 1) == 0.98
