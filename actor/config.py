@@ -44,6 +44,7 @@ HEARD_WITH: dict[str, dict[str, tuple[str, ...]]] = {
         "normalize_advantages": CRITIC,
         "value_weight": CRITIC,
         "entropy_weight": CRITIC,
+        "entropy_from": CRITIC,
         "entropy_steps": CRITIC,
         "entropy_floor": CRITIC,
         "exploration_steps": VALUES,
@@ -95,7 +96,8 @@ class ActorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     normalize_advantages: bool = True
     value_weight: NonNegative = 0.5
     entropy_weight: NonNegative = 0.0
-    entropy_steps: Annotated[int, Meta(ge=0)] = 0  # environment steps in which it falls to its floor; 0: never
+    entropy_from: Annotated[int, Meta(ge=0)] = 0  # environment steps of the run up to which it stays
+    entropy_steps: Annotated[int, Meta(ge=0)] = 0  # and those after which it is at its floor; 0: it stays for good
     entropy_floor: Unit = 0.0  # of entropy_weight, what is left then
     max_gradient_norm: Positive = 0.5  # global L2 clip before preconditioning or sending
     # Nats that one rollout should move the policy by: the length of preconditioned updates follows it, whatever the
@@ -197,6 +199,9 @@ def _check_actor_critic(settings: ActorSettings) -> None:
         raise SettingError("actor.kl_target", settings.kl_target, accepted)
     if settings.entropy_floor and not settings.entropy_steps:
         raise SettingError("actor.entropy_floor", settings.entropy_floor, "0 without actor.entropy_steps")
+    if settings.entropy_from and settings.entropy_from >= settings.entropy_steps:
+        accepted = f"below actor.entropy_steps = {settings.entropy_steps}"
+        raise SettingError("actor.entropy_from", settings.entropy_from, accepted)
     if settings.memory != "none" and settings.minibatches > settings.envs:
         accepted = f"at most actor.envs = {settings.envs} with a memory, whose sequences stay whole"
         raise SettingError("actor.minibatches", settings.minibatches, accepted)

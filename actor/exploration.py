@@ -39,13 +39,14 @@ def epsilon_at(final: float, env_steps: int, exploration_steps: int) -> float:
 
 
 def entropy_weight_at(settings: ActorSettings, env_steps: int) -> float:
-    """The weight after so many environment steps of the run: straight down to its floor, then level.
+    """The weight after so many environment steps of the run: level, straight down to its floor, then level.
 
     The return that a run is judged by includes what a stochastic policy tries out; near the end that is all it lacks.
     """
-    if not settings.entropy_steps:
+    first, last = settings.entropy_from, settings.entropy_steps
+    if not last:
         return settings.entropy_weight
-    left = max(0.0, 1.0 - env_steps / settings.entropy_steps)
+    left = min(1.0, max(0.0, (last - env_steps) / (last - first)))
     return settings.entropy_weight * (settings.entropy_floor + (1.0 - settings.entropy_floor) * left)
 
 

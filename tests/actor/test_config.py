@@ -94,6 +94,7 @@ SARSA: dict[str, Any] = {"algorithm": "one_step_sarsa"}
         ({**SARSA, "entropy_weight": 0.1}, r"actor\.entropy_weight = 0\.1"),
         ({"discount_steps": 50}, r"actor\.discount_steps = 50.*actor\.final_discount"),
         ({"uplink_kbps": 50}, r"actor\.uplink_kbps = 50.*actor\.codec = .auto"),
+        ({"entropy_from": 9}, r"actor\.entropy_from = 9: below actor\.entropy_steps = 0"),
         ({"entropy_floor": 0.1}, r"actor\.entropy_floor = 0\.1.*actor\.entropy_steps"),
         (
             {"exploration_steps": 9},

@@ -22,6 +22,12 @@ def test_the_weight_of_entropy_falls_straight_to_its_floor_and_stays_there() -> 
     assert fallen == pytest.approx([0.02, 0.011, 0.002, 0.002])
 
 
+def test_the_weight_of_entropy_stays_until_it_is_time() -> None:
+    settings = ActorSettings(entropy_weight=0.02, entropy_from=500, entropy_steps=1500, entropy_floor=0.1)
+    fallen = [entropy_weight_at(settings, steps) for steps in (0, 500, 1000, 1500, 9000)]
+    assert fallen == pytest.approx([0.02, 0.02, 0.011, 0.002, 0.002])
+
+
 def test_the_weight_of_entropy_stands_without_a_schedule() -> None:
     assert entropy_weight_at(ActorSettings(entropy_weight=0.02), 10**9) == 0.02
 

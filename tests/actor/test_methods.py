@@ -281,7 +281,7 @@ def test_a_value_method_s_discount_follows_it_too() -> None:
         method = make_method(each, SPACES, at(each, theta), seed=0)
         method.adopt(100, theta, 0)
         returns.append(method.targets(rollout).returns)
-    np.testing.assert_array_equal(*returns)
+    np.testing.assert_array_equal(returns[0], returns[1])
 
 
 def test_n_step_targets_are_the_return_and_its_distance_to_the_value() -> None:
