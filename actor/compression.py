@@ -87,6 +87,7 @@ class Compressor:
         self._decay = np.float32(residual_decay)
         self._preconditioner, self._masks_momentum = preconditioner, masks_momentum
         self._empty = True  # the residual is zero all over
+        self._arrived: Floats | None = None  # the newest update, until the next overwrites it
 
     def use(self, codec_name: str, choice: Choice) -> None:
         """From the next gradient on; what was held back until now goes with it."""
@@ -104,6 +105,7 @@ class Compressor:
             update = self._preconditioner.update(gradient)
             if length != 1.0:
                 update *= np.float32(length)
+        self._arrived = update
         if self.codec.exact and self._empty:
             return self.codec.encode(update)  # nothing is held back, and nothing will be
         self._accumulate(update)
@@ -127,6 +129,14 @@ class Compressor:
         assert not isinstance(encoded.decoded, Sparse)
         self.residual -= encoded.decoded
         return encoded
+
+    @property
+    def residual_age(self) -> float:
+        """How many gradients what is held back has waited, on average: what is held over what comes in with each, by
+        magnitude (Little 1961). 0 before the first gradient and where it was zero.
+        """
+        arriving = 0.0 if self._arrived is None else float(np.abs(self._arrived).sum(dtype=np.float64))
+        return float(np.abs(self.residual).sum(dtype=np.float64)) / arriving if arriving else 0.0
 
     @property
     def residual_norm(self) -> float:

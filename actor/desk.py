@@ -52,6 +52,7 @@ class Desk:
         self.simulator_failures: Mapping[str, int] = {}  # by kind, of simulators in processes of their own
         self.collect_s = 0.0  # stepping simulators
         self.learn_s = 0.0  # gradients and their compression
+        self.residual_norm = self.residual_age = 0.0  # of what compression holds back; age in gradients
         self.wait_s = 0.0  # for permits and weights
 
     # the worker's side

@@ -34,6 +34,10 @@ class Counters:
     collect_s: float = 0.0  # stepping simulators with the policy
     learn_s: float = 0.0  # gradients and their compression
     wait_s: float = 0.0  # for permits and for weights
+    residual_norm: float = 0.0  # L2 of what compression holds back
+    residual_age: float = 0.0  # gradients that it has waited, on average
+    round_trip_s: float = 0.0  # of a gradient until its verdict, a running mean
+    credit: int = 0  # gradients that may be unanswered
     simulator_failures: Mapping[str, int] = field(default_factory=dict)  # by kind: simulators that were replaced
 
 
@@ -97,9 +101,14 @@ def _families(counters: Counters) -> Iterator[Metric]:
     if counters.simulator_failures:
         told = "Simulators that raised, hung, died or answered nonsense, and were replaced."
         yield _labelled("simulator_failures", told, "kind", counters.simulator_failures)
-    yield GaugeMetricFamily(
-        f"{PREFIX}_weights_version", "Version of the newest weights held.", counters.weights_version
-    )
+    for name, text, number in (
+        ("weights_version", "Version of the newest weights held.", counters.weights_version),
+        ("residual_norm", "L2 of what compression holds back.", counters.residual_norm),
+        ("residual_age_gradients", "Gradients that it has waited, on average.", counters.residual_age),
+        ("round_trip_seconds", "From a gradient to its verdict, a running mean.", counters.round_trip_s),
+        ("credit", "Gradients that may be unanswered.", counters.credit),
+    ):
+        yield GaugeMetricFamily(f"{PREFIX}_{name}", text, value=number)
 
 
 def _labelled(name: str, text: str, label: str, values: Mapping[str, int] | Mapping[str, float]) -> Metric:

@@ -220,6 +220,9 @@ class Service:
         counters.sent, counters.env_steps = state.sent, desk.env_steps
         counters.simulator_failures = desk.simulator_failures
         counters.collect_s, counters.learn_s, counters.wait_s = desk.collect_s, desk.learn_s, desk.wait_s
+        counters.residual_norm, counters.residual_age = desk.residual_norm, desk.residual_age
+        counters.round_trip_s = state.round_trip_s
+        counters.credit = state.outbox.credit if state.outbox is not None else 0
         counters.weights_version = state.weights.version if state.weights is not None else 0
 
     def _link(self, frames: Sequence[Buffer]) -> None:

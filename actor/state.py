@@ -143,6 +143,11 @@ class ActorState:
         return None if self.holding is None else self.holding.newest
 
     @property
+    def round_trip_s(self) -> float:
+        """Of a gradient until its verdict, a running mean; 0 before the first."""
+        return self._pulse.round_trip_s
+
+    @property
     def _trains(self) -> bool:
         return self.identity.role == "train"
 

@@ -49,6 +49,8 @@ class Link(Protocol):
     simulator_failures: Mapping[str, int]
     collect_s: float
     learn_s: float
+    residual_norm: float
+    residual_age: float
 
     def first_weights(self, generation: int) -> Weights: ...
     def newest(self) -> Weights | None: ...
@@ -131,7 +133,8 @@ class Worker:
             if self._stride.exhausted(stats):
                 break
         if stats is not None:
-            self._losses = _losses(stats, norm, self._compressor.residual_norm)
+            link.residual_norm, link.residual_age = self._compressor.residual_norm, self._compressor.residual_age
+            self._losses = _losses(stats, norm, link.residual_norm)
             self._stride.heed(self._losses.kl)
 
     def close(self) -> None:

@@ -199,3 +199,18 @@ def test_who_leaves_gives_all_that_it_held_back(name: str) -> None:
 
 def test_nothing_held_back_is_nothing_given() -> None:
     assert compressor(400, "topk_i8", 0.1, 1.0).empty() is None
+
+
+def test_the_age_of_what_is_held_back_is_how_long_it_waits() -> None:
+    """Each gradient brings one to every coordinate and takes ten away whole: a coordinate waits for its turn."""
+    held = compressor(400, "topk_f16", 0.1, 1.0)
+    assert held.residual_age == 0.0
+    for _ in range(60):
+        held.compress(np.ones(400, np.float32))
+    assert held.residual_age == pytest.approx(4.5, abs=1.0)  # in turns of ten: 0 to 9
+
+
+def test_nothing_held_back_has_no_age() -> None:
+    held = compressor(400, "f32", 1.0, 1.0)
+    held.compress(np.ones(400, np.float32))
+    assert held.residual_age == 0.0

@@ -39,6 +39,7 @@ class List:
         self.env_steps = 0
         self.simulator_failures: Mapping[str, int] = {}
         self.collect_s = self.learn_s = 0.0
+        self.residual_norm = self.residual_age = 0.0
         self.weights = weights
         self.refused: list[Work] = []
         self.round_trips_s: list[float] = []

@@ -94,6 +94,7 @@ class LateLink:
         self.env_steps = 0
         self.simulator_failures: Mapping[str, int] = {}
         self.collect_s = self.learn_s = 0.0
+        self.residual_norm = self.residual_age = 0.0
         self._run, self._lag = run, lag
         self._travelling: deque[Work] = deque()
 

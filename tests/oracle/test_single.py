@@ -60,6 +60,7 @@ class DirectLink:
         self.env_steps = 0
         self.simulator_failures: Mapping[str, int] = {}
         self.collect_s = self.learn_s = 0.0
+        self.residual_norm = self.residual_age = 0.0
         theta, layout = initial()
         table = msgspec.msgpack.encode(SMALL)
         self.parameters = Parameters(theta, 0, make_optimizer(settings, theta), age_rule(settings), 1e6, layout)
