@@ -314,7 +314,7 @@ class ActorState:
 
     def _worker_failed(self, event: WorkerFailed, now: float) -> list[Effect]:
         effects: list[Effect] = [Announce("worker_failed", {"detail": event.detail})]
-        if self.welcome is not None and self.phase is Phase.ACTIVE:
+        if self.welcome is not None and self.phase in (Phase.ACTIVE, Phase.DRAINING):
             effects.append(Send(Goodbye(self.welcome.session, True, event.detail[:500])))
         return effects + self._finish(event.exit_code)
 

@@ -13,6 +13,8 @@ from actor.events import FaultArrived, MessageArrived, Weights
 from protocol.messages import Buffer, Snapshot, Updates, Welcome
 from protocol.snapshot import Outcome, Reconstruction
 
+MOST_PATIENCE = 64  # heartbeats between two asks for what does not come
+
 
 class Holding:
     """The weights of one session.
@@ -26,7 +28,8 @@ class Holding:
         self.newest = Reconstruction(digest, length)
         self.target = Reconstruction(digest, length)
         self.wanting = not trains
-        self._trains, self._patience_s = trains, welcome.heartbeat_s
+        self._trains, self._heartbeat_s = trains, welcome.heartbeat_s
+        self._patience_s = welcome.heartbeat_s  # doubled with each ask that is not answered: a key may travel for long
         self._asked_at: float | None = None  # when a snapshot was last asked for and has not come
         self._target_asked_at: float | None = None  # the same for the target network's
         self._told = 0  # the version that the learner had published when it last said so
@@ -37,10 +40,12 @@ class Holding:
         before = self._stand
         outcome = self.newest.apply(record, buffers)
         if outcome == "diverged":
-            self._handed = None
+            self._handed, self.target.held = None, False  # the target was copied from the same bits
+        if isinstance(record, Snapshot) and outcome != "gap":
+            self._patience_s = self._heartbeat_s  # what was asked for came, newer or not
         if self._stand != before:
             self.wanting = False
-            if isinstance(record, Snapshot):
+            if isinstance(record, Snapshot) and outcome != "gap":
                 self._asked_at = None
             if self.newest.version == self.newest.target:
                 self.target.follow(self.newest)
@@ -96,12 +101,14 @@ class Holding:
         """Whether there is nothing to work with, or, evaluating, nothing to play with next."""
         return self.wanting or not self.newest.held
 
-    # asking: once per heartbeat
+    # asking: once per heartbeat at first
 
     def ask(self, now: float) -> bool:
         """Whether to ask for the newest weights now; notes that it is done."""
         if self._asked_at is not None and now - self._asked_at < self._patience_s:
             return False
+        if self._asked_at is not None:
+            self._patience_s = min(2.0 * self._patience_s, MOST_PATIENCE * self._heartbeat_s)
         self._asked_at = now
         return True
 
@@ -110,7 +117,7 @@ class Holding:
         if not self.lacks_target():
             self._target_asked_at = None
             return False
-        if self._target_asked_at is not None and now - self._target_asked_at < self._patience_s:
+        if self._target_asked_at is not None and now - self._target_asked_at < self._heartbeat_s:
             return False
         self._target_asked_at = now
         return True
@@ -122,6 +129,7 @@ class Holding:
     def forget_asks(self) -> None:
         """The link is another: what was asked for over the old one may never come."""
         self._asked_at = self._target_asked_at = None
+        self._patience_s = self._heartbeat_s
 
 
 def latest(arrived: Sequence[MessageArrived | FaultArrived]) -> list[MessageArrived | FaultArrived]:

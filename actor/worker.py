@@ -99,6 +99,7 @@ class Worker:
         self._moments: bytes | None = None
         self._losses = Losses()
         self._hopeless = 0
+        self._waited_s = 0.0  # for permits
 
     def run(self, link: Employer, generation: int) -> None:
         """Works until the link interrupts; asked to leave, hands in what it holds back first."""
@@ -122,7 +123,9 @@ class Worker:
         stats: LossStats | None = None
         norm = 0.0
         for minibatch in self._minibatches(rollout):
+            began = time.perf_counter()
             link.await_permit(generation)
+            self._waited_s += time.perf_counter() - began
             self._adopt(link.newest())
             began = time.perf_counter()
             vector, stats, norm = gradient(
@@ -175,7 +178,7 @@ class Worker:
             return
         self._hopeless = 0
         if self._fitting is not None:
-            self._fitting.fit(self._compressor, link.collect_round_trips_s(), time.perf_counter())
+            self._fitting.fit(self._compressor, link.collect_round_trips_s(), time.perf_counter(), self._waited_s)
         encoded = self._compressor.compress(vector, self._stride.length)
         link.hand_in(self._work(encoded, self._compressor.codec.name))
 

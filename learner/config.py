@@ -73,8 +73,10 @@ class LearnerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     # links
     credit: Annotated[int, Meta(ge=1, le=65_536)] = 2  # gradients that one actor may have unanswered, at least
     # On a long link an actor is granted more, one for each heartbeat, until its round trip is hidden: up to this, and
-    # as long as all grants together stay within full_lag_updates. Not above credit: nobody is granted more.
+    # as long as all grants together stay within credit_lag, for what is under way makes gradients late. Not above
+    # credit: nobody is granted more.
     most_credit: Annotated[int, Meta(ge=1, le=65_536)] = 16
+    credit_lag: Annotated[int, Meta(ge=1, le=1_000_000)] = 16  # updates
     heartbeat_s: Annotated[float, Meta(gt=0.0, le=3600.0)] = 1.0  # both sides say something at least this often
     silence_s: Seconds = 10.0  # a peer this long silent is gone; above heartbeat_s
     max_actors: Annotated[int, Meta(ge=1, le=65_536)] = 1024  # sessions alive at once; more are refused

@@ -2,7 +2,7 @@
 
 Credit hides latency: with a round trip of r and w of work for each gradient, an actor that may have 1 + r / w
 unanswered never waits. Its price is staleness: what everybody has under way is about what a gradient is late by. So an
-actor is granted what hides its round trip, as long as all grants together stay within the lag that counts in full.
+actor is granted what hides its round trip, as long as all grants together stay within a lag that learning bears.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def grant(held: int, round_trip_s: float, work_s: float, training: int, settings
 
     work_s: of one gradient, waiting not counted; 0 where nothing is known. training: sessions that train, this one too.
     """
-    share = max(settings.credit, settings.full_lag_updates // max(training, 1))
+    share = max(settings.credit, settings.credit_lag // max(training, 1))
     if held > share:
         return held - 1
     if not (math.isfinite(round_trip_s) and 0.0 < work_s < math.inf):

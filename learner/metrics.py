@@ -71,7 +71,7 @@ def _counters(progress: Progress) -> Iterator[Metric]:
         ("received_bytes", "Received from actors, headers included.", progress.bytes_up),
         ("gradient_received_bytes", "Received in messages that carry a gradient.", progress.gradient_bytes_up),
         ("sent_bytes", "Sent to actors; the weight stream counts once per message.", progress.bytes_down),
-        ("snapshots", "Weight snapshots published.", progress.snapshots),
+        ("snapshots", "Records of the weight stream published.", progress.snapshots),
         ("sessions_granted", "Sessions granted to actors that train.", progress.sessions_granted),
         ("sessions_lost", "Sessions of actors that trained, ended by silence.", progress.sessions_lost),
         ("evaluations", "Scores that evaluating actors sent.", progress.evaluations),

@@ -2,7 +2,7 @@
 
 The weight stream is one log: each batch that was applied is a record, and those who follow it need nothing else. A key
 is made where somebody asks for one (a late joiner, one who missed a record, one who evaluates: one key answers all
-who wait) or where the target network changes. Nobody training: no record.
+who wait) or where the target network changes, and a record ends there. Else, nobody training: no record.
 
 What is made for the stream costs the math thread time that it could have spent applying gradients, so its own measured
 cost sets the pace: from the start of one record to the start of the next at least ``cost / share`` passes, which keeps
@@ -67,7 +67,7 @@ class Publication:
         news: θ is, or after the batch will be, newer than what was told. listening: whether anybody trains. With a key
         a record ends, so that whoever takes it goes on with the next one.
         """
-        key = (bool(self._waiting) or self.shelf.target_due(env_steps)) and self._keys.ready(now)
+        key = (bool(self._waiting) or (news and self.shelf.target_due(env_steps))) and self._keys.ready(now)
         record = news and (key or (listening and self._pace.ready(now)))
         return self.version if record else None, key
 
@@ -129,7 +129,7 @@ class Shelf:
         self, record: Record | None, key: Key | None, env_steps: int, now: float
     ) -> tuple[Record | None, Key | None]:
         """Takes what is about to be published or sent; returns it with its target and the run's env_steps filled in."""
-        target = self._next_target(key, env_steps)
+        target = self._next_target(None if record is None else key, env_steps)
         stamped = None if key is None else _stamped(key, target, env_steps)
         if stamped is not None:
             self.key = stamped

@@ -20,7 +20,7 @@ from protocol.updates import subtract, theta_digest, unpack
 from protocol.vectors import finite, size_of
 
 KEY_CODEC = "f32"  # a key sets everybody's bits, so it must lose none
-WAITING = 256  # records kept while a key is on its way, of at most two keys' bytes
+WAITING = 8192  # records kept while a key is on its way, of at most two keys' bytes
 Outcome = Literal["taken", "old", "gap", "diverged"]
 Record = tuple[Snapshot, list[Buffer]]
 
@@ -109,10 +109,13 @@ class Reconstruction:
             self._wait(record, buffers)
             return "gap"
         updates, moments = unpack(record, buffers[0]), self._moments(record, buffers)
-        if not self._ours:
-            self._theta, self._ours = self._theta.copy(), True
-        for value, factor in updates:
-            subtract(self._theta, value, factor)
+        thin = sum(each.count for each in record.applied) <= self._length
+        if thin:
+            updates = iter(list(updates))  # found sound before θ is touched
+        theta = self._theta if thin and self._ours else self._theta.copy()
+        for value, factor in updates:  # one at a time where they are thick: together they may be hundreds of θ
+            subtract(theta, value, factor)
+        self._theta, self._ours = theta, True
         self._note(record, moments)
         if record.digest is not None and record.digest != theta_digest(self._theta):
             self.held = False
@@ -136,6 +139,8 @@ class Reconstruction:
                     outcome = self._follow(record, buffers)
                 except PayloadFault:
                     outcome = "gap"  # the key is taken all the same
+            if outcome == "diverged":
+                break
         return outcome
 
     def _note(self, record: Snapshot | Updates, moments: Moments | None) -> None:

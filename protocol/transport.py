@@ -71,7 +71,7 @@ _PUB: Options = {
 # queue holds old weights and whoever wakes asks for a key. Records of updates are thin, and each one that is dropped
 # costs a key; keys are thick, and each of them is worth no more than the one after it. CONFLATE would keep the last
 # frame of a message alone.
-STREAM_DEPTH: dict[Quantity, int] = {"update": 256, "gradient": 16}
+STREAM_DEPTH: dict[Quantity, int] = {"update": 64, "gradient": 16}
 RECONNECT_MS = (100, 200)  # drawn once per socket: libzmq adds no jitter of its own once a maximum is set
 RECONNECT_MAX_MS = (3_000, 6_000)  # likewise; doubles from the one to the other
 

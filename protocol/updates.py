@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,11 +46,11 @@ def pack(entries: Sequence[Entry]) -> tuple[tuple[Applied, ...], bytes]:
     return applied, b"".join(each.payload for each in entries)
 
 
-def unpack(record: Updates, buffer: Buffer) -> list[tuple[Array, np.float32]]:
-    """Every update's value and factor, decoded and found sound, in order.
+def unpack(record: Updates, buffer: Buffer) -> Iterator[tuple[Array, np.float32]]:
+    """Every update's value and factor, decoded and found sound, in order, one at a time.
 
-    Raises PayloadFault: malformed_payload where the versions or the payloads do not add up, not_finite, and what
-    codecs raise.
+    Raises, at the latest where it comes to what is wrong, PayloadFault: malformed_payload where the versions or the
+    payloads do not add up, not_finite, and what codecs raise.
     """
     sizes = [each.size for each in record.applied]
     view = memoryview(buffer)
@@ -60,13 +60,13 @@ def unpack(record: Updates, buffer: Buffer) -> list[tuple[Array, np.float32]]:
             Reason.MALFORMED_PAYLOAD,
             f"{made} lead from version {record.base_version} to {record.version} in {view.nbytes} bytes",
         )
-    updates, start = [], 0
+    start = 0
     for each in record.applied:
         value = codec(each.codec).decode(view[start : start + each.size], record.length, each.count)
         start += each.size
-        updates.append((value, _factor(each)))
-        _check_finite(value, updates[-1][1])
-    return updates
+        factor = _factor(each)
+        _check_finite(value, factor)
+        yield value, factor
 
 
 def _factor(applied: Applied) -> np.float32:

@@ -354,6 +354,17 @@ def test_what_was_passed_by_is_handed_on_when_nothing_good_follows() -> None:
     assert messages(effects, SnapshotRequest) == [SnapshotRequest(9)]
 
 
+def test_a_key_that_travels_for_long_is_asked_for_more_and_more_seldom() -> None:
+    actor = active()
+    asked = []
+    actor.hear(*updates(50, 51))
+    for tenth in range(1, 200):
+        actor.now = tenth / 10
+        if messages(actor.hear(*updates(50 + tenth, 51 + tenth)), SnapshotRequest):
+            asked.append(actor.now)
+    assert asked == [1.0, 3.0, 7.0, 15.0]
+
+
 def test_other_bits_than_the_learners_are_told_and_replaced() -> None:
     actor = active()
     actor.snapshot(5)
@@ -362,6 +373,7 @@ def test_other_bits_than_the_learners_are_told_and_replaced() -> None:
     assert announced(effects) == ["diverged"]
     assert messages(effects, SnapshotRequest) == [SnapshotRequest(9)]
     assert only(effects, Permit).credit == 0
+    assert not actor.state.holding.target.held  # type: ignore[union-attr]
     after = actor.snapshot(6)
     assert only(after, Adopt).weights.theta.tolist() == [6.0, 6.0]
     assert only(after, Permit).credit == 2
@@ -526,6 +538,7 @@ def test_weights_that_are_not_newer_are_asked_for_again_at_the_next_heartbeat() 
     assert actor.snapshot(3) == []
     assert messages(actor.tick(0.5), SnapshotRequest) == []
     assert messages(actor.tick(1.0), SnapshotRequest) == [SnapshotRequest(9)]
+    assert actor.snapshot(3) == []
     assert messages(actor.tick(2.0), SnapshotRequest) == [SnapshotRequest(9)]
     assert every(actor.snapshot(4), Adopt)
     assert messages(actor.tick(3.0), SnapshotRequest) == []

@@ -64,16 +64,17 @@ class Link:
 
     def run(self, uplink: Uplink, gradients: int) -> float:
         """The share of the link that was used over the last half."""
-        middle = self.now
+        middle, waited_s = self.now, 0.0
         for n in range(gradients):
             middle = self.now if n == gradients // 2 else middle
             self.now += self.interval_s
             if len(self.answers) == self.credit:
+                waited_s += max(0.0, self.answers[0][0] - self.now)
                 self.now = max(self.now, self.answers[0][0])
             for when, round_trip_s in [each for each in self.answers if each[0] <= self.now]:
                 uplink.answered(round_trip_s, when)
             self.answers = [each for each in self.answers if each[0] > self.now]
-            uplink.made(self.now)
+            uplink.made(self.now, waited_s)
             self.free_at = max(self.free_at, self.now) + uplink.allowed_bytes / self.bytes_per_s
             answered_at = self.free_at + 2 * self.delay_s
             self.answers.append((answered_at, answered_at - self.now))
@@ -89,11 +90,21 @@ def test_on_a_loopback_everything_is_sent() -> None:
 
 @pytest.mark.parametrize("delay_s", [0.005, 0.1])
 @pytest.mark.parametrize("kbps", [500, 5_000, 50_000])
-def test_a_thin_link_is_used_and_not_choked(kbps: int, delay_s: float) -> None:
-    """Between an eighth of what the link could carry and all of it, and the bytes never wait for long."""
-    link, uplink = Link(kbps * 125.0, delay_s), Uplink(P, "auto")
-    assert 0.125 < link.run(uplink, 4_000) < 1.0
-    assert link.free_at - link.now < 0.1
+@pytest.mark.parametrize("credit", [1, 2, 4, 8, 16])
+def test_a_thin_link_is_used_and_not_choked(kbps: int, delay_s: float, credit: int) -> None:
+    """Some of what the link could carry is used, and the bytes never wait for long, for many minutes."""
+    link, uplink = Link(kbps * 125.0, delay_s, credit=credit), Uplink(P, "auto")
+    used = link.run(uplink, 12_000)
+    assert 0.05 < used < 1.0
+    assert link.free_at - link.now < 0.2
+
+
+def test_a_pause_is_no_reason_for_a_burst() -> None:
+    uplink = Uplink(P, 100.0)
+    for n in range(100):
+        uplink.made(0.1 * n)
+    uplink.made(610.0)
+    assert uplink.allowed_bytes < 1.5 * 1_250
 
 
 def test_bytes_do_not_flap() -> None:

@@ -9,7 +9,7 @@ import pytest
 from learner.config import LearnerSettings
 from learner.credit import NOISE_S, grant
 
-SETTINGS = LearnerSettings(credit=2, most_credit=8, full_lag_updates=16)
+SETTINGS = LearnerSettings(credit=2, most_credit=8, credit_lag=16)
 
 
 def settled(round_trip_s: float, work_s: float, training: int = 1, settings: LearnerSettings = SETTINGS) -> int:
@@ -36,7 +36,7 @@ def test_nobody_is_granted_more_than_the_most() -> None:
     assert settled(9.0, 0.01, settings=LearnerSettings(credit=4, most_credit=1)) == 4
 
 
-def test_all_grants_together_stay_within_the_lag_that_counts_in_full() -> None:
+def test_all_grants_together_stay_within_their_lag() -> None:
     assert settled(9.0, 0.01, training=4) == 4
     assert settled(9.0, 0.01, training=100) == 2
 

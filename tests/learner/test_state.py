@@ -781,7 +781,7 @@ def test_an_actor_behind_a_long_link_is_granted_more_with_its_verdicts() -> None
 
 
 def test_what_was_sent_under_a_larger_credit_is_taken() -> None:
-    it = learner(credit=1, most_credit=4, full_lag_updates=4)
+    it = learner(credit=1, most_credit=4, credit_lag=4)
     session = it.join().session
     for beat in range(5):
         it.hear(Heartbeat(session, beat, 0, 1.0, 0.1))

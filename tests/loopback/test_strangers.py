@@ -12,6 +12,7 @@ import msgspec
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from learner.config import LearnerSettings
 from protocol.errors import Reason
 from protocol.messages import PREAMBLE, Goodbye, Heartbeat, Refusal, SnapshotRequest, Verdict
 from tests.loopback.conftest import Waiting
@@ -117,7 +118,8 @@ def test_a_sequence_number_is_judged_once_and_its_answer_repeated(waiting: Waiti
 
 def test_a_number_that_was_answered_long_ago_is_a_duplicate(waiting: Waiting, stranger: Stranger) -> None:
     welcome = stranger.greet()
-    for sequence in range(1, 5 * welcome.credit + 1):  # the ledger keeps four times the credit
+    most = max(welcome.credit, LearnerSettings().most_credit)
+    for sequence in range(1, 5 * most + 1):  # the ledger keeps four times the most that is granted
         stranger.judged(*stranger.gradient(sequence, float("nan")))
     assert stranger.judged(*stranger.gradient(1)).outcome == Reason.DUPLICATE
     assert status(waiting)["rulings"][Reason.DUPLICATE] >= 1

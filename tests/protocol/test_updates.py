@@ -131,6 +131,18 @@ def test_what_waits_is_bounded_by_count_and_by_bytes() -> None:
     assert len(held._waiting) == 2
 
 
+def test_a_thick_record_that_proves_unsound_at_its_end_changes_nothing() -> None:
+    made, payload = _only(record(*(entry("i8", n) for n in range(5))))
+    assert fault(made, payload[:-3] + b"\x80\x80\x80") is Reason.MALFORMED_PAYLOAD
+
+
+def test_a_divergence_among_what_waited_is_told() -> None:
+    held = follower()
+    held.apply(*record(entry("topk_i8", 1), base_version=5, digest=bytes(8)))
+    held.apply(*record(entry("topk_i8", 2), base_version=7))
+    assert held.apply(*key(1, 5, LAYOUT, START)) == "diverged"
+
+
 def test_a_waiting_record_that_proves_unsound_costs_no_more_than_itself() -> None:
     held = follower()
     made, _ = record(entry("topk_i8", 5), base_version=5)
