@@ -35,7 +35,7 @@ class Desk:
     the worker was asked to leave; with None where it holds nothing back.
     """
 
-    def __init__(self, on_work: Callable[[Work], None], on_last: Callable[[Work | None], object] = bool) -> None:
+    def __init__(self, on_work: Callable[[Work], None], on_last: Callable[[Work | None], None] | None = None) -> None:
         self._on_work, self._on_last = on_work, on_last
         self._leaving = False
         self._changed = threading.Condition()
@@ -105,7 +105,8 @@ class Desk:
         """Passes on what was held back, without a permit: the link sends it when there is room."""
         with self._changed:
             self._unanswered += work is not None
-        self._on_last(work)
+        if self._on_last is not None:
+            self._on_last(work)
 
     def collect_refused(self) -> list[Work]:
         """What verdicts refused since the last call and should return to the residual; never waits."""

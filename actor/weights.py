@@ -142,8 +142,8 @@ def latest(arrived: Sequence[MessageArrived | FaultArrived]) -> list[MessageArri
         if isinstance(event, MessageArrived) and isinstance(event.message, Snapshot) and event.message.record == "key":
             kept = [each for each in kept if isinstance(each, FaultArrived)]
         kept.append(event)
-    records = [n for n, event in enumerate(kept) if isinstance(event, MessageArrived)]
-    return [_followed(event) if n in records[:-1] else event for n, event in enumerate(kept)]
+    last = max((n for n, event in enumerate(kept) if isinstance(event, MessageArrived)), default=0)
+    return [_followed(event) if n < last else event for n, event in enumerate(kept)]
 
 
 def _followed(event: MessageArrived | FaultArrived) -> MessageArrived | FaultArrived:
