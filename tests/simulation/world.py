@@ -155,6 +155,7 @@ class Actor:
         self.works: list[a.Work] = []  # keeps ids unique
         self.restorable: dict[int, a.Work] = {}
         self.adopted: a.Weights | None = None
+        self.told = 0  # the largest credit that this life was told
         self.order = (0, -1, -1)  # session, version and target's version of what was adopted last
         network = world.network
         network.subscribe(self.instance.encode(), LEARNER)
@@ -303,7 +304,7 @@ class Actor:
         world.promise(desk._unanswered >= 0, self.name, "a permit below zero")
         world.promise(desk._unanswered == unanswered, self.name, f"{desk._unanswered} permits, {unanswered} unanswered")
         if box is not None:
-            most = world.most_credit
+            most = self.told
             world.promise(unanswered <= most, self.name, f"{unanswered} unanswered, at most {most} were granted")
             oldest = next(iter(box.unanswered), box.next_sequence)
             world.promise(box.next_sequence - oldest <= SPAN * most, self.name, "the window is too wide")
@@ -422,6 +423,7 @@ class World:
                     return
                 if isinstance(event, a.MessageArrived):
                     self.say(actor.name, "<-", event.message)
+                    actor.told = max(actor.told, getattr(event.message, "credit", 0))
                     self.check_verdict(actor.name, event.message)
                 actor.post(event)
 
