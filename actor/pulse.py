@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-FADING = 0.9  # of the running mean of round trips, for each answer
+FADING = 0.9  # of running means, for each value
 
 
 class Pulse:
@@ -19,8 +19,7 @@ class Pulse:
 
     def answered(self, round_trip_s: float) -> None:
         """A gradient that was sent once is answered."""
-        before = self.round_trip_s
-        self.round_trip_s = FADING * before + (1.0 - FADING) * round_trip_s if before else round_trip_s
+        self.round_trip_s = faded(self.round_trip_s or None, round_trip_s)
 
     def beat(self, now: float, waited_s: float) -> float:
         """Seconds of work for each gradient since the last call, waiting for permits not counted; 0 if unknown."""
@@ -29,3 +28,8 @@ class Pulse:
         if since is None or not made:
             return 0.0
         return max(0.0, now - since[0] - (waited_s - since[1])) / made
+
+
+def faded(mean: float | None, value: float) -> float:
+    """The running mean with one value more. mean: None before the first."""
+    return value if mean is None else FADING * mean + (1.0 - FADING) * value

@@ -59,7 +59,7 @@ from protocol.messages import (
     Welcome,
 )
 from protocol.session import ACTOR_HEARS, Outbox, Phase, follow
-from protocol.snapshot import Reconstruction
+from protocol.snapshot import Outcome, Reconstruction
 
 QUIET_ATTEMPTS = 3  # a learner that starts at the same time needs a few seconds; that is no news
 DRAIN_S = 2.0  # how long a stopping actor waits for what its worker holds back, and for verdicts
@@ -249,10 +249,11 @@ class ActorState:
         if holding is None:
             return []  # the worker has not said yet that its network fits
         effects: list[Effect] = []
+        outcome: Outcome | None = None
         try:
             outcome = holding.take(record, event.buffers)
         except PeerFault as fault:
-            outcome, effects = "old", self._fault(FaultArrived(fault), now)
+            effects = self._fault(FaultArrived(fault), now)
         if outcome == "diverged":
             effects.append(Announce("diverged", {"version": record.version}))
         if outcome in ("gap", "diverged"):

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from actor.compression import Compressor
+from actor.pulse import faded
 from actor.selection import Density, Everything, Largest
 
 THIN = "topk_i8"  # what carries some coordinates
@@ -26,7 +27,6 @@ SMALL, LARGE = 0.25, 1.0  # of the time between two gradients: below, more may b
 NOISE_S = 0.004  # what a scheduler or a batch at the learner may cost without a link to blame
 LATE = 4  # answers in a row that are late before less is sent: a single stall is no thin link
 PATIENCE, MOST_PATIENCE = 16, 1024  # quick answers before more is sent
-FADING = 0.9  # of running means, for each answer
 FORGET_S, GROWTH = 30.0, 1.25  # after so long the shortest round trip may rise by so much: a route can change
 PAUSE = 4.0  # a longer interval than so many means is a pause, and counts as this
 
@@ -80,8 +80,8 @@ class Uplink:
         if self._made is not None:
             interval_s, waited_s_since = now - self._made[0], waited_s - self._made[1]
             most_s = math.inf if self._interval_s is None else PAUSE * self._interval_s
-            self._interval_s = _faded(self._interval_s, min(interval_s, most_s))
-            self._work_s = _faded(self._work_s, min(max(0.0, interval_s - waited_s_since), most_s))
+            self._interval_s = faded(self._interval_s, min(interval_s, most_s))
+            self._work_s = faded(self._work_s, min(max(0.0, interval_s - waited_s_since), most_s))
             if self._kbps != "auto":
                 self.allowed_bytes = min(self._most_bytes, self._kbps * 125.0 * self._interval_s)
         self._made = now, waited_s
@@ -139,7 +139,3 @@ class Fitting:
         if wanted != self._fit:
             self._fit, self._density.share = wanted, wanted.density
             compressor.use(wanted.codec, self._choices.get(wanted.codec, Everything()))
-
-
-def _faded(mean: float | None, value: float) -> float:
-    return value if mean is None else FADING * mean + (1.0 - FADING) * value

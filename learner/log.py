@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from learner.update import Update
+from protocol import snapshot as records
 from protocol.codecs import Floats
 from protocol.messages import MAX_UPDATES, Buffer, Updates
 from protocol.moments import Moments
-from protocol.updates import Entry, pack, theta_digest
+from protocol.updates import Entry, theta_digest
 from protocol.vectors import size_of
 
 DIGEST_VERSIONS = 1000  # a record that completes so many tells θ's digest: a pass over θ, so it must be rare
@@ -22,16 +23,14 @@ class Log:
     """Bound to one layout. version: where the last record ended, and where the next begins."""
 
     def __init__(self, layout_digest: bytes, length: int, version: int) -> None:
-        self.version = version
         self._layout_digest, self._length = layout_digest, length
-        self._entries: list[Entry] = []
-        self._left_bytes = 0  # of payloads that a record may still take; below 0 it is given up
         self.begin(version)
 
     def begin(self, version: int) -> None:
         """The stream stands at this version: what led there is told, or will never be."""
         self.version = version
-        self._entries, self._left_bytes = [], 2 * self._length
+        self._entries: list[Entry] = []
+        self._left_bytes = 2 * self._length  # of payloads that a record may still take; below 0 it is given up
 
     def add(self, update: Update, factor: float) -> None:
         """θ ← θ − factor · update was applied. factor: a float32's value."""
@@ -52,17 +51,5 @@ class Log:
         self.begin(version)
         if not entries or len(entries) != version - base:
             return None
-        applied, payloads = pack(entries)
-        rows = moments.count if moments is not None else 0
-        told = version // DIGEST_VERSIONS > base // DIGEST_VERSIONS
-        record = Updates(
-            epoch=epoch,
-            version=version,
-            base_version=base,
-            layout=self._layout_digest,
-            length=self._length,
-            applied=applied,
-            observations=rows,
-            digest=theta_digest(theta) if told else None,
-        )
-        return record, [payloads] if moments is None or not rows else [payloads, moments.to_buffer()]
+        digest = theta_digest(theta) if version // DIGEST_VERSIONS > base // DIGEST_VERSIONS else None
+        return records.updates(epoch, base, self._layout_digest, self._length, entries, moments, digest)

@@ -16,7 +16,7 @@ from protocol.codecs import Encoded, Floats, Sparse, codec
 from protocol.errors import PayloadFault, Reason
 from protocol.messages import Buffer, Snapshot, Updates
 from protocol.moments import Moments
-from protocol.updates import subtract, theta_digest, unpack
+from protocol.updates import Entry, pack, subtract, theta_digest, unpack
 from protocol.vectors import finite, size_of
 
 KEY_CODEC = "f32"  # a key sets everybody's bits, so it must lose none
@@ -28,7 +28,7 @@ Record = tuple[Snapshot, list[Buffer]]
 def key(epoch: int, version: int, layout_digest: bytes, theta: Floats, observations: Moments | None = None) -> Record:
     """θ whole. theta: float32 [P]; it is copied."""
     encoded = codec(KEY_CODEC).encode(theta)
-    rows, buffers = _buffers(encoded, observations)
+    rows, buffers = _buffers(encoded.buffer, observations)
     return (
         Snapshot(epoch, version, "key", 0, layout_digest, KEY_CODEC, len(theta), encoded.count, rows),
         buffers,
@@ -39,17 +39,34 @@ def delta(
     held: Snapshot, version: int, codec_name: str, encoded: Encoded, observations: Moments | None = None
 ) -> Record:
     """What leads from the record ``held`` to ``version``: each decoded coordinate is added in float32."""
-    rows, buffers = _buffers(encoded, observations)
+    rows, buffers = _buffers(encoded.buffer, observations)
     return (
         Snapshot(held.epoch, version, "delta", held.version, held.layout, codec_name, held.length, encoded.count, rows),
         buffers,
     )
 
 
-def _buffers(encoded: Encoded, observations: Moments | None) -> tuple[int, list[Buffer]]:
+def updates(
+    epoch: int,
+    base_version: int,
+    layout_digest: bytes,
+    length: int,
+    entries: Sequence[Entry],
+    observations: Moments | None = None,
+    digest: bytes | None = None,
+) -> tuple[Updates, list[Buffer]]:
+    """What was applied to the θ of ``base_version``, in order. digest: of θ afterwards, where it is told."""
+    applied, payloads = pack(entries)
+    rows, buffers = _buffers(payloads, observations)
+    version = base_version + len(entries)
+    record = Updates(epoch, version, base_version, layout_digest, length, applied, rows, digest=digest)
+    return record, buffers
+
+
+def _buffers(payload: bytes, observations: Moments | None) -> tuple[int, list[Buffer]]:
     if observations is None or not observations.count:
-        return 0, [encoded.buffer]
-    return observations.count, [encoded.buffer, observations.to_buffer()]
+        return 0, [payload]
+    return observations.count, [payload, observations.to_buffer()]
 
 
 class Reconstruction:
@@ -73,6 +90,7 @@ class Reconstruction:
         self._theta: Floats = np.zeros(length, np.float32)
         self._ours = True  # nobody else holds _theta
         self._waiting: deque[tuple[Updates, Sequence[Buffer]]] = deque()
+        self._waiting_bytes = 0
         self._layout_digest, self._length = layout_digest, length
 
     @property
@@ -108,12 +126,12 @@ class Reconstruction:
         if not self._continues(record):
             self._wait(record, buffers)
             return "gap"
-        updates, moments = unpack(record, buffers[0]), self._moments(record, buffers)
+        steps, moments = unpack(record, buffers[0]), self._moments(record, buffers)
         thin = sum(each.count for each in record.applied) <= self._length
         if thin:
-            updates = iter(list(updates))  # found sound before θ is touched
+            steps = iter(list(steps))  # found sound before θ is touched
         theta = self._theta if thin and self._ours else self._theta.copy()
-        for value, factor in updates:  # one at a time where they are thick: together they may be hundreds of θ
+        for value, factor in steps:  # one at a time where they are thick: together they may be hundreds of θ
             subtract(theta, value, factor)
         self._theta, self._ours = theta, True
         self._note(record, moments)
@@ -124,15 +142,16 @@ class Reconstruction:
 
     def _wait(self, record: Updates, buffers: Sequence[Buffer]) -> None:
         self._waiting.append((record, buffers))
-        waiting_bytes = sum(size_of(buffer) for _, held in self._waiting for buffer in held)
-        while len(self._waiting) > WAITING or waiting_bytes > 8 * self._length:
-            waiting_bytes -= sum(map(size_of, self._waiting.popleft()[1]))
+        self._waiting_bytes += sum(map(size_of, buffers))
+        while len(self._waiting) > WAITING or self._waiting_bytes > 8 * self._length:
+            self._waiting_bytes -= sum(map(size_of, self._waiting.popleft()[1]))
 
     def _catch_up(self) -> Outcome:
         """Repeats what waited and continues the key; the rest of it is too old or lacks something before it."""
         waiting = list(self._waiting)
         outcome: Outcome = "taken"
         self._waiting.clear()
+        self._waiting_bytes = 0
         for record, buffers in waiting:
             if (record.epoch, record.version) > (self.epoch, self.version):
                 try:
