@@ -71,10 +71,10 @@ class LearnerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     norm_bound: Positive = 1e6  # L2; gradients above it are refused
 
     # links
-    credit: Annotated[int, Meta(ge=1, le=65_536)] = 2  # gradients that one actor may have unanswered, at least
-    # On a long link an actor is granted more, one for each heartbeat, until its round trip is hidden: up to this, and
-    # as long as all grants together stay within credit_lag, for what is under way makes gradients late. Not above
-    # credit: nobody is granted more.
+    # Gradients that one actor may have unanswered. Where its link is long it is granted more, one for each heartbeat,
+    # until its round trip is hidden, up to most_credit (not above credit: nobody is granted more). All grants together
+    # stay within credit_lag, for what is under way makes gradients late: in a larger fleet each has one.
+    credit: Annotated[int, Meta(ge=1, le=65_536)] = 2
     most_credit: Annotated[int, Meta(ge=1, le=65_536)] = 16
     credit_lag: Annotated[int, Meta(ge=1, le=1_000_000)] = 16  # updates
     heartbeat_s: Annotated[float, Meta(gt=0.0, le=3600.0)] = 1.0  # both sides say something at least this often

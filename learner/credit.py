@@ -2,7 +2,8 @@
 
 Credit hides latency: with a round trip of r and w of work for each gradient, an actor that may have 1 + r / w
 unanswered never waits. Its price is staleness: what everybody has under way is about what a gradient is late by. So an
-actor is granted what hides its round trip, as long as all grants together stay within a lag that learning bears.
+actor is granted what hides its round trip, as long as all grants together stay within a lag that learning bears; in a
+fleet larger than that lag each has one.
 """
 
 from __future__ import annotations
@@ -14,18 +15,29 @@ from learner.config import LearnerSettings
 NOISE_S = 0.01  # of a round trip: a batch under way and busy cores, which more gradients would not hide
 
 
+def first(training: int, settings: LearnerSettings) -> int:
+    """What an actor begins with. training: sessions that train, the new one too."""
+    return min(settings.credit, _share(training, settings))
+
+
 def grant(held: int, round_trip_s: float, work_s: float, training: int, settings: LearnerSettings) -> int:
     """The next grant: one step from ``held``, at most, and none down for a difference of one, lest it flap.
 
     work_s: of one gradient, waiting not counted; 0 where nothing is known. training: sessions that train, this one too.
     """
-    share = max(settings.credit, settings.credit_lag // max(training, 1))
+    share = _share(training, settings)
     if held > share:
         return held - 1
     if not (math.isfinite(round_trip_s) and 0.0 < work_s < math.inf):
         return held
     hiding = 1 + math.ceil(max(0.0, round_trip_s - NOISE_S) / work_s)
-    wanted = max(settings.credit, min(hiding, share, settings.most_credit))
+    wanted = min(max(settings.credit, hiding), share)
     if wanted > held:
         return held + 1
     return held - 1 if wanted < held - 1 else held
+
+
+def _share(training: int, settings: LearnerSettings) -> int:
+    """The most for each of so many."""
+    most = max(settings.credit, settings.most_credit)
+    return max(1, min(most, settings.credit_lag // max(training, 1)))

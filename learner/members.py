@@ -9,6 +9,7 @@ from __future__ import annotations
 from random import Random
 
 from learner.config import LearnerSettings
+from learner.credit import first
 from learner.progress import Progress
 from protocol.errors import Reason, SessionFault
 from protocol.manifest import Manifest
@@ -72,7 +73,7 @@ class Members:
             ledger=Ledger(max(self._settings.credit, self._settings.most_credit)),
             progressed_at=now,
             role=hello.role,
-            credit=self._settings.credit,
+            credit=first(self.training + 1, self._settings),
         )
         self.peers[peer.session] = peer
         return peer

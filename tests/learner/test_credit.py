@@ -7,7 +7,7 @@ import math
 import pytest
 
 from learner.config import LearnerSettings
-from learner.credit import NOISE_S, grant
+from learner.credit import NOISE_S, first, grant
 
 SETTINGS = LearnerSettings(credit=2, most_credit=8, credit_lag=16)
 
@@ -38,7 +38,16 @@ def test_nobody_is_granted_more_than_the_most() -> None:
 
 def test_all_grants_together_stay_within_their_lag() -> None:
     assert settled(9.0, 0.01, training=4) == 4
-    assert settled(9.0, 0.01, training=100) == 2
+    assert settled(9.0, 0.01, training=16) == 1
+
+
+def test_in_a_large_fleet_each_has_one_from_the_first() -> None:
+    assert [first(training, SETTINGS) for training in (1, 8, 9, 1000)] == [2, 2, 1, 1]
+    assert settled(0.0, 0.01, training=100) == 1
+
+
+def test_a_fleet_that_shrinks_gives_the_least_back() -> None:
+    assert grant(1, 0.0, 0.01, 8, SETTINGS) == 2
 
 
 def test_a_fleet_that_grows_takes_grants_back() -> None:

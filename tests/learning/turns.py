@@ -2,22 +2,30 @@
 
 What reaches θ is what would reach it over a network: the real worker, compressor, codec, admission, staleness rule and
 optimizer, and nothing that depends on time. With one actor every gradient is late by exactly ``lag`` updates, once that
-many were computed. A turn is a whole rollout with all its gradients, so with more actors the lags are a mix.
-``python -m tests.learning.turns EXPERIMENT SEED [--lag N] [--actors N] [TABLE.KEY=VALUE ...]`` prints one JSON object.
+many were computed. A turn is a whole rollout with all its gradients, so with more actors the lags are a mix. Where they
+are ``mixed``, a turn is one gradient of an actor that is drawn at random, and ``lag`` gradients of all of them are under
+way: a fleet on a network. With 16 actors of one permit each that is a lag of 15.
+``python -m tests.learning.turns EXPERIMENT SEED [--lag N] [--actors N] [--mixed] [TABLE.KEY=VALUE ...]`` prints one JSON
+object.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import threading
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from random import Random
 
 import numpy as np
 
 from actor.config import read_settings
+from actor.desk import Interrupted
 from actor.events import Weights, Work
 from actor.initial import initial
 from actor.worker import Worker
@@ -31,6 +39,7 @@ from protocol.moments import Moments
 from protocol.snapshot import Reconstruction
 
 CURVE_STEPS = 2_000  # between points of a curve
+TURN_S = 600.0  # nobody's turn takes longer
 
 
 @dataclass
@@ -88,15 +97,17 @@ class Run:
 
 
 class LateLink:
-    """A worker's desk: what is handed in is applied ``lag`` gradients later."""
+    """A worker's desk: what is handed in is applied ``lag`` gradients later.
 
-    def __init__(self, run: Run, lag: int) -> None:
+    travelling: what is handed in and not applied; of one actor, or of all. turn: waits for the next one.
+    """
+
+    def __init__(self, run: Run, lag: int, travelling: deque[Work], turn: Callable[[], None] = lambda: None) -> None:
         self.env_steps = 0
         self.simulator_failures: Mapping[str, int] = {}
         self.collect_s = self.learn_s = 0.0
         self.residual_norm = self.residual_age = 0.0
-        self._run, self._lag = run, lag
-        self._travelling: deque[Work] = deque()
+        self._run, self._lag, self._travelling, self._turn = run, lag, travelling, turn
 
     def first_weights(self, generation: int) -> Weights:
         """Link.first_weights."""
@@ -107,7 +118,8 @@ class LateLink:
         return self._run.weights()
 
     def await_permit(self, generation: int) -> None:
-        """Link.await_permit: there is no end of them."""
+        """Link.await_permit: there is no end of them, but others may come first."""
+        self._turn()
 
     def hand_in(self, work: Work) -> None:
         """Link.hand_in."""
@@ -127,8 +139,40 @@ class LateLink:
         return []
 
 
-def begin(experiment: Experiment, actors: int, lag: int) -> tuple[Run, list[tuple[Worker, LateLink]]]:
-    """The run and its workers, none of which has stepped yet."""
+class Baton:
+    """Who works next, of workers in threads of their own: one at a time, drawn at random. Ends them all when asked."""
+
+    def __init__(self, workers: int, seed: int) -> None:
+        self._gates = [threading.Semaphore(0) for _ in range(workers)]
+        self._random = Random(seed)
+        self.over = threading.Event()
+
+    def start(self) -> None:
+        """The first turn."""
+        self._random.choice(self._gates).release()
+
+    def wait(self, number: int) -> None:
+        """Waits for this worker's turn. Raises Interrupted once all is over."""
+        self._gates[number].acquire(timeout=TURN_S)
+        if self.over.is_set():
+            raise Interrupted
+
+    def turn(self, number: int) -> None:
+        """Ends this worker's turn, and waits for its next."""
+        self.start()
+        self.wait(number)
+
+    def end(self) -> None:
+        """Lets everybody go."""
+        self.over.set()
+        for gate in self._gates:
+            gate.release()
+
+
+def begin(
+    experiment: Experiment, actors: int, lag: int, baton: Baton | None = None
+) -> tuple[Run, list[tuple[Worker, LateLink]]]:
+    """The run and its workers, none of which has stepped yet. With a baton all of them share what is under way."""
     table, settings = actor_table(experiment), experiment.learner
     first = initial(read_settings(table), experiment.run.seed, ())
     theta = np.array(first.theta, np.float32)
@@ -137,6 +181,7 @@ def begin(experiment: Experiment, actors: int, lag: int) -> tuple[Run, list[tupl
     rule = age_rule(settings)
     run = Run(experiment, Parameters(theta, 0, optimizer, rule, settings.norm_bound, first.layout, moments))
     workers = []
+    travelling: deque[Work] = deque()
     for ordinal in range(actors):
         welcome = Welcome(
             instance=1,
@@ -155,17 +200,46 @@ def begin(experiment: Experiment, actors: int, lag: int) -> tuple[Run, list[tupl
             table_digest=bytes(8),
         )
         worker = Worker(welcome, frozenset())
-        workers.append((worker, LateLink(run, lag)))
+        link = LateLink(run, lag, deque()) if baton is None else LateLink(run, lag, travelling, partial(baton.turn, ordinal))
+        workers.append((worker, link))
     return run, workers
 
 
 def train(experiment: Experiment, actors: int = 2, lag: int = 0) -> Run:
     """Until the experiment's target or its step limit."""
     run, workers = begin(experiment, actors, lag)
-    goal, limit = experiment.run.until_return, experiment.run.until_steps
-    while not run.progress.reached(goal) and (limit is None or run.progress.env_steps < limit):
+    while not done(run):
         for worker, link in workers:
             worker.step(link, 0)
+    for worker, _ in workers:
+        worker.close()
+    return run
+
+
+def done(run: Run) -> bool:
+    """Whether the experiment's target or its step limit is reached."""
+    goal, limit = run.experiment.run.until_return, run.experiment.run.until_steps
+    return run.progress.reached(goal) or (limit is not None and run.progress.env_steps >= limit)
+
+
+def train_mixed(experiment: Experiment, actors: int, lag: int) -> Run:
+    """As ``train``, one gradient of an actor drawn at random after the other."""
+    baton = Baton(actors, experiment.run.seed)
+    run, workers = begin(experiment, actors, lag, baton)
+
+    def work(number: int, worker: Worker, link: LateLink) -> None:
+        with contextlib.suppress(Interrupted):
+            baton.wait(number)
+            while not done(run):
+                worker.step(link, 0)
+        baton.end()
+
+    threads = [threading.Thread(target=work, args=(n, *pair), daemon=True) for n, pair in enumerate(workers)]
+    for thread in threads:
+        thread.start()
+    baton.start()
+    for thread in threads:
+        thread.join()
     for worker, _ in workers:
         worker.close()
     return run
@@ -179,10 +253,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("settings", nargs="*", metavar="TABLE.KEY=VALUE")
     parser.add_argument("--lag", type=int, default=0)
     parser.add_argument("--actors", type=int, default=2)
+    parser.add_argument("--mixed", action="store_true", help="a turn is one gradient of an actor drawn at random")
     asked = parser.parse_intermixed_args(arguments)
     file = Path(asked.experiment) if asked.experiment.endswith(".toml") else named(asked.experiment)
     experiment = load(file, [*asked.settings, f"run.seed={asked.seed}"], {})
-    run = train(experiment, asked.actors, asked.lag)
+    run = (train_mixed if asked.mixed else train)(experiment, asked.actors, asked.lag)
     progress = run.progress
     answer = {
         "solved": progress.reached(experiment.run.until_return),
