@@ -10,14 +10,11 @@ from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
-from protocol.codecs import Array, Codec, Factors, Floats, Indices, Sparse
+from protocol.budget import largest
+from protocol.codecs import Array, Codec, Factors, Floats, Sparse
 from protocol.sparse import SEEDS, random_indices
 
-_SAMPLED_ABOVE = 4096  # below this many coordinates a whole partition is cheaper than a sample and its candidates
-_SAMPLE = 2048  # coordinates looked at, or one in 64 of a long vector: the estimate is within a few percent
-_SAMPLE_SHARE = 64
 RANDOM_BRANCH, RANK_BRANCH = 4, 5  # of the session's seed; simulators, rollouts and methods have those below
 
 Shape = tuple[int, ...]
@@ -131,47 +128,3 @@ class PowerStep:
         if largest_number > 0.0:  # a start of nothing would stay nothing, and one that is not rescaled becomes that
             self._rights[number] = right / largest_number
         return left, right
-
-
-def largest(vector: Floats, k: int, scratch: Floats) -> Indices:
-    """Indices of the k coordinates of largest magnitude, int32 [<= k], increasing; of equals the first; no zeros.
-
-    vector, scratch: float32 [P]; scratch is overwritten. Exact: a sample gives a threshold that a few more than k
-    pass, and only those are partitioned. Where fewer than k pass, the whole vector is.
-    """
-    magnitudes = np.abs(vector, out=scratch)
-    if k >= len(vector):
-        return np.flatnonzero(magnitudes).astype(np.int32)
-    if len(vector) > _SAMPLED_ABOVE:
-        threshold = _sampled_threshold(magnitudes, k)
-        candidates = np.flatnonzero(magnitudes >= threshold) if threshold > 0.0 else _NONE
-        if len(candidates) >= k:
-            return candidates[_top(magnitudes[candidates], k)].astype(np.int32)
-    return _top(magnitudes, k).astype(np.int32)
-
-
-_NONE = np.empty(0, np.intp)
-
-
-def _sampled_threshold(magnitudes: Floats, k: int) -> float:
-    """A magnitude that somewhat more than k coordinates reach, as far as an even sample can tell."""
-    stride = max(3, len(magnitudes) // max(_SAMPLE, len(magnitudes) // _SAMPLE_SHARE)) | 1  # odd: no row length divides
-    sample = magnitudes[::stride].copy()
-    expected = k / stride
-    rank = int(expected + 3.0 * math.sqrt(expected)) + 2
-    if rank >= len(sample):
-        return 0.0
-    sample.partition(len(sample) - rank)
-    return float(sample[len(sample) - rank])
-
-
-def _top(magnitudes: Floats, k: int) -> NDArray[np.intp]:
-    """Positions of the k largest, increasing; of those equal to the smallest, the first. Zeros are left out."""
-    threshold = np.partition(magnitudes, len(magnitudes) - k)[len(magnitudes) - k]
-    if threshold == 0.0:
-        return np.flatnonzero(magnitudes)
-    chosen = np.flatnonzero(magnitudes >= threshold)
-    if len(chosen) == k:
-        return chosen
-    ties = np.flatnonzero(magnitudes[chosen] == threshold)
-    return np.delete(chosen, ties[len(ties) - (len(chosen) - k) :])

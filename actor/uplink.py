@@ -10,17 +10,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 from actor.compression import Compressor
 from actor.pulse import faded
 from actor.selection import Density, Everything, Largest
+from protocol.budget import LEAST_COORDINATES, LEVEL_BYTES, THIN, Fit, fit
 
-THIN = "topk_i8"  # what carries some coordinates
-LEVEL_BYTES = 1.02  # of THIN's coordinates: a level and a share of a scale; a gap comes besides
-LEAST_COORDINATES = 64
-WIDEST = 0.25  # of all coordinates; beyond it a byte for each is as cheap and says more
 FIRST_BYTES = 2_000  # before anything is known: nothing on any link, and 0.05 % of the largest network
 UP, DOWN, LEAST_DOWN = 1.5, 0.5, 0.02  # factors; down by more where more is too much
 SMALL, LARGE = 0.25, 1.0  # of the time between two gradients: below, more may be sent; above, less
@@ -29,29 +25,6 @@ LATE = 4  # answers in a row that are late before less is sent: a single stall i
 PATIENCE, MOST_PATIENCE = 16, 1024  # quick answers before more is sent
 FORGET_S, GROWTH = 30.0, 1.25  # after so long the shortest round trip may rise by so much: a route can change
 PAUSE = 4.0  # a longer interval than so many means is a pause, and counts as this
-
-
-@dataclass(frozen=True, slots=True)
-class Fit:
-    """A codec and, for a sparse one, its density."""
-
-    codec: str
-    density: float = 1.0
-
-
-def fit(allowed_bytes: float, length: int) -> Fit:
-    """The most of ``length`` coordinates that so many bytes can say: all as they are, all in 8 bits, or the largest."""
-    if allowed_bytes >= 4 * length:
-        return Fit("f32")
-    count = allowed_bytes / _coordinate_bytes(allowed_bytes / (2.0 * length))
-    density = max(count, LEAST_COORDINATES) / length
-    return Fit(THIN, density) if density < WIDEST else Fit("i8")
-
-
-def _coordinate_bytes(density: float) -> float:
-    """Of THIN at about this density: random gaps of one byte and an escape for each 255, or of two (WIRE.md, 4)."""
-    narrow = math.exp(-255.0 * density)
-    return LEVEL_BYTES + min(1.0 + narrow / (1.0 - narrow), 2.0)
 
 
 class Uplink:

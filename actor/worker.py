@@ -29,7 +29,8 @@ from actor.policy import build_policy
 from actor.rollout import Collector, Normalizer, Rollout
 from actor.selection import make_choice
 from actor.spaces import Spaces
-from actor.uplink import THIN, Fitting, Uplink
+from actor.uplink import Fitting, Uplink
+from protocol.budget import THIN
 from protocol.codecs import Encoded, codec
 from protocol.errors import UserError
 from protocol.layout import Layout

@@ -85,6 +85,9 @@ class LearnerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     # weight stream
     publish_interval_s: Annotated[float, Meta(ge=0.0, le=3600.0)] = 0.0  # least time between snapshots
     publish_share: Annotated[float, Meta(gt=0.0, le=1.0)] = 0.1  # largest share of the math thread spent on snapshots
+    # Kilobits a second that the weight stream takes to each actor; unset, all that is applied is told exactly. What
+    # does not fit is told later, the largest differences first (learner/mirror.py). Keys that are asked for come extra.
+    downlink_kbps: Positive | None = None
     # Environment steps of all actors together after which the next snapshot becomes the target network, which value
     # methods need (40,000 in Mnih et al. 2016); unset keeps none. A resumed run begins with its θ as the target.
     target_interval_steps: Steps | None = None

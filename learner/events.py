@@ -5,6 +5,7 @@ Events are things that were; effects are orders to the service, which reports ba
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,12 +131,14 @@ class ApplyBatch:
     """To the math thread, which is idle. rate: learning rate.
 
     publish_above: make a record afterwards if the version is then above this; None: none is due. key: make a key, too.
+    allowed_bytes: of the record, where the stream has a budget.
     """
 
     jobs: Sequence[Job]
     rate: float
     publish_above: int | None
     key: bool = False
+    allowed_bytes: float = math.inf
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ the observation moments are touched. No gradient can fail a batch; its outcome s
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,11 +16,12 @@ import numpy as np
 from learner.admission import examine
 from learner.gap import make_remedy
 from learner.log import Log
+from learner.mirror import Mirror
 from learner.optimizer import Optimizer, StateMismatch
 from learner.staleness import Dropped, Rule, judge
 from learner.update import Update
 from protocol import snapshot as records
-from protocol.codecs import Array, codec
+from protocol.codecs import Array, Floats, codec
 from protocol.errors import PayloadFault, Reason
 from protocol.layout import Layout
 from protocol.messages import Buffer, Snapshot, Updates
@@ -71,6 +73,7 @@ class Parameters:
 
     theta: float32 [P], written in place by the optimizer that is bound to it. version: gradients applied so far.
     moments: of what actors normalise; None where they normalise nothing, and then what arrives of them is refused.
+    budgeted: the weight stream has a budget, so that what actors hold may lag behind θ.
     """
 
     def __init__(
@@ -82,12 +85,16 @@ class Parameters:
         norm_bound: float,
         layout: Layout,
         moments: Moments | None = None,
+        *,
+        budgeted: bool = False,
     ) -> None:
         assert theta.shape == (layout.length,)
         self.theta, self.version, self.moments = theta, version, moments
         self._optimizer, self._rule, self._norm_bound, self._layout = optimizer, rule, norm_bound, layout
         self._remedy = make_remedy(rule, optimizer, theta)
         self._log = Log(layout.digest, layout.length, version) if optimizer.adds else None
+        self._budgeted = budgeted
+        self._mirror: Mirror | None = None  # of a stream with a budget, from the first key on
 
     def apply(self, jobs: Sequence[Job], rate: float) -> list[Outcome]:
         """Judge and apply each in order; the version moves with each one. rate: learning rate, >= 0."""
@@ -133,15 +140,35 @@ class Parameters:
         return Outcome(job.session, job.sequence, str(outcome), self.version, scale, job.codec, lag_updates)
 
     def snapshot(self, epoch: int) -> tuple[Snapshot, list[Buffer]]:
-        """A key record of θ as it is now, immutable copies. epoch: life of the learner."""
-        record, buffers = records.key(epoch, self.version, self._layout.digest, self.theta, self.moments)
+        """A key record of θ as it is now, or where followers of the stream hold less, of that; immutable copies."""
+        record, buffers = records.key(epoch, self.version, self._layout.digest, self.published, self.moments)
         self._remedy.keep(self.version, buffers[0])
+        if self._budgeted and self._mirror is None:
+            self._mirror = Mirror(record, buffers)
         return record, buffers
 
-    def record(self, epoch: int) -> tuple[Snapshot | Updates, Sequence[Buffer]]:
-        """What the weight stream says next: the updates since the last record; a key where those are not at hand."""
+    def record(self, epoch: int, allowed_bytes: float = math.inf) -> tuple[Snapshot | Updates, Sequence[Buffer]]:
+        """What the weight stream says next: the updates since the last record; where those are not at hand a key.
+
+        allowed_bytes: with a budget, where neither fits, as much as does of the difference to what followers hold.
+        """
         told = None if self._log is None else self._log.record(epoch, self.version, self.theta, self.moments)
-        return told if told is not None else self.snapshot(epoch)
+        mirror = self._mirror
+        if mirror is None:
+            return told if told is not None else self.snapshot(epoch)
+        if told is not None and mirror.fits(told, allowed_bytes):
+            return mirror.follow(told)
+        if mirror.fits_key(allowed_bytes):
+            mirror.exact = True
+            return mirror.follow(self.snapshot(epoch))
+        delta = mirror.delta(self.version, self.theta, self.moments, allowed_bytes)
+        self._remedy.keep(self.version, mirror.theta.data)
+        return delta
+
+    @property
+    def published(self) -> Floats:
+        """float32 [P]: what who has followed the stream to its end holds; θ then, or less where it has a budget."""
+        return self.theta if self._mirror is None or self._mirror.exact else self._mirror.theta
 
     def digest(self) -> str:
         """BLAKE2b-128 of θ's bytes, in hexadecimal: two runs with equal ones hold equal bits."""

@@ -21,9 +21,12 @@ import msgspec
 from learner.config import LearnerSettings
 from learner.evaluation import Contest
 from learner.events import BatchApplied, Effect, Key, Publish, Record, Send
+from learner.mirror import HEADER_BYTES
 from protocol.messages import Snapshot, SnapshotRequest
 from protocol.session import Peer
+from protocol.vectors import size_of
 
+LEAST_BYTES, BURST_S = 2_000, 1.0  # of a stream with a budget: in a record, and what may be saved up
 VERSIONS_REMEMBERED = 4096  # publication times kept to measure a gradient's age in seconds
 
 
@@ -47,6 +50,29 @@ class Pace(msgspec.Struct):
         self.not_before = now - cost_s + max(self.interval_s, cost_s / self.share)
 
 
+class Allowance:
+    """Bytes that the stream may take, where it has a budget: so many a second, and what was not taken of the last.
+
+    kbps: kilobits a second; None for no budget. LEAST_BYTES in a record, lest most of them be headers.
+    """
+
+    def __init__(self, kbps: float | None, now: float) -> None:
+        self._bytes_per_s = math.inf if kbps is None else 125.0 * kbps
+        self._left, self._counted_at = self._bytes_per_s * BURST_S, now
+
+    def at(self, now: float) -> float:
+        """Of a record made now. Below 0 where the last took more than it should."""
+        return min(self._bytes_per_s * BURST_S, self._left + self._bytes_per_s * max(0.0, now - self._counted_at))
+
+    def ready(self, now: float) -> bool:
+        """Whether a record made now would be more than a header."""
+        return self.at(now) >= min(LEAST_BYTES, self._bytes_per_s * BURST_S)
+
+    def spent(self, now: float, record_bytes: int) -> None:
+        """A record was published."""
+        self._left, self._counted_at = self.at(now) - record_bytes, now
+
+
 class Publication:
     """What the weight stream says next. shelf: what it said. version: how far it has told.
 
@@ -59,6 +85,7 @@ class Publication:
         self.version = first[0].version
         self._pace = Pace(settings.publish_interval_s, settings.publish_share)
         self._keys = Pace(0.0, settings.publish_share)
+        self.allowance = Allowance(settings.downlink_kbps, now)
         self._waiting: dict[int, Peer] = {}  # by session; a key each
 
     def order(self, news: bool, listening: bool, env_steps: int, now: float) -> tuple[int | None, bool]:
@@ -68,7 +95,7 @@ class Publication:
         a record ends, so that whoever takes it goes on with the next one.
         """
         key = (bool(self._waiting) or (news and self.shelf.target_due(env_steps))) and self._keys.ready(now)
-        record = news and (key or (listening and self._pace.ready(now)))
+        record = news and (key or (listening and self._pace.ready(now) and self.allowance.ready(now)))
         return self.version if record else None, key
 
     def ask(self, request: SnapshotRequest, peer: Peer, version: int) -> list[Effect]:
@@ -94,6 +121,7 @@ class Publication:
         if record is not None:
             self.version = record[0].version
             self._pace.spent(now, event.record_s)
+            self.allowance.spent(now, HEADER_BYTES + sum(map(size_of, record[1])))
             effects.append(Publish(*record))
         if key is not None:
             self._keys.spent(now, event.record_s + event.key_s)
@@ -139,7 +167,7 @@ class Shelf:
             return None, stamped
         self._published.append((record[0].version, now))
         message = record[0]
-        if isinstance(message, Snapshot):
+        if isinstance(message, Snapshot) and message.record == "key":
             return stamped, stamped
         return (msgspec.structs.replace(message, target=target, env_steps=env_steps), record[1]), stamped
 

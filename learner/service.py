@@ -194,6 +194,7 @@ class Service:
             self._experiment.learner.norm_bound,
             manifest.layout,
             Moments.empty(manifest.observation_size) if manifest.observation_size else None,
+            budgeted=self._experiment.learner.downlink_kbps is not None,
         )
         progress = Progress()
         if found.checkpoint is not None:
@@ -385,8 +386,8 @@ def apply_batch(parameters: Parameters, order: events.ApplyBatch, epoch: int) ->
     record: events.Record | None = None
     key: events.Key | None = None
     if order.publish_above is not None and parameters.version > order.publish_above:
-        record = parameters.record(epoch)
-        if isinstance(record[0], Snapshot):
+        record = parameters.record(epoch, order.allowed_bytes)
+        if isinstance(record[0], Snapshot) and record[0].record == "key":
             key = record[0], record[1]
     recorded = time.perf_counter()
     if order.key and key is None:

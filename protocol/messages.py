@@ -163,6 +163,7 @@ class Snapshot(Message, frozen=True, tag="snapshot"):
     observations: Counter = 0  # rows behind the moments buffer
     target: Counter | None = None  # version whose θ is the target network now, <= version; None: the run has none
     env_steps: Counter = 0  # of the run, all actors together, when this was published; schedules follow it
+    digest: Digest | None = None  # BLAKE2b-64 of the bytes of what a delta leads to, now and then
 
 
 class Applied(msgspec.Struct, frozen=True, array_like=True):
@@ -227,12 +228,12 @@ AnyMessage = (
 )
 KINDS: frozenset[str] = frozenset(kind.__struct_config__.tag for kind in AnyMessage.__args__)
 
-_LATER: dict[type[Message], int] = {
-    Hello: 1,
-    Heartbeat: 2,
-    SnapshotRequest: 1,
-    Snapshot: 2,
-}  # how many trailing fields came later
+_LATER: dict[type[Message], tuple[int, ...]] = {
+    Hello: (1,),
+    Heartbeat: (2,),
+    SnapshotRequest: (1,),
+    Snapshot: (2, 1),
+}  # how many trailing fields came later, in the order in which they came
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[AnyMessage] = msgspec.msgpack.Decoder(AnyMessage)
@@ -256,13 +257,14 @@ def encode(message: Message, buffers: Sequence[Buffer] = ()) -> list[Buffer]:
 
 def _as_written(message: Message) -> object:
     """The message, without its later fields where they say nothing."""
-    later = _LATER.get(type(message), 0)
-    if not later:
-        return message
-    fields = msgspec.structs.astuple(message)
-    if fields[-later:] != message.__struct_defaults__[-later:]:
-        return message
-    return (kind(message), *fields[:-later])
+    kept = fields = msgspec.structs.astuple(message) if type(message) in _LATER else ()
+    defaults = message.__struct_defaults__
+    for later in reversed(_LATER.get(type(message), ())):
+        end = len(defaults) - (len(fields) - len(kept))
+        if kept[-later:] != defaults[end - later : end]:
+            break
+        kept = kept[:-later]
+    return message if len(kept) == len(fields) else (kind(message), *kept)
 
 
 def decode(frames: Sequence[Buffer]) -> tuple[AnyMessage, Sequence[Buffer]]:

@@ -36,9 +36,9 @@ def key(epoch: int, version: int, layout_digest: bytes, theta: Floats, observati
 
 
 def delta(
-    held: Snapshot, version: int, codec_name: str, encoded: Encoded, observations: Moments | None = None
+    held: Snapshot | Updates, version: int, codec_name: str, encoded: Encoded, observations: Moments | None = None
 ) -> Record:
-    """What leads from the record ``held`` to ``version``: each decoded coordinate is added in float32."""
+    """What leads from what ``held`` led to on to ``version``: each decoded coordinate is added in float32."""
     rows, buffers = _buffers(encoded.buffer, observations)
     return (
         Snapshot(held.epoch, version, "delta", held.version, held.layout, codec_name, held.length, encoded.count, rows),
@@ -89,7 +89,7 @@ class Reconstruction:
         self.env_steps = 0
         self._theta: Floats = np.zeros(length, np.float32)
         self._ours = True  # nobody else holds _theta
-        self._waiting: deque[tuple[Updates, Sequence[Buffer]]] = deque()
+        self._waiting: deque[tuple[Snapshot | Updates, Sequence[Buffer]]] = deque()
         self._waiting_bytes = 0
         self._layout_digest, self._length = layout_digest, length
 
@@ -99,6 +99,10 @@ class Reconstruction:
         self._theta.setflags(write=False)
         self._ours = False
         return self._theta
+
+    def behind(self, theta: Floats, out: Floats) -> Floats:
+        """out ← theta − what is held. Both float32 [P]."""
+        return np.subtract(theta, self._theta, out=out)
 
     def apply(self, record: Snapshot | Updates, buffers: Sequence[Buffer]) -> Outcome:
         """Take the record: "taken"; "old" for what is not newer than what is held; "gap": ask for a key; "diverged":
@@ -110,37 +114,50 @@ class Reconstruction:
         self._check(record)
         if self.held and (record.epoch, record.version) <= (self.epoch, self.version):
             return "old"
-        if isinstance(record, Updates):
+        if isinstance(record, Updates) or record.record == "delta":
             return self._follow(record, buffers)
-        if record.record == "delta" and not self._continues(record):
-            return "gap"
-        theta = self._decoded(record, buffers[0])
-        if not finite(theta):
-            raise PayloadFault(Reason.NOT_FINITE, "weights hold NaN or infinity")
-        moments = self._moments(record, buffers)
+        theta, moments = self._whole(record, buffers[0]), self._moments(record, buffers)
         self._theta, self._ours, self.held = theta, theta.flags.writeable, True
         self._note(record, moments)
         return self._catch_up()
 
-    def _follow(self, record: Updates, buffers: Sequence[Buffer]) -> Outcome:
+    def _follow(self, record: Snapshot | Updates, buffers: Sequence[Buffer]) -> Outcome:
         if not self._continues(record):
             self._wait(record, buffers)
             return "gap"
-        steps, moments = unpack(record, buffers[0]), self._moments(record, buffers)
-        thin = sum(each.count for each in record.applied) <= self._length
-        if thin:
-            steps = iter(list(steps))  # found sound before θ is touched
-        theta = self._theta if thin and self._ours else self._theta.copy()
-        for value, factor in steps:  # one at a time where they are thick: together they may be hundreds of θ
-            subtract(theta, value, factor)
-        self._theta, self._ours = theta, True
+        moments = self._moments(record, buffers)
+        follow = self._repeated if isinstance(record, Updates) else self._added
+        self._theta = follow(record, buffers[0])  # type: ignore[arg-type]
+        self._ours = True
         self._note(record, moments)
         if record.digest is not None and record.digest != theta_digest(self._theta):
             self.held = False
             return "diverged"
         return "taken"
 
-    def _wait(self, record: Updates, buffers: Sequence[Buffer]) -> None:
+    def _repeated(self, record: Updates, buffer: Buffer) -> Floats:
+        """θ with the updates, in place where nobody else holds it and they are thin."""
+        steps = unpack(record, buffer)
+        thin = sum(each.count for each in record.applied) <= self._length
+        if thin:
+            steps = iter(list(steps))  # found sound before θ is touched
+        theta = self._theta if thin and self._ours else self._theta.copy()
+        for value, factor in steps:  # one at a time where they are thick: together they may be hundreds of θ
+            subtract(theta, value, factor)
+        return theta
+
+    def _added(self, record: Snapshot, buffer: Buffer) -> Floats:
+        """θ and what a delta adds, in a new array."""
+        value = codec(record.codec).decode(buffer, record.length, record.count)
+        theta = self._theta.copy()
+        with np.errstate(over="ignore", invalid="ignore"):  # looked at below
+            if isinstance(value, Sparse):
+                theta[value.indices] += value.values
+            else:
+                theta += value
+        return _sound(theta)
+
+    def _wait(self, record: Snapshot | Updates, buffers: Sequence[Buffer]) -> None:
         self._waiting.append((record, buffers))
         self._waiting_bytes += sum(map(size_of, buffers))
         while len(self._waiting) > WAITING or self._waiting_bytes > 8 * self._length:
@@ -187,19 +204,18 @@ class Reconstruction:
     def _continues(self, record: Snapshot | Updates) -> bool:
         return self.held and record.epoch == self.epoch and record.base_version == self.version
 
-    def _decoded(self, record: Snapshot, buffer: Buffer) -> Floats:
-        if record.record == "key" and record.codec == KEY_CODEC:
+    def _whole(self, record: Snapshot, buffer: Buffer) -> Floats:
+        if record.codec == KEY_CODEC:
             codec(KEY_CODEC).check_size(size_of(buffer), record.length, record.count)
             view: Floats = np.frombuffer(buffer, "<f4")  # keeps what arrived; a copy would cost as much as its receipt
             view.setflags(write=False)
-            return view if view.flags.aligned else view.copy()
+            return _sound(view if view.flags.aligned else view.copy())
         value = codec(record.codec).decode(buffer, record.length, record.count)
-        if record.record == "key":
-            return value.dense() if isinstance(value, Sparse) else value
-        theta = self._theta.copy()
-        with np.errstate(over="ignore", invalid="ignore"):  # apply looks at what came of it
-            if isinstance(value, Sparse):
-                theta[value.indices] += value.values
-            else:
-                theta += value
-        return theta
+        return _sound(value.dense() if isinstance(value, Sparse) else value)
+
+
+def _sound(theta: Floats) -> Floats:
+    """Raises PayloadFault where it holds NaN or infinity."""
+    if not finite(theta):
+        raise PayloadFault(Reason.NOT_FINITE, "weights hold NaN or infinity")
+    return theta

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from actor.selection import Density, largest, make_choice
+from actor.selection import Density, make_choice
+from protocol.budget import largest
 from protocol.codecs import CODECS, Factors, Floats, Sparse, codec
 from protocol.sparse import random_indices
 

@@ -10,7 +10,8 @@ import pytest
 
 from actor.compression import Compressor
 from actor.selection import Density, Largest
-from actor.uplink import FIRST_BYTES, LEAST_COORDINATES, THIN, Fit, Fitting, Uplink, fit
+from actor.uplink import FIRST_BYTES, Fitting, Uplink
+from protocol.budget import LEAST_COORDINATES, THIN, Fit, fit
 from protocol.codecs import Sparse, codec
 
 P = 680_000

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from tests.architecture.sources import PACKAGES, Source, Tree, closure, house, python_files, top, within
 
 PURE = {
-    "protocol": "messages frames layout vectors quantise dense sparse lowrank lossless codecs updates snapshot moments"
-    " manifest session security memory errors",
-    "learner": "events state members credit admission staleness optimizer drift gap update log parameters publication"
-    " evaluation progress options",
+    "protocol": "messages frames layout vectors quantise dense sparse lowrank lossless codecs budget updates snapshot"
+    " moments manifest session security memory errors",
+    "learner": "events state members credit admission staleness optimizer drift gap update log mirror parameters"
+    " publication evaluation progress options",
     "actor": "config events state backoff pulse weights spaces simulators rollout returns losses distributions"
     " exploration methods gradients compression selection uplink flat policy layers networks pipe",
 }

@@ -74,6 +74,9 @@ MESSAGES: dict[str, Message] = {
     "snapshot_request_target": SnapshotRequest(17, True),
     "snapshot_with_target": Snapshot(3, 10, "key", 0, LAYOUT.digest, "f32", 17, 17, 0, 8, 40_000),
     "snapshot_with_env_steps": Snapshot(3, 10, "key", 0, LAYOUT.digest, "f32", 17, 17, 0, None, 1280),
+    "snapshot_delta_with_digest": Snapshot(
+        3, 11, "delta", 10, LAYOUT.digest, "i8", 17, 17, 0, 8, 1280, bytes.fromhex("0123456789abcdef")
+    ),
     "updates": Updates(3, 12, 10, LAYOUT.digest, 17, (Applied("topk_i8", 2, 11, 0.5), Applied("f16", 17, 9, 2.0**-9))),
     "updates_with_all": Updates(
         3, 11, 10, LAYOUT.digest, 17, (Applied("topk_i8", 2, 20, 0.5),), 5, 8, 1280, bytes.fromhex("0123456789abcdef")

@@ -29,10 +29,13 @@ RULES = [
 ]
 
 
+def settings(optimizer: str) -> LearnerSettings:
+    return LearnerSettings(optimizer=optimizer)  # type: ignore[arg-type]
+
+
 def parameters(rule: Rule = RULES[0], optimizer: str = "addition", moments: Moments | None = None) -> Parameters:
     theta = np.linspace(-1.0, 1.0, P).astype(np.float32)
-    settings = LearnerSettings(optimizer=optimizer)  # type: ignore[arg-type]
-    return Parameters(theta, 0, make_optimizer(settings, theta), rule, 1e6, LAYOUT, moments)
+    return Parameters(theta, 0, make_optimizer(settings(optimizer), theta), rule, 1e6, LAYOUT, moments)
 
 
 def job(name: str, base_version: int, seed: int, moments: tuple[int, bytes] | None = None) -> Job:

@@ -3,10 +3,9 @@
 What reaches θ is what would reach it over a network: the real worker, compressor, codec, admission, staleness rule and
 optimizer, and nothing that depends on time. With one actor every gradient is late by exactly ``lag`` updates, once that
 many were computed. A turn is a whole rollout with all its gradients, so with more actors the lags are a mix. Where they
-are ``mixed``, a turn is one gradient of an actor that is drawn at random, and ``lag`` gradients of all of them are under
-way: a fleet on a network. With 16 actors of one permit each that is a lag of 15.
-``python -m tests.learning.turns EXPERIMENT SEED [--lag N] [--actors N] [--mixed] [TABLE.KEY=VALUE ...]`` prints one JSON
-object.
+are ``mixed``, a turn is one gradient of an actor that is drawn at random, and ``lag`` gradients of all of them are
+under way: a fleet on a network. With 16 actors of one permit each that is a lag of 15.
+``python -m tests.learning.turns EXPERIMENT SEED [--lag N] [--actors N] [--mixed] [TABLE.KEY=VALUE ...]`` prints JSON.
 """
 
 from __future__ import annotations
@@ -200,7 +199,9 @@ def begin(
             table_digest=bytes(8),
         )
         worker = Worker(welcome, frozenset())
-        link = LateLink(run, lag, deque()) if baton is None else LateLink(run, lag, travelling, partial(baton.turn, ordinal))
+        link = LateLink(run, lag, deque())
+        if baton is not None:
+            link = LateLink(run, lag, travelling, partial(baton.turn, ordinal))
         workers.append((worker, link))
     return run, workers
 

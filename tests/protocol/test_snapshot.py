@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -11,6 +12,7 @@ from protocol.errors import PayloadFault, Reason
 from protocol.messages import Snapshot, decode, encode
 from protocol.moments import Moments
 from protocol.snapshot import Reconstruction, Record, delta, key
+from protocol.updates import theta_digest
 
 LAYOUT = bytes(range(8))
 THETA = np.array([0.1, -0.0, 3e-40, 2.5], np.float32)
@@ -75,6 +77,28 @@ def test_a_delta_on_another_base_is_a_gap_and_a_key_closes_it() -> None:
     assert held.apply(*at(6)) == "taken"
 
 
+def test_deltas_that_overtake_a_key_wait_for_it() -> None:
+    held, first = subscriber(), at(5)
+    second = after(first, 6)
+    third = after(second, 9)
+    assert [held.apply(*record) for record in (second, third, first)] == ["gap", "gap", "taken"]
+    assert held.version == 9
+
+
+def test_a_delta_s_digest_is_of_what_it_leads_to() -> None:
+    first = at(5)
+    follower, other = subscriber(), subscriber()
+    record, buffers = after(first, 6)
+    follower.apply(*first)
+    follower.apply(record, buffers)
+    record = msgspec.structs.replace(record, digest=theta_digest(follower.theta))
+    for theta, outcome in ((THETA, "taken"), (THETA * 2, "diverged")):
+        other.held = False
+        other.apply(*at(5, theta=theta))
+        assert other.apply(record, buffers) == outcome
+        assert other.held == (outcome == "taken")
+
+
 def test_what_is_not_newer_is_old() -> None:
     held = subscriber()
     held.apply(*at(5))
@@ -87,7 +111,7 @@ def test_an_epoch_fences_off_the_one_before() -> None:
     held = subscriber()
     held.apply(*at(900, epoch=1))
     assert held.apply(*after(at(900, epoch=2), 901)) == "gap"
-    assert held.apply(*at(850, epoch=2, theta=THETA * 2)) == "taken"
+    assert held.apply(*at(850, epoch=2, theta=THETA * 2)) == "gap"  # taken, and does not reach what waited
     assert (held.epoch, held.version) == (2, 850)
     assert held.apply(*at(901, epoch=1)) == "old"
 

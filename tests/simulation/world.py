@@ -109,6 +109,7 @@ def bad(seed: int) -> Plot:
             "max_lag_updates": random.choice((4, 1000)),
             "max_lag_s": random.choice((1.0, 60.0)),
             "publish_interval_s": random.choice((0.0, 0.0, 1.0)),
+            "downlink_kbps": random.choice((None, None, 4.0, 64.0)),
             "target_interval_steps": random.choice((None, 20)),
             "checkpoint_interval_s": 3.0,
         },
@@ -442,7 +443,12 @@ class World:
         self.up = True
         theta = np.zeros(P, np.float32)
         optimizer = make_optimizer(self.settings, theta)
-        self.parameters = Parameters(theta, 0, optimizer, age_rule(self.settings), self.settings.norm_bound, LAYOUT)
+        rule, bound, budgeted = (
+            age_rule(self.settings),
+            self.settings.norm_bound,
+            self.settings.downlink_kbps is not None,
+        )
+        self.parameters = Parameters(theta, 0, optimizer, rule, bound, LAYOUT, budgeted=budgeted)
         progress = Progress()
         if self.disk is not None:
             version, arrays, counters = self.disk
@@ -535,7 +541,7 @@ class World:
             self.applied[number] = outcome.version
             young = outcome.lag_updates <= self.settings.max_lag_updates and lags_s[number] <= self.settings.max_lag_s
             self.promise(young, "learner", f"{number} was too old: {outcome.lag_updates}, {lags_s[number]} s")
-        self.digests[self.epoch, self.parameters.version] = self.parameters.theta.tobytes()
+        self.digests[self.epoch, self.parameters.version] = self.parameters.published.tobytes()
         record_s = 0.001 if event.record is not None else 0.0
         self.post(replace(event, math_s=self.plot.math_s, record_s=record_s, key_s=0.001 if order.key else 0.0))
 
@@ -629,7 +635,7 @@ class World:
     def check_weights(self, who: str, weights: a.Weights) -> None:
         held = self.digests.get((weights.epoch, weights.version))
         same = held == weights.theta.tobytes()
-        self.promise(same, who, f"other bits than the learner's at epoch {weights.epoch}, version {weights.version}")
+        self.promise(same, who, f"other bits than were published at epoch {weights.epoch}, version {weights.version}")
         wanted = self.settings.target_interval_steps is not None
         self.promise(wanted == (weights.target is not None), who, "a target network too many or too few")
         if weights.target is None or weights.target_version is None:
