@@ -7,27 +7,56 @@ Precondition, then select: the Adam direction of each gradient is added to a res
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
+from actor.pulse import faded
 from actor.selection import Choice
 from protocol.codecs import Array, Encoded, Floats, Indices, Sparse, codec
 from protocol.vectors import finite
 
+LAG_FADING = 0.98  # of the running mean of staleness, for each gradient: lag differs from one to the next
 LEAVING_CODEC = "i8"  # of all that is held back, for the last gradient of an actor that leaves
+
+
+class Momentum:
+    """β1 as staleness allows it: asynchrony is itself momentum (Mitliagkas et al. 2016, theorem 1).
+
+    A gradient that is spread over 1 / (1 - β1) others, each late by L updates, works for (1 + L) / (1 - β1) of them;
+    that is kept from going beyond ``most_lag``, so β1 <= 1 - (1 + L) / most_lag.
+
+    beta1: at most. most_lag: updates; 0 for no bound.
+    """
+
+    def __init__(self, beta1: float, most_lag: float = 0.0) -> None:
+        self.most = self.beta1 = beta1
+        self._most_lag = most_lag
+        self._lag: float | None = None  # updates, running mean
+
+    def heed(self, lags_updates: Sequence[int]) -> None:
+        """lags_updates: of the gradients that were answered since the last call."""
+        if not (self._most_lag and lags_updates):
+            return
+        for lag in lags_updates:
+            self._lag = faded(self._lag, lag, LAG_FADING)
+        assert self._lag is not None
+        self.beta1 = min(self.most, max(0.0, 1.0 - (1.0 + self._lag) / self._most_lag))
 
 
 class Preconditioner:
     """The Adam direction m̂ / (sqrt(v̂) + ε) of each gradient (Kingma and Ba 2015, algorithm 1), without a rate.
 
-    m and v are kept as plain sums, m_t = β1 m_{t-1} + g_t; the factors (1 - β) and the bias corrections are two
-    numbers at the end, which saves two passes. With β1 = 0 there is no first moment.
+    m and v are kept as plain sums, m_t = β1 m_{t-1} + g_t; what their factors add up to, (1 - β1^t) / (1 - β1) where β1
+    stays, is one number at the end, which saves two passes. Where β1 can only be 0 there is no first moment.
     """
 
-    def __init__(self, length: int, beta1: float, beta2: float, epsilon: float) -> None:
+    def __init__(self, length: int, momentum: Momentum, beta2: float, epsilon: float) -> None:
         self.steps = 0
-        self._beta1, self._beta2, self._epsilon = beta1, beta2, epsilon
-        self._first = np.zeros(length if beta1 else 0, np.float32)
+        self.momentum = momentum
+        self._beta2, self._epsilon = beta2, epsilon
+        self._first = np.zeros(length if momentum.most else 0, np.float32)
+        self._factors = 0.0  # of the gradients in the first moment, added up
         self._second = np.zeros(length, np.float32)
         self._scratch = np.empty(length, np.float32)
 
@@ -50,16 +79,18 @@ class Preconditioner:
 
         Their next update is (1 - β1) of what it would be with β1 = 0: the bias correction counts all steps.
         """
-        if self._beta1:
+        if self.momentum.most:
             self._first[indices] = 0.0
 
     def _momentum(self, gradient: Floats) -> tuple[Floats, float]:
         """The sum m, and the factor that makes it m̂."""
-        if not self._beta1:
+        if not self.momentum.most:
             return gradient, 1.0
-        self._first *= np.float32(self._beta1)
+        beta1 = self.momentum.beta1
+        self._first *= np.float32(beta1)
         self._first += gradient
-        return self._first, (1.0 - self._beta1) / (1.0 - self._beta1**self.steps)
+        self._factors = beta1 * self._factors + 1.0
+        return self._first, 1.0 / self._factors
 
 
 class Compressor:
@@ -92,6 +123,16 @@ class Compressor:
     def use(self, codec_name: str, choice: Choice) -> None:
         """From the next gradient on; what was held back until now goes with it."""
         self.codec, self._choice = codec(codec_name), choice
+
+    def heed(self, lags_updates: Sequence[int]) -> None:
+        """Fits momentum to the staleness of the gradients that were answered since the last call."""
+        if self._preconditioner is not None:
+            self._preconditioner.momentum.heed(lags_updates)
+
+    @property
+    def beta1(self) -> float:
+        """Of the next update; 0 where the learner runs the optimizer."""
+        return 0.0 if self._preconditioner is None else self._preconditioner.momentum.beta1
 
     def compress(self, gradient: Floats, length: float = 1.0) -> Encoded:
         """gradient: float32 [P]. length: multiplies the preconditioned update, so it is only heard where there is one.

@@ -126,7 +126,9 @@ class ActorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     rank: Annotated[int, Meta(ge=1, le=64)] = 2  # of each matrix, with the codec lowrank
     mask_momentum: bool = False  # sparse codecs: the preconditioner drops the momentum of coordinates that were sent
     residual_decay: Unit = 0.95  # multiplies what was not sent, once per gradient; below 1 forgets old residual
-    beta1: Annotated[float, Meta(ge=0.0, lt=1.0)] = 0.5  # of the preconditioner; a residual is momentum too
+    beta1: Annotated[float, Meta(ge=0.0, lt=1.0)] = 0.5  # of the preconditioner, at most; a residual is momentum too
+    # Updates of staleness that leave nothing of β1, for staleness is momentum too; with less, less of it. 0: all stays.
+    momentum_lag: NonNegative = 48.0
     beta2: Annotated[float, Meta(ge=0.0, lt=1.0)] = 0.999  # second moment of the preconditioner
     epsilon: Positive = 1e-5  # of the preconditioner, outside the root as in Adam
 

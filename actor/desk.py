@@ -13,10 +13,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 
-from actor.events import Weights, Work
+from actor.events import Answer, Weights, Work
 from protocol.messages import Welcome
 
-ANSWERS = 64  # whose round trips are kept until the worker asks
+ANSWERS = 64  # kept until the worker asks
 WAKE_S = 1.0  # a waiting worker looks around this often even if nobody wakes it
 
 
@@ -41,7 +41,7 @@ class Desk:
         self._changed = threading.Condition()
         self._weights: Weights | None = None
         self._refused: deque[Work] = deque()
-        self._round_trips_s: deque[float] = deque(maxlen=ANSWERS)
+        self._answers: deque[Answer] = deque(maxlen=ANSWERS)
         self._welcome: Welcome | None = None
         self._generation = 0  # counts configurations
         self._credit = 0
@@ -53,6 +53,7 @@ class Desk:
         self.collect_s = 0.0  # stepping simulators
         self.learn_s = 0.0  # gradients and their compression
         self.residual_norm = self.residual_age = 0.0  # of what compression holds back; age in gradients
+        self.beta1 = 0.0  # of the preconditioner, as staleness allows it
         self.wait_s = 0.0  # for permits and weights
 
     # the worker's side
@@ -117,13 +118,13 @@ class Desk:
             self._refused.clear()
         return refused
 
-    def collect_round_trips_s(self) -> list[float]:
-        """How long the answers took that came since the last call, the newest ANSWERS of them; never waits."""
-        if not self._round_trips_s:
+    def collect_answers(self) -> list[Answer]:
+        """What verdicts told since the last call, the newest ANSWERS of them; never waits."""
+        if not self._answers:
             return []
         with self._changed:
-            found = list(self._round_trips_s)
-            self._round_trips_s.clear()
+            found = list(self._answers)
+            self._answers.clear()
         return found
 
     def check(self, generation: int | None) -> None:
@@ -161,15 +162,12 @@ class Desk:
             self._credit = credit
             self._changed.notify_all()
 
-    def settle(self, work: Work, restore: bool, round_trip_s: float | None = None) -> None:
-        """Returns the permit of one gradient and, if it was refused, the gradient itself.
-
-        round_trip_s: from its sending to its verdict, where it was sent once and answered.
-        """
+    def settle(self, work: Work, restore: bool, answer: Answer | None = None) -> None:
+        """Returns the permit of one gradient and, if it was refused, the gradient itself."""
         with self._changed:
             self._unanswered -= 1
-            if round_trip_s is not None:
-                self._round_trips_s.append(round_trip_s)
+            if answer is not None:
+                self._answers.append(answer)
             if restore:
                 self._refused.append(work)
             self._changed.notify_all()

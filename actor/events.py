@@ -204,15 +204,27 @@ class Adopt:
 
 
 @dataclass(frozen=True, slots=True)
-class Settle:
-    """One gradient is answered: its permit returns. restore: put ``work.decoded`` back into the residual.
+class Answer:
+    """What a verdict tells of one gradient's way.
 
-    round_trip_s: from its sending to its verdict; None where it was sent twice, or never.
+    round_trip_s: from its sending to its verdict; None where it was sent twice. lag_updates: how many updates θ was
+    ahead of its weights when it was judged, >= 0.
+    """
+
+    round_trip_s: float | None
+    lag_updates: int
+
+
+@dataclass(frozen=True, slots=True)
+class Settle:
+    """One gradient is done with: its permit returns. restore: put ``work.decoded`` back into the residual.
+
+    answer: what its verdict told; None where there is none.
     """
 
     work: Work
     restore: bool
-    round_trip_s: float | None = None
+    answer: Answer | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,7 @@ class Counters:
     wait_s: float = 0.0  # for permits and for weights
     residual_norm: float = 0.0  # L2 of what compression holds back
     residual_age: float = 0.0  # gradients that it has waited, on average
+    beta1: float = 0.0  # momentum of the preconditioner, as staleness allows it
     round_trip_s: float = 0.0  # of a gradient until its verdict, a running mean
     credit: int = 0  # gradients that may be unanswered
     simulator_failures: Mapping[str, int] = field(default_factory=dict)  # by kind: simulators that were replaced
@@ -105,6 +106,7 @@ def _families(counters: Counters) -> Iterator[Metric]:
         ("weights_version", "Version of the newest weights held.", counters.weights_version),
         ("residual_norm", "L2 of what compression holds back.", counters.residual_norm),
         ("residual_age_gradients", "Gradients that it has waited, on average.", counters.residual_age),
+        ("momentum", "The preconditioner's first decay, as staleness allows it.", counters.beta1),
         ("round_trip_seconds", "From a gradient to its verdict, a running mean.", counters.round_trip_s),
         ("credit", "Gradients that may be unanswered.", counters.credit),
     ):

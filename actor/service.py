@@ -221,6 +221,7 @@ class Service:
         counters.simulator_failures = desk.simulator_failures
         counters.collect_s, counters.learn_s, counters.wait_s = desk.collect_s, desk.learn_s, desk.wait_s
         counters.residual_norm, counters.residual_age = desk.residual_norm, desk.residual_age
+        counters.beta1 = desk.beta1
         counters.round_trip_s = state.round_trip_s
         counters.credit = state.outbox.credit if state.outbox is not None else 0
         counters.weights_version = state.weights.version if state.weights is not None else 0
@@ -282,7 +283,7 @@ _PERFORM: dict[type[Any], Callable[[Service, Any], None]] = {
     events.Subscribe: Service._subscribe,
     events.Configure: lambda service, effect: service.desk.configure(effect.welcome),
     events.Adopt: lambda service, effect: service.desk.adopt(effect.weights),
-    events.Settle: lambda service, effect: service.desk.settle(effect.work, effect.restore, effect.round_trip_s),
+    events.Settle: lambda service, effect: service.desk.settle(effect.work, effect.restore, effect.answer),
     events.Permit: lambda service, effect: service.desk.permit(effect.credit),
     events.Leave: lambda service, _: service.desk.leave(),
     events.Announce: Service._announce,

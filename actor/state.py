@@ -16,6 +16,7 @@ from actor.backoff import FIRST_S, wait_s
 from actor.events import (
     Adopt,
     Announce,
+    Answer,
     Configure,
     Dial,
     Effect,
@@ -240,7 +241,8 @@ class ActorState:
             took_s = now - sent.sent_at if sent.tries == 1 else None
             if took_s is not None:
                 self._pulse.answered(took_s)
-            effects.append(Settle(booked, ruling.outcome in RESTORED, took_s))
+            answer = Answer(took_s, max(0, ruling.version - applied - booked.base_version))
+            effects.append(Settle(booked, ruling.outcome in RESTORED, answer))
         return effects + self._permit() + self._part(now) + self._drained(now)
 
     def _record(self, record: Snapshot | Updates, event: MessageArrived, now: float) -> list[Effect]:

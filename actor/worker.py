@@ -16,11 +16,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from actor.compression import LEAVING_CODEC, Compressor, Preconditioner
+from actor.compression import LEAVING_CODEC, Compressor, Momentum, Preconditioner
 from actor.config import ActorSettings, read_settings
 from actor.desk import Leaving
 from actor.envs import make_simulators
-from actor.events import Weights, Work
+from actor.events import Answer, Weights, Work
 from actor.flat import FlatModule
 from actor.gradients import Minibatch, gradient, minibatches
 from actor.losses import LossStats
@@ -52,13 +52,14 @@ class Link(Protocol):
     learn_s: float
     residual_norm: float
     residual_age: float
+    beta1: float
 
     def first_weights(self, generation: int) -> Weights: ...
     def newest(self) -> Weights | None: ...
     def await_permit(self, generation: int) -> None: ...
     def hand_in(self, work: Work) -> None: ...
     def collect_refused(self) -> list[Work]: ...
-    def collect_round_trips_s(self) -> list[float]: ...
+    def collect_answers(self) -> list[Answer]: ...
 
 
 class Employer(Link, Protocol):
@@ -137,7 +138,8 @@ class Worker:
             if self._stride.exhausted(stats):
                 break
         if stats is not None:
-            link.residual_norm, link.residual_age = self._compressor.residual_norm, self._compressor.residual_age
+            held = self._compressor
+            link.residual_norm, link.residual_age, link.beta1 = held.residual_norm, held.residual_age, held.beta1
             self._losses = _losses(stats, norm, link.residual_norm)
             self._stride.heed(self._losses.kl)
 
@@ -178,8 +180,11 @@ class Worker:
             self._despair()
             return
         self._hopeless = 0
+        answers = link.collect_answers()
+        self._compressor.heed([answer.lag_updates for answer in answers])
         if self._fitting is not None:
-            self._fitting.fit(self._compressor, link.collect_round_trips_s(), time.perf_counter(), self._waited_s)
+            round_trips_s = [answer.round_trip_s for answer in answers if answer.round_trip_s is not None]
+            self._fitting.fit(self._compressor, round_trips_s, time.perf_counter(), self._waited_s)
         encoded = self._compressor.compress(vector, self._stride.length)
         link.hand_in(self._work(encoded, self._compressor.codec.name))
 
@@ -274,7 +279,8 @@ def make_compressor(settings: ActorSettings, quantity: str, layout: Layout, seed
     """What turns gradients into payloads: preconditioned where the learner applies plain addition."""
     preconditioner = None
     if quantity == "update":
-        preconditioner = Preconditioner(layout.length, settings.beta1, settings.beta2, settings.epsilon)
+        momentum = Momentum(settings.beta1, settings.momentum_lag)
+        preconditioner = Preconditioner(layout.length, momentum, settings.beta2, settings.epsilon)
     shapes = [entry.shape for entry in layout.entries]
     if settings.codec == "auto" and quantity == "gradient":
         raise UserError(

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from actor.compression import Compressor, Preconditioner
+from actor.compression import Compressor, Momentum, Preconditioner
 from actor.selection import make_choice
 from protocol.codecs import CODECS, Floats, Sparse, codec
 from tests.actor.test_selection import gradients, plain_largest
@@ -34,10 +34,44 @@ def compressor(
     return Compressor(length, name, choice, decay, preconditioner, masks_momentum=masks_momentum)
 
 
+def test_momentum_is_less_where_gradients_are_late() -> None:
+    momentum = Momentum(0.9, most_lag=48.0)
+    assert momentum.beta1 == 0.9
+    for lag, beta1 in ((1, 0.9), (15, 1.0 - 16.0 / 48.0), (47, 0.0), (500, 0.0), (1, 0.9)):
+        momentum.heed([lag] * 1000)
+        assert momentum.beta1 == pytest.approx(beta1, abs=1e-6)
+
+
+def test_momentum_follows_slowly() -> None:
+    momentum = Momentum(0.9, most_lag=48.0)
+    momentum.heed([20] * 100)
+    before = momentum.beta1
+    momentum.heed([60])
+    assert 0.0 < before - momentum.beta1 < 0.05
+
+
+def test_momentum_stays_without_news_and_without_a_bound() -> None:
+    momentum = Momentum(0.9, most_lag=48.0)
+    momentum.heed([])
+    assert momentum.beta1 == 0.9
+    bound = Momentum(0.9)
+    bound.heed([500] * 1000)
+    assert bound.beta1 == 0.9
+
+
+def test_a_changing_momentum_stays_unbiased() -> None:
+    """Equal gradients give equal directions, whatever β1 was: the factors' sum divides."""
+    momentum = Momentum(0.9, most_lag=48.0)
+    preconditioner = Preconditioner(2, momentum, 0.999, 1e-8)
+    for lag in (0, 10, 40, 100, 5, 0):
+        momentum.heed([lag] * 200)
+        assert preconditioner.update(np.array([2.0, -0.5], np.float32)).tolist() == pytest.approx([1.0, -1.0], abs=1e-5)
+
+
 @pytest.mark.parametrize("beta1", [0.0, 0.5, 0.9])
 def test_the_preconditioner_is_adams_direction(beta1: float) -> None:
     beta2, epsilon, length = 0.99, 1e-5, 6
-    preconditioner = Preconditioner(length, beta1, beta2, epsilon)
+    preconditioner = Preconditioner(length, Momentum(beta1), beta2, epsilon)
     m, v = [0.0] * length, [0.0] * length
     for t, gradient in enumerate(gradients(30, length), start=1):
         update = preconditioner.update(gradient)
@@ -50,7 +84,7 @@ def test_the_preconditioner_is_adams_direction(beta1: float) -> None:
 
 def test_the_preconditioner_leaves_the_gradient_alone_and_zero_at_zero() -> None:
     gradient = np.array([0.0, 2.0], np.float32)
-    update = Preconditioner(2, 0.9, 0.999, 1e-5).update(gradient)
+    update = Preconditioner(2, Momentum(0.9), 0.999, 1e-5).update(gradient)
     assert gradient.tolist() == [0.0, 2.0]
     assert update.tolist() == [0.0, pytest.approx(1.0, rel=1e-4)]
 
@@ -107,7 +141,7 @@ def test_f32_sends_the_gradient_itself_and_keeps_nothing(vector: Floats) -> None
 
 def test_a_preconditioner_comes_before_the_choice() -> None:
     gradient = np.array([100.0, 1e-3, 1e-2], np.float32)
-    made = compressor(3, "f32", 1.0, 1.0, Preconditioner(3, 0.0, 0.999, 1e-8))
+    made = compressor(3, "f32", 1.0, 1.0, Preconditioner(3, Momentum(0.0), 0.999, 1e-8))
     decoded = made.compress(gradient).decoded
     assert isinstance(decoded, np.ndarray)
     assert decoded.tolist() == pytest.approx([1.0, 1.0, 1.0], rel=1e-4)
@@ -135,7 +169,7 @@ def test_what_was_encoded_does_not_change_when_the_residual_does() -> None:
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_a_gradient_that_is_not_finite_changes_nothing(bad: float) -> None:
-    preconditioner = Preconditioner(3, 0.9, 0.999, 1e-5)
+    preconditioner = Preconditioner(3, Momentum(0.9), 0.999, 1e-5)
     made = compressor(3, "topk_i8", 0.5, 0.9, preconditioner)
     made.compress(np.array([1.0, 2.0, 3.0], np.float32))
     before = made.residual.copy()
@@ -168,7 +202,7 @@ def test_error_feedback_sends_a_matrix_of_any_rank_in_the_end() -> None:
 def test_a_masked_coordinate_begins_its_momentum_anew() -> None:
     gradient = np.array([3.0, 1.0], np.float32)
     masked, plain = (
-        compressor(2, "topk_f16", 0.5, 1.0, Preconditioner(2, 0.9, 0.999, 1e-8), masks_momentum=masks)
+        compressor(2, "topk_f16", 0.5, 1.0, Preconditioner(2, Momentum(0.9), 0.999, 1e-8), masks_momentum=masks)
         for masks in (True, False)
     )
     for made in (masked, plain):

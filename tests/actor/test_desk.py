@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from actor.desk import ANSWERS, Desk, Interrupted, Leaving
-from actor.events import Weights, Work
+from actor.events import Answer, Weights, Work
 from protocol.layout import Entry, Layout
 from protocol.messages import Welcome
 
@@ -236,13 +236,13 @@ def test_two_threads_never_pass_the_credit() -> None:
     assert desk._unanswered == 0
 
 
-def test_round_trips_are_told_once_and_the_newest_are_kept() -> None:
+def test_answers_are_told_once_and_the_newest_are_kept() -> None:
     desk = Desk(lambda work: None)
     for n in range(ANSWERS + 2):
-        desk.settle(work(), restore=False, round_trip_s=float(n))
+        desk.settle(work(), restore=False, answer=Answer(float(n), n))
     desk.settle(work(), restore=False)
-    assert desk.collect_round_trips_s() == [float(n) for n in range(2, ANSWERS + 2)]
-    assert desk.collect_round_trips_s() == []
+    assert desk.collect_answers() == [Answer(float(n), n) for n in range(2, ANSWERS + 2)]
+    assert desk.collect_answers() == []
 
 
 # leaving

@@ -14,6 +14,7 @@ import pytest
 from actor.events import (
     Adopt,
     Announce,
+    Answer,
     Configure,
     Dial,
     Effect,
@@ -880,11 +881,11 @@ def test_a_verdict_tells_how_long_it_took_where_the_gradient_was_sent_once() -> 
     actor = active()
     actor.hands_in()
     actor.now = 0.5
-    assert only(actor.hear(verdict(1)), Settle).round_trip_s == 0.5
+    assert only(actor.hear(verdict(1)), Settle).answer == Answer(0.5, 0)
     actor.hands_in()
     actor.now = 0.6
     actor.hear(WELCOME)  # again: it is sent again
-    assert only(actor.hear(verdict(2)), Settle).round_trip_s is None
+    assert only(actor.hear(verdict(2)), Settle).answer == Answer(None, 0)
 
 
 def test_a_worker_that_holds_nothing_back_lets_its_actor_go() -> None:

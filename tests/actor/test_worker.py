@@ -14,7 +14,7 @@ from actor import worker as module
 from actor.config import ActorSettings
 from actor.desk import Leaving
 from actor.envs import describe
-from actor.events import Weights, Work
+from actor.events import Answer, Weights, Work
 from actor.gradients import gradient
 from actor.policy import build_policy
 from actor.worker import HOPELESS, STRIDE_LIMITS, StrideControl, Worker, moments_size, normalization
@@ -39,10 +39,10 @@ class List:
         self.env_steps = 0
         self.simulator_failures: Mapping[str, int] = {}
         self.collect_s = self.learn_s = 0.0
-        self.residual_norm = self.residual_age = 0.0
+        self.residual_norm = self.residual_age = self.beta1 = 0.0
         self.weights = weights
         self.refused: list[Work] = []
-        self.round_trips_s: list[float] = []
+        self.answers: list[Answer] = []
         self.works: list[Work] = []
         self.stop_after = 1 << 30
         self.stops_with: type[Exception] = Stopped
@@ -65,8 +65,8 @@ class List:
     def hand_in(self, work: Work) -> None:
         self.works.append(work)
 
-    def collect_round_trips_s(self) -> list[float]:
-        found, self.round_trips_s = self.round_trips_s, []
+    def collect_answers(self) -> list[Answer]:
+        found, self.answers = self.answers, []
         return found
 
     def collect_refused(self) -> list[Work]:

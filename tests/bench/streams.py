@@ -18,7 +18,7 @@ from statistics import median
 import numpy as np
 import torch
 
-from actor.compression import Compressor, Preconditioner
+from actor.compression import Compressor, Momentum, Preconditioner
 from actor.config import ActorSettings, read_settings
 from actor.gradients import gradient, minibatches
 from actor.selection import make_choice
@@ -65,7 +65,8 @@ def gradients(network: str) -> tuple[list[Floats], Layout]:
     """One rollout's minibatch gradients, preconditioned."""
     settings = _settings(network)
     bare = Bare(settings)
-    preconditioner = Preconditioner(bare.flat.layout().length, settings.beta1, settings.beta2, settings.epsilon)
+    length, momentum = bare.flat.layout().length, Momentum(settings.beta1)
+    preconditioner = Preconditioner(length, momentum, settings.beta2, settings.epsilon)
     shuffle = torch.Generator().manual_seed(0)
     made = []
     for minibatch in minibatches(bare.rollout, bare.targets, settings, shuffle):

@@ -14,10 +14,17 @@ from pathlib import Path
 from tests.bench.farflung import train
 from tests.bench.machine import ROOT
 from tests.bench.store import Record, Store
-from tests.learning import codecs, lag, pixels, report, robustness
+from tests.learning import codecs, lag, momentum, pixels, report, robustness, thin
 from tests.learning.tasks import TASKS, Task
 
-STUDIES = {"robustness": robustness.measure, "pixels": pixels.measure, "lag": lag.measure, "codecs": codecs.measure}
+STUDIES = {
+    "robustness": robustness.measure,
+    "pixels": pixels.measure,
+    "lag": lag.measure,
+    "codecs": codecs.measure,
+    "momentum": momentum.measure,
+    "thin": thin.measure,
+}
 PARTS = (*(task.name for task in TASKS), *STUDIES)
 KEPT = ("solved", "wall_s", "env_steps", "return_mean_100", "compression", "updates", "staleness_mean", "rulings")
 

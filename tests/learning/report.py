@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
+from itertools import product
 from pathlib import Path
 from statistics import median
 
@@ -15,13 +16,13 @@ from matplotlib.figure import Figure
 from tests.bench.curves import FAINT, INK, POINTS
 from tests.bench.machine import description, versions
 from tests.bench.store import Record, Store, origins
-from tests.learning import codecs, lag, pixels, robustness
+from tests.learning import codecs, lag, momentum, pixels, robustness, thin
 from tests.learning.tasks import TASKS, Task
 
 COLORS = ("#1d6fb8", "#c8641b", "#3a8f4d", "#8a4fa3")
 COLUMNS = 3
-FILES = ("learning", "robustness", "pixels", "lag", "codecs")  # the tasks' records and those of each study
-STUDIES = {"robustness": robustness.holds, "pixels": pixels.holds}  # that have bars; the staleness study compares
+FILES = ("learning", "robustness", "pixels", "lag", "codecs", "momentum", "thin")  # of the tasks and of each study
+STUDIES = {"robustness": robustness.holds, "pixels": pixels.holds, "thin": thin.holds}  # that have bars
 HARMLESS = {"applied", "draining"}  # the last gradients find a learner that has all it wants
 WORDS = (
     "Mean return of the last 100 training episodes, exploration included. Seconds from the first environment step; two "
@@ -48,6 +49,8 @@ def write(results: Path, out: Path) -> None:
     lines += _pixels(found["pixels"])
     lines += _lag(found["lag"], out)
     lines += _codecs(found["codecs"], out)
+    lines += _momentum(found["momentum"], out)
+    lines += _thin(found["thin"], out)
     (out / "LEARNING.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     print(f"wrote {out / 'LEARNING.md'}")
 
@@ -166,10 +169,7 @@ def _codecs(records: Sequence[Record], out: Path) -> list[str]:
     for way in codecs.WAYS:
         found = codecs.runs(records, way)
         if found:
-            steps = ", ".join(f"{record['env_steps'] / 1000:.0f}{'' if record['solved'] else '+'}" for record in found)
-            middle = f"{median(record['env_steps'] for record in found) / 1000:.0f} k"
-            solved = f"{sum(record['solved'] for record in found)} of {len(found)}"
-            rows.append(_cells([way, f"{codecs.fewer(found):,.1f}", solved, middle, steps]))
+            rows.append(_cells([way, f"{codecs.fewer(found):,.1f}", *_reached(found)]))
     return [
         "",
         "## Codecs",
@@ -185,6 +185,78 @@ def _codecs(records: Sequence[Record], out: Path) -> list[str]:
         "",
         "![steps to solve against bytes, each codec](codecs.png)",
     ]
+
+
+def _momentum(records: Sequence[Record], out: Path) -> list[str]:
+    """Momentum and residuals where gradients are late."""
+    if not records:
+        return []
+    momentum.draw(records, out / "momentum.png")
+    rows = []
+    for density, decay in product(momentum.DENSITIES, momentum.DECAYS):
+        for beta1 in (*map(str, momentum.BETAS), momentum.FOLLOWING):
+            cells = [_thousands(momentum.steps(records, density, decay, beta1, fleet)) for fleet in momentum.FLEETS]
+            rows.append(_cells([f"{density:.1%}", str(decay), beta1, *cells]))
+    return [
+        "",
+        "## Momentum, residuals and lag",
+        "",
+        (
+            "Thousand steps of CartPole-v1 to 475, each seed (+: not solved by then), everything in one process; "
+            f"settings are chosen by this table, so its seeds, from {momentum.FIRST} on, are no others' evidence. "
+            '"Follows" is β1 as it ships, with `momentum_lag`.'
+        ),
+        "",
+        *_table(("density", "decay", "β1", *(f"{actors} actors, lag {late}" for actors, late in momentum.FLEETS))),
+        *rows,
+        "",
+        "![steps to solve against momentum, each fleet](momentum.png)",
+    ]
+
+
+def _thin(records: Sequence[Record], out: Path) -> list[str]:
+    """Whole runs over thin streams."""
+    if not records:
+        return []
+    thin.draw(records, out / "thin.png")
+    rows = []
+    for task, actors, way in product(thin.TASKS, thin.FLEETS, thin.WAYS):
+        found = thin.runs(records, task, actors, way)
+        if found:
+            fewer = [f"{min(map(side, found)):,.1f}" for side in (thin.up, thin.down)]
+            lag = f"{median(record['staleness_mean'] for record in found):.0f}"
+            rows.append(_cells([task, str(actors), way, *fewer, *_reached(found), lag]))
+    bars = " and ".join(
+        f"{thin.STEPS_BAR[n]:g} with {n}, {thin.DOWN_BAR[n]:g} times fewer bytes down" for n in thin.FLEETS
+    )
+    return [
+        "",
+        "## Thin streams",
+        "",
+        (
+            "Whole runs of `learner run`, sparse and dense updates with otherwise equal settings; bytes with headers, "
+            "the least of all seeds. A version's way down is the stream and all that was sent to anybody else. Bars: "
+            f"{thin.UP_BAR:g} times fewer bytes up; solved within so many times the dense steps: {bars}"
+            f"{_verdict(thin.holds(records))}."
+        ),
+        "",
+        *_table(
+            ("task", "actors", "codec", "fewer up", "fewer down", "solved", "steps, median", "thousand steps", "lag")
+        ),
+        *rows,
+        "",
+        "![mean return against bytes sent](thin.png)",
+    ]
+
+
+def _reached(found: Sequence[Record]) -> tuple[str, str, str]:
+    """How many solved it, the median of their steps, and the steps of each."""
+    solved = f"{sum(record['solved'] for record in found)} of {len(found)}"
+    return solved, f"{median(record['env_steps'] for record in found) / 1000:.0f} k", _thousands(found)
+
+
+def _thousands(found: Sequence[Record]) -> str:
+    return ", ".join(f"{record['env_steps'] / 1000:.0f}{'' if record['solved'] else '+'}" for record in found)
 
 
 def _spread(found: Sequence[float]) -> str:

@@ -25,7 +25,7 @@ import numpy as np
 
 from actor.config import read_settings
 from actor.desk import Interrupted
-from actor.events import Weights, Work
+from actor.events import Answer, Weights, Work
 from actor.initial import initial
 from actor.worker import Worker
 from learner.config import Experiment, actor_table, load, named
@@ -76,14 +76,15 @@ class Run:
         version, theta = self.target if self.target is not None else (None, None)
         return Weights(1, held.version, held.theta, held.moments, steps, theta, version)
 
-    def apply(self, work: Work) -> None:
-        """One gradient, as the learner would."""
+    def apply(self, work: Work) -> int:
+        """One gradient, as the learner would; how many updates late it was."""
         report = work.report
         moments = (report.observations, work.moments) if report and work.moments else None
         job = Job(1, 1, work.base_version, work.codec, work.length, work.count, work.payload, moments, 0.0)
         (outcome,) = self.parameters.apply([job], learning_rate(self.experiment.learner, self.progress.env_steps))
         self.progress.rulings[outcome.outcome] += 1
         self.progress.lags.observe(outcome.lag_updates)
+        return outcome.lag_updates
 
     def record(self, work: Work) -> None:
         """The rollout that rides on a gradient."""
@@ -101,12 +102,15 @@ class LateLink:
     travelling: what is handed in and not applied; of one actor, or of all. turn: waits for the next one.
     """
 
-    def __init__(self, run: Run, lag: int, travelling: deque[Work], turn: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, run: Run, lag: int, travelling: deque[tuple[LateLink, Work]], turn: Callable[[], None] = lambda: None
+    ) -> None:
         self.env_steps = 0
         self.simulator_failures: Mapping[str, int] = {}
         self.collect_s = self.learn_s = 0.0
-        self.residual_norm = self.residual_age = 0.0
+        self.residual_norm = self.residual_age = self.beta1 = 0.0
         self._run, self._lag, self._travelling, self._turn = run, lag, travelling, turn
+        self._answers: list[Answer] = []
 
     def first_weights(self, generation: int) -> Weights:
         """Link.first_weights."""
@@ -125,13 +129,15 @@ class LateLink:
         self._run.gradients += 1
         self._run.payload_bytes += len(work.payload)
         self._run.record(work)
-        self._travelling.append(work)
+        self._travelling.append((self, work))
         while len(self._travelling) > self._lag:
-            self._run.apply(self._travelling.popleft())
+            link, late = self._travelling.popleft()
+            link._answers.append(Answer(None, self._run.apply(late)))
 
-    def collect_round_trips_s(self) -> list[float]:
-        """Link.collect_round_trips_s: nothing travels."""
-        return []
+    def collect_answers(self) -> list[Answer]:
+        """Link.collect_answers: how late gradients were; how long they travelled would be a matter of time."""
+        found, self._answers = self._answers, []
+        return found
 
     def collect_refused(self) -> list[Work]:
         """Link.collect_refused."""
@@ -180,7 +186,7 @@ def begin(
     rule = age_rule(settings)
     run = Run(experiment, Parameters(theta, 0, optimizer, rule, settings.norm_bound, first.layout, moments))
     workers = []
-    travelling: deque[Work] = deque()
+    travelling: deque[tuple[LateLink, Work]] = deque()
     for ordinal in range(actors):
         welcome = Welcome(
             instance=1,

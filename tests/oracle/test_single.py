@@ -19,7 +19,7 @@ import torch
 
 from actor.config import ActorSettings
 from actor.envs import describe, make_simulators
-from actor.events import Weights, Work
+from actor.events import Answer, Weights, Work
 from actor.gradients import gradient, minibatches
 from actor.methods import Targets, make_method
 from actor.policy import build_policy
@@ -60,7 +60,7 @@ class DirectLink:
         self.env_steps = 0
         self.simulator_failures: Mapping[str, int] = {}
         self.collect_s = self.learn_s = 0.0
-        self.residual_norm = self.residual_age = 0.0
+        self.residual_norm = self.residual_age = self.beta1 = 0.0
         theta, layout = initial()
         table = msgspec.msgpack.encode(SMALL)
         self.parameters = Parameters(theta, 0, make_optimizer(settings, theta), age_rule(settings), 1e6, layout)
@@ -124,7 +124,7 @@ class DirectLink:
         (ruling,) = verdict.rulings
         assert (ruling.outcome, ruling.version, ruling.scale) == ("applied", self.sequence, 1.0)
 
-    def collect_round_trips_s(self) -> list[float]:
+    def collect_answers(self) -> list[Answer]:
         return []
 
     def collect_refused(self) -> list[Work]:
@@ -206,10 +206,10 @@ def plain_adam_direction(history: list[Vector]) -> Vector:
 
 def test_preconditioned_updates_and_addition_to_the_bit() -> None:
     """θ ← θ − rate·u with the actor's own preconditioner and nothing between the two."""
-    from actor.compression import Preconditioner
+    from actor.compression import Momentum, Preconditioner
 
     theta, _ = initial()
-    preconditioner = Preconditioner(len(theta), SMALL.beta1, SMALL.beta2, SMALL.epsilon)
+    preconditioner = Preconditioner(len(theta), Momentum(SMALL.beta1), SMALL.beta2, SMALL.epsilon)
 
     def step(theta: Vector, vector: Vector) -> None:
         theta -= np.float32(RATE) * preconditioner.update(vector)
