@@ -21,7 +21,7 @@ def first(training: int, settings: LearnerSettings) -> int:
 
 
 def grant(held: int, round_trip_s: float, work_s: float, training: int, settings: LearnerSettings) -> int:
-    """The next grant: one step from ``held``, at most, and none down for a difference of one, lest it flap.
+    """The next grant: twice ``held`` at most, one less at least, and none less for a difference of one, lest it flap.
 
     work_s: of one gradient, waiting not counted; 0 where nothing is known. training: sessions that train, this one too.
     """
@@ -33,7 +33,7 @@ def grant(held: int, round_trip_s: float, work_s: float, training: int, settings
     hiding = 1 + math.ceil(max(0.0, round_trip_s - NOISE_S) / work_s)
     wanted = min(max(settings.credit, hiding), share)
     if wanted > held:
-        return held + 1
+        return min(2 * held, wanted)
     return held - 1 if wanted < held - 1 else held
 
 

@@ -31,10 +31,15 @@ def pin(pid: int, index: int) -> None:
         os.sched_setaffinity(pid, {usable[index % len(usable)]})
 
 
-def start(arguments: Sequence[str], core: int | None = None, **options: Any) -> subprocess.Popen[str]:
-    """A child that runs ``python -m ARGUMENTS`` in the repository, with one numeric thread."""
+def start(
+    arguments: Sequence[str], core: int | None = None, within: str | None = None, **options: Any
+) -> subprocess.Popen[str]:
+    """A child that runs ``python -m ARGUMENTS`` in the repository, with one numeric thread.
+
+    within: the network namespace that it lives in, ours if None.
+    """
     environment = os.environ | ONE_THREAD
-    command = [sys.executable, "-m", *arguments]
+    command = [*(() if within is None else ("ip", "netns", "exec", within)), sys.executable, "-m", *arguments]
     child = subprocess.Popen(command, cwd=ROOT, env=environment, text=True, **options)
     if core is not None:
         pin(child.pid, core)
