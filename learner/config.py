@@ -73,7 +73,8 @@ class LearnerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     # links
     # Gradients that one actor may have unanswered. Where its link is long it is granted more, up to twice as many at
     # each heartbeat, until its round trip is hidden: up to most_credit (not above credit: nobody is granted more). All
-    # grants stay within credit_lag together, for what is under way makes gradients late: in a larger fleet each has one.
+    # grants together stay within credit_lag, for what is under way makes gradients late: in a larger fleet each has
+    # one.
     credit: Annotated[int, Meta(ge=1, le=65_536)] = 2
     most_credit: Annotated[int, Meta(ge=1, le=65_536)] = 16
     credit_lag: Annotated[int, Meta(ge=1, le=1_000_000)] = 16  # updates
