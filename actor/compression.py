@@ -17,7 +17,6 @@ from protocol.codecs import Array, Encoded, Floats, Indices, Sparse, codec
 from protocol.vectors import finite
 
 LAG_FADING = 0.98  # of the running mean of staleness, for each gradient: lag differs from one to the next
-LEAVING_CODEC = "i8"  # of all that is held back, for the last gradient of an actor that leaves
 
 
 class Momentum:
@@ -162,13 +161,15 @@ class Compressor:
             self.residual += decoded
         self._empty = False
 
-    def empty(self) -> Encoded | None:
-        """All that is held back, in LEAVING_CODEC, for who has no next time; None where that is nothing."""
+    def empty(self, codec_name: str, choice: Choice) -> Encoded | None:
+        """What ``choice`` chooses of all that is held back, for who has no next time; None where that is nothing."""
         if self._empty or not self.residual.any():
             return None
-        encoded = codec(LEAVING_CODEC).encode(self.residual)
-        assert not isinstance(encoded.decoded, Sparse)
-        self.residual -= encoded.decoded
+        encoded = codec(codec_name).encode(choice.choose(self.residual))
+        if isinstance(encoded.decoded, Sparse):
+            self.residual[encoded.decoded.indices] -= encoded.decoded.values
+        else:
+            self.residual -= encoded.decoded
         return encoded
 
     @property

@@ -14,7 +14,7 @@ from typing import Literal
 
 from actor.compression import Compressor
 from actor.pulse import faded
-from actor.selection import Density, Everything, Largest
+from actor.selection import Choice, Density, Everything, Largest
 from protocol.budget import LEAST_COORDINATES, LEVEL_BYTES, THIN, Fit, fit
 
 FIRST_BYTES = 2_000  # before anything is known: nothing on any link, and 0.05 % of the largest network
@@ -59,6 +59,13 @@ class Uplink:
                 self.allowed_bytes = min(self._most_bytes, self._kbps * 125.0 * self._interval_s)
         self._made = now, waited_s
 
+    @property
+    def bytes_per_s(self) -> float:
+        """What gradients may take: the budget, or as much as was felt to be borne; no bound before anything was."""
+        if self._kbps != "auto":
+            return self._kbps * 125.0
+        return self.allowed_bytes / self._interval_s if self._interval_s else math.inf
+
     def answered(self, round_trip_s: float, now: float) -> None:
         """A gradient's verdict came. round_trip_s: from its sending."""
         if self._kbps != "auto" or self._work_s is None:
@@ -94,6 +101,9 @@ class Uplink:
         self._late_s.clear()
 
 
+LEAVING_S = 1.0  # of an actor's last gradient on its link, half of what it waits for
+
+
 class Fitting:
     """Keeps a compressor within what its link allows."""
 
@@ -112,3 +122,9 @@ class Fitting:
         if wanted != self._fit:
             self._fit, self._density.share = wanted, wanted.density
             compressor.use(wanted.codec, self._choices.get(wanted.codec, Everything()))
+
+    def last(self) -> tuple[str, Choice]:
+        """How an actor that leaves says what it holds back: all of it, or what the link bears in LEAVING_S."""
+        wanted = fit(min(self._uplink.bytes_per_s * LEAVING_S, 4.0 * self._length - 1.0), self._length)
+        self._density.share = wanted.density
+        return wanted.codec, self._choices.get(wanted.codec, Everything())

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from actor.compression import LEAVING_CODEC, Compressor, Momentum, Preconditioner
+from actor.compression import Compressor, Momentum, Preconditioner
 from actor.config import ActorSettings, read_settings
 from actor.desk import Leaving
 from actor.envs import make_simulators
@@ -27,7 +27,7 @@ from actor.losses import LossStats
 from actor.methods import make_method
 from actor.policy import build_policy
 from actor.rollout import Collector, Normalizer, Rollout
-from actor.selection import make_choice
+from actor.selection import Choice, Everything, make_choice
 from actor.spaces import Spaces
 from actor.uplink import Fitting, Uplink
 from protocol.budget import THIN
@@ -40,6 +40,7 @@ from protocol.moments import Moments
 MAX_EPISODES = 10_000  # in one report, of an actor that could not report for long; far inside the wire's bound
 STRIDE_FACTOR, STRIDE_BAND = 1.5, 2.0
 STRIDE_LIMITS = (1.0 / 64.0, 64.0)  # of the length of updates: a rate four orders of magnitude wrong is put right
+LEAVING: tuple[str, Choice] = "i8", Everything()  # how all that is held back is said in the end
 HOPELESS = 100  # gradients in a row that are not finite, after which waiting for better weights is no use
 
 
@@ -190,8 +191,9 @@ class Worker:
 
     def _part(self, link: Employer) -> None:
         self._collect_refused(link)
-        encoded = self._compressor.empty()
-        link.hand_in_last(None if encoded is None else self._work(encoded, LEAVING_CODEC))
+        codec_name, choice = LEAVING if self._fitting is None else self._fitting.last()
+        encoded = self._compressor.empty(codec_name, choice)
+        link.hand_in_last(None if encoded is None else self._work(encoded, codec_name))
 
     def _collect_refused(self, link: Link) -> None:
         for work in link.collect_refused():

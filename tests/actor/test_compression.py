@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from actor.compression import Compressor, Momentum, Preconditioner
-from actor.selection import make_choice
+from actor.selection import Density, Everything, Largest, make_choice
 from protocol.codecs import CODECS, Floats, Sparse, codec
 from tests.actor.test_selection import gradients, plain_largest
 
@@ -221,7 +221,7 @@ def test_who_leaves_gives_all_that_it_held_back(name: str) -> None:
         decoded = held.compress(gradient).decoded
         total -= decoded.dense() if isinstance(decoded, Sparse) else decoded
     residual = held.residual.copy()
-    given = held.empty()
+    given = held.empty("i8", Everything())
     if codec(name).exact:
         assert given is None
         return
@@ -231,8 +231,19 @@ def test_who_leaves_gives_all_that_it_held_back(name: str) -> None:
     np.testing.assert_allclose(given.decoded, total, atol=float(np.abs(total).max()) / 127)
 
 
+def test_who_leaves_over_a_thin_link_gives_the_largest_of_it() -> None:
+    held = compressor(400, "topk_i8", 0.1, 1.0)
+    held.compress(gradients(1, 400)[0])
+    residual = held.residual.copy()
+    given = held.empty("topk_i8", Largest(400, Density(400, 0.05, 0)))
+    assert given is not None
+    assert isinstance(given.decoded, Sparse)
+    assert given.decoded.indices.tolist() == np.sort(np.argsort(np.abs(residual))[-20:]).tolist()
+    np.testing.assert_array_equal(held.residual, residual - given.decoded.dense())
+
+
 def test_nothing_held_back_is_nothing_given() -> None:
-    assert compressor(400, "topk_i8", 0.1, 1.0).empty() is None
+    assert compressor(400, "topk_i8", 0.1, 1.0).empty("i8", Everything()) is None
 
 
 def test_the_age_of_what_is_held_back_is_how_long_it_waits() -> None:

@@ -146,3 +146,20 @@ def test_a_compressor_changes_its_codec_and_loses_nothing() -> None:
     second = compressor.compress(vector).decoded
     assert isinstance(second, np.ndarray)
     np.testing.assert_allclose(first.dense() + second, 2 * vector, atol=1e-6)
+
+
+@pytest.mark.parametrize(("kbps", "codec_name", "most_bytes"), [(800.0, THIN, 115_000), (8e3, "i8", 800_000)])
+def test_the_last_gradient_is_what_the_link_bears_in_a_second(kbps: float, codec_name: str, most_bytes: int) -> None:
+    name, choice = Fitting(Uplink(P, kbps), P).last()
+    assert name == codec_name
+    vector = np.random.default_rng(0).standard_normal(P).astype(np.float32)
+    assert 0.5 * most_bytes < len(codec(name).encode(choice.choose(vector)).buffer) < most_bytes
+
+
+def test_a_felt_link_bears_what_was_sent_without_being_late() -> None:
+    uplink = Uplink(P, "auto")
+    assert uplink.bytes_per_s == np.inf
+    uplink.made(0.0)
+    uplink.made(0.5)
+    assert uplink.bytes_per_s == 2 * FIRST_BYTES
+    assert Fitting(uplink, P).last()[0] == THIN
