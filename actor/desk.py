@@ -51,7 +51,8 @@ class Desk:
         self.env_steps = 0
         self.simulator_failures: Mapping[str, int] = {}  # by kind, of simulators in processes of their own
         self.collect_s = 0.0  # stepping simulators
-        self.learn_s = 0.0  # gradients and their compression
+        self.learn_s = 0.0  # gradients
+        self.compress_s = 0.0  # preconditioning, choosing and encoding them
         self.residual_norm = self.residual_age = 0.0  # of what compression holds back; age in gradients
         self.beta1 = 0.0  # of the preconditioner, as staleness allows it
         self.wait_s = 0.0  # for permits and weights

@@ -32,7 +32,8 @@ class Counters:
     dials: int = 0  # connections begun, the first one too
     weights_version: int = 0  # of the newest weights held
     collect_s: float = 0.0  # stepping simulators with the policy
-    learn_s: float = 0.0  # gradients and their compression
+    learn_s: float = 0.0  # gradients
+    compress_s: float = 0.0  # preconditioning, choosing and encoding them
     wait_s: float = 0.0  # for permits and for weights
     residual_norm: float = 0.0  # L2 of what compression holds back
     residual_age: float = 0.0  # gradients that it has waited, on average
@@ -97,7 +98,8 @@ def _families(counters: Counters) -> Iterator[Metric]:
         yield CounterMetricFamily(f"{PREFIX}_{name}", text, value=value)
     answered = {"applied": counters.applied, "refused": counters.refused}
     yield _labelled("gradients_answered", "Gradients that a verdict answered.", "outcome", answered)
-    spent = {"collect": counters.collect_s, "learn": counters.learn_s, "wait": counters.wait_s}
+    spent = {"collect": counters.collect_s, "learn": counters.learn_s, "compress": counters.compress_s}
+    spent["wait"] = counters.wait_s
     yield _labelled("work_seconds", "Where the worker's time went.", "part", spent)
     if counters.simulator_failures:
         told = "Simulators that raised, hung, died or answered nonsense, and were replaced."

@@ -219,7 +219,8 @@ class Service:
         counters.applied, counters.refused, counters.lost = state.applied, state.refused, state.lost
         counters.sent, counters.env_steps = state.sent, desk.env_steps
         counters.simulator_failures = desk.simulator_failures
-        counters.collect_s, counters.learn_s, counters.wait_s = desk.collect_s, desk.learn_s, desk.wait_s
+        counters.collect_s, counters.learn_s, counters.compress_s = desk.collect_s, desk.learn_s, desk.compress_s
+        counters.wait_s = desk.wait_s
         counters.residual_norm, counters.residual_age = desk.residual_norm, desk.residual_age
         counters.beta1 = desk.beta1
         counters.round_trip_s = state.round_trip_s

@@ -51,6 +51,7 @@ class Link(Protocol):
     simulator_failures: Mapping[str, int]
     collect_s: float
     learn_s: float
+    compress_s: float
     residual_norm: float
     residual_age: float
     beta1: float
@@ -134,8 +135,8 @@ class Worker:
             vector, stats, norm = gradient(
                 self.flat, self.policy, self.method, minibatch, self.settings.max_gradient_norm
             )
-            self._send(vector, norm, link)
             link.learn_s += time.perf_counter() - began
+            self._send(vector, norm, link)
             if self._stride.exhausted(stats):
                 break
         if stats is not None:
@@ -181,12 +182,14 @@ class Worker:
             self._despair()
             return
         self._hopeless = 0
+        began = time.perf_counter()
         answers = link.collect_answers()
         self._compressor.heed([answer.lag_updates for answer in answers])
         if self._fitting is not None:
             round_trips_s = [answer.round_trip_s for answer in answers if answer.round_trip_s is not None]
             self._fitting.fit(self._compressor, round_trips_s, time.perf_counter(), self._waited_s)
         encoded = self._compressor.compress(vector, self._stride.length)
+        link.compress_s += time.perf_counter() - began
         link.hand_in(self._work(encoded, self._compressor.codec.name))
 
     def _part(self, link: Employer) -> None:

@@ -45,7 +45,7 @@ TURN_S = 600.0  # nobody's turn takes longer
 class Run:
     """A learner's numbers. held: the newest that actors have of them, as the stream would give it.
 
-    gradients, payload_bytes: handed in so far.
+    gradients, payload_bytes: handed in so far. spent_s: by all workers, once they are closed.
     """
 
     experiment: Experiment
@@ -57,6 +57,7 @@ class Run:
     held: Weights | None = None
     gradients: int = 0
     payload_bytes: int = 0
+    spent_s: dict[str, float] = field(default_factory=lambda: {"collect": 0.0, "learn": 0.0, "compress": 0.0})
 
     def weights(self) -> Weights:
         """The newest: one snapshot of each version, for the ring of the staleness rules takes none twice."""
@@ -107,7 +108,7 @@ class LateLink:
     ) -> None:
         self.env_steps = 0
         self.simulator_failures: Mapping[str, int] = {}
-        self.collect_s = self.learn_s = 0.0
+        self.collect_s = self.learn_s = self.compress_s = 0.0
         self.residual_norm = self.residual_age = self.beta1 = 0.0
         self._run, self._lag, self._travelling, self._turn = run, lag, travelling, turn
         self._answers: list[Answer] = []
@@ -218,7 +219,13 @@ def train(experiment: Experiment, actors: int = 2, lag: int = 0) -> Run:
     while not done(run):
         for worker, link in workers:
             worker.step(link, 0)
-    for worker, _ in workers:
+    return _closed(run, workers)
+
+
+def _closed(run: Run, workers: Sequence[tuple[Worker, LateLink]]) -> Run:
+    for worker, link in workers:
+        for part, spent in (("collect", link.collect_s), ("learn", link.learn_s), ("compress", link.compress_s)):
+            run.spent_s[part] += spent
         worker.close()
     return run
 
@@ -247,9 +254,7 @@ def train_mixed(experiment: Experiment, actors: int, lag: int) -> Run:
     baton.start()
     for thread in threads:
         thread.join()
-    for worker, _ in workers:
-        worker.close()
-    return run
+    return _closed(run, workers)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -275,6 +280,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "rulings": dict(progress.rulings),
         "gradients": run.gradients,
         "bytes_per_gradient": run.payload_bytes / max(1, run.gradients),
+        "compress_share": run.spent_s["compress"] / sum(run.spent_s.values()),
         "dense_bytes": 4 * run.parameters.theta.size,
         "curve": run.curve,
     }

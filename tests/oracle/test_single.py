@@ -59,7 +59,7 @@ class DirectLink:
     def __init__(self, settings: LearnerSettings) -> None:
         self.env_steps = 0
         self.simulator_failures: Mapping[str, int] = {}
-        self.collect_s = self.learn_s = 0.0
+        self.collect_s = self.learn_s = self.compress_s = 0.0
         self.residual_norm = self.residual_age = self.beta1 = 0.0
         theta, layout = initial()
         table = msgspec.msgpack.encode(SMALL)
