@@ -12,12 +12,16 @@ import math
 
 from learner.config import LearnerSettings
 
+BURST = 1.25  # gradients come one behind the other after each rollout, and none while the next is collected
 NOISE_S = 0.01  # of a round trip: a batch under way and busy cores, which more gradients would not hide
 
 
 def first(training: int, settings: LearnerSettings) -> int:
-    """What an actor begins with. training: sessions that train, the new one too."""
-    return min(settings.credit, _share(training, settings))
+    """What an actor begins with, and the least it is granted: with half of the lag, nobody's link being long.
+
+    training: sessions that train, the new one too.
+    """
+    return max(1, min(settings.credit, settings.credit_lag // (2 * max(training, 1))))
 
 
 def grant(held: int, round_trip_s: float, work_s: float, training: int, settings: LearnerSettings) -> int:
@@ -25,19 +29,14 @@ def grant(held: int, round_trip_s: float, work_s: float, training: int, settings
 
     work_s: of one gradient, waiting not counted; 0 where nothing is known. training: sessions that train, this one too.
     """
-    share = _share(training, settings)
-    if held > share:
+    least = first(training, settings)
+    most = max(least, min(settings.most_credit, settings.credit_lag // max(training, 1)))
+    if held > most:
         return held - 1
     if not (math.isfinite(round_trip_s) and 0.0 < work_s < math.inf):
         return held
-    hiding = 1 + math.ceil(max(0.0, round_trip_s - NOISE_S) / work_s)
-    wanted = min(max(settings.credit, hiding), share)
+    hiding = 1 + math.ceil(BURST * max(0.0, round_trip_s - NOISE_S) / work_s)
+    wanted = max(least, min(hiding, most))
     if wanted > held:
         return min(2 * held, wanted)
     return held - 1 if wanted < held - 1 else held
-
-
-def _share(training: int, settings: LearnerSettings) -> int:
-    """The most for each of so many."""
-    most = max(settings.credit, settings.most_credit)
-    return max(1, min(most, settings.credit_lag // max(training, 1)))

@@ -27,8 +27,8 @@ def test_a_short_round_trip_needs_no_more_than_the_least() -> None:
 
 
 def test_a_round_trip_is_hidden_by_as_many_as_are_made_meanwhile() -> None:
-    assert settled(0.2 + NOISE_S, 0.05) == 5
-    assert settled(0.21 + NOISE_S, 0.05) == 6
+    assert settled(0.2 + NOISE_S, 0.05) == 1 + 5  # 4, and a quarter more: they come in bursts
+    assert settled(0.21 + NOISE_S, 0.05) == 1 + 6
 
 
 def test_nobody_is_granted_more_than_the_most() -> None:
@@ -42,12 +42,12 @@ def test_all_grants_together_stay_within_their_lag() -> None:
 
 
 def test_in_a_large_fleet_each_has_one_from_the_first() -> None:
-    assert [first(training, SETTINGS) for training in (1, 8, 9, 1000)] == [2, 2, 1, 1]
+    assert [first(training, SETTINGS) for training in (1, 4, 5, 1000)] == [2, 2, 1, 1]
     assert settled(0.0, 0.01, training=100) == 1
 
 
 def test_a_fleet_that_shrinks_gives_the_least_back() -> None:
-    assert grant(1, 0.0, 0.01, 8, SETTINGS) == 2
+    assert grant(1, 0.0, 0.01, 4, SETTINGS) == 2
 
 
 def test_a_fleet_that_grows_takes_grants_back() -> None:
@@ -56,8 +56,8 @@ def test_a_fleet_that_grows_takes_grants_back() -> None:
 
 
 def test_a_difference_of_one_takes_nothing_back() -> None:
-    assert grant(6, 0.2 + NOISE_S, 0.05, 1, SETTINGS) == 6
-    assert grant(7, 0.2 + NOISE_S, 0.05, 1, SETTINGS) == 6
+    assert grant(7, 0.2 + NOISE_S, 0.05, 1, SETTINGS) == 7
+    assert grant(8, 0.2 + NOISE_S, 0.05, 1, SETTINGS) == 7
 
 
 @pytest.mark.parametrize("told", [(0.0, 0.0), (math.nan, 0.1), (0.1, math.nan), (math.inf, 0.1), (0.1, math.inf)])
