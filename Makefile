@@ -9,7 +9,7 @@ COMPARE := $(VENV)/.installed-compare
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo test check format learn bench bench-streams clean
+.PHONY: help setup setup-dev demo test check format learn bench bench-streams bench-far clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' Makefile
@@ -40,6 +40,9 @@ learn: $(COMPARE)  ## train every task on every seed and write tests/bench/LEARN
 bench-streams: $(COMPARE)  ## measure what each codec costs, and what learning notices of it (a quarter of an hour)
 	$(BIN)/python -m tests.bench.streams
 	$(BIN)/python -m tests.learning codecs
+
+bench-far: $(SETUP_DEV)  ## an actor behind 1 Mbit/s and 100 ms each way, in network namespaces (Linux and root; minutes)
+	$(BIN)/python -m tests.bench.far lunarlander 0 actor.minibatches=2
 
 bench: $(COMPARE)  ## measure speed and bytes on this machine, beside Stable-Baselines3 (half an hour)
 	$(BIN)/python -m tests.bench

@@ -11,12 +11,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from actor.pulse import faded
 from actor.selection import Choice
 from protocol.codecs import Array, Encoded, Floats, Indices, Sparse, codec
 from protocol.vectors import finite
 
-LAG_FADING = 0.98  # of the running mean of staleness, for each gradient: lag differs from one to the next
+LAG_MEMORY = 50  # gradients, of the running mean of staleness: lag differs from one to the next
 
 
 class Momentum:
@@ -31,15 +30,15 @@ class Momentum:
     def __init__(self, beta1: float, most_lag: float = 0.0) -> None:
         self.most = self.beta1 = beta1
         self._most_lag = most_lag
-        self._lag: float | None = None  # updates, running mean
+        self._lag, self._heard = 0.0, 0  # updates, the mean of the first LAG_MEMORY and a running one from there on
 
     def heed(self, lags_updates: Sequence[int]) -> None:
         """lags_updates: of the gradients that were answered since the last call."""
         if not (self._most_lag and lags_updates):
             return
         for lag in lags_updates:
-            self._lag = faded(self._lag, lag, LAG_FADING)
-        assert self._lag is not None
+            self._heard += 1
+            self._lag += (lag - self._lag) / min(self._heard, LAG_MEMORY)
         self.beta1 = min(self.most, max(0.0, 1.0 - (1.0 + self._lag) / self._most_lag))
 
 

@@ -149,6 +149,7 @@ class Desk:
             self._welcome, self._generation = welcome, self._generation + 1
             self._weights = None
             self._refused.clear()
+            self._answers.clear()
             self._changed.notify_all()
 
     def adopt(self, weights: Weights) -> None:

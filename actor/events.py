@@ -208,11 +208,11 @@ class Answer:
     """What a verdict tells of one gradient's way.
 
     round_trip_s: from its sending to its verdict; None where it was sent twice. lag_updates: how many updates θ was
-    ahead of its weights when it was judged, >= 0.
+    ahead of its weights when it was judged, >= 0; None where it was not judged by its age.
     """
 
     round_trip_s: float | None
-    lag_updates: int
+    lag_updates: int | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,6 @@ class Pulse:
         return max(0.0, now - since[0] - (waited_s - since[1])) / made
 
 
-def faded(mean: float | None, value: float, fading: float = FADING) -> float:
+def faded(mean: float | None, value: float) -> float:
     """The running mean with one value more. mean: None before the first."""
-    return value if mean is None else fading * mean + (1.0 - fading) * value
+    return value if mean is None else FADING * mean + (1.0 - FADING) * value

@@ -44,7 +44,7 @@ from actor.events import (
 from actor.pulse import Pulse
 from actor.weights import Holding
 from protocol.codecs import CODECS
-from protocol.errors import RESTORED, PeerFault, Reason, SessionFault
+from protocol.errors import RESTORED, STALE, PeerFault, Reason, SessionFault
 from protocol.messages import (
     AnyMessage,
     Evaluation,
@@ -241,8 +241,9 @@ class ActorState:
             took_s = now - sent.sent_at if sent.tries == 1 else None
             if took_s is not None:
                 self._pulse.answered(took_s)
-            answer = Answer(took_s, max(0, ruling.version - applied - booked.base_version))
-            effects.append(Settle(booked, ruling.outcome in RESTORED, answer))
+            judged = applied or ruling.outcome in STALE  # the version of other rulings may be that of their telling
+            lag_updates = max(0, ruling.version - applied - booked.base_version) if judged else None
+            effects.append(Settle(booked, ruling.outcome in RESTORED, Answer(took_s, lag_updates)))
         return effects + self._permit() + self._part(now) + self._drained(now)
 
     def _record(self, record: Snapshot | Updates, event: MessageArrived, now: float) -> list[Effect]:

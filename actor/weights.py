@@ -41,11 +41,12 @@ class Holding:
         outcome = self.newest.apply(record, buffers)
         if outcome == "diverged":
             self._handed, self.target.held = None, False  # the target was copied from the same bits
-        if isinstance(record, Snapshot) and outcome != "gap":
+        answered = isinstance(record, Snapshot) and record.record == "key" and outcome != "gap"
+        if answered:
             self._patience_s = self._heartbeat_s  # what was asked for came, newer or not
         if self._stand != before:
             self.wanting = False
-            if isinstance(record, Snapshot) and outcome != "gap":
+            if answered:
                 self._asked_at = None
             if self.newest.version == self.newest.target:
                 self.target.follow(self.newest)

@@ -184,7 +184,7 @@ class Worker:
         self._hopeless = 0
         began = time.perf_counter()
         answers = link.collect_answers()
-        self._compressor.heed([answer.lag_updates for answer in answers])
+        self._compressor.heed([answer.lag_updates for answer in answers if answer.lag_updates is not None])
         if self._fitting is not None:
             round_trips_s = [answer.round_trip_s for answer in answers if answer.round_trip_s is not None]
             self._fitting.fit(self._compressor, round_trips_s, time.perf_counter(), self._waited_s)

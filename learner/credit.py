@@ -25,14 +25,15 @@ def first(training: int, settings: LearnerSettings) -> int:
 
 
 def grant(held: int, round_trip_s: float, work_s: float, training: int, settings: LearnerSettings) -> int:
-    """The next grant: twice ``held`` at most, one less at least, and none less for a difference of one, lest it flap.
+    """The next grant: twice ``held`` at most; half of it where the fleet has grown, else one less, and none less for a
+    difference of one, lest it flap.
 
     work_s: of one gradient, waiting not counted; 0 where nothing is known. training: sessions that train, this one too.
     """
     least = first(training, settings)
     most = max(least, min(settings.most_credit, settings.credit_lag // max(training, 1)))
     if held > most:
-        return held - 1
+        return max(most, held // 2)
     if not (math.isfinite(round_trip_s) and 0.0 < work_s < math.inf):
         return held
     hiding = 1 + math.ceil(BURST * max(0.0, round_trip_s - NOISE_S) / work_s)

@@ -131,7 +131,7 @@ class ApplyBatch:
     """To the math thread, which is idle. rate: learning rate.
 
     publish_above: make a record afterwards if the version is then above this; None: none is due. key: make a key, too.
-    allowed_bytes: of the record, where the stream has a budget.
+    allowed_bytes: of the record, where the stream has a budget. may_key: whether it may be a key.
     """
 
     jobs: Sequence[Job]
@@ -139,6 +139,7 @@ class ApplyBatch:
     publish_above: int | None
     key: bool = False
     allowed_bytes: float = math.inf
+    may_key: bool = True
 
 
 @dataclass(frozen=True, slots=True)

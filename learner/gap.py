@@ -49,18 +49,22 @@ class Remedy(Protocol):
         """Take back what ``state`` gave. What another rule saved is passed over: averages can begin anew."""
 
 
-def make_remedy(rule: Rule, optimizer: Optimizer, theta: Floats) -> Remedy:
-    """The remedy that the rule names, for theta: float32 [P], which the optimizer writes in place."""
+def make_remedy(rule: Rule, optimizer: Optimizer, theta: Floats, *, budgeted: bool = False) -> Remedy:
+    """The remedy that the rule names, for theta: float32 [P], which the optimizer writes in place.
+
+    budgeted: what is published of a version may be less than θ of it, so what was published must be remembered.
+    """
+    steps_tell = optimizer.adds and not budgeted
     if rule.scaling == "gap":
-        return GapAware(rule, optimizer, theta)
+        return GapAware(rule, optimizer, theta, make_drift(rule, theta, steps_tell=steps_tell), lossy=budgeted)
     if rule.scaling == "compensate":
-        return Compensation(rule, optimizer, theta)
+        return Compensation(rule, optimizer, make_drift(rule, theta, steps_tell=steps_tell), lossy=budgeted)
     return OneScale(optimizer)
 
 
-def make_drift(rule: Rule, optimizer: Optimizer, theta: Floats) -> Drift:
-    """The memory that costs least beside this optimizer."""
-    if optimizer.adds:
+def make_drift(rule: Rule, theta: Floats, *, steps_tell: bool) -> Drift:
+    """The memory that costs least. steps_tell: the steps that are noted lead from what was published to θ."""
+    if steps_tell:
         return Trail(theta.size, rule.ring_bytes, rule.max_lag_updates)
     return Ring(theta, rule.ring_bytes, rule.max_lag_updates)
 
@@ -100,9 +104,9 @@ class GapAware:
     every gradient in full: an Adam that saw divided gradients would undo the division.
     """
 
-    def __init__(self, rule: Rule, optimizer: Optimizer, theta: Floats) -> None:
+    def __init__(self, rule: Rule, optimizer: Optimizer, theta: Floats, drift: Drift, *, lossy: bool) -> None:
         self._theta, self._optimizer, self._rate = theta, optimizer, np.float32(rule.learning_rate)
-        self._drift = make_drift(rule, optimizer, theta)
+        self._drift, self._lossy = drift, lossy  # lossy: gradients without lag may be of less than θ
         self._square = np.zeros_like(theta)  # float32 [P], running mean square of steps at rate 1
         self._count = np.zeros(theta.shape, np.uint16)  # steps in that mean, at most MEMORY
 
@@ -113,7 +117,7 @@ class GapAware:
     def step(self, update: Update, version: int, base_version: int, rate: float, scale: float) -> tuple[float, Update]:
         """Remedy.step."""
         where = _where(update) if self._optimizer.adds else slice(None)
-        drift = self._drift.since(base_version, where) if base_version < version else None
+        drift = self._drift.since(base_version, where) if self._lossy or base_version < version else None
         if not self._optimizer.adds:
             return self._shrink(update, drift, rate, scale), update
         mean, update = self._add(update, where, drift, rate, scale)
@@ -186,9 +190,9 @@ class Compensation:
     nothing any more, and a gradient that is wrong by an outlier must not be made more wrong by its square.
     """
 
-    def __init__(self, rule: Rule, optimizer: Optimizer, theta: Floats) -> None:
+    def __init__(self, rule: Rule, optimizer: Optimizer, drift: Drift, *, lossy: bool) -> None:
         self._optimizer, self._strength = optimizer, np.float32(rule.compensation)
-        self._drift = make_drift(rule, optimizer, theta)
+        self._drift, self._lossy = drift, lossy
 
     def keep(self, version: int, theta: Buffer) -> None:
         """Remedy.keep."""
@@ -197,7 +201,7 @@ class Compensation:
     def step(self, update: Update, version: int, base_version: int, rate: float, scale: float) -> tuple[float, Update]:
         """Remedy.step."""
         where, numbers = _where(update), update.numbers
-        drift = self._drift.since(base_version, where) if base_version < version else None
+        drift = self._drift.since(base_version, where) if self._lossy or base_version < version else None
         if drift is not None:
             update = update.with_numbers(numbers + self._correction(where, numbers, drift))
             if self._optimizer.adds:

@@ -2,7 +2,8 @@
 
 Where all that was applied does not fit into ``downlink_kbps``, a record carries what fits of the difference between θ
 and what followers hold; the rest stays in that difference, which is the publisher's error feedback. What they hold is
-held here by the same code, so it is the same to the bit. Once a key fits, all is θ again.
+held here by the same code, so it is the same to the bit. Once the part of the budget that deltas leave alone pays a
+key, all is θ again.
 """
 
 from __future__ import annotations
@@ -17,13 +18,13 @@ from protocol import snapshot as records
 from protocol.budget import THIN, fit, largest
 from protocol.codecs import codec
 from protocol.messages import Buffer, Snapshot, Updates
-from protocol.moments import Moments
+from protocol.moments import MOMENT_BYTES, Moments
 from protocol.snapshot import Reconstruction
 from protocol.updates import theta_digest
 from protocol.vectors import Floats, Sparse, size_of
 
 HEADER_BYTES = 150  # of a record, ZeroMQ's, TCP's and IP's included
-SAVED = 0.25  # of what a delta may take, towards a key with which all is exact again
+MOMENTS_SHARE = 8  # a delta takes moments along where so many times their bytes went since they last did
 
 Record = tuple[Snapshot | Updates, Sequence[Buffer]]
 
@@ -41,6 +42,7 @@ class Mirror:
         self._newest: Snapshot | Updates = first
         self._difference = np.empty(first.length, np.float32)
         self._magnitudes = np.empty(first.length, np.float32)
+        self._since_moments = 0.0  # bytes of deltas
 
     @property
     def theta(self) -> Floats:
@@ -49,11 +51,7 @@ class Mirror:
 
     def fits(self, told: Record, allowed_bytes: float) -> bool:
         """Whether the updates since the newest record may be told as they were applied."""
-        return self.exact and sum(map(size_of, told[1])) + HEADER_BYTES <= allowed_bytes
-
-    def fits_key(self, allowed_bytes: float) -> bool:
-        """Whether a key may be told."""
-        return 4 * self._newest.length + HEADER_BYTES <= allowed_bytes
+        return sum(map(size_of, told[1])) + HEADER_BYTES <= allowed_bytes
 
     def follow(self, record: Record, *, exact: bool = True) -> Record:
         """The record is about to be published: holds what it leads to. exact: that is θ."""
@@ -67,15 +65,25 @@ class Mirror:
         """What fits into so many bytes of the way to ``theta``, float32 [P], of ``version``; it is followed."""
         before = self._newest
         difference = self._held.behind(theta, self._difference)
-        payload_bytes = (1.0 - SAVED) * allowed_bytes - HEADER_BYTES
+        due, moments_bytes = self._moments_due(moments, allowed_bytes)
+        payload_bytes = allowed_bytes - HEADER_BYTES - moments_bytes
         chosen = fit(min(payload_bytes, 4.0 * len(theta) - 1.0), len(theta))
         value: Floats | Sparse = difference
         if chosen.codec == THIN:
             indices = largest(difference, round(chosen.density * len(theta)), self._magnitudes)
             value = Sparse(len(theta), indices, difference[indices])
         encoded = codec(chosen.codec).encode(value)
-        made = records.delta(before, version, chosen.codec, encoded, moments)
+        made = records.delta(before, version, chosen.codec, encoded, due)
         self.follow(made, exact=False)
         if version // DIGEST_VERSIONS == before.version // DIGEST_VERSIONS:
             return made
         return msgspec.structs.replace(made[0], digest=theta_digest(self.theta)), made[1]
+
+    def _moments_due(self, moments: Moments | None, allowed_bytes: float) -> tuple[Moments | None, int]:
+        """The moments, where it is their turn, and their bytes: of many numbers they would be most of a thin record."""
+        self._since_moments += max(0.0, allowed_bytes)
+        size = 0 if moments is None else MOMENT_BYTES * moments.size
+        if moments is None or self._since_moments < MOMENTS_SHARE * size:
+            return None, 0
+        self._since_moments = 0.0
+        return moments, size

@@ -16,7 +16,7 @@ import numpy as np
 from learner.admission import examine
 from learner.gap import make_remedy
 from learner.log import Log
-from learner.mirror import Mirror
+from learner.mirror import Mirror, Record
 from learner.optimizer import Optimizer, StateMismatch
 from learner.staleness import Dropped, Rule, judge
 from learner.update import Update
@@ -91,7 +91,7 @@ class Parameters:
         assert theta.shape == (layout.length,)
         self.theta, self.version, self.moments = theta, version, moments
         self._optimizer, self._rule, self._norm_bound, self._layout = optimizer, rule, norm_bound, layout
-        self._remedy = make_remedy(rule, optimizer, theta)
+        self._remedy = make_remedy(rule, optimizer, theta, budgeted=budgeted)
         self._log = Log(layout.digest, layout.length, version) if optimizer.adds else None
         self._budgeted = budgeted
         self._mirror: Mirror | None = None  # of a stream with a budget, from the first key on
@@ -147,23 +147,35 @@ class Parameters:
             self._mirror = Mirror(record, buffers)
         return record, buffers
 
-    def record(self, epoch: int, allowed_bytes: float = math.inf) -> tuple[Snapshot | Updates, Sequence[Buffer]]:
+    def record(
+        self, epoch: int, allowed_bytes: float = math.inf, *, may_key: bool = True
+    ) -> tuple[Snapshot | Updates, Sequence[Buffer]]:
         """What the weight stream says next: the updates since the last record; where those are not at hand a key.
 
-        allowed_bytes: with a budget, where neither fits, as much as does of the difference to what followers hold.
+        allowed_bytes: with a budget, where the updates are more, as much as fits of the difference to what followers
+        hold. may_key: or a key, which makes what they hold exact.
         """
-        told = None if self._log is None else self._log.record(epoch, self.version, self.theta, self.moments)
-        mirror = self._mirror
+        told, mirror = self._told(epoch), self._mirror
         if mirror is None:
             return told if told is not None else self.snapshot(epoch)
         if told is not None and mirror.fits(told, allowed_bytes):
-            return mirror.follow(told)
-        if mirror.fits_key(allowed_bytes):
+            record = mirror.follow(told)
+        elif may_key:
             mirror.exact = True
             return mirror.follow(self.snapshot(epoch))
-        delta = mirror.delta(self.version, self.theta, self.moments, allowed_bytes)
+        else:
+            record = mirror.delta(self.version, self.theta, self.moments, allowed_bytes)
         self._remedy.keep(self.version, mirror.theta.data)
-        return delta
+        return record
+
+    def _told(self, epoch: int) -> Record | None:
+        """The updates since the last record; None where not all are at hand, or followers hold less than θ."""
+        if self._log is None:
+            return None
+        if self._mirror is not None and not self._mirror.exact:
+            self._log.begin(self.version)
+            return None
+        return self._log.record(epoch, self.version, self.theta, self.moments)
 
     @property
     def published(self) -> Floats:

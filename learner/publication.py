@@ -26,7 +26,8 @@ from protocol.messages import Snapshot, SnapshotRequest
 from protocol.session import Peer
 from protocol.vectors import size_of
 
-LEAST_BYTES, BURST_S = 2_000, 1.0  # of a stream with a budget: in a record, and what may be saved up
+# of a stream with a budget: in a record; what may be left over; the part that goes to a key, which may take so long
+LEAST_BYTES, BURST_S, SAVED, KEY_S = 2_000, 1.0, 0.25, 5.0
 VERSIONS_REMEMBERED = 4096  # publication times kept to measure a gradient's age in seconds
 
 
@@ -53,24 +54,45 @@ class Pace(msgspec.Struct):
 class Allowance:
     """Bytes that the stream may take, where it has a budget: so many a second, and what was not taken of the last.
 
-    kbps: kilobits a second; None for no budget. LEAST_BYTES in a record, lest most of them be headers.
+    kbps: kilobits a second; None for no budget. A record is LEAST_BYTES at least, lest most of it be header. SAVED of
+    what comes in goes to a key of ``key_bytes``, where one may be had in KEY_S of the budget.
     """
 
-    def __init__(self, kbps: float | None, now: float) -> None:
-        self._bytes_per_s = math.inf if kbps is None else 125.0 * kbps
-        self._left, self._counted_at = self._bytes_per_s * BURST_S, now
+    def __init__(self, kbps: float | None, key_bytes: int, now: float) -> None:
+        self._bytes_per_s = None if kbps is None else 125.0 * kbps
+        self._most_bytes = BURST_S * (self._bytes_per_s or 0.0)
+        payable = self._bytes_per_s is not None and key_bytes <= KEY_S * self._bytes_per_s
+        self._key_bytes = key_bytes if payable else math.inf
+        self._left, self._saved, self._counted_at = self._most_bytes, 0.0, now
 
     def at(self, now: float) -> float:
         """Of a record made now. Below 0 where the last took more than it should."""
-        return min(self._bytes_per_s * BURST_S, self._left + self._bytes_per_s * max(0.0, now - self._counted_at))
+        return math.inf if self._bytes_per_s is None else self._count(now)[0]
+
+    def may_key(self, now: float) -> bool:
+        """Whether what is saved pays a key."""
+        return self._bytes_per_s is None or self._count(now)[1] >= self._key_bytes
 
     def ready(self, now: float) -> bool:
         """Whether a record made now would be more than a header."""
-        return self.at(now) >= min(LEAST_BYTES, self._bytes_per_s * BURST_S)
+        return self.at(now) >= min(LEAST_BYTES, self._most_bytes)
 
-    def spent(self, now: float, record_bytes: int) -> None:
+    def spent(self, now: float, record_bytes: int, *, key: bool) -> None:
         """A record was published."""
-        self._left, self._counted_at = self.at(now) - record_bytes, now
+        if self._bytes_per_s is None:
+            return
+        self._left, self._saved = self._count(now)
+        self._counted_at = now
+        if key and self._saved >= self._key_bytes:
+            self._saved = 0.0
+        else:
+            self._left -= record_bytes
+
+    def _count(self, now: float) -> tuple[float, float]:
+        """What is left for records, and what is saved for a key."""
+        income = (self._bytes_per_s or 0.0) * max(0.0, now - self._counted_at)
+        saving = 0.0 if math.isinf(self._key_bytes) else min(SAVED * income, self._key_bytes - self._saved)
+        return min(self._most_bytes, self._left + income - saving), self._saved + saving
 
 
 class Publication:
@@ -85,7 +107,8 @@ class Publication:
         self.version = first[0].version
         self._pace = Pace(settings.publish_interval_s, settings.publish_share)
         self._keys = Pace(0.0, settings.publish_share)
-        self.allowance = Allowance(settings.downlink_kbps, now)
+        key_bytes = HEADER_BYTES + sum(map(size_of, first[1]))
+        self.allowance = Allowance(settings.downlink_kbps, key_bytes, now)
         self._waiting: dict[int, Peer] = {}  # by session; a key each
 
     def order(self, news: bool, listening: bool, env_steps: int, now: float) -> tuple[int | None, bool]:
@@ -121,7 +144,7 @@ class Publication:
         if record is not None:
             self.version = record[0].version
             self._pace.spent(now, event.record_s)
-            self.allowance.spent(now, HEADER_BYTES + sum(map(size_of, record[1])))
+            self.allowance.spent(now, HEADER_BYTES + sum(map(size_of, record[1])), key=_is_key(record))
             effects.append(Publish(*record))
         if key is not None:
             self._keys.spent(now, event.record_s + event.key_s)
@@ -167,7 +190,7 @@ class Shelf:
             return None, stamped
         self._published.append((record[0].version, now))
         message = record[0]
-        if isinstance(message, Snapshot) and message.record == "key":
+        if _is_key(record):
             return stamped, stamped
         return (msgspec.structs.replace(message, target=target, env_steps=env_steps), record[1]), stamped
 
@@ -193,6 +216,10 @@ class Shelf:
         """Seconds since newer weights than ``base_version`` were published; 0 while it is the newest."""
         index = bisect.bisect_right(self._published, base_version, key=lambda entry: entry[0])
         return now - self._published[index][1] if index < len(self._published) else 0.0
+
+
+def _is_key(record: Record) -> bool:
+    return isinstance(record[0], Snapshot) and record[0].record == "key"
 
 
 def _stamped(key: Key, target: int | None, env_steps: int) -> Key:

@@ -386,7 +386,7 @@ def apply_batch(parameters: Parameters, order: events.ApplyBatch, epoch: int) ->
     record: events.Record | None = None
     key: events.Key | None = None
     if order.publish_above is not None and parameters.version > order.publish_above:
-        record = parameters.record(epoch, order.allowed_bytes)
+        record = parameters.record(epoch, order.allowed_bytes, may_key=order.may_key)
         if isinstance(record[0], Snapshot) and record[0].record == "key":
             key = record[0], record[1]
     recorded = time.perf_counter()

@@ -282,12 +282,13 @@ class LearnerState:
         news = self.progress.updates + bool(self.pending) > self.publication.version
         listening = self.members.training > 0
         above, key = self.publication.order(news, listening, self.progress.env_steps, now)
-        allowed_bytes = self.publication.allowance.at(now)
+        allowance = self.publication.allowance
+        budget = (allowance.at(now), allowance.may_key(now))
         if not (self.pending or key or (ticked and above is not None)):
             return []
         self.busy = True
         jobs = [self.pending.popleft() for _ in range(min(len(self.pending), BATCH_LIMIT))]
-        return [ApplyBatch(jobs, learning_rate(self.settings, self.progress.env_steps), above, key, allowed_bytes)]
+        return [ApplyBatch(jobs, learning_rate(self.settings, self.progress.env_steps), above, key, *budget)]
 
     def _batch_applied(self, event: BatchApplied, now: float) -> list[Effect]:
         self.busy = False

@@ -12,8 +12,7 @@ from protocol.vectors import Floats, Indices
 
 THIN = "topk_i8"  # what carries some coordinates
 LEVEL_BYTES = 1.02  # of THIN's coordinates: a level and a share of a scale; a gap comes besides
-LEAST_COORDINATES = 64
-WIDEST = 0.25  # of all coordinates; beyond it a byte for each is as cheap and says more
+LEAST_COORDINATES = 64  # or an eighth of a short vector
 _SAMPLED_ABOVE = 4096  # below this many coordinates a whole partition is cheaper than a sample and its candidates
 _SAMPLE = 2048  # coordinates looked at, or one in 64 of a long vector: the estimate is within a few percent
 _SAMPLE_SHARE = 64
@@ -31,10 +30,12 @@ def fit(allowed_bytes: float, length: int) -> Fit:
     """The most of ``length`` coordinates that so many bytes can say: all as they are, all in 8 bits, or the largest."""
     if allowed_bytes >= 4 * length:
         return Fit("f32")
-    allowed_bytes = max(allowed_bytes, LEAST_COORDINATES * LEVEL_BYTES)
+    if allowed_bytes >= LEVEL_BYTES * length:
+        return Fit("i8")
+    least = min(LEAST_COORDINATES, max(1, length // 8))
+    allowed_bytes = max(allowed_bytes, least * LEVEL_BYTES)
     count = allowed_bytes / _coordinate_bytes(allowed_bytes / (2.0 * length))
-    density = max(count, LEAST_COORDINATES) / length
-    return Fit(THIN, density) if density < WIDEST else Fit("i8")
+    return Fit(THIN, max(count, least) / length)
 
 
 def _coordinate_bytes(density: float) -> float:

@@ -47,6 +47,7 @@ class Reason(StrEnum):
 
 # Gradients refused for these may go back into the residual (WIRE.md, section 8); for any other reason, one that we do
 # not know included, never.
+STALE = frozenset({Reason.STALE_UPDATES, Reason.STALE_SECONDS})
 RESTORED = frozenset(
     {
         Reason.DRAINING,

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from protocol.errors import PayloadFault, Reason
 
+MOMENT_BYTES = 16  # of one number: its mean and its m2
 MAX_OBSERVATION = 1 << 16  # numbers in one row; an image has one, for all its pixels
-MAX_MOMENTS_BYTES = 16 * MAX_OBSERVATION  # two float64 vectors
+MAX_MOMENTS_BYTES = MOMENT_BYTES * MAX_OBSERVATION
 MAX_ROWS = (1 << 53) - 1  # what a header's counter holds
 _MAX_MAGNITUDE = 2.0 * float(np.finfo(np.float32).max)  # observations are float32; twice leaves room for rounding
 

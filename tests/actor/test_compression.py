@@ -50,6 +50,14 @@ def test_momentum_follows_slowly() -> None:
     assert 0.0 < before - momentum.beta1 < 0.05
 
 
+def test_one_late_answer_at_first_is_soon_forgotten() -> None:
+    momentum = Momentum(0.5, most_lag=48.0)
+    momentum.heed([400])
+    assert momentum.beta1 == 0.0
+    momentum.heed([2] * 30)
+    assert momentum.beta1 == 0.5
+
+
 def test_momentum_stays_without_news_and_without_a_bound() -> None:
     momentum = Momentum(0.9, most_lag=48.0)
     momentum.heed([])

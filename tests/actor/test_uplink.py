@@ -20,12 +20,14 @@ P = 680_000
 def test_what_fits_is_said_by_as_many_coordinates_as_fit() -> None:
     assert fit(4 * P, P) == Fit("f32")
     assert fit(4 * P - 1, P) == Fit("i8")
-    assert fit(0.6 * P, P) == Fit("i8")  # a quarter of all coordinates or more
+    assert fit(1.03 * P, P) == Fit("i8")
+    assert fit(0.9 * P, P).codec == THIN
     assert fit(1, P) == Fit(THIN, LEAST_COORDINATES / P)
-    assert fit(1, 40) == Fit("i8")
+    assert fit(1, 40) == Fit(THIN, 5 / 40)
+    assert fit(41, 40) == Fit("i8")
 
 
-@pytest.mark.parametrize("allowed", [2_000, 20_000, 200_000])
+@pytest.mark.parametrize("allowed", [2_000, 20_000, 200_000, 400_000, 690_000])
 def test_a_payload_is_about_as_large_as_allowed(allowed: int) -> None:
     wanted = fit(allowed, P)
     choice = Largest(P, Density(P, wanted.density, 0))
@@ -148,7 +150,9 @@ def test_a_compressor_changes_its_codec_and_loses_nothing() -> None:
     np.testing.assert_allclose(first.dense() + second, 2 * vector, atol=1e-6)
 
 
-@pytest.mark.parametrize(("kbps", "codec_name", "most_bytes"), [(800.0, THIN, 115_000), (8e3, "i8", 800_000)])
+@pytest.mark.parametrize(
+    ("kbps", "codec_name", "most_bytes"), [(800.0, THIN, 115_000), (3e3, THIN, 400_000), (8e3, "i8", 800_000)]
+)
 def test_the_last_gradient_is_what_the_link_bears_in_a_second(kbps: float, codec_name: str, most_bytes: int) -> None:
     name, choice = Fitting(Uplink(P, kbps), P).last()
     assert name == codec_name

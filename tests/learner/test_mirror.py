@@ -11,12 +11,10 @@ from learner.log import DIGEST_VERSIONS
 from learner.mirror import HEADER_BYTES
 from learner.optimizer import make_optimizer
 from learner.parameters import Parameters
-from learner.publication import BURST_S, LEAST_BYTES, Allowance
-from protocol.codecs import codec
+from learner.publication import BURST_S, KEY_S, LEAST_BYTES, SAVED, Allowance
 from protocol.messages import Snapshot, Updates
 from protocol.moments import Moments
 from protocol.snapshot import Reconstruction
-from protocol.updates import theta_digest
 from protocol.vectors import size_of
 from tests.learner.test_log import LAYOUT, RULES, P, job, settings
 
@@ -41,14 +39,20 @@ def follower(p: Parameters) -> Reconstruction:
 
 
 def work(
-    p: Parameters, held: Reconstruction, allowed_bytes: float, *, name: str = "topk_i8", seed: int = 0
+    p: Parameters,
+    held: Reconstruction,
+    allowed_bytes: float,
+    *,
+    name: str = "topk_i8",
+    seed: int = 0,
+    pays: bool = False,
 ) -> Snapshot | Updates:
     p.apply([job(name, p.version, seed)], 0.1)
-    record, buffers = p.record(1, allowed_bytes)
+    record, buffers = p.record(1, allowed_bytes, may_key=pays)
     assert held.apply(record, buffers) == "taken"
     assert held.theta.tobytes() == p.published.tobytes()
     assert held.version == p.version
-    assert sum(map(size_of, buffers)) + HEADER_BYTES <= allowed_bytes
+    assert pays or sum(map(size_of, buffers)) + HEADER_BYTES <= 1.05 * allowed_bytes
     return record
 
 
@@ -79,7 +83,7 @@ def test_what_was_left_out_comes_with_the_next_records() -> None:
     gaps = [np.linalg.norm(p.theta - held.theta)]
     for _ in range(12):
         p.apply([job("topk_i8", p.version, 1)], 1e-6)
-        assert held.apply(*p.record(1, FEW)) == "taken"
+        assert held.apply(*p.record(1, FEW, may_key=False)) == "taken"
         gaps.append(np.linalg.norm(p.theta - held.theta))
     assert gaps[-1] < 0.1 * gaps[0]
     assert gaps == sorted(gaps, reverse=True)
@@ -89,7 +93,7 @@ def test_a_record_that_must_be_says_a_little_whatever_is_left() -> None:
     p = budgeted()
     held = follower(p)
     p.apply([job("f32", 0, 0)], 0.1)
-    record, buffers = p.record(1, -5_000.0)
+    record, buffers = p.record(1, -5_000.0, may_key=False)
     assert held.apply(record, buffers) == "taken"
     assert 0 < size_of(buffers[0]) < 200
 
@@ -101,16 +105,17 @@ def test_with_more_bytes_all_coordinates_go_in_eight_bits() -> None:
     assert (record.record, record.codec, record.count) == ("delta", "i8", P)
 
 
-def test_a_key_that_fits_makes_all_exact_again() -> None:
+def test_a_key_makes_all_exact_again() -> None:
     p = budgeted()
     held = follower(p)
     work(p, held, FEW, name="f32")
     assert p.published.tobytes() != p.theta.tobytes()
-    record = work(p, held, KEY_BYTES)
+    assert isinstance(work(p, held, 1e6), Snapshot)  # updates alone would not do
+    record = work(p, held, FEW, pays=True)
     assert isinstance(record, Snapshot)
     assert record.record == "key"
     assert held.theta.tobytes() == p.theta.tobytes()
-    assert isinstance(work(p, held, KEY_BYTES - 1), Updates)
+    assert isinstance(work(p, held, FEW, pays=True), Updates)  # they fit, so a key is not wasted
 
 
 @pytest.mark.parametrize("optimizer", ["addition", "adam"])
@@ -120,7 +125,7 @@ def test_a_key_on_request_says_what_followers_hold(optimizer: str, rule: int) ->
     held = follower(p)
     random = np.random.default_rng(1)
     for seed in range(20):
-        work(p, held, float(random.choice([FEW, 1000.0, KEY_BYTES])), name="f32", seed=seed)
+        work(p, held, float(random.choice([FEW, 1000.0])), name="f32", seed=seed, pays=bool(random.random() < 0.2))
         late = Reconstruction(LAYOUT.digest, P)
         late.apply(*p.snapshot(1))
         assert late.theta.tobytes() == held.theta.tobytes()
@@ -131,7 +136,7 @@ def test_without_a_budget_followers_hold_theta() -> None:
     theta = np.zeros(P, np.float32)
     p = Parameters(theta, 0, make_optimizer(settings("adam"), theta), RULES[0], 1e6, LAYOUT)
     held = follower(p)
-    work(p, held, math.inf, name="f32")
+    work(p, held, math.inf, name="f32", pays=True)
     assert p.published is p.theta
 
 
@@ -142,11 +147,17 @@ def test_the_thousandth_version_s_delta_tells_the_digest_of_what_it_leads_to() -
     assert [getattr(record, "digest", None) is not None for record in told] == [False, True, False]
 
 
-def test_moments_travel_with_a_delta() -> None:
-    moments = Moments(3, np.zeros(2), np.ones(2))
-    p = budgeted(moments=moments)
-    held = follower(p)
-    work(p, held, FEW, name="f32")
+def test_moments_travel_with_some_deltas_and_take_a_small_part() -> None:
+    p = budgeted(moments=Moments(3, np.zeros(20), np.ones(20)))
+    held, moments_bytes, sent_bytes = follower(p), 0, 0
+    for _ in range(40):
+        p.apply([job("f32", p.version, 1)], 0.1)
+        record, buffers = p.record(1, 600.0, may_key=False)
+        assert held.apply(record, buffers) == "taken"
+        moments_bytes += size_of(buffers[1]) if len(buffers) > 1 else 0
+        sent_bytes += HEADER_BYTES + sum(map(size_of, buffers))
+        assert HEADER_BYTES + sum(map(size_of, buffers)) <= 630
+    assert 0.05 < moments_bytes / sent_bytes < 0.2
     assert held.moments is not None
     assert held.moments.count == 3
 
@@ -160,49 +171,120 @@ def test_a_restored_life_begins_with_theta() -> None:
     assert again.published.tobytes() == p.theta.tobytes()
 
 
-def test_the_digest_proves_a_follower_of_deltas() -> None:
-    p = budgeted()
+def test_a_follower_with_another_bit_finds_out_at_the_next_digest() -> None:
+    p = budgeted(version=DIGEST_VERSIONS - 2)
     held = follower(p)
-    work(p, held, FEW, name=codec("f32").name)
-    assert theta_digest(held.theta) == theta_digest(p.published)
+    theta = held.theta.copy()
+    theta[7] += 0.5
+    held._theta = theta
+    outcomes = []
+    for seed in range(2):
+        p.apply([job("f32", p.version, seed)], 0.1)
+        outcomes.append(held.apply(*p.record(1, FEW, may_key=False)))
+    assert outcomes == ["taken", "diverged"]
+
+
+@pytest.mark.parametrize("optimizer", ["addition", "adam"])
+def test_what_a_delta_left_out_counts_as_drift_without_lag(optimizer: str) -> None:
+    """A gradient at what followers hold is late by what they lack, though it is of the newest version."""
+    seen: list[np.ndarray] = []
+    p = budgeted(optimizer, rule=3)
+    held = follower(p)
+    work(p, held, FEW, name="f32")
+    drift = p._remedy._drift.since(p.version, slice(None))  # type: ignore[attr-defined]
+    assert drift is not None
+    seen.append(drift)
+    assert np.linalg.norm(seen[0]) > 0.0
+    np.testing.assert_array_equal(seen[0], p.theta - held.theta)
+    before = p.theta.copy()
+    (outcome,) = p.apply([job("f32", p.version, 5)], 0.1)
+    other = budgeted(optimizer, rule=0)
+    assert outcome.outcome == "applied"
+    assert other.theta.shape == before.shape
 
 
 # the budget
 
+KBPS, BYTES_PER_S = 80.0, 10_000
 
-def test_an_allowance_is_bytes_a_second_and_what_was_saved() -> None:
-    allowance = Allowance(kbps=80.0, now=0.0)  # 10 kB/s
-    assert allowance.at(0.0) == 10_000 * BURST_S == allowance.at(99.0)
-    allowance.spent(0.0, 9_000)
-    assert allowance.at(0.0) == 1_000
-    assert not allowance.ready(0.09)
-    assert allowance.ready(0.11)
-    assert allowance.at(0.5) == 6_000
+
+def allowance(kbps: float | None = KBPS, key_bytes: int = 10**9, now: float = 0.0) -> Allowance:
+    return Allowance(kbps, key_bytes, now)
+
+
+def test_an_allowance_is_bytes_a_second_and_what_was_left_over() -> None:
+    budget = allowance()
+    assert budget.at(0.0) == BYTES_PER_S * BURST_S == budget.at(99.0)
+    budget.spent(0.0, 9_000, key=False)
+    assert budget.at(0.0) == 1_000
+    assert not budget.ready(0.09)
+    assert budget.ready(0.11)
+    assert budget.at(0.5) == 6_000
 
 
 def test_an_overdraft_is_paid_back_first() -> None:
-    allowance = Allowance(kbps=80.0, now=0.0)
-    allowance.spent(0.0, 12_000)
-    assert allowance.at(0.0) == -2_000
-    assert allowance.at(0.2 + LEAST_BYTES / 10_000) == pytest.approx(LEAST_BYTES)
+    budget = allowance()
+    budget.spent(0.0, 12_000, key=False)
+    assert budget.at(0.0) == -2_000
+    assert budget.at(0.2 + LEAST_BYTES / BYTES_PER_S) == pytest.approx(LEAST_BYTES)
 
 
-def test_a_budget_below_the_least_record_waits_for_all_that_may_be_saved() -> None:
-    allowance = Allowance(kbps=8.0, now=0.0)  # 1 kB/s
-    assert allowance.ready(0.0)
-    allowance.spent(0.0, 500)
-    assert not allowance.ready(0.4)
-    assert allowance.ready(0.5)
+def test_a_budget_below_the_least_record_waits_for_all_that_may_be_left_over() -> None:
+    budget = allowance(8.0)  # 1 kB/s
+    assert budget.ready(0.0)
+    budget.spent(0.0, 500, key=False)
+    assert not budget.ready(0.4)
+    assert budget.ready(0.5)
 
 
 def test_a_clock_that_stands_still_gives_nothing() -> None:
-    allowance = Allowance(kbps=80.0, now=5.0)
-    allowance.spent(5.0, 10_000)
-    assert allowance.at(4.0) == 0.0
+    budget = allowance(now=5.0)
+    budget.spent(5.0, 10_000, key=False)
+    assert budget.at(4.0) == 0.0
 
 
 def test_without_a_budget_everything_is_allowed() -> None:
-    allowance = Allowance(None, 0.0)
-    allowance.spent(0.0, 10**12)
-    assert allowance.at(0.0) == math.inf
-    assert allowance.ready(0.0)
+    budget = allowance(None)
+    budget.spent(0.0, 10**12, key=False)
+    assert budget.at(0.0) == math.inf
+    assert budget.ready(0.0)
+    assert budget.may_key(0.0)
+
+
+def test_a_part_is_saved_for_a_key_however_much_records_take() -> None:
+    budget, now = allowance(key_bytes=20_000), 0.0
+    assert not budget.may_key(0.0)
+    while not budget.may_key(now):
+        budget.spent(now, math.floor(max(0.0, budget.at(now))), key=False)
+        now += 0.01
+    assert now == pytest.approx(20_000 / (SAVED * BYTES_PER_S), rel=0.01)
+    budget.spent(now, 20_000, key=True)
+    assert not budget.may_key(now)
+    assert budget.at(now) >= 0.0  # the key took nothing of what is for records
+
+
+def test_a_key_that_would_take_too_long_is_not_saved_for() -> None:
+    budget = allowance(key_bytes=math.ceil(KEY_S * BYTES_PER_S) + 1)
+    budget.spent(0.0, 10_000, key=False)
+    assert budget.at(0.5) == 5_000  # all of it for records
+    assert not budget.may_key(1e6)
+
+
+def test_after_a_burst_a_stream_that_fits_is_exact_again() -> None:
+    """Three seconds of too much, then less than the budget: a key within its time, then updates as they are."""
+    p = budgeted()
+    held, budget, now = follower(p), allowance(24.0, KEY_BYTES), 0.0  # 3 kB/s
+    told: list[tuple[float, str]] = []
+    while now < 12.0:
+        rate = 200 if now < 3.0 else 20
+        p.apply([job("topk_i8", p.version, round(now * 100))], 0.1)
+        if budget.ready(now):
+            record, buffers = p.record(1, budget.at(now), may_key=budget.may_key(now))
+            kind = record.record if isinstance(record, Snapshot) else "updates"
+            budget.spent(now, HEADER_BYTES + sum(map(size_of, buffers)), key=kind == "key")
+            assert held.apply(record, buffers) == "taken"
+            told.append((now, kind))
+        now += 1.0 / rate
+    assert "delta" in [kind for at, kind in told if at < 3.0]
+    assert {kind for at, kind in told if at > 6.0} == {"updates"}
+    assert held.theta.tobytes() == p.published.tobytes() == p.theta.tobytes()

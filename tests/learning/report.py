@@ -194,7 +194,7 @@ def _momentum(records: Sequence[Record], out: Path) -> list[str]:
     momentum.draw(records, out / "momentum.png")
     rows = []
     for density, decay in product(momentum.DENSITIES, momentum.DECAYS):
-        for beta1 in (*map(str, momentum.BETAS), momentum.FOLLOWING):
+        for beta1 in momentum.betas(decay):
             cells = [_thousands(momentum.steps(records, density, decay, beta1, fleet)) for fleet in momentum.FLEETS]
             rows.append(_cells([f"{density:.1%}", str(decay), beta1, *cells]))
     return [
@@ -204,7 +204,7 @@ def _momentum(records: Sequence[Record], out: Path) -> list[str]:
         (
             "Thousand steps of CartPole-v1 to 475, each seed (+: not solved by then), everything in one process; "
             f"settings are chosen by this table, so its seeds, from {momentum.FIRST} on, are no others' evidence. "
-            '"Follows" is β1 as it ships, with `momentum_lag`.'
+            '"Follows": at most so much, with `momentum_lag` as it ships.'
         ),
         "",
         *_table(("density", "decay", "β1", *(f"{actors} actors, lag {late}" for actors, late in momentum.FLEETS))),

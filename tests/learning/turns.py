@@ -11,7 +11,6 @@ under way: a fleet on a network. With 16 actors of one permit each that is a lag
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import threading
 from collections import deque
@@ -159,7 +158,8 @@ class Baton:
 
     def wait(self, number: int) -> None:
         """Waits for this worker's turn. Raises Interrupted once all is over."""
-        self._gates[number].acquire(timeout=TURN_S)
+        if not self._gates[number].acquire(timeout=TURN_S):
+            raise TimeoutError(f"worker {number} had no turn in {TURN_S:g} s")
         if self.over.is_set():
             raise Interrupted
 
@@ -241,12 +241,19 @@ def train_mixed(experiment: Experiment, actors: int, lag: int) -> Run:
     baton = Baton(actors, experiment.run.seed)
     run, workers = begin(experiment, actors, lag, baton)
 
+    failures: list[BaseException] = []
+
     def work(number: int, worker: Worker, link: LateLink) -> None:
-        with contextlib.suppress(Interrupted):
+        try:
             baton.wait(number)
             while not done(run):
                 worker.step(link, 0)
-        baton.end()
+        except Interrupted:
+            pass
+        except BaseException as error:
+            failures.append(error)
+        finally:
+            baton.end()
 
     threads = [threading.Thread(target=work, args=(n, *pair), daemon=True) for n, pair in enumerate(workers)]
     for thread in threads:
@@ -254,6 +261,8 @@ def train_mixed(experiment: Experiment, actors: int, lag: int) -> Run:
     baton.start()
     for thread in threads:
         thread.join()
+    if failures:
+        raise failures[0]
     return _closed(run, workers)
 
 
