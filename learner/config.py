@@ -88,7 +88,8 @@ class LearnerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     publish_share: Annotated[float, Meta(gt=0.0, le=1.0)] = 0.1  # largest share of the math thread spent on snapshots
     # Kilobits a second that the weight stream takes to each actor; unset, all that is applied is told exactly. What
     # does not fit is told later, the largest differences first (learner/mirror.py). Keys that are asked for come extra.
-    downlink_kbps: Positive | None = None
+    # "auto": as little as most actors take in time. A budget costs passes over θ for each record.
+    downlink_kbps: Positive | Literal["auto"] | None = None
     # Environment steps of all actors together after which the next snapshot becomes the target network, which value
     # methods need (40,000 in Mnih et al. 2016); unset keeps none. A resumed run begins with its θ as the target.
     target_interval_steps: Steps | None = None

@@ -19,6 +19,7 @@ from collections import deque
 import msgspec
 
 from learner.config import LearnerSettings
+from learner.downlink import Allowance, Felt
 from learner.evaluation import Contest
 from learner.events import BatchApplied, Effect, Key, Publish, Record, Send
 from learner.mirror import HEADER_BYTES
@@ -26,8 +27,6 @@ from protocol.messages import Snapshot, SnapshotRequest
 from protocol.session import Peer
 from protocol.vectors import size_of
 
-# of a stream with a budget: in a record; what may be left over; the part that goes to a key, which may take so long
-LEAST_BYTES, BURST_S, SAVED, KEY_S = 2_000, 1.0, 0.25, 5.0
 VERSIONS_REMEMBERED = 4096  # publication times kept to measure a gradient's age in seconds
 
 
@@ -51,50 +50,6 @@ class Pace(msgspec.Struct):
         self.not_before = now - cost_s + max(self.interval_s, cost_s / self.share)
 
 
-class Allowance:
-    """Bytes that the stream may take, where it has a budget: so many a second, and what was not taken of the last.
-
-    kbps: kilobits a second; None for no budget. A record is LEAST_BYTES at least, lest most of it be header. SAVED of
-    what comes in goes to a key of ``key_bytes``, where one may be had in KEY_S of the budget.
-    """
-
-    def __init__(self, kbps: float | None, key_bytes: int, now: float) -> None:
-        self._bytes_per_s = None if kbps is None else 125.0 * kbps
-        self._most_bytes = BURST_S * (self._bytes_per_s or 0.0)
-        payable = self._bytes_per_s is not None and key_bytes <= KEY_S * self._bytes_per_s
-        self._key_bytes = key_bytes if payable else math.inf
-        self._left, self._saved, self._counted_at = self._most_bytes, 0.0, now
-
-    def at(self, now: float) -> float:
-        """Of a record made now. Below 0 where the last took more than it should."""
-        return math.inf if self._bytes_per_s is None else self._count(now)[0]
-
-    def may_key(self, now: float) -> bool:
-        """Whether what is saved pays a key."""
-        return self._bytes_per_s is None or self._count(now)[1] >= self._key_bytes
-
-    def ready(self, now: float) -> bool:
-        """Whether a record made now would be more than a header."""
-        return self.at(now) >= min(LEAST_BYTES, self._most_bytes)
-
-    def spent(self, now: float, record_bytes: int, *, key: bool) -> None:
-        """A record was published."""
-        if self._bytes_per_s is None:
-            return
-        self._left, self._saved = self._count(now)
-        self._counted_at = now
-        if key and self._saved >= self._key_bytes:
-            self._saved = 0.0
-        else:
-            self._left -= record_bytes
-
-    def _count(self, now: float) -> tuple[float, float]:
-        """What is left for records, and what is saved for a key."""
-        income = (self._bytes_per_s or 0.0) * max(0.0, now - self._counted_at)
-        saving = 0.0 if math.isinf(self._key_bytes) else min(SAVED * income, self._key_bytes - self._saved)
-        return min(self._most_bytes, self._left + income - saving), self._saved + saving
-
-
 class Publication:
     """What the weight stream says next. shelf: what it said. version: how far it has told.
 
@@ -108,7 +63,8 @@ class Publication:
         self._pace = Pace(settings.publish_interval_s, settings.publish_share)
         self._keys = Pace(0.0, settings.publish_share)
         key_bytes = HEADER_BYTES + sum(map(size_of, first[1]))
-        self.allowance = Allowance(settings.downlink_kbps, key_bytes, now)
+        self._felt = Felt(now) if settings.downlink_kbps == "auto" else None
+        self.allowance = Allowance(None if settings.downlink_kbps == "auto" else settings.downlink_kbps, key_bytes, now)
         self._waiting: dict[int, Peer] = {}  # by session; a key each
 
     def order(self, news: bool, listening: bool, env_steps: int, now: float) -> tuple[int | None, bool]:
@@ -133,9 +89,18 @@ class Publication:
         self._waiting[peer.session] = peer
         return []
 
+    def told(self, peer: Peer, round_trip_s: float, training: int, now: float) -> None:
+        """A heartbeat said which version a training session holds. training: how many there are."""
+        if self._felt is not None and self._felt.told(
+            peer.session, self.shelf.lag_s(peer.version, now), round_trip_s, training, now
+        ):
+            self.allowance.change(self._felt.kbps, now)
+
     def forget(self, session: int) -> None:
         """The session is over."""
         self._waiting.pop(session, None)
+        if self._felt is not None:
+            self._felt.forget(session)
 
     def made(self, event: BatchApplied, env_steps: int, now: float) -> list[Effect]:
         """Publishes the record and answers those who wait with the key."""
@@ -144,7 +109,10 @@ class Publication:
         if record is not None:
             self.version = record[0].version
             self._pace.spent(now, event.record_s)
-            self.allowance.spent(now, HEADER_BYTES + sum(map(size_of, record[1])), key=_is_key(record))
+            record_bytes = HEADER_BYTES + sum(map(size_of, record[1]))
+            self.allowance.spent(now, record_bytes, key=_is_key(record))
+            if self._felt is not None:
+                self._felt.published(record_bytes)
             effects.append(Publish(*record))
         if key is not None:
             self._keys.spent(now, event.record_s + event.key_s)

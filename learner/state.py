@@ -199,6 +199,7 @@ class LearnerState:
         if peer.trains:
             told = (beat.round_trip_s, beat.work_s)
             peer.credit = grant(peer.credit, *told, self.members.training, self.settings)
+            self.publication.told(peer, beat.round_trip_s, self.members.training, now)
         return []
 
     # one gradient

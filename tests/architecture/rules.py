@@ -16,8 +16,8 @@ from tests.architecture.sources import PACKAGES, Source, Tree, closure, house, p
 PURE = {
     "protocol": "messages frames layout vectors quantise dense sparse lowrank lossless codecs budget updates snapshot"
     " moments manifest session security memory errors",
-    "learner": "events state members credit admission staleness optimizer drift gap update log mirror parameters"
-    " publication evaluation progress options",
+    "learner": "events state members credit admission staleness optimizer drift gap update log mirror downlink"
+    " parameters publication evaluation progress options",
     "actor": "config events state backoff pulse weights spaces simulators rollout returns losses distributions"
     " exploration methods gradients compression selection uplink flat policy layers networks pipe",
 }

@@ -7,11 +7,11 @@ import math
 import numpy as np
 import pytest
 
+from learner.downlink import Allowance
 from learner.log import DIGEST_VERSIONS
 from learner.mirror import HEADER_BYTES
 from learner.optimizer import make_optimizer
 from learner.parameters import Parameters
-from learner.publication import BURST_S, KEY_S, LEAST_BYTES, SAVED, Allowance
 from protocol.messages import Snapshot, Updates
 from protocol.moments import Moments
 from protocol.snapshot import Reconstruction
@@ -203,77 +203,10 @@ def test_what_a_delta_left_out_counts_as_drift_without_lag(optimizer: str) -> No
     assert other.theta.shape == before.shape
 
 
-# the budget
-
-KBPS, BYTES_PER_S = 80.0, 10_000
-
-
-def allowance(kbps: float | None = KBPS, key_bytes: int = 10**9, now: float = 0.0) -> Allowance:
-    return Allowance(kbps, key_bytes, now)
-
-
-def test_an_allowance_is_bytes_a_second_and_what_was_left_over() -> None:
-    budget = allowance()
-    assert budget.at(0.0) == BYTES_PER_S * BURST_S == budget.at(99.0)
-    budget.spent(0.0, 9_000, key=False)
-    assert budget.at(0.0) == 1_000
-    assert not budget.ready(0.09)
-    assert budget.ready(0.11)
-    assert budget.at(0.5) == 6_000
-
-
-def test_an_overdraft_is_paid_back_first() -> None:
-    budget = allowance()
-    budget.spent(0.0, 12_000, key=False)
-    assert budget.at(0.0) == -2_000
-    assert budget.at(0.2 + LEAST_BYTES / BYTES_PER_S) == pytest.approx(LEAST_BYTES)
-
-
-def test_a_budget_below_the_least_record_waits_for_all_that_may_be_left_over() -> None:
-    budget = allowance(8.0)  # 1 kB/s
-    assert budget.ready(0.0)
-    budget.spent(0.0, 500, key=False)
-    assert not budget.ready(0.4)
-    assert budget.ready(0.5)
-
-
-def test_a_clock_that_stands_still_gives_nothing() -> None:
-    budget = allowance(now=5.0)
-    budget.spent(5.0, 10_000, key=False)
-    assert budget.at(4.0) == 0.0
-
-
-def test_without_a_budget_everything_is_allowed() -> None:
-    budget = allowance(None)
-    budget.spent(0.0, 10**12, key=False)
-    assert budget.at(0.0) == math.inf
-    assert budget.ready(0.0)
-    assert budget.may_key(0.0)
-
-
-def test_a_part_is_saved_for_a_key_however_much_records_take() -> None:
-    budget, now = allowance(key_bytes=20_000), 0.0
-    assert not budget.may_key(0.0)
-    while not budget.may_key(now):
-        budget.spent(now, math.floor(max(0.0, budget.at(now))), key=False)
-        now += 0.01
-    assert now == pytest.approx(20_000 / (SAVED * BYTES_PER_S), rel=0.01)
-    budget.spent(now, 20_000, key=True)
-    assert not budget.may_key(now)
-    assert budget.at(now) >= 0.0  # the key took nothing of what is for records
-
-
-def test_a_key_that_would_take_too_long_is_not_saved_for() -> None:
-    budget = allowance(key_bytes=math.ceil(KEY_S * BYTES_PER_S) + 1)
-    budget.spent(0.0, 10_000, key=False)
-    assert budget.at(0.5) == 5_000  # all of it for records
-    assert not budget.may_key(1e6)
-
-
 def test_after_a_burst_a_stream_that_fits_is_exact_again() -> None:
     """Three seconds of too much, then less than the budget: a key within its time, then updates as they are."""
     p = budgeted()
-    held, budget, now = follower(p), allowance(24.0, KEY_BYTES), 0.0  # 3 kB/s
+    held, budget, now = follower(p), Allowance(24.0, KEY_BYTES, 0.0), 0.0  # 3 kB/s
     told: list[tuple[float, str]] = []
     while now < 12.0:
         rate = 200 if now < 3.0 else 20

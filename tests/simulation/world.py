@@ -109,7 +109,7 @@ def bad(seed: int) -> Plot:
             "max_lag_updates": random.choice((4, 1000)),
             "max_lag_s": random.choice((1.0, 60.0)),
             "publish_interval_s": random.choice((0.0, 0.0, 1.0)),
-            "downlink_kbps": random.choice((None, None, 0.5, 2.0)),
+            "downlink_kbps": random.choice((None, None, 0.5, 2.0, "auto")),
             "target_interval_steps": random.choice((None, 20)),
             "checkpoint_interval_s": 3.0,
         },
