@@ -107,5 +107,5 @@ def draw(records: Sequence[Record], path: Path) -> None:
         axes.set_xlabel("megabytes sent up")
         axes.set_title(f"{task}, {actors} actors", loc="left", fontsize=9)
     panels[0].set_ylabel("mean return of 100 episodes")
-    panels[0].legend(frameon=False, fontsize=7.5)
+    panels[1].legend(frameon=False, fontsize=7.5, loc="upper left")
     figure.savefig(path, facecolor="white")
