@@ -43,6 +43,15 @@ LiveLearner = Annotated[
         "--learner", metavar="ADDR", help="A live learner's address, in place of RUN_DIR.", show_default=False
     ),
 ]
+Key = Annotated[
+    Path | None,
+    typer.Option(
+        "--key",
+        metavar="FILE",
+        help="This machine's key, where the learner asks for one (learner keys new).",
+        show_default=False,
+    ),
+]
 MaxSteps = Annotated[
     int,
     typer.Option(metavar="N", help="Steps at which an episode is cut; it counts with the return it has.", min=1),
@@ -70,6 +79,7 @@ def run(
             show_default=False,
         ),
     ] = None,
+    key: Key = None,
     with_parent: Annotated[bool, typer.Option("--with-parent", hidden=True)] = False,
 ) -> None:
     """Work for the learner at ADDR until it ends the run; all settings come from there.
@@ -83,7 +93,28 @@ def run(
     one_thread()
     from actor import service
 
-    raise typer.Exit(service.run(learner, called, tuple(allow_module or ()), with_parent, page, budget))
+    raise typer.Exit(service.run(learner, called, tuple(allow_module or ()), with_parent, page, budget, key))
+
+
+@app.command("key")
+def make_key(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="For people.")],
+    learner_key: Annotated[str, typer.Option(metavar="PUBLIC", help="What `learner keys public` printed.")],
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Default: NAME.key.", show_default=False)] = None,
+) -> None:
+    """Make a key whose secret never leaves this machine, and print its public half for `learner keys authorize`."""
+    from protocol.keys import is_key, is_name, write_pair
+    from protocol.transport import new_pair
+
+    if not is_name(name):
+        raise UserError(f"{name[:80]!r}: a name has letters, digits, dots, dashes and underscores, at most 64")
+    if not is_key(learner_key):
+        raise UserError(
+            f"--learner-key {learner_key[:64]!r}: expected the 40 characters that `learner keys public` prints"
+        )
+    pair = new_pair(name, learner_key)
+    write_pair(out or Path(f"{name}.key"), pair)
+    typer.echo(pair.public)
 
 
 @app.command()
@@ -111,6 +142,7 @@ def init(
 def evaluate(
     run_dir: RunDir = None,
     learner: LiveLearner = None,
+    key: Key = None,
     best: Best = False,
     episodes: Annotated[int, typer.Option(metavar="N", help="Episodes to play, each time.", min=1)] = 100,
     seed: Annotated[
@@ -131,7 +163,7 @@ def evaluate(
 
     Exit codes: 0 done, 1 failure, 2 usage or configuration.
     """
-    _one_source(run_dir, learner, best)
+    _one_source(run_dir, learner, best, key)
     if run_dir is not None and once:
         raise UserError("--once belongs to --learner; a RUN_DIR is evaluated once anyway")
     called = _name(name, "evaluator-")
@@ -139,6 +171,7 @@ def evaluate(
     import msgspec
 
     from actor import evaluate as evaluation
+    from actor.events import Dialling
     from actor.play import Score
 
     if run_dir is not None:
@@ -150,7 +183,8 @@ def evaluate(
         typer.echo(_json({"event": "evaluated", **msgspec.to_builtins(score)}) if as_json else str(score))
 
     assert learner is not None
-    code, tally = evaluation.follow(learner, called, episodes, seed, max_steps, allow_module or (), once, report)
+    dialling = Dialling(learner, called, key)
+    code, tally = evaluation.follow(dialling, episodes, seed, max_steps, allow_module or (), once, report)
     finished = {"event": "finished", "evaluations": tally.evaluations, "best": tally.best}
     typer.echo(_json(finished) if as_json else str(tally))
     raise typer.Exit(code)
@@ -160,6 +194,7 @@ def evaluate(
 def watch(
     run_dir: RunDir = None,
     learner: LiveLearner = None,
+    key: Key = None,
     best: Best = False,
     out: Annotated[
         Path | None, typer.Option(metavar="FILE.mp4", help="Record instead of opening a window.", show_default=False)
@@ -187,10 +222,11 @@ def watch(
 
     Exit codes: 0 done, 1 failure, 2 usage, configuration, or nothing to render with.
     """
-    _one_source(run_dir, learner, best)
+    _one_source(run_dir, learner, best, key)
     called = _name(name, "watcher-")
     one_thread()
     from actor import watch as watching
+    from actor.events import Dialling
     from actor.watch import Viewing
 
     viewing = Viewing(episodes, seed, max_steps, fps, frozenset(allow_module or ()), out)
@@ -199,7 +235,7 @@ def watch(
         recorder = watching.watch(run_dir, viewing, best, typer.echo)
     else:
         assert learner is not None
-        code, recorder = watching.follow(learner, called, viewing, typer.echo)
+        code, recorder = watching.follow(Dialling(learner, called, key), viewing, typer.echo)
     if recorder is not None and recorder.frames:
         typer.echo(str(recorder))
     raise typer.Exit(code)
@@ -257,9 +293,11 @@ def _name(given: str | None, prefix: str = "") -> str:
     return given
 
 
-def _one_source(run_dir: Path | None, learner: str | None, best: bool) -> None:
+def _one_source(run_dir: Path | None, learner: str | None, best: bool, key: Path | None) -> None:
     if (run_dir is None) == (learner is None):
         raise UserError("give either a RUN_DIR or --learner ADDR")
+    if learner is None and key is not None:
+        raise UserError("--key belongs to --learner; a RUN_DIR asks for none")
     if learner is not None and best:
         raise UserError("--best belongs to a RUN_DIR; a live learner hands out its newest weights only")
 

@@ -16,7 +16,7 @@ from actor import checkpoints
 from actor.config import ActorSettings, read_settings
 from actor.desk import Desk
 from actor.envs import make_simulators
-from actor.events import EvaluationDone, Event, Weights
+from actor.events import Dialling, EvaluationDone, Event, Weights
 from actor.play import Player, Score, play, quotas, summary
 from protocol.codecs import Floats
 from protocol.layout import Layout
@@ -142,8 +142,7 @@ class Tally:
 
 
 def follow(
-    learner: str,
-    name: str,
+    dialling: Dialling,
     episodes: int,
     seed: int,
     max_steps: int,
@@ -164,4 +163,4 @@ def follow(
         examination = Examination(welcome.table, welcome.layout, episodes, seed, max_steps, allowed)
         return Evaluator(examination, post, noted, once)
 
-    return service.attend(learner, name, lambda: hire), tally
+    return service.attend(dialling, lambda: hire), tally

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,15 @@ class Weights:
     env_steps: int = 0
     target: Vector | None = None
     target_version: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Dialling:
+    """How a live learner is reached: its address, what this process is called there, and the file of its key."""
+
+    learner: str
+    name: str
+    key: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from random import SystemRandom
 from typing import Any, Literal, Protocol
 
@@ -23,7 +24,7 @@ import uvloop
 
 from actor import events
 from actor.desk import Desk, Interrupted
-from actor.events import Event, Identity
+from actor.events import Dialling, Event, Identity
 from actor.isolation import SimulatorsExhausted
 from actor.metrics import Counters, serve
 from actor.state import ActorState
@@ -31,6 +32,7 @@ from actor.weights import latest
 from protocol import frames as framing
 from protocol import messages
 from protocol.errors import PeerFault, UserError
+from protocol.keys import KeyPair, actor_pair
 from protocol.messages import Buffer, Role, Welcome
 from protocol.security import Address, parse_learner_address
 from protocol.transport import ActorSockets
@@ -58,11 +60,12 @@ def run(
     with_parent: bool,
     metrics: tuple[str, int] | None = None,
     uplink_kbps: float | Literal["auto"] | None = None,
+    key: Path | None = None,
 ) -> int:
     """Works for the learner at this address until told to stop; returns the exit code.
 
     with_parent: leave when the process that started this one is gone. metrics: host and port of a Prometheus page.
-    uplink_kbps: in place of the experiment's, for the link of this machine.
+    uplink_kbps: in place of the experiment's, for the link of this machine. key: file of this actor's keys.
     Raises UserError for an address or a page that cannot be.
     """
     allowed = frozenset(allow_modules)
@@ -72,12 +75,13 @@ def run(
 
         return lambda welcome, _: Worker(welcome, allowed, uplink_kbps)
 
-    return _live(learner, _identity(name, "train"), engage, os.getppid() if with_parent else None, metrics)
+    parent = os.getppid() if with_parent else None
+    return _live(learner, _identity(name, "train"), engage, parent, metrics, key)
 
 
-def attend(learner: str, name: str, engage: Callable[[], Hire]) -> int:
+def attend(dialling: Dialling, engage: Callable[[], Hire]) -> int:
     """The same for an actor that plays with the learner's weights and trains nothing."""
-    return _live(learner, _identity(name, "evaluate"), engage)
+    return _live(dialling.learner, _identity(dialling.name, "evaluate"), engage, key=dialling.key)
 
 
 def _identity(name: str, role: Role) -> Identity:
@@ -90,9 +94,10 @@ def _live(
     engage: Callable[[], Hire],
     parent: int | None = None,
     metrics: tuple[str, int] | None = None,
+    key: Path | None = None,
 ) -> int:
     """The life of one actor, from its address to its exit code. engage: imports what the work needs."""
-    service = Service(parse_learner_address(learner), identity, parent)
+    service = Service(parse_learner_address(learner), identity, parent, None if key is None else actor_pair(key))
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, service.signalled)
     service.start()
@@ -135,7 +140,7 @@ def _work(service: Service, engage: Callable[[], Hire]) -> None:
 class Service:
     """Owns the link's thread, its loop and its sockets."""
 
-    def __init__(self, learner: Address, identity: Identity, parent: int | None) -> None:
+    def __init__(self, learner: Address, identity: Identity, parent: int | None, pair: KeyPair | None = None) -> None:
         self.desk = Desk(
             lambda work: self.post(events.WorkDone(work)), lambda work: self.post(events.LastWorkDone(work))
         )
@@ -143,7 +148,7 @@ class Service:
         self.counters = Counters()
         self.importing = True
         self._stopping = False
-        self._learner, self._parent = learner, parent
+        self._learner, self._parent, self._pair = learner, parent, pair
         self._loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
         self._finished = asyncio.Event()
         self._sockets: ActorSockets | None = None
@@ -190,7 +195,7 @@ class Service:
         overdue.start()
 
     async def _serve(self) -> None:
-        self._sockets = ActorSockets(self._learner)
+        self._sockets = ActorSockets(self._learner, pair=self._pair)
         self._handle(events.Started())
         receiving = self._loop.create_task(self._sockets.receive(self._link, self._weights))
         ticking = self._loop.create_task(self._tick())

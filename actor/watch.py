@@ -12,7 +12,7 @@ import numpy as np
 from actor import checkpoints
 from actor.config import read_settings
 from actor.desk import Desk
-from actor.events import Event, Weights, WeightsWanted
+from actor.events import Dialling, Event, Weights, WeightsWanted
 from actor.play import Player
 from actor.rendering import Mode, check_display, open_scene
 from actor.video import Recorder
@@ -155,7 +155,7 @@ class Watcher:
         self._show.close()
 
 
-def follow(learner: str, name: str, viewing: Viewing, report: Report) -> tuple[int, Recorder | None]:
+def follow(dialling: Dialling, viewing: Viewing, report: Report) -> tuple[int, Recorder | None]:
     """Watches a live learner. Returns the exit code and the recording. Raises UserError."""
     from actor import service
 
@@ -164,4 +164,4 @@ def follow(learner: str, name: str, viewing: Viewing, report: Report) -> tuple[i
         def hire(welcome: Welcome, post: Callable[[Event], None]) -> Watcher:
             return Watcher(Show(welcome.table, welcome.layout, viewing, recorder), post, report, viewing.episodes)
 
-        return service.attend(learner, name, lambda: hire), recorder
+        return service.attend(dialling, lambda: hire), recorder

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated  # noqa: E402
 
 import typer  # noqa: E402
 
+from learner.keys import app as key_commands  # noqa: E402
 from protocol.errors import UserError  # noqa: E402
 
 if TYPE_CHECKING:
@@ -35,9 +36,7 @@ app = typer.Typer(
 )
 
 
-@app.callback()
-def _commands() -> None:
-    """Keeps ``run`` a subcommand while it is the only one."""
+app.add_typer(key_commands, name="keys")
 
 
 @app.command()
@@ -93,6 +92,14 @@ def run(
             metavar="M", help="Module that local actors may import for MODULE:ENV. Repeatable.", show_default=False
         ),
     ] = None,
+    keys: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Speak CURVE and let in only who is authorized there (learner keys new); read again while it runs.",
+            show_default=False,
+        ),
+    ] = None,
     insecure: Annotated[
         bool, typer.Option("--insecure", help="Allow --bind off loopback without keys: anybody may send gradients.")
     ] = False,
@@ -120,6 +127,7 @@ def run(
         run_dir=run_dir or default_run_dir(resolved, time.strftime("%Y%m%d-%H%M%S")),
         resume=resume,
         allow_modules=tuple(allow_module or ()),
+        keys=keys,
         insecure=insecure,
         json=json_lines,
         started_at=STARTED_AT,

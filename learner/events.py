@@ -23,12 +23,16 @@ Record = tuple[Snapshot | Updates, Sequence[Buffer]]  # of the weight stream
 
 @dataclass(frozen=True, slots=True)
 class MessageArrived:
-    """A message that decoded. route: the connection to answer over. wire_bytes: headers and buffers together."""
+    """A message that decoded. route: the connection to answer over. wire_bytes: headers and buffers together.
+
+    key: the public key that the connection proved to have; empty where the learner asks for none.
+    """
 
     route: bytes
     message: AnyMessage
     buffers: Sequence[Buffer]
     wire_bytes: int
+    key: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +42,13 @@ class FaultArrived:
     route: bytes
     fault: PeerFault
     wire_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class KeysRevoked:
+    """These public keys may not take part any more; their connections are cut."""
+
+    keys: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +114,7 @@ class StopRequested:
 
 
 Saved = CheckpointWritten | CheckpointFailed | BestWritten | BestFailed
-Event = MessageArrived | FaultArrived | BatchApplied | Saved | Ticked | StopRequested
+Event = KeysRevoked | MessageArrived | FaultArrived | BatchApplied | Saved | Ticked | StopRequested
 
 
 # effects

@@ -127,11 +127,13 @@ class Fleet:
         on_exit: Callable[[str, int], None],
         announce: Announcer,
         *,
+        key: Path | None = None,
         command: Sequence[str] = COMMAND,
         first_backoff_s: float = FIRST_BACKOFF_S,
     ) -> None:
         self.restarts = 0  # of all slots
-        self._arguments = [*command, "run", "--learner", address, "--with-parent", *_allow(allow_modules)]
+        keyed = [] if key is None else ["--key", str(key)]
+        self._arguments = [*command, "run", "--learner", address, "--with-parent", *keyed, *_allow(allow_modules)]
         self._count, self._first_backoff_s = count, first_backoff_s
         self._on_exit, self._announce = on_exit, announce
         self._stopping = asyncio.Event()

@@ -46,19 +46,22 @@ class Members:
         """Sessions that send scores."""
         return sum(not peer.trains for peer in self.peers.values())
 
-    def greet(self, hello: Hello, route: bytes, now: float) -> tuple[Peer, bool]:
-        """The session for this hello, and whether it is a new one. Raises SessionFault where there is none for it."""
+    def greet(self, hello: Hello, route: bytes, key: str, now: float) -> tuple[Peer, bool]:
+        """The session for this hello, and whether it is a new one. Raises SessionFault where there is none for it.
+
+        key: what the connection proved to have, to which the session is bound for its life.
+        """
         if KEY_CODEC not in hello.codecs:
             raise SessionFault(Reason.UNKNOWN_CODEC, f"keys are written in {KEY_CODEC}, which this actor cannot read")
-        peer = next((p for p in self.peers.values() if p.instance == hello.instance), None)
+        peer = next((p for p in self.peers.values() if (p.instance, p.key) == (hello.instance, key)), None)
         if peer is None:
-            return self._grant(hello, route, now), True
+            return self._grant(hello, route, key, now), True
         if peer.role != hello.role:
             raise SessionFault(Reason.UNEXPECTED_MESSAGE, f"this life of the actor has a session to {peer.role}")
         peer.hear(hello, route, now)
         return peer, False
 
-    def _grant(self, hello: Hello, route: bytes, now: float) -> Peer:
+    def _grant(self, hello: Hello, route: bytes, key: str, now: float) -> Peer:
         if len(self.peers) >= self._settings.max_actors:
             raise SessionFault(Reason.DRAINING, f"{len(self.peers)} actors are here, learner.max_actors allows no more")
         if hello.role == "evaluate" and self.evaluating >= MAX_EVALUATORS:
@@ -73,6 +76,7 @@ class Members:
             ledger=Ledger(max(self._settings.credit, self._settings.most_credit)),
             progressed_at=now,
             role=hello.role,
+            key=key,
             credit=first(self.training + 1, self._settings),
         )
         self.peers[peer.session] = peer

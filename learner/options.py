@@ -15,7 +15,8 @@ class Options:
 
     bind: addresses for actors of other machines, beside the local one. http: HOST:PORT of the pages, None for none;
     port 0 takes a free one. resume: go on from run_dir's newest checkpoint. allow_modules: what local actors may
-    import. insecure: allow a bind off loopback without keys. json: one JSON line per event even on a terminal.
+    import. keys: directory of the learner's key and of those it lets in, None for no keys; insecure: allow a bind off
+    loopback without them. json: one JSON line per event even on a terminal.
     started_at: ``time.monotonic`` when the process began.
     """
 
@@ -25,6 +26,7 @@ class Options:
     run_dir: Path
     resume: bool
     allow_modules: tuple[str, ...]
+    keys: Path | None
     insecure: bool
     json: bool
     started_at: float

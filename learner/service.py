@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from random import SystemRandom
 from typing import Any
 
@@ -27,6 +28,7 @@ from learner.console import Console, View, view
 from learner.events import Event
 from learner.fleet import ChildFailed, Fleet, Initial, initial
 from learner.http import Site, bind, pages_of
+from learner.keyring import Keyring
 from learner.metrics import Metrics
 from learner.optimizer import make_optimizer
 from learner.options import Options, host_and_port
@@ -39,11 +41,12 @@ from protocol import frames as framing
 from protocol import manifest as manifests
 from protocol import messages
 from protocol.errors import PeerFault, UserError
+from protocol.keys import write_pair
 from protocol.manifest import Manifest, digest_of
 from protocol.messages import Buffer, Snapshot
 from protocol.moments import Moments
 from protocol.security import parse_address, require_private
-from protocol.transport import LearnerSockets
+from protocol.transport import Gate, LearnerSockets, new_pair
 
 TICK_S = 0.05
 SHOW_S = 0.25  # between refreshes of the terminal
@@ -61,20 +64,30 @@ def run(options: Options) -> int:
 async def _serve(options: Options) -> int:
     """Opens what the run needs, in the order in which a mistake is cheapest to report, and closes it in reverse."""
     for text in options.bind:
-        require_private(parse_address(text), options.insecure)
+        require_private(parse_address(text), options.insecure or options.keys is not None)
+    ring = None if options.keys is None else Keyring(options.keys)
     async with contextlib.AsyncExitStack() as stack:
         scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="farflung-"))
         site = stack.enter_context(bind(*host_and_port(options.http))) if options.http is not None else None
         directory = stack.enter_context(RunDirectory.prepare(options.run_dir, options.resume))
         local = parse_address(f"ipc://{scratch}/learner")
         quantity = options.experiment.learner.quantity
-        sockets = LearnerSockets([local, *map(parse_address, options.bind)], quantity=quantity)
+        gate = None if ring is None else Gate(ring.pair.secret, ring.name)
+        sockets = LearnerSockets([local, *map(parse_address, options.bind)], quantity=quantity, gate=gate)
         stack.callback(sockets.close)
         console = Console(options.json)
         stack.callback(console.close)
-        service = Service(options, directory, sockets, console, site)
+        service = Service(options, directory, sockets, console, site, ring)
         stack.push_async_callback(service.close)
-        return await service.serve(str(local))
+        return await service.serve(str(local), None if ring is None else _local_key(ring, Path(scratch)))
+
+
+def _local_key(ring: Keyring, scratch: Path) -> Path:
+    """The key of this life's own actors, let in for as long as it lasts."""
+    pair = new_pair("local", ring.pair.public)
+    ring.extra[pair.public] = pair.name
+    write_pair(scratch / "local.key", pair)
+    return scratch / "local.key"
 
 
 class Service:
@@ -87,8 +100,9 @@ class Service:
         sockets: LearnerSockets,
         console: Console,
         http: socket.socket | None,
+        ring: Keyring | None = None,
     ) -> None:
-        self._http = http
+        self._http, self._ring = http, ring
         self._options, self._directory, self._sockets, self._console = options, directory, sockets, console
         self._experiment = options.experiment
         self._loop = asyncio.get_running_loop()
@@ -104,12 +118,16 @@ class Service:
         self._view: View | None = None
         self._show_at = self._record_at = 0.0
 
-    async def serve(self, local: str) -> int:
-        """From the first signal handler to the last goodbye; returns the exit code."""
+    async def serve(self, local: str, key: Path | None = None) -> int:
+        """From the first signal handler to the last goodbye; returns the exit code.
+
+        local: where this machine's actors dial. key: the file of theirs.
+        """
         run = self._experiment.run
         for number in (signal.SIGINT, signal.SIGTERM):
             self._loop.add_signal_handler(number, self._signalled, number)
-        self._fleet = Fleet(local, run.actors, self._options.allow_modules, self._fleet_ended, self._announce)
+        modules, told = self._options.allow_modules, (self._fleet_ended, self._announce)
+        self._fleet = Fleet(local, run.actors, modules, *told, key=key)
         self._fleet.start()  # they import torch and dial while θ₀ is made
         beginning = self._loop.create_task(self._begin())
         await _first(beginning, self._finished)
@@ -240,12 +258,12 @@ class Service:
 
     # events
 
-    def _received(self, route: bytes, frames: Sequence[Buffer]) -> None:
+    def _received(self, route: bytes, key: str, frames: Sequence[Buffer]) -> None:
         wire_bytes = sum(map(len, frames))
         event: Event
         try:
             framing.check(frames, self._limits)
-            event = events.MessageArrived(route, *messages.decode(frames), wire_bytes)
+            event = events.MessageArrived(route, *messages.decode(frames), wire_bytes, key)
         except PeerFault as fault:
             event = events.FaultArrived(route, fault, wire_bytes)
         self._post(event)
@@ -253,8 +271,22 @@ class Service:
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(TICK_S)
+            self._look_at_keys()
             self._post(events.Ticked())
             self._show(time.monotonic())
+
+    def _look_at_keys(self) -> None:
+        """Who was taken off the list has to go. A list that cannot be read changes nothing."""
+        if self._ring is None:
+            return
+        try:
+            revoked = self._ring.refresh()
+        except UserError as error:
+            self._announce("keys_unreadable", {"cause": str(error)})
+            return
+        if revoked:
+            self._sockets.cut_off()
+            self._post(events.KeysRevoked(revoked))
 
     def _signalled(self, number: int) -> None:
         """Once: drain. Twice: at once. Before the run began there is nothing to drain."""

@@ -32,6 +32,7 @@ from learner.events import (
     FaultArrived,
     Finish,
     Key,
+    KeysRevoked,
     MessageArrived,
     Send,
     StopRequested,
@@ -139,7 +140,7 @@ class LearnerState:
         message = event.message
         try:
             if isinstance(message, Hello):
-                return self._hello(message, event.route, now)
+                return self._hello(message, event, now)
             if isinstance(message, Refusal):  # never answered with a refusal (WIRE.md, section 3)
                 self.progress.faults[Reason.UNEXPECTED_MESSAGE] += 1
                 return []
@@ -160,7 +161,7 @@ class LearnerState:
         """The session that a message names, which thereby gave a sign of life."""
         follow(HEARD_FROM_ANY, Phase.ACTIVE, message)  # a kind that only a learner sends names no session at all
         peer = self.peers.get(getattr(message, "session", 0))
-        if peer is None:
+        if peer is None or peer.key != event.key:
             raise SessionFault(Reason.UNKNOWN_SESSION, "no such session in this life of the learner; say hello")
         peer.hear(message, event.route, now)
         peer.bytes_up += event.wire_bytes
@@ -171,11 +172,15 @@ class LearnerState:
         self.progress.faults[event.fault.reason] += 1
         return [Send(event.route, Refusal(event.fault.reason, event.fault.detail))]
 
-    def _hello(self, hello: Hello, route: bytes, now: float) -> list[Effect]:
+    def _revoked(self, event: KeysRevoked, now: float) -> list[Effect]:
+        gone = [peer for peer in self.peers.values() if peer.key in event.keys]
+        return [effect for peer in gone for effect in self._forget(peer, "its key was revoked")]
+
+    def _hello(self, hello: Hello, event: MessageArrived, now: float) -> list[Effect]:
         if self.stage is not Stage.RUNNING:
             raise SessionFault(Reason.DRAINING, "the learner is stopping")
-        peer, new = self.members.greet(hello, route, now)
-        welcome = Send(route, self.members.welcome(peer))
+        peer, new = self.members.greet(hello, event.route, event.key, now)
+        welcome = Send(event.route, self.members.welcome(peer))
         if not new:
             return [welcome]
         joined = {"actor": peer.name, "ordinal": peer.ordinal, "actors": self.members.training}
@@ -420,6 +425,7 @@ class LearnerState:
 _HANDLERS: dict[type[Any], Callable[[LearnerState, Any, float], list[Effect]]] = {
     MessageArrived: LearnerState._message,
     FaultArrived: LearnerState._fault,
+    KeysRevoked: LearnerState._revoked,
     BatchApplied: LearnerState._batch_applied,
     CheckpointWritten: LearnerState._checkpoint_written,
     CheckpointFailed: LearnerState._checkpoint_failed,

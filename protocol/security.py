@@ -40,7 +40,8 @@ class ExposedAddressError(UserError):
     def __str__(self) -> str:
         return (
             f"address {str(self.address)!r} can be reached from other machines, and whoever reaches it can take part "
-            "without a key; listen on tcp://127.0.0.1:PORT or ipc://PATH, or say --insecure on a network you trust"
+            "without a key; say --keys DIR (learner keys new NAME makes them), listen on tcp://127.0.0.1:PORT or "
+            "ipc://PATH, or say --insecure on a network you trust"
         )
 
 

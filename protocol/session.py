@@ -163,6 +163,7 @@ class Peer:
     gradients: int = 0  # judged so far
     bytes_up: int = 0
     role: Role = "train"  # as its hello said
+    key: str = ""  # public, that its connections prove to have; empty where none is asked for
     credit: int = 1  # granted last; the ledger bears the most that is ever granted
 
     @property

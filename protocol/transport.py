@@ -1,81 +1,54 @@
-"""Sockets: the only file that knows ZeroMQ, and every socket option. Knows frames, not messages.
+"""The learner's sockets and the actor's, and who may come in. Knows frames and addresses, not messages.
 
-Each object here belongs to the thread of one event loop. Sockets are plain ones whose descriptor the loop watches,
-which was measured to be faster than ``zmq.asyncio`` and has nothing to lose when a task is cancelled: a message
-is either still in the socket or already in the handler's hands.
-
-Delivery is at most once: a message can be lost with its connection, never torn, repeated or reordered within one
-connection. Whoever needs more counts and asks again (``protocol.session``).
+With ``protocol/sockets.py`` the only files that know ZeroMQ. A learner with a gate speaks CURVE (ZeroMQ RFC 26): each
+connection proves a key, and every message tells whose it came over.
 """
 
 from __future__ import annotations
 
-import asyncio
 import errno
-import random
 import socket as unix
 import stat
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import zmq
+from zmq.utils import z85
 
 from protocol.errors import UserError
 from protocol.frames import MAX_FRAME_BYTES
+from protocol.keys import KeyPair, Secret
 from protocol.messages import PREAMBLE, Buffer, Quantity
 from protocol.security import ANY_HOST, Address, weights_address
+from protocol.sockets import (
+    DEALER,
+    DRAIN_WEIGHTS_S,
+    GOODBYE_MS,
+    PUB,
+    ROUTER,
+    STREAM_DEPTH,
+    Frames,
+    Sockets,
+    Take,
+    nothing,
+)
 
-Frames = list[Buffer]
-Options = Mapping[zmq.SocketOption, int]
-Take = Callable[[Frames], None]
+Admit = Callable[[str], str | None]  # from a public key the name of whose it is; None lets nobody in
 
-DRAIN_MESSAGES = 256  # taken per wake-up before the loop's other work gets its turn
-DRAIN_S = 0.002  # the same bound in seconds, for messages that are long or slow to handle
-DRAIN_WEIGHTS_S = 0.05  # longer: to read an old snapshot is cheaper than to decode it before the newer one is seen
-LENT_BYTES = (
-    64 << 10
-)  # a frame from here on is handed over as libzmq's own memory: copying it would cost more than that
-GOODBYE_MS = 200  # what closing may wait for the last words to leave; one round trip around the earth
 
-_EVERY: Options = {
-    zmq.LINGER: 0,  # −1, the default, hangs exit behind a peer that is gone; close() allows a goodbye
-    zmq.HANDSHAKE_IVL: 10_000,  # ms; a stranger who connects and says nothing gives its descriptor back
-    zmq.HEARTBEAT_IVL: 0,  # libzmq's own thread answers them for a wedged process, and they cut long frames short
-    zmq.TCP_KEEPALIVE: 1,  # a machine that vanished never says so; and NAT forgets a link that is silent for long
-    zmq.TCP_KEEPALIVE_IDLE: 60,  # s; below the two minutes after which common routers forget
-    zmq.TCP_KEEPALIVE_INTVL: 15,  # s
-    zmq.TCP_KEEPALIVE_CNT: 4,  # unanswered probes, so two minutes until a dead link is given back
-    zmq.BACKLOG: 1024,  # a fleet that reconnects at once; the default of 100 refuses the rest
-}
-_DIALLING: Options = {
-    zmq.IMMEDIATE: 0,  # what is sent while dialling waits for the connection: no hello is lost to the first 50 ms
-    zmq.CONNECT_TIMEOUT: 10_000,  # ms; the system's own is minutes
-}
-_ROUTER: Options = {
-    zmq.ROUTER_MANDATORY: 1,  # a peer that is gone is told to the sender instead of being swallowed
-    zmq.ROUTER_HANDOVER: 0,  # leaked descriptors, and lets one peer take over another's route by naming it
-    zmq.SNDHWM: 256,  # messages per peer; credit binds earlier, so only a peer that stopped reading gets here
-    zmq.RCVHWM: 64,  # messages per peer, then TCP pushes back; high enough not to cost throughput
-}
-_DEALER: Options = {
-    zmq.SNDHWM: 64,  # messages; credit binds earlier
-    zmq.RCVHWM: 256,  # messages; verdicts are small
-}
-_PUB: Options = {
-    zmq.RCVHWM: 16,  # only subscriptions arrive here
-    zmq.MAXMSGSIZE: 256,  # bytes; likewise
-}
-# Messages of the weight stream that wait for one subscriber, on each side; when full the newest are dropped, so that a
-# queue holds old weights and whoever wakes asks for a key. Records of updates are thin, and each one that is dropped
-# costs a key; keys are thick, and each of them is worth no more than the one after it. CONFLATE would keep the last
-# frame of a message alone.
-STREAM_DEPTH: dict[Quantity, int] = {"update": 64, "gradient": 16}
-RECONNECT_MS = (100, 200)  # drawn once per socket: libzmq adds no jitter of its own once a maximum is set
-RECONNECT_MAX_MS = (3_000, 6_000)  # likewise; doubles from the one to the other
+ZAP_ENDPOINT = "inproc://zeromq.zap.01"  # where libzmq asks who may come in (ZeroMQ RFC 27)
+ZAP_DOMAIN = b"farflung"
+REBIND_S, REBIND_STEP_S = 2.0, 0.01  # libzmq gives a port back a moment after its socket was closed
 
-_jitter = random.SystemRandom()  # the shared generator belongs to whoever seeded it
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """Who may reach a learner. secret: its own. admit: asked with the public key of each connection, once."""
+
+    secret: Secret
+    admit: Admit
 
 
 class BindError(UserError):
@@ -89,156 +62,13 @@ class BindError(UserError):
         return f"cannot listen on {self.address}: {self.problem}"
 
 
-class _Pump:
-    """Hands what arrives on one socket to ``take``, and says ``rested`` whenever it pauses.
-
-    The descriptor of a ZeroMQ socket tells of a change, not of a state, and any call on the socket may use the change
-    up. So each wake-up reads until nothing is left or comes back by itself, and each send is followed by ``poke``.
-    Without ``take`` the socket is one that only sends: asked now and then, it lets go of peers that are gone.
-    """
-
-    def __init__(
-        self,
-        socket: zmq.Socket[bytes],
-        take: Take | None,
-        rested: Callable[[], None],
-        failed: Callable[[Exception], None],
-        drain_s: float,
-    ) -> None:
-        self._socket, self._take, self._rested, self._failed = socket, take, rested, failed
-        self._drain_s = drain_s
-        self._descriptor = socket.fileno()
-        self._loop = asyncio.get_running_loop()
-        self._again: asyncio.Handle | None = None
-        self._running = True
-        self._loop.add_reader(self._descriptor, self._drain)
-        self.poke()  # what came before we watched
-
-    def poke(self) -> None:
-        """Look again soon."""
-        if self._again is None and self._running:
-            self._again = self._loop.call_soon(self._drain)
-
-    def stop(self) -> None:
-        """Leaves the rest in the socket. Safe from within the handler."""
-        if not self._running:
-            return
-        self._running = False
-        self._loop.remove_reader(self._descriptor)
-        if self._again is not None:
-            self._again.cancel()
-
-    def _drain(self) -> None:
-        if self._again is not None:
-            self._again.cancel()
-            self._again = None
-        try:
-            self._read_some()
-            self._rested()
-        except Exception as error:  # our own fault, in a handler: it must end the service, not be logged
-            self.stop()
-            self._failed(error)
-
-    def _read_some(self) -> None:
-        if self._take is None:
-            self._socket.getsockopt(zmq.EVENTS)
-            return
-        until = time.perf_counter() + self._drain_s
-        for _ in range(DRAIN_MESSAGES):
-            try:
-                frames = _receive(self._socket)
-            except zmq.Again:
-                return
-            self._take(frames)
-            if not self._running:
-                return
-            if time.perf_counter() > until:
-                break
-        self.poke()
-
-
-class _Sockets:
-    """What both sides share: a context, its sockets, and pumps while ``_receive`` runs."""
-
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]] | None, max_frame_bytes: int) -> None:
-        self._own_context = context is None
-        self._context = zmq.Context() if context is None else context
-        self._max_frame_bytes = max_frame_bytes
-        self._pumps: dict[zmq.Socket[bytes], _Pump] = {}
-        self._over: asyncio.Future[None] | None = None
-
-    def _open(self, kind: int, *tables: Options, ipv6: bool = False) -> zmq.Socket[bytes]:
-        socket = self._context.socket(kind)
-        socket.setsockopt(zmq.IPV6, ipv6)  # only for such addresses: with it on, localhost is ::1 and nothing else
-        socket.setsockopt(zmq.MAXMSGSIZE, self._max_frame_bytes)  # one frame; frames.check bounds the message
-        for table in (_EVERY, *tables):
-            for option, value in table.items():
-                socket.setsockopt(option, value)
-        return socket
-
-    def _dial(self, kind: int, address: Address, table: Options) -> zmq.Socket[bytes]:
-        socket = self._open(kind, _DIALLING, table, ipv6=address.is_ipv6)
-        socket.setsockopt(zmq.RECONNECT_IVL, _jitter.randint(*RECONNECT_MS))
-        socket.setsockopt(zmq.RECONNECT_IVL_MAX, _jitter.randint(*RECONNECT_MAX_MS))
-        return socket
-
-    def _watch(
-        self, socket: zmq.Socket[bytes], take: Take | None, rested: Callable[[], None], drain_s: float = DRAIN_S
-    ) -> None:
-        self._pumps[socket] = _Pump(socket, take, rested, self._fail, drain_s)
-
-    def _hang_up(self, socket: zmq.Socket[bytes] | None, linger_ms: int = 0) -> None:
-        if socket is None:
-            return
-        if pump := self._pumps.pop(socket, None):
-            pump.stop()
-        socket.close(linger_ms)
-
-    def _send(self, socket: zmq.Socket[bytes], frames: Sequence[Buffer]) -> int:
-        """0, or the errno of a peer that is full or gone. Frames are copied, so the caller may reuse its memory."""
-        try:
-            socket.send_multipart(frames, zmq.NOBLOCK)
-        except zmq.ZMQError as error:
-            if error.errno in (errno.EAGAIN, errno.EHOSTUNREACH):
-                return error.errno
-            raise
-        finally:
-            if pump := self._pumps.get(socket):
-                pump.poke()
-        return 0
-
-    async def _until_over(self) -> None:
-        """Runs until the sockets are closed; raises what a handler raised. Cancelling it loses nothing."""
-        assert self._over is not None
-        try:
-            await self._over
-        finally:
-            self._over = None
-            for pump in self._pumps.values():
-                pump.stop()
-            self._pumps.clear()
-
-    def _begin(self) -> None:
-        assert self._over is None, "one receiver at a time"
-        self._over = asyncio.get_running_loop().create_future()
-
-    def _fail(self, error: Exception) -> None:
-        if self._over is not None and not self._over.done():
-            self._over.set_exception(error)
-
-    def _finish(self) -> None:
-        if self._over is not None and not self._over.done():
-            self._over.set_result(None)
-        if self._own_context:
-            self._context.term()
-
-
-class LearnerSockets(_Sockets):
+class LearnerSockets(Sockets):
     """ROUTER and PUB of the learner, bound on construction; raises BindError, AddressError.
 
     bound: the link's addresses with their real ports. weights: the weight stream's addresses as a welcome names them,
     separated by spaces. quantity: what it tells of, as in a welcome. unreachable, full: messages that ``send``
-    refused because their peer is gone, or does not read.
+    refused because their peer is gone, or does not read. gate: who may come in, over CURVE; None lets everybody in.
+    strangers: connections that it turned away.
     """
 
     def __init__(
@@ -247,22 +77,77 @@ class LearnerSockets(_Sockets):
         context: zmq.Context[zmq.Socket[bytes]] | None = None,
         max_frame_bytes: int = MAX_FRAME_BYTES,
         quantity: Quantity = "gradient",
+        gate: Gate | None = None,
     ) -> None:
         beside = [address.weights() for address in addresses]
         super().__init__(context, max_frame_bytes)
         self.unreachable = 0
         self.full = 0
+        self.strangers = 0
         self._files: list[Path] = []
-        ipv6 = any(address.is_ipv6 for address in addresses)
-        self._link = self._open(zmq.ROUTER, _ROUTER, ipv6=ipv6)
-        self._weights = self._open(zmq.PUB, {**_PUB, zmq.SNDHWM: STREAM_DEPTH[quantity]}, ipv6=ipv6)
+        self._gate, self._quantity = gate, quantity
+        self._ipv6 = any(address.is_ipv6 for address in addresses)
+        self._handler: Callable[[bytes, str, Frames], None] = nothing
+        self._zap = None if gate is None else self._open(zmq.REP)
         try:
+            if self._zap is not None:
+                self._zap.bind(ZAP_ENDPOINT)  # before anybody can knock
+            self._open_both()
             self.bound = tuple(self._bind(self._link, address) for address in addresses)
-            streams = [self._bind(self._weights, address) for address in beside]
+            self._streams = tuple(self._bind(self._weights, address) for address in beside)
         except UserError:
             self.close()
             raise
-        self.weights = " ".join(str(replace(stream, host=stream.host and ANY_HOST)) for stream in streams)
+        self.weights = " ".join(str(replace(stream, host=stream.host and ANY_HOST)) for stream in self._streams)
+
+    def _open_both(self) -> None:
+        self._link = self._open(zmq.ROUTER, ROUTER, ipv6=self._ipv6)
+        self._weights = self._open(zmq.PUB, {**PUB, zmq.SNDHWM: STREAM_DEPTH[self._quantity]}, ipv6=self._ipv6)
+        for socket in (self._link, self._weights):
+            if self._gate is not None:
+                socket.setsockopt(zmq.CURVE_SERVER, True)
+                socket.setsockopt(zmq.CURVE_SECRETKEY, self._gate.secret.reveal())
+                socket.setsockopt(zmq.ZAP_DOMAIN, ZAP_DOMAIN)
+                socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, True)  # while nobody answers, nobody comes in
+
+    def cut_off(self) -> None:
+        """Ends every connection and listens again at the same addresses: who may still come in comes back by itself.
+
+        libzmq cannot close one peer's connection. Blocks for REBIND_S at most; raises BindError.
+        """
+        for socket in (self._link, self._weights):
+            self._hang_up(socket)
+        self._files.clear()  # libzmq removed them with their sockets
+        self._open_both()
+        for socket, addresses in ((self._link, self.bound), (self._weights, self._streams)):
+            for address in addresses:
+                self._rebind(socket, address)
+        if self._over is not None:
+            self._watch_both()
+
+    def _rebind(self, socket: zmq.Socket[bytes], address: Address) -> None:
+        until = time.monotonic() + REBIND_S
+        while True:
+            try:
+                self._bind(socket, address)
+                return
+            except BindError:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(REBIND_STEP_S)
+
+    def _knock(self, frames: Frames) -> None:
+        """Answers libzmq whether a connection may come in (ZAP, ZeroMQ RFC 27). Whatever is odd may not."""
+        assert self._gate is not None
+        assert self._zap is not None
+        version, number, domain, _, _, mechanism, *credentials = [bytes(frame) for frame in frames]
+        name = None
+        if (version, domain, mechanism) == (b"1.0", ZAP_DOMAIN, b"CURVE") and [len(c) for c in credentials] == [32]:
+            public = z85.encode(credentials[0]).decode()
+            name = self._gate.admit(public)
+        self.strangers += name is None
+        status = (b"200", b"OK", public.encode()) if name is not None else (b"400", b"this key may not come in", b"")
+        self._send(self._zap, [b"1.0", number, *status, b""])
 
     def send(self, route: bytes, frames: Sequence[Buffer]) -> bool:
         """Whether the message is on its way to the peer that ``route`` came from. Never blocks, never raises for it."""
@@ -275,12 +160,30 @@ class LearnerSockets(_Sockets):
         """To every subscriber that keeps up; one that does not misses this message and will see a gap."""
         self._send(self._weights, frames)
 
-    async def receive(self, handler: Callable[[bytes, Frames], None]) -> None:
-        """Calls ``handler(route, frames)`` for each message until ``close``; raises what it raises."""
+    async def receive(self, handler: Callable[[bytes, str, Frames], None]) -> None:
+        """Calls ``handler(route, key, frames)`` for each message until ``close``; raises what it raises.
+
+        key: the public key that the connection proved to have; empty without a gate.
+        """
         self._begin()
-        self._watch(self._link, lambda frames: handler(bytes(frames[0]), frames[1:]), _nothing)
-        self._watch(self._weights, None, _nothing)
+        self._handler = handler
+        if self._zap is not None:
+            self._watch(self._zap, self._knock, nothing)
+        self._watch_both()
         await self._until_over()
+
+    def _watch_both(self) -> None:
+        handler = self._handler
+
+        def take(frames: Frames) -> None:
+            handler(bytes(frames[0]), "", frames[1:])
+
+        def take_known(frames: Frames) -> None:
+            handler(bytes(frames[1]), bytes(frames[0]).decode(), frames[2:])
+
+        known = self._gate is not None
+        self._watch(self._link, take_known if known else take, nothing, known=known)
+        self._watch(self._weights, None, nothing)
 
     def close(self, linger_ms: int = GOODBYE_MS) -> None:
         """Blocks for ``linger_ms`` at most. ``receive`` returns."""
@@ -288,6 +191,7 @@ class LearnerSockets(_Sockets):
             self._files.pop().unlink(missing_ok=True)
         self._hang_up(self._link, linger_ms)
         self._hang_up(self._weights)
+        self._hang_up(self._zap)
         self._finish()
 
     def _bind(self, socket: zmq.Socket[bytes], address: Address) -> Address:
@@ -297,29 +201,33 @@ class LearnerSockets(_Sockets):
         return bound
 
 
-class ActorSockets(_Sockets):
-    """DEALER and SUB of an actor. Nothing is opened before ``connect``. unsent: messages that ``send`` refused."""
+class ActorSockets(Sockets):
+    """DEALER and SUB of an actor. Nothing is opened before ``connect``. unsent: messages that ``send`` refused.
+
+    pair: its keys, which name the learner's; None where that asks for none.
+    """
 
     def __init__(
         self,
         learner: Address,
         context: zmq.Context[zmq.Socket[bytes]] | None = None,
         max_frame_bytes: int = MAX_FRAME_BYTES,
+        pair: KeyPair | None = None,
     ) -> None:
         super().__init__(context, max_frame_bytes)
-        self.learner = learner
+        self.learner, self._pair = learner, pair
         self.unsent = 0
         self.subscribed: Address | None = None
         self._link: zmq.Socket[bytes] | None = None
         self._weights: zmq.Socket[bytes] | None = None
-        self._on_link: Take = _nothing
-        self._on_weights: Callable[[list[Frames]], None] = _nothing
+        self._on_link: Take = nothing
+        self._on_weights: Callable[[list[Frames]], None] = nothing
         self._waiting: list[Frames] = []
 
     def connect(self) -> None:
         """Dials; what is sent meanwhile waits. libzmq redials by itself, and the learner then sees another route."""
         self._hang_up(self._link)
-        self._link = self._dial(zmq.DEALER, self.learner, _DEALER)
+        self._link = self._dial(zmq.DEALER, self.learner, DEALER, self._pair)
         self._link.connect(str(self.learner))
         self._watch_link()
 
@@ -335,7 +243,7 @@ class ActorSockets(_Sockets):
             return
         self._hang_up(self._weights)
         self.subscribed = address
-        self._weights = self._dial(zmq.SUB, address, {zmq.RCVHWM: STREAM_DEPTH[quantity]})
+        self._weights = self._dial(zmq.SUB, address, {zmq.RCVHWM: STREAM_DEPTH[quantity]}, self._pair)
         self._weights.setsockopt(zmq.SUBSCRIBE, PREAMBLE)
         self._weights.connect(str(address))
         self._watch_weights()
@@ -368,7 +276,7 @@ class ActorSockets(_Sockets):
 
     def _watch_link(self) -> None:
         if self._over is not None and self._link is not None:
-            self._watch(self._link, self._on_link, _nothing)
+            self._watch(self._link, self._on_link, nothing)
 
     def _watch_weights(self) -> None:
         if self._over is not None and self._weights is not None:
@@ -379,16 +287,6 @@ class ActorSockets(_Sockets):
             waiting = self._waiting[:]
             self._waiting.clear()
             self._on_weights(waiting)
-
-
-def _receive(socket: zmq.Socket[bytes]) -> Frames:
-    """One whole message, or zmq.Again. Asking each frame for ``more`` beats asking the socket by a tenth."""
-    frame = socket.recv(zmq.NOBLOCK, copy=False)
-    frames: Frames = [frame.bytes]
-    while frame.more:
-        frame = socket.recv(zmq.NOBLOCK, copy=False)
-        frames.append(frame.bytes if len(frame) < LENT_BYTES else frame.buffer)
-    return frames
 
 
 def _bind(socket: zmq.Socket[bytes], address: Address) -> Address:
@@ -432,5 +330,7 @@ def _require_free(address: Address) -> None:
     raise BindError(address, _PROBLEMS[errno.EADDRINUSE])
 
 
-def _nothing(*_: object) -> None:
-    """For a pause that means nothing, and for handlers before ``receive``."""
+def new_pair(name: str, learner: str | None = None) -> KeyPair:
+    """A fresh pair. learner: the public key of the learner that it is for."""
+    public, secret = zmq.curve_keypair()
+    return KeyPair(name, public.decode(), Secret(secret.decode()), learner)

@@ -18,9 +18,12 @@ import safetensors
 
 from actor import cli, evaluate, watch
 from actor.evaluate import Tally
+from actor.events import Dialling
 from actor.play import Score
 from actor.simulators import SEEDS
 from actor.watch import Viewing, Watched
+from protocol.keys import actor_pair
+from protocol.transport import new_pair
 
 SCORE = Score("E-v0", 7, 20, 475.25, 3.0, 1.5, 470.0, 480.0, 33.0, 5)
 
@@ -53,14 +56,15 @@ def test_run_hands_everything_over(monkeypatch: pytest.MonkeyPatch, starts: list
     flags = (
         "--learner ipc:///x --name n --allow-module a --allow-module b --metrics [::1]:0 --uplink-kbps 64 --with-parent"
     )
+    flags += " --key k"
     assert called(monkeypatch, "run", *flags.split()) == 1
-    assert starts == [("ipc:///x", "n", ("a", "b"), True, ("::1", 0), 64.0)]
+    assert starts == [("ipc:///x", "n", ("a", "b"), True, ("::1", 0), 64.0, Path("k"))]
 
 
 def test_run_has_a_name_of_its_own(monkeypatch: pytest.MonkeyPatch, starts: list[tuple[object, ...]]) -> None:
     called(monkeypatch, "run", "--learner", "ipc:///x")
     assert str(os.getpid()) in str(starts[0][1])
-    assert starts[0][2:] == ((), False, None, None)
+    assert starts[0][2:] == ((), False, None, None, None)
 
 
 @pytest.mark.parametrize("budget", ["0", "-3", "inf", "nan", "fast"])
@@ -70,7 +74,7 @@ def test_a_budget_is_a_rate_or_auto(
     assert called(monkeypatch, "run", "--learner", "ipc:///x", f"--uplink-kbps={budget}") == 2
     assert starts == []
     called(monkeypatch, "run", "--learner", "ipc:///x", "--uplink-kbps", "auto")
-    assert starts[0][-1] == "auto"
+    assert starts[0][-2:] == ("auto", None)
 
 
 def test_threads_are_limited_unless_a_person_did(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,8 +174,8 @@ def test_evaluate_prints_a_line_or_an_object(
 def test_evaluate_follows_a_learner_and_sums_up(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], as_json: bool
 ) -> None:
-    def followed(learner: str, name: str, *arguments: Any) -> tuple[int, Tally]:
-        assert (learner, name, arguments[:-1]) == ("ipc:///x", "judge", (3, 4, 9, ["m"], True))
+    def followed(dialling: Dialling, *arguments: Any) -> tuple[int, Tally]:
+        assert (dialling, arguments[:-1]) == (Dialling("ipc:///x", "judge", Path("a.key")), (3, 4, 9, ["m"], True))
         tally = Tally()
         for score in (SCORE, dataclasses.replace(SCORE, mean=480.0, ci95=math.inf)):
             tally.note(score)
@@ -179,7 +183,7 @@ def test_evaluate_follows_a_learner_and_sums_up(
         return 0, tally
 
     monkeypatch.setattr(evaluate, "follow", followed)
-    flags = "--learner ipc:///x --name judge --episodes 3 --seed 4 --max-steps 9 --allow-module m --once"
+    flags = "--learner ipc:///x --key a.key --name judge --episodes 3 --seed 4 --max-steps 9 --allow-module m --once"
     assert called(monkeypatch, "evaluate", *flags.split(), *["--json"] * as_json) == 0
     first, second, last = capsys.readouterr().out.splitlines()
     if not as_json:
@@ -215,9 +219,31 @@ def test_watch_follows_a_learner(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(watch, "follow", followed)
     assert called(monkeypatch, "watch", "--learner", "ipc:///x") == 3
-    ((learner, name, viewing),) = calls
-    assert (learner, viewing) == ("ipc:///x", Viewing(1, 0, 100_000, None, frozenset()))
-    assert str(name).startswith("watcher-")
+    ((dialling, viewing),) = calls
+    assert isinstance(dialling, Dialling)
+    assert viewing == Viewing(1, 0, 100_000, None, frozenset())
+    assert (dialling.learner, dialling.key) == ("ipc:///x", None)
+    assert dialling.name.startswith("watcher-")
+
+
+def test_a_key_is_for_a_live_learner(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert called(monkeypatch, "evaluate", str(tmp_path), "--key", "a.key") == 2
+    assert "--key belongs to --learner" in capsys.readouterr().err
+
+
+def test_a_key_that_is_made_here_tells_its_public_half_alone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    learner, out = new_pair("learner").public, tmp_path / "rack.key"
+    made = ("key", "rack", "--out", str(out), "--learner-key")
+    assert called(monkeypatch, *made, learner) == 0
+    pair = actor_pair(out)
+    assert (capsys.readouterr().out.strip(), pair.name, pair.learner) == (pair.public, "rack", learner)
+    assert called(monkeypatch, *made, learner) == 2  # never written over
+    assert called(monkeypatch, *made, "short") == 2
+    assert actor_pair(out) == pair
 
 
 @pytest.mark.parametrize("command", ["evaluate", "watch"])

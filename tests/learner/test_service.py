@@ -39,7 +39,7 @@ def _no_child(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def life(folder: Path, resume: bool) -> tuple[Progress, str]:
     """One start of the learner, up to where it would listen: its books, and the run's digest."""
-    options = Options(EXPERIMENT, (), None, folder, resume, (), False, True, time.monotonic())
+    options = Options(EXPERIMENT, (), None, folder, resume, (), None, False, True, time.monotonic())
 
     async def begin() -> tuple[Progress, str]:
         sockets = cast("Any", SimpleNamespace(weights="ipc:///nowhere", bound=[]))

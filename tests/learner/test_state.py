@@ -22,6 +22,7 @@ from learner.events import (
     Event,
     FaultArrived,
     Finish,
+    KeysRevoked,
     MessageArrived,
     Publish,
     Send,
@@ -103,8 +104,8 @@ class Learner:
     def post(self, event: Event) -> list[Effect]:
         return self.state.handle(event, self.now)
 
-    def hear(self, message: Any, *buffers: bytes, route: bytes = A) -> list[Effect]:
-        return self.post(MessageArrived(route, message, buffers, 100))
+    def hear(self, message: Any, *buffers: bytes, route: bytes = A, key: str = "") -> list[Effect]:
+        return self.post(MessageArrived(route, message, buffers, 100, key))
 
     def tick(self, now: float) -> list[Effect]:
         self.now = now
@@ -975,3 +976,26 @@ def test_what_is_on_disk_already_is_not_written_again() -> None:
     effects = it.post(StopRequested("SIGTERM", 0))
     assert every(effects, WriteCheckpoint) == []
     assert effects[-1] == Finish(0)
+
+
+# keys
+
+
+def test_a_session_belongs_to_the_key_that_it_was_granted_to() -> None:
+    it = learner()
+    welcome = sent(it.hear(hello(1), key="one"), Welcome)
+    refused = sent(it.hear(Heartbeat(welcome.session, 5, 0), route=B, key="two"), Refusal)
+    assert refused.reason is Reason.UNKNOWN_SESSION
+    assert it.peer.route == A
+    assert not it.hear(Heartbeat(welcome.session, 5, 0), key="one")
+    other = sent(it.hear(hello(1), route=B, key="two"), Welcome)  # the same instance number under another key
+    assert other.session != welcome.session
+
+
+def test_who_loses_its_key_loses_its_sessions() -> None:
+    it = learner()
+    gone, stays = (sent(it.hear(hello(n), key=key), Welcome).session for n, key in ((1, "one"), (2, "two")))
+    (told,) = (effect for effect in it.post(KeysRevoked(frozenset({"one"}))) if isinstance(effect, Announce))
+    assert (told.event, told.fields["why"]) == ("actor_left", "its key was revoked")
+    assert list(it.state.peers) == [stays]
+    assert sent(it.hear(Heartbeat(gone, 5, 0), key="one"), Refusal).reason is Reason.UNKNOWN_SESSION

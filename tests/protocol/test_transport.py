@@ -14,11 +14,12 @@ import pytest
 import uvloop
 import zmq
 
-from protocol import transport
+from protocol import sockets as shared
 from protocol.errors import UserError
 from protocol.messages import PREAMBLE
 from protocol.security import Address, AddressError, parse_address
-from protocol.transport import LENT_BYTES, ActorSockets, BindError, Frames, LearnerSockets
+from protocol.sockets import LENT_BYTES, Frames
+from protocol.transport import ActorSockets, BindError, LearnerSockets
 
 DEADLINE_S = 20.0  # a hang becomes a failure; nothing waits for it otherwise
 LIMIT = 1 << 20
@@ -34,7 +35,9 @@ class Learner:
     def __init__(self, *addresses: Address) -> None:
         self.sockets = LearnerSockets(addresses, max_frame_bytes=LIMIT)
         self.heard: asyncio.Queue[tuple[bytes, Frames]] = asyncio.Queue()
-        self.task = asyncio.create_task(self.sockets.receive(lambda *message: self.heard.put_nowait(message)))
+        self.task = asyncio.create_task(
+            self.sockets.receive(lambda route, key, frames: self.heard.put_nowait((route, frames)))
+        )
 
 
 class Actor:
@@ -165,7 +168,7 @@ def test_answers_sent_from_within_the_handler(play: Play) -> None:
     async def story(house: House) -> None:
         sockets = LearnerSockets([house.address])
 
-        def echo(route: bytes, frames: Frames) -> None:
+        def echo(route: bytes, key: str, frames: Frames) -> None:
             assert sockets.send(route, frames)
 
         task = asyncio.create_task(sockets.receive(echo))
@@ -199,7 +202,7 @@ def test_a_wake_up_that_sending_used_up_is_not_missed(play: Play) -> None:
 
 
 def test_what_one_turn_leaves_the_next_one_takes(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transport, "DRAIN_MESSAGES", 1)
+    monkeypatch.setattr(shared, "DRAIN_MESSAGES", 1)
 
     async def story(house: House) -> None:
         learner = house.learner()
@@ -398,7 +401,7 @@ def test_a_fault_of_the_handler_ends_receive(play: Play) -> None:
     async def story(house: House) -> None:
         sockets = LearnerSockets([house.address])
 
-        def broken(route: bytes, frames: Frames) -> None:
+        def broken(route: bytes, key: str, frames: Frames) -> None:
             raise ZeroDivisionError
 
         task = asyncio.create_task(sockets.receive(broken))
@@ -421,7 +424,7 @@ def test_cancelling_loses_no_message(play: Play) -> None:
         sent = 0
         while len(received) < 300:
             task = asyncio.create_task(
-                sockets.receive(lambda route, frames: received.append(int.from_bytes(frames[0], "big")))
+                sockets.receive(lambda route, key, frames: received.append(int.from_bytes(frames[0], "big")))
             )
             while sent < 300 and actor.sockets.send([sent.to_bytes(2, "big")]):
                 sent += 1

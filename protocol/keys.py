@@ -1,0 +1,127 @@
+"""CURVE keys in files: a pair for each actor and one for the learner. Knows files; no sockets.
+
+A key is 40 printable characters (Z85 of 32 bytes, ZeroMQ RFC 32). A key file is TOML that holds a pair and, for an
+actor, the learner's public key; it is its owner's alone, or it is refused. Secrets never show: not in ``repr``, not in
+an error.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+from protocol.errors import UserError
+
+KEY = re.compile(r"[0-9a-zA-Z.\-:+=^!/*?&<>()\[\]{}@%$#]{40}", re.ASCII)
+NAME = re.compile(r"[\w.-]{1,64}", re.ASCII)
+MAX_FILE_BYTES = 4096
+OTHERS = stat.S_IRWXG | stat.S_IRWXO
+
+
+class KeyFileError(UserError):
+    """A key file that cannot be used. path: of it. problem: why not; never its content."""
+
+    def __init__(self, path: Path, problem: str) -> None:
+        super().__init__(path, problem)
+        self.path, self.problem = path, problem
+
+    def __str__(self) -> str:
+        return f"key file {self.path}: {self.problem}"
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """A secret key that does not show itself. ``reveal`` is for the socket that needs it."""
+
+    _text: str
+
+    def reveal(self) -> bytes:
+        """The 40 characters."""
+        return self._text.encode()
+
+    def __repr__(self) -> str:
+        return "Secret(...)"
+
+
+@dataclass(frozen=True, slots=True)
+class KeyPair:
+    """name: for people. public: 40 characters. learner: the learner's public key, in an actor's file."""
+
+    name: str
+    public: str
+    secret: Secret
+    learner: str | None = None
+
+
+def is_key(text: object) -> bool:
+    """Whether it could be a public key."""
+    return isinstance(text, str) and KEY.fullmatch(text) is not None
+
+
+def is_name(text: object) -> bool:
+    """Whether it may name a key: letters, digits, dots, dashes and underscores, at most 64."""
+    return isinstance(text, str) and NAME.fullmatch(text) is not None
+
+
+def read_pair(path: Path) -> KeyPair:
+    """The pair in a key file. Raises KeyFileError, also where others than its owner may read or write it."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise KeyFileError(path, error.strerror or str(error)) from None
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise KeyFileError(path, "it is no file")
+        if status.st_mode & OTHERS:
+            mode = stat.S_IMODE(status.st_mode)
+            raise KeyFileError(path, f"others than its owner may use it (mode {mode:04o}); say chmod 600")
+        data = os.read(descriptor, MAX_FILE_BYTES + 1)
+    finally:
+        os.close(descriptor)
+    return _parsed(path, data)
+
+
+def actor_pair(path: Path) -> KeyPair:
+    """The same of an actor, which must know its learner's key."""
+    pair = read_pair(path)
+    if pair.learner is None:
+        raise KeyFileError(path, "it names no learner; an actor's is made by `learner keys new NAME` or `actor key`")
+    return pair
+
+
+def _parsed(path: Path, data: bytes) -> KeyPair:
+    if len(data) > MAX_FILE_BYTES:
+        raise KeyFileError(path, f"it has more than {MAX_FILE_BYTES} bytes")
+    try:
+        table = tomllib.loads(data.decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError):
+        raise KeyFileError(path, "it is no TOML, as `learner keys new` writes it") from None
+    name, public, secret, learner = (table.get(field) for field in ("name", "public", "secret", "learner"))
+    if not is_name(name):
+        raise KeyFileError(path, "it names nobody: name = letters, digits, dots, dashes, underscores, at most 64")
+    for field, value in (("public", public), ("secret", secret), ("learner", learner)):
+        if not is_key(value) and not (field == "learner" and value is None):
+            raise KeyFileError(path, f"{field} is no key of 40 characters, as `learner keys new` writes it")
+    return KeyPair(name, public, Secret(secret), learner)  # type: ignore[arg-type]
+
+
+def write_pair(path: Path, pair: KeyPair) -> None:
+    """Writes a new file that only its owner may use. Raises KeyFileError, also where one is there already."""
+    lines = [f'name = "{pair.name}"', f'public = "{pair.public}"', f'secret = "{pair.secret.reveal().decode()}"']
+    lines += [] if pair.learner is None else [f'learner = "{pair.learner}"']
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "w", encoding="ascii") as file:
+            file.write("\n".join(lines) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+    except FileExistsError:
+        raise KeyFileError(path, "it is there already; a key is never written over") from None
+    except OSError as error:
+        raise KeyFileError(path, error.strerror or str(error)) from None

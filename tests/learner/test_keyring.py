@@ -1,0 +1,124 @@
+"""Who is let in: the list, its changes under a running learner, and the commands that write it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from learner.cli import app
+from learner.keyring import LIST, OWN, Keyring, ListError, authorize, read_list, revoke, write_list
+from protocol.keys import KeyFileError, actor_pair, read_pair, write_pair
+from protocol.transport import new_pair
+
+ONE, TWO = new_pair("one").public, new_pair("two").public
+
+
+def ring(folder: Path, **names: str) -> Keyring:
+    write_pair(folder / OWN, new_pair("learner"))
+    write_list(folder / LIST, {key: name for name, key in names.items()})
+    return Keyring(folder)
+
+
+def test_who_is_on_the_list_is_known_by_name(tmp_path: Path) -> None:
+    keys = ring(tmp_path, one=ONE)
+    keys.extra[TWO] = "local"
+    assert (keys.name(ONE), keys.name(TWO), keys.name(new_pair("x").public)) == ("one", "local", None)
+
+
+def test_a_list_that_changes_is_noticed_once(tmp_path: Path) -> None:
+    keys = ring(tmp_path, one=ONE)
+    assert keys.refresh() == frozenset()
+    authorize(tmp_path, TWO, "two")
+    assert (keys.name(TWO), keys.refresh(), keys.name(TWO)) == (None, frozenset(), "two")
+    assert revoke(tmp_path, "one") == "one"
+    assert (keys.refresh(), keys.refresh(), keys.name(ONE)) == (frozenset({ONE}), frozenset(), None)
+
+
+def test_a_list_that_is_gone_lets_nobody_in(tmp_path: Path) -> None:
+    keys = ring(tmp_path, one=ONE)
+    (tmp_path / LIST).unlink()
+    assert keys.refresh() == frozenset({ONE})
+    assert keys.name(ONE) is None
+
+
+def test_a_list_that_cannot_be_read_changes_nothing_and_is_told_once(tmp_path: Path) -> None:
+    keys = ring(tmp_path, one=ONE)
+    (tmp_path / LIST).write_text(f"{ONE} one\nrubbish\n", encoding="utf-8")
+    with pytest.raises(ListError, match="line 2 is not PUBLIC_KEY NAME"):
+        keys.refresh()
+    assert keys.refresh() == frozenset()
+    assert keys.name(ONE) == "one"
+
+
+@pytest.mark.parametrize("text", ["x one", f"{ONE}", f"{ONE} a b", f"{ONE} one\n{ONE} two", f"{ONE} one\n{TWO} one"])
+def test_what_is_no_list_is_refused_with_its_line(text: str, tmp_path: Path) -> None:
+    (tmp_path / LIST).write_text(text, encoding="utf-8")
+    with pytest.raises(ListError, match=r"line [12]"):
+        read_list(tmp_path / LIST)
+
+
+def test_comments_and_empty_lines_are_passed_over(tmp_path: Path) -> None:
+    (tmp_path / LIST).write_text(f"# who\n\n{ONE} one\n", encoding="utf-8")
+    assert read_list(tmp_path / LIST) == {ONE: "one"}
+
+
+def test_the_same_key_or_name_is_not_let_in_twice(tmp_path: Path) -> None:
+    authorize(tmp_path, ONE, "one")
+    for public, name in ((ONE, "other"), (TWO, "one"), ("short", "x"), (TWO, "a b")):
+        with pytest.raises(ListError):
+            authorize(tmp_path, public, name)
+    assert read_list(tmp_path / LIST) == {ONE: "one"}
+    assert [path.name for path in tmp_path.iterdir()] == [LIST]
+
+
+def test_who_is_not_there_cannot_be_revoked(tmp_path: Path) -> None:
+    authorize(tmp_path, ONE, "one")
+    with pytest.raises(ListError, match="'two' is not there; 1 are: one"):
+        revoke(tmp_path, "two")
+
+
+def test_a_learner_without_its_key_does_not_start(tmp_path: Path) -> None:
+    with pytest.raises(KeyFileError, match=r"learner\.key"):
+        Keyring(tmp_path)
+
+
+# the commands
+
+
+def said(*arguments: str) -> str:
+    result = CliRunner().invoke(app, ["keys", *arguments], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_a_new_key_fits_the_learner_and_is_let_in(tmp_path: Path) -> None:
+    folder = str(tmp_path / "keys")
+    output = said("new", "rack7", "--keys", folder)
+    pair, own = actor_pair(tmp_path / "keys" / "rack7.key"), read_pair(tmp_path / "keys" / OWN)
+    assert pair.learner == own.public
+    assert output.split() == [f"{folder}/rack7.key", pair.public]
+    assert said("list", "--keys", folder).split() == [pair.public, "rack7"]
+    assert said("public", "--keys", folder).strip() == own.public
+    for secret in (pair.secret, own.secret):
+        assert secret.reveal().decode() not in output
+    said("new", "rack8", "--keys", folder)
+    assert read_pair(tmp_path / "keys" / OWN) == own
+    said("revoke", "rack7", "--keys", folder)
+    assert said("list", "--keys", folder).split()[1:] == ["rack8"]
+
+
+def test_a_name_that_is_taken_leaves_no_key_behind(tmp_path: Path) -> None:
+    folder = tmp_path / "keys"
+    authorize(folder, ONE, "rack7")
+    with pytest.raises(ListError):
+        said("new", "rack7", "--keys", str(folder))
+    assert not (folder / "rack7.key").exists()
+
+
+@pytest.mark.parametrize("name", ["learner", "a b", "../up", ""])
+def test_a_name_that_cannot_be_is_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ListError):
+        said("new", name, "--keys", str(tmp_path))
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,44 @@
+"""A learner behind keys: who is let in trains, who is not waits, and who is taken off is out within seconds."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from learner.keyring import revoke
+from protocol.keys import read_pair
+from tests.loopback.system import ENDLESS, Launcher, Said
+
+
+def is_of(name: str, said: Said) -> bool:
+    return bool(said["actor"] == name)
+
+
+def test_keys_decide_who_takes_part(launch: Launcher) -> None:
+    keys = launch.folder / "keys"
+    for name in ("rack7", "rack8"):
+        assert launch.command("learner", "keys", "new", name, "--keys", keys).wait() == 0
+    learner = launch.learner("--actors", 1, "--bind", "tcp://127.0.0.1:0", "--keys", keys, *ENDLESS)
+    address = learner.event("started")["bound"][0]
+    stranger = launch.actor(address, "stranger")
+    racks = [launch.actor(address, name, "--key", keys / f"{name}.key") for name in ("rack7", "rack8")]
+    for name in ("local-0", "rack7", "rack8"):
+        learner.event("actor_joined", partial(is_of, name))
+    for rack in racks:
+        rack.event("welcomed")
+    learner.event("progress", lambda said: said["updates"] > 0)
+
+    revoke(keys, "rack7")
+    assert learner.event("actor_left", partial(is_of, "rack7"))["why"] == "its key was revoked"
+    since = len(learner.events)
+    seen = learner.event("progress", after=since)
+    learner.event("progress", lambda said: said["updates"] > seen["updates"] + 100, after=since)
+
+    stranger.event("waiting_for_learner")
+    assert stranger.said("welcomed") == []
+    assert {said["actor"] for said in learner.said("actor_joined")} == {"local-0", "rack7", "rack8"}
+    racks[0].event("waiting_for_learner")
+    said = [daemon.story() for daemon in (learner, stranger, *racks)]
+    said += [path.read_text(encoding="utf-8") for path in (launch.folder).rglob("*.json*")]
+    for name in ("learner", "rack7", "rack8"):
+        secret = read_pair(keys / f"{name}.key").secret.reveal().decode()
+        assert not any(secret in text for text in said)
