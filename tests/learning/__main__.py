@@ -14,7 +14,7 @@ from pathlib import Path
 from tests.bench.farflung import train
 from tests.bench.machine import ROOT
 from tests.bench.store import Record, Store
-from tests.learning import codecs, lag, momentum, pixels, report, robustness, thin
+from tests.learning import codecs, lag, momentum, pixels, pong_thin, report, robustness, thin
 from tests.learning.tasks import TASKS, Task
 
 STUDIES = {
@@ -24,6 +24,7 @@ STUDIES = {
     "codecs": codecs.measure,
     "momentum": momentum.measure,
     "thin": thin.measure,
+    "pong_thin": pong_thin.measure,
 }
 PARTS = (*(task.name for task in TASKS), *STUDIES)
 KEPT = ("solved", "wall_s", "env_steps", "return_mean_100", "compression", "updates", "staleness_mean", "rulings")

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from itertools import product
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 
 import matplotlib as mpl
 import numpy as np
@@ -16,13 +16,15 @@ from matplotlib.figure import Figure
 from tests.bench.curves import FAINT, INK, POINTS
 from tests.bench.machine import description, versions
 from tests.bench.store import Record, Store, origins
-from tests.learning import codecs, lag, momentum, pixels, robustness, thin
+from tests.learning import codecs, lag, momentum, pixels, pong_thin, robustness, thin
 from tests.learning.tasks import TASKS, Task
 
 COLORS = ("#1d6fb8", "#c8641b", "#3a8f4d", "#8a4fa3")
 COLUMNS = 3
-FILES = ("learning", "robustness", "pixels", "lag", "codecs", "momentum", "thin")  # of the tasks and of each study
-STUDIES = {"robustness": robustness.holds, "pixels": pixels.holds, "thin": thin.holds}  # that have bars
+FILES = ("learning", "robustness", "pixels", "lag", "codecs", "momentum", "thin", "pong_thin")
+STUDIES = {"robustness": robustness.holds, "pixels": pixels.holds, "thin": thin.holds} | {
+    "pong_thin": pong_thin.holds
+}  # that have bars
 HARMLESS = {"applied", "draining"}  # the last gradients find a learner that has all it wants
 WORDS = (
     "Mean return of the last 100 training episodes, exploration included. Seconds from the first environment step; two "
@@ -51,6 +53,7 @@ def write(results: Path, out: Path) -> None:
     lines += _codecs(found["codecs"], out)
     lines += _momentum(found["momentum"], out)
     lines += _thin(found["thin"], out)
+    lines += _pong_thin(found["pong_thin"])
     (out / "LEARNING.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     print(f"wrote {out / 'LEARNING.md'}")
 
@@ -246,6 +249,32 @@ def _thin(records: Sequence[Record], out: Path) -> list[str]:
         *rows,
         "",
         "![mean return against bytes sent](thin.png)",
+    ]
+
+
+def _pong_thin(records: Sequence[Record]) -> list[str]:
+    """Pong at a fixed number of steps."""
+    if not records:
+        return []
+    rows = []
+    for way in pong_thin.WAYS:
+        found = pong_thin.returns(records, way)
+        fewer = [r["dense_bytes"] / r["bytes_per_gradient"] for r in records if r["way"] == way]
+        each = ", ".join(f"{value:.1f}" for value in found)
+        mean = f"{fmean(found):.1f} ± {pong_thin.error(found):.1f}"
+        rows.append(_cells([way, f"{median(fewer):,.0f}", mean, each]))
+    return [
+        "",
+        "## Pong over a thin stream",
+        "",
+        (
+            f"Mean return of the last 100 episodes after {pong_thin.STEPS // 1000} k steps, seeds from "
+            f"{pong_thin.FIRST} on, mean and standard error; two actors and the learner in one process. Bar: within "
+            f"one standard error of dense{_verdict(pong_thin.holds(records))}. Payloads alone, without headers."
+        ),
+        "",
+        *_table(("codec", "times fewer bytes than f32", "return", "each seed")),
+        *rows,
     ]
 
 
