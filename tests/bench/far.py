@@ -1,9 +1,9 @@
 """An actor at the other end of a long thin link: ``python -m tests.bench.far EXPERIMENT SEED [TABLE.KEY=VALUE ...]``.
 
-Two network namespaces, the learner in one and one actor in the other, real TCP between them. The same run twice: over a
-link of 1 Mbit/s up, 4 Mbit/s down and 100 ms each way (``relay.py``), and over a pair of virtual Ethernet devices that
-bound nothing. Prints one JSON object; speeds are of the time after the first WARM_S. Needs Linux and root; says so and
-ends with code 0 where it cannot.
+Two network namespaces, the learner in one and one actor in the other, real TCP between them. The same run twice: until
+it is solved over a link of 1 Mbit/s up, 4 Mbit/s down and 100 ms each way (``relay.py``), and for NEAR steps over a
+pair of virtual Ethernet devices that bound nothing. Prints one JSON object; speeds are of the time after the first
+WARM_S. Needs Linux and root; says so and ends with code 0 where it cannot.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from tests.bench.relay import ADDRESSES
 FAR = ("1000", "4000", "100")  # kbit/s up and down, ms each way
 PORT = 5555
 LIMIT_S, WARM_S, PARTING_S = 300.0, 10.0, 20.0
+NEAR = ("run.until_return=1e9", "run.until_steps=500_000")
 FOLLOWING = ("actor.codec=auto", "learner.optimizer=addition")
 
 
@@ -106,7 +107,10 @@ def main() -> None:
     if not _able():
         print("skipped: network namespaces and TUN devices need Linux and root")
         return
-    told = {link: measure(name, seed, settings, far=link == "far") for link in ("far", "near")}
+    told = {
+        "far": measure(name, seed, settings, far=True),
+        "near": measure(name, seed, [*settings, *NEAR], far=False),
+    }
     share = told["far"]["env_steps_per_s"] / told["near"]["env_steps_per_s"]
     print(json.dumps(told | {"share": share}))
 
