@@ -7,15 +7,17 @@ looked at again and again while the learner runs: who is added may come, who is 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
+import stat
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from protocol.errors import UserError
 from protocol.keys import KeyPair, is_key, is_name, read_pair
 
-OWN, LIST = "learner.key", "authorized"
+OWN, LIST, LOCK = "learner.key", "authorized", ".lock"
 MAX_LIST_BYTES = 1 << 20
 
 
@@ -31,19 +33,27 @@ class ListError(UserError):
 
 
 def read_list(path: Path) -> dict[str, str]:
-    """Names by public key; empty where there is no such file. Raises ListError."""
+    """Names by public key; empty where there is no such file. Raises ListError, also where others may write it."""
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            status = os.fstat(file.fileno())
+            data = file.read(MAX_LIST_BYTES + 1)
     except FileNotFoundError:
         return {}
     except OSError as error:
         raise ListError(path, error.strerror or str(error)) from None
+    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH) or status.st_uid not in (0, os.geteuid()):
+        raise ListError(path, "others may write it: it must be this user's own or root's, and chmod go-w")
     if len(data) > MAX_LIST_BYTES:
         raise ListError(path, f"more than {MAX_LIST_BYTES} bytes")
+    return _parsed(path, data.decode("utf-8", "replace"))
+
+
+def _parsed(path: Path, text: str) -> dict[str, str]:
     names: dict[str, str] = {}
-    for number, line in enumerate(data.decode("utf-8", "replace").splitlines(), 1):
+    for number, line in enumerate(text.splitlines(), 1):
         words = line.split()
-        if not words or (words[0].startswith("#") and not is_key(words[0])):
+        if not words or (words[0].startswith("#") and not (len(words) == 2 and is_key(words[0]))):
             continue
         if len(words) != 2 or not is_key(words[0]) or not is_name(words[1]):
             raise ListError(path, f"line {number} is not PUBLIC_KEY NAME")
@@ -53,14 +63,31 @@ def read_list(path: Path) -> dict[str, str]:
     return names
 
 
+@contextlib.contextmanager
+def _alone(directory: Path) -> Iterator[Path]:
+    """The list, while no other command changes it. Raises ListError."""
+    path = directory / LIST
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise ListError(path, error.strerror or str(error)) from None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield path
+    finally:
+        os.close(descriptor)
+
+
 def write_list(path: Path, names: Mapping[str, str]) -> None:
-    """Replaces the list whole: a reader sees the old one or the new one. Raises ListError."""
+    """Replaces the list whole: a reader sees the old one or the new one, with the same owner. Raises ListError."""
     text = "".join(f"{key} {name}\n" for key, name in names.items())
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{LIST}-")
         try:
             with os.fdopen(descriptor, "w", encoding="ascii") as file:
+                _like(path, descriptor)  # or a learner of another user could not read what was revoked
                 file.write(text)
                 file.flush()
                 os.fsync(file.fileno())
@@ -73,31 +100,44 @@ def write_list(path: Path, names: Mapping[str, str]) -> None:
         raise ListError(path, error.strerror or str(error)) from None
 
 
+def _like(path: Path, descriptor: int) -> None:
+    """Gives a new file the mode and the owner of the one that it replaces, or of the directory."""
+    try:
+        status = path.stat()
+        os.fchmod(descriptor, stat.S_IMODE(status.st_mode))
+    except FileNotFoundError:
+        status = path.parent.stat()
+    if (status.st_uid, status.st_gid) != (os.geteuid(), os.getegid()):
+        os.fchown(descriptor, status.st_uid, status.st_gid)
+
+
 def authorize(directory: Path, public: str, name: str) -> None:
     """Lets a key in. Raises ListError where the key or the name is there already."""
-    path = directory / LIST
-    names = read_list(path)
-    if not is_key(public):
-        raise ListError(path, f"{public[:64]!r} is no public key of 40 characters")
-    if not is_name(name):
-        raise ListError(path, f"{name[:80]!r} is no name: letters, digits, dots, dashes, underscores, at most 64")
-    if public in names:
-        raise ListError(path, f"this key is there already, as {names[public]}")
-    if name in names.values():
-        raise ListError(path, f"{name} is there already, with another key; revoke it first")
-    write_list(path, names | {public: name})
+    with _alone(directory) as path:
+        names = read_list(path)
+        if not is_key(public):
+            raise ListError(path, f"{public[:64]!r} is no public key of 40 characters")
+        if not is_name(name):
+            raise ListError(path, f"{name[:80]!r} is no name: letters, digits, dots, dashes, underscores, at most 64")
+        if public in names:
+            raise ListError(path, f"this key is there already, as {names[public]}")
+        if name in names.values():
+            raise ListError(path, f"{name} is there already, with another key; revoke it first")
+        write_list(path, names | {public: name})
 
 
 def revoke(directory: Path, who: str) -> str:
     """Takes a key off, by its name or itself; returns its name. Raises ListError where it is not there."""
-    path = directory / LIST
-    names = read_list(path)
-    found = [key for key, name in names.items() if who in (key, name)]
-    if not found:
-        raise ListError(path, f"{who[:64]!r} is not there; {len(names)} are: {', '.join(list(names.values())[:10])}")
-    (public,) = found
-    name = names.pop(public)
-    write_list(path, names)
+    with _alone(directory) as path:
+        names = read_list(path)
+        found = [key for key, name in names.items() if who in (key, name)]
+        if not found:
+            raise ListError(
+                path, f"{who[:64]!r} is not there; {len(names)} are: {', '.join(list(names.values())[:10])}"
+            )
+        (public,) = found
+        name = names.pop(public)
+        write_list(path, names)
     return name
 
 
@@ -111,7 +151,8 @@ class Keyring:
         self.pair: KeyPair = read_pair(directory / OWN)
         self.extra: dict[str, str] = {}
         self._path = directory / LIST
-        self._stamp = self._stamp_now()
+        self._stamp = self._seen = self._stamp_now()  # of the list that is in force; of the one that was seen last
+        self._told = ""
         self._names = read_list(self._path)
 
     def name(self, public: str) -> str | None:
@@ -119,17 +160,29 @@ class Keyring:
         return self._names.get(public) or self.extra.get(public)
 
     def refresh(self) -> frozenset[str]:
-        """Looks at the list again; the keys that were taken off. Raises ListError, keeping what it held."""
-        stamp = self._stamp_now()
-        if stamp == self._stamp:
-            return frozenset()
-        self._stamp = stamp  # told once
-        before, self._names = self._names, read_list(self._path)
-        return frozenset(before) - frozenset(self._names)
+        """Looks at the list again; the keys that were taken off. Raises ListError, keeping what it held and trying
+        again at the next call; the same error is told once.
 
-    def _stamp_now(self) -> tuple[int, int, int] | None:
+        A list counts when it was seen twice: an editor that empties it before it writes shuts nobody out.
+        """
+        stamp, seen = self._stamp_now(), self._seen
+        self._seen = stamp
+        if stamp == self._stamp or stamp != seen:
+            return frozenset()
+        try:
+            names = read_list(self._path)
+        except ListError as error:
+            if str(error) == self._told:
+                return frozenset()
+            self._told = str(error)
+            raise
+        self._stamp, self._told = stamp, ""
+        before, self._names = self._names, names
+        return frozenset(before) - frozenset(names)
+
+    def _stamp_now(self) -> tuple[int, int, int, int] | None:
         try:
             status = self._path.stat()
         except OSError:
             return None
-        return status.st_mtime_ns, status.st_size, status.st_ino
+        return status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino

@@ -103,6 +103,7 @@ class Service:
         ring: Keyring | None = None,
     ) -> None:
         self._http, self._ring = http, ring
+        self._cut = False  # connections are cut and not all addresses could be listened on again
         self._options, self._directory, self._sockets, self._console = options, directory, sockets, console
         self._experiment = options.experiment
         self._loop = asyncio.get_running_loop()
@@ -285,8 +286,20 @@ class Service:
             self._announce("keys_unreadable", {"cause": str(error)})
             return
         if revoked:
-            self._sockets.cut_off()
             self._post(events.KeysRevoked(revoked))
+        if revoked or self._cut:
+            self._cut_off()
+
+    def _cut_off(self) -> None:
+        """Tries again with the next tick where an address is not free: until then nobody is connected."""
+        try:
+            self._sockets.cut_off()
+        except UserError as error:
+            if not self._cut:
+                self._announce("not_listening", {"cause": str(error)})
+            self._cut = True
+            return
+        self._cut = False
 
     def _signalled(self, number: int) -> None:
         """Once: drain. Twice: at once. Before the run began there is nothing to drain."""

@@ -174,6 +174,8 @@ class LearnerState:
 
     def _revoked(self, event: KeysRevoked, now: float) -> list[Effect]:
         gone = [peer for peer in self.peers.values() if peer.key in event.keys]
+        sessions = {peer.session for peer in gone}
+        self.pending = deque(job for job in self.pending if job.session not in sessions)
         return [effect for peer in gone for effect in self._forget(peer, "its key was revoked")]
 
     def _hello(self, hello: Hello, event: MessageArrived, now: float) -> list[Effect]:

@@ -17,6 +17,7 @@ from pathlib import Path
 from protocol.errors import UserError
 
 KEY = re.compile(r"[0-9a-zA-Z.\-:+=^!/*?&<>()\[\]{}@%$#]{40}", re.ASCII)
+Z85 = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#"
 NAME = re.compile(r"[\w.-]{1,64}", re.ASCII)
 MAX_FILE_BYTES = 4096
 OTHERS = stat.S_IRWXG | stat.S_IRWXO
@@ -58,25 +59,30 @@ class KeyPair:
 
 
 def is_key(text: object) -> bool:
-    """Whether it could be a public key."""
-    return isinstance(text, str) and KEY.fullmatch(text) is not None
+    """Whether it could be a public key: each five characters say a number below 2^32."""
+    if not isinstance(text, str) or KEY.fullmatch(text) is None:
+        return False
+    groups = [text[start : start + 5] for start in range(0, len(text), 5)]
+    return all(sum(Z85.index(c) * 85 ** (4 - n) for n, c in enumerate(group)) < 1 << 32 for group in groups)
 
 
 def is_name(text: object) -> bool:
-    """Whether it may name a key: letters, digits, dots, dashes and underscores, at most 64."""
-    return isinstance(text, str) and NAME.fullmatch(text) is not None
+    """Whether it may name a key: letters, digits, dots, dashes and underscores, at most 64, and no key itself."""
+    return isinstance(text, str) and NAME.fullmatch(text) is not None and not is_key(text)
 
 
 def read_pair(path: Path) -> KeyPair:
     """The pair in a key file. Raises KeyFileError, also where others than its owner may read or write it."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
         raise KeyFileError(path, error.strerror or str(error)) from None
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise KeyFileError(path, "it is no file")
+        if status.st_uid not in (0, os.geteuid()):
+            raise KeyFileError(path, "it is another user's")
         if status.st_mode & OTHERS:
             mode = stat.S_IMODE(status.st_mode)
             raise KeyFileError(path, f"others than its owner may use it (mode {mode:04o}); say chmod 600")
@@ -117,10 +123,14 @@ def write_pair(path: Path, pair: KeyPair) -> None:
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "w", encoding="ascii") as file:
-            file.write("\n".join(lines) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            with os.fdopen(descriptor, "w", encoding="ascii") as file:
+                file.write("\n".join(lines) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError:
+            path.unlink()  # half a key would be in the way of a whole one
+            raise
     except FileExistsError:
         raise KeyFileError(path, "it is there already; a key is never written over") from None
     except OSError as error:

@@ -194,6 +194,8 @@ class Sockets:
 
     def _send(self, socket: zmq.Socket[bytes], frames: Sequence[Buffer]) -> int:
         """0, or the errno of a peer that is full or gone. Frames are copied, so the caller may reuse its memory."""
+        if socket.closed:
+            return errno.EHOSTUNREACH
         try:
             socket.send_multipart(frames, zmq.NOBLOCK)
         except zmq.ZMQError as error:

@@ -113,20 +113,24 @@ class LearnerSockets(Sockets):
     def cut_off(self) -> None:
         """Ends every connection and listens again at the same addresses: who may still come in comes back by itself.
 
-        libzmq cannot close one peer's connection. Blocks for REBIND_S at most; raises BindError.
+        libzmq cannot close one peer's connection. Blocks for REBIND_S at most. Raises BindError where an address is
+        taken meanwhile: nobody is connected then, and it may be called again.
         """
         for socket in (self._link, self._weights):
             self._hang_up(socket)
-        self._files.clear()  # libzmq removed them with their sockets
-        self._open_both()
-        for socket, addresses in ((self._link, self.bound), (self._weights, self._streams)):
-            for address in addresses:
-                self._rebind(socket, address)
+        self._files.clear()
+        until = time.monotonic() + REBIND_S
+        try:
+            self._open_both()
+        except zmq.ZMQError as error:  # no descriptors left
+            raise BindError(self.bound[0], error.strerror) from None
         if self._over is not None:
             self._watch_both()
+        for socket, addresses in ((self._link, self.bound), (self._weights, self._streams)):
+            for address in addresses:
+                self._rebind(socket, address, until)
 
-    def _rebind(self, socket: zmq.Socket[bytes], address: Address) -> None:
-        until = time.monotonic() + REBIND_S
+    def _rebind(self, socket: zmq.Socket[bytes], address: Address, until: float) -> None:
         while True:
             try:
                 self._bind(socket, address)
@@ -146,7 +150,9 @@ class LearnerSockets(Sockets):
             public = z85.encode(credentials[0]).decode()
             name = self._gate.admit(public)
         self.strangers += name is None
-        status = (b"200", b"OK", public.encode()) if name is not None else (b"400", b"this key may not come in", b"")
+        # 300 and not 400, after which libzmq's client never tries again: who is let in later comes in once its refused
+        # handshake has run out
+        status = (b"200", b"OK", public.encode()) if name is not None else (b"300", b"this key may not come in", b"")
         self._send(self._zap, [b"1.0", number, *status, b""])
 
     def send(self, route: bytes, frames: Sequence[Buffer]) -> bool:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
+import stat
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
+from learner import keyring
 from learner.cli import app
-from learner.keyring import LIST, OWN, Keyring, ListError, authorize, read_list, revoke, write_list
+from learner.keyring import LIST, LOCK, OWN, Keyring, ListError, authorize, read_list, revoke, write_list
 from protocol.keys import KeyFileError, actor_pair, read_pair, write_pair
 from protocol.transport import new_pair
 
@@ -21,6 +24,11 @@ def ring(folder: Path, **names: str) -> Keyring:
     return Keyring(folder)
 
 
+def looked(keys: Keyring) -> frozenset[str]:
+    """Twice, as a list that changes is: the first look notes it."""
+    return keys.refresh() | keys.refresh()
+
+
 def test_who_is_on_the_list_is_known_by_name(tmp_path: Path) -> None:
     keys = ring(tmp_path, one=ONE)
     keys.extra[TWO] = "local"
@@ -31,15 +39,56 @@ def test_a_list_that_changes_is_noticed_once(tmp_path: Path) -> None:
     keys = ring(tmp_path, one=ONE)
     assert keys.refresh() == frozenset()
     authorize(tmp_path, TWO, "two")
-    assert (keys.name(TWO), keys.refresh(), keys.name(TWO)) == (None, frozenset(), "two")
+    assert (keys.name(TWO), looked(keys), keys.name(TWO)) == (None, frozenset(), "two")
     assert revoke(tmp_path, "one") == "one"
-    assert (keys.refresh(), keys.refresh(), keys.name(ONE)) == (frozenset({ONE}), frozenset(), None)
+    assert (looked(keys), looked(keys), keys.name(ONE)) == (frozenset({ONE}), frozenset(), None)
+
+
+def test_an_editor_that_empties_the_list_before_it_writes_shuts_nobody_out(tmp_path: Path) -> None:
+    keys, path = ring(tmp_path, one=ONE, two=TWO), tmp_path / LIST
+    path.write_text("", encoding="utf-8")
+    assert keys.refresh() == frozenset()
+    path.write_text(f"{ONE} one\n", encoding="utf-8")
+    assert looked(keys) == frozenset({TWO})
+
+
+def test_a_list_that_could_not_be_read_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = ring(tmp_path, one=ONE, two=TWO)
+    revoke(tmp_path, "two")
+    with monkeypatch.context() as patched:
+        patched.setattr(keyring, "MAX_LIST_BYTES", 3)
+        with pytest.raises(ListError, match="3 bytes"):
+            looked(keys)
+        assert looked(keys) == frozenset()  # told once
+        assert keys.name(TWO) == "two"
+    assert keys.refresh() == frozenset({TWO})
+
+
+@pytest.mark.parametrize("mode", [0o620, 0o602, 0o666])
+def test_a_list_that_others_may_write_is_refused(mode: int, tmp_path: Path) -> None:
+    authorize(tmp_path, ONE, "one")
+    (tmp_path / LIST).chmod(mode)
+    with pytest.raises(ListError, match="others may write it"):
+        read_list(tmp_path / LIST)
+
+
+def test_a_list_keeps_its_mode(tmp_path: Path) -> None:
+    authorize(tmp_path, ONE, "one")
+    (tmp_path / LIST).chmod(0o640)
+    authorize(tmp_path, TWO, "two")
+    assert stat.S_IMODE((tmp_path / LIST).stat().st_mode) == 0o640
+
+
+def test_commands_change_the_list_one_after_the_other(tmp_path: Path) -> None:
+    authorize(tmp_path, ONE, "one")
+    with keyring._alone(tmp_path), (tmp_path / LOCK).open("r+") as lock, pytest.raises(BlockingIOError):
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def test_a_list_that_is_gone_lets_nobody_in(tmp_path: Path) -> None:
     keys = ring(tmp_path, one=ONE)
     (tmp_path / LIST).unlink()
-    assert keys.refresh() == frozenset({ONE})
+    assert looked(keys) == frozenset({ONE})
     assert keys.name(ONE) is None
 
 
@@ -47,8 +96,8 @@ def test_a_list_that_cannot_be_read_changes_nothing_and_is_told_once(tmp_path: P
     keys = ring(tmp_path, one=ONE)
     (tmp_path / LIST).write_text(f"{ONE} one\nrubbish\n", encoding="utf-8")
     with pytest.raises(ListError, match="line 2 is not PUBLIC_KEY NAME"):
-        keys.refresh()
-    assert keys.refresh() == frozenset()
+        looked(keys)
+    assert looked(keys) == frozenset()
     assert keys.name(ONE) == "one"
 
 
@@ -60,17 +109,17 @@ def test_what_is_no_list_is_refused_with_its_line(text: str, tmp_path: Path) -> 
 
 
 def test_comments_and_empty_lines_are_passed_over(tmp_path: Path) -> None:
-    (tmp_path / LIST).write_text(f"# who\n\n{ONE} one\n", encoding="utf-8")
+    (tmp_path / LIST).write_text(f"# who\n#{'-' * 39}\n\n{ONE} one\n", encoding="utf-8")
     assert read_list(tmp_path / LIST) == {ONE: "one"}
 
 
 def test_the_same_key_or_name_is_not_let_in_twice(tmp_path: Path) -> None:
     authorize(tmp_path, ONE, "one")
-    for public, name in ((ONE, "other"), (TWO, "one"), ("short", "x"), (TWO, "a b")):
+    for public, name in ((ONE, "other"), (TWO, "one"), ("short", "x"), (TWO, "a b"), (TWO, "a" * 40)):
         with pytest.raises(ListError):
             authorize(tmp_path, public, name)
     assert read_list(tmp_path / LIST) == {ONE: "one"}
-    assert [path.name for path in tmp_path.iterdir()] == [LIST]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [LOCK, LIST]
 
 
 def test_who_is_not_there_cannot_be_revoked(tmp_path: Path) -> None:

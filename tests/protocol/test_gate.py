@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import zmq
 
+from protocol import sockets as shared
+from protocol import transport
 from protocol.keys import KeyPair, Secret
 from protocol.messages import PREAMBLE
 from protocol.security import Address, parse_address
 from protocol.sockets import Frames
-from protocol.transport import ActorSockets, Gate, LearnerSockets, new_pair
+from protocol.transport import ActorSockets, BindError, Gate, LearnerSockets, new_pair
 
 DEADLINE_S, QUIET_S = 20.0, 0.5
 OWN = new_pair("learner")
@@ -149,6 +152,47 @@ def test_who_is_taken_off_is_cut_off_and_others_come_back_by_themselves() -> Non
     play(story)
 
 
+def test_who_is_let_in_later_comes_in_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As soon as the connection that was refused has run out its handshake."""
+    monkeypatch.setitem(shared.EVERY, zmq.HANDSHAKE_IVL, 300)
+
+    async def story(scene: Play) -> None:
+        pair = new_pair("late", OWN.public)
+        sockets, _, weights = scene.actor(pair)
+        sockets.send([b"hello"])
+        await scene.silent(scene.heard, weights)
+        assert scene.learner.strangers > 0
+        scene.allowed[pair.public] = "late"
+        assert (await scene.heard.get())[1] == pair.public
+        await scene.told(weights)
+
+    play(story)
+
+
+def test_an_address_that_is_taken_meanwhile_is_listened_on_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story(scene: Play) -> None:
+        pair = scene.known("rack")
+        sockets, _, weights = scene.actor(pair)
+        sockets.send([b"hello"])
+        await scene.heard.get()
+        await scene.told(weights)
+        refused = BindError(scene.learner.bound[0], "it is in use")
+        with monkeypatch.context() as patched:
+            patched.setattr(transport, "REBIND_S", 0.0)
+            patched.setattr(scene.learner, "_bind", Mock(side_effect=refused))
+            with pytest.raises(BindError):
+                scene.learner.cut_off()
+            assert not scene.learner.send(b"route", [b"x"])
+        while not weights.empty():
+            weights.get_nowait()
+        scene.learner.cut_off()
+        await scene.told(weights)
+        sockets.send([b"again"])
+        assert bytes((await scene.heard.get())[2][0]) == b"again"
+
+    play(story)
+
+
 ODD = [
     [b"1.0", b"7", b"farflung", b"10.0.0.1", b"", b"NULL"],
     [b"1.0", b"7", b"farflung", b"10.0.0.1", b"", b"PLAIN", b"user", b"word"],
@@ -170,7 +214,7 @@ def test_a_request_that_is_odd_is_refused(request_frames: list[bytes]) -> None:
             asked.send_multipart(request_frames)
             await asyncio.sleep(0)
             answer = await asyncio.get_running_loop().run_in_executor(None, asked.recv_multipart)
-        assert answer[:3] == [b"1.0", b"7", b"400"]
+        assert answer[:3] == [b"1.0", b"7", b"300"]
 
     play(story)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from pathlib import Path
 
@@ -78,8 +79,11 @@ def test_what_is_no_key_file_is_refused(text: str, problem: str, tmp_path: Path)
 def test_what_is_not_there_or_no_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(KeyFileError, match="No such file"):
         read_pair(tmp_path / "none.key")
-    with pytest.raises(KeyFileError):
+    with pytest.raises(KeyFileError, match="no file"):
         read_pair(tmp_path)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(KeyFileError, match="no file"):
+        read_pair(tmp_path / "pipe")
 
 
 def test_an_actor_s_file_names_its_learner(tmp_path: Path) -> None:
@@ -91,6 +95,6 @@ def test_an_actor_s_file_names_its_learner(tmp_path: Path) -> None:
 
 def test_keys_and_names() -> None:
     assert is_key(LEARNER.public)
-    assert not any(map(is_key, ["", LEARNER.public[:-1], LEARNER.public + "a", " " * 40, None, 7]))
+    assert not any(map(is_key, ["", LEARNER.public[:-1], LEARNER.public + "a", " " * 40, "#" * 40, None, 7]))
     assert is_name("rack-7")
-    assert not any(map(is_name, ["", "a b", "a" * 65, "ä", "../x", None]))
+    assert not any(map(is_name, ["", "a b", "a" * 65, "ä", "../x", "a" * 40, None]))
