@@ -23,6 +23,7 @@ import uvloop
 
 from learner import checkpoint as disk
 from learner import config, events
+from learner.batch import apply_batch
 from learner.checkpoint import Checkpoint, CheckpointFault, Found
 from learner.console import Console, View, view
 from learner.events import Event
@@ -43,7 +44,7 @@ from protocol import messages
 from protocol.errors import PeerFault, UserError
 from protocol.keys import write_pair
 from protocol.manifest import Manifest, digest_of
-from protocol.messages import Buffer, Snapshot
+from protocol.messages import Buffer
 from protocol.moments import Moments
 from protocol.security import parse_address, require_private
 from protocol.transport import Gate, LearnerSockets, new_pair
@@ -421,26 +422,6 @@ class Service:
 async def _first(*futures: asyncio.Future[Any]) -> None:
     """Until any of them is done."""
     await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
-
-
-def apply_batch(parameters: Parameters, order: events.ApplyBatch, epoch: int) -> events.BatchApplied:
-    """The math thread's work for one batch."""
-    began = time.perf_counter()
-    outcomes = parameters.apply(order.jobs, order.rate)
-    applied = time.perf_counter()
-    record: events.Record | None = None
-    key: events.Key | None = None
-    if order.publish_above is not None and parameters.version > order.publish_above:
-        record = parameters.record(epoch, order.allowed_bytes, may_key=order.may_key)
-        if isinstance(record[0], Snapshot) and record[0].record == "key":
-            key = record[0], record[1]
-    recorded = time.perf_counter()
-    if order.key and key is None:
-        key = parameters.snapshot(epoch)
-    ended = time.perf_counter()
-    return events.BatchApplied(
-        outcomes, parameters.version, record, key, ended - began, recorded - applied, ended - recorded
-    )
 
 
 _PERFORM: dict[type[Any], Callable[[Service, Any], None]] = {

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 import pytest
 
+from learner.batch import apply_batch
 from learner.config import Experiment, LearnerSettings, RunSettings
 from learner.events import (
     Announce,
@@ -35,7 +36,6 @@ from learner.members import MAX_EVALUATORS
 from learner.optimizer import make_optimizer
 from learner.parameters import Parameters
 from learner.progress import Progress
-from learner.service import apply_batch
 from learner.state import BATCH_LIMIT, Address, LearnerState, Stage, age_rule
 from protocol.codecs import Sparse, codec
 from protocol.errors import FrameFault, Reason

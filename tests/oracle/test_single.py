@@ -27,11 +27,11 @@ from actor.returns import gae
 from actor.rollout import Collector
 from actor.worker import Worker
 from learner import events
+from learner.batch import apply_batch
 from learner.config import Experiment, LearnerSettings, RunSettings
 from learner.optimizer import make_optimizer
 from learner.parameters import Parameters
 from learner.progress import Progress
-from learner.service import apply_batch
 from learner.state import Address, LearnerState, age_rule
 from protocol import messages
 from protocol.layout import Layout

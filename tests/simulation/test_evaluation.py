@@ -11,12 +11,12 @@ from actor import events as a
 from actor.events import Identity
 from actor.state import ActorState
 from learner import events as l
+from learner.batch import apply_batch
 from learner.checkpoint import Checkpoint, load_best, save_best
 from learner.config import Experiment, LearnerSettings
 from learner.optimizer import make_optimizer
 from learner.parameters import Job, Parameters, arrays_of
 from learner.progress import Progress
-from learner.service import apply_batch
 from learner.state import Address, LearnerState, age_rule
 from protocol import messages
 from protocol.layout import Entry, Layout

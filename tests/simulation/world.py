@@ -24,11 +24,11 @@ from actor.events import Identity
 from actor.selection import make_choice
 from actor.state import ActorState
 from learner import events as l
+from learner.batch import apply_batch
 from learner.config import Experiment, LearnerSettings, RunSettings
 from learner.optimizer import make_optimizer
 from learner.parameters import Parameters
 from learner.progress import Progress
-from learner.service import apply_batch
 from learner.state import Address, LearnerState, Stage, age_rule
 from protocol import frames as framing
 from protocol import messages

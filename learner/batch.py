@@ -1,0 +1,29 @@
+"""The math thread's work for one batch, and how long each part of it took. Knows θ and the clock; no sockets."""
+
+from __future__ import annotations
+
+import time
+
+from learner import events
+from learner.parameters import Parameters
+from protocol.messages import Snapshot
+
+
+def apply_batch(parameters: Parameters, order: events.ApplyBatch, epoch: int) -> events.BatchApplied:
+    """The math thread's work for one batch."""
+    began = time.perf_counter()
+    outcomes = parameters.apply(order.jobs, order.rate)
+    applied = time.perf_counter()
+    record: events.Record | None = None
+    key: events.Key | None = None
+    if order.publish_above is not None and parameters.version > order.publish_above:
+        record = parameters.record(epoch, order.allowed_bytes, may_key=order.may_key)
+        if isinstance(record[0], Snapshot) and record[0].record == "key":
+            key = record[0], record[1]
+    recorded = time.perf_counter()
+    if order.key and key is None:
+        key = parameters.snapshot(epoch)
+    ended = time.perf_counter()
+    return events.BatchApplied(
+        outcomes, parameters.version, record, key, ended - began, recorded - applied, ended - recorded
+    )
