@@ -78,6 +78,7 @@ class Felt:
     def __init__(self, now: float) -> None:
         self.kbps: float | None = None
         self._late: dict[int, int] = {}  # heartbeats in a row, by session
+        self._shortest_s: dict[int, float] = {}  # round trips, by session
         self._changed_at, self._patience_s = now, PATIENCE_S
         self._sent_bytes, self._sent_since = 0, now
         self._taken_kbps = math.inf  # in the last window of SETTLE_S or more
@@ -91,7 +92,10 @@ class Felt:
 
         Whether ``kbps`` changed.
         """
-        late = behind_s > LATE_S + 2.0 * round_trip_s
+        shortest_s = self._shortest_s.get(session, math.inf)  # what a full link adds to it is no excuse
+        if 0.0 < round_trip_s < shortest_s:
+            shortest_s = self._shortest_s[session] = round_trip_s
+        late = behind_s > LATE_S + 2.0 * shortest_s
         self._late[session] = self._late.get(session, 0) + 1 if late else 0
         if now - self._sent_since >= SETTLE_S:
             self._taken_kbps = self._sent_bytes / 125.0 / (now - self._sent_since)
@@ -108,6 +112,7 @@ class Felt:
     def forget(self, session: int) -> None:
         """The session is over."""
         self._late.pop(session, None)
+        self._shortest_s.pop(session, None)
 
     def _go(self, kbps: float, now: float) -> bool:
         self.kbps, self._changed_at = kbps, now

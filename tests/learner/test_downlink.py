@@ -170,6 +170,13 @@ def test_a_long_way_is_no_lateness() -> None:
     assert not any(felt.told(1, LATE_S + 0.9, 0.5, 1, SETTLE_S + n) for n in range(50))
 
 
+def test_round_trips_that_a_full_link_makes_longer_are_no_excuse() -> None:
+    felt = Felt(0.0)
+    felt.published(125_000)
+    assert not felt.told(1, 0.1, 0.2, 1, 0.5)
+    assert any(felt.told(1, 3.0, 3.0, 1, SETTLE_S + n) for n in range(LATE_BEATS))
+
+
 def test_a_session_that_is_over_counts_no_more() -> None:
     felt = Felt(0.0)
     for n in range(LATE_BEATS):
