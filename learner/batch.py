@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from learner import events
+from learner.mirror import Record
 from learner.parameters import Parameters
 from protocol.messages import Snapshot
 
@@ -14,7 +15,7 @@ def apply_batch(parameters: Parameters, order: events.ApplyBatch, epoch: int) ->
     began = time.perf_counter()
     outcomes = parameters.apply(order.jobs, order.rate)
     applied = time.perf_counter()
-    record: events.Record | None = None
+    record: Record | None = None
     key: events.Key | None = None
     if order.publish_above is not None and parameters.version > order.publish_above:
         record = parameters.record(epoch, order.allowed_bytes, may_key=order.may_key)

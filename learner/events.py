@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from learner.mirror import Record
 from learner.parameters import Job, Outcome
 from protocol.errors import PeerFault
 from protocol.messages import AnyMessage, Buffer, Message, Snapshot, Updates
 
 Key = tuple[Snapshot, Sequence[Buffer]]  # θ whole and its buffers, immutable, ready to send
-Record = tuple[Snapshot | Updates, Sequence[Buffer]]  # of the weight stream
 
 
 # events

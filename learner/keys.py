@@ -23,17 +23,14 @@ def new(
     Bring DIR/NAME.key to the actor's machine (chmod 600) and say actor run --key NAME.key.
     """
     from learner.keyring import LIST, OWN, ListError, authorize
-    from protocol.keys import is_name, read_pair, write_pair
+    from protocol.keys import is_name, write_pair
     from protocol.transport import new_pair
 
-    own = keys / OWN
     if not is_name(name) or f"{name}.key" == OWN:
         raise ListError(
             keys / LIST, f"{name[:80]!r} is no name: letters, digits, dots, dashes, underscores; not learner"
         )
-    if not own.exists():
-        write_pair(own, new_pair("learner"))
-    pair = new_pair(name, read_pair(own).public)
+    pair = new_pair(name, _own(keys))
     path = keys / f"{name}.key"
     write_pair(path, pair)
     try:
@@ -79,11 +76,15 @@ def list_keys(keys: Directory = DEFAULT) -> None:
 @app.command()
 def public(keys: Directory = DEFAULT) -> None:
     """The learner's public key, for `actor key --learner-key`; made where there is none."""
+    typer.echo(_own(keys))
+
+
+def _own(keys: Path) -> str:
+    """The learner's public key; its pair is made where there is none."""
     from learner.keyring import OWN
     from protocol.keys import read_pair, write_pair
     from protocol.transport import new_pair
 
-    own = keys / OWN
-    if not own.exists():
-        write_pair(own, new_pair("learner"))
-    typer.echo(read_pair(own).public)
+    if not (keys / OWN).exists():
+        write_pair(keys / OWN, new_pair("learner"))
+    return read_pair(keys / OWN).public

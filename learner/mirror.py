@@ -26,7 +26,7 @@ from protocol.vectors import Floats, Sparse, size_of
 HEADER_BYTES = 150  # of a record, ZeroMQ's, TCP's and IP's included
 MOMENTS_SHARE = 8  # a delta takes moments along where so many times their bytes went since they last did
 
-Record = tuple[Snapshot | Updates, Sequence[Buffer]]
+Record = tuple[Snapshot | Updates, Sequence[Buffer]]  # of the weight stream
 
 
 class Mirror:

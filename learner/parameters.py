@@ -24,7 +24,7 @@ from protocol import snapshot as records
 from protocol.codecs import Array, Floats, codec
 from protocol.errors import PayloadFault, Reason
 from protocol.layout import Layout
-from protocol.messages import Buffer, Snapshot, Updates
+from protocol.messages import Buffer, Snapshot
 from protocol.moments import Moments
 
 APPLIED = "applied"
@@ -147,9 +147,7 @@ class Parameters:
             self._mirror = Mirror(record, buffers)
         return record, buffers
 
-    def record(
-        self, epoch: int, allowed_bytes: float = math.inf, *, may_key: bool = True
-    ) -> tuple[Snapshot | Updates, Sequence[Buffer]]:
+    def record(self, epoch: int, allowed_bytes: float = math.inf, *, may_key: bool = True) -> Record:
         """What the weight stream says next: the updates since the last record; where those are not at hand a key.
 
         allowed_bytes: with a budget, where the updates are more, as much as fits of the difference to what followers

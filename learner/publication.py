@@ -21,8 +21,8 @@ import msgspec
 from learner.config import LearnerSettings
 from learner.downlink import Allowance, Felt
 from learner.evaluation import Contest
-from learner.events import BatchApplied, Effect, Key, Publish, Record, Send
-from learner.mirror import HEADER_BYTES
+from learner.events import BatchApplied, Effect, Key, Publish, Send
+from learner.mirror import HEADER_BYTES, Record
 from protocol.messages import Snapshot, SnapshotRequest
 from protocol.session import Peer
 from protocol.vectors import size_of

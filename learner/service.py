@@ -288,13 +288,15 @@ class Service:
             return
         if revoked:
             self._post(events.KeysRevoked(revoked))
-        if revoked or self._cut:
-            self._cut_off()
+        if revoked:
+            self._listen(self._sockets.cut_off)
+        elif self._cut:
+            self._listen(self._sockets.listen)
 
-    def _cut_off(self) -> None:
-        """Tries again with the next tick where an address is not free: until then nobody is connected."""
+    def _listen(self, begin: Callable[[], None]) -> None:
+        """Tries again with the next tick where an address is not free: until then nobody comes in there."""
         try:
-            self._sockets.cut_off()
+            begin()
         except UserError as error:
             if not self._cut:
                 self._announce("not_listening", {"cause": str(error)})

@@ -204,9 +204,9 @@ class LearnerState:
             peer.progress, peer.progressed_at = beat.progress, now
         peer.version = beat.version
         if peer.trains:
-            told = (beat.round_trip_s, beat.work_s)
-            peer.credit = grant(peer.credit, *told, self.members.training, self.settings)
-            self.publication.told(peer, beat.round_trip_s, self.members.training, now)
+            training = self.members.training
+            peer.credit = grant(peer.credit, beat.round_trip_s, beat.work_s, training, self.settings)
+            self.publication.told(peer, beat.round_trip_s, training, now)
         return []
 
     # one gradient

@@ -85,6 +85,7 @@ class LearnerSockets(Sockets):
         self.full = 0
         self.strangers = 0
         self._files: list[Path] = []
+        self._unbound: list[tuple[bool, Address]] = []  # since cut_off: whether of the stream, and where
         self._gate, self._quantity = gate, quantity
         self._ipv6 = any(address.is_ipv6 for address in addresses)
         self._handler: Callable[[bytes, str, Frames], None] = nothing
@@ -114,31 +115,40 @@ class LearnerSockets(Sockets):
         """Ends every connection and listens again at the same addresses: who may still come in comes back by itself.
 
         libzmq cannot close one peer's connection. Blocks for REBIND_S at most. Raises BindError where an address is
-        taken meanwhile: nobody is connected then, and it may be called again.
+        taken meanwhile: nobody comes in there until ``listen`` succeeds.
         """
         for socket in (self._link, self._weights):
             self._hang_up(socket)
         self._files.clear()
-        until = time.monotonic() + REBIND_S
-        try:
-            self._open_both()
-        except zmq.ZMQError as error:  # no descriptors left
-            raise BindError(self.bound[0], error.strerror) from None
-        if self._over is not None:
-            self._watch_both()
-        for socket, addresses in ((self._link, self.bound), (self._weights, self._streams)):
-            for address in addresses:
-                self._rebind(socket, address, until)
+        self._unbound = [(False, address) for address in self.bound] + [(True, address) for address in self._streams]
+        self.listen(REBIND_S)
 
-    def _rebind(self, socket: zmq.Socket[bytes], address: Address, until: float) -> None:
+    def listen(self, patience_s: float = 0.0) -> None:
+        """Listens at what ``cut_off`` left; raises the last BindError where that is not all of it."""
+        if self._link.closed:
+            try:
+                self._open_both()
+            except zmq.ZMQError as error:  # no descriptors left
+                raise BindError(self.bound[0], error.strerror) from None
+            if self._over is not None:
+                self._watch_both()
+        until, failed = time.monotonic() + patience_s, None
+        for stream, address in list(self._unbound):
+            failed = self._rebind(stream, address, until) or failed
+        if failed is not None:
+            raise failed
+
+    def _rebind(self, stream: bool, address: Address, until: float) -> BindError | None:
         while True:
             try:
-                self._bind(socket, address)
-                return
-            except BindError:
-                if time.monotonic() > until:
-                    raise
+                self._bind(self._weights if stream else self._link, address)
+            except BindError as error:
+                if time.monotonic() >= until:
+                    return error
                 time.sleep(REBIND_STEP_S)
+            else:
+                self._unbound.remove((stream, address))
+                return None
 
     def _knock(self, frames: Frames) -> None:
         """Answers libzmq whether a connection may come in (ZAP, ZeroMQ RFC 27). Whatever is odd may not."""

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from learner.config import LearnerSettings
 from learner.evaluation import Contest
-from learner.events import BatchApplied, Key, Publish, Record, Send
+from learner.events import BatchApplied, Key, Publish, Send
+from learner.mirror import Record
 from learner.progress import Progress
 from learner.publication import Pace, Publication, Shelf
 from protocol import snapshot as records

@@ -183,9 +183,11 @@ def test_an_address_that_is_taken_meanwhile_is_listened_on_later(monkeypatch: py
             with pytest.raises(BindError):
                 scene.learner.cut_off()
             assert not scene.learner.send(b"route", [b"x"])
+            with pytest.raises(BindError):
+                scene.learner.listen()
         while not weights.empty():
             weights.get_nowait()
-        scene.learner.cut_off()
+        scene.learner.listen()
         await scene.told(weights)
         sockets.send([b"again"])
         assert bytes((await scene.heard.get())[2][0]) == b"again"
