@@ -187,7 +187,7 @@ def test_an_address_that_is_taken_meanwhile_is_listened_on_later(monkeypatch: py
                 scene.learner.listen()
         while not weights.empty():
             weights.get_nowait()
-        scene.learner.listen()
+        scene.learner.listen(DEADLINE_S)  # libzmq gives the port back in its own time
         await scene.told(weights)
         sockets.send([b"again"])
         assert bytes((await scene.heard.get())[2][0]) == b"again"
