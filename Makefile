@@ -41,7 +41,7 @@ bench-streams: $(COMPARE)  ## measure what each codec costs, and what learning n
 	$(BIN)/python -m tests.bench.streams
 	$(BIN)/python -m tests.learning codecs
 
-bench-far: $(SETUP_DEV)  ## an actor behind 1 Mbit/s and 100 ms each way, in network namespaces (Linux and root; minutes)
+bench-far: $(DEV)  ## an actor behind 1 Mbit/s and 100 ms each way, in network namespaces (Linux and root; minutes)
 	$(BIN)/python -m tests.bench.far lunarlander 0 actor.minibatches=2
 
 bench: $(COMPARE)  ## measure speed and bytes on this machine, beside Stable-Baselines3 (half an hour)

@@ -5,15 +5,19 @@ from __future__ import annotations
 import time
 
 from learner import events
+from learner.journal import Journal
 from learner.mirror import Record
 from learner.parameters import Parameters
 from protocol.messages import Snapshot
 
 
-def apply_batch(parameters: Parameters, order: events.ApplyBatch, epoch: int) -> events.BatchApplied:
-    """The math thread's work for one batch."""
+def apply_batch(
+    parameters: Parameters, order: events.ApplyBatch, epoch: int, journal: Journal | None = None
+) -> events.BatchApplied:
+    """The math thread's work for one batch. What it applies is in the journal before anybody can hear of it."""
     began = time.perf_counter()
     outcomes = parameters.apply(order.jobs, order.rate)
+    unlogged = None if journal is None else _log(parameters, order, journal)
     applied = time.perf_counter()
     record: Record | None = None
     key: events.Key | None = None
@@ -26,5 +30,18 @@ def apply_batch(parameters: Parameters, order: events.ApplyBatch, epoch: int) ->
         key = parameters.snapshot(epoch)
     ended = time.perf_counter()
     return events.BatchApplied(
-        outcomes, parameters.version, record, key, ended - began, recorded - applied, ended - recorded
+        outcomes, parameters.version, record, key, ended - began, recorded - applied, ended - recorded, unlogged
     )
+
+
+def _log(parameters: Parameters, order: events.ApplyBatch, journal: Journal) -> str | None:
+    """Why what was applied is not in the journal."""
+    assert parameters.draft is not None
+    taken = parameters.draft.take(parameters.version, order.counters)
+    if taken is None:
+        return None
+    try:
+        journal.append(*taken)
+    except OSError as error:
+        return error.strerror or str(error)
+    return None

@@ -13,8 +13,8 @@ resumed from it, and retention never removes it.
 from __future__ import annotations
 
 import hashlib
-import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from learner.disk import DISK, Disk
 from protocol.errors import UserError
 
 FORMAT = 1
@@ -72,64 +73,80 @@ class CheckpointFault(UserError):
 
 @dataclass(frozen=True)
 class Found:
-    """What a folder holds. checkpoint: the newest good one, or None. bad: newer ones that were passed over, and why."""
+    """What a folder holds. checkpoint: the newest good one, or None. bad: newer ones that were passed over, and why.
+
+    path: of the good one's file.
+    """
 
     checkpoint: Checkpoint | None
     bad: tuple[CheckpointFault, ...]
+    path: Path | None = None
 
 
-def save(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
+def save(folder: Path, checkpoint: Checkpoint, keep: int, disk: Disk = DISK) -> Path:
     """Write durably, then delete all but the newest ``keep`` >= 1. Raises OSError; older ones are then untouched."""
-    path = _write(folder, f"checkpoint-{checkpoint.version:012d}.safetensors", checkpoint)
-    _retain(folder, checkpoint.version, keep)
+    path = folder / f"checkpoint-{checkpoint.version:012d}.safetensors"
+    write(path, folder / TEMPORARY, checkpoint, disk)
+    _retain(folder, checkpoint.version, keep, disk)
     return path
 
 
-def save_best(folder: Path, checkpoint: Checkpoint) -> Path:
+def save_best(folder: Path, checkpoint: Checkpoint, disk: Disk = DISK) -> Path:
     """Write durably in place of the best before. Raises OSError; that one is then untouched."""
-    return _write(folder, BEST, checkpoint)
+    write(folder / BEST, folder / TEMPORARY, checkpoint, disk)
+    return folder / BEST
 
 
-def load_best(folder: Path) -> Checkpoint | None:
+def load_best(folder: Path, disk: Disk = DISK) -> Checkpoint | None:
     """The best that was written, None where there is none. Raises CheckpointFault for one that cannot be used."""
     path = folder / BEST
-    return load(path) if path.exists() else None
+    return load(path, disk) if path in disk.list(folder) else None
 
 
-def _write(folder: Path, name: str, checkpoint: Checkpoint) -> Path:
-    path, temporary = folder / name, folder / TEMPORARY
-    with temporary.open("wb") as file:
-        file.write(_pack(checkpoint))
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    _sync_folder(folder)
-    return path
+def write(path: Path, temporary: Path, checkpoint: Checkpoint, disk: Disk = DISK, what: str = "checkpoint") -> None:
+    """One file, durably: the old contents of ``path`` or the new ones. Raises OSError."""
+    disk.write_whole(path, temporary, _pack(checkpoint), what)
 
 
-def newest(folder: Path) -> Found:
-    """The newest checkpoint that is whole; bad ones are left in place and reported."""
+def newest(folder: Path, beside: Mapping[int, Path] | None = None, disk: Disk = DISK) -> Found:
+    """The newest checkpoint that is whole; bad ones are left in place and reported. beside: others, by version."""
     bad: list[CheckpointFault] = []
-    for _, path in _listed(folder):
+    for _, path in sorted([*listed(folder, disk), *(beside or {}).items()], key=lambda each: each[0], reverse=True):
         try:
-            return Found(load(path), tuple(bad))
+            return Found(load(path, disk), tuple(bad), path)
         except CheckpointFault as error:
             bad.append(error)
     return Found(None, tuple(bad))
 
 
-def load(path: Path) -> Checkpoint:
+def oldest(folder: Path, disk: Disk = DISK) -> tuple[Path, int]:
+    """The oldest checkpoint that is kept, and its version; there is one."""
+    version, path = listed(folder, disk)[-1]
+    return path, version
+
+
+def load(path: Path, disk: Disk = DISK) -> Checkpoint:
     """Read one file and verify it. Raises CheckpointFault."""
     try:
-        with safetensors.safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (it is no mapping)
+        data = disk.read(path)
+        arrays = safetensors.numpy.load(data)
+        metadata = _metadata(data)
     except OSError as error:
         raise CheckpointFault(path, error.strerror or str(error)) from None
     except (safetensors.SafetensorError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise CheckpointFault(path, f"not a safetensors file of ours: {error}") from None
     header = _header(path, metadata, arrays)
     return Checkpoint(header.manifest, header.version, header.epoch, header.counters, arrays, header.score)
+
+
+def _metadata(data: bytes) -> dict[str, str]:
+    """What safetensors keeps beside the arrays, of a file that it could read: a length and JSON."""
+    end = 8 + int.from_bytes(data[:8], "little")
+    return msgspec.json.decode(data[8:end], type=_Metadata).metadata
+
+
+class _Metadata(msgspec.Struct):
+    metadata: dict[str, str] = msgspec.field(name="__metadata__", default_factory=dict)
 
 
 def _pack(checkpoint: Checkpoint) -> bytes:
@@ -156,7 +173,13 @@ def _header(path: Path, metadata: dict[str, str], arrays: dict[str, np.ndarray])
     return header
 
 
-def _digest(header: str, arrays: dict[str, np.ndarray]) -> str:
+def state_digest(arrays: Mapping[str, np.ndarray]) -> str:
+    """Of what applied updates lead to: θ, the optimizer's state and the moments, in hexadecimal."""
+    kept = {name: array for name, array in arrays.items() if not name.startswith("staleness.")}
+    return _digest("", kept)
+
+
+def _digest(header: str, arrays: Mapping[str, np.ndarray]) -> str:
     """BLAKE2b-256 over the header and every array's name, type, shape and bytes, in order of names."""
     digest = hashlib.blake2b(header.encode(), digest_size=32)
     for name, array in sorted(arrays.items()):
@@ -165,27 +188,16 @@ def _digest(header: str, arrays: dict[str, np.ndarray]) -> str:
     return digest.hexdigest()
 
 
-def _listed(folder: Path) -> list[tuple[int, Path]]:
+def listed(folder: Path, disk: Disk = DISK) -> list[tuple[int, Path]]:
     """(version, path) of every checkpoint by name, newest first."""
-    if not folder.is_dir():
-        return []
-    matched = ((_NAME.fullmatch(path.name), path) for path in folder.iterdir())
+    matched = ((_NAME.fullmatch(path.name), path) for path in disk.list(folder))
     return sorted(((int(match[1]), path) for match, path in matched if match), reverse=True)
 
 
-def _retain(folder: Path, written: int, keep: int) -> None:
+def _retain(folder: Path, written: int, keep: int, disk: Disk) -> None:
     """Deletes old ones. Files newer than the one just written were passed over when the run resumed: they are evidence,
     and must not push good ones out.
     """
-    older = [path for version, path in _listed(folder) if version <= written]
+    older = [path for version, path in listed(folder, disk) if version <= written]
     for path in older[keep:]:
-        path.unlink(missing_ok=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Makes the rename itself durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        disk.remove(path)

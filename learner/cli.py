@@ -137,6 +137,38 @@ def run(
     raise typer.Exit(service.run(options))
 
 
+@app.command()
+def replay(
+    run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="Of a run with learner.durability = journal.")],
+    until: Annotated[
+        int | None, typer.Option(metavar="V", min=0, help="Stop at this version of the parameters.", show_default=False)
+    ] = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Compare with every checkpoint on the way, to the bit.")
+    ] = False,
+    write: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write what was reached as a checkpoint.", show_default=False),
+    ] = None,
+) -> None:
+    """Repeat what a run applied, from its first parameters or as far back as its journal reaches.
+
+    Prints one JSON line for each checkpoint compared and one at the end, with θ's digest.
+
+    Exit codes: 0 repeated, 1 a digest differs, 2 there is nothing to repeat.
+    """
+    from learner.rerun import Rerun
+
+    def tell(event: str, fields: dict[str, object]) -> None:
+        typer.echo(json.dumps({"event": event, **fields}))
+
+    rerun = Rerun(run_dir, tell)
+    rerun.play(until, verify=verify)
+    if write is not None:
+        rerun.write(write)
+    raise typer.Exit(1 if rerun.differing else 0)
+
+
 def main() -> None:
     """Entry point of the command; what a person can put right becomes one line and exit code 2."""
     for variable in THREAD_LIMITS:

@@ -95,7 +95,11 @@ class LearnerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     target_interval_steps: Steps | None = None
 
     # durability
-    durability: Literal["checkpoint"] = "checkpoint"  # a crash loses at most what came since the last checkpoint
+    # "checkpoint": a crash loses at most what came since the last one. "journal": a verdict that says applied means
+    # that the update is on disk, and the run can be replayed bit for bit.
+    durability: Literal["checkpoint", "journal"] = "checkpoint"
+    # journal: bytes on disk from which on what lies before the oldest checkpoint is forgotten
+    journal_bytes: Annotated[int, Meta(ge=1 << 20, le=1 << 50)] = 1 << 30
     checkpoint_interval_s: Seconds = 60.0
     checkpoints_kept: Annotated[int, Meta(ge=1, le=10_000)] = 3
 
@@ -120,11 +124,13 @@ OPTIMIZERS_OF = {  # which optimizers look at a setting
     "rho": ("rmsprop", "rmsprop_paper"),
     "momentum": ("sgd",),
 }
+OPTIMIZER_SETTINGS = ("optimizer", *OPTIMIZERS_OF, "max_gradient_norm")  # what one step depends on, but for its rate
 RULES_OF = {  # which staleness rules do
     "compensation": ("compensate",),
     "ring_bytes": ("gap", "compensate"),
     "full_lag_updates": ("scale",),
 }
+DURABILITY_OF = {"journal_bytes": ("journal",)}
 ACTORS_OWN = ("beta1", "beta2", "epsilon")  # with "addition" the actors precondition, by settings of theirs
 
 TABLES: dict[str, type[msgspec.Struct]] = {"run": RunSettings, "learner": LearnerSettings}
@@ -194,6 +200,11 @@ def actor_table(experiment: Experiment) -> bytes:
     if len(table) > MAX_TABLE_BYTES:
         raise SettingError("actor", f"{len(table)} bytes", f"at most {MAX_TABLE_BYTES} bytes as msgpack")
     return table
+
+
+def optimizer_settings(learner: LearnerSettings) -> dict[str, Any]:
+    """What the journal must know to repeat a step."""
+    return {name: getattr(learner, name) for name in OPTIMIZER_SETTINGS}
 
 
 def dumps(experiment: Experiment) -> str:
@@ -325,7 +336,10 @@ def _check_together(run: RunSettings, learner: LearnerSettings) -> None:
     if learner.optimizer == "addition" and learner.max_gradient_norm is not None:
         limit = "left out with learner.optimizer = addition; the actors clip (actor.max_gradient_norm)"
         raise SettingError("learner.max_gradient_norm", learner.max_gradient_norm, limit)
-    for choice, users in (("optimizer", OPTIMIZERS_OF), ("staleness_rule", RULES_OF)):
+    if learner.durability == "journal" and learner.staleness_rule == "gap" and learner.optimizer != "addition":
+        limit = "another one with learner.durability = journal: gap changes the steps of an optimizer, not gradients"
+        raise SettingError("learner.staleness_rule", learner.staleness_rule, limit)
+    for choice, users in (("optimizer", OPTIMIZERS_OF), ("staleness_rule", RULES_OF), ("durability", DURABILITY_OF)):
         _check_used(learner, choice, users)
 
 

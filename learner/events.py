@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from learner.mirror import Record
@@ -66,14 +66,16 @@ class BatchApplied:
     math_s: float  # whole batch, record and key included
     record_s: float  # of math_s, spent on the record
     key_s: float  # and on a key that is not the record
+    unlogged: str | None = None  # why what was applied is not in the journal
 
 
 @dataclass(frozen=True, slots=True)
 class CheckpointWritten:
-    """θ of this version is on disk."""
+    """θ of this version is on disk. based: the journal leads on from it, as was asked for."""
 
     version: int
     path: Path
+    based: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,20 @@ class CheckpointFailed:
     """It is not; the one before still holds."""
 
     version: int
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class JournalSynced:
+    """What the journal says up to this version is on disk."""
+
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class JournalFailed:
+    """It may not be."""
+
     detail: str
 
 
@@ -113,7 +129,7 @@ class StopRequested:
     exit_code: int
 
 
-Saved = CheckpointWritten | CheckpointFailed | BestWritten | BestFailed
+Saved = CheckpointWritten | CheckpointFailed | JournalSynced | JournalFailed | BestWritten | BestFailed
 Event = KeysRevoked | MessageArrived | FaultArrived | BatchApplied | Saved | Ticked | StopRequested
 
 
@@ -142,7 +158,8 @@ class ApplyBatch:
     """To the math thread, which is idle. rate: learning rate.
 
     publish_above: make a record afterwards if the version is then above this; None: none is due. key: make a key, too.
-    allowed_bytes: of the record, where the stream has a budget. may_key: whether it may be a key.
+    allowed_bytes: of the record, where the stream has a budget. may_key: whether it may be a key. counters: of the run
+    at this moment, for the journal.
     """
 
     jobs: Sequence[Job]
@@ -151,13 +168,23 @@ class ApplyBatch:
     key: bool = False
     allowed_bytes: float = math.inf
     may_key: bool = True
+    counters: dict[str, int | float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class WriteCheckpoint:
-    """Copy θ on the math thread, write it on another. counters: of the run at this moment."""
+    """Copy θ on the math thread, write it on another. counters: of the run at this moment.
+
+    rebase: the journal begins anew from it.
+    """
 
     counters: dict[str, int | float]
+    rebase: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SyncJournal:
+    """Make durable what the journal says so far."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,4 +211,4 @@ class Finish:
     exit_code: int
 
 
-Effect = Send | Publish | ApplyBatch | WriteCheckpoint | WriteBest | Announce | Finish
+Effect = Send | Publish | ApplyBatch | WriteCheckpoint | SyncJournal | WriteBest | Announce | Finish

@@ -49,16 +49,20 @@ class Remedy(Protocol):
         """Take back what ``state`` gave. What another rule saved is passed over: averages can begin anew."""
 
 
-def make_remedy(rule: Rule, optimizer: Optimizer, theta: Floats, *, budgeted: bool = False) -> Remedy:
+def make_remedy(rule: Rule, optimizer: Optimizer, theta: Floats) -> Remedy:
     """The remedy that the rule names, for theta: float32 [P], which the optimizer writes in place.
 
-    budgeted: what is published of a version may be less than θ of it, so what was published must be remembered.
+    Where the weight stream has a budget, what is published of a version may be less than θ of it, so what was
+    published must be remembered. With a journal what is applied must be what its payload says, whatever the optimizer
+    ("gap" does that with addition alone).
     """
+    budgeted = rule.budgeted
     steps_tell = optimizer.adds and not budgeted
     if rule.scaling == "gap":
         return GapAware(rule, optimizer, theta, make_drift(rule, theta, steps_tell=steps_tell), lossy=budgeted)
     if rule.scaling == "compensate":
-        return Compensation(rule, optimizer, make_drift(rule, theta, steps_tell=steps_tell), lossy=budgeted)
+        drift = make_drift(rule, theta, steps_tell=steps_tell)
+        return Compensation(rule, optimizer, drift, lossy=budgeted, journaled=rule.journaled)
     return OneScale(optimizer)
 
 
@@ -190,9 +194,9 @@ class Compensation:
     nothing any more, and a gradient that is wrong by an outlier must not be made more wrong by its square.
     """
 
-    def __init__(self, rule: Rule, optimizer: Optimizer, drift: Drift, *, lossy: bool) -> None:
+    def __init__(self, rule: Rule, optimizer: Optimizer, drift: Drift, *, lossy: bool, journaled: bool) -> None:
         self._optimizer, self._strength = optimizer, np.float32(rule.compensation)
-        self._drift, self._lossy = drift, lossy
+        self._drift, self._lossy, self._journaled = drift, lossy, journaled
 
     def keep(self, version: int, theta: Buffer) -> None:
         """Remedy.keep."""
@@ -206,6 +210,8 @@ class Compensation:
             update = update.with_numbers(numbers + self._correction(where, numbers, drift))
             if self._optimizer.adds:
                 update = update.written()
+            elif self._journaled:
+                update = update.whole()
         self._optimizer.step(update.value, rate, scale)
         self._drift.note(version + 1, update.value, np.float32(rate * scale))
         return scale, update

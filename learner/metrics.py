@@ -108,7 +108,7 @@ def _progress_gauges(state: LearnerState) -> tuple[tuple[str, str, float | None]
 
 def _life_gauges(state: LearnerState, now: float) -> tuple[tuple[str, str, float | None], ...]:
     training_s = None if state.training_since is None else now - state.training_since
-    age = None if state.checkpoint_written_at is None else now - state.checkpoint_written_at
+    age = None if state.saving.written_at is None else now - state.saving.written_at
     return (
         ("actors", "Actors with a session to train.", state.members.training),
         ("evaluators", "Actors with a session to evaluate.", state.members.evaluating),
@@ -117,7 +117,7 @@ def _life_gauges(state: LearnerState, now: float) -> tuple[tuple[str, str, float
         ("target_version", "Version of the target network.", state.publication.shelf.target_version),
         ("parameters", "Length of the parameter vector.", state.manifest.layout.length),
         ("pending_gradients", "Admitted and waiting for the math thread.", len(state.pending)),
-        ("checkpoint_version", "Newest version on disk by this process.", state.checkpoint_version),
+        ("checkpoint_version", "Newest version on disk by this process.", state.saving.version),
         ("checkpoint_age_seconds", "Since the newest checkpoint on disk by this process was begun.", age),
         ("training_seconds", "Since the first actor of this process had weights.", training_s),
         ("epoch", "Life of the learner in this run, counted from 1.", state.address.epoch),

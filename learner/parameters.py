@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from learner.admission import examine
+from learner.entries import Draft, Step
 from learner.gap import make_remedy
 from learner.log import Log
 from learner.mirror import Mirror, Record
@@ -73,7 +74,7 @@ class Parameters:
 
     theta: float32 [P], written in place by the optimizer that is bound to it. version: gradients applied so far.
     moments: of what actors normalise; None where they normalise nothing, and then what arrives of them is refused.
-    budgeted: the weight stream has a budget, so that what actors hold may lag behind θ.
+    draft: of what the journal says next; None where none is kept.
     """
 
     def __init__(
@@ -85,15 +86,14 @@ class Parameters:
         norm_bound: float,
         layout: Layout,
         moments: Moments | None = None,
-        *,
-        budgeted: bool = False,
     ) -> None:
         assert theta.shape == (layout.length,)
         self.theta, self.version, self.moments = theta, version, moments
         self._optimizer, self._rule, self._norm_bound, self._layout = optimizer, rule, norm_bound, layout
-        self._remedy = make_remedy(rule, optimizer, theta, budgeted=budgeted)
+        self._remedy = make_remedy(rule, optimizer, theta)
+        self.draft = Draft() if rule.journaled else None
         self._log = Log(layout.digest, layout.length, version) if optimizer.adds else None
-        self._budgeted = budgeted
+        self._budgeted = rule.budgeted
         self._mirror: Mirror | None = None  # of a stream with a budget, from the first key on
 
     def apply(self, jobs: Sequence[Job], rate: float) -> list[Outcome]:
@@ -113,10 +113,25 @@ class Parameters:
         scale, applied = self._remedy.step(update, self.version, job.base_version, rate, judged.scale)
         if self._log is not None:
             self._log.add(applied, float(np.float32(rate * judged.scale)))
+        if self.draft is not None:
+            kept = job.moments if moments is not None else None
+            self.draft.add(((job.session, job.sequence),), applied, rate, judged.scale, kept)
         self.version += 1
         if self.moments is not None and moments is not None:
             self.moments = self.moments.merge(moments)
         return self._outcome(job, APPLIED, scale, lag_updates)
+
+    def repeat(self, step: Step, payload: Buffer, moments: Buffer | None) -> None:
+        """Apply what a journal says was applied to θ of this version. Raises PayloadFault, having changed nothing."""
+        value = codec(step.codec).decode(payload, self._layout.length, step.count, self._optimizer.scratch)
+        merged = self.moments
+        if merged is not None and moments is not None:
+            merged = merged.merge(Moments.from_buffer(moments, step.rows, merged.size))
+        self._optimizer.step(value, step.rate, step.scale)
+        self.moments = merged
+        self.version += 1
+        if self._log is not None:
+            self._log.begin(self.version)
 
     def _read(self, job: Job) -> tuple[Array, Moments | None]:
         """The gradient and its moments, decoded and found sound. Raises PayloadFault; changes nothing."""

@@ -1,7 +1,8 @@
 """One run's directory: what it holds, who may use it, and the summary at the end. Knows files; no sockets, no arrays.
 
 ``experiment.toml`` as resolved, ``manifest.json``, ``epoch`` (lives of the learner so far), ``checkpoints/``,
-``progress.jsonl`` and, once a life has ended, ``result.json``. One learner at a time holds the directory: it is locked.
+``journal/``, ``progress.jsonl`` and, once a life has ended, ``result.json``. One learner at a time holds the directory:
+it is locked.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class RunDirectory:
 
     def __init__(self, path: Path, resuming: bool, lock: IO[bytes]) -> None:
         self.path, self.resuming = path, resuming
-        self.checkpoints = path / "checkpoints"
+        self.checkpoints, self.journal = path / "checkpoints", path / "journal"
         self.lost_lines = 0
         self._lock = lock
         self._log: IO[bytes] | None = None

@@ -1,7 +1,7 @@
 """The learner daemon's shell: turns sockets, the clock, signals and finished work into events, and effects into I/O.
 
-Three threads. The loop's thread does I/O and asks ``state.py``; the math thread alone touches θ; the disk thread writes
-checkpoints from copies that the math thread made. Decides nothing.
+Four threads. The loop's thread does I/O and asks ``state.py``; the math thread alone touches θ; the disk thread writes
+checkpoints from copies that the math thread made, and the journal thread waits for the disk. Decides nothing.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from typing import Any
 import numpy as np
 import uvloop
 
-from learner import checkpoint as disk
 from learner import config, events
 from learner.batch import apply_batch
-from learner.checkpoint import Checkpoint, CheckpointFault, Found
+from learner.checkpoint import Checkpoint
 from learner.console import Console, View, view
 from learner.events import Event
 from learner.fleet import ChildFailed, Fleet, Initial, initial
 from learner.http import Site, bind, pages_of
 from learner.keyring import Keyring
 from learner.metrics import Metrics
-from learner.optimizer import make_optimizer
 from learner.options import Options, host_and_port
 from learner.parameters import Parameters, arrays_of
 from learner.progress import Progress
+from learner.restore import Files, Restored, begin_journal, make_parameters, recall_best, restore
 from learner.rundir import RunDirectory, summary
-from learner.state import Address, LearnerState, Stage, age_rule
+from learner.state import Address, LearnerState, Stage
+from learner.store import Store
 from learner.threads import WorkThread
 from protocol import frames as framing
 from protocol import manifest as manifests
@@ -45,7 +45,6 @@ from protocol.errors import PeerFault, UserError
 from protocol.keys import write_pair
 from protocol.manifest import Manifest, digest_of
 from protocol.messages import Buffer
-from protocol.moments import Moments
 from protocol.security import parse_address, require_private
 from protocol.transport import Gate, LearnerSockets, new_pair
 
@@ -111,6 +110,8 @@ class Service:
         self._finished: asyncio.Future[int] = self._loop.create_future()
         self._math = WorkThread("math", self._loop, self._done, self._broke)
         self._disk = WorkThread("disk", self._loop, self._done, self._broke)
+        self._syncing = WorkThread("journal", self._loop, self._done, self._broke)
+        self._store: Store | None = None
         self._fleet: Fleet | None = None
         self._site: Site | None = None
         self._state: LearnerState | None = None
@@ -147,8 +148,10 @@ class Service:
             await self._fleet.stop(STOP_S)
         if self._site is not None:
             await self._site.stop()
-        self._math.close()
-        self._disk.close()
+        for thread in (self._math, self._disk, self._syncing):
+            thread.close()
+        if self._store is not None:
+            self._store.close()
 
     async def _begin(self) -> None:
         """θ₀ or the newest checkpoint, then the state that everything else asks."""
@@ -168,7 +171,7 @@ class Service:
         epoch = self._directory.begin(self._experiment, manifest)
         self._digest = digest_of(manifests.encode(self._directory.manifest())).hex()
         self._limits = framing.Limits.for_length(manifest.layout.length)
-        parameters, progress = self._restore(first, manifest)
+        parameters, progress = self._restore(first, epoch)
         self._parameters = parameters
         address = Address(epoch, self._sockets.weights)
         now = time.monotonic()
@@ -185,6 +188,19 @@ class Service:
         }
         self._announce("started", started)
 
+    def _restore(self, first: Initial, epoch: int) -> tuple[Parameters, Progress]:
+        """The numbers to go on from, and the journal that leads on from them."""
+        settings, directory = self._experiment.learner, self._directory
+        files = Files(directory.checkpoints, directory.journal, self._digest, self._announce)
+        theta = np.array(first.theta, np.float32)
+        parameters = make_parameters(settings, theta, first.layout, first.observation_size)
+        restored = restore(parameters, files) if self._options.resume else Restored(Progress())
+        recall_best(restored.progress, files)  # without a checkpoint too: a best may have been written before the first
+        journaled = settings.durability == "journal"
+        journal = begin_journal(parameters, restored, settings, files, epoch) if journaled else None
+        self._store = Store(files, settings, journal)
+        return parameters, restored.progress
+
     async def _open_site(self, state: LearnerState) -> str | None:
         """Serves the pages; their address, or None where they are off."""
         if self._http is None:
@@ -197,44 +213,6 @@ class Service:
     def _stuck(self) -> str | None:
         busy_s = self._math.busy_s
         return f"the math thread has been busy for {busy_s:.0f} s" if busy_s > STUCK_S else None
-
-    def _restore(self, first: Initial, manifest: Manifest) -> tuple[Parameters, Progress]:
-        """The numbers to go on from: a checkpoint's when resuming, θ₀ else."""
-        found = disk.newest(self._directory.checkpoints) if self._options.resume else Found(None, ())
-        if found.checkpoint is None and found.bad:
-            raise found.bad[0]  # to begin again at θ₀ would lose the run in silence
-        for bad in found.bad:
-            self._announce("checkpoint_refused", {"path": str(bad.path), "cause": bad.cause})
-        theta = np.array(first.theta, np.float32)
-        parameters = Parameters(
-            theta,
-            0,
-            make_optimizer(self._experiment.learner, theta),
-            age_rule(self._experiment.learner),
-            self._experiment.learner.norm_bound,
-            manifest.layout,
-            Moments.empty(manifest.observation_size) if manifest.observation_size else None,
-            budgeted=self._experiment.learner.downlink_kbps is not None,
-        )
-        progress = Progress()
-        if found.checkpoint is not None:
-            if found.checkpoint.manifest != self._digest:
-                raise UserError(f"{self._directory.checkpoints}: its newest checkpoint belongs to another run")
-            parameters.restore(found.checkpoint.version, found.checkpoint.arrays)
-            progress = Progress.restored(found.checkpoint.counters, found.checkpoint.version)
-        self._recall_best(progress)  # without a checkpoint too: a best may have been written before the first
-        return parameters, progress
-
-    def _recall_best(self, progress: Progress) -> None:
-        """The file of the best rules: it may be newer than the checkpoint, and it is what must not be overwritten."""
-        progress.evaluated_best_mean = progress.evaluated_best_version = None
-        try:
-            best = disk.load_best(self._directory.checkpoints)
-        except CheckpointFault as fault:
-            self._announce("checkpoint_refused", {"path": str(fault.path), "cause": fault.cause})
-            return
-        if best is not None and best.manifest == self._digest and best.score is not None:
-            progress.evaluated_best_mean, progress.evaluated_best_version = best.score["mean"], best.version
 
     async def _run(self) -> None:
         receiving = self._loop.create_task(self._sockets.receive(self._received))
@@ -363,42 +341,37 @@ class Service:
     def _apply(self, effect: events.ApplyBatch) -> None:
         assert self._parameters is not None
         assert self._state is not None
-        self._math.submit(partial(apply_batch, self._parameters, effect, self._state.address.epoch))
+        assert self._store is not None
+        journal = self._store.journal
+        self._math.submit(partial(apply_batch, self._parameters, effect, self._state.address.epoch, journal))
+
+    def _sync_journal(self, _: events.SyncJournal) -> None:
+        assert self._store is not None
+        self._syncing.submit(self._store.sync)
 
     def _write_checkpoint(self, effect: events.WriteCheckpoint) -> None:
         """Copied on the math thread, between two batches; packed and written on the disk thread."""
         assert self._parameters is not None
         assert self._state is not None
-        parameters, epoch = self._parameters, self._state.address.epoch
+        assert self._store is not None
+        parameters, epoch, store = self._parameters, self._state.address.epoch, self._store
 
         def copy() -> None:
             arrays = parameters.checkpoint_arrays()
             kept = Checkpoint(self._digest, parameters.version, epoch, effect.counters, arrays)
-            self._disk.submit(partial(self._save, kept))
+            self._disk.submit(partial(store.save, kept, based=store.mark(kept, rebase=effect.rebase)))
 
         self._math.submit(copy)
-
-    def _save(self, checkpoint: Checkpoint) -> Event:
-        try:
-            path = disk.save(self._directory.checkpoints, checkpoint, self._experiment.learner.checkpoints_kept)
-        except OSError as error:
-            return events.CheckpointFailed(checkpoint.version, str(error))
-        return events.CheckpointWritten(checkpoint.version, path)
 
     def _write_best(self, effect: events.WriteBest) -> None:
         """The record is immutable, so the math thread need not be asked."""
         assert self._state is not None
+        assert self._store is not None
         record, buffers = effect.record
         kept = Checkpoint(
             self._digest, record.version, record.epoch, effect.counters, arrays_of(record, buffers), effect.score
         )
-        self._disk.submit(partial(self._save_best, kept))
-
-    def _save_best(self, best: Checkpoint) -> Event:
-        try:
-            return events.BestWritten(best.version, disk.save_best(self._directory.checkpoints, best))
-        except OSError as error:
-            return events.BestFailed(best.version, str(error))
+        self._disk.submit(partial(self._store.save_best, kept))
 
     def _announce(self, event: str, fields: dict[str, object]) -> None:
         self._console.event(event, fields)
@@ -431,6 +404,7 @@ _PERFORM: dict[type[Any], Callable[[Service, Any], None]] = {
     events.Publish: Service._publish,
     events.ApplyBatch: Service._apply,
     events.WriteCheckpoint: Service._write_checkpoint,
+    events.SyncJournal: Service._sync_journal,
     events.WriteBest: Service._write_best,
     events.Announce: lambda service, effect: service._announce(effect.event, effect.fields),
     events.Finish: lambda service, effect: service._end(effect.exit_code),

@@ -31,6 +31,8 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     compensation: float = 2.0  # "compensate": λ0 of DC-ASGD, > 0
     ring_bytes: int = 64 << 20  # "gap", "compensate": for θ of published versions
     learning_rate: float = 2e-3  # "gap": the largest that any step is made with
+    budgeted: bool = False  # the weight stream has a budget, so that what actors hold may lag behind θ
+    journaled: bool = False  # what is applied is kept in a journal
 
 
 class Accepted(msgspec.Struct, frozen=True):

@@ -8,6 +8,7 @@ snapshot.
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from random import Random
 from typing import Any
 
 from learner.admission import admit, believable
+from learner.commit import Commit
 from learner.config import Experiment, LearnerSettings
 from learner.credit import grant
 from learner.evaluation import Contest
@@ -31,18 +33,20 @@ from learner.events import (
     Event,
     FaultArrived,
     Finish,
+    JournalFailed,
+    JournalSynced,
     Key,
     KeysRevoked,
     MessageArrived,
     Send,
     StopRequested,
     Ticked,
-    WriteCheckpoint,
 )
 from learner.members import Members
-from learner.parameters import Job
+from learner.parameters import Job, Outcome
 from learner.progress import Progress, learning_rate
 from learner.publication import Publication
+from learner.saving import Saving
 from learner.staleness import Accepted, Rule, judge
 from protocol.codecs import CODECS
 from protocol.errors import Reason, SessionFault
@@ -81,7 +85,7 @@ class Address:
 
 
 def age_rule(settings: LearnerSettings) -> Rule:
-    """The bounds of age that an experiment sets; asked on arrival here, and at apply by the math thread."""
+    """What an experiment says of age; asked on arrival here, and at apply by the math thread."""
     return Rule(
         scaling=settings.staleness_rule,
         full_lag_updates=settings.full_lag_updates,
@@ -90,6 +94,8 @@ def age_rule(settings: LearnerSettings) -> Rule:
         compensation=settings.compensation,
         ring_bytes=settings.ring_bytes,
         learning_rate=settings.learning_rate,
+        budgeted=settings.downlink_kbps is not None,
+        journaled=settings.durability == "journal",
     )
 
 
@@ -116,16 +122,13 @@ class LearnerState:
         self.contest = Contest(progress)  # for the best evaluated θ
         self.pending: deque[Job] = deque()  # admitted; at most credit for each peer
         self.busy = False  # a batch is with the math thread
-        self.saving = False  # a checkpoint is being written
         self.training_since: float | None = None  # when the first actor of this life was handed weights to step with
-        self.checkpoint_version: int | None = None  # newest on disk by this life
-        self.checkpoint_at = now  # when the newest one was begun, written or not
-        self.checkpoint_written_at: float | None = None  # when the newest on disk was begun
+        self.saving = Saving(self.settings.checkpoint_interval_s, progress, now)
+        self.commit = Commit(journaled=self.settings.durability == "journal", version=progress.updates)
         self.publication = Publication(self.settings, key, self.contest, progress.env_steps, now)
         self._rule = age_rule(self.settings)
         self._beat_at = now
         self._drain_by = 0.0
-        self._last_checkpoint_asked = False
 
     def handle(self, event: Event, now: float) -> list[Effect]:
         """What to do about ``event``. The only code that changes this state."""
@@ -296,7 +299,9 @@ class LearnerState:
             return []
         self.busy = True
         jobs = [self.pending.popleft() for _ in range(min(len(self.pending), BATCH_LIMIT))]
-        return [ApplyBatch(jobs, learning_rate(self.settings, self.progress.env_steps), above, key, *budget)]
+        rate = learning_rate(self.settings, self.progress.env_steps)
+        counters = self.progress.saved() if self.commit.journaled else {}
+        return [ApplyBatch(jobs, rate, above, key, *budget, counters)]
 
     def _batch_applied(self, event: BatchApplied, now: float) -> list[Effect]:
         self.busy = False
@@ -304,21 +309,26 @@ class LearnerState:
         self.progress.updates = event.version
         self.progress.snapshots += event.record is not None
         effects = self.publication.made(event, self.progress.env_steps, now)
-        effects += self._verdicts(event)  # after the weights, so that whoever was waiting goes on with the newest
+        effects += self._tell(*self.commit.applied(event, now))  # after the weights: who waited goes on with the newest
         effects += self._next_batch(now)
         return effects + self._drained(now)
 
-    def _verdicts(self, event: BatchApplied) -> list[Effect]:
-        """One verdict for each peer of the batch."""
+    def _journal_synced(self, event: JournalSynced, now: float) -> list[Effect]:
+        return [*self._tell(*self.commit.synced(event.version)), *self._drained(now)]
+
+    def _journal_failed(self, event: JournalFailed, now: float) -> list[Effect]:
+        return [*self._tell(*self.commit.fail(event.detail, now)), *self._drained(now)]
+
+    def _tell(self, outcomes: Sequence[Outcome], effects: Sequence[Effect]) -> list[Effect]:
+        """One verdict for each peer; what else the journal asks for first."""
+        self.progress.faults["journal_failed"] = self.commit.failures
         rulings: dict[int, list[Ruling]] = {}
-        for outcome in event.outcomes:
+        for outcome in outcomes:
             self.progress.lags.observe(outcome.lag_updates)
             ruling = Ruling(outcome.sequence, outcome.outcome, outcome.version, outcome.scale)
             rulings.setdefault(outcome.session, []).append(ruling)
-        effects: list[Effect] = []
-        for session, ruled in rulings.items():
-            effects += self._rule_on(self.peers.get(session), ruled)
-        return effects
+        verdicts = [self._rule_on(self.peers.get(session), ruled) for session, ruled in rulings.items()]
+        return [*effects, *itertools.chain(*verdicts)]
 
     def _rule_on(self, peer: Peer | None, rulings: Sequence[Ruling]) -> list[Effect]:
         """Books rulings and answers them. A peer that left while it was judged gets no answer; the count stays true."""
@@ -341,8 +351,8 @@ class LearnerState:
         if now - self._beat_at >= self.settings.heartbeat_s:
             self._beat_at = now
             effects += self._beat()
-        if self.stage is Stage.RUNNING and now - self.checkpoint_at >= self.settings.checkpoint_interval_s:
-            effects += self._checkpoint(now)
+        if self.stage is Stage.RUNNING and (self.commit.mend(now) or self.saving.due(now)):
+            effects += self.saving.begin(now, rebase=self.commit.failed)
         effects += self._next_batch(now, ticked=True)
         return effects + self._drained(now)
 
@@ -350,25 +360,14 @@ class LearnerState:
         version = self.publication.version
         return [Send(p.route, Heartbeat(p.session, self.progress.updates, version)) for p in self.peers.values()]
 
-    def _checkpoint(self, now: float) -> list[Effect]:
-        if self.saving or self.checkpoint_version == self.progress.updates:
-            return []
-        self.saving, self.checkpoint_at = True, now
-        return [WriteCheckpoint(self.progress.saved())]
-
     def _checkpoint_written(self, event: CheckpointWritten, now: float) -> list[Effect]:
-        self.saving, self.checkpoint_version = False, event.version
-        self.checkpoint_written_at = self.checkpoint_at
-        written: Effect = Announce("checkpoint_written", {"version": event.version, "path": str(event.path)})
-        return [written, *self._drained(now)]
+        restored = self.commit.mended(event.version) if event.based else []
+        return [*self.saving.written(event), *restored, *self._drained(now)]
 
     def _checkpoint_failed(self, event: CheckpointFailed, now: float) -> list[Effect]:
-        self.saving = False
-        self.progress.faults["checkpoint_failed"] += 1
-        if self._last_checkpoint_asked:
+        if self.saving.last:
             self.exit_code = 1  # what the run was for is not on disk
-        failed: Effect = Announce("checkpoint_failed", {"version": event.version, "detail": event.detail})
-        return [failed, *self._drained(now)]
+        return [*self.saving.failed(event), *self._drained(now)]
 
     def _best_saved(self, event: BestWritten | BestFailed, now: float) -> list[Effect]:
         return [*self.contest.saved(event), *self._drained(now)]
@@ -409,12 +408,12 @@ class LearnerState:
         """The last steps, each once the one before is done: the batches, a checkpoint, the goodbyes, the end."""
         if self.stage is not Stage.DRAINING:
             return []
-        unfinished = self.busy or self.pending or self.saving
+        unfinished = self.busy or self.pending or self.commit.waiting or self.saving.busy
         if (unfinished or self.contest.writing) and now < self._drain_by:
             return []
-        if not unfinished and not self._last_checkpoint_asked:
-            self._last_checkpoint_asked = True
-            if asked := self._checkpoint(now):
+        if not unfinished and not self.saving.last:
+            self.saving.last = True
+            if asked := self.saving.begin(now):
                 return asked
         self.stage = Stage.FINISHED
         if unfinished:
@@ -431,6 +430,8 @@ _HANDLERS: dict[type[Any], Callable[[LearnerState, Any, float], list[Effect]]] =
     BatchApplied: LearnerState._batch_applied,
     CheckpointWritten: LearnerState._checkpoint_written,
     CheckpointFailed: LearnerState._checkpoint_failed,
+    JournalSynced: LearnerState._journal_synced,
+    JournalFailed: LearnerState._journal_failed,
     BestWritten: LearnerState._best_saved,
     BestFailed: LearnerState._best_saved,
     Ticked: LearnerState._ticked,

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from protocol.codecs import Array, Floats, Sparse, codec
 from protocol.messages import Buffer
 
+WHOLE = "f32"
 UNFACTORED = "i8"  # for what came as factors, which a change of single coordinates leaves no factors of
 
 
@@ -32,6 +33,11 @@ class Update:
         """The same coordinates with other numbers; the payload is not touched and says the old ones."""
         value = self.value
         return replace(self, value=replace(value, values=numbers) if isinstance(value, Sparse) else numbers)
+
+    def whole(self) -> Update:
+        """The value as float32, whose payload says all of it."""
+        encoded = codec(WHOLE).encode(self.value.dense() if isinstance(self.value, Sparse) else self.value)
+        return Update(encoded.decoded, WHOLE, encoded.count, encoded.buffer)
 
     def written(self) -> Update:
         """What a payload can say of the value: the payload and what is read from it."""

@@ -16,8 +16,8 @@ from tests.architecture.sources import PACKAGES, Source, Tree, closure, house, p
 PURE = {
     "protocol": "messages frames layout vectors quantise dense sparse lowrank lossless codecs budget updates snapshot"
     " moments manifest session security memory errors",
-    "learner": "events state members credit admission staleness optimizer drift gap update log mirror downlink"
-    " parameters publication evaluation progress options",
+    "learner": "events state members credit admission staleness optimizer drift gap update entries log mirror downlink"
+    " parameters publication commit saving evaluation progress options",
     "actor": "config events state backoff pulse weights spaces simulators rollout returns losses distributions"
     " exploration methods gradients compression selection uplink flat policy layers networks pipe",
 }
@@ -269,7 +269,7 @@ RULES = (
     Rule(
         "msgpack belongs to the protocol",
         "decoding needs bounds, and the bounds are kept in one place",
-        _only_in(frozenset({"msgpack", "msgspec.msgpack"}), "protocol/ learner/checkpoint.py"),
+        _only_in(frozenset({"msgpack", "msgspec.msgpack"}), "protocol/ learner/entries.py"),
         {"actor/service.py": "from msgspec import msgpack"},
         {"actor/service.py": "from msgspec import Struct", "protocol/messages.py": "import msgspec.msgpack"},
     ),

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import pytest
@@ -12,6 +12,8 @@ import safetensors.numpy
 
 from learner import checkpoint as module
 from learner.checkpoint import BEST, Checkpoint, CheckpointFault, load, load_best, newest, save, save_best
+from learner.disk import POINTS
+from tests.disk import FailingDisk, MemoryDisk, failing
 
 
 def a_checkpoint(version: int = 5) -> Checkpoint:
@@ -140,37 +142,37 @@ def test_another_format_is_refused_by_number(tmp_path: Path, monkeypatch: pytest
         load(path)
 
 
-def test_a_crash_before_the_rename_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("point", [point for point in POINTS if point.startswith("checkpoint.")])
+def test_a_disk_that_fails_at_any_point_leaves_the_old_one(tmp_path: Path, point: str) -> None:
     save(tmp_path, a_checkpoint(1), keep=1)
-
-    def crash(*_: object) -> None:
-        raise OSError("power is gone")
-
-    for step in ("replace", "open"):
-        monkeypatch.setattr(Path, step, crash)
-        with pytest.raises(OSError, match="power"):
-            save(tmp_path, a_checkpoint(2), keep=1)
-        monkeypatch.undo()
-        assert_same(newest(tmp_path).checkpoint, a_checkpoint(1))
+    disk = FailingDisk(failing(point))
+    with pytest.raises(OSError, match="No space left"):
+        save(tmp_path, a_checkpoint(2), keep=1, disk=disk)
+    renamed = point == "checkpoint.folder"
+    assert_same(newest(tmp_path).checkpoint, a_checkpoint(2 if renamed else 1))
     save(tmp_path, a_checkpoint(3), keep=1)
     assert names(tmp_path) == ["checkpoint-000000000003.safetensors"]
 
 
-def test_data_is_synced_before_the_rename_and_the_folder_after(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    story: list[str] = []
-    replace = Path.replace
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("point", [point for point in POINTS if point.startswith("checkpoint.")])
+def test_power_lost_at_any_point_leaves_the_old_one_or_the_new_one(point: str, seed: int) -> None:
+    folder, disk = Path("/checkpoints"), MemoryDisk()
+    save(folder, a_checkpoint(1), keep=1, disk=disk)
+    disk.passed = failing(point)
+    with pytest.raises(OSError, match="No space left"):
+        save(folder, a_checkpoint(2), keep=1, disk=disk)
+    disk.lose_power(Random(seed))
+    found = newest(folder, disk=disk).checkpoint
+    assert found is not None
+    assert_same(found, a_checkpoint(found.version))
+    assert found.version in ((1, 2) if point == "checkpoint.folder" else (1,))
 
-    def fsync(descriptor: int) -> None:
-        story.append("folder" if os.path.isdir(f"/dev/fd/{descriptor}") else "file")  # noqa: PTH112
 
-    def renamed(self: Path, target: Path) -> Path:
-        story.append("rename")
-        return replace(self, target)
-
-    monkeypatch.setattr(os, "fsync", fsync)
-    monkeypatch.setattr(Path, "replace", renamed)
-    save(tmp_path, a_checkpoint(), keep=1)
-    assert story == ["file", "rename", "folder"]
+def test_data_is_synced_before_the_rename_and_the_folder_after(tmp_path: Path) -> None:
+    disk = FailingDisk(failing())
+    save(tmp_path, a_checkpoint(), keep=1, disk=disk)
+    assert disk.passes == [point for point in POINTS if point.startswith("checkpoint.")]
 
 
 # the best
@@ -205,15 +207,10 @@ def test_a_better_one_takes_its_place(tmp_path: Path) -> None:
     assert_same(load_best(tmp_path), the_best(3))
 
 
-def test_a_best_that_cannot_be_written_leaves_the_one_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_best_that_cannot_be_written_leaves_the_one_before(tmp_path: Path) -> None:
     save_best(tmp_path, the_best(5))
-
-    def fail(_: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("os.fsync", fail)
     with pytest.raises(OSError, match="No space"):
-        save_best(tmp_path, the_best(6))
+        save_best(tmp_path, the_best(6), FailingDisk(failing("checkpoint.sync")))
     assert_same(load_best(tmp_path), the_best(5))
 
 

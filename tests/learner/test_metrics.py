@@ -46,7 +46,7 @@ def test_gauges_that_are_not_known_are_left_out() -> None:
 def test_gauges() -> None:
     state = learner_state(trained([10.0, 20.0]))
     join(state, "local-0", 0.0)
-    state.checkpoint_version, state.checkpoint_written_at, state.training_since = 2, 4.0, 1.0
+    state.saving.version, state.saving.written_at, state.training_since = 2, 4.0, 1.0
     assert value(state, "return_mean") == 15.0
     assert value(state, "actors") == 1
     assert value(state, "version") == 3

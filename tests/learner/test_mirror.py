@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -26,10 +27,8 @@ def budgeted(
     optimizer: str = "addition", rule: int = 0, version: int = 0, moments: Moments | None = None
 ) -> Parameters:
     theta = np.linspace(-1.0, 1.0, P).astype(np.float32)
-    rules = RULES[rule]
-    return Parameters(
-        theta, version, make_optimizer(settings(optimizer), theta), rules, 1e6, LAYOUT, moments, budgeted=True
-    )
+    rules = msgspec.structs.replace(RULES[rule], budgeted=True)
+    return Parameters(theta, version, make_optimizer(settings(optimizer), theta), rules, 1e6, LAYOUT, moments)
 
 
 def follower(p: Parameters) -> Reconstruction:

@@ -443,12 +443,8 @@ class World:
         self.up = True
         theta = np.zeros(P, np.float32)
         optimizer = make_optimizer(self.settings, theta)
-        rule, bound, budgeted = (
-            age_rule(self.settings),
-            self.settings.norm_bound,
-            self.settings.downlink_kbps is not None,
-        )
-        self.parameters = Parameters(theta, 0, optimizer, rule, bound, LAYOUT, budgeted=budgeted)
+        rule, bound = age_rule(self.settings), self.settings.norm_bound
+        self.parameters = Parameters(theta, 0, optimizer, rule, bound, LAYOUT)
         progress = Progress()
         if self.disk is not None:
             version, arrays, counters = self.disk

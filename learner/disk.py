@@ -1,0 +1,116 @@
+"""The few file operations that durability rests on, each at a named point. Knows files; not what is in them.
+
+A point is ``WHAT.OPERATION``, as in ``journal.sync``. Passing one does nothing here: tests put another disk in this
+one's place, which fails at a point or ends the process there. What these calls promise is what POSIX does: data is
+durable after ``sync``, a name after ``sync_folder`` of its folder, and a rename replaces whole or not at all.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+POINTS = tuple(  # in the order in which they are passed
+    f"{what}.{operation}"
+    for what, operations in (
+        ("checkpoint", "create write sync rename folder"),
+        ("journal", "create write sync folder"),
+        ("base", "create write sync link rename folder"),
+    )
+    for operation in operations.split()
+)
+
+
+class File:
+    """One new file, written from its beginning to its end. what: the first half of its points' names."""
+
+    def __init__(self, disk: Disk, path: Path, what: str) -> None:
+        self.path = path
+        self._disk, self._what = disk, what
+        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+
+    def write(self, data: bytes) -> None:
+        """All of it, behind what was written before. Raises OSError; a part may then be there."""
+        self._disk.point(f"{self._what}.write")
+        left = memoryview(data)
+        while left:
+            left = left[os.write(self._descriptor, left) :]
+
+    def sync(self) -> None:
+        """What was written becomes durable. Raises OSError, after which nothing is known of it."""
+        self._disk.point(f"{self._what}.sync")
+        os.fdatasync(self._descriptor)
+
+    def close(self) -> None:
+        """Syncs nothing. Twice does no harm."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+class Disk:
+    """The machine's own. Every call raises OSError where it fails."""
+
+    def point(self, name: str) -> None:
+        """Something is about to be done."""
+
+    def create(self, path: Path, what: str) -> File:
+        """An empty file, in place of what lay there."""
+        self.point(f"{what}.create")
+        return File(self, path, what)
+
+    def write_whole(self, path: Path, temporary: Path, data: bytes, what: str) -> None:
+        """Old contents or new ones, never a mixture, whenever the machine stops; the new ones on return."""
+        file = self.create(temporary, what)
+        try:
+            file.write(data)
+            file.sync()
+        finally:
+            file.close()
+        self.rename(temporary, path, what)
+        self.sync_folder(path.parent, what)
+
+    def link(self, path: Path, name: Path, temporary: Path, what: str) -> None:
+        """Makes what lies at ``path`` lie at ``name`` too, in place of what lay there, durably."""
+        temporary.unlink(missing_ok=True)
+        self.point(f"{what}.link")
+        os.link(path, temporary)
+        self.rename(temporary, name, what)
+        self.sync_folder(name.parent, what)
+
+    def rename(self, old: Path, new: Path, what: str) -> None:
+        """In place of what lay there; durable after ``sync_folder``."""
+        self.point(f"{what}.rename")
+        old.replace(new)
+
+    def sync_folder(self, folder: Path, what: str) -> None:
+        """The names in it become durable."""
+        self.point(f"{what}.folder")
+        descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def read(self, path: Path) -> bytes:
+        """All of a file."""
+        return path.read_bytes()
+
+    def size(self, path: Path) -> int:
+        """Bytes."""
+        return path.stat().st_size
+
+    def make_folder(self, folder: Path) -> None:
+        """If it is not there."""
+        folder.mkdir(exist_ok=True)
+
+    def list(self, folder: Path) -> list[Path]:
+        """The files of a folder, in order of names; none where there is no such folder."""
+        return sorted(folder.iterdir()) if folder.is_dir() else []
+
+    def remove(self, path: Path) -> None:
+        """If it is there."""
+        path.unlink(missing_ok=True)
+
+
+DISK = Disk()

@@ -1,0 +1,231 @@
+"""The journal on disk: segments of applied updates, and the bases that they lead on from. Knows files; no θ.
+
+``journal/`` holds ``<version>-<epoch>.log``, one segment each, named after the version that it continues, and
+``base-<version>.safetensors``, a checkpoint to begin from. A life begins a new segment, and so does one that has grown
+large, so nothing is ever written behind a torn record: who reads goes on with the segment that continues what was read.
+
+Three threads meet here. The math thread appends, another makes durable what was appended (one sync for all that
+gathered meanwhile), and the disk thread retains.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from learner.disk import DISK, Disk, File
+from learner.entries import Batch, Head, Record, Writer, parse
+from protocol.errors import UserError
+from protocol.messages import Buffer
+
+SEGMENT_BYTES = 16 << 20  # a segment is read whole, and deleted whole
+_SEGMENT = re.compile(r"(\d{12,})-(\d{6,})\.log")
+_BASE = re.compile(r"base-(\d{12,})\.safetensors")
+
+
+class JournalError(UserError):
+    """A journal that cannot be used. path: of the folder or file. cause: why."""
+
+    def __init__(self, path: Path, cause: str) -> None:
+        super().__init__(path, cause)
+        self.path, self.cause = path, cause
+
+    def __str__(self) -> str:
+        return f"journal {self.path}: {self.cause}"
+
+
+class Journal:
+    """What one life writes. folder: of the run's journal. head: of its segments, but for their versions."""
+
+    def __init__(self, folder: Path, head: Head, disk: Disk = DISK, segment_bytes: int = SEGMENT_BYTES) -> None:
+        self._folder, self._head, self._disk, self._segment_bytes = folder, head, disk, segment_bytes
+        self._writer = Writer()
+        self._size = 0
+        self._lock = threading.Lock()  # for the rest, which two threads touch; only ``sync`` closes what was begun
+        self._file: File | None = None
+        self._ended: list[File] = []  # segments that nothing is written to any more
+        self._version = 0  # of θ after the last record
+        self._failed: str | None = None  # why nothing is taken
+
+    def begin(self, version: int) -> None:
+        """A new segment for what leads on from ``version``. Raises OSError; then nothing is taken until it succeeds."""
+        self._end()
+        file = self._disk.create(self._folder / f"{version:012d}-{self._head.epoch:06d}.log", "journal")
+        head = self._writer.head(msgspec.structs.replace(self._head, version=version))
+        try:
+            file.write(head)
+            file.sync()
+            self._disk.sync_folder(self._folder, "journal")
+        except OSError:
+            file.close()
+            raise
+        self._size = len(head)
+        with self._lock:
+            self._file, self._version, self._failed = file, version, None
+
+    def append(self, record: Record, buffers: Sequence[Buffer] = ()) -> None:
+        """Written, not yet durable. Raises OSError, and from then on until it begins anew."""
+        if self._failed is not None or self._file is None:
+            raise OSError(f"the journal takes nothing since it failed: {self._failed}")
+        data = self._writer.record(record, buffers)
+        try:
+            if self._size >= self._segment_bytes:
+                self.begin(self._version)
+                data = self._writer.record(record, buffers)
+            self._file.write(data)
+        except OSError as error:
+            self._fail(error)
+            raise
+        self._size += len(data)
+        with self._lock:
+            self._version = version_after(record)
+
+    def sync(self) -> int:
+        """Makes all that was appended so far durable; the version that it leads to.
+
+        Raises OSError, and then nothing is taken until it begins anew: what the system still holds of it is not known.
+        """
+        with self._lock:
+            ended, file, version = self._ended, self._file, self._version
+            self._ended = []
+        try:
+            for each in (*ended, file):
+                if each is not None:
+                    each.sync()
+        except OSError as error:
+            self._fail(error)
+            raise
+        finally:
+            for each in ended:
+                each.close()
+        return version
+
+    def _fail(self, error: OSError) -> None:
+        with self._lock:
+            self._failed = error.strerror or str(error)
+
+    def close(self) -> None:
+        """Nothing is written or synced any more, by any thread."""
+        self._end()
+        for file in self._ended:
+            file.close()
+
+    def _end(self) -> None:
+        with self._lock:
+            if self._file is not None:
+                self._ended.append(self._file)
+            self._file = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """One segment's file. version: that it continues. epoch: of the life that wrote it."""
+
+    version: int
+    epoch: int
+    path: Path
+
+
+def stretches(folder: Path, disk: Disk = DISK) -> list[Stretch]:
+    """Every segment, in the order in which they lead on."""
+    matched = ((_SEGMENT.fullmatch(path.name), path) for path in disk.list(folder))
+    found = [Stretch(int(match[1]), int(match[2]), path) for match, path in matched if match]
+    return sorted(found, key=lambda stretch: (stretch.version, stretch.epoch))
+
+
+def bases(folder: Path, disk: Disk = DISK) -> dict[int, Path]:
+    """Checkpoints that segments lead on from, by version, oldest first."""
+    matched = ((_BASE.fullmatch(path.name), path) for path in disk.list(folder))
+    return dict(sorted((int(match[1]), path) for match, path in matched if match))
+
+
+def read(
+    folder: Path, manifest: str, version: int, disk: Disk = DISK
+) -> Iterator[tuple[Head | Record, Sequence[memoryview]]]:
+    """All that leads on from ``version``, in order, as far as it goes; marks of that version among it.
+
+    Heads of segments come before what they hold. Raises JournalError for another run's segment, and OSError.
+    """
+    reached = version
+    found = _in_force(stretches(folder, disk))
+    for index, stretch in enumerate(found):
+        if index + 1 < len(found) and found[index + 1].version <= version and stretch.version < version:
+            continue  # all of it is older
+        if stretch.version > reached:
+            return
+        for record, buffers in _records(stretch, manifest, disk):
+            if isinstance(record, Head) or record.version == reached:
+                yield record, buffers
+                reached = max(reached, version_after(record))
+            elif record.version > reached:
+                return
+
+
+def _in_force(found: list[Stretch]) -> list[Stretch]:
+    """Without those of a life whose end was lost: a later one has gone on from before them."""
+    kept: list[Stretch] = []
+    for stretch in found:
+        if not kept or stretch.epoch >= kept[-1].epoch:
+            kept.append(stretch)
+    return kept
+
+
+def version_after(record: Head | Record) -> int:
+    """Of θ once the record was repeated."""
+    return record.version + (len(record.steps) if isinstance(record, Batch) else 0)
+
+
+def _records(stretch: Stretch, manifest: str, disk: Disk) -> Iterator[tuple[Head | Record, Sequence[memoryview]]]:
+    segment = parse(disk.read(stretch.path))
+    if segment is None:
+        return  # it was begun and nothing was written yet
+    if segment.head.manifest != manifest:
+        raise JournalError(stretch.path, "it belongs to another run")
+    yield segment.head, ()
+    yield from segment.records
+
+
+def set_aside(folder: Path, version: int, disk: Disk = DISK) -> list[Path]:
+    """Renames segments that lead on from later versions than ``version``, which is all that could be read.
+
+    What they hold cannot be reached: it stays as evidence and is in nobody's way. Raises OSError.
+    """
+    lost = [stretch.path for stretch in stretches(folder, disk) if stretch.version > version]
+    for path in lost:
+        disk.rename(path, path.with_suffix(".unreachable"), "journal")
+    return lost
+
+
+def base_paths(folder: Path, version: int) -> tuple[Path, Path]:
+    """Of a checkpoint to begin from, and a temporary name for it."""
+    return folder / f"base-{version:012d}.safetensors", folder / "base.tmp"
+
+
+def lay_base(folder: Path, checkpoint: Path, version: int, disk: Disk = DISK) -> None:
+    """Makes a checkpoint on disk one to begin from. Raises OSError."""
+    disk.link(checkpoint, *base_paths(folder, version), "base")
+
+
+def retain(folder: Path, oldest: Path, version: int, max_bytes: int, disk: Disk = DISK) -> None:
+    """Where the journal takes more than ``max_bytes``, forgets all that lies before the checkpoint ``oldest``.
+
+    version: of that one. What leads on from it is never forgotten, whatever it takes. Raises OSError.
+    """
+    found, beginnings = stretches(folder, disk), bases(folder, disk)
+    if sum(map(disk.size, [*(stretch.path for stretch in found), *beginnings.values()])) <= max_bytes:
+        return
+    before = [stretch for stretch, following in itertools.pairwise(found) if following.version <= version]
+    if not before:
+        return
+    lay_base(folder, oldest, version, disk)
+    for stretch in before:
+        disk.remove(stretch.path)
+    for base, path in beginnings.items():
+        if base < version:
+            disk.remove(path)

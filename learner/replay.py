@@ -1,0 +1,60 @@
+"""What a journal says, repeated on θ: to go on after a crash, and to see a run again bit for bit. Knows no files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from learner.checkpoint import state_digest
+from learner.entries import Batch, Head, Mark, Record
+from learner.parameters import Parameters
+from protocol.errors import PayloadFault, UserError
+from protocol.messages import Buffer
+
+
+class ReplayError(UserError):
+    """A record that does not lead on. version: of θ before it."""
+
+    def __init__(self, version: int, cause: str) -> None:
+        super().__init__(version, cause)
+        self.version, self.cause = version, cause
+
+    def __str__(self) -> str:
+        return f"the journal cannot be repeated beyond version {self.version}: {self.cause}"
+
+
+class Tape:
+    """θ on its way through a journal. counters: of the run, as the newest batch says them; None before the first."""
+
+    def __init__(self, parameters: Parameters) -> None:
+        self.parameters = parameters
+        self.counters: dict[str, int | float] | None = None
+
+    def play(
+        self, records: Iterable[tuple[Head | Record, Sequence[Buffer]]], until: int | None = None
+    ) -> Iterator[Head | Mark]:
+        """Repeats each batch, and gives what else there is when it is reached. until: version to stop at.
+
+        Raises ReplayError.
+        """
+        for record, buffers in records:
+            if isinstance(record, Batch):
+                self._batch(record, iter(buffers), until)
+            else:
+                yield record
+            if until is not None and self.parameters.version >= until:
+                return
+
+    def _batch(self, batch: Batch, buffers: Iterator[Buffer], until: int | None) -> None:
+        for step in batch.steps:
+            if self.parameters.version == until:
+                return
+            try:
+                self.parameters.repeat(step, next(buffers), next(buffers) if step.rows else None)
+            except PayloadFault as fault:
+                raise ReplayError(self.parameters.version, str(fault)) from None
+        self.counters = batch.counters
+
+    @property
+    def digest(self) -> str:
+        """As in a mark."""
+        return state_digest(self.parameters.checkpoint_arrays())

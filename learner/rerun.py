@@ -1,0 +1,133 @@
+"""``learner replay``: a run seen again from its journal, θ bit for bit. Knows a run's directory; starts nothing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from learner import checkpoint as checkpoints
+from learner import journal as journals
+from learner.checkpoint import Checkpoint, state_digest
+from learner.config import LearnerSettings, load, optimizer_settings
+from learner.entries import Head, Mark
+from learner.parameters import Parameters
+from learner.replay import Tape
+from learner.restore import make_parameters
+from learner.rundir import EXPERIMENT, MANIFEST, RunDirectoryError
+from protocol import manifest as manifests
+from protocol.errors import UserError
+from protocol.manifest import Manifest, digest_of
+
+Tell = Callable[[str, dict[str, object]], None]
+
+
+class Rerun:
+    """The journal of one run directory, played. Raises UserError where there is none.
+
+    tell: hears of each digest that was compared, of gaps, and of the end.
+    """
+
+    def __init__(self, path: Path, tell: Tell) -> None:
+        self._manifest, self._digest, self._settings = _run_of(path)
+        self._checkpoints, self._journal, self._tell = path / "checkpoints", path / "journal", tell
+        self._bases = journals.bases(self._journal)
+        if not self._bases:
+            cause = 'it holds no journal; a run that is to be replayed has learner.durability = "journal"'
+            raise RunDirectoryError(path, cause)
+        self._tape: Tape | None = None
+        self._epoch = 0
+        self.compared = self.differing = self.updates = 0
+
+    def play(self, until: int | None, *, verify: bool) -> Parameters:
+        """To version ``until``, or as far as the journal leads. verify: compare what is on the way.
+
+        Raises UserError where ``until`` is not on the way.
+        """
+        began = time.perf_counter()
+        first = min(self._bases)
+        if until is not None and until < first:
+            raise UserError(f"--until {until}: the journal begins at version {first}")
+        for version, path in self._bases.items():
+            if until is None or version <= until:
+                self._stretch(version, path, until, verify=verify)
+        assert self._tape is not None
+        parameters = self._tape.parameters
+        if until is not None and parameters.version != until:
+            raise UserError(f"--until {until}: the journal leads to version {parameters.version}")
+        told: dict[str, object] = {
+            "run": self._manifest.run,
+            "version": parameters.version,
+            "theta": parameters.digest(),
+            "updates": self.updates,
+            "wall_s": round(time.perf_counter() - began, 3),
+        }
+        if verify:
+            told |= {"compared": self.compared, "differing": self.differing}
+        self._tell("replayed", told)
+        return parameters
+
+    def _stretch(self, version: int, path: Path, until: int | None, *, verify: bool) -> None:
+        """From one base on; nothing where what was played before has passed it."""
+        if self._tape is not None and self._tape.parameters.version >= version:
+            return
+        if self._tape is not None:
+            self._tell("gap", {"from": self._tape.parameters.version, "to": version})
+        base = checkpoints.load(path)
+        if base.manifest != self._digest:
+            raise checkpoints.CheckpointFault(path, "it belongs to another run")
+        self._tape = tape = Tape(self._parameters(base.version, base.arrays))
+        for record in tape.play(journals.read(self._journal, self._digest, version), until):
+            if isinstance(record, Head):
+                self._optimize_as(record)
+            elif verify:
+                self._compare(record)
+        self.updates += tape.parameters.version - version
+
+    def _parameters(self, version: int, arrays: dict[str, np.ndarray]) -> Parameters:
+        manifest = self._manifest
+        theta = np.zeros(manifest.layout.length, np.float32)
+        made = make_parameters(self._settings, theta, manifest.layout, manifest.observation_size)
+        made.restore(version, arrays)
+        return made
+
+    def _optimize_as(self, head: Head) -> None:
+        """Another life of the run may have had another optimizer, or other constants of it."""
+        assert self._tape is not None
+        self._epoch = head.epoch
+        if head.optimizer != optimizer_settings(self._settings):
+            self._settings = msgspec.structs.replace(self._settings, **head.optimizer)
+            before = self._tape.parameters
+            self._tape.parameters = self._parameters(before.version, before.checkpoint_arrays())
+
+    def _compare(self, mark: Mark) -> None:
+        """With the digest that was noted, and with the checkpoint's file while it is kept."""
+        assert self._tape is not None
+        digest, kept = self._tape.digest, dict(checkpoints.listed(self._checkpoints)).get(mark.version)
+        found = {"mark": mark.digest} | ({} if kept is None else {"file": state_digest(checkpoints.load(kept).arrays)})
+        same = set(found.values()) == {digest}
+        self.compared += 1
+        self.differing += not same
+        self._tell("same" if same else "differs", {"version": mark.version, "digest": digest, "compared": [*found]})
+
+    def write(self, path: Path) -> None:
+        """What was played to, as a checkpoint. Raises UserError."""
+        assert self._tape is not None
+        parameters, counters = self._tape.parameters, self._tape.counters or {}
+        kept = Checkpoint(self._digest, parameters.version, self._epoch, counters, parameters.checkpoint_arrays())
+        try:
+            checkpoints.write(path, path.with_name(f".{path.name}.tmp"), kept)
+        except OSError as error:
+            raise checkpoints.CheckpointFault(path, error.strerror or str(error)) from None
+
+
+def _run_of(path: Path) -> tuple[Manifest, str, LearnerSettings]:
+    """A run directory's manifest, its digest in hexadecimal, and the learner's settings."""
+    try:
+        data = (path / MANIFEST).read_bytes()
+    except OSError as error:
+        raise RunDirectoryError(path, f"there is no run: {MANIFEST}: {error.strerror}") from None
+    return manifests.decode(data), digest_of(data).hex(), load(path / EXPERIMENT, (), {}).learner

@@ -1,0 +1,121 @@
+"""What a life of the learner goes on from: a checkpoint, and what the journal says since. Knows the run's files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from learner import checkpoint as checkpoints
+from learner import journal as journals
+from learner.checkpoint import Checkpoint, CheckpointFault
+from learner.config import LearnerSettings, optimizer_settings
+from learner.disk import DISK, Disk
+from learner.entries import Head
+from learner.journal import Journal
+from learner.optimizer import make_optimizer
+from learner.parameters import Parameters
+from learner.progress import Progress
+from learner.replay import Tape
+from learner.state import age_rule
+from protocol.errors import UserError
+from protocol.layout import Layout
+from protocol.moments import Moments
+
+Tell = Callable[[str, dict[str, object]], None]
+
+
+@dataclass(frozen=True)
+class Files:
+    """Where a run's numbers are, and whose they must be. manifest: digest of the run's, in hexadecimal.
+
+    tell: hears of what could not be used.
+    """
+
+    checkpoints: Path
+    journal: Path
+    manifest: str
+    tell: Tell
+    disk: Disk = DISK
+
+
+@dataclass(frozen=True)
+class Restored:
+    """progress: of the run. checkpoint: what θ was first taken from, None where that is θ₀; path: of its file."""
+
+    progress: Progress
+    checkpoint: Checkpoint | None = None
+    path: Path | None = None
+
+
+def make_parameters(settings: LearnerSettings, theta: np.ndarray, layout: Layout, observations: int) -> Parameters:
+    """θ₀ at version 0. theta: float32 [P], which is taken over. observations: numbers in a row of the moments, or 0."""
+    moments = Moments.empty(observations) if observations else None
+    optimizer = make_optimizer(settings, theta)
+    return Parameters(theta, 0, optimizer, age_rule(settings), settings.norm_bound, layout, moments)
+
+
+def restore(parameters: Parameters, files: Files) -> Restored:
+    """Takes back the newest checkpoint that is whole and all that the journal says since. Nothing there: θ₀ stays.
+
+    Raises UserError where there are checkpoints and none can be used, or they are another run's: to begin again at θ₀
+    would lose the run in silence.
+    """
+    found = checkpoints.newest(files.checkpoints, journals.bases(files.journal, files.disk), files.disk)
+    if found.checkpoint is None and found.bad:
+        raise found.bad[0]
+    for bad in found.bad:
+        files.tell("checkpoint_refused", {"path": str(bad.path), "cause": bad.cause})
+    if found.checkpoint is None:
+        return Restored(Progress())
+    if found.checkpoint.manifest != files.manifest:
+        raise UserError(f"{files.checkpoints}: its newest checkpoint belongs to another run")
+    parameters.restore(found.checkpoint.version, found.checkpoint.arrays)
+    tape = Tape(parameters)
+    for _ in tape.play(journals.read(files.journal, files.manifest, parameters.version, files.disk)):
+        pass
+    if parameters.version > found.checkpoint.version:
+        told: dict[str, object] = {"checkpoint": found.checkpoint.version, "version": parameters.version}
+        files.tell("journal_repeated", told)
+    progress = Progress.restored(tape.counters or found.checkpoint.counters, parameters.version)
+    return Restored(progress, found.checkpoint, found.path)
+
+
+def begin_journal(
+    parameters: Parameters, restored: Restored, settings: LearnerSettings, files: Files, epoch: int
+) -> Journal:
+    """The journal of a life that begins with ``parameters``. Raises UserError where it cannot be written.
+
+    What they were restored from becomes a base, so that something leads to them whatever became of what lies before.
+    Segments beyond them could not be reached; they are set aside.
+    """
+    version = parameters.version
+    journal = Journal(files.journal, Head(files.manifest, epoch, 0, optimizer_settings(settings)), files.disk)
+    try:
+        files.disk.make_folder(files.journal)
+        if lost := journals.set_aside(files.journal, version, files.disk):
+            files.tell("journal_unreachable", {"version": version, "paths": [str(path) for path in lost]})
+        if restored.checkpoint is None or restored.path is None:
+            first = Checkpoint(files.manifest, version, epoch, {}, parameters.checkpoint_arrays())
+            checkpoints.write(*journals.base_paths(files.journal, version), first, files.disk, "base")
+        elif restored.checkpoint.version not in journals.bases(files.journal, files.disk):
+            journals.lay_base(files.journal, restored.path, restored.checkpoint.version, files.disk)
+        journal.begin(version)
+    except OSError as error:
+        journal.close()
+        raise journals.JournalError(files.journal, error.strerror or str(error)) from None
+    return journal
+
+
+def recall_best(progress: Progress, files: Files) -> None:
+    """The file of the best rules: it may be newer than the checkpoint, and it is what must not be overwritten."""
+    progress.evaluated_best_mean = progress.evaluated_best_version = None
+    try:
+        best = checkpoints.load_best(files.checkpoints, files.disk)
+    except CheckpointFault as fault:
+        files.tell("checkpoint_refused", {"path": str(fault.path), "cause": fault.cause})
+        return
+    if best is not None and best.manifest == files.manifest and best.score is not None:
+        progress.evaluated_best_mean, progress.evaluated_best_version = best.score["mean"], best.version
