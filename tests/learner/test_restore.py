@@ -1,0 +1,437 @@
+"""A life goes on from the bits that the one before had written down, with any optimizer, rule and codec."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import numpy as np
+import pytest
+
+from actor.selection import make_choice
+from learner.batch import apply_batch
+from learner.checkpoint import Checkpoint, CheckpointFault, load
+from learner.config import Experiment, LearnerSettings, RunSettings, dumps
+from learner.disk import DISK, Disk
+from learner.events import ApplyBatch, CheckpointFailed, CheckpointWritten, JournalFailed, JournalSynced
+from learner.journal import JournalError, bases, read, stretches
+from learner.parameters import Job
+from learner.replay import ReplayError, Tape
+from learner.rerun import Rerun
+from learner.restore import Files, begin_journal, make_parameters, recall_best, restore
+from learner.rundir import RunDirectoryError
+from learner.store import Store
+from protocol import manifest as manifests
+from protocol.codecs import codec
+from protocol.errors import UserError
+from protocol.layout import Entry, Layout
+from protocol.manifest import Manifest, digest_of
+from protocol.moments import Moments
+from tests.disk import FailingDisk, MemoryDisk, failing
+
+P, D = 60, 3
+LAYOUT = Layout((Entry("w", (5, 12)),))
+MANIFEST = Manifest(
+    run="toy-1",
+    env="Toy-v0",
+    seed=1,
+    layout=LAYOUT,
+    observation_size=D,
+    actor_table=b"\x80",
+    actor_digest=digest_of(b"\x80"),
+    created="",
+)
+DIGEST = digest_of(manifests.encode(MANIFEST)).hex()
+KINDS = [
+    ("addition", "compensate", "topk_i8"),
+    ("addition", "gap", "topk_i8"),
+    ("addition", "scale", "i4"),
+    ("addition", "compensate", "lowrank"),
+    ("adam", "accept", "f32"),
+    ("adam", "compensate", "topk_i8"),
+    ("rmsprop", "compensate", "i8"),
+    ("rmsprop_paper", "compensate", "bf16"),
+    ("sgd", "scale", "f32"),
+]
+
+
+def made(optimizer: str = "addition", rule: str = "compensate", **more: Any) -> LearnerSettings:
+    momentum = {"momentum": 0.9} if optimizer == "sgd" else {}
+    clipped = {} if optimizer == "addition" else {"max_gradient_norm": 0.5}
+    return LearnerSettings(
+        **{"optimizer": optimizer, "staleness_rule": rule, "durability": "journal", **momentum, **clipped, **more}
+    )
+
+
+class Life:
+    """One life of a learner's numbers: what the service's threads do, in one."""
+
+    def __init__(self, folder: Path, settings: LearnerSettings, epoch: int = 1, disk: Disk = DISK) -> None:
+        self.told: list[tuple[str, dict[str, object]]] = []
+        self.files = Files(folder / "checkpoints", folder / "journal", DIGEST, self.tell, disk)
+        theta = np.linspace(-1.0, 1.0, P, dtype=np.float32)
+        self.parameters = make_parameters(settings, theta, LAYOUT, D)
+        self.restored = restore(self.parameters, self.files)
+        self.began_at = self.parameters.version
+        self.epoch = epoch
+        self.store = Store(
+            self.files, settings, begin_journal(self.parameters, self.restored, settings, self.files, epoch)
+        )
+        self.random = np.random.default_rng([epoch, 5])
+        self.sequence = 0
+
+    def tell(self, event: str, fields: dict[str, object]) -> None:
+        self.told.append((event, fields))
+
+    def work(self, batches: int, codec_name: str = "topk_i8") -> str | None:
+        """Some batches of one to three gradients, late by up to two; why the last one is not in the journal."""
+        unlogged = None
+        for _ in range(batches):
+            jobs = [self.job(codec_name) for _ in range(self.random.integers(1, 4))]
+            counters: dict[str, int | float] = {"env_steps": 10 * self.sequence}
+            order = ApplyBatch(jobs, 0.01, self.parameters.version, counters=counters)
+            unlogged = apply_batch(self.parameters, order, self.epoch, self.store.journal).unlogged
+        return unlogged
+
+    def job(self, codec_name: str) -> Job:
+        self.sequence += 1
+        wanted = codec(codec_name)
+        value = self.random.standard_normal(P).astype(np.float32)
+        encoded = wanted.encode(make_choice(wanted, [(5, 12)], 0.2, 0, 1, 0).choose(value))
+        base = max(0, self.parameters.version - int(self.random.integers(0, 3)))
+        moments = None
+        if self.sequence % 3 == 0:
+            rows = Moments(4, self.random.standard_normal(D), np.ones(D))
+            moments = (rows.count, rows.to_buffer())
+        return Job(7, self.sequence, base, codec_name, P, encoded.count, encoded.buffer, moments, 0.0)
+
+    def save(self, *, rebase: bool = False) -> CheckpointWritten | CheckpointFailed:
+        arrays, version = self.parameters.checkpoint_arrays(), self.parameters.version
+        kept = Checkpoint(DIGEST, version, self.epoch, {"env_steps": 10 * self.sequence}, arrays)
+        event = self.store.save(kept, based=self.store.mark(kept, rebase=rebase))
+        assert isinstance(event, CheckpointWritten | CheckpointFailed)
+        return event
+
+    def digest(self) -> str:
+        return Tape(self.parameters).digest
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "manifest.json").write_bytes(manifests.encode(MANIFEST))
+    return tmp_path
+
+
+def note(folder: Path, settings: LearnerSettings) -> None:
+    (folder / "experiment.toml").write_text(dumps(Experiment(run=RunSettings(), learner=settings)))
+
+
+# going on
+
+
+@pytest.mark.parametrize(("optimizer", "rule", "codec_name"), KINDS)
+def test_checkpoint_and_tail_lead_to_the_same_bits(folder: Path, optimizer: str, rule: str, codec_name: str) -> None:
+    settings = made(optimizer, rule)
+    first = Life(folder, settings)
+    first.work(5, codec_name)
+    first.save()
+    first.work(5, codec_name)
+    second = Life(folder, settings, 2)
+    assert second.digest() == first.digest()
+    assert second.parameters.version == first.parameters.version > 5
+    assert second.restored.progress.updates == first.parameters.version
+    assert ("journal_repeated", {"checkpoint": second.restored.checkpoint.version, "version": second.began_at}) in (  # type: ignore[union-attr]
+        second.told
+    )
+    second.work(3, codec_name)
+    assert Life(folder, settings, 3).digest() == second.digest()
+
+
+def test_counters_are_the_newest_that_the_journal_has(folder: Path) -> None:
+    first = Life(folder, made())
+    first.save()
+    first.work(4)
+    assert Life(folder, made(), 2).restored.progress.env_steps == 10 * first.sequence
+
+
+def test_a_life_without_a_checkpoint_goes_on_from_its_first_parameters(folder: Path) -> None:
+    first = Life(folder, made())
+    first.work(7)
+    second = Life(folder, made(), 2)
+    assert second.digest() == first.digest()
+    assert list(bases(folder / "journal")) == [0]
+
+
+def test_a_journal_is_repeated_in_a_life_that_keeps_none(folder: Path) -> None:
+    first = Life(folder, made())
+    first.work(7)
+    theta = np.zeros(P, np.float32)
+    parameters = make_parameters(LearnerSettings(), theta, LAYOUT, D)
+    restore(parameters, first.files)
+    assert parameters.digest() == first.parameters.digest()
+
+
+def test_a_run_without_a_journal_can_begin_one(folder: Path) -> None:
+    files = Files(folder / "checkpoints", folder / "journal", DIGEST, lambda *_: None)
+    parameters = make_parameters(LearnerSettings(), np.ones(P, np.float32), LAYOUT, D)
+    Store(files, LearnerSettings(), None).save(
+        Checkpoint(DIGEST, 40, 1, {}, parameters.checkpoint_arrays()), based=False
+    )
+    life = Life(folder, made(), 2)
+    assert list(bases(folder / "journal")) == [40]
+    life.work(3)
+    assert Life(folder, made(), 3).digest() == life.digest()
+
+
+def test_a_damaged_checkpoint_costs_nothing_where_the_journal_leads_past_it(folder: Path) -> None:
+    first = Life(folder, made())
+    first.work(3)
+    first.save()
+    first.work(3)
+    written = first.save()
+    first.work(3)
+    assert isinstance(written, CheckpointWritten)
+    written.path.write_bytes(b"nonsense")
+    second = Life(folder, made(), 2)
+    assert second.digest() == first.digest()
+    assert [event for event, _ in second.told] == ["checkpoint_refused", "journal_repeated"]
+
+
+def test_a_damaged_journal_is_said_aloud_and_what_lies_beyond_is_kept_aside(folder: Path) -> None:
+    first = Life(folder, made())
+    first.store.journal._segment_bytes = 500  # type: ignore[union-attr]
+    first.work(12)
+    damaged = stretches(folder / "journal")[1]
+    data = bytearray(damaged.path.read_bytes())
+    data[-1] ^= 1
+    damaged.path.write_bytes(data)
+    second = Life(folder, made(), 2)
+    assert damaged.version <= second.began_at < first.parameters.version
+    assert [event for event, _ in second.told] == ["journal_repeated", "journal_unreachable"]
+    second.work(3)
+    assert Life(folder, made(), 3).digest() == second.digest()
+
+
+def test_what_cannot_be_decoded_names_the_version(folder: Path) -> None:
+    first = Life(folder, made())
+    first.work(3, "f32")
+    other = Layout((Entry("w", (5, 13)),))
+    parameters = make_parameters(made(), np.zeros(65, np.float32), other, 0)
+    with pytest.raises(ReplayError, match="beyond version 0: malformed_payload"):
+        list(Tape(parameters).play(read(folder / "journal", DIGEST, 0)))
+
+
+def test_a_journal_that_cannot_be_begun_is_a_clear_error(folder: Path) -> None:
+    for point in ("base.write", "journal.create", "journal.sync", "journal.folder"):
+        with pytest.raises(JournalError, match=r"journal: No space left on device$"):
+            Life(folder, made(), disk=FailingDisk(failing(point)))
+
+
+def test_the_best_is_recalled_from_its_file(folder: Path) -> None:
+    life = Life(folder, made())
+    score: dict[str, int | float] = {"mean": 9.5, "episodes": 20}
+    life.store.save_best(Checkpoint(DIGEST, 3, 1, {}, life.parameters.checkpoint_arrays(), score))
+    recall_best(life.restored.progress, life.files)
+    assert (life.restored.progress.evaluated_best_mean, life.restored.progress.evaluated_best_version) == (9.5, 3)
+
+
+# disks that fail
+
+
+def test_a_full_disk_stops_no_batch_and_the_journal_begins_anew_from_a_checkpoint(folder: Path) -> None:
+    disk = FailingDisk(failing())
+    life = Life(folder, made(), disk=disk)
+    assert life.work(3) is None
+    disk.passed = failing("journal.write", "checkpoint.write")
+    assert life.work(1) == "No space left on device"
+    assert life.work(2) == "the journal takes nothing since it failed: No space left on device"
+    assert isinstance(life.save(rebase=True), CheckpointFailed)
+    disk.passed = failing()
+    written = life.save(rebase=True)
+    assert isinstance(written, CheckpointWritten)
+    assert written.based
+    assert life.work(3) is None
+    assert Life(folder, made(), 2).digest() == life.digest()
+    assert len(bases(folder / "journal")) == 2
+
+
+def test_a_sync_that_fails_is_an_event_and_not_the_end(folder: Path) -> None:
+    disk = FailingDisk(failing())
+    life = Life(folder, made(), disk=disk)
+    life.work(1)
+    disk.passed = failing("journal.sync", error=5)
+    assert life.store.sync() == JournalFailed("Input/output error")
+    disk.passed = failing()
+    assert life.work(1) == "the journal takes nothing since it failed: Input/output error"
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_power_lost_anywhere_loses_nothing_that_was_synced(seed: int) -> None:
+    """Several lives, each ended at a random point of the disk; θ afterwards is one that this history went through."""
+    random, disk, folder = Random(seed), MemoryDisk(), Path("/run")
+    settings = made(random.choice(("addition", "adam")), journal_bytes=1 << 20)
+    seen: dict[int, str] = {}
+    synced = 0
+    for epoch in range(1, 6):
+        disk.passed = dies_after(random.randint(5, 60))
+        with contextlib.suppress(JournalError):
+            life = Life(folder, settings, epoch, disk)
+            assert life.began_at >= synced
+            assert seen.setdefault(life.began_at, life.digest()) == life.digest()
+            while life.work(1) is None:
+                seen[life.parameters.version] = life.digest()
+                event = life.store.sync() if random.random() < 0.4 else None
+                if isinstance(event, JournalSynced):
+                    synced = event.version
+                if random.random() < 0.2:
+                    life.save()
+        disk.passed = failing()
+        disk.lose_power(random)
+    life = Life(folder, settings, 9, disk)
+    assert life.began_at >= synced
+    assert seen.setdefault(life.began_at, life.digest()) == life.digest()
+
+
+def dies_after(points: int) -> Callable[[str], None]:
+    left = [points]
+
+    def passed(name: str) -> None:
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError(5, "Input/output error")
+
+    return passed
+
+
+# seeing it again
+
+
+def told_of(folder: Path, until: int | None = None) -> tuple[Rerun, list[tuple[str, dict[str, object]]]]:
+    told: list[tuple[str, dict[str, object]]] = []
+    rerun = Rerun(folder, lambda event, fields: told.append((event, fields)))
+    rerun.play(until, verify=True)
+    return rerun, told
+
+
+@pytest.mark.parametrize(("optimizer", "rule", "codec_name"), KINDS)
+def test_three_lives_are_seen_again_bit_for_bit(folder: Path, optimizer: str, rule: str, codec_name: str) -> None:
+    note(folder, made(optimizer, rule))
+    digests = {}
+    for epoch in range(1, 4):
+        life = Life(folder, made(optimizer, rule), epoch)
+        for _ in range(3):
+            life.work(3, codec_name)
+            life.save()
+            digests[life.parameters.version] = life.parameters.digest()
+        life.work(2, codec_name)
+    rerun, told = told_of(folder)
+    assert [event for event, _ in told] == ["same"] * 9 + ["replayed"]
+    assert told[-1][1]["theta"] == life.parameters.digest()
+    assert (rerun.compared, rerun.differing, rerun.updates) == (9, 0, life.parameters.version)
+    for version, digest in digests.items():
+        assert Rerun(folder, lambda *_: None).play(version, verify=False).digest() == digest
+
+
+def test_until_stops_within_a_batch(folder: Path) -> None:
+    note(folder, made())
+    life = Life(folder, made())
+    life.work(6)
+    thetas = {Rerun(folder, lambda *_: None).play(version, verify=False).digest() for version in range(7)}
+    assert len(thetas) == 7
+
+
+def test_an_optimizer_that_changed_between_lives_is_followed(folder: Path) -> None:
+    first = Life(folder, made("adam", beta1=0.9))
+    first.work(3)
+    first.save()
+    second = Life(folder, made("adam", beta1=0.5), 2)
+    second.work(3)
+    second.save()
+    note(folder, made("adam", beta1=0.5))
+    assert told_of(folder)[0].differing == 0
+
+
+def test_a_gap_is_told_and_leapt_over(folder: Path) -> None:
+    note(folder, made())
+    disk = FailingDisk(failing())
+    life = Life(folder, made(), disk=disk)
+    life.work(3)
+    before = life.parameters.version
+    disk.passed = failing("journal.write")
+    life.work(2)
+    disk.passed = failing()
+    life.save(rebase=True)
+    life.work(3)
+    rerun, told = told_of(folder)
+    assert ("gap", {"from": before, "to": list(bases(folder / "journal"))[1]}) in told
+    assert rerun.play(None, verify=False).digest() == life.parameters.digest()
+
+
+def test_other_bits_are_found(folder: Path) -> None:
+    note(folder, made())
+    life = Life(folder, made())
+    life.work(3)
+    life.parameters.theta[0] = np.nextafter(life.parameters.theta[0], np.float32(9.0))
+    life.save()
+    rerun, told = told_of(folder)
+    assert [event for event, _ in told] == ["differs", "replayed"]
+    assert rerun.differing == 1
+
+
+def test_a_checkpoint_whose_file_was_changed_is_found(folder: Path) -> None:
+    note(folder, made())
+    life = Life(folder, made())
+    life.work(3)
+    life.save()
+    version, epoch = life.parameters.version, 1
+    life.parameters.theta[0] += 1
+    life.store.save(Checkpoint(DIGEST, version, epoch, {}, life.parameters.checkpoint_arrays()), based=False)
+    assert told_of(folder)[0].differing == 1
+
+
+def test_what_was_reached_can_be_written(folder: Path) -> None:
+    note(folder, made())
+    life = Life(folder, made())
+    life.work(3)
+    rerun, _ = told_of(folder)
+    rerun.write(folder / "there.safetensors")
+    kept = load(folder / "there.safetensors")
+    assert (kept.version, kept.epoch, kept.manifest) == (life.parameters.version, 1, DIGEST)
+    np.testing.assert_array_equal(kept.arrays["theta"], life.parameters.theta)
+    with pytest.raises(CheckpointFault, match="No such file"):
+        rerun.write(folder / "nowhere" / "there.safetensors")
+
+
+@pytest.mark.parametrize("until", [-1, 10_000])
+def test_a_version_that_is_not_on_the_way_is_refused(folder: Path, until: int) -> None:
+    note(folder, made())
+    Life(folder, made()).work(3)
+    with pytest.raises(UserError, match=f"--until {until}: the journal (begins at version 0|leads to version)"):
+        told_of(folder, until)
+
+
+def test_what_is_no_run_or_has_no_journal_is_refused(folder: Path) -> None:
+    note(folder, made())
+    with pytest.raises(RunDirectoryError, match="it holds no journal; a run that is to be replayed"):
+        Rerun(folder, lambda *_: None)
+    with pytest.raises(RunDirectoryError, match=r"there is no run: manifest\.json"):
+        Rerun(folder / "checkpoints", lambda *_: None)
+
+
+def test_retention_forgets_what_lies_before_the_oldest_checkpoint(folder: Path) -> None:
+    note(folder, made())
+    life = Life(folder, made(checkpoints_kept=1))
+    life.store._max_bytes = 2000
+    life.store.journal._segment_bytes = 500  # type: ignore[union-attr]
+    for _ in range(6):
+        life.work(4)
+        life.save()
+    (base,) = bases(folder / "journal")
+    assert base > 0
+    rerun, told = told_of(folder)
+    assert told[-1][1]["theta"] == life.parameters.digest()
+    assert rerun.updates == life.parameters.version - base
