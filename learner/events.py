@@ -87,20 +87,6 @@ class CheckpointFailed:
 
 
 @dataclass(frozen=True, slots=True)
-class JournalSynced:
-    """What the journal says up to this version is on disk."""
-
-    version: int
-
-
-@dataclass(frozen=True, slots=True)
-class JournalFailed:
-    """It may not be."""
-
-    detail: str
-
-
-@dataclass(frozen=True, slots=True)
 class BestWritten:
     """The best evaluated θ is on disk, in place of the best before."""
 
@@ -129,7 +115,7 @@ class StopRequested:
     exit_code: int
 
 
-Saved = CheckpointWritten | CheckpointFailed | JournalSynced | JournalFailed | BestWritten | BestFailed
+Saved = CheckpointWritten | CheckpointFailed | BestWritten | BestFailed
 Event = KeysRevoked | MessageArrived | FaultArrived | BatchApplied | Saved | Ticked | StopRequested
 
 
@@ -183,11 +169,6 @@ class WriteCheckpoint:
 
 
 @dataclass(frozen=True, slots=True)
-class SyncJournal:
-    """Make durable what the journal says so far."""
-
-
-@dataclass(frozen=True, slots=True)
 class WriteBest:
     """Write the θ of this record as the best. score: mean, std, ci95, episodes, seed. counters: of the run now."""
 
@@ -211,4 +192,4 @@ class Finish:
     exit_code: int
 
 
-Effect = Send | Publish | ApplyBatch | WriteCheckpoint | SyncJournal | WriteBest | Announce | Finish
+Effect = Send | Publish | ApplyBatch | WriteCheckpoint | WriteBest | Announce | Finish

@@ -4,15 +4,14 @@
 ``base-<version>.safetensors``, a checkpoint to begin from. A life begins a new segment, and so does one that has grown
 large, so nothing is ever written behind a torn record: who reads goes on with the segment that continues what was read.
 
-Three threads meet here. The math thread appends, another makes durable what was appended (one sync for all that
-gathered meanwhile), and the disk thread retains.
+A batch is one record, one write and one sync, after which its verdicts and weights may leave. What arrives meanwhile
+is the next batch: the slower the disk, the more share a sync.
 """
 
 from __future__ import annotations
 
 import itertools
 import re
-import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,21 +40,19 @@ class JournalError(UserError):
 
 
 class Journal:
-    """What one life writes. folder: of the run's journal. head: of its segments, but for their versions."""
+    """What one life writes; one thread does. folder: of the run's journal. head: of its segments, but for versions."""
 
     def __init__(self, folder: Path, head: Head, disk: Disk = DISK, segment_bytes: int = SEGMENT_BYTES) -> None:
         self._folder, self._head, self._disk, self._segment_bytes = folder, head, disk, segment_bytes
         self._writer = Writer()
-        self._size = 0
-        self._lock = threading.Lock()  # for the rest, which two threads touch; only ``sync`` closes what was begun
         self._file: File | None = None
-        self._ended: list[File] = []  # segments that nothing is written to any more
+        self._size = 0
         self._version = 0  # of θ after the last record
         self._failed: str | None = None  # why nothing is taken
 
     def begin(self, version: int) -> None:
         """A new segment for what leads on from ``version``. Raises OSError; then nothing is taken until it succeeds."""
-        self._end()
+        self.close()
         file = self._disk.create(self._folder / f"{version:012d}-{self._head.epoch:06d}.log", "journal")
         head = self._writer.head(msgspec.structs.replace(self._head, version=version))
         try:
@@ -65,62 +62,32 @@ class Journal:
         except OSError:
             file.close()
             raise
-        self._size = len(head)
-        with self._lock:
-            self._file, self._version, self._failed = file, version, None
+        self._file, self._size, self._version, self._failed = file, len(head), version, None
 
     def append(self, record: Record, buffers: Sequence[Buffer] = ()) -> None:
-        """Written, not yet durable. Raises OSError, and from then on until it begins anew."""
+        """It is on disk on return. Raises OSError, and from then on until it begins anew.
+
+        What the system still holds of a file that failed to sync is not known, so that one is not written to again.
+        """
         if self._failed is not None or self._file is None:
             raise OSError(f"the journal takes nothing since it failed: {self._failed}")
-        data = self._writer.record(record, buffers)
         try:
             if self._size >= self._segment_bytes:
                 self.begin(self._version)
-                data = self._writer.record(record, buffers)
+            data = self._writer.record(record, buffers)
             self._file.write(data)
+            self._file.sync()
         except OSError as error:
-            self._fail(error)
+            self._failed = error.strerror or str(error)
             raise
         self._size += len(data)
-        with self._lock:
-            self._version = version_after(record)
-
-    def sync(self) -> int:
-        """Makes all that was appended so far durable; the version that it leads to.
-
-        Raises OSError, and then nothing is taken until it begins anew: what the system still holds of it is not known.
-        """
-        with self._lock:
-            ended, file, version = self._ended, self._file, self._version
-            self._ended = []
-        try:
-            for each in (*ended, file):
-                if each is not None:
-                    each.sync()
-        except OSError as error:
-            self._fail(error)
-            raise
-        finally:
-            for each in ended:
-                each.close()
-        return version
-
-    def _fail(self, error: OSError) -> None:
-        with self._lock:
-            self._failed = error.strerror or str(error)
+        self._version = version_after(record)
 
     def close(self) -> None:
-        """Nothing is written or synced any more, by any thread."""
-        self._end()
-        for file in self._ended:
-            file.close()
-
-    def _end(self) -> None:
-        with self._lock:
-            if self._file is not None:
-                self._ended.append(self._file)
-            self._file = None
+        """Nothing more is written."""
+        if self._file is not None:
+            self._file.close()
+        self._file = None
 
 
 @dataclass(frozen=True, slots=True)

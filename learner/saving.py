@@ -1,32 +1,44 @@
-"""When θ is saved: at intervals, at the end, and where the journal must begin anew. Pure; ``now`` is an argument."""
+"""When θ is saved: at intervals, at the end, and where the journal must begin anew. Pure; ``now`` is an argument.
+
+While the journal fails the run goes on as it would without one, which is announced and counted. A checkpoint mends it,
+whose version the journal then leads on from.
+"""
 
 from __future__ import annotations
 
-from learner.events import Announce, CheckpointFailed, CheckpointWritten, Effect, WriteCheckpoint
+from learner.config import LearnerSettings
+from learner.events import Announce, BatchApplied, CheckpointFailed, CheckpointWritten, Effect, WriteCheckpoint
 from learner.progress import Progress
+
+MEND_S = 5.0  # between attempts to begin the journal anew
 
 
 class Saving:
     """Checkpoints of one life; at most one is being written.
 
     version: newest on disk by this life, None before the first. written_at: when that was begun. begun_at: when the
-    newest was, written or not. last: the run ends, and what is asked for now is what it was for.
+    newest was, written or not. last: the run ends, and what is asked for now is what it was for. journaled: verdicts
+    promise a journal. broken: why that is not kept at present.
     """
 
-    def __init__(self, interval_s: float, progress: Progress, now: float) -> None:
-        self._interval_s, self._progress = interval_s, progress
+    def __init__(self, settings: LearnerSettings, progress: Progress, now: float) -> None:
+        self._interval_s, self._progress = settings.checkpoint_interval_s, progress
+        self.journaled = settings.durability == "journal"
         self.busy = False
         self.version: int | None = None
         self.begun_at = now
         self.written_at: float | None = None
         self.last = False
+        self.broken: str | None = None
 
     def due(self, now: float) -> bool:
         """Whether the interval is over."""
-        return now - self.begun_at >= self._interval_s
+        interval_s = self._interval_s if self.broken is None else min(self._interval_s, MEND_S)
+        return now - self.begun_at >= interval_s
 
-    def begin(self, now: float, *, rebase: bool = False) -> list[Effect]:
-        """Orders one, unless one is under way or θ is on disk as it is. rebase: the journal begins anew from it."""
+    def begin(self, now: float) -> list[Effect]:
+        """Orders one, unless one is under way or θ is on disk as it is."""
+        rebase = self.broken is not None
         if self.busy or (self.version == self._progress.updates and not rebase):
             return []
         self.busy, self.begun_at = True, now
@@ -35,10 +47,24 @@ class Saving:
     def written(self, event: CheckpointWritten) -> list[Effect]:
         """It is on disk."""
         self.busy, self.version, self.written_at = False, event.version, self.begun_at
-        return [Announce("checkpoint_written", {"version": event.version, "path": str(event.path)})]
+        effects: list[Effect] = [Announce("checkpoint_written", {"version": event.version, "path": str(event.path)})]
+        if event.based and self.broken is not None:
+            self.broken = None
+            effects.append(Announce("journal_restored", {"version": event.version}))
+        return effects
 
     def failed(self, event: CheckpointFailed) -> list[Effect]:
         """It is not."""
         self.busy = False
         self._progress.faults["checkpoint_failed"] += 1
         return [Announce("checkpoint_failed", {"version": event.version, "detail": event.detail})]
+
+    def logged(self, event: BatchApplied) -> list[Effect]:
+        """A batch was applied, and written to the journal or not. Between a failure and its mending all batches count
+        as not written: the journal may take them and still not lead to them.
+        """
+        if event.unlogged is None or self.broken is not None:
+            return []
+        self.broken = event.unlogged
+        self._progress.faults["journal_failed"] += 1
+        return [Announce("journal_failed", {"version": event.version, "detail": event.unlogged})]

@@ -1,7 +1,7 @@
 """The learner daemon's shell: turns sockets, the clock, signals and finished work into events, and effects into I/O.
 
-Four threads. The loop's thread does I/O and asks ``state.py``; the math thread alone touches θ; the disk thread writes
-checkpoints from copies that the math thread made, and the journal thread waits for the disk. Decides nothing.
+Three threads. The loop's thread does I/O and asks ``state.py``; the math thread alone touches θ and the journal; the
+disk thread writes checkpoints from copies that the math thread made. Decides nothing.
 """
 
 from __future__ import annotations
@@ -110,7 +110,6 @@ class Service:
         self._finished: asyncio.Future[int] = self._loop.create_future()
         self._math = WorkThread("math", self._loop, self._done, self._broke)
         self._disk = WorkThread("disk", self._loop, self._done, self._broke)
-        self._syncing = WorkThread("journal", self._loop, self._done, self._broke)
         self._store: Store | None = None
         self._fleet: Fleet | None = None
         self._site: Site | None = None
@@ -148,8 +147,8 @@ class Service:
             await self._fleet.stop(STOP_S)
         if self._site is not None:
             await self._site.stop()
-        for thread in (self._math, self._disk, self._syncing):
-            thread.close()
+        self._math.close()
+        self._disk.close()
         if self._store is not None:
             self._store.close()
 
@@ -345,10 +344,6 @@ class Service:
         journal = self._store.journal
         self._math.submit(partial(apply_batch, self._parameters, effect, self._state.address.epoch, journal))
 
-    def _sync_journal(self, _: events.SyncJournal) -> None:
-        assert self._store is not None
-        self._syncing.submit(self._store.sync)
-
     def _write_checkpoint(self, effect: events.WriteCheckpoint) -> None:
         """Copied on the math thread, between two batches; packed and written on the disk thread."""
         assert self._parameters is not None
@@ -404,7 +399,6 @@ _PERFORM: dict[type[Any], Callable[[Service, Any], None]] = {
     events.Publish: Service._publish,
     events.ApplyBatch: Service._apply,
     events.WriteCheckpoint: Service._write_checkpoint,
-    events.SyncJournal: Service._sync_journal,
     events.WriteBest: Service._write_best,
     events.Announce: lambda service, effect: service._announce(effect.event, effect.fields),
     events.Finish: lambda service, effect: service._end(effect.exit_code),

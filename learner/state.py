@@ -8,7 +8,6 @@ snapshot.
 
 from __future__ import annotations
 
-import itertools
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,6 @@ from random import Random
 from typing import Any
 
 from learner.admission import admit, believable
-from learner.commit import Commit
 from learner.config import Experiment, LearnerSettings
 from learner.credit import grant
 from learner.evaluation import Contest
@@ -33,8 +31,6 @@ from learner.events import (
     Event,
     FaultArrived,
     Finish,
-    JournalFailed,
-    JournalSynced,
     Key,
     KeysRevoked,
     MessageArrived,
@@ -43,7 +39,7 @@ from learner.events import (
     Ticked,
 )
 from learner.members import Members
-from learner.parameters import Job, Outcome
+from learner.parameters import Job
 from learner.progress import Progress, learning_rate
 from learner.publication import Publication
 from learner.saving import Saving
@@ -123,8 +119,7 @@ class LearnerState:
         self.pending: deque[Job] = deque()  # admitted; at most credit for each peer
         self.busy = False  # a batch is with the math thread
         self.training_since: float | None = None  # when the first actor of this life was handed weights to step with
-        self.saving = Saving(self.settings.checkpoint_interval_s, progress, now)
-        self.commit = Commit(journaled=self.settings.durability == "journal", version=progress.updates)
+        self.saving = Saving(self.settings, progress, now)
         self.publication = Publication(self.settings, key, self.contest, progress.env_steps, now)
         self._rule = age_rule(self.settings)
         self._beat_at = now
@@ -300,7 +295,7 @@ class LearnerState:
         self.busy = True
         jobs = [self.pending.popleft() for _ in range(min(len(self.pending), BATCH_LIMIT))]
         rate = learning_rate(self.settings, self.progress.env_steps)
-        counters = self.progress.saved() if self.commit.journaled else {}
+        counters = self.progress.saved() if self.saving.journaled else {}
         return [ApplyBatch(jobs, rate, above, key, *budget, counters)]
 
     def _batch_applied(self, event: BatchApplied, now: float) -> list[Effect]:
@@ -309,26 +304,22 @@ class LearnerState:
         self.progress.updates = event.version
         self.progress.snapshots += event.record is not None
         effects = self.publication.made(event, self.progress.env_steps, now)
-        effects += self._tell(*self.commit.applied(event, now))  # after the weights: who waited goes on with the newest
+        effects += self._verdicts(event)  # after the weights, so that whoever was waiting goes on with the newest
+        effects += self.saving.logged(event)
         effects += self._next_batch(now)
         return effects + self._drained(now)
 
-    def _journal_synced(self, event: JournalSynced, now: float) -> list[Effect]:
-        return [*self._tell(*self.commit.synced(event.version)), *self._drained(now)]
-
-    def _journal_failed(self, event: JournalFailed, now: float) -> list[Effect]:
-        return [*self._tell(*self.commit.fail(event.detail, now)), *self._drained(now)]
-
-    def _tell(self, outcomes: Sequence[Outcome], effects: Sequence[Effect]) -> list[Effect]:
-        """One verdict for each peer; what else the journal asks for first."""
-        self.progress.faults["journal_failed"] = self.commit.failures
+    def _verdicts(self, event: BatchApplied) -> list[Effect]:
+        """One verdict for each peer of the batch."""
         rulings: dict[int, list[Ruling]] = {}
-        for outcome in outcomes:
+        for outcome in event.outcomes:
             self.progress.lags.observe(outcome.lag_updates)
             ruling = Ruling(outcome.sequence, outcome.outcome, outcome.version, outcome.scale)
             rulings.setdefault(outcome.session, []).append(ruling)
-        verdicts = [self._rule_on(self.peers.get(session), ruled) for session, ruled in rulings.items()]
-        return [*effects, *itertools.chain(*verdicts)]
+        effects: list[Effect] = []
+        for session, ruled in rulings.items():
+            effects += self._rule_on(self.peers.get(session), ruled)
+        return effects
 
     def _rule_on(self, peer: Peer | None, rulings: Sequence[Ruling]) -> list[Effect]:
         """Books rulings and answers them. A peer that left while it was judged gets no answer; the count stays true."""
@@ -351,8 +342,8 @@ class LearnerState:
         if now - self._beat_at >= self.settings.heartbeat_s:
             self._beat_at = now
             effects += self._beat()
-        if self.stage is Stage.RUNNING and (self.commit.mend(now) or self.saving.due(now)):
-            effects += self.saving.begin(now, rebase=self.commit.failed)
+        if self.stage is Stage.RUNNING and self.saving.due(now):
+            effects += self.saving.begin(now)
         effects += self._next_batch(now, ticked=True)
         return effects + self._drained(now)
 
@@ -361,8 +352,7 @@ class LearnerState:
         return [Send(p.route, Heartbeat(p.session, self.progress.updates, version)) for p in self.peers.values()]
 
     def _checkpoint_written(self, event: CheckpointWritten, now: float) -> list[Effect]:
-        restored = self.commit.mended(event.version) if event.based else []
-        return [*self.saving.written(event), *restored, *self._drained(now)]
+        return [*self.saving.written(event), *self._drained(now)]
 
     def _checkpoint_failed(self, event: CheckpointFailed, now: float) -> list[Effect]:
         if self.saving.last:
@@ -408,7 +398,7 @@ class LearnerState:
         """The last steps, each once the one before is done: the batches, a checkpoint, the goodbyes, the end."""
         if self.stage is not Stage.DRAINING:
             return []
-        unfinished = self.busy or self.pending or self.commit.waiting or self.saving.busy
+        unfinished = self.busy or self.pending or self.saving.busy
         if (unfinished or self.contest.writing) and now < self._drain_by:
             return []
         if not unfinished and not self.saving.last:
@@ -430,8 +420,6 @@ _HANDLERS: dict[type[Any], Callable[[LearnerState, Any, float], list[Effect]]] =
     BatchApplied: LearnerState._batch_applied,
     CheckpointWritten: LearnerState._checkpoint_written,
     CheckpointFailed: LearnerState._checkpoint_failed,
-    JournalSynced: LearnerState._journal_synced,
-    JournalFailed: LearnerState._journal_failed,
     BestWritten: LearnerState._best_saved,
     BestFailed: LearnerState._best_saved,
     Ticked: LearnerState._ticked,

@@ -1,4 +1,4 @@
-"""What the math, disk and journal threads do for durability, and the events that say how it went. Knows files."""
+"""What the math and disk threads do for durability, and the events that say how it went. Knows files."""
 
 from __future__ import annotations
 
@@ -8,15 +8,7 @@ from learner import checkpoint as checkpoints
 from learner.checkpoint import Checkpoint, state_digest
 from learner.config import LearnerSettings
 from learner.entries import Mark
-from learner.events import (
-    BestFailed,
-    BestWritten,
-    CheckpointFailed,
-    CheckpointWritten,
-    Event,
-    JournalFailed,
-    JournalSynced,
-)
+from learner.events import BestFailed, BestWritten, CheckpointFailed, CheckpointWritten, Event
 from learner.journal import Journal, lay_base, retain
 from learner.restore import Files
 
@@ -61,14 +53,6 @@ class Store:
             return BestWritten(best.version, checkpoints.save_best(self._files.checkpoints, best, self._files.disk))
         except OSError as error:
             return BestFailed(best.version, str(error))
-
-    def sync(self) -> Event:
-        """Journal thread."""
-        assert self.journal is not None
-        try:
-            return JournalSynced(self.journal.sync())
-        except OSError as error:
-            return JournalFailed(error.strerror or str(error))
 
     def close(self) -> None:
         """The journal's files."""

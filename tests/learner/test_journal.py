@@ -1,4 +1,4 @@
-"""Segments lead on from each other; a crash or a failing disk anywhere leaves all that was synced."""
+"""Segments lead on from each other; a crash or a failing disk anywhere leaves all that was appended."""
 
 from __future__ import annotations
 
@@ -32,12 +32,6 @@ def versions(disk: Disk, since: int = 0, folder: Path = FOLDER) -> list[int]:
     return [record.version for record, _ in read(folder, MANIFEST, since, disk) if isinstance(record, Batch)]
 
 
-def write_and_sync(kept: Journal, *of: int) -> None:
-    for version in of:
-        write(kept, version)
-        kept.sync()
-
-
 def write(kept: Journal, *of: int) -> None:
     for version in of:
         kept.append(*batch(version))
@@ -50,7 +44,6 @@ def test_what_was_appended_is_read_from_any_version(tmp_path: Path) -> None:
     write(kept, 0, 1, 2)
     kept.append(Mark(3, "cd"))
     kept.append(*batch(3, steps=4))
-    assert kept.sync() == 7
     write(kept, 7)
     kept.close()
     found = [record for record, _ in read(tmp_path, MANIFEST, 0, disk)]
@@ -65,7 +58,6 @@ def test_a_segment_that_has_grown_is_followed_by_another(tmp_path: Path) -> None
     kept = journal(Disk(), folder=tmp_path, segment_bytes=300)
     kept.begin(5)
     write(kept, *range(5, 25))
-    assert kept.sync() == 25
     assert len(stretches(tmp_path)) > 3
     assert versions(Disk(), 5, tmp_path) == list(range(5, 25))
     assert versions(Disk(), 17, tmp_path) == list(range(17, 25))
@@ -132,13 +124,12 @@ def test_a_disk_that_fails_closes_it_until_it_begins_anew(tmp_path: Path, point:
     write(kept, 0)
     disk.passed = failing(point, error=error)
     with pytest.raises(OSError, match=r"No space left|Input/output"):
-        write_and_sync(kept, *range(1, 9))
+        write(kept, *range(1, 9))
     disk.passed = failing()
     with pytest.raises(OSError, match="since it failed: "):
         kept.append(*batch(9))
     kept.begin(9)
     write(kept, 9, 10)
-    assert kept.sync() == 11
     assert versions(disk, 9, tmp_path) == [9, 10]
     told = versions(disk, 0, tmp_path)
     assert told == list(range(len(told)))
@@ -147,9 +138,9 @@ def test_a_disk_that_fails_closes_it_until_it_begins_anew(tmp_path: Path, point:
 
 
 @pytest.mark.parametrize("seed", range(200))
-def test_power_lost_at_any_moment_leaves_all_that_was_synced(seed: int) -> None:
+def test_power_lost_at_any_moment_leaves_all_that_was_appended(seed: int) -> None:
     random, disk = Random(seed), MemoryDisk()
-    synced = version = 0
+    version = 0
     for epoch in range(1, 5):
         kept = journal(disk, epoch, segment_bytes=random.choice((150, 400)))
         disk.passed = _dies_after(random.randint(2, 40))
@@ -158,14 +149,12 @@ def test_power_lost_at_any_moment_leaves_all_that_was_synced(seed: int) -> None:
             while True:
                 write(kept, version)
                 version += 1
-                if random.random() < 0.3:
-                    synced = kept.sync()
         except OSError:
             disk.passed = failing()
         disk.lose_power(random)
         found = versions(disk)
         assert found == list(range(len(found)))
-        assert synced <= len(found) <= version + 1
+        assert version <= len(found) <= version + 1
         version = len(found)
 
 
@@ -205,7 +194,6 @@ def test_what_lies_before_the_oldest_checkpoint_is_forgotten_once_there_is_too_m
     kept.begin(0)
     lay_base(FOLDER, laid(disk, 0), 0, disk)
     write(kept, *range(20))
-    kept.sync()
     retain(FOLDER, laid(disk, 11), 11, 500, disk)
     assert list(bases(FOLDER, disk)) == [11]
     assert versions(disk, 11) == list(range(11, 20))
