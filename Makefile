@@ -9,7 +9,7 @@ COMPARE := $(VENV)/.installed-compare
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo test check format learn bench bench-streams bench-far clean
+.PHONY: help setup setup-dev demo test check format sim learn bench bench-streams bench-far clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' Makefile
@@ -33,6 +33,9 @@ check: $(DEV)  ## lint, format, types, architecture
 format: $(DEV)  ## repair what ruff can repair
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+sim: $(DEV)  ## play SEEDS bad worlds under virtual time, and CROWDS of a thousand actors (ten minutes)
+	$(BIN)/python -m tests.simulation $(or $(SEEDS),1000) --crowds $(or $(CROWDS),4)
 
 learn: $(COMPARE)  ## train every task on every seed and write tests/bench/LEARNING.md (two hours)
 	$(BIN)/python -m tests.learning

@@ -21,7 +21,10 @@ MAX_EVALUATORS = 16  # each may hold one whole snapshot in the learner's memory
 
 
 class Members:
-    """The sessions of one life of the learner. peers: by session. epoch: of this life. weights: as in a welcome."""
+    """The sessions of one life of the learner. peers: by session. epoch: of this life. weights: as in a welcome.
+
+    training: how many may send gradients. evaluating: how many send scores.
+    """
 
     def __init__(
         self,
@@ -33,18 +36,10 @@ class Members:
         random: Random,
     ) -> None:
         self.peers: dict[int, Peer] = {}
+        self.training = self.evaluating = 0
+        self._lives: dict[tuple[int, str], Peer] = {}  # by the actor's life and its key
         self._settings, self._manifest, self._progress = settings, manifest, progress
         self._epoch, self._weights, self._random = epoch, weights, random
-
-    @property
-    def training(self) -> int:
-        """Sessions that may send gradients."""
-        return len(self.peers) - self.evaluating
-
-    @property
-    def evaluating(self) -> int:
-        """Sessions that send scores."""
-        return sum(not peer.trains for peer in self.peers.values())
 
     def greet(self, hello: Hello, route: bytes, key: str, now: float) -> tuple[Peer, bool]:
         """The session for this hello, and whether it is a new one. Raises SessionFault where there is none for it.
@@ -53,7 +48,7 @@ class Members:
         """
         if KEY_CODEC not in hello.codecs:
             raise SessionFault(Reason.UNKNOWN_CODEC, f"keys are written in {KEY_CODEC}, which this actor cannot read")
-        peer = next((p for p in self.peers.values() if (p.instance, p.key) == (hello.instance, key)), None)
+        peer = self._lives.get((hello.instance, key))
         if peer is None:
             return self._grant(hello, route, key, now), True
         if peer.role != hello.role:
@@ -79,8 +74,20 @@ class Members:
             key=key,
             credit=first(self.training + 1, self._settings),
         )
-        self.peers[peer.session] = peer
+        self.peers[peer.session] = self._lives[hello.instance, key] = peer
+        self._count(peer, 1)
         return peer
+
+    def part(self, peer: Peer) -> None:
+        """Its session is over."""
+        del self.peers[peer.session], self._lives[peer.instance, peer.key]
+        self._count(peer, -1)
+
+    def _count(self, peer: Peer, change: int) -> None:
+        if peer.trains:
+            self.training += change
+        else:
+            self.evaluating += change
 
     def _next_ordinal(self, trains: bool) -> int:
         progress = self._progress

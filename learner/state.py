@@ -365,7 +365,7 @@ class LearnerState:
     def _forget(self, peer: Peer, why: str) -> list[Effect]:
         """Ends a session; what waits of it is still applied, for it was admitted."""
         peer.phase = Phase.CLOSED
-        del self.peers[peer.session]
+        self.members.part(peer)
         self.contest.forget(peer.session)
         self.publication.forget(peer.session)
         left = {"actor": peer.name, "why": why, "actors": self.members.training}

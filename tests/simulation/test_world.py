@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
+from pathlib import Path
 
+import msgspec
 import pytest
 
 from learner.state import Stage
 from protocol.memory import Faults
-from tests.simulation.world import Broken, Plot, World, bad
+from tests.disk import failing
+from tests.simulation import regressions
+from tests.simulation.regressions import Regression, keep, kept, play
+from tests.simulation.world import Broken, Plot, World, bad, crowd
 
 SEEDS = range(30)
 
@@ -26,6 +31,64 @@ def test_a_bad_world_breaks_no_promise_and_recovers(seed: int) -> None:
     world.run(500)
     world.calm(30.0)
     world.check_alive()
+    world.check_history()
+
+
+@pytest.mark.parametrize("regression", kept(), ids=lambda regression: f"{regression.seed} {regression.found}")
+def test_what_was_once_broken_is_not_broken_again(regression: Regression) -> None:
+    assert play(regression) is None
+
+
+def test_a_regression_is_kept_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(regressions, "KEPT", tmp_path / "kept.jsonl")
+    assert kept() == []
+    worlds = [Regression(seed, bad(seed), 100, 10.0) for seed in range(20)]
+    for world in worlds:
+        keep(world, "what was found")
+    assert kept() == [msgspec.structs.replace(world, found="what was found") for world in worlds]
+
+
+def test_a_crowd_in_bad_weather() -> None:
+    world = World(1, crowd(1, actors=150))
+    world.run(8_000)
+    world.calm(50.0)
+    world.check_alive()
+    world.check_history()
+    assert len({peer.ordinal for peer in world.state.peers.values()}) == 150
+    assert world.state.progress.sessions_granted > 160
+
+
+def test_a_learner_with_a_journal_loses_nothing_that_it_acked() -> None:
+    plot = Plot(settings={"durability": "journal", "checkpoint_interval_s": 60.0}, sync_s=0.05, power=1.0)
+    world = World(5, plot)
+    for _ in range(4):
+        world.run_for(8.0)
+        applied = world.parameters.version
+        world.kill_learner()
+        world.run_for(9.0)
+        assert world.parameters.version >= applied - 1 > 0
+    world.calm(20.0)
+    world.check_alive()
+    world.check_history()
+    assert world.epoch == 5
+
+
+def test_a_full_disk_stops_no_training_and_is_told() -> None:
+    world = World(6, Plot(settings={"durability": "journal", "checkpoint_interval_s": 4.0}))
+    world.run_for(5.0)
+    world.disk.passed = failing("journal.write", "checkpoint.write")
+    before = world.parameters.version
+    world.run_for(20.0)
+    assert world.parameters.version > before + 20
+    assert world.state.progress.faults["journal_failed"] == 1
+    assert world.state.progress.faults["checkpoint_failed"] >= 2
+    world.disk.passed = failing()
+    world.calm(10.0)
+    assert world.state.saving.broken is None
+    world.kill_learner()
+    world.run_for(20.0)
+    world.check_alive()
+    world.check_history()
 
 
 def test_one_actor_in_calm_weather_loses_nothing() -> None:
@@ -86,11 +149,11 @@ def test_a_lost_gradient_stalls_nobody_for_good() -> None:
 def test_a_learner_that_was_killed_goes_on_from_its_checkpoint() -> None:
     world = World(5, Plot(actors=3, settings={"checkpoint_interval_s": 2.0}))
     world.run_for(15.0)
-    assert world.disk is not None
+    assert world.saved is not None
     world.kill_learner()
     world.run_for(10.0)
     assert world.epoch == 2
-    assert world.parameters.version >= world.disk[0] > 0
+    assert world.parameters.version >= world.saved > 0
     world.calm(30.0)
     world.check_alive()
     assert sum(actor.state.lost for actor in world.actors) <= 3 * world.settings.credit
@@ -114,8 +177,7 @@ def test_a_run_reaches_its_end_and_everybody_goes_home(optimizer: str) -> None:
     assert world.exit_code == 3
     assert world.state.stage is Stage.FINISHED
     assert [actor.exit_code for actor in world.actors] == [0, 0, 0]
-    assert world.disk is not None
-    assert world.disk[0] == world.parameters.version
+    assert world.saved == world.parameters.version
 
 
 @pytest.mark.parametrize("seed", [7, 12])

@@ -1,51 +1,50 @@
 """A learner and its actors under one virtual clock, with seeded faults. No threads, no sockets, no torch network.
 
-Both state machines, θ, the desk and the compressor are the real ones; the worker is a toy that compresses random
-numbers, and the shells are replaced by this file. After every event the books are checked. A run that breaks a promise
-raises ``Broken``, which prints the seed and the last events of the peer involved.
+Both state machines, θ, the desk, the compressor, checkpoints and the journal are the real ones; the worker is a toy
+that compresses random numbers, the disk is memory that a power loss empties of what was not synced, and the shells are
+replaced by this file. After every event the books of those whom it touched are checked, and ``check_history`` looks at
+the whole. A run that breaks a promise raises ``Broken``, which prints the seed and the last events of who is involved.
 """
 
 from __future__ import annotations
 
+import errno
 import heapq
 from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from random import Random
-from typing import Any, Literal
 
 import numpy as np
 
 from actor import events as a
-from actor.compression import Compressor
-from actor.desk import Desk
-from actor.events import Identity
-from actor.selection import make_choice
-from actor.state import ActorState
 from learner import events as l
 from learner.batch import apply_batch
+from learner.checkpoint import Checkpoint, load
 from learner.config import Experiment, LearnerSettings, RunSettings
-from learner.optimizer import make_optimizer
-from learner.parameters import Parameters
-from learner.progress import Progress
-from learner.state import Address, LearnerState, Stage, age_rule
+from learner.journal import bases, read
+from learner.replay import Tape
+from learner.restore import Files, begin_journal, make_parameters, restore
+from learner.state import Address, LearnerState, Stage
+from learner.store import Store
 from protocol import frames as framing
 from protocol import messages
-from protocol.codecs import CODECS, Sparse, codec
-from protocol.errors import PeerFault
-from protocol.layout import Entry, Layout
+from protocol.errors import PeerFault, UserError
 from protocol.manifest import Manifest, digest_of
 from protocol.memory import Delivery, Faults, Network
-from protocol.messages import Episode, Report, Verdict
+from protocol.messages import Verdict
 from protocol.session import SPAN, Phase
+from tests.disk import MemoryDisk
+from tests.simulation.actors import LAYOUT, LEARNER, Actor, P
+from tests.simulation.history import Acked, Applied, Began, Operation, check
+from tests.simulation.plot import Plot, bad, crowd
 
-P = 24
-LAYOUT = Layout((Entry("w", (4, 5)), Entry("b", (4,))))
-TICK_S = 0.25
-BUILD_S = 0.3  # what an actor takes to build its simulators
-LEARNER = b"learner"
+__all__ = ["Broken", "P", "Plot", "World", "bad", "crowd"]
+
 STORY = 40  # events of the peer that a broken run prints
+MANIFEST = "ab" * 8
+RUN = Path("/run")
 
 
 class Broken(AssertionError):
@@ -57,268 +56,6 @@ class Broken(AssertionError):
 
     def __str__(self) -> str:
         return "\n".join((f"seed {self.seed}, t = {self.now:.3f} s, {self.who}: {self.what}", *self.story))
-
-
-@dataclass(frozen=True)
-class Plot:
-    """What a run is made of. Rates are events per virtual second in the whole world.
-
-    exact: the numbers are small dyadic ones and the codec loses nothing, so the books must balance to the bit.
-    """
-
-    actors: int = 3
-    faults: Faults = field(default_factory=lambda: Faults(delay_s=0.01, jitter_s=0.05))
-    codec: str = "f32"
-    settings: dict[str, Any] = field(default_factory=dict)
-    run: dict[str, Any] = field(default_factory=dict)
-    work_s: float = 0.3
-    math_s: float = 0.02
-    disk_s: float = 0.2
-    disk_fails: float = 0.0
-    partition_rate: float = 0.0
-    actor_kill_rate: float = 0.0
-    learner_kill_rate: float = 0.0
-    clock_step_rate: float = 0.0
-
-    @property
-    def exact(self) -> bool:
-        return self.codec == "f32"
-
-
-def bad(seed: int) -> Plot:
-    """A plot as bad as its seed says."""
-    random = Random(seed)
-    faults = Faults(
-        delay_s=random.choice((0.0, 0.02, 0.3)),
-        jitter_s=random.choice((0.0, 0.1, 1.0)),
-        loss=random.choice((0.0, 0.02, 0.1)),
-        duplicate=random.choice((0.0, 0.05, 0.3)),
-        reorder=random.choice((0.0, 0.1)),
-    )
-    return Plot(
-        actors=random.choice((1, 2, 3, 6)),
-        faults=faults,
-        codec=random.choice(("f32", "f32", "topk_i8", *CODECS)),
-        settings={
-            "optimizer": random.choice(("addition", "addition", "addition", "adam")),
-            "credit": random.choice((1, 2, 4)),
-            "most_credit": random.choice((1, 3, 16)),
-            "silence_s": random.choice((2.0, 6.0)),
-            "staleness_rule": random.choice(("accept", "scale", "gap", "compensate")),
-            "full_lag_updates": 2,
-            "max_lag_updates": random.choice((4, 1000)),
-            "max_lag_s": random.choice((1.0, 60.0)),
-            "publish_interval_s": random.choice((0.0, 0.0, 1.0)),
-            "downlink_kbps": random.choice((None, None, 0.5, 2.0, "auto")),
-            "target_interval_steps": random.choice((None, 20)),
-            "checkpoint_interval_s": 3.0,
-        },
-        disk_fails=random.choice((0.0, 0.2)),
-        partition_rate=random.choice((0.0, 0.1)),
-        actor_kill_rate=random.choice((0.0, 0.05)),
-        learner_kill_rate=random.choice((0.0, 0.05)),
-        clock_step_rate=random.choice((0.0, 0.02)),
-    )
-
-
-Fate = Literal["under way", "restored", "gone"]
-
-
-@dataclass
-class Parcel:
-    """One gradient as God sees it. number: (session, sequence), once it was sent."""
-
-    number: tuple[int, int] | None = None
-    fate: Fate = "under way"
-
-
-class Actor:
-    """One actor process: real state, desk and compressor; toy work."""
-
-    def __init__(self, world: World, index: int, life: int) -> None:
-        self.world, self.name, self.index = world, f"actor-{index}", index
-        self.instance = f"{self.name}.{life}"
-        random = Random(f"{world.seed} {self.instance}")
-        self.state = ActorState(Identity(self.name, random.getrandbits(62) + 1), "learner", random)
-        self.desk = Desk(lambda work: self.post(a.WorkDone(work)))
-        self.rng = np.random.default_rng([world.seed, index, life])
-        self.compressor: Compressor | None = None
-        self.dials = 0
-        self.link = b""
-        self.generation = 0
-        self.working = False
-        self.exit_code: int | None = None
-        self.dead = False
-        self.computed = np.zeros(P)  # float64: the sum of all gradients
-        self.given = np.zeros(P)  # float64: of what was handed in, less what was put back
-        self.touched = True  # since it was last checked
-        self.parcels: dict[int, Parcel] = {}  # by id of its payload
-        self.works: list[a.Work] = []  # keeps ids unique
-        self.restorable: dict[int, a.Work] = {}
-        self.adopted: a.Weights | None = None
-        self.told = 0  # the largest credit that this life was told
-        self.order = (0, -1, -1)  # session, version and target's version of what was adopted last
-        network = world.network
-        network.subscribe(self.instance.encode(), LEARNER)
-        self.post(a.Started())
-
-    def post(self, event: a.Event) -> None:
-        self.touched = True
-        applied = self.state.applied
-        effects = self.state.handle(event, self.world.now)
-        for effect in effects:
-            self.perform(effect)
-        parcels = [self.parcels[id(effect.work.payload)] for effect in effects if isinstance(effect, a.Settle)]
-        known = sum(parcel.number in self.world.applied for parcel in parcels)
-        self.world.promise(self.state.applied - applied <= known, self.name, "it believes in more than was applied")
-
-    def perform(self, effect: a.Effect) -> None:
-        world = self.world
-        if isinstance(effect, a.Dial):
-            self.redial()
-        elif isinstance(effect, a.Send):
-            self.note_sent(effect.message)
-            world.say(self.name, "->", effect.message)
-            world.network.send(self.link, LEARNER, messages.encode(effect.message, effect.buffers), world.now)
-        elif isinstance(effect, a.Configure):
-            self.desk.configure(effect.welcome)
-            world.later(BUILD_S, self.alive(self.built))
-        elif isinstance(effect, a.Adopt):
-            self.adopt(effect.weights)
-        elif isinstance(effect, a.Settle):
-            self.settled(effect)
-        elif isinstance(effect, a.Permit):
-            self.desk.permit(effect.credit)
-        elif isinstance(effect, a.Announce):
-            world.log(self.name, f"{effect.event} {effect.fields}")
-        elif isinstance(effect, a.Finish):
-            self.exit_code = effect.exit_code
-            world.log(self.name, f"exits {effect.exit_code}")
-            self.end()
-
-    def adopt(self, weights: a.Weights) -> None:
-        """Of this life of the learner, newer than any before in this session, and the learner's own bits."""
-        welcome = self.state.welcome
-        assert welcome is not None
-        order = (welcome.session, weights.version, -1 if weights.target_version is None else weights.target_version)
-        newer = self.order[0] != order[0] or self.order < order
-        right = weights.epoch == welcome.epoch and newer
-        self.world.promise(right, self.name, f"{(weights.epoch, weights.version)} adopted after {self.order}")
-        self.world.check_weights(self.name, weights)
-        self.order, self.adopted = order, weights
-        self.desk.adopt(weights)
-
-    def note_sent(self, message: messages.Message) -> None:
-        if isinstance(message, messages.Gradient):
-            assert self.state.outbox is not None
-            assert self.state.welcome is not None
-            work = self.state.outbox.unanswered[message.sequence].parcel
-            here = (work.epoch, message.session) == (self.state.welcome.epoch, self.state.welcome.session)
-            self.world.promise(here, self.name, f"{message.sequence} belongs to another life or session")
-            self.parcels[id(work.payload)].number = (message.session, message.sequence)
-
-    def redial(self) -> None:
-        """A fresh socket: what was under way to the old one is never read."""
-        if self.link:
-            self.world.network.kill(self.link)
-        self.dials += 1
-        self.link = f"{self.instance}/{self.dials}".encode()
-        if self.index in self.world.cut:
-            self.world.network.partition(self.link, LEARNER)
-
-    def end(self) -> None:
-        self.dead = True
-        self.world.network.kill(self.link)
-        self.world.network.kill(self.instance.encode())
-
-    def alive(self, action: Callable[[], None]) -> Callable[[], None]:
-        return lambda: None if self.dead else action()
-
-    # the worker
-
-    def built(self) -> None:
-        _, self.generation = self.desk.next_welcome(0)
-        name = self.world.plot.codec
-        self.compressor = Compressor(P, name, make_choice(codec(name), [(P,)], 0.2, 0, 1, 0), 1.0)
-        self.post(a.WorkerReady())
-
-    def tick(self) -> None:
-        self.post(a.Ticked(self.desk.env_steps, self.desk.wait_s))
-        if not self.dead:
-            self.world.later(TICK_S, self.alive(self.tick))
-
-    def begin(self) -> None:
-        """Starts on a gradient if the desk would let a real worker go on."""
-        desk = self.desk
-        ready = self.compressor is not None and desk.newest() is not None and desk._unanswered < desk._credit
-        if self.dead or self.working or not ready:
-            return
-        desk.await_permit(self.generation)
-        self.working = True
-        weights = desk.newest()
-        assert weights is not None
-        spread_s = self.world.plot.work_s * (0.5 + self.rng.random())
-        self.world.later(spread_s, self.alive(lambda: self.finish(weights)))
-
-    def finish(self, weights: a.Weights) -> None:
-        compressor, desk = self.compressor, self.desk
-        assert compressor is not None
-        for work in desk.collect_refused():
-            compressor.restore(work.decoded)
-            self.given -= dense(self.restorable.pop(id(work)).decoded)
-        gradient = (self.rng.integers(-8, 9, P) / 16).astype(np.float32)
-        self.computed += gradient
-        encoded = compressor.compress(gradient)
-        desk.env_steps += 4
-        episodes = (Episode(float(self.rng.integers(0, 10)), 4),) if self.rng.random() < 0.2 else ()
-        work = a.Work(
-            epoch=weights.epoch,
-            base_version=weights.version,
-            codec=compressor.codec.name,
-            length=P,
-            count=encoded.count,
-            payload=encoded.buffer,
-            decoded=encoded.decoded,
-            report=Report(4, episodes),
-        )
-        self.works.append(work)
-        self.given += dense(work.decoded)
-        self.parcels[id(work.payload)] = Parcel()
-        self.working = False
-        desk.hand_in(work)
-
-    def settled(self, effect: a.Settle) -> None:
-        parcel = self.parcels[id(effect.work.payload)]
-        world = self.world
-        world.promise(parcel.fate == "under way", self.name, "a gradient was settled twice")
-        parcel.fate = "restored" if effect.restore else "gone"
-        if effect.restore:
-            world.promise(parcel.number not in world.applied, self.name, f"{parcel.number} was applied and restored")
-            self.restorable[id(effect.work)] = effect.work
-        self.desk.settle(effect.work, effect.restore)
-
-    # promises
-
-    def check(self) -> None:
-        world, desk, box = self.world, self.desk, self.state.outbox
-        unanswered = len(box.unanswered) if box is not None else 0
-        world.promise(desk._unanswered >= 0, self.name, "a permit below zero")
-        world.promise(desk._unanswered == unanswered, self.name, f"{desk._unanswered} permits, {unanswered} unanswered")
-        if box is not None:
-            most = self.told
-            world.promise(unanswered <= most, self.name, f"{unanswered} unanswered, at most {most} were granted")
-            oldest = next(iter(box.unanswered), box.next_sequence)
-            world.promise(box.next_sequence - oldest <= SPAN * most, self.name, "the window is too wide")
-        world.promise(len(desk._refused) == len(self.restorable), self.name, "a refused gradient went missing")
-        self.check_books()
-
-    def check_books(self) -> None:
-        """All that was computed was handed in (applied, under way, lost, or waiting to be put back) or is residual."""
-        if self.compressor is None:
-            return
-        error = float(np.abs(self.compressor.residual + self.given - self.computed).max())
-        bound = 0.0 if self.world.plot.exact else 1e-4
-        self.world.promise(error <= bound, self.name, f"the residual is off by {error}")
 
 
 class World:
@@ -336,20 +73,29 @@ class World:
         self.digests: dict[tuple[int, int], bytes] = {}  # (epoch, version) -> θ
         self.targets: set[tuple[int, int]] = set()  # (epoch, version) that were the target network
         self.lives: defaultdict[int, int] = defaultdict(int)
-        self.trouble = True
+        self.history: list[Operation] = []
+        self.names: dict[str, Actor] = {}  # whose an endpoint is
+        self.touched: dict[str, Actor] = {}  # since the last check
+        self.trouble = False  # the first life begins on a sound disk
         self._agenda: list[tuple[float, int, Callable[[], None]]] = []
         self._n = 0
         self.settings = LearnerSettings(**{"anneal": "none", "learning_rate": 2.0**-6, **plot.settings})
         self.most_credit = max(self.settings.credit, self.settings.most_credit)
-        self.disk: tuple[int, dict[str, np.ndarray], dict[str, int | float]] | None = None
+        self.disk = MemoryDisk(self.pass_point)
+        self.saved: int | None = None  # version of the newest checkpoint
+        self.clock_s = self.random.uniform(0.0, 1e6) if plot.skewed else 0.0  # the learner's lead
+        self.asleep_until = 0.0
         self.epoch = 0
         self.exit_code: int | None = None
         self.start_learner()
+        self.trouble = True
         self.actors = [self.new_actor(index) for index in range(plot.actors)]
-        self.later(TICK_S, self.tick_learner)
+        self.later(plot.tick_s, self.tick_learner)
         for rate, drama in (
             (plot.partition_rate, self.partition),
             (plot.actor_kill_rate, self.kill_actor),
+            (plot.actor_leave_rate, self.dismiss_actor),
+            (plot.pause_rate, self.pause),
             (plot.learner_kill_rate, self.kill_learner),
             (plot.clock_step_rate, self.step_clock),
         ):
@@ -398,7 +144,7 @@ class World:
             time_s, _, action = heapq.heappop(self._agenda)
             self.now = max(self.now, time_s)
             action()
-        for actor in self.actors:
+        for actor in list(self.touched.values()):
             actor.begin()
         self.events += 1
         self.check()
@@ -413,20 +159,24 @@ class World:
 
     def deliver(self, delivery: Delivery) -> None:
         if delivery.destination == LEARNER:
-            if self.up:
-                self.hear(delivery)
+            self.of_this_life(lambda: self.hear(delivery))()
             return
-        name = delivery.destination.decode()
-        for actor in self.actors:
-            if not actor.dead and name in (actor.instance, actor.link.decode()):
-                event = self.read(delivery.frames)
-                if delivery.stream == "weights" and actor.index in self.cut:
-                    return
-                if isinstance(event, a.MessageArrived):
-                    self.say(actor.name, "<-", event.message)
-                    actor.told = max(actor.told, getattr(event.message, "credit", 0))
-                    self.check_verdict(actor.name, event.message)
-                actor.post(event)
+        actor = self.names.get(delivery.destination.decode())
+        if actor is not None and not (delivery.stream == "weights" and actor.index in self.cut):
+            actor.alive(lambda: self.tell(actor, delivery))()
+
+    def tell(self, actor: Actor, delivery: Delivery) -> None:
+        if self.names.get(delivery.destination.decode()) is not actor:
+            return  # it has hung up meanwhile
+        event = self.read(delivery.frames)
+        if isinstance(event, a.MessageArrived):
+            self.say(actor.name, "<-", event.message)
+            actor.told = max(actor.told, getattr(event.message, "credit", 0))
+            self.check_verdict(actor.name, event.message)
+        actor.post(event)
+
+    def touch(self, actor: Actor) -> None:
+        self.touched[actor.instance] = actor
 
     def read(self, frames: Sequence[bytes]) -> a.MessageArrived | a.FaultArrived:
         try:
@@ -438,19 +188,26 @@ class World:
     # the learner
 
     def start_learner(self) -> None:
-        """A new life, from the last checkpoint."""
+        """A new life, from what is on disk; as a supervisor would, again and again where it cannot begin."""
         self.epoch += 1
         self.up = True
-        theta = np.zeros(P, np.float32)
-        optimizer = make_optimizer(self.settings, theta)
-        rule, bound = age_rule(self.settings), self.settings.norm_bound
-        self.parameters = Parameters(theta, 0, optimizer, rule, bound, LAYOUT)
-        progress = Progress()
-        if self.disk is not None:
-            version, arrays, counters = self.disk
-            self.parameters.restore(version, arrays)
-            progress = Progress.restored(dict(counters), version)
-        self.digests[self.epoch, self.parameters.version] = theta.tobytes()
+        files = Files(
+            RUN / "checkpoints", RUN / "journal", MANIFEST, lambda *told: self.log("learner", told), self.disk
+        )
+        self.parameters = make_parameters(self.settings, np.zeros(P, np.float32), LAYOUT, 0)
+        journal = None
+        try:
+            restored = restore(self.parameters, files)
+            if self.settings.durability == "journal":
+                journal = begin_journal(self.parameters, restored, self.settings, files, self.epoch)
+        except UserError as error:
+            self.log("learner", f"cannot begin life {self.epoch}: {error}")
+            self.up = False
+            self.later(1.0, self.revive_learner)
+            return
+        self.store = Store(files, self.settings, journal)
+        self.digests[self.epoch, self.parameters.version] = self.parameters.theta.tobytes()
+        self.history.append(Began(self.epoch, self.parameters.version, self.parameters.digest()))
         table = b"\x80"
         manifest = Manifest(
             run="run", env="toy", seed=1, layout=LAYOUT, actor_table=table, actor_digest=digest_of(table), created=""
@@ -460,19 +217,28 @@ class World:
             manifest,
             Address(self.epoch, "*"),
             self.parameters.snapshot(self.epoch),
-            progress,
+            restored.progress,
             Random(f"{self.seed} learner {self.epoch}"),
-            self.now,
+            self.now + self.clock_s,
         )
         self.note_target()
         self.math: deque[Callable[[], None]] = deque()
         self.version_seen = self.parameters.version
         self.log("learner", f"begins life {self.epoch} at version {self.version_seen}")
 
+    def revive_learner(self) -> None:
+        self.network.revive(LEARNER)
+        self.start_learner()
+
+    def pass_point(self, name: str) -> None:
+        """The disk is about to do something."""
+        if self.trouble and self.random.random() < self.plot.disk_fails:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
     def tick_learner(self) -> None:
         if self.up:
-            self.post(l.Ticked())
-        self.later(TICK_S, self.tick_learner)
+            self.of_this_life(lambda: self.post(l.Ticked()))()
+        self.later(self.plot.tick_s, self.tick_learner)
 
     def hear(self, delivery: Delivery) -> None:
         try:
@@ -484,8 +250,10 @@ class World:
         self.post(l.MessageArrived(delivery.source, message, buffers, sum(map(len, delivery.frames))))
 
     def post(self, event: l.Event) -> None:
-        effects = self.state.handle(event, self.now)
+        effects = self.state.handle(event, self.now + self.clock_s)
         self.note_target()
+        if isinstance(event, l.MessageArrived):
+            self.check_peer(getattr(event.message, "session", 0))
         for effect in effects:
             self.perform(effect)
 
@@ -502,7 +270,7 @@ class World:
         elif isinstance(effect, l.ApplyBatch):
             self.submit(lambda: self.apply(effect))
         elif isinstance(effect, l.WriteCheckpoint):
-            self.submit(lambda: self.copy(effect.counters))
+            self.submit(lambda: self.copy(effect))
         elif isinstance(effect, l.Announce):
             self.log("learner", f"{effect.event} {effect.fields}")
         elif isinstance(effect, l.Finish):
@@ -510,23 +278,35 @@ class World:
             self.end_learner()
 
     def of_this_life(self, action: Callable[[], None]) -> Callable[[], None]:
+        """Not in another life, and not while it sleeps."""
         epoch = self.epoch
-        return lambda: action() if self.up and self.epoch == epoch else None
+
+        def act() -> None:
+            if self.asleep_until > self.now:
+                self.later(self.asleep_until - self.now, act)
+            elif self.up and self.epoch == epoch:
+                action()
+
+        return act
 
     def submit(self, job: Callable[[], None]) -> None:
         """The math thread: one job at a time, in order."""
         self.math.append(job)
         if len(self.math) == 1:
-            self.later(self.plot.math_s, self.of_this_life(self.work))
+            self.later(self.math_s(), self.of_this_life(self.work))
+
+    def math_s(self) -> float:
+        return self.plot.math_s + self.random.random() * self.plot.sync_s
 
     def work(self) -> None:
         self.math[0]()
         self.math.popleft()
         if self.math:
-            self.later(self.plot.math_s, self.of_this_life(self.work))
+            self.later(self.math_s(), self.of_this_life(self.work))
 
     def apply(self, order: l.ApplyBatch) -> None:
-        event = apply_batch(self.parameters, order, self.epoch)
+        event = apply_batch(self.parameters, order, self.epoch, self.store.journal)
+        self.note_applied(event)
         lags_s = {(job.session, job.sequence): job.lag_s for job in order.jobs}
         for outcome in event.outcomes:
             number = (outcome.session, outcome.sequence)
@@ -541,16 +321,30 @@ class World:
         record_s = 0.001 if event.record is not None else 0.0
         self.post(replace(event, math_s=self.plot.math_s, record_s=record_s, key_s=0.001 if order.key else 0.0))
 
-    def copy(self, counters: dict[str, int | float]) -> None:
-        kept = (self.parameters.version, self.parameters.checkpoint_arrays(), counters)
-        self.later(self.plot.disk_s, self.of_this_life(lambda: self.written(kept)))
+    def note_applied(self, event: l.BatchApplied) -> None:
+        durable = self.journal_holds and event.unlogged is None
+        made = [outcome for outcome in event.outcomes if outcome.outcome == "applied"]
+        for outcome in made:
+            theta = self.parameters.digest() if outcome is made[-1] else None
+            number = (outcome.session, outcome.sequence)
+            self.history.append(Applied(self.epoch, outcome.version, number, theta, durable))
 
-    def written(self, kept: tuple[int, dict[str, np.ndarray], dict[str, int | float]]) -> None:
-        if self.random.random() < self.plot.disk_fails:
-            self.post(l.CheckpointFailed(kept[0], "the disk is full"))
-            return
-        self.disk = kept
-        self.post(l.CheckpointWritten(kept[0], Path("checkpoint")))
+    @property
+    def journal_holds(self) -> bool:
+        """Whether the learner's word for what it applies is that it is on disk."""
+        return self.state.saving.journaled and self.state.saving.broken is None
+
+    def copy(self, order: l.WriteCheckpoint) -> None:
+        version, arrays = self.parameters.version, self.parameters.checkpoint_arrays()
+        kept = Checkpoint(MANIFEST, version, self.epoch, order.counters, arrays)
+        based = self.store.mark(kept, rebase=order.rebase)
+        self.later(self.plot.disk_s, self.of_this_life(lambda: self.save(kept, based)))
+
+    def save(self, kept: Checkpoint, based: bool) -> None:
+        event = self.store.save(kept, based=based)
+        if isinstance(event, l.CheckpointWritten):
+            self.saved = kept.version
+        self.post(event)
 
     def end_learner(self) -> None:
         self.up = False
@@ -563,7 +357,7 @@ class World:
     def new_actor(self, index: int) -> Actor:
         self.lives[index] += 1
         actor = Actor(self, index, self.lives[index])
-        self.later(self.random.random() * TICK_S, actor.alive(actor.tick))
+        self.later(self.random.random() * self.plot.tick_s, actor.alive(actor.tick))
         return actor
 
     def partition(self) -> None:
@@ -586,16 +380,40 @@ class World:
         self.actors[index].end()
         self.actors[index] = self.new_actor(index)
 
+    def dismiss_actor(self) -> None:
+        """Asked to stop; another takes its place once it is gone."""
+        index = self.random.randrange(self.plot.actors)
+        actor = self.actors[index]
+        if actor.leaving:
+            return
+        self.log(actor.name, "is asked to stop")
+        actor.alive(lambda: actor.post(a.StopRequested("SIGTERM")))()
+        self.await_leave(actor)
+
+    def await_leave(self, actor: Actor) -> None:
+        if actor.dead and self.actors[actor.index] is actor and self.state.stage is Stage.RUNNING:
+            self.actors[actor.index] = self.new_actor(actor.index)
+        elif not actor.dead:
+            self.later(1.0, lambda: self.await_leave(actor))
+
+    def pause(self) -> None:
+        """SIGSTOP, and SIGCONT later: time goes on, and what arrives waits."""
+        until = self.now + self.random.uniform(0.5, 20.0)
+        index = self.random.randrange(-1, self.plot.actors)
+        if index < 0:
+            self.asleep_until = until
+        else:
+            self.actors[index].asleep_until = until
+        self.log("learner" if index < 0 else self.actors[index].name, f"sleeps until {until:.3f}")
+
     def kill_learner(self) -> None:
         if not self.up:
             return
         self.end_learner()
-
-        def revive() -> None:
-            self.network.revive(LEARNER)
-            self.start_learner()
-
-        self.later(self.random.uniform(0.1, 8.0), revive)
+        if self.random.random() < self.plot.power:
+            self.disk.lose_power(self.random)
+            self.log("learner", "the power is lost")
+        self.later(self.random.uniform(0.1, 8.0), self.revive_learner)
 
     def step_clock(self) -> None:
         """Everybody slept."""
@@ -610,23 +428,47 @@ class World:
             raise Broken(self.seed, self.now, who, what, told[-STORY:])
 
     def check(self) -> None:
-        for actor in self.actors:
-            if actor.touched and not actor.dead:
+        for actor in self.touched.values():
+            if not actor.dead:
                 actor.check()
-            actor.touched = False
+        self.touched.clear()
         version = self.parameters.version
-        self.promise(version >= self.version_seen, "learner", "the version went back")
-        self.promise(self.state.progress.updates <= version, "learner", "the state is ahead of θ")
+        self.promise(not self.up or version >= self.version_seen, "learner", "the version went back")
+        self.promise(self.state.progress.updates <= version or not self.up, "learner", "the state is ahead of θ")
         self.version_seen = version
         self.promise(bool(np.isfinite(self.parameters.theta).all()), "learner", "θ is not finite")
-        waiting: defaultdict[int, int] = defaultdict(int)
-        for job in self.state.pending:
-            waiting[job.session] += 1
-        most = max(waiting.values(), default=0)
-        self.promise(most <= self.most_credit, "learner", f"{most} gradients of one session wait")
-        for peer in self.state.peers.values():
-            self.promise(len(peer.ledger.pending) <= self.most_credit, "learner", "a ledger is overdrawn")
-            self.promise(len(peer.ledger.rulings) <= 2 * SPAN * self.most_credit, "learner", "a ledger grew")
+
+    def check_peer(self, session: int) -> None:
+        """What one session may take of the learner's memory."""
+        peer = self.state.peers.get(session)
+        if peer is None:
+            return
+        waiting = sum(job.session == session for job in self.state.pending)
+        self.promise(waiting <= self.most_credit, "learner", f"{waiting} gradients of one session wait")
+        self.promise(len(peer.ledger.pending) <= self.most_credit, "learner", "a ledger is overdrawn")
+        self.promise(len(peer.ledger.rulings) <= 2 * SPAN * self.most_credit, "learner", "a ledger grew")
+
+    def check_history(self) -> None:
+        """The whole of it, and that the journal leads from its oldest base to θ as it is."""
+        for lie in check(self.history):
+            self.promise(False, "learner", lie)
+        if self.up and self.journal_holds and not self.math:
+            self.promise(self.replayed() == self.parameters.digest(), "learner", "the journal leads elsewhere")
+
+    def replayed(self) -> str:
+        """θ's digest as the journal has it, from each base that nothing before it leads to."""
+        tape: Tape | None = None
+        for version in bases(RUN / "journal", self.disk):
+            if tape is None or tape.parameters.version < version:
+                tape = Tape(make_parameters(self.settings, np.zeros(P, np.float32), LAYOUT, 0))
+                tape.parameters.restore(version, self.based(version))
+                for _ in tape.play(read(RUN / "journal", MANIFEST, version, self.disk)):
+                    pass
+        assert tape is not None
+        return tape.parameters.digest()
+
+    def based(self, version: int) -> dict[str, np.ndarray]:
+        return load(bases(RUN / "journal", self.disk)[version], self.disk).arrays
 
     def check_weights(self, who: str, weights: a.Weights) -> None:
         held = self.digests.get((weights.epoch, weights.version))
@@ -647,6 +489,8 @@ class World:
             return
         for ruling in message.rulings:
             number = (message.session, ruling.sequence)
+            if ruling.outcome == "applied" and number not in self.rulings:
+                self.history.append(Acked(self.epoch, ruling.version, number, self.journal_holds))
             told = self.rulings.setdefault(number, ruling)
             forgotten = ruling.outcome == "duplicate"
             self.promise(told == ruling or forgotten, "learner", f"{number} was ruled {told}, then {ruling}")
@@ -674,8 +518,3 @@ class World:
             assert actor.state.welcome is not None
             peer = self.state.peers.get(actor.state.welcome.session)
             self.promise(peer is not None and peer.gradients > 0, actor.name, "nothing of it was judged")
-
-
-def dense(value: np.ndarray | Sparse) -> np.ndarray:
-    """float64 [P]."""
-    return (value.dense() if isinstance(value, Sparse) else value).astype(np.float64)

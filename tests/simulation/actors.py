@@ -1,0 +1,276 @@
+"""One simulated actor: real state, desk and compressor; toy work. Checks what an actor must never be or believe."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from random import Random
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from actor import events as a
+from actor.compression import Compressor
+from actor.desk import Desk
+from actor.events import Identity
+from actor.selection import Everything, make_choice
+from actor.state import ActorState
+from protocol import messages
+from protocol.codecs import Encoded, Sparse, codec
+from protocol.layout import Entry, Layout
+from protocol.messages import Episode, Report
+from protocol.session import SPAN
+from tests.simulation.history import Adopted
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+P = 24
+LAYOUT = Layout((Entry("w", (4, 5)), Entry("b", (4,))))
+BUILD_S = 0.3  # what an actor takes to build its simulators
+LEARNER = b"learner"
+
+
+Fate = Literal["under way", "restored", "gone"]
+
+
+@dataclass
+class Parcel:
+    """One gradient as God sees it. number: (session, sequence), once it was sent."""
+
+    number: tuple[int, int] | None = None
+    fate: Fate = "under way"
+
+
+class Actor:
+    """One actor process: real state, desk and compressor; toy work."""
+
+    def __init__(self, world: World, index: int, life: int) -> None:
+        self.world, self.name, self.index = world, f"actor-{index}", index
+        self.instance = f"{self.name}.{life}"
+        random = Random(f"{world.seed} {self.instance}")
+        self.state = ActorState(Identity(self.name, random.getrandbits(62) + 1), "learner", random)
+        self.desk = Desk(lambda work: self.post(a.WorkDone(work)), lambda work: self.post(a.LastWorkDone(work)))
+        self.clock_s = random.uniform(0.0, 1e6) if world.plot.skewed else 0.0  # its clock's lead
+        self.rng = np.random.default_rng([world.seed, index, life])
+        self.compressor: Compressor | None = None
+        self.dials = 0
+        self.link = b""
+        self.generation = 0
+        self.working = False
+        self.leaving = False
+        self.exit_code: int | None = None
+        self.dead = False
+        self.asleep_until = 0.0  # stopped by a signal; what arrives waits in the socket
+        self.computed = np.zeros(P)  # float64: the sum of all gradients
+        self.given = np.zeros(P)  # float64: of what was handed in, less what was put back
+        self.parcels: dict[int, Parcel] = {}  # by id of its payload
+        self.works: list[a.Work] = []  # keeps ids unique
+        self.restorable: dict[int, a.Work] = {}
+        self.adopted: a.Weights | None = None
+        self.told = 0  # the largest credit that this life was told
+        self.order = (0, -1, -1)  # session, version and target's version of what was adopted last
+        network = world.network
+        network.subscribe(self.instance.encode(), LEARNER)
+        world.names[self.instance] = self
+        self.post(a.Started())
+
+    def post(self, event: a.Event) -> None:
+        self.world.touch(self)
+        applied = self.state.applied
+        effects = self.state.handle(event, self.world.now + self.clock_s)
+        for effect in effects:
+            self.perform(effect)
+        parcels = [self.parcels[id(effect.work.payload)] for effect in effects if isinstance(effect, a.Settle)]
+        known = sum(parcel.number in self.world.applied for parcel in parcels)
+        self.world.promise(self.state.applied - applied <= known, self.name, "it believes in more than was applied")
+
+    def perform(self, effect: a.Effect) -> None:
+        world = self.world
+        if isinstance(effect, a.Dial):
+            self.redial()
+        elif isinstance(effect, a.Send):
+            self.note_sent(effect.message)
+            world.say(self.name, "->", effect.message)
+            world.network.send(self.link, LEARNER, messages.encode(effect.message, effect.buffers), world.now)
+        elif isinstance(effect, a.Configure):
+            self.desk.configure(effect.welcome)
+            world.later(BUILD_S, self.alive(self.built))
+        elif isinstance(effect, a.Adopt):
+            self.adopt(effect.weights)
+        elif isinstance(effect, a.Settle):
+            self.settled(effect)
+        elif isinstance(effect, a.Permit):
+            self.desk.permit(effect.credit)
+        elif isinstance(effect, a.Leave):
+            self.desk.leave()
+            self.part()
+        elif isinstance(effect, a.Announce):
+            world.log(self.name, f"{effect.event} {effect.fields}")
+        elif isinstance(effect, a.Finish):
+            self.exit_code = effect.exit_code
+            world.log(self.name, f"exits {effect.exit_code}")
+            self.end()
+
+    def adopt(self, weights: a.Weights) -> None:
+        """Of this life of the learner, newer than any before in this session, and the learner's own bits."""
+        welcome = self.state.welcome
+        assert welcome is not None
+        order = (welcome.session, weights.version, -1 if weights.target_version is None else weights.target_version)
+        newer = self.order[0] != order[0] or self.order < order
+        right = weights.epoch == welcome.epoch and newer
+        self.world.promise(right, self.name, f"{(weights.epoch, weights.version)} adopted after {self.order}")
+        self.world.check_weights(self.name, weights)
+        self.order, self.adopted = order, weights
+        self.world.history.append(Adopted(weights.epoch, weights.version, self.instance))
+        self.desk.adopt(weights)
+
+    def note_sent(self, message: messages.Message) -> None:
+        if isinstance(message, messages.Gradient):
+            assert self.state.outbox is not None
+            assert self.state.welcome is not None
+            work = self.state.outbox.unanswered[message.sequence].parcel
+            here = (work.epoch, message.session) == (self.state.welcome.epoch, self.state.welcome.session)
+            self.world.promise(here, self.name, f"{message.sequence} belongs to another life or session")
+            self.parcels[id(work.payload)].number = (message.session, message.sequence)
+
+    def redial(self) -> None:
+        """A fresh socket: what was under way to the old one is never read."""
+        if self.link:
+            self.world.network.kill(self.link)
+        self.world.names.pop(self.link.decode(), None)
+        self.dials += 1
+        self.link = f"{self.instance}/{self.dials}".encode()
+        self.world.names[self.link.decode()] = self
+        if self.index in self.world.cut:
+            self.world.network.partition(self.link, LEARNER)
+
+    def end(self) -> None:
+        self.dead = True
+        self.world.names.pop(self.link.decode(), None)
+        self.world.names.pop(self.instance, None)
+        self.world.network.kill(self.link)
+        self.world.network.kill(self.instance.encode())
+
+    def alive(self, action: Callable[[], None]) -> Callable[[], None]:
+        """Not once it is dead, and not while it sleeps."""
+
+        def act() -> None:
+            if self.asleep_until > self.world.now:
+                self.world.later(self.asleep_until - self.world.now, act)
+            elif not self.dead:
+                action()
+
+        return act
+
+    # the worker
+
+    def built(self) -> None:
+        _, self.generation = self.desk.next_welcome(0)
+        name = self.world.plot.codec
+        self.compressor = Compressor(P, name, make_choice(codec(name), [(P,)], 0.2, 0, 1, 0), 1.0)
+        self.post(a.WorkerReady())
+
+    def tick(self) -> None:
+        self.post(a.Ticked(self.desk.env_steps, self.desk.wait_s))
+        if not self.dead:
+            self.world.later(self.world.plot.tick_s, self.alive(self.tick))
+
+    def begin(self) -> None:
+        """Starts on a gradient if the desk would let a real worker go on."""
+        desk = self.desk
+        ready = self.compressor is not None and desk.newest() is not None and desk._unanswered < desk._credit
+        if self.dead or self.working or self.leaving or not ready:
+            return
+        desk.await_permit(self.generation)
+        self.working = True
+        weights = desk.newest()
+        assert weights is not None
+        spread_s = self.world.plot.work_s * (0.5 + self.rng.random())
+        self.world.later(spread_s, self.alive(lambda: self.finish(weights)))
+
+    def collect_refused(self) -> None:
+        assert self.compressor is not None
+        for work in self.desk.collect_refused():
+            self.compressor.restore(work.decoded)
+            self.given -= dense(self.restorable.pop(id(work)).decoded)
+
+    def finish(self, weights: a.Weights) -> None:
+        compressor, desk = self.compressor, self.desk
+        assert compressor is not None
+        self.collect_refused()
+        gradient = (self.rng.integers(-8, 9, P) / 16).astype(np.float32)
+        self.computed += gradient
+        encoded = compressor.compress(gradient)
+        desk.env_steps += 4
+        episodes = (Episode(float(self.rng.integers(0, 10)), 4),) if self.rng.random() < 0.2 else ()
+        self.working = False
+        desk.hand_in(self.wrap(encoded, compressor.codec.name, weights, Report(4, episodes)))
+        if self.leaving:
+            self.part()
+
+    def wrap(self, encoded: Encoded, name: str, weights: a.Weights, report: Report | None) -> a.Work:
+        work = a.Work(
+            epoch=weights.epoch,
+            base_version=weights.version,
+            codec=name,
+            length=P,
+            count=encoded.count,
+            payload=encoded.buffer,
+            decoded=encoded.decoded,
+            report=report,
+        )
+        self.works.append(work)
+        self.given += dense(work.decoded)
+        self.parcels[id(work.payload)] = Parcel()
+        return work
+
+    def part(self) -> None:
+        """Hands in what it holds back once it is not at work."""
+        self.leaving = True
+        weights = self.desk.newest()
+        if self.working or self.compressor is None:
+            return
+        self.collect_refused()
+        encoded = self.compressor.empty("f32", Everything()) if weights is not None else None
+        assert encoded is None or weights is not None
+        self.desk.hand_in_last(None if encoded is None else self.wrap(encoded, "f32", weights, None))  # type: ignore[arg-type]
+
+    def settled(self, effect: a.Settle) -> None:
+        parcel = self.parcels[id(effect.work.payload)]
+        world = self.world
+        world.promise(parcel.fate == "under way", self.name, "a gradient was settled twice")
+        parcel.fate = "restored" if effect.restore else "gone"
+        if effect.restore:
+            world.promise(parcel.number not in world.applied, self.name, f"{parcel.number} was applied and restored")
+            self.restorable[id(effect.work)] = effect.work
+        self.desk.settle(effect.work, effect.restore)
+
+    # promises
+
+    def check(self) -> None:
+        world, desk, box = self.world, self.desk, self.state.outbox
+        unanswered = len(box.unanswered) if box is not None else 0
+        held = unanswered + (self.state._last is not None)  # what a leaving worker handed in needs no room
+        world.promise(desk._unanswered >= 0, self.name, "a permit below zero")
+        world.promise(desk._unanswered == held, self.name, f"{desk._unanswered} permits, {unanswered} unanswered")
+        if box is not None:
+            most = self.told
+            world.promise(unanswered <= most, self.name, f"{unanswered} unanswered, at most {most} were granted")
+            oldest = next(iter(box.unanswered), box.next_sequence)
+            world.promise(box.next_sequence - oldest <= SPAN * most, self.name, "the window is too wide")
+        world.promise(len(desk._refused) == len(self.restorable), self.name, "a refused gradient went missing")
+        self.check_books()
+
+    def check_books(self) -> None:
+        """All that was computed was handed in (applied, under way, lost, or waiting to be put back) or is residual."""
+        if self.compressor is None:
+            return
+        error = float(np.abs(self.compressor.residual + self.given - self.computed).max())
+        bound = 0.0 if self.world.plot.exact else 1e-4
+        self.world.promise(error <= bound, self.name, f"the residual is off by {error}")
+
+
+def dense(value: np.ndarray | Sparse) -> np.ndarray:
+    """float64 [P]."""
+    return (value.dense() if isinstance(value, Sparse) else value).astype(np.float64)

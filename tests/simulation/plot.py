@@ -1,0 +1,117 @@
+"""What a simulated run is made of, and how a seed picks it. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+
+from protocol.codecs import CODECS
+from protocol.memory import Faults
+
+
+@dataclass(frozen=True)
+class Plot:
+    """What a run is made of. Rates are events per virtual second in the whole world.
+
+    exact: the numbers are small dyadic ones and the codec loses nothing, so the books must balance to the bit.
+    sync_s: most that one write to disk takes. disk_fails: chance of each operation of the disk. power: share of the
+    learner's deaths that take what was not synced with them. skewed: every process has a clock of its own.
+    """
+
+    actors: int = 3
+    faults: Faults = field(default_factory=lambda: Faults(delay_s=0.01, jitter_s=0.05))
+    codec: str = "f32"
+    settings: dict[str, Any] = field(default_factory=dict)
+    run: dict[str, Any] = field(default_factory=dict)
+    work_s: float = 0.3
+    tick_s: float = 0.25
+    math_s: float = 0.02
+    sync_s: float = 0.0
+    disk_s: float = 0.2
+    disk_fails: float = 0.0
+    power: float = 0.0
+    partition_rate: float = 0.0
+    actor_kill_rate: float = 0.0
+    actor_leave_rate: float = 0.0
+    learner_kill_rate: float = 0.0
+    pause_rate: float = 0.0
+    clock_step_rate: float = 0.0
+    skewed: bool = False
+
+    @property
+    def exact(self) -> bool:
+        return self.codec == "f32"
+
+
+def bad(seed: int) -> Plot:
+    """A plot as bad as its seed says."""
+    random = Random(seed)
+    faults = Faults(
+        delay_s=random.choice((0.0, 0.02, 0.3)),
+        jitter_s=random.choice((0.0, 0.1, 1.0)),
+        loss=random.choice((0.0, 0.02, 0.1)),
+        duplicate=random.choice((0.0, 0.05, 0.3)),
+        reorder=random.choice((0.0, 0.1)),
+    )
+    optimizer = random.choice(("addition", "addition", "addition", "adam"))
+    rules = ("accept", "scale", "gap", "compensate")
+    durability = random.choice(("checkpoint", "journal", "journal"))
+    return Plot(
+        actors=random.choice((1, 2, 3, 6)),
+        faults=faults,
+        codec=random.choice(("f32", "f32", "topk_i8", *CODECS)),
+        settings={
+            "optimizer": optimizer,
+            "credit": random.choice((1, 2, 4)),
+            "most_credit": random.choice((1, 3, 16)),
+            "silence_s": random.choice((2.0, 6.0)),
+            "staleness_rule": random.choice([rule for rule in rules if rule != "gap" or optimizer == "addition"]),
+            "full_lag_updates": 2,
+            "max_lag_updates": random.choice((4, 1000)),
+            "max_lag_s": random.choice((1.0, 60.0)),
+            "publish_interval_s": random.choice((0.0, 0.0, 1.0)),
+            "downlink_kbps": random.choice((None, None, 0.5, 2.0, "auto")),
+            "target_interval_steps": random.choice((None, 20)),
+            "checkpoint_interval_s": 3.0,
+            "checkpoints_kept": random.choice((1, 3)),
+            "durability": durability,
+            "journal_bytes": 1 << 20,
+        },
+        sync_s=random.choice((0.0, 0.01, 1.0)),
+        disk_fails=random.choice((0.0, 0.0, 0.05)),
+        power=random.choice((0.0, 0.5)),
+        partition_rate=random.choice((0.0, 0.1)),
+        actor_kill_rate=random.choice((0.0, 0.05)),
+        actor_leave_rate=random.choice((0.0, 0.05)),
+        learner_kill_rate=random.choice((0.0, 0.05)),
+        pause_rate=random.choice((0.0, 0.05)),
+        clock_step_rate=random.choice((0.0, 0.02)),
+        skewed=random.choice((False, True)),
+    )
+
+
+def crowd(seed: int, actors: int = 1000) -> Plot:
+    """A large fleet in bad weather: one learner, three deaths of actors a second, partitions and pauses."""
+    return Plot(
+        actors=actors,
+        faults=Faults(delay_s=0.02, jitter_s=0.3, loss=0.01, duplicate=0.01, reorder=0.01),
+        codec="topk_i8",
+        settings={
+            "silence_s": 6.0,
+            "publish_interval_s": 1.0,
+            "checkpoint_interval_s": 5.0,
+            "durability": "journal",
+            "credit_lag": 32,
+        },
+        work_s=20.0,
+        tick_s=1.0,
+        sync_s=0.05,
+        power=0.5,
+        partition_rate=2.0,
+        actor_kill_rate=3.0,
+        actor_leave_rate=0.5,
+        learner_kill_rate=Random(seed).choice((0.0, 0.03)),
+        pause_rate=2.0,
+        skewed=True,
+    )
