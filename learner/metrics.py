@@ -27,7 +27,7 @@ from protocol.errors import Reason
 PREFIX = "farflung_learner"
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 OUTCOMES = ("applied", *(reason.value for reason in Reason))
-FAULTS = (*(reason.value for reason in Reason), "checkpoint_failed")
+FAULTS = (*(reason.value for reason in Reason), "checkpoint_failed", "journal_failed")
 
 
 class Metrics:
@@ -109,6 +109,7 @@ def _progress_gauges(state: LearnerState) -> tuple[tuple[str, str, float | None]
 def _life_gauges(state: LearnerState, now: float) -> tuple[tuple[str, str, float | None], ...]:
     training_s = None if state.training_since is None else now - state.training_since
     age = None if state.saving.written_at is None else now - state.saving.written_at
+    broken = float(state.saving.broken is not None) if state.saving.journaled else None
     return (
         ("actors", "Actors with a session to train.", state.members.training),
         ("evaluators", "Actors with a session to evaluate.", state.members.evaluating),
@@ -119,6 +120,7 @@ def _life_gauges(state: LearnerState, now: float) -> tuple[tuple[str, str, float
         ("pending_gradients", "Admitted and waiting for the math thread.", len(state.pending)),
         ("checkpoint_version", "Newest version on disk by this process.", state.saving.version),
         ("checkpoint_age_seconds", "Since the newest checkpoint on disk by this process was begun.", age),
+        ("journal_broken", "1 while verdicts promise what the journal does not hold.", broken),
         ("training_seconds", "Since the first actor of this process had weights.", training_s),
         ("epoch", "Life of the learner in this run, counted from 1.", state.address.epoch),
         ("running", "1 while gradients are taken, 0 while the run ends.", float(state.stage is Stage.RUNNING)),

@@ -1,0 +1,70 @@
+"""A learner that is killed at any point of its disk comes back with every update that it had told anybody of."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+
+import pytest
+
+from learner.journal import bases
+from tests.failpoints import WHILE
+from tests.loopback.system import ENDLESS, Daemon, Launcher
+
+JOURNALED = (
+    *ENDLESS,
+    *("--actors", 2, "--set", "learner.durability=journal", "--set", "learner.checkpoint_interval_s=0.3"),
+)
+
+
+def learner(launch: Launcher, failpoint: str | None, *arguments: object, **environment: str) -> Daemon:
+    """``learner run`` on CartPole with a disk that fails as told."""
+    command = ("learner", "run", "--json", "--http", "off", "--run-dir", "run", *JOURNALED, *arguments)
+    armed = command if failpoint is None else ("tests.failpoints", failpoint, *command)
+    return launch._start(*armed, **{"TMPDIR": str(launch.folder), **environment})
+
+
+def replayed(launch: Launcher) -> dict[str, object]:
+    """What ``learner replay --verify`` says in the end."""
+    command = launch.command("learner", "replay", "run", "--verify")
+    assert command.wait() == 0, command.story()
+    return command.events[-1]
+
+
+@pytest.mark.parametrize("failpoint", ["journal.sync@40=kill", "journal.write@60=half", "checkpoint.rename@2=kill"])
+def test_a_learner_killed_at_a_point_of_its_disk_goes_on_to_the_bit(launch: Launcher, failpoint: str) -> None:
+    first = learner(launch, failpoint)
+    assert first.wait() == -signal.SIGKILL
+    told = max((int(said["updates"]) for said in first.said("progress")), default=0)
+    found = replayed(launch)
+    second = learner(launch, None, "--resume")
+    started = second.event("started")
+    assert started["version"] == found["version"]
+    assert started["version"] >= told
+    second.event("progress", lambda said: said["updates"] > started["version"])
+    second.signal(signal.SIGTERM)
+    assert second.wait() == 0, second.story()
+    again = replayed(launch)
+    result = json.loads((launch.folder / "run" / "result.json").read_text())
+    assert again["version"] == result["updates"] > started["version"]
+    assert next(iter(bases(launch.folder / "run" / "journal"))) == 0
+    assert again["updates"] == again["version"]  # from θ₀ on, through both lives
+
+
+def test_a_full_disk_is_told_and_mended(launch: Launcher) -> None:
+    full: Path = launch.folder / "full"
+    full.touch()
+    daemon = learner(launch, "journal.write@30=full", **{WHILE: str(full)})
+    failed = daemon.event("journal_failed")
+    assert failed["detail"] == "No space left on device"
+    daemon.event("progress", lambda said: said["updates"] > failed["version"] + 20)
+    full.unlink()
+    restored = daemon.event("journal_restored")
+    daemon.event("progress", lambda said: said["updates"] > restored["version"])
+    daemon.signal(signal.SIGTERM)
+    assert daemon.wait() == 0, daemon.story()
+    assert any(said["event"] == "gap" for said in launch.command("learner", "replay", "run", "--verify").events)
+    result = json.loads((launch.folder / "run" / "result.json").read_text())
+    assert result["faults"]["journal_failed"] == 1
+    assert replayed(launch)["version"] == result["updates"]
