@@ -45,17 +45,23 @@ def believable(report: Report) -> Report:
     return msgspec.structs.replace(report, env_steps=env_steps, episodes=episodes, losses=losses)
 
 
-def examine(value: np.ndarray | Sparse, norm_bound: float) -> Reason | None:
-    """Why these numbers are refused, or None: one dot product over the data, a second look only where it is wrong.
+def measure(value: np.ndarray | Sparse) -> float:
+    """L2 norm: one dot product over the data, a second look only where it is wrong.
 
-    value: float32 [P], or Sparse of k values. norm_bound: L2, at most 1e15, so that its square is far inside float32.
-    A sum of squares that overflows float32 while every element is finite is a norm above 1e19: exceeded.
+    value: float32 [P], or Sparse of k values. NaN where one of them is no finite number; infinity where all are and
+    the sum of their squares overflows float32, a norm above 1e19.
     """
     numbers = value.values if isinstance(value, Sparse) else value
     with np.errstate(over="ignore", invalid="ignore"):
         squared = float(np.dot(numbers, numbers))
-    if squared <= norm_bound * norm_bound:
-        return None
-    if math.isfinite(squared) or bool(np.isfinite(numbers).all()):
-        return Reason.NORM_EXCEEDED
-    return Reason.NOT_FINITE
+    if math.isfinite(squared):
+        return math.sqrt(squared)
+    return math.inf if bool(np.isfinite(numbers).all()) else math.nan
+
+
+def examine(value: np.ndarray | Sparse, norm_bound: float) -> Reason | None:
+    """Why these numbers are refused, or None. norm_bound: L2."""
+    norm = measure(value)
+    if math.isnan(norm):
+        return Reason.NOT_FINITE
+    return Reason.NORM_EXCEEDED if norm > norm_bound else None

@@ -59,6 +59,11 @@ class Members:
     def _grant(self, hello: Hello, route: bytes, key: str, now: float) -> Peer:
         if len(self.peers) >= self._settings.max_actors:
             raise SessionFault(Reason.DRAINING, f"{len(self.peers)} actors are here, learner.max_actors allows no more")
+        most = self._settings.sessions_per_key
+        if key and most is not None and sum(peer.key == key for peer in self.peers.values()) >= most:
+            raise SessionFault(
+                Reason.OVER_QUOTA, f"{most} sessions of one key, learner.sessions_per_key allows no more"
+            )
         if hello.role == "evaluate" and self.evaluating >= MAX_EVALUATORS:
             raise SessionFault(Reason.DRAINING, f"{MAX_EVALUATORS} actors evaluate, more would cost too much memory")
         peer = Peer(

@@ -43,6 +43,8 @@ class Reason(StrEnum):
     STALE_SECONDS = "stale_seconds"  # too long since its weights were the newest
     NOT_FINITE = "not_finite"  # NaN or infinity inside
     NORM_EXCEEDED = "norm_exceeded"  # an L2 norm above the bound
+    OVER_QUOTA = "over_quota"  # more gradients, bytes or sessions than one sender may have
+    QUARANTINED = "quarantined"  # its sender broke too many rules lately; it was not looked at
 
 
 # Gradients refused for these may go back into the residual (WIRE.md, section 8); for any other reason, one that we do
@@ -57,6 +59,7 @@ RESTORED = frozenset(
         Reason.FUTURE_VERSION,
         Reason.STALE_UPDATES,
         Reason.STALE_SECONDS,
+        Reason.OVER_QUOTA,
     }
 )
 

@@ -144,6 +144,9 @@ class Ledger:
             self.floor = max(self.floor, forgotten)
 
 
+Sender = str | int  # who answers for a gradient: a key, or where none is asked for the session
+
+
 @dataclass(slots=True)
 class Peer:
     """The learner's end of one session."""
@@ -170,6 +173,11 @@ class Peer:
     def trains(self) -> bool:
         """Whether gradients may come from it."""
         return self.role == "train"
+
+    @property
+    def sender(self) -> Sender:
+        """Whose quota, share and conduct its gradients count for."""
+        return self.key or self.session
 
     def hear(self, message: Message, route: bytes, now: float) -> None:
         """Notes a sign of life; raises SessionFault if the message is illegal now."""

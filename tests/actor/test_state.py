@@ -230,7 +230,7 @@ def test_a_welcome_for_another_actor_is_no_welcome() -> None:
     assert (announced(effects), actor.state.phase) == (["fault"], Phase.GREETING)
 
 
-@pytest.mark.parametrize("reason", [Reason.DRAINING, Reason.UNKNOWN_SESSION])
+@pytest.mark.parametrize("reason", [Reason.DRAINING, Reason.UNKNOWN_SESSION, Reason.OVER_QUOTA])
 def test_a_refused_hello_is_said_again_later(reason: Reason) -> None:
     actor = dialling()
     assert announced(actor.hear(Refusal(reason, "not now"))) == ["refused"]
@@ -634,6 +634,8 @@ def test_an_applied_gradient_returns_its_permit() -> None:
         (Reason.STALE_SECONDS, True),
         (Reason.DRAINING, True),
         (Reason.OVERDRAWN, True),
+        (Reason.OVER_QUOTA, True),
+        (Reason.QUARANTINED, False),
         (Reason.NOT_FINITE, False),
         (Reason.NORM_EXCEEDED, False),
         (Reason.MALFORMED_PAYLOAD, False),

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from learner.admission import MAX_REPORT_STEPS, admit, believable, examine
+from learner.admission import MAX_REPORT_STEPS, admit, believable, examine, measure
 from protocol.codecs import CODECS, Sparse
 from protocol.errors import Reason
 from protocol.messages import Episode, Gradient, Losses, Report
@@ -89,3 +89,13 @@ def test_steps_that_nobody_can_have_taken_count_as_none_and_the_rest_stands(told
 def test_episodes_and_losses_that_are_no_numbers_are_left_out(bad: float) -> None:
     report = Report(10, (Episode(bad, 9), Episode(2.0, 8)), Losses(policy=0.5, kl=bad))
     assert believable(report) == Report(10, (Episode(2.0, 8),), Losses())
+
+
+@pytest.mark.parametrize(
+    ("numbers", "norm"),
+    [([], 0.0), ([3.0, -4.0], 5.0), ([BIG, 1.0], np.inf), ([BIG, np.inf], np.nan), ([np.nan, 0.0], np.nan)],
+)
+def test_norms_dense_and_sparse(numbers: list[float], norm: float) -> None:
+    values = np.array(numbers, np.float32)
+    np.testing.assert_equal(measure(values), norm)
+    np.testing.assert_equal(measure(Sparse(P, np.arange(len(values), dtype=np.int32), values)), norm)

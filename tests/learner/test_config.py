@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from learner.config import Experiment, LearnerSettings, RunSettings, actor_table, dumps, load, named
+from learner.config import NORM_FACTOR, Experiment, LearnerSettings, RunSettings, actor_table, dumps, load, named
 from protocol.errors import SettingError, UserError
 
 
@@ -46,6 +46,8 @@ def test_later_sources_win(tmp_path: Path) -> None:
         ('learner.optimizer="adam"', "adam"),
         ("learner.learning_rate = 3e-4", 3e-4),
         ("learner.credit=1_0", 10),
+        ("learner.norm_factor=none", "none"),
+        ("learner.norm_factor=20", 20.0),
         ("learner.anneal_steps=3e5", 300_000),
         ("run.name=007", "007"),
         ("run.name=true", "true"),
@@ -64,6 +66,19 @@ def test_overrides_are_toml_values_or_bare_words(override: str, value: object) -
     found = resolved.actor[name] if table == "actor" else getattr(getattr(resolved, table), name)
     assert found == value
     assert type(found) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("override", "factor"),
+    [
+        ("learner.credit=2", NORM_FACTOR),
+        ("learner.optimizer=adam", None),
+        ("learner.norm_factor=none", None),
+        ("learner.norm_factor=20", 20.0),
+    ],
+)
+def test_norms_are_compared_by_default_where_they_have_a_usual_size(override: str, factor: float | None) -> None:
+    assert load(None, [override], {}).learner.most_norm_factor == factor
 
 
 def test_only_the_actor_table_nests() -> None:
@@ -108,6 +123,20 @@ def test_only_the_actor_table_nests() -> None:
             "[learner]\nfull_lag_updates = 9\nmax_lag_updates = 8\nstaleness_rule = 'scale'",
             "learner.full_lag_updates = 9: at most learner.max_lag_updates = 8",
         ),
+        ("[learner]\naggregation = 'krum'", "'krum': one of none, mean, trimmed_mean, median"),
+        (
+            "[learner]\naggregation = 'median'",
+            "staleness_rule = 'compensate': accept, with learner.aggregation = median",
+        ),
+        (
+            "[learner]\naggregation = 'median'\nstaleness_rule = 'accept'\naggregate_trim = 0.1",
+            "left out with learner.aggregation = median; used by trimmed_mean",
+        ),
+        ("[learner]\naggregate_wait_s = 2", "left out with learner.aggregation = none; used by mean and trimmed_mean"),
+        ("[learner]\naggregate_trim = 0.5", "learner.aggregate_trim = 0.5: a number, >= 0.0, < 0.5"),
+        ("[learner]\nnorm_factor = 1", "learner.norm_factor = 1: a number, >= 2.0"),
+        ("[learner]\nquota_kbps = 0", "learner.quota_kbps = 0: a number, > 0.0"),
+        ("[learner]\nsessions_per_key = 0", "learner.sessions_per_key = 0: a whole number, >= 1"),
         ("[learner]\nsilence_s = 1.0", "learner.silence_s = 1.0: above learner.heartbeat_s = 1.0"),
         ("[run]\nname = 'a/b'", "run.name = 'a/b': text, at most 64 characters, matching"),
         ("[run]\nseed = []", "run.seed = []: a whole number"),

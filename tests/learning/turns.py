@@ -176,7 +176,11 @@ class Baton:
 
 
 def begin(
-    experiment: Experiment, actors: int, lag: int, baton: Baton | None = None
+    experiment: Experiment,
+    actors: int,
+    lag: int,
+    baton: Baton | None = None,
+    make_run: Callable[[Experiment, Parameters], Run] = Run,
 ) -> tuple[Run, list[tuple[Worker, LateLink]]]:
     """The run and its workers, none of which has stepped yet. With a baton all of them share what is under way."""
     table, settings = actor_table(experiment), experiment.learner
@@ -185,7 +189,7 @@ def begin(
     moments = Moments.empty(first.observation_size) if first.observation_size else None
     optimizer = make_optimizer(settings, theta)
     rule = age_rule(settings)
-    run = Run(experiment, Parameters(theta, 0, optimizer, rule, settings.norm_bound, first.layout, moments))
+    run = make_run(experiment, Parameters(theta, 0, optimizer, rule, settings.norm_bound, first.layout, moments))
     workers = []
     travelling: deque[tuple[LateLink, Work]] = deque()
     for ordinal in range(actors):
@@ -239,8 +243,11 @@ def done(run: Run) -> bool:
 def train_mixed(experiment: Experiment, actors: int, lag: int) -> Run:
     """As ``train``, one gradient of an actor drawn at random after the other."""
     baton = Baton(actors, experiment.run.seed)
-    run, workers = begin(experiment, actors, lag, baton)
+    return train_by(baton, *begin(experiment, actors, lag, baton))
 
+
+def train_by(baton: Baton, run: Run, workers: Sequence[tuple[Worker, LateLink]]) -> Run:
+    """As ``train``, one gradient after the other, of whom the baton names."""
     failures: list[BaseException] = []
 
     def work(number: int, worker: Worker, link: LateLink) -> None:

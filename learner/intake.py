@@ -1,0 +1,135 @@
+"""What waits for the math thread, and who is next. Pure. ``now`` is an argument. Knows jobs' sizes; not what they say.
+
+Without groups: deficit round robin (Shreedhar and Varghese 1996). Senders are visited in rotation, each with the same
+number of bytes to spend, so one that floods gets its share and no more, and waits for the rest of its own.
+
+With groups (``Gather``): a batch is at most one job of each sender, the oldest, and becomes one step.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict, deque
+from collections.abc import Container
+from dataclasses import dataclass, field
+
+from learner.parameters import Job
+from protocol.session import Sender
+
+JOB_BYTES = 4096  # what a job costs beside its payload: decoding, outcome and verdict take as long as so many bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Gather:
+    """When a group is whole. window: senders, >= 1. wait_s: after it fewer will do."""
+
+    window: int
+    wait_s: float
+
+    @property
+    def most(self) -> int:
+        """Senders in a group: all who wait, within what memory bears. Their gradients are decoded side by side."""
+        return 2 * self.window
+
+
+@dataclass(slots=True)
+class _Queue:
+    """One sender's jobs with the time of their arrival, oldest first. deficit: bytes that it may still spend."""
+
+    jobs: deque[tuple[float, Job]] = field(default_factory=deque)
+    deficit: int = 0
+
+
+class Intake:
+    """Jobs that were admitted. gather: of a run that makes one step of many gradients."""
+
+    def __init__(self, gather: Gather | None = None) -> None:
+        self._gather = gather
+        self._queues: OrderedDict[Sender, _Queue] = OrderedDict()  # who is visited next comes first; none is empty
+        self._count = 0
+        self._quantum = 0  # bytes that a visit brings: the largest job since all was empty, so each visit serves one
+
+    def put(self, sender: Sender, job: Job, now: float) -> None:
+        """A job waits from now on."""
+        self._quantum = max(self._quantum if self._queues else 0, _cost(job))
+        self._queues.setdefault(sender, _Queue()).jobs.append((now, job))
+        self._count += 1
+
+    def ready(self, present: int, now: float, *, hurry: bool = False) -> bool:
+        """Whether ``take`` would give anything. present: senders that are here and train. hurry: wait for nobody.
+
+        A group is meant to have ``window`` senders, or all that are present. One that has waited for long, or is in a
+        hurry, needs more than half of them still: a minority must not make steps by being quick.
+        """
+        if self._gather is None or not self._queues:
+            return bool(self._queues)
+        meant = max(1, min(self._gather.window, present))
+        if len(self._queues) >= meant:
+            return True
+        if len(self._queues) <= meant // 2:
+            return False
+        oldest = min(queue.jobs[0][0] for queue in self._queues.values())
+        return hurry or now - oldest >= self._gather.wait_s
+
+    def take(self, limit: int, present: int, now: float, *, hurry: bool = False) -> list[Job]:
+        """The next batch, of at most ``limit`` jobs; empty where nothing is ready. Arguments as in ``ready``."""
+        if self._gather is None:
+            return self._rotate(min(limit, self._count))
+        if not self.ready(present, now, hurry=hurry):
+            return []
+        size = min(limit, self._gather.most, len(self._queues))
+        return [self._first(*self._queues.popitem(last=False)) for _ in range(size)]
+
+    def rest(self) -> list[Job]:
+        """All that waits, which thereby waits no more: of a run that ends and that no group comes together for."""
+        jobs = [job for queue in self._queues.values() for _, job in queue.jobs]
+        self._queues.clear()
+        self._count = 0
+        return jobs
+
+    def drop(self, sessions: Container[int]) -> None:
+        """Forgets what waits of these sessions."""
+        for sender, queue in list(self._queues.items()):
+            queue.jobs = deque(entry for entry in queue.jobs if entry[1].session not in sessions)
+            if not queue.jobs:
+                del self._queues[sender]
+        self._count = sum(len(queue.jobs) for queue in self._queues.values())
+
+    def waiting(self) -> Counter[int]:
+        """How many jobs wait, by session."""
+        return Counter(job.session for queue in self._queues.values() for _, job in queue.jobs)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def _rotate(self, count: int) -> list[Job]:
+        """Whoever has spent its bytes goes to the end; who has nothing left to send keeps none for later.
+
+        A visit that the batch's limit cuts short goes on with the next batch.
+        """
+        batch: list[Job] = []
+        while len(batch) < count:
+            sender, queue = next(iter(self._queues.items()))
+            if queue.deficit < _cost(queue.jobs[0][1]):
+                queue.deficit += self._quantum
+            while queue.jobs and len(batch) < count and queue.deficit >= _cost(queue.jobs[0][1]):
+                queue.deficit -= _cost(queue.jobs[0][1])
+                batch.append(queue.jobs.popleft()[1])
+            if not queue.jobs:
+                del self._queues[sender]
+            elif queue.deficit < _cost(queue.jobs[0][1]):
+                self._queues.move_to_end(sender)
+        self._count -= len(batch)
+        return batch
+
+    def _first(self, sender: Sender, queue: _Queue) -> Job:
+        """The sender's oldest job; with more to send it goes to the end."""
+        _, job = queue.jobs.popleft()
+        self._count -= 1
+        if queue.jobs:
+            self._queues[sender] = queue
+        return job
+
+
+def _cost(job: Job) -> int:
+    moments_bytes = 0 if job.moments is None else len(job.moments[1])
+    return JOB_BYTES + len(job.buffer) + moments_bytes

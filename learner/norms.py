@@ -1,0 +1,69 @@
+"""Which norms are too large to be true, from what all senders sent lately. Pure. ``now`` is an argument.
+
+Each sender has one vote: the median of its last VOTE norms. The bound is a factor times the median of the votes. So
+how much anybody sends moves nothing: as long as hostile senders are fewer than half, the median of all votes lies
+between two honest ones. Norms that are refused count in their sender's vote like the others. So when all norms rise, by
+whatever factor, the bound follows after VOTE / 2 + 1 gradients of each: nobody is locked out for good.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections import OrderedDict, deque
+
+from protocol.errors import Reason
+from protocol.session import Sender
+
+VOTE = 8  # norms: one outlier changes no vote, and a vote turns before conduct counts (quarantine.TOLERATED)
+LAPSE_S = 600.0  # after a sender's last gradient its vote no longer counts: far above the interval of slow rollouts
+MOST_VOTES = 4096  # four times the usual learner.max_actors; beyond them the vote that is oldest goes
+
+
+class Norms:
+    """The running distribution of L2 norms. factor: >= 2, times their median is the bound."""
+
+    def __init__(self, factor: float) -> None:
+        self._factor = factor
+        self._heard: OrderedDict[Sender, tuple[float, deque[float]]] = OrderedDict()  # last heard comes last
+        self._votes: list[float] = []  # one for each sender, sorted
+
+    @property
+    def bound(self) -> float | None:
+        """L2; None before anything was heard, and while the median is zero, of which nothing is a multiple.
+
+        Of an even number of votes the upper one in the middle counts: of two senders one must not be able to shut the
+        other out.
+        """
+        return self._factor * self._votes[len(self._votes) // 2] or None if self._votes else None
+
+    def judge(self, sender: Sender, norm: float, now: float) -> Reason | None:
+        """norm_exceeded, or None. norm: L2 of a gradient of finite numbers, >= 0, infinity where it overflows.
+
+        Every norm counts afterwards, whatever was said of it. Costs O(log n) comparisons for n senders.
+        """
+        bound = self.bound
+        self._vote(sender, norm, now)
+        return Reason.NORM_EXCEEDED if bound is not None and norm > bound else None
+
+    def _vote(self, sender: Sender, norm: float, now: float) -> None:
+        norms: deque[float] = deque(maxlen=VOTE)
+        if sender in self._heard:
+            norms = self._heard[sender][1]
+            self._withdraw(sender)
+        norms.append(norm)
+        self._heard[sender] = now, norms
+        insort(self._votes, _median(norms))
+        while len(self._heard) > MOST_VOTES or now - next(iter(self._heard.values()))[0] > LAPSE_S:
+            self._withdraw(next(iter(self._heard)))
+
+    def _withdraw(self, sender: Sender) -> None:
+        _, norms = self._heard.pop(sender)
+        del self._votes[bisect_left(self._votes, _median(norms))]
+
+    def __len__(self) -> int:
+        """Votes that count."""
+        return len(self._votes)
+
+
+def _median(norms: deque[float]) -> float:
+    return sorted(norms)[len(norms) // 2]
