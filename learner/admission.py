@@ -57,11 +57,3 @@ def measure(value: np.ndarray | Sparse) -> float:
     if math.isfinite(squared):
         return math.sqrt(squared)
     return math.inf if bool(np.isfinite(numbers).all()) else math.nan
-
-
-def examine(value: np.ndarray | Sparse, norm_bound: float) -> Reason | None:
-    """Why these numbers are refused, or None. norm_bound: L2."""
-    norm = measure(value)
-    if math.isnan(norm):
-        return Reason.NOT_FINITE
-    return Reason.NORM_EXCEEDED if norm > norm_bound else None

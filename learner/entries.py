@@ -16,12 +16,16 @@ import msgspec
 
 from learner.update import Update
 from protocol.messages import Buffer
+from protocol.moments import Moments
 from protocol.vectors import size_of
 
 MAGIC = b"FRFJ\x01\r\n\x00"
 FRAME = struct.Struct("<II")
 LENGTH = struct.Struct("<I")
 MAX_RECORD_BYTES = 1 << 31  # 256 dense float32 updates of 2 million parameters; nothing reads what says more
+
+
+Numbers = tuple[tuple[int, int], ...]  # (session, sequence) of gradients
 
 
 class Head(msgspec.Struct, frozen=True, array_like=True):
@@ -44,7 +48,7 @@ class Step(msgspec.Struct, frozen=True, array_like=True):
     what the optimizer was told beside it. rows: of observations, whose moments of ``moments`` bytes follow the payload.
     """
 
-    numbers: tuple[tuple[int, int], ...]
+    numbers: Numbers
     codec: str
     count: int
     size: int
@@ -85,18 +89,19 @@ class Draft:
 
     def add(
         self,
-        numbers: tuple[tuple[int, int], ...],
+        numbers: Numbers,
         update: Update,
         rate: float,
         scale: float,
-        moments: tuple[int, Buffer] | None,
+        moments: Moments | None,
     ) -> None:
-        """moments: rows and bytes of the observations that were merged."""
+        """moments: of the observations that were merged with it."""
         self._buffers.append(update.payload)
         rows, size = 0, 0
         if moments is not None:
-            rows, size = moments[0], size_of(moments[1])
-            self._buffers.append(moments[1])
+            kept = moments.to_buffer()
+            rows, size = moments.count, len(kept)
+            self._buffers.append(kept)
         self._steps.append(Step(numbers, update.codec, update.count, size_of(update.payload), rate, scale, rows, size))
 
     def take(self, version: int, counters: dict[str, int | float]) -> tuple[Batch, Sequence[Buffer]] | None:

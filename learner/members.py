@@ -6,6 +6,7 @@ actors, so that watching a run does not change its seeds, and nothing that asks 
 
 from __future__ import annotations
 
+from collections import Counter
 from random import Random
 
 from learner.config import LearnerSettings
@@ -14,7 +15,7 @@ from learner.progress import Progress
 from protocol.errors import Reason, SessionFault
 from protocol.manifest import Manifest
 from protocol.messages import Hello, Welcome
-from protocol.session import Ledger, Peer
+from protocol.session import Ledger, Peer, Sender
 from protocol.snapshot import KEY_CODEC
 
 MAX_EVALUATORS = 16  # each may hold one whole snapshot in the learner's memory
@@ -37,9 +38,16 @@ class Members:
     ) -> None:
         self.peers: dict[int, Peer] = {}
         self.training = self.evaluating = 0
+        self._training: Counter[Sender] = Counter()  # sessions of each sender
+        self._evaluating: Counter[Sender] = Counter()
         self._lives: dict[tuple[int, str], Peer] = {}  # by the actor's life and its key
         self._settings, self._manifest, self._progress = settings, manifest, progress
         self._epoch, self._weights, self._random = epoch, weights, random
+
+    @property
+    def senders(self) -> int:
+        """How many different ones train: each key once, or where none is asked for each session."""
+        return len(self._training)
 
     def greet(self, hello: Hello, route: bytes, key: str, now: float) -> tuple[Peer, bool]:
         """The session for this hello, and whether it is a new one. Raises SessionFault where there is none for it.
@@ -60,7 +68,7 @@ class Members:
         if len(self.peers) >= self._settings.max_actors:
             raise SessionFault(Reason.DRAINING, f"{len(self.peers)} actors are here, learner.max_actors allows no more")
         most = self._settings.sessions_per_key
-        if key and most is not None and sum(peer.key == key for peer in self.peers.values()) >= most:
+        if key and most is not None and self._training[key] + self._evaluating[key] >= most:
             raise SessionFault(
                 Reason.OVER_QUOTA, f"{most} sessions of one key, learner.sessions_per_key allows no more"
             )
@@ -79,9 +87,13 @@ class Members:
             key=key,
             credit=first(self.training + 1, self._settings),
         )
-        self.peers[peer.session] = self._lives[hello.instance, key] = peer
-        self._count(peer, 1)
+        self.join(peer)
         return peer
+
+    def join(self, peer: Peer) -> None:
+        """Its session begins."""
+        self.peers[peer.session] = self._lives[peer.instance, peer.key] = peer
+        self._count(peer, 1)
 
     def part(self, peer: Peer) -> None:
         """Its session is over."""
@@ -89,10 +101,12 @@ class Members:
         self._count(peer, -1)
 
     def _count(self, peer: Peer, change: int) -> None:
-        if peer.trains:
-            self.training += change
-        else:
-            self.evaluating += change
+        sessions = self._training if peer.trains else self._evaluating
+        sessions[peer.sender] += change
+        if not sessions[peer.sender]:
+            del sessions[peer.sender]
+        self.training += change if peer.trains else 0
+        self.evaluating += 0 if peer.trains else change
 
     def _next_ordinal(self, trains: bool) -> int:
         progress = self._progress

@@ -117,7 +117,7 @@ def _life_gauges(state: LearnerState, now: float) -> tuple[tuple[str, str, float
         ("published_version", "Version up to which the weight stream has told.", state.publication.version),
         ("target_version", "Version of the target network.", state.publication.shelf.target_version),
         ("parameters", "Length of the parameter vector.", state.manifest.layout.length),
-        ("pending_gradients", "Admitted and waiting for the math thread.", len(state.pending)),
+        ("pending_gradients", "Admitted and waiting for the math thread.", len(state.intake)),
         ("checkpoint_version", "Newest version on disk by this process.", state.saving.version),
         ("checkpoint_age_seconds", "Since the newest checkpoint on disk by this process was begun.", age),
         ("journal_broken", "1 while verdicts promise what the journal does not hold.", broken),

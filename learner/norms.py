@@ -8,9 +8,14 @@ whatever factor, the bound follows after VOTE / 2 + 1 gradients of each: nobody 
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left, insort
 from collections import OrderedDict, deque
 
+import numpy as np
+
+from learner.admission import measure
+from protocol.codecs import Sparse
 from protocol.errors import Reason
 from protocol.session import Sender
 
@@ -67,3 +72,19 @@ class Norms:
 
 def _median(norms: deque[float]) -> float:
     return sorted(norms)[len(norms) // 2]
+
+
+class Screen:
+    """What is asked of every gradient's numbers. bound: L2, for good. factor: times the usual norm; None: no matter."""
+
+    def __init__(self, bound: float, factor: float | None = None) -> None:
+        self.bound = bound
+        self._norms = None if factor is None else Norms(factor)
+
+    def examine(self, value: np.ndarray | Sparse, sender: Sender, now: float) -> Reason | None:
+        """Why these numbers are refused, or None. value: float32 [P], or Sparse."""
+        norm = measure(value)
+        if math.isnan(norm):
+            return Reason.NOT_FINITE
+        unusual = None if self._norms is None else self._norms.judge(sender, norm, now)
+        return Reason.NORM_EXCEEDED if norm > self.bound else unusual

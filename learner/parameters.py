@@ -13,20 +13,23 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from learner.admission import examine
-from learner.entries import Draft, Step
+from learner.aggregate import Rule as Aggregation
+from learner.aggregate import merge
+from learner.entries import Draft, Numbers, Step
 from learner.gap import make_remedy
 from learner.log import Log
 from learner.mirror import Mirror, Record
+from learner.norms import Screen
 from learner.optimizer import Optimizer, StateMismatch
 from learner.staleness import Dropped, Rule, judge
 from learner.update import Update
 from protocol import snapshot as records
-from protocol.codecs import Array, Floats, codec
+from protocol.codecs import Floats, codec
 from protocol.errors import PayloadFault, Reason
 from protocol.layout import Layout
 from protocol.messages import Buffer, Snapshot
 from protocol.moments import Moments
+from protocol.session import Sender
 
 APPLIED = "applied"
 
@@ -37,7 +40,7 @@ class Job:
 
     base_version: of θ at which it was taken; 0 <= base_version <= current. length, count: as in its header, length
     being P. moments: rows and bytes of the observation statistics that came with it. lag_s: seconds for which its
-    weights had not been the newest when it arrived.
+    weights had not been the newest when it arrived. sender: who answers for it. arrived: when.
     """
 
     session: int
@@ -49,6 +52,8 @@ class Job:
     buffer: Buffer
     moments: tuple[int, Buffer] | None
     lag_s: float
+    sender: Sender = ""
+    arrived: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +72,7 @@ class Outcome:
     scale: float
     codec: str
     lag_updates: int
+    sender: Sender = ""
 
 
 class Parameters:
@@ -83,13 +89,13 @@ class Parameters:
         version: int,
         optimizer: Optimizer,
         rule: Rule,
-        norm_bound: float,
+        screen: Screen,
         layout: Layout,
         moments: Moments | None = None,
     ) -> None:
         assert theta.shape == (layout.length,)
         self.theta, self.version, self.moments = theta, version, moments
-        self._optimizer, self._rule, self._norm_bound, self._layout = optimizer, rule, norm_bound, layout
+        self._optimizer, self._rule, self._screen, self._layout = optimizer, rule, screen, layout
         self._remedy = make_remedy(rule, optimizer, theta)
         self.draft = Draft() if rule.journaled else None
         self._log = Log(layout.digest, layout.length, version) if optimizer.adds else None
@@ -97,7 +103,12 @@ class Parameters:
         self._mirror: Mirror | None = None  # of a stream with a budget, from the first key on
 
     def apply(self, jobs: Sequence[Job], rate: float) -> list[Outcome]:
-        """Judge and apply each in order; the version moves with each one. rate: learning rate, >= 0."""
+        """Judge and apply each in order; the version moves with each one. rate: learning rate, >= 0.
+
+        Where gradients are aggregated the jobs are one group, whose sound ones make one version together.
+        """
+        if self._rule.aggregation != "none":
+            return self._apply_group(jobs, rate, self._rule.aggregation)
         return [self._apply_one(job, rate) for job in jobs]
 
     def _apply_one(self, job: Job, rate: float) -> Outcome:
@@ -106,20 +117,58 @@ class Parameters:
         if isinstance(judged, Dropped):
             return self._outcome(job, judged.reason, 0.0, lag_updates)
         try:
-            value, moments = self._read(job)
+            update, moments = self._read(job, self._optimizer.scratch)
         except PayloadFault as fault:
             return self._outcome(job, fault.reason, 0.0, lag_updates)
-        update = Update(value, job.codec, job.count, job.buffer)
-        scale, applied = self._remedy.step(update, self.version, job.base_version, rate, judged.scale)
+        number = (job.session, job.sequence)
+        scale = self._step(update, (number,), job.base_version, rate, judged.scale, moments)
+        return self._outcome(job, APPLIED, scale, lag_updates)
+
+    def _apply_group(self, jobs: Sequence[Job], rate: float, aggregation: Aggregation) -> list[Outcome]:
+        lags = [self.version - job.base_version for job in jobs]
+        refused: dict[int, str] = {}
+        sound: list[Update] = []
+        moments: Moments | None = None
+        for index, job in enumerate(jobs):
+            judged = judge(lags[index], job.lag_s, self._rule)
+            try:
+                if isinstance(judged, Dropped):
+                    raise PayloadFault(judged.reason, "too old")
+                update, more = self._read(job, None)
+            except PayloadFault as fault:
+                refused[index] = fault.reason
+                continue
+            sound.append(update)
+            moments = more if moments is None or more is None else moments.merge(more)
+        if sound:
+            merged = merge(sound, aggregation, self._rule.aggregate_trim)
+            merged = merged.written() if self._optimizer.adds else merged.whole()
+            numbers = tuple((job.session, job.sequence) for index, job in enumerate(jobs) if index not in refused)
+            self._step(merged, numbers, self.version, rate, 1.0, moments)
+        return [
+            self._outcome(job, refused.get(index, APPLIED), float(index not in refused), lags[index])
+            for index, job in enumerate(jobs)
+        ]
+
+    def _step(
+        self,
+        update: Update,
+        numbers: Numbers,
+        base_version: int,
+        rate: float,
+        scale: float,
+        moments: Moments | None,
+    ) -> float:
+        """Makes one version, and says so in the stream's log and in the journal; what it was scaled by."""
+        mean, applied = self._remedy.step(update, self.version, base_version, rate, scale)
         if self._log is not None:
-            self._log.add(applied, float(np.float32(rate * judged.scale)))
+            self._log.add(applied, float(np.float32(rate * scale)))
         if self.draft is not None:
-            kept = job.moments if moments is not None else None
-            self.draft.add(((job.session, job.sequence),), applied, rate, judged.scale, kept)
+            self.draft.add(numbers, applied, rate, scale, moments)
         self.version += 1
         if self.moments is not None and moments is not None:
             self.moments = self.moments.merge(moments)
-        return self._outcome(job, APPLIED, scale, lag_updates)
+        return mean
 
     def repeat(self, step: Step, payload: Buffer, moments: Buffer | None) -> None:
         """Apply what a journal says was applied to θ of this version. Raises PayloadFault, having changed nothing."""
@@ -133,15 +182,18 @@ class Parameters:
         if self._log is not None:
             self._log.begin(self.version)
 
-    def _read(self, job: Job) -> tuple[Array, Moments | None]:
-        """The gradient and its moments, decoded and found sound. Raises PayloadFault; changes nothing."""
+    def _read(self, job: Job, scratch: np.ndarray | None) -> tuple[Update, Moments | None]:
+        """The gradient and its moments, decoded and found sound. Raises PayloadFault; changes nothing of θ.
+
+        scratch: float32 [P] into which a dense one may be decoded.
+        """
         if job.length != self._layout.length:
             raise PayloadFault(Reason.WRONG_LENGTH, f"{job.length} parameters, the layout has {self._layout.length}")
-        value = codec(job.codec).decode(job.buffer, job.length, job.count, self._optimizer.scratch)
-        reason = examine(value, self._norm_bound)
+        value = codec(job.codec).decode(job.buffer, job.length, job.count, scratch)
+        reason = self._screen.examine(value, job.sender, job.arrived)
         if reason is not None:
-            raise PayloadFault(reason, f"L2 bound {self._norm_bound}")
-        return value, self._read_moments(job)
+            raise PayloadFault(reason, f"L2 bound {self._screen.bound}")
+        return Update(value, job.codec, job.count, job.buffer), self._read_moments(job)
 
     def _read_moments(self, job: Job) -> Moments | None:
         if job.moments is None:
@@ -152,7 +204,8 @@ class Parameters:
         return Moments.from_buffer(buffer, rows, self.moments.size)
 
     def _outcome(self, job: Job, outcome: str, scale: float, lag_updates: int) -> Outcome:
-        return Outcome(job.session, job.sequence, str(outcome), self.version, scale, job.codec, lag_updates)
+        version, sender = self.version, job.sender
+        return Outcome(job.session, job.sequence, str(outcome), version, scale, job.codec, lag_updates, sender)
 
     def snapshot(self, epoch: int) -> tuple[Snapshot, list[Buffer]]:
         """A key record of θ as it is now, or where followers of the stream hold less, of that; immutable copies."""

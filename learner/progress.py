@@ -116,7 +116,7 @@ class Progress:
                 progress.evaluated_best_mean = float(value)
             elif name in SAVED or name == "evaluated_best_version":
                 setattr(progress, name, int(value))
-        progress.rulings["applied"] = version  # the counters may be one batch older than θ
+        progress.rulings["applied"] = max(version, progress.rulings["applied"])  # counted before the last batch
         return progress
 
 

@@ -2,7 +2,8 @@
 
 Two token buckets for each sender: gradients and bytes. Each is one number, the time at which it would be full again
 (the generic cell rate algorithm, ITU-T I.371): what is sent moves it on by size / rate, and once it lies BURST_S ahead
-there XX
+nothing more is taken.
+
 A bucket that is full says nothing that a new one would not, so it is forgotten then and not before: a key that leaves
 and comes back finds what it left, and memory is bounded by who sent lately.
 """

@@ -15,11 +15,12 @@ from learner.config import LearnerSettings, optimizer_settings
 from learner.disk import DISK, Disk
 from learner.entries import Head
 from learner.journal import Journal
+from learner.norms import Screen
 from learner.optimizer import make_optimizer
 from learner.parameters import Parameters
 from learner.progress import Progress
 from learner.replay import Tape
-from learner.state import age_rule
+from learner.staleness import age_rule
 from protocol.errors import UserError
 from protocol.layout import Layout
 from protocol.moments import Moments
@@ -53,8 +54,8 @@ class Restored:
 def make_parameters(settings: LearnerSettings, theta: np.ndarray, layout: Layout, observations: int) -> Parameters:
     """θ₀ at version 0. theta: float32 [P], which is taken over. observations: numbers in a row of the moments, or 0."""
     moments = Moments.empty(observations) if observations else None
-    optimizer = make_optimizer(settings, theta)
-    return Parameters(theta, 0, optimizer, age_rule(settings), settings.norm_bound, layout, moments)
+    optimizer, screen = make_optimizer(settings, theta), Screen(settings.norm_bound, settings.most_norm_factor)
+    return Parameters(theta, 0, optimizer, age_rule(settings), screen, layout, moments)
 
 
 def restore(parameters: Parameters, files: Files) -> Restored:

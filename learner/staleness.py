@@ -11,6 +11,7 @@ from typing import Literal
 
 import msgspec
 
+from learner.config import LearnerSettings
 from protocol.errors import Reason
 
 Scaling = Literal["accept", "scale", "gap", "compensate"]
@@ -33,6 +34,25 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     learning_rate: float = 2e-3  # "gap": the largest that any step is made with
     budgeted: bool = False  # the weight stream has a budget, so that what actors hold may lag behind θ
     journaled: bool = False  # what is applied is kept in a journal
+    aggregation: Literal["none", "mean", "trimmed_mean", "median"] = "none"  # of gradients of many senders to one step
+    aggregate_trim: float = 0.25
+
+
+def age_rule(settings: LearnerSettings) -> Rule:
+    """What an experiment says of age; asked on arrival here, and at apply by the math thread."""
+    return Rule(
+        scaling=settings.staleness_rule,
+        full_lag_updates=settings.full_lag_updates,
+        max_lag_updates=settings.max_lag_updates,
+        max_lag_s=settings.max_lag_s,
+        compensation=settings.compensation,
+        ring_bytes=settings.ring_bytes,
+        learning_rate=settings.learning_rate,
+        budgeted=settings.downlink_kbps is not None,
+        journaled=settings.durability == "journal",
+        aggregation=settings.aggregation,
+        aggregate_trim=settings.aggregate_trim,
+    )
 
 
 class Accepted(msgspec.Struct, frozen=True):

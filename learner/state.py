@@ -1,14 +1,13 @@
 """Everything the learner decides. Pure and synchronous: events in, effects out; ``now`` is an argument.
 
 The story of one gradient: it is heard (session, sequence, credit), admitted (what its header claims), judged by age,
-and waits in ``pending`` until the math thread is idle; then all that wait go as one batch. While that is applied more
+and waits in the intake until the math thread is idle; then all that wait go as one batch. While that is applied more
 gather: under load batches grow and the cost of each gradient falls. The outcome becomes a verdict, θ's new version a
 snapshot.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -16,7 +15,8 @@ from random import Random
 from typing import Any
 
 from learner.admission import admit, believable
-from learner.config import Experiment, LearnerSettings
+from learner.aggregate import TAKEN
+from learner.config import Experiment
 from learner.credit import grant
 from learner.evaluation import Contest
 from learner.events import (
@@ -38,12 +38,14 @@ from learner.events import (
     StopRequested,
     Ticked,
 )
+from learner.guard import Guard
+from learner.intake import Gather, Intake
 from learner.members import Members
-from learner.parameters import Job
+from learner.parameters import APPLIED, Job
 from learner.progress import Progress, learning_rate
 from learner.publication import Publication
 from learner.saving import Saving
-from learner.staleness import Accepted, Rule, judge
+from learner.staleness import Accepted, age_rule, judge
 from protocol.codecs import CODECS
 from protocol.errors import Reason, SessionFault
 from protocol.manifest import Manifest
@@ -80,21 +82,6 @@ class Address:
     weights: str
 
 
-def age_rule(settings: LearnerSettings) -> Rule:
-    """What an experiment says of age; asked on arrival here, and at apply by the math thread."""
-    return Rule(
-        scaling=settings.staleness_rule,
-        full_lag_updates=settings.full_lag_updates,
-        max_lag_updates=settings.max_lag_updates,
-        max_lag_s=settings.max_lag_s,
-        compensation=settings.compensation,
-        ring_bytes=settings.ring_bytes,
-        learning_rate=settings.learning_rate,
-        budgeted=settings.downlink_kbps is not None,
-        journaled=settings.durability == "journal",
-    )
-
-
 class LearnerState:
     """The learner's memory and its judgement; ``handle`` is the only way in."""
 
@@ -116,7 +103,11 @@ class LearnerState:
         self.final = False  # the run itself is over: actors need not come back
         self.members = Members(self.settings, manifest, address.epoch, address.weights, progress, random)
         self.contest = Contest(progress)  # for the best evaluated θ
-        self.pending: deque[Job] = deque()  # admitted; at most credit for each peer
+        gathers = self.settings.aggregation != "none"
+        gather = Gather(self.settings.aggregate_window, self.settings.aggregate_wait_s) if gathers else None
+        self.intake = Intake(gather)  # admitted; at most credit for each peer
+        self.guard = Guard(self.settings)
+        self._codecs = TAKEN if gathers else CODECS
         self.busy = False  # a batch is with the math thread
         self.training_since: float | None = None  # when the first actor of this life was handed weights to step with
         self.saving = Saving(self.settings, progress, now)
@@ -173,7 +164,7 @@ class LearnerState:
     def _revoked(self, event: KeysRevoked, now: float) -> list[Effect]:
         gone = [peer for peer in self.peers.values() if peer.key in event.keys]
         sessions = {peer.session for peer in gone}
-        self.pending = deque(job for job in self.pending if job.session not in sessions)
+        self.intake.drop(sessions)
         return [effect for peer in gone for effect in self._forget(peer, "its key was revoked")]
 
     def _hello(self, hello: Hello, event: MessageArrived, now: float) -> list[Effect]:
@@ -214,7 +205,7 @@ class LearnerState:
         try:
             seen = peer.ledger.see(gradient.sequence)
         except SessionFault as fault:
-            return self._out_of_order(gradient, fault, peer)
+            return self._out_of_order(gradient, fault, peer, now)
         if seen is Seen.PENDING:
             return []
         if seen is Seen.ANSWERED:
@@ -222,36 +213,40 @@ class LearnerState:
             return [Send(peer.route, Verdict(peer.session, peer.credit, (ruling,)))]
         return self._new_gradient(gradient, event, peer, now)
 
-    def _out_of_order(self, gradient: Gradient, fault: SessionFault, peer: Peer) -> list[Effect]:
+    def _out_of_order(self, gradient: Gradient, fault: SessionFault, peer: Peer, now: float) -> list[Effect]:
         """Answers a number that no honest actor uses. An overdrawn one keeps this answer if it comes again."""
         ruling = Ruling(gradient.sequence, fault.reason, self.progress.updates, 0.0)
         if fault.reason is Reason.OVERDRAWN:
-            return self._rule_on(peer, [ruling])
+            struck = self.guard.judge(peer.sender, peer.name, fault.reason, now)
+            return [*struck, *self._rule_on(peer, [ruling])]
         self.progress.rulings[fault.reason] += 1
         return [Send(peer.route, Verdict(peer.session, peer.credit, (ruling,)))]
 
     def _new_gradient(self, gradient: Gradient, event: MessageArrived, peer: Peer, now: float) -> list[Effect]:
-        effects = self._record(gradient, peer, now)
+        reason = self.guard.charge(peer, event.wire_bytes, now)
+        effects = [] if reason is Reason.QUARANTINED else self._record(gradient, peer, now)
         lag_s = self.publication.shelf.lag_s(gradient.base_version, now)
-        reason = self._turned_away(gradient, lag_s)
+        reason = reason or self._turned_away(gradient, lag_s)
         if reason is not None:
             ruling = Ruling(gradient.sequence, reason, self.progress.updates, 0.0)
+            effects += self.guard.judge(peer.sender, peer.name, reason, now)
             return [*effects, *self._rule_on(peer, [ruling])]
         report = gradient.report
         moments = (report.observations, event.buffers[1]) if report and report.observations else None
-        self.pending.append(
-            Job(
-                session=peer.session,
-                sequence=gradient.sequence,
-                base_version=gradient.base_version,
-                codec=gradient.codec,
-                length=gradient.length,
-                count=gradient.count,
-                buffer=event.buffers[0],
-                moments=moments,
-                lag_s=lag_s,
-            )
+        job = Job(
+            session=peer.session,
+            sequence=gradient.sequence,
+            base_version=gradient.base_version,
+            codec=gradient.codec,
+            length=gradient.length,
+            count=gradient.count,
+            buffer=event.buffers[0],
+            moments=moments,
+            lag_s=lag_s,
+            sender=peer.sender,
+            arrived=now,
         )
+        self.intake.put(peer.sender, job, now)
         return [*effects, *self._next_batch(now)]
 
     def _record(self, gradient: Gradient, peer: Peer, now: float) -> list[Effect]:
@@ -269,7 +264,7 @@ class LearnerState:
         if self.stage is not Stage.RUNNING:
             return Reason.DRAINING
         version = self.progress.updates
-        reason = admit(gradient, layout_length=self.manifest.layout.length, version=version, codecs=CODECS)
+        reason = admit(gradient, layout_length=self.manifest.layout.length, version=version, codecs=self._codecs)
         if reason is not None:
             return reason
         judged = judge(version - gradient.base_version, lag_s, self._rule)
@@ -285,15 +280,18 @@ class LearnerState:
         """
         if self.busy:
             return []
-        news = self.progress.updates + bool(self.pending) > self.publication.version
+        waiting = (self.members.senders, now)
+        hurry = self.stage is not Stage.RUNNING
+        ready = self.intake.ready(*waiting, hurry=hurry)
+        news = self.progress.updates + ready > self.publication.version
         listening = self.members.training > 0
         above, key = self.publication.order(news, listening, self.progress.env_steps, now)
         allowance = self.publication.allowance
         budget = (allowance.at(now), allowance.may_key(now))
-        if not (self.pending or key or (ticked and above is not None)):
+        if not (ready or key or (ticked and above is not None)):
             return []
         self.busy = True
-        jobs = [self.pending.popleft() for _ in range(min(len(self.pending), BATCH_LIMIT))]
+        jobs = self.intake.take(BATCH_LIMIT, *waiting, hurry=hurry)
         rate = learning_rate(self.settings, self.progress.env_steps)
         counters = self.progress.saved() if self.saving.journaled else {}
         return [ApplyBatch(jobs, rate, above, key, *budget, counters)]
@@ -304,19 +302,23 @@ class LearnerState:
         self.progress.updates = event.version
         self.progress.snapshots += event.record is not None
         effects = self.publication.made(event, self.progress.env_steps, now)
-        effects += self._verdicts(event)  # after the weights, so that whoever was waiting goes on with the newest
+        effects += self._verdicts(event, now)  # after the weights, so that whoever was waiting goes on with the newest
         effects += self.saving.logged(event)
         effects += self._next_batch(now)
         return effects + self._drained(now)
 
-    def _verdicts(self, event: BatchApplied) -> list[Effect]:
+    def _verdicts(self, event: BatchApplied, now: float) -> list[Effect]:
         """One verdict for each peer of the batch."""
         rulings: dict[int, list[Ruling]] = {}
+        effects: list[Effect] = []
         for outcome in event.outcomes:
+            if outcome.outcome != APPLIED:
+                peer = self.peers.get(outcome.session)
+                name = "one that left" if peer is None else peer.name
+                effects += self.guard.judge(outcome.sender, name, outcome.outcome, now)
             self.progress.lags.observe(outcome.lag_updates)
             ruling = Ruling(outcome.sequence, outcome.outcome, outcome.version, outcome.scale)
             rulings.setdefault(outcome.session, []).append(ruling)
-        effects: list[Effect] = []
         for session, ruled in rulings.items():
             effects += self._rule_on(self.peers.get(session), ruled)
         return effects
@@ -335,7 +337,7 @@ class LearnerState:
     # time, disk, the end
 
     def _ticked(self, event: Ticked, now: float) -> list[Effect]:
-        effects: list[Effect] = []
+        effects = self.guard.tick(now)
         for peer in [p for p in self.peers.values() if p.silent(now, self.settings.silence_s)]:
             self.progress.sessions_lost += peer.trains
             effects += self._forget(peer, "silent")
@@ -366,6 +368,7 @@ class LearnerState:
         """Ends a session; what waits of it is still applied, for it was admitted."""
         peer.phase = Phase.CLOSED
         self.members.part(peer)
+        self.guard.forget(peer)
         self.contest.forget(peer.session)
         self.publication.forget(peer.session)
         left = {"actor": peer.name, "why": why, "actors": self.members.training}
@@ -398,19 +401,30 @@ class LearnerState:
         """The last steps, each once the one before is done: the batches, a checkpoint, the goodbyes, the end."""
         if self.stage is not Stage.DRAINING:
             return []
-        unfinished = self.busy or self.pending or self.saving.busy
+        effects: list[Effect] = []
+        if not self.busy and not self.intake.ready(self.members.senders, now, hurry=True):
+            effects = self._send_home(self.intake.rest())
+        unfinished = self.busy or self.intake or self.saving.busy
         if (unfinished or self.contest.writing) and now < self._drain_by:
-            return []
+            return effects
         if not unfinished and not self.saving.last:
             self.saving.last = True
             if asked := self.saving.begin(now):
-                return asked
+                return [*effects, *asked]
         self.stage = Stage.FINISHED
         if unfinished:
             self.exit_code = 1  # the last checkpoint is not on disk
         detail = "the run is over" if self.final else "the learner stops; it may be back"
         goodbyes = [Send(p.route, Goodbye(p.session, self.final, detail)) for p in self.peers.values()]
-        return [*goodbyes, Finish(self.exit_code)]
+        return [*effects, *goodbyes, Finish(self.exit_code)]
+
+    def _send_home(self, jobs: Sequence[Job]) -> list[Effect]:
+        """What no group comes together for any more."""
+        effects: list[Effect] = []
+        for job in jobs:
+            ruling = Ruling(job.sequence, Reason.DRAINING, self.progress.updates, 0.0)
+            effects += self._rule_on(self.peers.get(job.session), [ruling])
+        return effects
 
 
 _HANDLERS: dict[type[Any], Callable[[LearnerState, Any, float], list[Effect]]] = {

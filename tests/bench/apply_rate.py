@@ -12,6 +12,7 @@ import time
 import numpy as np
 
 from learner.config import LearnerSettings
+from learner.norms import Screen
 from learner.optimizer import make_optimizer
 from learner.parameters import Job, Parameters
 from learner.staleness import Rule, Scaling
@@ -30,7 +31,7 @@ def rate(length: int, scaling: Scaling, lag: int, seconds: float) -> float:
     theta = np.zeros(length, np.float32)
     optimizer = make_optimizer(LearnerSettings(), theta)
     layout = Layout((Entry("theta", (length,)),))
-    parameters = Parameters(theta, 0, optimizer, Rule(scaling=scaling), 1e9, layout)
+    parameters = Parameters(theta, 0, optimizer, Rule(scaling=scaling), Screen(1e9), layout)
     began = time.perf_counter()
     while (spent := time.perf_counter() - began) < seconds:
         jobs = []

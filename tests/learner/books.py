@@ -9,7 +9,7 @@ from learner.progress import Progress
 from learner.state import Address, LearnerState
 from protocol.layout import Entry, Layout
 from protocol.manifest import Manifest, digest_of
-from protocol.messages import Episode, Hello, Losses, Report, Snapshot
+from protocol.messages import Episode, Hello, Losses, Report, Role, Snapshot
 from protocol.session import Ledger, Peer
 
 TABLE = b"\x81\xa3env\xabCartPole-v1"  # {"env": "CartPole-v1"}
@@ -55,9 +55,10 @@ def trained(scores: list[float]) -> Progress:
     return progress
 
 
-def join(state: LearnerState, name: str, now: float) -> Peer:
+def join(state: LearnerState, name: str, now: float, role: Role = "train") -> Peer:
     """One actor with a session."""
     hello = Hello(name, len(state.peers) + 1, ("f32",))
-    peer = Peer(hello.instance, hello.instance, name, len(state.peers), b"r", now, Ledger(2), progressed_at=now)
-    state.peers[peer.session] = peer
+    ledger, ordinal = Ledger(2), len(state.peers)
+    peer = Peer(hello.instance, hello.instance, name, ordinal, b"r", now, ledger, progressed_at=now, role=role)
+    state.members.join(peer)
     return peer

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from learner.entries import FRAME, MAGIC, Batch, Draft, Head, Mark, Record, Step, Writer, parse
 from learner.update import Update
 from protocol.messages import Buffer
+from protocol.moments import Moments
 
 HEAD = Head("ab" * 8, 3, 10, {"optimizer": "adam", "beta1": 0.9, "max_gradient_norm": None})
 STEP = Step(((7, 1),), "topk_i8", 3, 4, 0.002, 0.5)
@@ -100,7 +101,7 @@ def test_a_draft_is_what_was_applied_since_it_was_taken() -> None:
     assert draft.take(5, {}) is None
     update = Update(np.ones(1, np.float32), "f32", 1, b"abcd")
     draft.add(((7, 1),), update, 0.5, 0.25, None)
-    draft.add(((8, 4),), update, 0.5, 1.0, (3, bytes(16)))
+    draft.add(((8, 4),), update, 0.5, 1.0, Moments(3, np.zeros(1), np.zeros(1)))
     taken = draft.take(5, {"env_steps": 1})
     assert taken is not None
     batch, buffers = taken

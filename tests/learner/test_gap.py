@@ -11,6 +11,7 @@ import pytest
 
 from learner.config import LearnerSettings
 from learner.gap import MEMORY, Compensation, GapAware, make_remedy
+from learner.norms import Screen
 from learner.optimizer import make_optimizer
 from learner.parameters import Job, Parameters
 from learner.staleness import Rule
@@ -241,7 +242,7 @@ def test_values_that_may_not_be_written_to_are_left_alone() -> None:
 
 def parameters(rule: Rule, optimizer: str = "addition") -> Parameters:
     theta = np.zeros(P, np.float32)
-    return Parameters(theta, 0, make_optimizer(settings(optimizer), theta), rule, 1e6, LAYOUT)
+    return Parameters(theta, 0, make_optimizer(settings(optimizer), theta), rule, Screen(1e6), LAYOUT)
 
 
 def job(base_version: int, **fields: Any) -> Job:

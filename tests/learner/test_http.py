@@ -91,7 +91,7 @@ def test_status_tells_of_each_actor() -> None:
 def test_status_tells_roles_and_what_was_evaluated() -> None:
     state = learner_state(trained([3.0]))
     join(state, "local-0", now=1.0)
-    join(state, "judge", now=1.0).role = "evaluate"
+    join(state, "judge", now=1.0, role="evaluate")
     state.progress.evaluations, state.progress.evaluated_best_mean, state.progress.evaluated_best_version = 2, 9.5, 1
     told = status(state, 4.0)
     assert [actor["role"] for actor in told["actor_list"]] == ["train", "evaluate"]

@@ -7,6 +7,7 @@ import pytest
 
 from learner.config import LearnerSettings
 from learner.log import DIGEST_VERSIONS, Log
+from learner.norms import Screen
 from learner.optimizer import make_optimizer
 from learner.parameters import Job, Parameters
 from learner.staleness import Rule
@@ -35,7 +36,7 @@ def settings(optimizer: str) -> LearnerSettings:
 
 def parameters(rule: Rule = RULES[0], optimizer: str = "addition", moments: Moments | None = None) -> Parameters:
     theta = np.linspace(-1.0, 1.0, P).astype(np.float32)
-    return Parameters(theta, 0, make_optimizer(settings(optimizer), theta), rule, 1e6, LAYOUT, moments)
+    return Parameters(theta, 0, make_optimizer(settings(optimizer), theta), rule, Screen(1e6), LAYOUT, moments)
 
 
 def job(name: str, base_version: int, seed: int, moments: tuple[int, bytes] | None = None) -> Job:

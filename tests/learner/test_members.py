@@ -43,7 +43,7 @@ def test_a_key_has_as_many_sessions_as_it_may_and_the_next_is_over_quota() -> No
     assert caught.value.reason is Reason.OVER_QUOTA
     assert greet(here, 1, "key") == first  # the same life again
     greet(here, 3, "other")
-    del here.peers[first]
+    here.part(here.peers[first])
     greet(here, 3, "key")
 
 

@@ -11,6 +11,7 @@ import pytest
 from learner.downlink import Allowance
 from learner.log import DIGEST_VERSIONS
 from learner.mirror import HEADER_BYTES
+from learner.norms import Screen
 from learner.optimizer import make_optimizer
 from learner.parameters import Parameters
 from protocol.messages import Snapshot, Updates
@@ -28,7 +29,7 @@ def budgeted(
 ) -> Parameters:
     theta = np.linspace(-1.0, 1.0, P).astype(np.float32)
     rules = msgspec.structs.replace(RULES[rule], budgeted=True)
-    return Parameters(theta, version, make_optimizer(settings(optimizer), theta), rules, 1e6, LAYOUT, moments)
+    return Parameters(theta, version, make_optimizer(settings(optimizer), theta), rules, Screen(1e6), LAYOUT, moments)
 
 
 def follower(p: Parameters) -> Reconstruction:
@@ -133,7 +134,7 @@ def test_a_key_on_request_says_what_followers_hold(optimizer: str, rule: int) ->
 
 def test_without_a_budget_followers_hold_theta() -> None:
     theta = np.zeros(P, np.float32)
-    p = Parameters(theta, 0, make_optimizer(settings("adam"), theta), RULES[0], 1e6, LAYOUT)
+    p = Parameters(theta, 0, make_optimizer(settings("adam"), theta), RULES[0], Screen(1e6), LAYOUT)
     held = follower(p)
     work(p, held, math.inf, name="f32", pays=True)
     assert p.published is p.theta

@@ -9,6 +9,7 @@ import pytest
 
 from learner.checkpoint import Checkpoint, load, save
 from learner.config import LearnerSettings
+from learner.norms import Screen
 from learner.optimizer import StateMismatch, make_optimizer
 from learner.parameters import Job, Outcome, Parameters
 from learner.staleness import Rule
@@ -29,7 +30,7 @@ def parameters(optimizer: str = "addition", version: int = 10, normalised: bool 
     theta = np.linspace(-1.0, 1.0, P, dtype=np.float32)
     settings = LearnerSettings(optimizer=optimizer)  # type: ignore[arg-type]
     moments = Moments.empty(D) if normalised else None
-    return Parameters(theta, version, make_optimizer(settings, theta), RULE, 100.0, LAYOUT, moments)
+    return Parameters(theta, version, make_optimizer(settings, theta), RULE, Screen(100.0), LAYOUT, moments)
 
 
 def job(

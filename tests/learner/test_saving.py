@@ -54,14 +54,12 @@ def test_a_journal_that_fails_is_told_once_and_mended_soon() -> None:
         Announce("journal_failed", {"version": 6, "detail": "No space left on device"})
     ]
     assert kept.logged(batch("closed")) == []
-    assert kept.broken == "No space left on device"
     assert not kept.due(100.0 + MEND_S / 2)
     assert kept.due(100.0 + MEND_S)
     assert kept.begin(105.0) == [WriteCheckpoint(progress.saved(), rebase=True)]
     kept.failed(CheckpointFailed(5, "full"))
     kept.begin(110.0)
     assert told(kept.written(CheckpointWritten(5, PATH))) == ["checkpoint_written"]  # one that was asked for before
-    assert kept.broken is not None
     kept.begin(115.0)
     assert told(kept.written(CheckpointWritten(5, PATH, based=True))) == ["checkpoint_written", "journal_restored"]
     assert kept.broken is None

@@ -33,10 +33,12 @@ from learner.events import (
     WriteCheckpoint,
 )
 from learner.members import MAX_EVALUATORS
+from learner.norms import Screen
 from learner.optimizer import make_optimizer
 from learner.parameters import Parameters
 from learner.progress import Progress
-from learner.state import BATCH_LIMIT, Address, LearnerState, Stage, age_rule
+from learner.staleness import age_rule
+from learner.state import BATCH_LIMIT, Address, LearnerState, Stage
 from protocol.codecs import Sparse, codec
 from protocol.errors import FrameFault, Reason
 from protocol.layout import Entry, Layout
@@ -80,7 +82,7 @@ class Learner:
         settings = LearnerSettings(**{"anneal": "none", "learning_rate": 0.5, **learner})
         theta = np.zeros(P, np.float32)
         optimizer = make_optimizer(settings, theta)
-        self.parameters = Parameters(theta, version, optimizer, age_rule(settings), settings.norm_bound, LAYOUT)
+        self.parameters = Parameters(theta, version, optimizer, age_rule(settings), Screen(settings.norm_bound), LAYOUT)
         manifest = Manifest(
             run="run",
             env="toy",

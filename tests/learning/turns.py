@@ -28,10 +28,11 @@ from actor.events import Answer, Weights, Work
 from actor.initial import initial
 from actor.worker import Worker
 from learner.config import Experiment, actor_table, load, named
+from learner.norms import Screen
 from learner.optimizer import make_optimizer
 from learner.parameters import Job, Parameters
 from learner.progress import Progress, learning_rate
-from learner.state import age_rule
+from learner.staleness import age_rule
 from protocol.messages import Welcome
 from protocol.moments import Moments
 from protocol.snapshot import Reconstruction
@@ -189,7 +190,9 @@ def begin(
     moments = Moments.empty(first.observation_size) if first.observation_size else None
     optimizer = make_optimizer(settings, theta)
     rule = age_rule(settings)
-    run = make_run(experiment, Parameters(theta, 0, optimizer, rule, settings.norm_bound, first.layout, moments))
+    run = make_run(
+        experiment, Parameters(theta, 0, optimizer, rule, Screen(settings.norm_bound), first.layout, moments)
+    )
     workers = []
     travelling: deque[tuple[LateLink, Work]] = deque()
     for ordinal in range(actors):

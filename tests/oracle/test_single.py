@@ -29,10 +29,12 @@ from actor.worker import Worker
 from learner import events
 from learner.batch import apply_batch
 from learner.config import Experiment, LearnerSettings, RunSettings
+from learner.norms import Screen
 from learner.optimizer import make_optimizer
 from learner.parameters import Parameters
 from learner.progress import Progress
-from learner.state import Address, LearnerState, age_rule
+from learner.staleness import age_rule
+from learner.state import Address, LearnerState
 from protocol import messages
 from protocol.layout import Layout
 from protocol.manifest import Manifest, digest_of
@@ -63,7 +65,7 @@ class DirectLink:
         self.residual_norm = self.residual_age = self.beta1 = 0.0
         theta, layout = initial()
         table = msgspec.msgpack.encode(SMALL)
-        self.parameters = Parameters(theta, 0, make_optimizer(settings, theta), age_rule(settings), 1e6, layout)
+        self.parameters = Parameters(theta, 0, make_optimizer(settings, theta), age_rule(settings), Screen(1e6), layout)
         manifest = Manifest(
             run="run",
             env=SMALL.env,

@@ -23,11 +23,11 @@ class Began:
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """A gradient made this version. durable: the journal says so."""
+    """These gradients made this version. durable: the journal says so."""
 
     epoch: int
     version: int
-    number: Number
+    numbers: tuple[Number, ...]
     theta: str | None  # digest of θ after the batch that it was the last of
     durable: bool
 
@@ -64,16 +64,17 @@ def each_gradient_is_applied_at_most_once(history: Sequence[Operation]) -> Itera
     seen: dict[Number, Applied] = {}
     for operation in history:
         if isinstance(operation, Applied):
-            if operation.number in seen:
-                yield f"{operation} after {seen[operation.number]}"
-            seen[operation.number] = operation
+            for number in operation.numbers:
+                if number in seen:
+                    yield f"{operation} after {seen[number]}"
+                seen[number] = operation
 
 
 def what_is_acked_was_applied(history: Sequence[Operation]) -> Iterator[Lie]:
     made: dict[Number, int] = {}
     for operation in history:
         if isinstance(operation, Applied):
-            made[operation.number] = operation.version
+            made |= dict.fromkeys(operation.numbers, operation.version)
         elif isinstance(operation, Acked) and made.get(operation.number) != operation.version:
             yield f"{operation}, but it made {made.get(operation.number)}"
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
+from learner.aggregate import TAKEN
 from protocol.codecs import CODECS
 from protocol.memory import Faults
 
@@ -55,19 +56,26 @@ def bad(seed: int) -> Plot:
         reorder=random.choice((0.0, 0.1)),
     )
     optimizer = random.choice(("addition", "addition", "addition", "adam"))
-    rules = ("accept", "scale", "gap", "compensate")
+    rules = ("accept", "scale", "compensate", "gap")
     durability = random.choice(("checkpoint", "journal", "journal"))
+    aggregation = random.choice(("none", "none", "none", "mean", "median"))
+    aggregating = aggregation != "none"
+    codecs = ("f32", *sorted(TAKEN)) if aggregating else ("f32", "f32", "topk_i8", *CODECS)
     return Plot(
         actors=random.choice((1, 2, 3, 6)),
         faults=faults,
-        codec=random.choice(("f32", "f32", "topk_i8", *CODECS)),
+        codec=random.choice(codecs),
         settings={
             "optimizer": optimizer,
             "credit": random.choice((1, 2, 4)),
             "most_credit": random.choice((1, 3, 16)),
             "silence_s": random.choice((2.0, 6.0)),
-            "staleness_rule": random.choice([rule for rule in rules if rule != "gap" or optimizer == "addition"]),
+            "staleness_rule": "accept" if aggregating else random.choice(rules[: 4 if optimizer == "addition" else 3]),
             "full_lag_updates": 2,
+            "aggregation": aggregation,
+            "aggregate_window": random.choice((2, 8)),
+            "quota_gradients_per_s": random.choice((None, None, 1.0)),
+            "quota_kbps": random.choice((None, None, 4.0)),
             "max_lag_updates": random.choice((4, 1000)),
             "max_lag_s": random.choice((1.0, 60.0)),
             "publish_interval_s": random.choice((0.0, 0.0, 1.0)),

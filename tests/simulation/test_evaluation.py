@@ -14,10 +14,12 @@ from learner import events as l
 from learner.batch import apply_batch
 from learner.checkpoint import Checkpoint, load_best, save_best
 from learner.config import Experiment, LearnerSettings
+from learner.norms import Screen
 from learner.optimizer import make_optimizer
 from learner.parameters import Job, Parameters, arrays_of
 from learner.progress import Progress
-from learner.state import Address, LearnerState, age_rule
+from learner.staleness import age_rule
+from learner.state import Address, LearnerState
 from protocol import messages
 from protocol.layout import Entry, Layout
 from protocol.manifest import Manifest, digest_of
@@ -37,7 +39,7 @@ class Pair:
         theta = np.zeros(P, np.float32)
         moments = Moments(4, np.full(2, 0.5), np.ones(2))
         self.parameters = Parameters(
-            theta, 0, make_optimizer(settings, theta), age_rule(settings), 1e6, LAYOUT, moments
+            theta, 0, make_optimizer(settings, theta), age_rule(settings), Screen(1e6), LAYOUT, moments
         )
         manifest = Manifest(
             run="run",

@@ -323,11 +323,13 @@ class World:
 
     def note_applied(self, event: l.BatchApplied) -> None:
         durable = self.journal_holds and event.unlogged is None
-        made = [outcome for outcome in event.outcomes if outcome.outcome == "applied"]
-        for outcome in made:
-            theta = self.parameters.digest() if outcome is made[-1] else None
-            number = (outcome.session, outcome.sequence)
-            self.history.append(Applied(self.epoch, outcome.version, number, theta, durable))
+        made: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)
+        for outcome in event.outcomes:
+            if outcome.outcome == "applied":
+                made[outcome.version].append((outcome.session, outcome.sequence))
+        for version, numbers in made.items():
+            theta = self.parameters.digest() if version == event.version else None
+            self.history.append(Applied(self.epoch, version, tuple(numbers), theta, durable))
 
     @property
     def journal_holds(self) -> bool:
@@ -443,7 +445,7 @@ class World:
         peer = self.state.peers.get(session)
         if peer is None:
             return
-        waiting = sum(job.session == session for job in self.state.pending)
+        waiting = self.state.intake.waiting()[session]
         self.promise(waiting <= self.most_credit, "learner", f"{waiting} gradients of one session wait")
         self.promise(len(peer.ledger.pending) <= self.most_credit, "learner", "a ledger is overdrawn")
         self.promise(len(peer.ledger.rulings) <= 2 * SPAN * self.most_credit, "learner", "a ledger grew")
