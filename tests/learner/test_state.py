@@ -82,7 +82,15 @@ class Learner:
         settings = LearnerSettings(**{"anneal": "none", "learning_rate": 0.5, **learner})
         theta = np.zeros(P, np.float32)
         optimizer = make_optimizer(settings, theta)
-        self.parameters = Parameters(theta, version, optimizer, age_rule(settings), Screen(settings.norm_bound), LAYOUT)
+        screen = Screen(settings.norm_bound, settings.most_norm_factor)
+        self.parameters = Parameters(
+            theta,
+            version,
+            optimizer,
+            age_rule(settings),
+            screen,
+            LAYOUT,
+        )
         manifest = Manifest(
             run="run",
             env="toy",
