@@ -174,19 +174,12 @@ class LearnerSockets(Sockets):
                 return None
 
     def _knock(self, frames: Frames) -> None:
-        """Answers libzmq whether a connection may come in (ZAP, ZeroMQ RFC 27). Whatever is odd may not."""
+        """Answers libzmq whether a connection may come in."""
         assert self._gate is not None
         assert self._zap is not None
-        version, number, domain, _, _, mechanism, *credentials = [bytes(frame) for frame in frames]
-        name = None
-        if (version, domain, mechanism) == (b"1.0", ZAP_DOMAIN, b"CURVE") and [len(c) for c in credentials] == [32]:
-            public = z85.encode(credentials[0]).decode()
-            name = self._gate.admit(public)
-        self.strangers += name is None
-        # 300 and not 400, after which libzmq's client never tries again: who is let in later comes in once its refused
-        # handshake has run out
-        status = (b"200", b"OK", public.encode()) if name is not None else (b"300", b"this key may not come in", b"")
-        self._send(self._zap, [b"1.0", number, *status, b""])
+        answer, admitted = zap_answer([bytes(frame) for frame in frames], self._gate.admit)
+        self.strangers += not admitted
+        self._send(self._zap, answer)
 
     def send(self, route: bytes, frames: Sequence[Buffer]) -> bool:
         """Whether the message is on its way to the peer that ``route`` came from. Never blocks, never raises for it."""
@@ -256,6 +249,19 @@ class LearnerSockets(Sockets):
         if self._expects is not None:
             return max(self._expects.header_bytes, self._expects.frame_bytes)
         return EARLY_FRAME_BYTES if address.scheme == "tcp" else MAX_FRAME_BYTES
+
+
+def zap_answer(request: list[bytes], admit: Admit) -> tuple[list[bytes], bool]:
+    """What to say to a request of libzmq (ZAP, ZeroMQ RFC 27), and whether it lets in. Whatever is odd may not."""
+    version, number, domain, _, _, mechanism, *credentials = request
+    name = None
+    if (version, domain, mechanism) == (b"1.0", ZAP_DOMAIN, b"CURVE") and [len(c) for c in credentials] == [32]:
+        public = z85.encode(credentials[0]).decode()
+        name = admit(public)
+    # 300 and not 400, after which libzmq's client never tries again: who is let in later comes in once its refused
+    # handshake has run out
+    status = (b"200", b"OK", public.encode()) if name is not None else (b"300", b"this key may not come in", b"")
+    return [b"1.0", number, *status, b""], name is not None
 
 
 class ActorSockets(Sockets):
