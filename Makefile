@@ -6,10 +6,13 @@ BIN := $(VENV)/bin
 BASE := $(VENV)/.installed-base
 DEV := $(VENV)/.installed-dev
 COMPARE := $(VENV)/.installed-compare
+FUZZ := $(VENV)/.installed-fuzz
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
+SECONDS := 60
+
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo test check format sim learn bench bench-streams bench-far clean
+.PHONY: help setup setup-dev demo test check sim fuzz faults format learn bench bench-streams bench-far clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' Makefile
@@ -29,6 +32,9 @@ check: $(DEV)  ## lint, format, types, architecture
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/architecture
+
+fuzz: $(FUZZ)  ## fuzz every decoder for SECONDS=60 each; what breaks one is kept in tests/fuzz/corpus
+	$(BIN)/python -m tests.fuzz $(SECONDS)
 
 format: $(DEV)  ## repair what ruff can repair
 	$(BIN)/ruff check --fix .
@@ -89,6 +95,11 @@ $(DEV): $(VENV)/.made pyproject.toml constraints.txt
 	@echo "installing Farflung and its development tools into $(VENV) (the first time: some minutes)"
 	$(PIP_INSTALL) --editable '.[dev,plots]'
 	@touch $(BASE) $@
+
+$(FUZZ): $(DEV)
+	@echo "installing the fuzzer into $(VENV)"
+	$(PIP_INSTALL) --editable '.[dev,plots,fuzz]'
+	@touch $@
 
 $(COMPARE): $(DEV)
 	@echo "installing what Farflung is compared with into $(VENV)"

@@ -170,6 +170,7 @@ class Service:
         epoch = self._directory.begin(self._experiment, manifest)
         self._digest = digest_of(manifests.encode(self._directory.manifest())).hex()
         self._limits = framing.Limits.for_length(manifest.layout.length)
+        self._sockets.expect(self._limits)
         parameters, progress = self._restore(first, epoch)
         self._parameters = parameters
         address = Address(epoch, self._sockets.weights)

@@ -32,6 +32,7 @@ DRAIN_WEIGHTS_S = 0.05  # longer: to read an old snapshot is cheaper than to dec
 LENT_BYTES = (
     64 << 10
 )  # a frame from here on is handed over as libzmq's own memory: copying it would cost more than that
+CURVE_BYTES = 33  # what CURVE adds to a frame (RFC 26: 8 of name, 8 of nonce, 16 of seal, 1 of flags)
 GOODBYE_MS = 200  # what closing may wait for the last words to leave; one round trip around the earth
 
 EVERY: Options = {
@@ -65,8 +66,10 @@ PUB: Options = {
 # Messages of the weight stream that wait for one subscriber, on each side; when full the newest are dropped, so that a
 # queue holds old weights and whoever wakes asks for a key. Records of updates are thin, and each one that is dropped
 # costs a key; keys are thick, and each of them is worth no more than the one after it. CONFLATE would keep the last
-# frame of a message alone.
-STREAM_DEPTH: dict[Quantity, int] = {"update": 64, "gradient": 16}
+# frame of a message alone. libzmq counts messages and not bytes, so a record that is thicker than its share of
+# STREAM_KEYS counts as several (``LearnerSockets.publish``).
+STREAM_DEPTH: dict[Quantity, int] = {"update": 63, "gradient": 15}
+STREAM_KEYS = 3  # keys' bytes that may wait for one subscriber; both depths are multiples of it
 RECONNECT_MS = (100, 200)  # drawn once per socket: libzmq adds no jitter of its own once a maximum is set
 RECONNECT_MAX_MS = (3_000, 6_000)  # likewise; doubles from the one to the other
 
@@ -156,7 +159,7 @@ class Sockets:
     def _open(self, kind: int, *tables: Options, ipv6: bool = False) -> zmq.Socket[bytes]:
         socket = self._context.socket(kind)
         socket.setsockopt(zmq.IPV6, ipv6)  # only for such addresses: with it on, localhost is ::1 and nothing else
-        socket.setsockopt(zmq.MAXMSGSIZE, self._max_frame_bytes)  # one frame; frames.check bounds the message
+        socket.setsockopt(zmq.MAXMSGSIZE, self._max_frame_bytes + CURVE_BYTES)  # one frame; frames.check does the rest
         for table in (EVERY, *tables):
             for option, value in table.items():
                 socket.setsockopt(option, value)
@@ -203,9 +206,12 @@ class Sockets:
                 return error.errno
             raise
         finally:
-            if pump := self._pumps.get(socket):
-                pump.poke()
+            self._poke(socket)
         return 0
+
+    def _poke(self, socket: zmq.Socket[bytes]) -> None:
+        if pump := self._pumps.get(socket):
+            pump.poke()
 
     async def _until_over(self) -> None:
         """Runs until the sockets are closed; raises what a handler raised. Cancelling it loses nothing."""

@@ -18,28 +18,33 @@ import zmq
 from zmq.utils import z85
 
 from protocol.errors import UserError
-from protocol.frames import MAX_FRAME_BYTES
+from protocol.frames import MAX_FRAME_BYTES, Limits
 from protocol.keys import KeyPair, Secret
 from protocol.messages import PREAMBLE, Buffer, Quantity
 from protocol.security import ANY_HOST, Address, weights_address
 from protocol.sockets import (
+    CURVE_BYTES,
     DEALER,
     DRAIN_WEIGHTS_S,
     GOODBYE_MS,
     PUB,
     ROUTER,
     STREAM_DEPTH,
+    STREAM_KEYS,
     Frames,
     Sockets,
     Take,
     nothing,
 )
+from protocol.vectors import size_of
 
 Admit = Callable[[str], str | None]  # from a public key the name of whose it is; None lets nobody in
 
 
 ZAP_ENDPOINT = "inproc://zeromq.zap.01"  # where libzmq asks who may come in (ZeroMQ RFC 27)
 ZAP_DOMAIN = b"farflung"
+EARLY_FRAME_BYTES = 64 << 10  # until the layout is known: an actor says hello, in 17 kB at most, and waits
+PADDING = [PREAMBLE]  # a message of the weight stream that says nothing
 REBIND_S, REBIND_STEP_S = 2.0, 0.01  # libzmq gives a port back a moment after its socket was closed
 
 
@@ -65,6 +70,9 @@ class BindError(UserError):
 class LearnerSockets(Sockets):
     """ROUTER and PUB of the learner, bound on construction; raises BindError, AddressError.
 
+    Until ``expect`` a frame over TCP has EARLY_FRAME_BYTES at most, and one over ipc, where this machine's own actors
+    dial before there is a θ, what the protocol bounds.
+
     bound: the link's addresses with their real ports. weights: the weight stream's addresses as a welcome names them,
     separated by spaces. quantity: what it tells of, as in a welcome. unreachable, full: messages that ``send``
     refused because their peer is gone, or does not read. gate: who may come in, over CURVE; None lets everybody in.
@@ -75,12 +83,13 @@ class LearnerSockets(Sockets):
         self,
         addresses: Sequence[Address],
         context: zmq.Context[zmq.Socket[bytes]] | None = None,
-        max_frame_bytes: int = MAX_FRAME_BYTES,
         quantity: Quantity = "gradient",
         gate: Gate | None = None,
     ) -> None:
         beside = [address.weights() for address in addresses]
-        super().__init__(context, max_frame_bytes)
+        super().__init__(context, MAX_FRAME_BYTES)
+        self._expects: Limits | None = None
+        self._endpoints: dict[Address, str] = {}  # of the link over TCP, as libzmq names them
         self.unreachable = 0
         self.full = 0
         self.strangers = 0
@@ -111,6 +120,18 @@ class LearnerSockets(Sockets):
                 socket.setsockopt(zmq.ZAP_DOMAIN, ZAP_DOMAIN)
                 socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, True)  # while nobody answers, nobody comes in
 
+    def expect(self, limits: Limits) -> None:
+        """Says what messages may have, now that the layout is known: no connection can make us hold a longer frame.
+
+        libzmq gives a connection the bound that its listener was bound with, so addresses of TCP are bound anew, and
+        who dialled them before has to dial again. Blocks for REBIND_S at most; raises BindError as ``cut_off`` does.
+        """
+        self._expects = limits
+        self._unbound = [(False, address) for address in self._endpoints]
+        for _, address in self._unbound:
+            self._link.unbind(self._endpoints.pop(address))
+        self.listen(REBIND_S)
+
     def cut_off(self) -> None:
         """Ends every connection and listens again at the same addresses: who may still come in comes back by itself.
 
@@ -120,6 +141,7 @@ class LearnerSockets(Sockets):
         for socket in (self._link, self._weights):
             self._hang_up(socket)
         self._files.clear()
+        self._endpoints.clear()
         self._unbound = [(False, address) for address in self.bound] + [(True, address) for address in self._streams]
         self.listen(REBIND_S)
 
@@ -148,22 +170,16 @@ class LearnerSockets(Sockets):
                 time.sleep(REBIND_STEP_S)
             else:
                 self._unbound.remove((stream, address))
+                self._poke(self._link)
                 return None
 
     def _knock(self, frames: Frames) -> None:
-        """Answers libzmq whether a connection may come in (ZAP, ZeroMQ RFC 27). Whatever is odd may not."""
+        """Answers libzmq whether a connection may come in."""
         assert self._gate is not None
         assert self._zap is not None
-        version, number, domain, _, _, mechanism, *credentials = [bytes(frame) for frame in frames]
-        name = None
-        if (version, domain, mechanism) == (b"1.0", ZAP_DOMAIN, b"CURVE") and [len(c) for c in credentials] == [32]:
-            public = z85.encode(credentials[0]).decode()
-            name = self._gate.admit(public)
-        self.strangers += name is None
-        # 300 and not 400, after which libzmq's client never tries again: who is let in later comes in once its refused
-        # handshake has run out
-        status = (b"200", b"OK", public.encode()) if name is not None else (b"300", b"this key may not come in", b"")
-        self._send(self._zap, [b"1.0", number, *status, b""])
+        answer, admitted = zap_answer([bytes(frame) for frame in frames], self._gate.admit)
+        self.strangers += not admitted
+        self._send(self._zap, answer)
 
     def send(self, route: bytes, frames: Sequence[Buffer]) -> bool:
         """Whether the message is on its way to the peer that ``route`` came from. Never blocks, never raises for it."""
@@ -173,7 +189,16 @@ class LearnerSockets(Sockets):
         return problem == 0
 
     def publish(self, frames: Sequence[Buffer]) -> None:
-        """To every subscriber that keeps up; one that does not misses this message and will see a gap."""
+        """To every subscriber that keeps up; one that does not misses this message and will see a gap.
+
+        A thick message is led by padding, so that what waits for one that never reads has STREAM_KEYS keys' bytes at
+        most: the padding that fits takes the place of messages that would have fitted too.
+        """
+        if self._expects is not None:
+            depth = STREAM_DEPTH[self._quantity]
+            shares = sum(map(size_of, frames)) * depth // (STREAM_KEYS * self._expects.frame_bytes)
+            for _ in range(min(shares, depth // STREAM_KEYS - 1)):
+                self._send(self._weights, PADDING)
         self._send(self._weights, frames)
 
     async def receive(self, handler: Callable[[bytes, str, Frames], None]) -> None:
@@ -211,10 +236,32 @@ class LearnerSockets(Sockets):
         self._finish()
 
     def _bind(self, socket: zmq.Socket[bytes], address: Address) -> Address:
+        if socket is self._link:
+            socket.setsockopt(zmq.MAXMSGSIZE, self._frame_bytes(address) + CURVE_BYTES)
         bound = _bind(socket, address)
+        if socket is self._link and address.scheme == "tcp":
+            self._endpoints[bound] = _endpoint(socket)
         if address.scheme == "ipc":
             self._files.append(Path(address.path))
         return bound
+
+    def _frame_bytes(self, address: Address) -> int:
+        if self._expects is not None:
+            return max(self._expects.header_bytes, self._expects.frame_bytes)
+        return EARLY_FRAME_BYTES if address.scheme == "tcp" else MAX_FRAME_BYTES
+
+
+def zap_answer(request: list[bytes], admit: Admit) -> tuple[list[bytes], bool]:
+    """What to say to a request of libzmq (ZAP, ZeroMQ RFC 27), and whether it lets in. Whatever is odd may not."""
+    version, number, domain, _, _, mechanism, *credentials = request
+    name = None
+    if (version, domain, mechanism) == (b"1.0", ZAP_DOMAIN, b"CURVE") and [len(c) for c in credentials] == [32]:
+        public = z85.encode(credentials[0]).decode()
+        name = admit(public)
+    # 300 and not 400, after which libzmq's client never tries again: who is let in later comes in once its refused
+    # handshake has run out
+    status = (b"200", b"OK", public.encode()) if name is not None else (b"300", b"this key may not come in", b"")
+    return [b"1.0", number, *status, b""], name is not None
 
 
 class ActorSockets(Sockets):
@@ -296,7 +343,11 @@ class ActorSockets(Sockets):
 
     def _watch_weights(self) -> None:
         if self._over is not None and self._weights is not None:
-            self._watch(self._weights, self._waiting.append, self._hand_over, DRAIN_WEIGHTS_S)
+            self._watch(self._weights, self._keep, self._hand_over, DRAIN_WEIGHTS_S)
+
+    def _keep(self, frames: Frames) -> None:
+        if frames != PADDING:
+            self._waiting.append(frames)
 
     def _hand_over(self) -> None:
         if self._waiting:
@@ -315,9 +366,13 @@ def _bind(socket: zmq.Socket[bytes], address: Address) -> Address:
         raise BindError(address, _PROBLEMS.get(error.errno or 0, error.strerror)) from None
     if address.scheme == "ipc":
         return address
+    return replace(address, port=int(_endpoint(socket).rpartition(":")[2]))
+
+
+def _endpoint(socket: zmq.Socket[bytes]) -> str:
     endpoint = socket.getsockopt(zmq.LAST_ENDPOINT)
     assert isinstance(endpoint, bytes)
-    return replace(address, port=int(endpoint.rstrip(b"\0").rpartition(b":")[2]))
+    return endpoint.rstrip(b"\0").decode()
 
 
 _PROBLEMS = {

@@ -12,6 +12,7 @@ import zmq
 
 from protocol import sockets as shared
 from protocol import transport
+from protocol.frames import Limits
 from protocol.keys import KeyPair, Secret
 from protocol.messages import PREAMBLE
 from protocol.security import Address, parse_address
@@ -22,6 +23,9 @@ DEADLINE_S, QUIET_S = 20.0, 0.5
 OWN = new_pair("learner")
 
 
+LONGEST = 100_000  # bytes of a frame, to the last of which there is room for CURVE's own
+
+
 class Play:
     """A learner behind a gate, whose list a test changes, and actors with keys of its choice."""
 
@@ -29,6 +33,7 @@ class Play:
         self.allowed: dict[str, str] = {}
         gate = Gate(OWN.secret, self.allowed.get)
         self.learner = LearnerSockets([Address("tcp", "127.0.0.1")], gate=gate)
+        self.learner.expect(Limits(header_bytes=LONGEST, frame_bytes=LONGEST))
         self.heard: asyncio.Queue[tuple[bytes, str, Frames]] = asyncio.Queue()
         self.task = asyncio.create_task(self.learner.receive(lambda *message: self.heard.put_nowait(message)))
         self.closing: list[tuple[Callable[[], None], asyncio.Task[None]]] = [(self.learner.close, self.task)]
@@ -80,9 +85,9 @@ def test_who_has_a_key_on_the_list_is_heard_under_it_and_hears() -> None:
     async def story(scene: Play) -> None:
         pair = scene.known("rack")
         sockets, link, weights = scene.actor(pair)
-        sockets.send([b"hello", b"x" * 100_000])
+        sockets.send([b"hello", b"x" * LONGEST])
         route, key, frames = await scene.heard.get()
-        assert (key, bytes(frames[0]), len(frames[1])) == (pair.public, b"hello", 100_000)
+        assert (key, bytes(frames[0]), len(frames[1])) == (pair.public, b"hello", LONGEST)
         assert scene.learner.send(route, [b"welcome"])
         assert bytes((await link.get())[0]) == b"welcome"
         await scene.told(weights)

@@ -16,13 +16,17 @@ import zmq
 
 from protocol import sockets as shared
 from protocol.errors import UserError
+from protocol.frames import Limits
 from protocol.messages import PREAMBLE
 from protocol.security import Address, AddressError, parse_address
-from protocol.sockets import LENT_BYTES, Frames
-from protocol.transport import ActorSockets, BindError, LearnerSockets
+from protocol.sockets import CURVE_BYTES, LENT_BYTES, Frames
+from protocol.transport import EARLY_FRAME_BYTES, ActorSockets, BindError, LearnerSockets
 
 DEADLINE_S = 20.0  # a hang becomes a failure; nothing waits for it otherwise
 LIMIT = 1 << 20
+ANY, BEGIN, END = PREAMBLE + b"any", PREAMBLE + b"begin", PREAMBLE + b"end"
+SYSTEM_BYTES = 1 << 19  # what the system takes of a message over ipc before anybody reads
+LIMITS = Limits(frame_bytes=LIMIT)
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "uvloop": uvloop.new_event_loop,
     "asyncio": asyncio.new_event_loop,
@@ -30,10 +34,12 @@ LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
 
 
 class Learner:
-    """Keeps what arrives, and lets a test wait for it."""
+    """Keeps what arrives, and lets a test wait for it. early: it does not know its layout."""
 
-    def __init__(self, *addresses: Address) -> None:
-        self.sockets = LearnerSockets(addresses, max_frame_bytes=LIMIT)
+    def __init__(self, *addresses: Address, early: bool = False) -> None:
+        self.sockets = LearnerSockets(addresses, quantity="update")
+        if not early:
+            self.sockets.expect(LIMITS)
         self.heard: asyncio.Queue[tuple[bytes, Frames]] = asyncio.Queue()
         self.task = asyncio.create_task(
             self.sockets.receive(lambda route, key, frames: self.heard.put_nowait((route, frames)))
@@ -58,8 +64,11 @@ class House:
         self.address = address
         self.closing: list[tuple[Callable[[], None], asyncio.Task[None]]] = []
 
-    def learner(self, *addresses: Address) -> Learner:
-        learner = Learner(*(addresses or (self.address,)))
+    def early(self) -> Learner:
+        return self.learner(early=True)
+
+    def learner(self, *addresses: Address, early: bool = False) -> Learner:
+        learner = Learner(*(addresses or (self.address,)), early=early)
         self.closing.append((learner.sockets.close, learner.task))
         return learner
 
@@ -231,12 +240,12 @@ def test_snapshots_come_oldest_first(play: Play) -> None:
     async def story(house: House) -> None:
         learner = house.learner()
         actor = house.actor(learner)
-        await subscribed(learner, actor, [PREAMBLE])
+        await subscribed(learner, actor, [ANY])
         for n in range(5):
             learner.sockets.publish([PREAMBLE + bytes([n])])
         received: list[bytes] = []
         while len(received) < 5:
-            received += [bytes(frames[0][4:]) for frames in await actor.snapshots.get() if frames != [PREAMBLE]]
+            received += [bytes(frames[0][4:]) for frames in await actor.snapshots.get() if frames != [ANY]]
         assert received == [bytes([n]) for n in range(5)]
 
     play(story)
@@ -246,7 +255,7 @@ def test_what_is_not_ours_is_not_subscribed_to(play: Play) -> None:
     async def story(house: House) -> None:
         learner = house.learner()
         actor = house.actor(learner)
-        await subscribed(learner, actor, [PREAMBLE])
+        await subscribed(learner, actor, [ANY])
         learner.sockets.publish([b"another protocol"])
         learner.sockets.publish([PREAMBLE + b"end"])
         seen: Frames = []
@@ -354,20 +363,103 @@ def test_a_learner_that_comes_back_is_found_again(play: Play) -> None:
     play(story)
 
 
-def test_a_frame_beyond_the_limit_costs_its_sender_the_connection_only(play: Play) -> None:
+def over_tcp(story: Story) -> None:
+    """Where addresses of TCP differ from files."""
+
+    async def whole() -> None:
+        house = House(Address("tcp", "127.0.0.1"))
+        try:
+            await story(house)
+        finally:
+            await house.close()
+
+    uvloop.run(asyncio.wait_for(whole(), DEADLINE_S))
+
+
+def test_a_frame_beyond_the_limit_costs_its_sender_the_connection_only() -> None:
     async def story(house: House) -> None:
         learner = house.learner()
         rude, polite = house.actor(learner), house.actor(learner)
         polite.sockets.send([b"before"])
         assert (await learner.heard.get())[1] == [b"before"]
-        rude.sockets.send([bytes(LIMIT + 1)])
+        rude.sockets.send([bytes(LIMIT + CURVE_BYTES + 1)])
         polite.sockets.send([bytes(LIMIT)])
         assert (await learner.heard.get())[1] == [bytes(LIMIT)]
         rude.sockets.redial()
         rude.sockets.send([b"sorry"])
         assert (await learner.heard.get())[1] == [b"sorry"]
 
+    over_tcp(story)
+
+
+def test_what_dialled_before_the_layout_is_known_says_hello_and_comes_back_with_more(play: Play) -> None:
+    async def story(house: House) -> None:
+        learner = house.early()
+        actor = house.actor(learner)
+        actor.sockets.send([bytes(EARLY_FRAME_BYTES)])
+        assert (await learner.heard.get())[1] == [bytes(EARLY_FRAME_BYTES)]
+        before = learner.sockets.bound
+        learner.sockets.expect(LIMITS)
+        assert learner.sockets.bound == before
+        actor.sockets.redial()  # over TCP it would by itself, and lose what it sends before it has to
+        actor.sockets.send([bytes(LIMIT)])
+        assert (await learner.heard.get())[1] == [bytes(LIMIT)]
+
     play(story)
+
+
+def test_before_the_layout_is_known_a_stranger_cannot_send_more_than_a_hello() -> None:
+    async def story(house: House) -> None:
+        learner = house.early()
+        rude, polite = house.actor(learner), house.actor(learner)
+        rude.sockets.send([bytes(EARLY_FRAME_BYTES + CURVE_BYTES + 1)])
+        polite.sockets.send([b"hello"])
+        assert (await learner.heard.get())[1] == [b"hello"]
+        rude.sockets.redial()
+        rude.sockets.send([b"sorry"])
+        assert (await learner.heard.get())[1] == [b"sorry"]
+
+    over_tcp(story)
+
+
+@pytest.mark.parametrize(("record_bytes", "waiting"), [(LIMIT - 100, 3), (LIMIT // 4, 10), (100, 63)])
+def test_what_waits_for_one_that_never_reads_is_three_keys_at_most(
+    tmp_path: Path, record_bytes: int, waiting: int
+) -> None:
+    """Over ipc, whose buffers in the system are small. libzmq hears what was read half a queue later."""
+
+    async def story() -> None:
+        learner = Learner(Address("ipc", path=str(tmp_path / "l")))
+        publish = learner.sockets.publish
+        with zmq.Context() as context, context.socket(zmq.SUB) as deaf:
+            deaf.setsockopt(zmq.RCVHWM, 1)
+            deaf.setsockopt(zmq.SUBSCRIBE, PREAMBLE)
+            deaf.connect(learner.sockets.weights)
+            while not deaf.poll(1):
+                publish([ANY])
+            publish([BEGIN])
+            while deaf.recv() != BEGIN:
+                pass
+            for _ in range(200):
+                publish([PREAMBLE, bytes(record_bytes)])
+                await asyncio.sleep(0)
+            arrived = 0
+            while (frames := await anyhow(deaf, lambda: publish([END]))) != [END]:
+                arrived += len(frames) == 2
+        elsewhere = 3 + SYSTEM_BYTES // record_bytes  # being written, being read, read; and in the system
+        assert waiting // 2 <= arrived <= waiting + elsewhere
+        learner.sockets.close()
+        await learner.task
+
+    uvloop.run(asyncio.wait_for(story(), DEADLINE_S))
+
+
+async def anyhow(socket: zmq.Socket[bytes], again: Callable[[], None]) -> list[bytes]:
+    """The next message of a socket; ``again`` is called while there is none."""
+    while not socket.poll(1):
+        again()
+        await asyncio.sleep(0)
+    return socket.recv_multipart()
 
 
 def test_garbage_is_handed_over_as_it_is(play: Play) -> None:
@@ -508,7 +600,7 @@ def test_several_addresses_at_once(tmp_path: Path) -> None:
             route, _ = await learner.heard.get()
             assert learner.sockets.send(route, [b"welcome"])
             assert await actor.heard.get() == [b"welcome"]
-            assert await subscribed(learner, actor, [PREAMBLE])
+            assert await subscribed(learner, actor, [ANY])
         await house.close()
 
     uvloop.run(asyncio.wait_for(story(), DEADLINE_S))
