@@ -119,9 +119,9 @@ class ActorState:
             raise SessionFault(Reason.UNEXPECTED_MESSAGE, "a welcome for another actor")
         if self.phase is Phase.ACTIVE and self._outdated(welcome):
             return []
-        self.phase, self._attempts = Phase.ACTIVE, 0
         if self.holding is not None:
-            self.holding.forget_asks()
+            self.holding.forget_asks(silent=self.phase is Phase.GREETING)
+        self.phase, self._attempts = Phase.ACTIVE, 0
         if self.outbox is not None and welcome.session == self.outbox.session:
             return [*self._permit(), *self._resend(now, patience_s=0.0), *self._ask_what_lacks(now)]
         before, self.welcome = self.welcome, welcome
@@ -391,7 +391,7 @@ class ActorState:
         assert self.welcome is not None
         if self.phase is Phase.DRAINING:
             return self._drained(now)
-        if now - self._heard_at > self.welcome.silence_s:
+        if now - self._heard_at > (self.welcome if self.holding is None else self.holding).silence_s:
             return self._lose("silence", now)
         effects = self._resend(now, self.welcome.silence_s)
         if now - self._beat_at >= self.welcome.heartbeat_s:

@@ -729,6 +729,28 @@ def test_a_silent_learner_is_lost_and_dialled_again() -> None:
     assert messages(again, Hello)[0].instance == INSTANCE
 
 
+def test_a_key_that_takes_longer_than_silence_is_waited_for_in_the_end() -> None:
+    """Nothing can be heard behind it: with the same patience each time the link would be given up for ever."""
+    actor = dialling()
+    actor.hear(WELCOME)
+    actor.post(WorkerReady())  # asks for the first key
+    assert announced(actor.tick(5.1)) == ["learner_lost"]
+    actor.tick(5.2)
+    assert messages(actor.hear(WELCOME), SnapshotRequest) == [SnapshotRequest(9)]
+    assert announced(actor.tick(15.2)) == []
+    assert only(actor.snapshot(3), Permit).credit == 2
+    actor.alive_until(20.0)
+    assert announced(actor.tick(30.1)) == ["learner_lost"]  # the link is known to be thin, and so the patience stays
+
+
+def test_a_welcome_that_comes_twice_makes_nobody_more_patient() -> None:
+    actor = dialling()
+    actor.hear(WELCOME)
+    actor.post(WorkerReady())
+    actor.hear(WELCOME)
+    assert announced(actor.tick(5.1)) == ["learner_lost"]
+
+
 def lost() -> Actor:
     """With one gradient unanswered, and dialling again."""
     actor = active()
