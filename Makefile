@@ -9,7 +9,7 @@ COMPARE := $(VENV)/.installed-compare
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo test check format learn bench bench-streams bench-far clean
+.PHONY: help setup setup-dev demo test check format learn bench bench-streams bench-far faults clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' Makefile
@@ -43,6 +43,10 @@ bench-streams: $(COMPARE)  ## measure what each codec costs, and what learning n
 
 bench-far: $(SETUP_DEV)  ## an actor behind 1 Mbit/s and 100 ms each way, in network namespaces (Linux and root; minutes)
 	$(BIN)/python -m tests.bench.far lunarlander 0 actor.minibatches=2
+
+faults: $(DEV)  ## kill, stop, cut off and crowd real daemons, and write tests/faults/RESULTS.md (Linux and root; two hours)
+	$(BIN)/python -m tests.faults
+	$(BIN)/python -m tests.faults actor_kills --real
 
 bench: $(COMPARE)  ## measure speed and bytes on this machine, beside Stable-Baselines3 (half an hour)
 	$(BIN)/python -m tests.bench

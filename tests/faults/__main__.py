@@ -25,7 +25,7 @@ from tests.faults import (
     thousand,
 )
 from tests.faults.bars import Record
-from tests.faults.scene import Options
+from tests.faults.scene import PEERS, Options
 
 DRILLS: dict[str, Callable[[Options], Record]] = {
     "actor_kills": actor_kills.drill,
@@ -44,7 +44,7 @@ def main() -> int:
     parser.add_argument("drills", nargs="*", metavar="DRILL", help=f"of {', '.join(DRILLS)}; default: all")
     parser.add_argument("--times", type=int, metavar="N", help="faults, where fewer will do; such lines are no record")
     parser.add_argument("--minutes", type=float, metavar="M", help="likewise, of drills that last")
-    parser.add_argument("--peers", type=int, default=Options.peers, metavar="N", help="of `thousand`")
+    parser.add_argument("--peers", type=int, default=PEERS, metavar="N", help="of `thousand`")
     parser.add_argument("--real", action="store_true", help="actor_kills: actors with simulators")
     parser.add_argument("--journal", action="store_true", help="learner_kills: a learner that loses no answer")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="of what is killed when")
@@ -54,7 +54,7 @@ def main() -> int:
     if unknown := sorted(set(asked.drills) - set(DRILLS)):
         parser.error(f"no such drill: {', '.join(unknown)}; there are {', '.join(DRILLS)}")
     options = Options(asked.times, asked.minutes, asked.real, asked.journal, asked.peers, asked.seed)
-    short = asked.times is not None or asked.minutes is not None or asked.peers != Options.peers
+    short = asked.times is not None or asked.minutes is not None or asked.peers != PEERS
     folder = asked.results / "short" if short else asked.results
     held = True
     for name in () if asked.report else asked.drills or DRILLS:

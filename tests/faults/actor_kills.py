@@ -103,7 +103,7 @@ def drill(options: Options) -> Record:
                 slot.start(next(coordinates))
                 time.sleep(EVERY_S)
             time.sleep(BACK_S + 1.0)
-        left = all([slot.stop() for slot in slots])
+        stayed = sum(not slot.stop() for slot in slots)
         scene.learner.signal(signal.SIGTERM)
         code = scene.learner.wait()
         wrong, applied = _books(scene, slots, first) if not options.real else (0, 0)
@@ -121,7 +121,7 @@ def drill(options: Options) -> Record:
                 bars.at_most("s until its replacement is a member, longest", max(back_s), BACK_S),
                 bars.at_most("s, longest pause of the loop", max(seen.answers_s), PAUSE_STEPS * step_s),
                 bars.at_most("s, longest pause of progress", max(follower.pauses_s()), PAUSE_STEPS * step_s),
-                bars.exactly("exit codes", code + (not left), 0),
+                bars.exactly("exit codes", code + stayed, 0),
             ],
             actors="real" if options.real else "light",
             kills=times,

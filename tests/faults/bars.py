@@ -11,7 +11,12 @@ Record = dict[str, Any]
 
 def at_most(what: str, value: float | None, limit: float) -> Record:
     """A bar that a larger value misses, and no value at all."""
-    return {"bar": what, "is": _short(value), "limit": f"at most {limit:g}", "held": value is not None and value <= limit}
+    return {
+        "bar": what,
+        "is": _short(value),
+        "limit": f"at most {limit:g}",
+        "held": value is not None and value <= limit,
+    }
 
 
 def at_least(what: str, value: float | None, limit: float) -> Record:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from itertools import pairwise
 from types import TracebackType
 from typing import Self
 
@@ -48,12 +49,11 @@ class Follower:
 
     def breaks(self) -> int:
         """Records of updates that do not continue the one before them in their epoch."""
-        pairs = zip(self.records, self.records[1:], strict=False)
-        return sum(new[1] == old[1] and new[2] != 0 and new[2] != old[3] for old, new in pairs)
+        return sum(new[1] == old[1] and new[2] not in (0, old[3]) for old, new in pairwise(self.records))
 
     def pauses_s(self) -> list[float]:
         """Between two records, each time."""
-        return [new[0] - old[0] for old, new in zip(self.records, self.records[1:], strict=False)]
+        return [new[0] - old[0] for old, new in pairwise(self.records)]
 
     def steps_s(self, updates: int) -> list[float]:
         """How long so many updates took, each time."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 from tests.faults import bars
@@ -85,7 +86,9 @@ def drill(options: Options) -> Record:
         found.append(bars.exactly("`learner replay --verify` that failed", sum(map(bool, replays)), 0))
     median_s = bars.percentile(back_s, 0.5) if len(back_s) > 1 else back_s[0]
     durability = "journal" if options.journal else "checkpoint"
-    return bars.record(found, durability=durability, kills=kills, lives=scene.lives, back_s_median=median_s, lost=behind)
+    return bars.record(
+        found, durability=durability, kills=kills, lives=scene.lives, back_s_median=median_s, lost=behind
+    )
 
 
 def _kill(scene: Scene, remotes: Sequence[Remote], chance: random.Random, most: int) -> int:
@@ -119,7 +122,7 @@ def _last(acks: Path, epoch: int) -> int:
 
 
 def _falls(values: Sequence[int]) -> int:
-    return sum(new <= old for old, new in zip(values, values[1:], strict=False))
+    return sum(new <= old for old, new in pairwise(values))
 
 
 def _replay(scene: Scene) -> int:

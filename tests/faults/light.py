@@ -32,7 +32,7 @@ from protocol import messages
 from protocol.codecs import Sparse, codec
 from protocol.errors import PeerFault
 from protocol.keys import KeyPair, read_pair
-from protocol.messages import Buffer, Message, Verdict
+from protocol.messages import Buffer, Verdict
 from protocol.security import parse_learner_address
 from protocol.transport import ActorSockets
 
@@ -43,8 +43,6 @@ QUIET_S = 3.0  # of the weight stream that is worth a line once it is over
 BOOKS_S = 1.0  # between lines of what was sent and answered
 SOCKETS = 65_536  # of one context; the default of 1,023 is too few for a thousand peers
 
-Say = Callable[..., None]
-
 
 def say(event: str, **fields: object) -> None:
     """One line. at: seconds on the clock that all processes of this machine share."""
@@ -54,7 +52,7 @@ def say(event: str, **fields: object) -> None:
 class LightActor:
     """One actor. rate: gradients a second that it makes, as far as its permits go. coordinate: that they carry.
 
-    follows: whether it reads the weight stream. deaf: its weight stream is connected and never read. acks: descriptor.
+    follows: whether it subscribes to the weight stream. acks: descriptor of the file for what was sent and applied.
     """
 
     def __init__(
@@ -223,12 +221,13 @@ async def live(asked: argparse.Namespace) -> None:
     ]
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, lambda: [actor.stop() for actor in actors])
+        loop.add_signal_handler(number, _stop, actors)
     told = asyncio.create_task(_books(actors))
     ticking = asyncio.create_task(_tick(actors, asked.tick))
-    living = asyncio.gather(*(actor.run() for actor in actors))
-    await asyncio.wait([living, told, ticking], return_when=asyncio.FIRST_COMPLETED)
-    for task in (living, told, ticking):
+    living = asyncio.create_task(_all(actors))
+    tasks = (living, told, ticking)
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in tasks:
         if task.done():
             task.result()
         else:
@@ -236,11 +235,20 @@ async def live(asked: argparse.Namespace) -> None:
     _tell(actors)
 
 
+def _stop(actors: Sequence[LightActor]) -> None:
+    for actor in actors:
+        actor.stop()
+
+
 async def _tick(actors: Sequence[LightActor], interval_s: float) -> None:
     """Each actor once in every interval, one behind the other: a thousand at once would be a stall of their own."""
     for actor in itertools.cycle(actors):
         actor.tick()
         await asyncio.sleep(interval_s / len(actors))
+
+
+async def _all(actors: Sequence[LightActor]) -> None:
+    await asyncio.gather(*(actor.run() for actor in actors))
 
 
 async def _books(actors: Sequence[LightActor]) -> None:

@@ -25,7 +25,7 @@ class Paced(CartPoleEnv):
 
     def step(self, action: Any) -> Any:
         time.sleep(STEP_S)
-        return super().step(action)
+        return super().step(action)  # type: ignore[no-untyped-call]
 
 
-gymnasium.register(NAME, Paced, max_episode_steps=500)
+gymnasium.register(NAME, f"{MODULE}:Paced", max_episode_steps=500)

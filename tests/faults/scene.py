@@ -19,6 +19,7 @@ from tests.loopback.system import ENDLESS, Daemon, Launcher, free_ports
 
 LIVE_S, STATUS_S = 0.02, 0.1  # between two questions
 PATIENCE_S = 60.0
+PEERS = 1000
 PLAIN = (  # what applies a gradient of light actors exactly: each takes the same off its coordinate
     "learner.staleness_rule=accept",
     "learner.anneal=none",
@@ -35,7 +36,7 @@ class Options:
     minutes: float | None = None
     real: bool = False  # real actors in place of light ones
     journal: bool = False  # the learner is durable to the last answer
-    peers: int = 1000
+    peers: int = PEERS
     seed: int = 0
 
 
@@ -151,7 +152,7 @@ def descriptors(pid: int) -> int:
 
 @dataclass(slots=True)
 class Seen:
-    """What a watch saw. answers_s: of /livez. status: (time, /status) each time. silent_s: longest without an answer."""
+    """What a watch saw. answers_s: of /livez. status: (time, /status) each time."""
 
     answers_s: list[float] = field(default_factory=list)
     status: list[tuple[float, dict[str, Any]]] = field(default_factory=list)

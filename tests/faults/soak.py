@@ -133,7 +133,9 @@ def _judged(samples: list[Sample], minutes: float, alive: bool, figures: Record)
     times, *columns = (list(column) for column in zip(*warm, strict=True))
     names = ("learner_mb", "learner_descriptors", "actor_mb", "actor_descriptors")
     units = (1e6, 1.0, 1e6, 1.0)
-    an_hour = {name: 60.0 * slope(times, column) / unit for name, column, unit in zip(names, columns, units, strict=True)}
+    an_hour = {
+        name: 60.0 * slope(times, column) / unit for name, column, unit in zip(names, columns, units, strict=True)
+    }
     held = [bars.exactly("daemons that ended", int(not alive), 0)]
     for name, column, unit in zip(names, columns, units, strict=True):
         if name.endswith("mb"):

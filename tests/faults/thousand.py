@@ -6,12 +6,10 @@ gradients as the thousand will.
 
 from __future__ import annotations
 
-import os
 import signal
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import median
 from tempfile import TemporaryDirectory
 
 from learner.keyring import LIST, read_list, write_list
