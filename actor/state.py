@@ -194,8 +194,9 @@ class ActorState:
     def _message(self, event: MessageArrived, now: float) -> list[Effect]:
         message = event.message
         try:
-            if isinstance(message, Snapshot | Updates) and self.phase not in (Phase.ACTIVE, Phase.DRAINING):
-                return []  # the stream flows on while the link is down
+            streams = isinstance(message, Snapshot | Updates) and self.phase is Phase.GREETING
+            if self.phase is Phase.OFFLINE or streams:
+                return []  # from a link that was given up, or the stream, which flows on meanwhile
             follow(ACTOR_HEARS, self.phase, message)
             if not self._ours(message):
                 return []

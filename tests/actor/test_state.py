@@ -806,6 +806,15 @@ def test_weights_that_flow_on_while_the_link_is_down_are_passed_over() -> None:
     assert lost().snapshot(9) == []
 
 
+def test_what_a_link_that_was_given_up_still_brings_is_passed_over() -> None:
+    """As after a stop: all that came meanwhile is read once the link has been judged silent."""
+    actor = active()
+    actor.hands_in()
+    assert announced(actor.tick(5.1)) == ["learner_lost"]
+    assert actor.hear(verdict(1)) == []
+    assert actor.hear(Heartbeat(9, 0, 0)) == []
+
+
 def test_a_late_welcome_of_an_earlier_life_is_fenced_off() -> None:
     actor = active(NEXT_LIFE)
     assert actor.hear(WELCOME) == []

@@ -48,6 +48,7 @@ def drill(options: Options) -> Record:
         known, back, stream = (list(column) for column in zip(*outcomes, strict=True))
         found.append(bars.at_most(f"{name}: s until who is left knows, longest", max(known), KNOWN_S))
         found.append(bars.at_most(f"{name}: s from its end to an accepted gradient, longest", max(back), BACK_S))
+        found.append(bars.at_most(f"{name}: s from its end to the weight stream, longest", max(stream), BACK_S))
         figures[name.replace(" ", "_") + "_back_s"] = [round(each, 2) for each in back]
         figures[name.replace(" ", "_") + "_stream_s"] = [round(each, 2) for each in stream]
     return bars.record(found, times=times, **figures)

@@ -41,13 +41,13 @@ def drill(options: Options) -> Record:
         with Scene(*SETTINGS, keys=keys) as scene:
             scene.start().event("started")
             bare = rss(scene.learner.pid)
-            few = scene.light("few", "--count", FEW, "--rate", OFFERED / FEW, "--keys", keys)
+            few = scene.light("few", "--count", FEW, "--rate", OFFERED / FEW, "--skim", "--keys", keys)
             require(lambda: _members(scene) == FEW, "eight are in")
             few_per_s, few_lag_s = _measured(scene)
             few.signal(signal.SIGTERM)
             few.wait()
             began = time.monotonic()
-            rest = ("--count", each, "--rate", OFFERED / len(names), "--tick", TICK_S, "--keys", keys)
+            rest = ("--count", each, "--rate", OFFERED / len(names), "--tick", TICK_S, "--skim", "--keys", keys)
             peers = [scene.light(f"p{process}", *rest) for process in range(PROCESSES)]
             require(lambda: _members(scene) == len(names), "all are in for the first time", 120.0)
             first_s = time.monotonic() - began
