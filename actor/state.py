@@ -119,9 +119,9 @@ class ActorState:
             raise SessionFault(Reason.UNEXPECTED_MESSAGE, "a welcome for another actor")
         if self.phase is Phase.ACTIVE and self._outdated(welcome):
             return []
-        self.phase, self._attempts = Phase.ACTIVE, 0
         if self.holding is not None:
-            self.holding.forget_asks()
+            self.holding.forget_asks(silent=self.phase is Phase.GREETING)
+        self.phase, self._attempts = Phase.ACTIVE, 0
         if self.outbox is not None and welcome.session == self.outbox.session:
             return [*self._permit(), *self._resend(now, patience_s=0.0), *self._ask_what_lacks(now)]
         before, self.welcome = self.welcome, welcome
@@ -194,8 +194,9 @@ class ActorState:
     def _message(self, event: MessageArrived, now: float) -> list[Effect]:
         message = event.message
         try:
-            if isinstance(message, Snapshot | Updates) and self.phase not in (Phase.ACTIVE, Phase.DRAINING):
-                return []  # the stream flows on while the link is down
+            streams = isinstance(message, Snapshot | Updates) and self.phase is Phase.GREETING
+            if self.phase is Phase.OFFLINE or streams:
+                return []  # from a link that was given up, or the stream, which flows on meanwhile
             follow(ACTOR_HEARS, self.phase, message)
             if not self._ours(message):
                 return []
@@ -391,7 +392,7 @@ class ActorState:
         assert self.welcome is not None
         if self.phase is Phase.DRAINING:
             return self._drained(now)
-        if now - self._heard_at > self.welcome.silence_s:
+        if now - self._heard_at > (self.welcome if self.holding is None else self.holding).silence_s:
             return self._lose("silence", now)
         effects = self._resend(now, self.welcome.silence_s)
         if now - self._beat_at >= self.welcome.heartbeat_s:

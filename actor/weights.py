@@ -14,6 +14,7 @@ from protocol.messages import Buffer, Snapshot, Updates, Welcome
 from protocol.snapshot import Outcome, Reconstruction
 
 MOST_PATIENCE = 64  # heartbeats between two asks for what does not come
+MOST_CUTS = 6  # after so many the learner may be silent for 64 times as long
 
 
 class Holding:
@@ -28,8 +29,9 @@ class Holding:
         self.newest = Reconstruction(digest, length)
         self.target = Reconstruction(digest, length)
         self.wanting = not trains
-        self._trains, self._heartbeat_s = trains, welcome.heartbeat_s
-        self._patience_s = welcome.heartbeat_s  # doubled with each ask that is not answered: a key may travel for long
+        self._trains, self._heartbeat_s, self._silence_s = trains, welcome.heartbeat_s, welcome.silence_s
+        self._cuts = 0  # how often the link was given up while a key may have been on its way
+        self._patience_s = self._least_s  # doubled with each ask that is not answered: a key may travel for long
         self._asked_at: float | None = None  # when a snapshot was last asked for and has not come
         self._target_asked_at: float | None = None  # the same for the target network's
         self._told = 0  # the version that the learner had published when it last said so
@@ -43,7 +45,7 @@ class Holding:
             self._handed, self.target.held = None, False  # the target was copied from the same bits
         answered = isinstance(record, Snapshot) and record.record == "key" and outcome != "gap"
         if answered:
-            self._patience_s = self._heartbeat_s  # what was asked for came, newer or not
+            self._patience_s = self._least_s  # what was asked for came, newer or not
         if self._stand != before:
             self.wanting = False
             if answered:
@@ -109,7 +111,7 @@ class Holding:
         if self._asked_at is not None and now - self._asked_at < self._patience_s:
             return False
         if self._asked_at is not None:
-            self._patience_s = min(2.0 * self._patience_s, MOST_PATIENCE * self._heartbeat_s)
+            self._patience_s = max(self._least_s, min(2.0 * self._patience_s, MOST_PATIENCE * self._heartbeat_s))
         self._asked_at = now
         return True
 
@@ -127,10 +129,27 @@ class Holding:
         """An evaluation is done; what was asked for before counts for nothing."""
         self.wanting, self._asked_at = True, None
 
-    def forget_asks(self) -> None:
-        """The link is another: what was asked for over the old one may never come."""
+    @property
+    def silence_s(self) -> float:
+        """How long the learner may be silent.
+
+        A message that is on its way is not heard before all of it is here, and what follows waits behind it. So where a
+        key takes longer than a peer may be silent the link would be given up each time: the next one is waited for
+        twice as long.
+        """
+        return self._silence_s * (1 << self._cuts)
+
+    @property
+    def _least_s(self) -> float:
+        """Between two asks: where keys are known to travel for long, a second one would only be in the way."""
+        return self.silence_s if self._cuts else self._heartbeat_s
+
+    def forget_asks(self, silent: bool) -> None:
+        """The link is another: what was asked for over the old one may never come. silent: why that was given up."""
+        waiting = self._asked_at is not None or self._target_asked_at is not None
+        self._cuts = min(MOST_CUTS, self._cuts + (silent and waiting))
         self._asked_at = self._target_asked_at = None
-        self._patience_s = self._heartbeat_s
+        self._patience_s = self._least_s
 
 
 def latest(arrived: Sequence[MessageArrived | FaultArrived]) -> list[MessageArrived | FaultArrived]:

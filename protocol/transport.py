@@ -281,6 +281,7 @@ class ActorSockets(Sockets):
         self.learner, self._pair = learner, pair
         self.unsent = 0
         self.subscribed: Address | None = None
+        self._quantity: Quantity = "gradient"  # as the welcome said
         self._link: zmq.Socket[bytes] | None = None
         self._weights: zmq.Socket[bytes] | None = None
         self._on_link: Take = nothing
@@ -288,11 +289,17 @@ class ActorSockets(Sockets):
         self._waiting: list[Frames] = []
 
     def connect(self) -> None:
-        """Dials; what is sent meanwhile waits. libzmq redials by itself, and the learner then sees another route."""
+        """Dials; what is sent meanwhile waits. libzmq redials by itself, and the learner then sees another route.
+
+        The weight stream too, where one was followed: a connection over which packets were lost for long may be alive
+        and yet say nothing for as long again, until the other side tries once more.
+        """
         self._hang_up(self._link)
         self._link = self._dial(zmq.DEALER, self.learner, DEALER, self._pair)
         self._link.connect(str(self.learner))
         self._watch_link()
+        if self.subscribed is not None:
+            self._follow(self.subscribed)
 
     redial = connect  # a fresh DEALER has a fresh routing id and an empty queue
 
@@ -304,9 +311,12 @@ class ActorSockets(Sockets):
         address = weights_address(self.learner, weights)
         if address == self.subscribed:
             return
+        self.subscribed, self._quantity = address, quantity
+        self._follow(address)
+
+    def _follow(self, address: Address) -> None:
         self._hang_up(self._weights)
-        self.subscribed = address
-        self._weights = self._dial(zmq.SUB, address, {zmq.RCVHWM: STREAM_DEPTH[quantity]}, self._pair)
+        self._weights = self._dial(zmq.SUB, address, {zmq.RCVHWM: STREAM_DEPTH[self._quantity]}, self._pair)
         self._weights.setsockopt(zmq.SUBSCRIBE, PREAMBLE)
         self._weights.connect(str(address))
         self._watch_weights()

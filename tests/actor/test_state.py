@@ -731,6 +731,28 @@ def test_a_silent_learner_is_lost_and_dialled_again() -> None:
     assert messages(again, Hello)[0].instance == INSTANCE
 
 
+def test_a_key_that_takes_longer_than_silence_is_waited_for_in_the_end() -> None:
+    """Nothing can be heard behind it: with the same patience each time the link would be given up for ever."""
+    actor = dialling()
+    actor.hear(WELCOME)
+    actor.post(WorkerReady())  # asks for the first key
+    assert announced(actor.tick(5.1)) == ["learner_lost"]
+    actor.tick(5.2)
+    assert messages(actor.hear(WELCOME), SnapshotRequest) == [SnapshotRequest(9)]
+    assert announced(actor.tick(15.2)) == []
+    assert only(actor.snapshot(3), Permit).credit == 2
+    actor.alive_until(20.0)
+    assert announced(actor.tick(30.1)) == ["learner_lost"]  # the link is known to be thin, and so the patience stays
+
+
+def test_a_welcome_that_comes_twice_makes_nobody_more_patient() -> None:
+    actor = dialling()
+    actor.hear(WELCOME)
+    actor.post(WorkerReady())
+    actor.hear(WELCOME)
+    assert announced(actor.tick(5.1)) == ["learner_lost"]
+
+
 def lost() -> Actor:
     """With one gradient unanswered, and dialling again."""
     actor = active()
@@ -784,6 +806,15 @@ def test_work_that_finishes_while_the_link_is_down_is_put_back() -> None:
 
 def test_weights_that_flow_on_while_the_link_is_down_are_passed_over() -> None:
     assert lost().snapshot(9) == []
+
+
+def test_what_a_link_that_was_given_up_still_brings_is_passed_over() -> None:
+    """As after a stop: all that came meanwhile is read once the link has been judged silent."""
+    actor = active()
+    actor.hands_in()
+    assert announced(actor.tick(5.1)) == ["learner_lost"]
+    assert actor.hear(verdict(1)) == []
+    assert actor.hear(Heartbeat(9, 0, 0)) == []
 
 
 def test_a_late_welcome_of_an_earlier_life_is_fenced_off() -> None:

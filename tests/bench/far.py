@@ -90,7 +90,7 @@ def _end(child: subprocess.Popen[str]) -> None:
         child.wait()
 
 
-def _able() -> bool:
+def able() -> bool:
     """Whether this process may make a namespace here."""
     name = f"ffprobe{os.getpid()}"
     if not sys.platform.startswith("linux") or os.geteuid() != 0 or not Path("/dev/net/tun").exists():
@@ -104,7 +104,7 @@ def _able() -> bool:
 def main() -> None:
     """Both runs, and how much of the unbounded one's speed the other has."""
     _, name, seed, *settings = sys.argv
-    if not _able():
+    if not able():
         print("skipped: network namespaces and TUN devices need Linux and root")
         return
     told = {

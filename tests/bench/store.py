@@ -35,6 +35,10 @@ class Store:
         for record in self.read():
             if all(record.get(name) == value for name, value in key.items()):
                 return record
+        return self.add(key, measure)
+
+    def add(self, key: Record, measure: Callable[[], Record]) -> Record:
+        """One measurement more, made now and written down."""
         print(" ".join(f"{name}={value}" for name, value in key.items()), end=" ... ", flush=True)
         began, origin = time.perf_counter(), commit()  # before: a commit may be made while it runs
         record = {**key, **measure(), "at": time.strftime("%Y-%m-%d %H:%M", time.gmtime()), "commit": origin}

@@ -105,10 +105,14 @@ class Daemon:
 
 
 class Launcher:
-    """Starts commands in ``folder``. Leaving it kills what is left of them, children included."""
+    """Starts commands in ``folder``. Leaving it kills what is left of them, children included.
 
-    def __init__(self, folder: Path) -> None:
+    within: the network namespace that they live in, ours if None.
+    """
+
+    def __init__(self, folder: Path, within: str | None = None) -> None:
         self.folder = folder
+        self._before = [] if within is None else ["ip", "netns", "exec", within]
         self.mark = uuid.uuid4().hex
         self._daemons: list[Daemon] = []
 
@@ -127,26 +131,27 @@ class Launcher:
     def learner(self, *arguments: object, **environment: str) -> Daemon:
         """``learner run --json`` with these arguments; without pages unless they ask for them."""
         pages = () if "--http" in arguments else ("--http", "off")
-        return self._start("learner", "run", "--json", *pages, *arguments, **environment)
+        return self.start("learner", "run", "--json", *pages, *arguments, **environment)
 
     def actor(self, address: str, name: str, *arguments: object, **environment: str) -> Daemon:
         """``actor run`` of this name."""
-        return self._start("actor", "run", "--learner", address, "--name", name, *arguments, **environment)
+        return self.start("actor", "run", "--learner", address, "--name", name, *arguments, **environment)
 
     def evaluator(self, address: str, *arguments: object, **environment: str) -> Daemon:
         """``actor evaluate --json`` of the learner there."""
-        return self._start("actor", "evaluate", "--json", "--learner", address, *arguments, **environment)
+        return self.start("actor", "evaluate", "--json", "--learner", address, *arguments, **environment)
 
     def command(self, *arguments: object, **environment: str) -> Daemon:
         """Any command of ours, run to its end."""
-        daemon = self._start(*arguments, **environment)
+        daemon = self.start(*arguments, **environment)
         daemon.wait()
         return daemon
 
-    def _start(self, *arguments: object, **environment: str) -> Daemon:
+    def start(self, *arguments: object, **environment: str) -> Daemon:
+        """``python -m`` with these arguments."""
         daemon = Daemon(
             subprocess.Popen(
-                [sys.executable, "-m", *map(str, arguments)],
+                [*self._before, sys.executable, "-m", *map(str, arguments)],
                 cwd=self.folder,
                 env=_environment(self.mark, self.folder, environment),
                 stdin=subprocess.DEVNULL,

@@ -348,6 +348,21 @@ def test_redialling_from_within_the_handler(play: Play) -> None:
     play(story)
 
 
+def test_redialling_dials_the_weight_stream_too() -> None:
+    """Its connection may be as dead as that of the link, and libzmq would wait for it."""
+    with unix.create_server(("127.0.0.1", 0)) as stream:
+        stream.settimeout(DEADLINE_S)
+        sockets = ActorSockets(Address("tcp", "127.0.0.1", 1))
+        try:
+            sockets.connect()
+            sockets.subscribe(f"tcp://*:{stream.getsockname()[1]}", "update")
+            with stream.accept()[0]:  # open, so that libzmq has no reason to come again
+                sockets.redial()
+                stream.accept()[0].close()
+        finally:
+            sockets.close()
+
+
 def test_a_learner_that_comes_back_is_found_again(play: Play) -> None:
     async def story(house: House) -> None:
         first = LearnerSockets([house.address])

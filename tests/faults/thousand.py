@@ -1,0 +1,118 @@
+"""A thousand actors with keys of their own: all at once after a restart, and what they cost a learner.
+
+Light actors in a few processes, each with its own connections and its own CURVE key. First eight of them offer as many
+gradients as the thousand will.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from learner.keyring import LIST, read_list, write_list
+from protocol.keys import read_pair, write_pair
+from protocol.transport import new_pair
+from tests.faults import bars
+from tests.faults.bars import Record
+from tests.faults.scene import PLAIN, Options, Scene, descriptors, require, rss, until, watched
+from tests.loopback.system import Daemon, Launcher
+
+PROCESSES, FEW = 4, 8
+OFFERED = 400.0  # gradients a second, of all together
+TICK_S = 0.25  # of a light actor among hundreds
+CALM_S, MEASURED_S = 5.0, 20.0
+# A record goes to every subscriber: a learner with so many should tell twice a second and not after every batch.
+SETTINGS = (*PLAIN, "learner.max_actors=4096", "learner.publish_interval_s=0.5")
+ADMITTED_S, LAG_S, SHARE = 30.0, 0.25, 0.8
+
+
+def drill(options: Options) -> Record:
+    """All of it."""
+    with TemporaryDirectory(prefix="farflung-keys-") as folder:
+        keys = Path(folder) / "keys"
+        each = options.peers // PROCESSES
+        names = [f"p{process}-{number}" for process in range(PROCESSES) for number in range(each)]
+        with Launcher(Path(folder)) as launch:
+            assert launch.command("learner", "keys", "new", "p0", "--keys", keys).wait() == 0
+        _authorize(keys, [*names, *(f"few-{number}" for number in range(FEW))])
+        with Scene(*SETTINGS, keys=keys) as scene:
+            scene.start().event("started")
+            bare = rss(scene.learner.pid)
+            few = scene.light("few", "--count", FEW, "--rate", OFFERED / FEW, "--skim", "--keys", keys)
+            require(lambda: _members(scene) == FEW, "eight are in")
+            few_per_s, few_lag_s = _measured(scene)
+            few.signal(signal.SIGTERM)
+            few.wait()
+            began = time.monotonic()
+            rest = ("--count", each, "--rate", OFFERED / len(names), "--tick", TICK_S, "--skim", "--keys", keys)
+            peers = [scene.light(f"p{process}", *rest) for process in range(PROCESSES)]
+            require(lambda: _members(scene) == len(names), "all are in for the first time", 120.0)
+            first_s = time.monotonic() - began
+            all_per_s, all_lag_s = _measured(scene)
+            held, open_ = rss(scene.learner.pid), descriptors(scene.learner.pid)
+            came_s, restart_s = _restarted(scene, peers, len(names))
+            again = rss(scene.learner.pid)
+            after_per_s, after_lag_s = _measured(scene)
+    return bars.record(
+        [
+            bars.at_most("s from the restarted learner's first word until all were admitted", max(came_s), ADMITTED_S),
+            bars.exactly("of them admitted", len(came_s), len(names)),
+            bars.at_most("s, p99 of the loop's answers", all_lag_s, LAG_S),
+            bars.at_most("s, p99 of the loop's answers after the restart", after_lag_s, LAG_S),
+            bars.at_least("gradients/s, share of what eight reached", all_per_s / few_per_s, SHARE),
+        ],
+        peers=len(names),
+        came_s=[round(bars.percentile(came_s, share) or 0.0, 2) for share in (0.01, 0.1, 0.5, 0.9, 0.99)],
+        came_in_second=[sum(int(at) == second for at in came_s) for second in range(int(max(came_s)) + 1)],
+        restart_s=restart_s,
+        first_s=first_s,
+        offered_per_s=OFFERED,
+        few_per_s=few_per_s,
+        all_per_s=all_per_s,
+        after_per_s=after_per_s,
+        few_lag_ms=1e3 * few_lag_s,
+        all_lag_ms=1e3 * all_lag_s,
+        kb_for_each_peer=(held - bare) / len(names) / 1e3,
+        kb_for_each_peer_after=(again - bare) / len(names) / 1e3,
+        descriptors=open_,
+    )
+
+
+def _authorize(keys: Path, names: Sequence[str]) -> None:
+    """A pair for each name, as `learner keys new` makes them, at once."""
+    learner = read_pair(keys / "p0.key").learner
+    pairs = [new_pair(name, learner) for name in names]
+    for pair in pairs:
+        write_pair(keys / f"{pair.name}.key", pair)
+    write_list(keys / LIST, read_list(keys / LIST) | {pair.public: pair.name for pair in pairs})
+
+
+def _members(scene: Scene) -> int:
+    return int((scene.status() or {"actors": 0})["actors"])
+
+
+def _measured(scene: Scene) -> tuple[float, float]:
+    """Gradients a second that are applied, and the time within which 99 of 100 questions were answered."""
+    time.sleep(CALM_S)
+    with watched(scene.page) as seen:
+        time.sleep(MEASURED_S)
+    (began, first), (ended, last) = seen.status[0], seen.status[-1]
+    return (last["version"] - first["version"]) / (ended - began), bars.percentile(seen.answers_s, 0.99) or float("inf")
+
+
+def _restarted(scene: Scene, peers: Sequence[Daemon], count: int) -> tuple[list[float], float]:
+    """Seconds from the learner's first word to each welcome, and how long it was away."""
+    scene.learner.kill()
+    killed = time.monotonic()
+    epoch = int(scene.start().event("started")["epoch"])
+    began = time.monotonic()
+
+    def welcomes() -> list[float]:
+        said = [each for peer in peers for each in peer.said("welcomed") if each["epoch"] == epoch]
+        return list({each["actor"]: each["at"] - began for each in said}.values())
+
+    until(lambda: len(welcomes()) >= count, 90.0, 0.5)
+    return welcomes() or [float("inf")], began - killed
