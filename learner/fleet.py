@@ -116,7 +116,8 @@ class Fleet:
     """The local actors. Slot n is named ``local-n`` through all its restarts.
 
     on_exit: called once at most, with (detail, exit code), when an actor refuses its configuration (2) or none is left
-    alive and none will be started again (1). announce: told of each exit, restart and line on stderr.
+    alive and none will be started again (1). announce: told of each exit, restart and line on stderr. keys: folder with
+    a key file for each, named after it.
     """
 
     def __init__(
@@ -127,13 +128,13 @@ class Fleet:
         on_exit: Callable[[str, int], None],
         announce: Announcer,
         *,
-        key: Path | None = None,
+        keys: Path | None = None,
         command: Sequence[str] = COMMAND,
         first_backoff_s: float = FIRST_BACKOFF_S,
     ) -> None:
         self.restarts = 0  # of all slots
-        keyed = [] if key is None else ["--key", str(key)]
-        self._arguments = [*command, "run", "--learner", address, "--with-parent", *keyed, *_allow(allow_modules)]
+        self._keys = keys
+        self._arguments = [*command, "run", "--learner", address, "--with-parent", *_allow(allow_modules)]
         self._count, self._first_backoff_s = count, first_backoff_s
         self._on_exit, self._announce = on_exit, announce
         self._stopping = asyncio.Event()
@@ -206,9 +207,11 @@ class Fleet:
 
     async def _run(self, name: str, stderr: int) -> int:
         """The exit code of one process, which writes to the pipe ``stderr``."""
+        keyed = [] if self._keys is None else ["--key", str(self._keys / f"{name}.key")]
         try:
             child = await asyncio.create_subprocess_exec(
                 *self._arguments,
+                *keyed,
                 "--name",
                 name,
                 stdin=DEVNULL,

@@ -46,6 +46,7 @@ from protocol.keys import write_pair
 from protocol.manifest import Manifest, digest_of
 from protocol.messages import Buffer
 from protocol.security import parse_address, require_private
+from protocol.session import Peer
 from protocol.transport import Gate, LearnerSockets, new_pair
 
 TICK_S = 0.05
@@ -79,15 +80,17 @@ async def _serve(options: Options) -> int:
         stack.callback(console.close)
         service = Service(options, directory, sockets, console, site, ring)
         stack.push_async_callback(service.close)
-        return await service.serve(str(local), None if ring is None else _local_key(ring, Path(scratch)))
+        if ring is not None:
+            _let_in(ring, options.experiment.run.actors, Path(scratch))
+        return await service.serve(str(local), None if ring is None else Path(scratch))
 
 
-def _local_key(ring: Keyring, scratch: Path) -> Path:
-    """The key of this life's own actors, let in for as long as it lasts."""
-    pair = new_pair("local", ring.pair.public)
-    ring.extra[pair.public] = pair.name
-    write_pair(scratch / "local.key", pair)
-    return scratch / "local.key"
+def _let_in(ring: Keyring, count: int, scratch: Path) -> None:
+    """A key for each of this life's own actors, for as long as it lasts: each answers for itself."""
+    for slot in range(count):
+        pair = new_pair(f"local-{slot}", ring.pair.public)
+        ring.extra[pair.public] = pair.name
+        write_pair(scratch / f"{pair.name}.key", pair)
 
 
 class Service:
@@ -120,16 +123,16 @@ class Service:
         self._view: View | None = None
         self._show_at = self._record_at = 0.0
 
-    async def serve(self, local: str, key: Path | None = None) -> int:
+    async def serve(self, local: str, keys: Path | None = None) -> int:
         """From the first signal handler to the last goodbye; returns the exit code.
 
-        local: where this machine's actors dial. key: the file of theirs.
+        local: where this machine's actors dial. keys: the folder of theirs.
         """
         run = self._experiment.run
         for number in (signal.SIGINT, signal.SIGTERM):
             self._loop.add_signal_handler(number, self._signalled, number)
         modules, told = self._options.allow_modules, (self._fleet_ended, self._announce)
-        self._fleet = Fleet(local, run.actors, modules, *told, key=key)
+        self._fleet = Fleet(local, run.actors, modules, *told, keys=keys)
         self._fleet.start()  # they import torch and dial while θ₀ is made
         beginning = self._loop.create_task(self._begin())
         await _first(beginning, self._finished)
@@ -304,8 +307,12 @@ class Service:
             self._broke(ChildFailed(detail))
         elif self._state is None:
             self._end(exit_code)
-        elif all(peer.name.startswith("local-") or not peer.trains for peer in self._state.peers.values()):
+        elif all(self._ours(peer) or not peer.trains for peer in self._state.peers.values()):
             self._post(events.StopRequested(detail, exit_code))
+
+    def _ours(self, peer: Peer) -> bool:
+        """Whether it is a local actor, as its key says; without keys everybody is believed."""
+        return peer.name.startswith("local-") if self._ring is None else peer.key in self._ring.extra
 
     def _done(self, event: Event) -> None:
         self._post(event)

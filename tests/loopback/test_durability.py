@@ -22,7 +22,7 @@ def learner(launch: Launcher, failpoint: str | None, *arguments: object, **envir
     """``learner run`` on CartPole with a disk that fails as told."""
     command = ("learner", "run", "--json", "--http", "off", "--run-dir", "run", *JOURNALED, *arguments)
     armed = command if failpoint is None else ("tests.failpoints", failpoint, *command)
-    return launch._start(*armed, **{"TMPDIR": str(launch.folder), **environment})
+    return launch.start(*armed, **{"TMPDIR": str(launch.folder), **environment})
 
 
 def replayed(launch: Launcher) -> dict[str, object]:
