@@ -44,6 +44,11 @@ class Members:
         self._settings, self._manifest, self._progress = settings, manifest, progress
         self._epoch, self._weights, self._random = epoch, weights, random
 
+    def excuse(self, stalled_s: float) -> None:
+        """The learner itself stood still for so long: what its peers said meanwhile is not read yet."""
+        for peer in self.peers.values():
+            peer.heard_at += stalled_s
+
     @property
     def senders(self) -> int:
         """How many different ones train: each key once, or where none is asked for each session."""

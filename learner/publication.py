@@ -4,10 +4,10 @@ The weight stream is one log: each batch that was applied is a record, and those
 is made where somebody asks for one (a late joiner, one who missed a record, one who evaluates: one key answers all
 who wait) or where the target network changes, and a record ends there. Else, nobody training: no record.
 
-What is made for the stream costs the math thread time that it could have spent applying gradients, so its own measured
-cost sets the pace: from the start of one record to the start of the next at least ``cost / share`` passes, which keeps
-the average cost below ``share`` of elapsed time whatever the size of the network. Keys that are not records have a pace
-of their own.
+What is made for the stream costs the math thread time that it could have spent applying gradients, and the sockets'
+thread a little for each who listens. So that cost sets the pace: from the start of one record to the start of the next
+at least ``cost / share`` passes, which keeps it below ``share`` of elapsed time whatever the size of network and fleet.
+Keys that are not records have a pace of their own.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from protocol.messages import Snapshot, SnapshotRequest
 from protocol.session import Peer
 from protocol.vectors import size_of
 
+LISTENER_S = 10e-6  # of libzmq's thread for one record to one follower, encrypted: so many more in a fleet of thousands
 VERSIONS_REMEMBERED = 4096  # publication times kept to measure a gradient's age in seconds
 
 
@@ -102,13 +103,14 @@ class Publication:
         if self._felt is not None:
             self._felt.forget(session)
 
-    def made(self, event: BatchApplied, env_steps: int, now: float) -> list[Effect]:
-        """Publishes the record and answers those who wait with the key."""
+    def made(self, event: BatchApplied, listeners: int, env_steps: int, now: float) -> list[Effect]:
+        """Publishes the record and answers those who wait with the key. listeners: who follow the stream."""
+        listeners_s = listeners * LISTENER_S
         record, key = self.shelf.put(event.record, event.key, env_steps, now)
         effects: list[Effect] = []
         if record is not None:
             self.version = record[0].version
-            self._pace.spent(now, event.record_s)
+            self._pace.spent(now, event.record_s + listeners_s)
             record_bytes = HEADER_BYTES + sum(map(size_of, record[1]))
             self.allowance.spent(now, record_bytes, key=_is_key(record))
             if self._felt is not None:

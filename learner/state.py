@@ -113,7 +113,7 @@ class LearnerState:
         self.saving = Saving(self.settings, progress, now)
         self.publication = Publication(self.settings, key, self.contest, progress.env_steps, now)
         self._rule = age_rule(self.settings)
-        self._beat_at = now
+        self._beat_at = self._ticked_at = now
         self._drain_by = 0.0
 
     def handle(self, event: Event, now: float) -> list[Effect]:
@@ -301,7 +301,7 @@ class LearnerState:
         self.progress.math_s += event.math_s
         self.progress.updates = event.version
         self.progress.snapshots += event.record is not None
-        effects = self.publication.made(event, self.progress.env_steps, now)
+        effects = self.publication.made(event, self.members.training, self.progress.env_steps, now)
         effects += self._verdicts(event, now)  # after the weights, so that whoever was waiting goes on with the newest
         effects += self.saving.logged(event)
         effects += self._next_batch(now)
@@ -338,6 +338,9 @@ class LearnerState:
 
     def _ticked(self, event: Ticked, now: float) -> list[Effect]:
         effects = self.guard.tick(now)
+        stalled_s, self._ticked_at = now - self._ticked_at, now
+        if stalled_s > self.settings.heartbeat_s:
+            self.members.excuse(stalled_s)
         for peer in [p for p in self.peers.values() if p.silent(now, self.settings.silence_s)]:
             self.progress.sessions_lost += peer.trains
             effects += self._forget(peer, "silent")

@@ -121,6 +121,13 @@ class Learner:
         self.now = now
         return self.post(Ticked())
 
+    def passes(self, until: float) -> list[Effect]:
+        """Time, with ticks as close to each other as a daemon's."""
+        effects: list[Effect] = []
+        while self.now < until:
+            effects += self.tick(min(until, self.now + 0.5))
+        return effects
+
     def join(self, instance: int = 1, route: bytes = A) -> Welcome:
         return sent(self.hear(hello(instance), route=route), Welcome)
 
@@ -758,7 +765,7 @@ def test_an_evaluator_that_falls_silent_is_no_lost_actor() -> None:
     it = learner(silence_s=5.0)
     evaluates = judge(it)
     hands_out(it, evaluates)
-    assert announced(it.tick(5.1)) == ["evaluator_left"]
+    assert announced(it.passes(5.1)) == ["evaluator_left"]
     assert it.state.progress.sessions_lost == 0
     assert sent(scores(it, evaluates, 0, 1.0), Refusal).reason == Reason.UNKNOWN_SESSION
 
@@ -838,13 +845,23 @@ def test_a_silent_peer_is_forgotten_and_what_it_sent_is_applied() -> None:
     it = learner(silence_s=5.0, heartbeat_s=1.0)
     session = it.join().session
     waiting = it.hear(gradient(session), payload())
-    effects = it.tick(5.1)
+    effects = it.passes(5.1)
     assert announced(effects) == ["actor_left"]
     assert (it.state.peers, it.state.progress.sessions_lost) == ({}, 1)
     effects = it.does(waiting)
     assert messages(effects, Verdict) == []
     assert (it.state.progress.updates, it.state.progress.rulings["applied"]) == (1, 1)
     assert sent(it.hear(Heartbeat(session, 0, 0)), Refusal).reason == Reason.UNKNOWN_SESSION
+
+
+def test_a_learner_that_stood_still_holds_it_against_nobody() -> None:
+    it = learner(silence_s=5.0, heartbeat_s=1.0)
+    session = it.join().session
+    it.passes(3.0)
+    assert announced(it.tick(23.0)) == []  # stopped and continued: what came meanwhile is not read yet
+    it.hear(Heartbeat(session, 0, 0))
+    assert announced(it.passes(27.0)) == []
+    assert announced(it.passes(29.0)) == ["actor_left"]
 
 
 def test_an_actor_that_says_goodbye_is_forgotten() -> None:
