@@ -76,7 +76,7 @@ class Slot:
 def written(acks: Path) -> tuple[int, int]:
     """How many gradients a light actor sent, and how many were acknowledged."""
     lines = acks.read_text(encoding="utf-8").splitlines() if acks.exists() else []
-    return lines.count("sent"), sum(line.startswith("applied") for line in lines)
+    return sum(line.startswith("sent") for line in lines), sum(line.startswith("applied") for line in lines)
 
 
 def drill(options: Options) -> Record:

@@ -118,7 +118,7 @@ def _back(remotes: Sequence[Remote], light: Daemon, epoch: int, since: float) ->
 def _last(acks: Path, epoch: int) -> int:
     """The highest version that lives before this one told the light actor as made by a gradient of its own."""
     told = [line.split() for line in acks.read_text(encoding="utf-8").splitlines() if line.startswith("applied")]
-    return max((int(version) for _, life, version in told if int(life) < epoch), default=0)
+    return max((int(version) for *_, life, version in told if int(life) < epoch), default=0)
 
 
 def _falls(values: Sequence[int]) -> int:

@@ -2,7 +2,8 @@
 
 Each has the real decisions of an actor's link (``actor/state.py``, the real sockets) and a worker that makes gradients
 of one coordinate, a number a second. Says what it hears as JSON lines on stderr, with the time; with ``--acks`` writes
-a line before each gradient that it sends and after each that was applied, which a SIGKILL cannot take back.
+a line before each gradient that it sends (session, sequence) and after each that was applied (the same, epoch,
+version), which a SIGKILL cannot take back.
 """
 
 from __future__ import annotations
@@ -133,7 +134,7 @@ class LightActor:
         for ruling in verdict.rulings:
             if ruling.outcome == "applied" and ruling.sequence in outbox.unanswered:
                 self.acked += 1
-                self._write(f"applied {welcome.epoch} {ruling.version}\n")
+                self._write(f"applied {outbox.session} {ruling.sequence} {welcome.epoch} {ruling.version}\n")
                 if welcome.epoch > self._accepted_in:
                     self._accepted_in = welcome.epoch
                     say("accepted", actor=self._name, epoch=welcome.epoch, version=ruling.version)
@@ -150,7 +151,8 @@ class LightActor:
         while self._owed >= 1.0 and self._unanswered < self._permitted and self._weights is not None:
             self._owed -= 1.0
             self._unanswered += 1
-            self._write("sent\n")
+            if (outbox := self.state.outbox) is not None:
+                self._write(f"sent {outbox.session} {outbox.next_sequence}\n")
             self._handle(events.WorkDone(self._gradient(self._weights)))
 
     def _gradient(self, weights: events.Weights) -> Work:

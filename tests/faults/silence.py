@@ -38,7 +38,7 @@ def drill(options: Options) -> Record:
         acks = scene.folder / "acks"
         light = launch.start("tests.faults.light", scene.address, "light", "--acks", acks)
         scene.light("neighbour").event("accepted")  # on the learner's side: the weight stream goes on meanwhile
-        require(lambda: _applied(acks) > 0, "the actor is heard")
+        require(lambda: _accepted(acks, 0), "the actor is heard")
         trial = Trial(scene.learner, light, acks)
         cuts = [trial.of(lambda: _cut((near, far)), 30.0, "both") for _ in range(times)]
         stops = [trial.of(lambda: _stopped(light), 20.0, "learner") for _ in range(times)]
@@ -72,8 +72,8 @@ class Trial:
             waits += [(self._light, "learner_lost", said)] * (who != "learner")
             known_s = [until(lambda w=wait: _said(*w), lasts_s) for wait in waits]  # type: ignore[misc]
             time.sleep(max(0.0, began + lasts_s - time.monotonic()))
-        ended, before = time.monotonic(), _applied(self._acks)
-        back_s = until(lambda: _applied(self._acks) > before, every_s=0.02)
+        ended, before = time.monotonic(), self._acks.stat().st_size
+        back_s = until(lambda: _accepted(self._acks, before), every_s=0.02)
         flowing_s = until(lambda: _said(self._light, "stream_flows", said))
         flows = [each["at"] - ended for each in self._light.events[said:] if each["event"] == "stream_flows"]
         known = float("inf") if None in known_s else sum(each or 0.0 for each in known_s)
@@ -84,8 +84,13 @@ def _said(daemon: Daemon, event: str, after: int) -> bool:
     return any(said["event"] == event for said in daemon.events[after:])
 
 
-def _applied(acks: Path) -> int:
-    return acks.read_bytes().count(b"applied") if acks.exists() else 0
+def _accepted(acks: Path, start: int) -> bool:
+    """Whether a gradient that was sent after so many bytes of the file was applied."""
+    lines = acks.read_bytes()[start:].decode().splitlines() if acks.exists() else []
+    sent, applied = (
+        {tuple(words[1:3]) for words in map(str.split, lines) if words[:1] == [what]} for what in ("sent", "applied")
+    )
+    return bool(sent & applied)
 
 
 @contextlib.contextmanager
