@@ -16,6 +16,7 @@ from tests.bench.machine import ROOT
 from tests.bench.store import Store
 from tests.faults import (
     actor_kills,
+    failpoints,
     learner_kills,
     report,
     sigterm,
@@ -30,6 +31,7 @@ from tests.faults.scene import PEERS, Options
 DRILLS: dict[str, Callable[[Options], Record]] = {
     "actor_kills": actor_kills.drill,
     "learner_kills": learner_kills.drill,
+    "failpoints": failpoints.drill,
     "silence": silence.drill,
     "slow_subscriber": slow_subscriber.drill,
     "thousand": thousand.drill,

@@ -65,15 +65,15 @@ def drill(options: Options) -> Record:
             time.sleep(chance.uniform(0.0, QUIET_S))
             kills += _kill(scene, remotes, chance, times - kills)
             if options.journal and len(back_s) % REPLAYED == 0:
-                replays.append(_replay(scene))
+                replays.append(replay(scene))
             killed_at = time.monotonic()  # or a moment before: what is between is not the learner's time
             started = scene.start().event("started")
-            told = _last(acks, int(started["epoch"]))
+            told = last_told(acks, int(started["epoch"]))
             behind.append(told - int(started["version"]))
             back_s.append(_back(remotes, light, int(started["epoch"]), killed_at))
         scene.learner.kill()
         if options.journal:
-            replays.append(_replay(scene))
+            replays.append(replay(scene))
         backwards = len(light.said("went_back")) + sum(_falls(remote.epochs()) for remote in remotes)
         alive = all(daemon.process.poll() is None for daemon in (light, *(remote.daemon for remote in remotes)))
     found = [
@@ -115,7 +115,7 @@ def _back(remotes: Sequence[Remote], light: Daemon, epoch: int, since: float) ->
     return time.monotonic() - since if until(all_accepted) is not None else float("inf")
 
 
-def _last(acks: Path, epoch: int) -> int:
+def last_told(acks: Path, epoch: int) -> int:
     """The highest version that lives before this one told the light actor as made by a gradient of its own."""
     told = [line.split() for line in acks.read_text(encoding="utf-8").splitlines() if line.startswith("applied")]
     return max((int(version) for *_, life, version in told if int(life) < epoch), default=0)
@@ -125,6 +125,6 @@ def _falls(values: Sequence[int]) -> int:
     return sum(new <= old for old, new in pairwise(values))
 
 
-def _replay(scene: Scene) -> int:
+def replay(scene: Scene) -> int:
     """The exit code of ``learner replay --verify`` on what the learner left."""
     return scene.launch.command("learner", "replay", scene.run_dir, "--verify").wait()

@@ -68,15 +68,17 @@ class Scene:
         """Of everything."""
         return self.launch.folder
 
-    def start(self, *more: object, experiment: str = "cartpole", actors: int = 0) -> Daemon:
-        """The first life of the learner, or the next; does not wait for it."""
+    def start(
+        self, *more: object, experiment: str = "cartpole", actors: int = 0, failpoint: str | None = None
+    ) -> Daemon:
+        """The first life of the learner, or the next; does not wait for it. failpoint: of its disk."""
         resume = ("--resume",) if (self.run_dir / "manifest.json").exists() else (experiment,)
         keys = () if self.keys is None else ("--keys", self.keys)
         place = ("--bind", self.address, "--run-dir", self.run_dir, "--http", f"127.0.0.1:{self.page}")
         self.lives += 1
         self.learner = self.launch.learner(
             *resume, *place, *keys, *self._insecure, "--actors", actors, *ENDLESS, "--until-steps", 1 << 50,
-            *self._settings, *more, TMPDIR=str(self.folder),
+            *self._settings, *more, failpoint=failpoint, TMPDIR=str(self.folder),
         )  # fmt: skip
         return self.learner
 

@@ -128,10 +128,13 @@ class Launcher:
         for daemon in self._daemons:
             daemon.kill()
 
-    def learner(self, *arguments: object, **environment: str) -> Daemon:
-        """``learner run --json`` with these arguments; without pages unless they ask for them."""
+    def learner(self, *arguments: object, failpoint: str | None = None, **environment: str) -> Daemon:
+        """``learner run --json`` with these arguments; without pages unless they ask for them. failpoint: as in
+        ``tests.failpoints``, of its disk.
+        """
+        armed = () if failpoint is None else ("tests.failpoints", failpoint)
         pages = () if "--http" in arguments else ("--http", "off")
-        return self.start("learner", "run", "--json", *pages, *arguments, **environment)
+        return self.start(*armed, "learner", "run", "--json", *pages, *arguments, **environment)
 
     def actor(self, address: str, name: str, *arguments: object, **environment: str) -> Daemon:
         """``actor run`` of this name."""

@@ -20,9 +20,8 @@ JOURNALED = (
 
 def learner(launch: Launcher, failpoint: str | None, *arguments: object, **environment: str) -> Daemon:
     """``learner run`` on CartPole with a disk that fails as told."""
-    command = ("learner", "run", "--json", "--http", "off", "--run-dir", "run", *JOURNALED, *arguments)
-    armed = command if failpoint is None else ("tests.failpoints", failpoint, *command)
-    return launch.start(*armed, **{"TMPDIR": str(launch.folder), **environment})
+    more = {"TMPDIR": str(launch.folder), **environment}  # a killed learner cannot clear up
+    return launch.learner("--run-dir", "run", *JOURNALED, *arguments, failpoint=failpoint, **more)
 
 
 def replayed(launch: Launcher) -> dict[str, object]:
