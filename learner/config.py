@@ -83,6 +83,9 @@ class LearnerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     # learning_rate by about the root of n, and keep actors from stretching what a rule shortens (actor.kl_target = 0).
     aggregation: Literal["none", "mean", "trimmed_mean", "median"] = "none"
     aggregate_window: Annotated[int, Meta(ge=1, le=64)] = 8  # senders; a smaller fleet makes smaller groups
+    # No step is made of fewer senders than these. Unset: one with "mean", else three, since of two nobody knows which
+    # is hostile. Where some may be, set it so high that they are a minority of it: they may be here first, or last.
+    aggregate_least: Annotated[int, Meta(ge=1, le=64)] | None = None
     aggregate_trim: Annotated[float, Meta(ge=0.0, lt=0.5)] = 0.25  # trimmed_mean: share left out at each end
     aggregate_wait_s: Seconds = 1.0  # after it a group goes with more than half of the senders that it is meant to have
 
@@ -131,6 +134,11 @@ class LearnerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
         return "update" if self.optimizer == "addition" else "gradient"
 
     @property
+    def least_senders(self) -> int:
+        """What ``aggregate_least`` comes to."""
+        return self.aggregate_least or (1 if self.aggregation in ("none", "mean") else 3)
+
+    @property
     def most_norm_factor(self) -> float | None:
         """What ``norm_factor`` comes to; None leaves norm_bound alone."""
         if self.norm_factor == "auto":
@@ -162,6 +170,7 @@ RULES_OF = {  # which staleness rules do
 DURABILITY_OF = {"journal_bytes": ("journal",)}
 AGGREGATIONS_OF = {  # which ways to make one of many do
     "aggregate_window": ("mean", "trimmed_mean", "median"),
+    "aggregate_least": ("mean", "trimmed_mean", "median"),
     "aggregate_trim": ("trimmed_mean",),
     "aggregate_wait_s": ("mean", "trimmed_mean", "median"),
 }
@@ -239,12 +248,6 @@ def actor_table(experiment: Experiment) -> bytes:
 def optimizer_settings(learner: LearnerSettings) -> dict[str, Any]:
     """What the journal must know to repeat a step."""
     return {name: getattr(learner, name) for name in OPTIMIZER_SETTINGS}
-
-
-def dumps(experiment: Experiment) -> str:
-    """The resolved experiment as TOML that ``load`` reads back unchanged. Unset settings are left out."""
-    tables = {name: msgspec.structs.asdict(getattr(experiment, name)) for name in TABLES} | {"actor": experiment.actor}
-    return "\n".join(_write_table(name, table) for name, table in tables.items())
 
 
 def _read(path: Path) -> dict[str, dict[str, Any]]:
@@ -373,6 +376,9 @@ def _check_together(run: RunSettings, learner: LearnerSettings) -> None:
     if learner.durability == "journal" and learner.staleness_rule == "gap" and learner.optimizer != "addition":
         limit = "another one with learner.durability = journal: gap changes the steps of an optimizer, not gradients"
         raise SettingError("learner.staleness_rule", learner.staleness_rule, limit)
+    if learner.aggregation != "none" and learner.least_senders > learner.aggregate_window:
+        limit = f"at least {learner.least_senders}, without which no step is made (learner.aggregate_least)"
+        raise SettingError("learner.aggregate_window", learner.aggregate_window, limit)
     if learner.aggregation != "none" and learner.staleness_rule != "accept":
         limit = f"accept, with learner.aggregation = {learner.aggregation}: a step of many gradients has no one age"
         raise SettingError("learner.staleness_rule", learner.staleness_rule, limit)
@@ -414,29 +420,3 @@ def _listed() -> str:
 
 def _known_keys() -> list[str]:
     return [f"{table}.{name}" for table, struct in TABLES.items() for name in _types(struct)]
-
-
-def _write_table(name: str, table: Mapping[str, Any]) -> str:
-    lines = [f"{_write_key(key)} = {_write(value)}\n" for key, value in table.items() if value is not None]
-    return f"[{name}]\n" + "".join(lines)
-
-
-def _write(value: Any) -> str:
-    """One TOML value; tables inline, so that the order of keys cannot change what they mean."""
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{_write_key(key)} = {_write(inner)}" for key, inner in value.items()) + "}"
-    if isinstance(value, list):
-        return "[" + ", ".join(_write(inner) for inner in value) + "]"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return _write_text(value) if isinstance(value, str) else repr(value)
-
-
-def _write_key(key: str) -> str:
-    bare = key.isascii() and key.replace("-", "a").replace("_", "a").isalnum()
-    return key if bare else _write_text(key)
-
-
-def _write_text(text: str) -> str:
-    """A TOML basic string. JSON's is one too, except that TOML also forbids a bare DEL."""
-    return msgspec.json.encode(text).decode().replace("\x7f", "\\u007f")

@@ -20,10 +20,11 @@ JOB_BYTES = 4096  # what a job costs beside its payload: decoding, outcome and v
 
 @dataclass(frozen=True, slots=True)
 class Gather:
-    """When a group is whole. window: senders, >= 1. wait_s: after it fewer will do."""
+    """When a group is whole. window: senders, >= 1. wait_s: after it fewer will do, but never fewer than ``least``."""
 
     window: int
     wait_s: float
+    least: int = 1
 
     @property
     def most(self) -> int:
@@ -62,10 +63,10 @@ class Intake:
         """
         if self._gather is None or not self._queues:
             return bool(self._queues)
-        meant = max(1, min(self._gather.window, present))
+        meant = max(self._gather.least, min(self._gather.window, present))
         if len(self._queues) >= meant:
             return True
-        if len(self._queues) <= meant // 2:
+        if len(self._queues) <= meant // 2 or len(self._queues) < self._gather.least:
             return False
         oldest = min(queue.jobs[0][0] for queue in self._queues.values())
         return hurry or now - oldest >= self._gather.wait_s

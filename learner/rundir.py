@@ -19,9 +19,10 @@ from typing import IO, Any
 
 import msgspec
 
-from learner.config import Experiment, dumps
+from learner.config import Experiment
 from learner.progress import WINDOW
 from learner.state import LearnerState
+from learner.toml import dumps
 from protocol import manifest as manifests
 from protocol.errors import UserError
 from protocol.manifest import Manifest

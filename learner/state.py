@@ -103,8 +103,9 @@ class LearnerState:
         self.final = False  # the run itself is over: actors need not come back
         self.members = Members(self.settings, manifest, address.epoch, address.weights, progress, random)
         self.contest = Contest(progress)  # for the best evaluated θ
-        gathers = self.settings.aggregation != "none"
-        gather = Gather(self.settings.aggregate_window, self.settings.aggregate_wait_s) if gathers else None
+        asked = self.settings
+        gathers = asked.aggregation != "none"
+        gather = Gather(asked.aggregate_window, asked.aggregate_wait_s, asked.least_senders) if gathers else None
         self.intake = Intake(gather)  # admitted; at most credit for each peer
         self.guard = Guard(self.settings)
         self._codecs = TAKEN if gathers else CODECS

@@ -167,7 +167,8 @@ def test_one_who_floods_gets_its_share_and_no_more() -> None:
 
 def groups(**settings: Any) -> It:
     return learner(
-        staleness_rule="accept", **{"aggregation": "median", "aggregate_window": 3, "norm_factor": "none", **settings}
+        staleness_rule="accept",
+        **{"aggregation": "median", "aggregate_window": 3, "norm_factor": "none", "aggregate_least": 1, **settings},
     )
 
 
@@ -216,6 +217,16 @@ def test_a_group_of_nothing_sound_makes_no_version() -> None:
     effects = it.does(sends(it, sessions[1], 1, 1, "b", body=NAN))
     assert it.parameters.version == 0
     assert len(messages(effects, Verdict)) == 2
+
+
+def test_no_group_is_smaller_than_it_may_be_however_long_it_waits() -> None:
+    it = groups(aggregate_least=3, aggregate_window=8)
+    sessions = joined(it, "a", "b")
+    for n in (0, 1):  # who comes first is not the whole fleet
+        assert not every(sends(it, sessions[n], 1, n, "ab"[n]), ApplyBatch)
+    assert not every(it.tick(50.0), ApplyBatch)
+    (third,) = joined(it, "c", instance=9)
+    assert len(only(sends(it, third, 1, 0, "c"), ApplyBatch).jobs) == 3
 
 
 def test_one_key_has_one_place_in_a_group() -> None:

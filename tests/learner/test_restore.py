@@ -14,7 +14,7 @@ import pytest
 from actor.selection import make_choice
 from learner.batch import apply_batch
 from learner.checkpoint import Checkpoint, CheckpointFault, load
-from learner.config import Experiment, LearnerSettings, RunSettings, dumps
+from learner.config import Experiment, LearnerSettings, RunSettings
 from learner.disk import DISK, Disk
 from learner.events import ApplyBatch, CheckpointFailed, CheckpointWritten
 from learner.journal import JournalError, bases, read, stretches
@@ -24,6 +24,7 @@ from learner.rerun import Rerun
 from learner.restore import Files, begin_journal, make_parameters, recall_best, restore
 from learner.rundir import RunDirectoryError
 from learner.store import Store
+from learner.toml import dumps
 from protocol import manifest as manifests
 from protocol.codecs import codec
 from protocol.errors import UserError

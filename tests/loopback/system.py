@@ -63,10 +63,10 @@ class Daemon:
         """To this process alone."""
         self.process.send_signal(number)
 
-    def wait(self) -> int:
+    def wait(self, deadline_s: float = DEADLINE_S) -> int:
         """Its exit code, once it has exited and all that it said is here."""
         try:
-            code = self.process.wait(DEADLINE_S)
+            code = self.process.wait(deadline_s)
         except subprocess.TimeoutExpired:
             raise AssertionError(f"it did not exit.\n{self.story()}") from None
         for reader in self._readers:
