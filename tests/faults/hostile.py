@@ -111,8 +111,9 @@ def trained(launch: Launcher, rate: float) -> bool:
 
 
 def _ended(learner: Daemon) -> bool:
+    """Whether it ends as it should and complained of nothing."""
     learner.process.terminate()
-    return learner.wait() == 0
+    return learner.wait() == 0 and not learner.lines
 
 
 def main(rate: str = "1000") -> int:

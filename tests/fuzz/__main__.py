@@ -1,7 +1,7 @@
 """Fuzzes decoders with atheris: ``python -m tests.fuzz SECONDS [--keep] [TARGET ...]``, each target for so long.
 
 An input that breaks a decoder is written to ``corpus`` beside this file, where ``make test`` replays it from then on.
-With --keep the shortest of the inputs that reach code that no kept one reaches are kept there too.
+With --keep the shortest of those that reached something new are kept there too, up to MOST_KEPT.
 """
 
 from __future__ import annotations
@@ -25,21 +25,18 @@ def fuzz(target: str, seconds: int, keep: bool) -> int:
     kept = CORPUS / target
     kept.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="farflung-fuzz-") as folder:
-        found, sound, chosen = (Path(folder) / name for name in ("found", "sound", "chosen"))
-        for each in (found, sound, chosen):
+        found, sound = (Path(folder) / name for name in ("found", "sound"))
+        for each in (found, sound):
             each.mkdir()
         for number, data in enumerate(seeds(target)):
             (sound / f"{number}").write_bytes(data)
         code = _run(target, f"-max_total_time={seconds}", f"-artifact_prefix={kept}/", found, kept, sound)
         if keep and not code:
-            _run(target, "-merge=1", chosen, sound, kept, found)
-            taken = sorted(chosen.iterdir(), key=lambda path: (path.stat().st_size, path.name))
-            known = set(seeds(target))
-            fresh = [path for path in taken if path.read_bytes() not in known][:MOST_KEPT]
-            for path in kept.iterdir():
-                path.unlink()
-            for path in fresh:
-                (kept / path.name[:16]).write_bytes(path.read_bytes())
+            for path in sorted(found.iterdir(), key=lambda path: (path.stat().st_size, path.name)):
+                if len(list(kept.iterdir())) < MOST_KEPT:
+                    (kept / f"{path.name[:16]}.bin").write_bytes(path.read_bytes())
+    for broken in kept.glob("*-*"):  # as libFuzzer names them: crash-, oom-, timeout-
+        broken.replace(broken.with_suffix(".bin"))
     return code
 
 
