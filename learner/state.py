@@ -17,7 +17,7 @@ from typing import Any
 from learner.admission import admit, believable
 from learner.aggregate import TAKEN
 from learner.config import Experiment
-from learner.credit import grant
+from learner.credit import first, grant
 from learner.evaluation import Contest
 from learner.events import (
     Announce,
@@ -195,7 +195,10 @@ class LearnerState:
         peer.version = beat.version
         if peer.trains:
             training = self.members.training
-            peer.credit = grant(peer.credit, beat.round_trip_s, beat.work_s, training, self.settings)
+            if self.settings.aggregation == "none":
+                peer.credit = grant(peer.credit, beat.round_trip_s, beat.work_s, training, self.settings)
+            else:
+                peer.credit = first(training, self.settings)  # who waits for a group is not far: more would be late
             self.publication.told(peer, beat.round_trip_s, training, now)
         return []
 

@@ -49,6 +49,8 @@ def _run(rule: str, seed: int) -> dict[str, Any]:
         f"learner.aggregation={rule}",
         f"learner.aggregate_window={ACTORS}",
         f"learner.aggregate_least={LEAST}",
+        "learner.credit=1",  # a second gradient under way would be a group late
+        "learner.most_credit=1",
     )
     settings = [part for setting in (*SETTINGS, *window) for part in ("--set", setting)]
     with Scene() as scene:
