@@ -12,8 +12,8 @@ import time
 from learner.disk import POINTS
 from tests.faults import bars
 from tests.faults.bars import Record
-from tests.faults.learner_kills import JOURNAL, last_told, replay
-from tests.faults.scene import SPRY, Options, Scene, until
+from tests.faults.learner_kills import last_told, replay
+from tests.faults.scene import JOURNAL, SPRY, Options, Scene, until
 
 BACK_S = 15.0
 FIRST = ("base.create", "base.write", "base.sync")  # passed by the first life of a run alone

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tests.faults import bars
 from tests.faults.bars import Record
-from tests.faults.scene import SPRY, Options, Scene, metric, require, until
+from tests.faults.scene import JOURNAL, SPRY, Options, Scene, metric, require, until
 from tests.loopback.system import Daemon, free_ports
 
 TIMES, REAL = 50, 2
@@ -23,7 +23,6 @@ QUIET_S = 3.0  # most that a life is left alone once all are back
 EARLY, EARLY_S = 0.2, 2.5  # share of lives that are killed while they start, and within what time
 REPLAYED = 10  # lives between two looks at the journal
 METRIC = 'farflung_actor_gradients_answered_total{outcome="applied"}'
-JOURNAL = ("learner.durability=journal",)
 
 
 class Remote:

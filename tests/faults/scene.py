@@ -25,6 +25,7 @@ PLAIN = (  # what applies a gradient of light actors exactly: each takes the sam
     "learner.anneal=none",
     "learner.learning_rate=0.0009765625",
 )
+JOURNAL = ("learner.durability=journal",)
 SPRY = ("learner.heartbeat_s=1", "learner.silence_s=4")  # whoever is gone is missed within five seconds
 
 

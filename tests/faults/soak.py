@@ -1,7 +1,7 @@
 """Many minutes of everything: kills, stops, a thin link whose connections break. Does anything grow?
 
 Two real actors that nobody touches, one that is killed and replaced, one that is stopped now and then, and a light one
-behind a thin link that is cut. Sampled are the memory and the descriptors of the learner and of an untouched actor.
+behind a thin link that is cut; the learner keeps a journal. Sampled are the memory and the descriptors of the learner and of an untouched actor.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tests.bench.thinlink import Direction, ThinLink
 from tests.faults import bars
 from tests.faults.actor_kills import Slot
 from tests.faults.bars import Record, slope
-from tests.faults.scene import SPRY, Options, Scene, descriptors, require, rss
+from tests.faults.scene import JOURNAL, SPRY, Options, Scene, descriptors, require, rss
 from tests.loopback.system import Daemon
 
 MINUTES, EVERY_S, SAMPLE_S = 30.0, 5.0, 1.0
@@ -76,7 +76,7 @@ def drill(options: Options) -> Record:
     """All of it."""
     minutes, chance = options.minutes or MINUTES, random.Random(options.seed)
     faults = {"kill": 0, "stop": 0, "cut": 0}
-    with Scene(*SPRY) as scene, contextlib.ExitStack() as stack:
+    with Scene(*SPRY, *JOURNAL) as scene, contextlib.ExitStack() as stack:
         scene.start().event("started")
         untouched, stopped = (scene.launch.actor(scene.address, name) for name in ("untouched", "stopped"))
         killed = Slot(scene, 0, real=True)
