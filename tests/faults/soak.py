@@ -1,7 +1,8 @@
 """Many minutes of everything: kills, stops, a thin link whose connections break. Does anything grow?
 
 Two real actors that nobody touches, one that is killed and replaced, one that is stopped now and then, and a light one
-behind a thin link that is cut; the learner keeps a journal. Sampled are the memory and the descriptors of the learner and of an untouched actor.
+behind a thin link that is cut; the learner keeps a journal. Sampled are the memory and the descriptors of the learner
+and of an untouched actor.
 """
 
 from __future__ import annotations
