@@ -56,6 +56,8 @@ bench-far: $(DEV)  ## an actor behind 1 Mbit/s and 100 ms each way, in network n
 faults: $(DEV)  ## kill, stop, cut off and crowd real daemons, and write tests/faults/RESULTS.md (Linux and root; two hours)
 	$(BIN)/python -m tests.faults
 	$(BIN)/python -m tests.faults actor_kills --real
+	$(BIN)/python -m tests.faults learner_kills --journal
+	$(BIN)/python -m tests.faults.hostile
 
 bench: $(COMPARE)  ## measure speed and bytes on this machine, beside Stable-Baselines3 (half an hour)
 	$(BIN)/python -m tests.bench
