@@ -15,13 +15,14 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import cache
+from functools import cache, reduce
 from typing import Literal
 
 import numpy as np
 
 from learner.update import Update
 from protocol.codecs import CODECS, Array, Floats, Sparse
+from protocol.moments import MAX_ROWS, Moments
 from protocol.updates import BLOCK
 
 Rule = Literal["mean", "trimmed_mean", "median"]
@@ -78,6 +79,21 @@ def merge(updates: Sequence[Update], rule: Rule, trim: float = 0.25) -> Update:
     usual = Counter(update.codec for update in updates).most_common(1)[0][0]
     like = next(update for update in updates if update.codec == usual)
     return replace(like, value=combine([update.value for update in updates], rule, trim))
+
+
+def merge_moments(seen: Sequence[Moments], rule: Rule) -> Moments | None:
+    """Statistics of a group's observations. Under the robust rules the medians of their counts, means and variances,
+    number by number, for as many rows: who reports what nobody saw has one vote.
+    """
+    if not seen:
+        return None
+    if rule == "mean":
+        return reduce(Moments.merge, seen)
+    count = int(np.median([each.count for each in seen]))
+    mean = np.median([each.mean for each in seen], axis=0)
+    variance = np.median([each.m2 / each.count for each in seen], axis=0)
+    rows = min(count * len(seen), MAX_ROWS)
+    return Moments(rows, mean, variance * rows)
 
 
 def _fill(row: Floats, value: Array, start: int, stop: int) -> None:

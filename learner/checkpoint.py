@@ -12,6 +12,7 @@ resumed from it, and retention never removes it.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
 from collections.abc import Mapping
@@ -119,10 +120,13 @@ def newest(folder: Path, beside: Mapping[int, Path] | None = None, disk: Disk = 
     return Found(None, tuple(bad))
 
 
-def oldest(folder: Path, disk: Disk = DISK) -> tuple[Path, int]:
-    """The oldest checkpoint that is kept, and its version; there is one."""
-    version, path = listed(folder, disk)[-1]
-    return path, version
+def oldest_sound(folder: Path, disk: Disk = DISK) -> tuple[Path, int] | None:
+    """The oldest checkpoint that is whole, and its version."""
+    for version, path in reversed(listed(folder, disk)):
+        with contextlib.suppress(CheckpointFault):
+            load(path, disk)
+            return path, version
+    return None
 
 
 def load(path: Path, disk: Disk = DISK) -> Checkpoint:

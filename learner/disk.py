@@ -7,12 +7,14 @@ durable after ``sync``, a name after ``sync_folder`` of its folder, and a rename
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
 POINTS = tuple(  # in the order in which they are passed
     f"{what}.{operation}"
     for what, operations in (
+        ("run", "create write sync rename folder"),
         ("checkpoint", "create write sync rename folder"),
         ("journal", "create write sync folder"),
         ("base", "create write sync link rename folder"),
@@ -21,13 +23,18 @@ POINTS = tuple(  # in the order in which they are passed
 )
 
 
+MODE = 0o600  # session numbers and weights are nobody else's business
+UNLINKABLE = (errno.EPERM, errno.EXDEV, errno.EMLINK, errno.ENOTSUP)  # where files cannot have two names
+_sync = getattr(os, "fdatasync", os.fsync)  # macOS has none
+
+
 class File:
     """One new file, written from its beginning to its end. what: the first half of its points' names."""
 
     def __init__(self, disk: Disk, path: Path, what: str) -> None:
         self.path = path
         self._disk, self._what = disk, what
-        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, MODE)
 
     def write(self, data: bytes) -> None:
         """All of it, behind what was written before. Raises OSError; a part may then be there."""
@@ -39,7 +46,7 @@ class File:
     def sync(self) -> None:
         """What was written becomes durable. Raises OSError, after which nothing is known of it."""
         self._disk.point(f"{self._what}.sync")
-        os.fdatasync(self._descriptor)
+        _sync(self._descriptor)
 
     def close(self) -> None:
         """Syncs nothing. Twice does no harm."""
@@ -73,8 +80,14 @@ class Disk:
     def link(self, path: Path, name: Path, temporary: Path, what: str) -> None:
         """Makes what lies at ``path`` lie at ``name`` too, in place of what lay there, durably."""
         temporary.unlink(missing_ok=True)
-        self.point(f"{what}.link")
-        os.link(path, temporary)
+        try:
+            self.point(f"{what}.link")
+            os.link(path, temporary)
+        except OSError as error:
+            if error.errno not in UNLINKABLE:
+                raise
+            self.write_whole(name, temporary, self.read(path), what)
+            return
         self.rename(temporary, name, what)
         self.sync_folder(name.parent, what)
 
@@ -100,9 +113,10 @@ class Disk:
         """Bytes."""
         return path.stat().st_size
 
-    def make_folder(self, folder: Path) -> None:
-        """If it is not there."""
+    def make_folder(self, folder: Path, what: str) -> None:
+        """If it is not there; durable on return."""
         folder.mkdir(exist_ok=True)
+        self.sync_folder(folder.parent, what)
 
     def list(self, folder: Path) -> list[Path]:
         """The files of a folder, in order of names; none where there is no such folder."""

@@ -7,10 +7,10 @@ counts only where it was written, and what follows a torn one counts for nothing
 
 from __future__ import annotations
 
+import errno
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import msgspec
 
@@ -22,7 +22,7 @@ from protocol.vectors import size_of
 MAGIC = b"FRFJ\x01\r\n\x00"
 FRAME = struct.Struct("<II")
 LENGTH = struct.Struct("<I")
-MAX_RECORD_BYTES = 1 << 31  # 256 dense float32 updates of 2 million parameters; nothing reads what says more
+MAX_RECORD_BYTES = (1 << 31) - 1  # eight times what the intake lets into one batch; a damaged length may say anything
 
 
 Numbers = tuple[tuple[int, int], ...]  # (session, sequence) of gradients
@@ -123,60 +123,86 @@ class Writer:
         return MAGIC + self._framed([_encoder.encode(head)])
 
     def record(self, record: Record, buffers: Sequence[Buffer] = ()) -> bytes:
-        """buffers: the payload of each step, and its moments where it has any."""
+        """buffers: the payload of each step, and its moments where it has any. Raises OSError where it is too long."""
         header = _encoder.encode(record)
         return self._framed([LENGTH.pack(len(header)), header, *buffers])
 
     def _framed(self, parts: Sequence[Buffer]) -> bytes:
+        length = sum(map(size_of, parts))
+        if length > MAX_RECORD_BYTES:
+            raise OSError(errno.EFBIG, f"a record of {length} bytes, more than {MAX_RECORD_BYTES}")
         for part in parts:
             self._crc = zlib.crc32(part, self._crc)
-        return b"".join((FRAME.pack(sum(map(size_of, parts)), self._crc), *parts))
+        return b"".join((FRAME.pack(length, self._crc), *parts))
 
 
-@dataclass(frozen=True, slots=True)
 class Segment:
-    """What one segment's bytes say, as far as they add up; each buffer is a view of them."""
+    """What one segment's bytes say. head: None where not even that can be read.
 
-    head: Head
-    records: Iterator[tuple[Record, Sequence[memoryview]]]
+    records: as far as they add up, once; each buffer is a view of the bytes. unread_bytes: what is left behind them.
+    """
 
+    def __init__(self, data: bytes) -> None:
+        self._left = memoryview(data)
+        self._crc = 0
+        self.head: Head | None = None
+        if data[: len(MAGIC)] == MAGIC:
+            self._left = self._left[len(MAGIC) :]
+            self.head = self._decoded_head()
+        self.records = self._read()
 
-def parse(data: bytes) -> Segment | None:
-    """None where not even a head can be read. Records end where the bytes do or no longer add up."""
-    if data[: len(MAGIC)] != MAGIC:
-        return None
-    bodies = _bodies(memoryview(data)[len(MAGIC) :])
-    try:
-        return Segment(_heads.decode(next(bodies)), _read(bodies))
-    except (StopIteration, msgspec.DecodeError):
-        return None
+    @property
+    def unread_bytes(self) -> int:
+        """Behind the last record that was read."""
+        return len(self._left)
 
-
-def _bodies(left: memoryview) -> Iterator[memoryview]:
-    crc = 0
-    while len(left) >= FRAME.size:
-        length, told = FRAME.unpack_from(left)
-        body = left[FRAME.size : FRAME.size + length]
-        crc = zlib.crc32(body, crc)
-        if length > MAX_RECORD_BYTES or len(body) != length or crc != told:
-            return
-        yield body
-        left = left[FRAME.size + length :]
-
-
-def _read(bodies: Iterator[memoryview]) -> Iterator[tuple[Record, Sequence[memoryview]]]:
-    for body in bodies:
-        if len(body) < LENGTH.size:
-            return
-        end = LENGTH.size + LENGTH.unpack_from(body)[0]
+    def _decoded_head(self) -> Head | None:
+        body = self._body()
         try:
-            record = _records.decode(body[LENGTH.size : end])
+            head = None if body is None else _heads.decode(body)
         except msgspec.DecodeError:
-            return
-        buffers = _cut(body[end:], record)
-        if buffers is None:
-            return
-        yield record, buffers
+            return None
+        self._take(body)
+        return head
+
+    def _read(self) -> Iterator[tuple[Record, Sequence[memoryview]]]:
+        while self.head is not None and (body := self._body()) is not None:
+            found = _decoded(body)
+            if found is None:
+                return
+            self._take(body)
+            yield found
+
+    def _body(self) -> memoryview | None:
+        """What comes next, if it is whole and follows what came before."""
+        if len(self._left) < FRAME.size:
+            return None
+        length, told = FRAME.unpack_from(self._left)
+        body = self._left[FRAME.size : FRAME.size + length]
+        whole = length <= MAX_RECORD_BYTES and len(body) == length
+        return body if whole and zlib.crc32(body, self._crc) == told else None
+
+    def _take(self, body: memoryview | None) -> None:
+        if body is not None:
+            self._crc = FRAME.unpack_from(self._left)[1]
+            self._left = self._left[FRAME.size + len(body) :]
+
+
+def parse(data: bytes) -> Segment:
+    """A segment's bytes, which may be any bytes."""
+    return Segment(data)
+
+
+def _decoded(body: memoryview) -> tuple[Record, Sequence[memoryview]] | None:
+    if len(body) < LENGTH.size:
+        return None
+    end = LENGTH.size + LENGTH.unpack_from(body)[0]
+    try:
+        record = _records.decode(body[LENGTH.size : end])
+    except msgspec.DecodeError:
+        return None
+    buffers = _cut(body[end:], record)
+    return None if buffers is None else (record, buffers)
 
 
 def _cut(rest: memoryview, record: Record) -> Sequence[memoryview] | None:

@@ -87,6 +87,13 @@ class CheckpointFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class JournalBegan:
+    """It takes records again, from this version on, of which a checkpoint is being written."""
+
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
 class BestWritten:
     """The best evaluated θ is on disk, in place of the best before."""
 
@@ -115,7 +122,7 @@ class StopRequested:
     exit_code: int
 
 
-Saved = CheckpointWritten | CheckpointFailed | BestWritten | BestFailed
+Saved = CheckpointWritten | CheckpointFailed | JournalBegan | BestWritten | BestFailed
 Event = KeysRevoked | MessageArrived | FaultArrived | BatchApplied | Saved | Ticked | StopRequested
 
 

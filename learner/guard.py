@@ -1,19 +1,26 @@
-"""Who is heard: quotas and quarantine together, and what is told of them. Pure; ``now`` is an argument."""
+"""Who is heard: all that is asked of a gradient before it is decoded, and what is told of it. Pure."""
 
 from __future__ import annotations
 
+from learner.admission import admit
+from learner.aggregate import TAKEN
 from learner.config import LearnerSettings
 from learner.events import Announce, Effect
 from learner.quarantine import Quarantine
 from learner.quota import Quota
+from learner.staleness import Dropped, age_rule, judge
+from protocol.codecs import CODECS
 from protocol.errors import Reason
+from protocol.messages import Gradient
 from protocol.session import Peer, Sender
 
 
 class Guard:
-    """Asked for every gradient before anything of it is decoded, and told what became of it."""
+    """Quotas, quarantine, header and age. Hears what became of each gradient, too. length: P."""
 
-    def __init__(self, settings: LearnerSettings) -> None:
+    def __init__(self, settings: LearnerSettings, length: int) -> None:
+        self._length, self._rule = length, age_rule(settings)
+        self._codecs = CODECS if settings.aggregation == "none" else TAKEN
         self._quota = Quota(settings.quota_gradients_per_s, settings.quota_kbps)
         self._quarantine = Quarantine()
         self._names: dict[Sender, str] = {}  # of who is in quarantine
@@ -24,6 +31,14 @@ class Guard:
             return Reason.QUARANTINED
         return None if self._quota.take(peer.sender, size_bytes, now) else Reason.OVER_QUOTA
 
+    def examine(self, gradient: Gradient, version: int, lag_s: float) -> Reason | None:
+        """Why its header is refused, or its age. version: of θ now. lag_s: since its weights were the newest."""
+        reason = admit(gradient, layout_length=self._length, version=version, codecs=self._codecs)
+        if reason is not None:
+            return reason
+        judged = judge(version - gradient.base_version, lag_s, self._rule)
+        return judged.reason if isinstance(judged, Dropped) else None
+
     def judge(self, sender: Sender, name: str, outcome: str, now: float) -> list[Effect]:
         """A gradient came to this outcome. name: of its sender, for people."""
         term_s = self._quarantine.strike(sender, outcome, now)
@@ -31,6 +46,10 @@ class Guard:
             return []
         self._names[sender] = name
         return [Announce("quarantined", {"actor": name, "why": str(outcome), "term_s": term_s})]
+
+    def held(self, now: float) -> int:
+        """Senders in quarantine."""
+        return self._quarantine.held(now)
 
     def tick(self, now: float) -> list[Effect]:
         """Time passed."""

@@ -12,9 +12,12 @@ from collections import Counter, OrderedDict, deque
 from collections.abc import Container
 from dataclasses import dataclass, field
 
+from learner.events import Announce, Effect
 from learner.parameters import Job
 from protocol.session import Sender
 
+BATCH_BYTES = 256 << 20  # of payloads in one batch, which is one record of the journal; one job may be more
+STARVED_S = 10.0  # for which nothing came together, after which people are told
 JOB_BYTES = 4096  # what a job costs beside its payload: decoding, outcome and verdict take as long as so many bytes
 
 
@@ -47,6 +50,7 @@ class Intake:
         self._gather = gather
         self._queues: OrderedDict[Sender, _Queue] = OrderedDict()  # who is visited next comes first; none is empty
         self._count = 0
+        self._starved = False  # and it was told
         self._quantum = 0  # bytes that a visit brings: the largest job since all was empty, so each visit serves one
 
     def put(self, sender: Sender, job: Job, now: float) -> None:
@@ -70,6 +74,18 @@ class Intake:
             return False
         oldest = min(queue.jobs[0][0] for queue in self._queues.values())
         return hurry or now - oldest >= self._gather.wait_s
+
+    def tick(self, present: int, now: float) -> list[Effect]:
+        """Tells, once, where a group does not come together, and once where it does again."""
+        if self._gather is None:
+            return []
+        oldest = min((queue.jobs[0][0] for queue in self._queues.values()), default=now)
+        starved = not self.ready(present, now) and now - oldest >= STARVED_S
+        if starved is self._starved:
+            return []
+        self._starved = starved
+        fields: dict[str, object] = {"waiting": len(self._queues), "here": present, "least": self._gather.least}
+        return [Announce("senders_missing" if starved else "senders_complete", fields)]
 
     def take(self, limit: int, present: int, now: float, *, hurry: bool = False) -> list[Job]:
         """The next batch, of at most ``limit`` jobs; empty where nothing is ready. Arguments as in ``ready``."""
@@ -108,12 +124,14 @@ class Intake:
         A visit that the batch's limit cuts short goes on with the next batch.
         """
         batch: list[Job] = []
-        while len(batch) < count:
+        left = BATCH_BYTES
+        while len(batch) < count and left > 0:
             sender, queue = next(iter(self._queues.items()))
             if queue.deficit < _cost(queue.jobs[0][1]):
                 queue.deficit += self._quantum
-            while queue.jobs and len(batch) < count and queue.deficit >= _cost(queue.jobs[0][1]):
+            while queue.jobs and len(batch) < count and left > 0 and queue.deficit >= _cost(queue.jobs[0][1]):
                 queue.deficit -= _cost(queue.jobs[0][1])
+                left -= _cost(queue.jobs[0][1])
                 batch.append(queue.jobs.popleft()[1])
             if not queue.jobs:
                 del self._queues[sender]

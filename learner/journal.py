@@ -11,8 +11,9 @@ is the next batch: the slower the disk, the more share a sync.
 from __future__ import annotations
 
 import itertools
+import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from learner.entries import Batch, Head, Record, Writer, parse
 from protocol.errors import UserError
 from protocol.messages import Buffer
 
+Tell = Callable[[str, dict[str, object]], None]
 SEGMENT_BYTES = 16 << 20  # a segment is read whole, and deleted whole
 _SEGMENT = re.compile(r"(\d{12,})-(\d{6,})\.log")
 _BASE = re.compile(r"base-(\d{12,})\.safetensors")
@@ -61,6 +63,7 @@ class Journal:
             self._disk.sync_folder(self._folder, "journal")
         except OSError:
             file.close()
+            self._disk.remove(file.path)  # it holds nothing
             raise
         self._file, self._size, self._version, self._failed = file, len(head), version, None
 
@@ -82,6 +85,11 @@ class Journal:
             raise
         self._size += len(data)
         self._version = version_after(record)
+
+    @property
+    def takes(self) -> bool:
+        """Whether records are taken."""
+        return self._file is not None and self._failed is None
 
     def close(self) -> None:
         """Nothing more is written."""
@@ -113,11 +121,12 @@ def bases(folder: Path, disk: Disk = DISK) -> dict[int, Path]:
 
 
 def read(
-    folder: Path, manifest: str, version: int, disk: Disk = DISK
+    folder: Path, manifest: str, version: int, disk: Disk = DISK, tell: Tell | None = None
 ) -> Iterator[tuple[Head | Record, Sequence[memoryview]]]:
     """All that leads on from ``version``, in order, as far as it goes; marks of that version among it.
 
-    Heads of segments come before what they hold. Raises JournalError for another run's segment, and OSError.
+    Heads of segments come before what they hold. tell: hears of bytes at the end that no record could be read from; a
+    crash leaves less than one record, more is damage. Raises JournalError for another run's segment, and OSError.
     """
     reached = version
     found = _in_force(stretches(folder, disk))
@@ -126,12 +135,22 @@ def read(
             continue  # all of it is older
         if stretch.version > reached:
             return
-        for record, buffers in _records(stretch, manifest, disk):
-            if isinstance(record, Head) or record.version == reached:
+        segment = parse(disk.read(stretch.path))
+        if segment.head is not None and segment.head.manifest != manifest:
+            raise JournalError(stretch.path, "it belongs to another run")
+        if segment.head is not None:
+            yield segment.head, ()
+        overtaken = next((after.version for after in found[index:] if after.epoch > stretch.epoch), math.inf)
+        for record, buffers in segment.records:
+            if version_after(record) > overtaken:
+                break
+            if record.version == reached:
                 yield record, buffers
-                reached = max(reached, version_after(record))
+                reached = version_after(record)
             elif record.version > reached:
                 return
+        if tell is not None and index + 1 == len(found) and segment.unread_bytes:
+            tell("journal_torn", {"path": str(stretch.path), "version": reached, "bytes": segment.unread_bytes})
 
 
 def _in_force(found: list[Stretch]) -> list[Stretch]:
@@ -146,16 +165,6 @@ def _in_force(found: list[Stretch]) -> list[Stretch]:
 def version_after(record: Head | Record) -> int:
     """Of θ once the record was repeated."""
     return record.version + (len(record.steps) if isinstance(record, Batch) else 0)
-
-
-def _records(stretch: Stretch, manifest: str, disk: Disk) -> Iterator[tuple[Head | Record, Sequence[memoryview]]]:
-    segment = parse(disk.read(stretch.path))
-    if segment is None:
-        return  # it was begun and nothing was written yet
-    if segment.head.manifest != manifest:
-        raise JournalError(stretch.path, "it belongs to another run")
-    yield segment.head, ()
-    yield from segment.records
 
 
 def set_aside(folder: Path, version: int, disk: Disk = DISK) -> list[Path]:
@@ -175,24 +184,25 @@ def base_paths(folder: Path, version: int) -> tuple[Path, Path]:
 
 
 def lay_base(folder: Path, checkpoint: Path, version: int, disk: Disk = DISK) -> None:
-    """Makes a checkpoint on disk one to begin from. Raises OSError."""
-    disk.link(checkpoint, *base_paths(folder, version), "base")
+    """Makes a checkpoint on disk one to begin from, unless it is. Raises OSError."""
+    if version not in bases(folder, disk):
+        disk.link(checkpoint, *base_paths(folder, version), "base")
 
 
-def retain(folder: Path, oldest: Path, version: int, max_bytes: int, disk: Disk = DISK) -> None:
-    """Where the journal takes more than ``max_bytes``, forgets all that lies before the checkpoint ``oldest``.
+def size_bytes(folder: Path, disk: Disk = DISK) -> int:
+    """Of all segments and bases. Raises OSError."""
+    segments = [stretch.path for stretch in stretches(folder, disk)]
+    return sum(map(disk.size, [*segments, *bases(folder, disk).values()]))
 
-    version: of that one. What leads on from it is never forgotten, whatever it takes. Raises OSError.
+
+def retain(folder: Path, oldest: Path, version: int, disk: Disk = DISK) -> None:
+    """Forgets all that lies before the checkpoint ``oldest``, of this version, which becomes the base.
+
+    What leads on from it is kept, whatever it takes. Raises OSError.
     """
-    found, beginnings = stretches(folder, disk), bases(folder, disk)
-    if sum(map(disk.size, [*(stretch.path for stretch in found), *beginnings.values()])) <= max_bytes:
-        return
-    before = [stretch for stretch, following in itertools.pairwise(found) if following.version <= version]
-    if not before:
-        return
+    found = stretches(folder, disk)
+    before = [stretch.path for stretch, following in itertools.pairwise(found) if following.version <= version]
     lay_base(folder, oldest, version, disk)
-    for stretch in before:
-        disk.remove(stretch.path)
-    for base, path in beginnings.items():
-        if base < version:
-            disk.remove(path)
+    earlier = [path for base, path in bases(folder, disk).items() if base < version]
+    for path in (*earlier, *before):  # a base that leads nowhere would be taken for a gap
+        disk.remove(path)

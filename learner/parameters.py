@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from learner.aggregate import Rule as Aggregation
-from learner.aggregate import merge
+from learner.aggregate import merge, merge_moments
 from learner.entries import Draft, Numbers, Step
 from learner.gap import make_remedy
 from learner.log import Log
@@ -128,7 +128,7 @@ class Parameters:
         lags = [self.version - job.base_version for job in jobs]
         refused: dict[int, str] = {}
         sound: list[Update] = []
-        moments: Moments | None = None
+        seen: list[Moments] = []
         for index, job in enumerate(jobs):
             judged = judge(lags[index], job.lag_s, self._rule)
             try:
@@ -139,12 +139,13 @@ class Parameters:
                 refused[index] = fault.reason
                 continue
             sound.append(update)
-            moments = more if moments is None or more is None else moments.merge(more)
+            if more is not None:
+                seen.append(more)
         if sound:
             merged = merge(sound, aggregation, self._rule.aggregate_trim)
             merged = merged.written() if self._optimizer.adds else merged.whole()
             numbers = tuple((job.session, job.sequence) for index, job in enumerate(jobs) if index not in refused)
-            self._step(merged, numbers, self.version, rate, 1.0, moments)
+            self._step(merged, numbers, self.version, rate, 1.0, merge_moments(seen, aggregation))
         return [
             self._outcome(job, refused.get(index, APPLIED), float(index not in refused), lags[index])
             for index, job in enumerate(jobs)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import msgspec
 
 from learner.checkpoint import state_digest
+from learner.config import LearnerSettings, optimizer_settings
 from learner.entries import Batch, Head, Mark, Record
 from learner.parameters import Parameters
 from protocol.errors import PayloadFault, UserError
@@ -23,11 +26,18 @@ class ReplayError(UserError):
 
 
 class Tape:
-    """θ on its way through a journal. counters: of the run, as the newest batch says them; None before the first."""
+    """θ on its way through a journal. counters: of the run, as the newest batch says them; None before the first.
 
-    def __init__(self, parameters: Parameters) -> None:
+    settings: that ``parameters`` were made with. make: others of the same layout, at zero. Another life of the run may
+    have had another optimizer, or other constants of it, so after a head ``parameters`` may be others.
+    """
+
+    def __init__(
+        self, parameters: Parameters, settings: LearnerSettings, make: Callable[[LearnerSettings], Parameters]
+    ) -> None:
         self.parameters = parameters
         self.counters: dict[str, int | float] | None = None
+        self._settings, self._make = settings, make
 
     def play(
         self, records: Iterable[tuple[Head | Record, Sequence[Buffer]]], until: int | None = None
@@ -40,9 +50,18 @@ class Tape:
             if isinstance(record, Batch):
                 self._batch(record, iter(buffers), until)
             else:
+                if isinstance(record, Head):
+                    self._optimize_as(record)
                 yield record
             if until is not None and self.parameters.version >= until:
                 return
+
+    def _optimize_as(self, head: Head) -> None:
+        if head.optimizer == optimizer_settings(self._settings):
+            return
+        self._settings, before = msgspec.structs.replace(self._settings, **head.optimizer), self.parameters
+        self.parameters = self._make(self._settings)
+        self.parameters.restore(before.version, before.checkpoint_arrays())
 
     def _batch(self, batch: Batch, buffers: Iterator[Buffer], until: int | None) -> None:
         for step in batch.steps:

@@ -6,17 +6,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import msgspec
-import numpy as np
-
 from learner import checkpoint as checkpoints
 from learner import journal as journals
 from learner.checkpoint import Checkpoint, state_digest
-from learner.config import LearnerSettings, load, optimizer_settings
+from learner.config import LearnerSettings, load
 from learner.entries import Head, Mark
 from learner.parameters import Parameters
 from learner.replay import Tape
-from learner.restore import make_parameters
+from learner.restore import blank
 from learner.rundir import EXPERIMENT, MANIFEST, RunDirectoryError
 from protocol import manifest as manifests
 from protocol.errors import UserError
@@ -54,7 +51,8 @@ class Rerun:
         for version, path in self._bases.items():
             if until is None or version <= until:
                 self._stretch(version, path, until, verify=verify)
-        assert self._tape is not None
+        if self._tape is None:
+            raise RunDirectoryError(self._journal, "there is no base that can be read")
         parameters = self._tape.parameters
         if until is not None and parameters.version != until:
             raise UserError(f"--until {until}: the journal leads to version {parameters.version}")
@@ -74,40 +72,39 @@ class Rerun:
         """From one base on; nothing where what was played before has passed it."""
         if self._tape is not None and self._tape.parameters.version >= version:
             return
-        if self._tape is not None:
-            self._tell("gap", {"from": self._tape.parameters.version, "to": version})
-        base = checkpoints.load(path)
+        try:
+            base = checkpoints.load(path)
+        except checkpoints.CheckpointFault as fault:
+            self._tell("checkpoint_refused", {"path": str(path), "cause": fault.cause})
+            return
         if base.manifest != self._digest:
             raise checkpoints.CheckpointFault(path, "it belongs to another run")
-        self._tape = tape = Tape(self._parameters(base.version, base.arrays))
+        if self._tape is not None:
+            self._tell("gap", {"from": self._tape.parameters.version, "to": version})
+        parameters = self._make(self._settings)
+        parameters.restore(base.version, base.arrays)
+        self._tape = tape = Tape(parameters, self._settings, self._make)
         for record in tape.play(journals.read(self._journal, self._digest, version), until):
             if isinstance(record, Head):
-                self._optimize_as(record)
+                self._epoch = record.epoch
             elif verify:
                 self._compare(record)
         self.updates += tape.parameters.version - version
 
-    def _parameters(self, version: int, arrays: dict[str, np.ndarray]) -> Parameters:
-        manifest = self._manifest
-        theta = np.zeros(manifest.layout.length, np.float32)
-        made = make_parameters(self._settings, theta, manifest.layout, manifest.observation_size)
-        made.restore(version, arrays)
-        return made
-
-    def _optimize_as(self, head: Head) -> None:
-        """Another life of the run may have had another optimizer, or other constants of it."""
-        assert self._tape is not None
-        self._epoch = head.epoch
-        if head.optimizer != optimizer_settings(self._settings):
-            self._settings = msgspec.structs.replace(self._settings, **head.optimizer)
-            before = self._tape.parameters
-            self._tape.parameters = self._parameters(before.version, before.checkpoint_arrays())
+    def _make(self, settings: LearnerSettings) -> Parameters:
+        return blank(settings, self._manifest.layout, self._manifest.observation_size)
 
     def _compare(self, mark: Mark) -> None:
         """With the digest that was noted, and with the checkpoint's file while it is kept."""
         assert self._tape is not None
         digest, kept = self._tape.digest, dict(checkpoints.listed(self._checkpoints)).get(mark.version)
-        found = {"mark": mark.digest} | ({} if kept is None else {"file": state_digest(checkpoints.load(kept).arrays)})
+        found = {"mark": mark.digest}
+        if kept is not None:
+            try:
+                found["file"] = state_digest(checkpoints.load(kept).arrays)
+            except checkpoints.CheckpointFault as fault:
+                if kept.exists():  # else a learner that goes on has forgotten it meanwhile
+                    found["file"] = fault.cause
         same = set(found.values()) == {digest}
         self.compared += 1
         self.differing += not same

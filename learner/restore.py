@@ -14,7 +14,7 @@ from learner.checkpoint import Checkpoint, CheckpointFault
 from learner.config import LearnerSettings, optimizer_settings
 from learner.disk import DISK, Disk
 from learner.entries import Head
-from learner.journal import Journal
+from learner.journal import SEGMENT_BYTES, Journal
 from learner.norms import Screen
 from learner.optimizer import make_optimizer
 from learner.parameters import Parameters
@@ -26,6 +26,7 @@ from protocol.layout import Layout
 from protocol.moments import Moments
 
 Tell = Callable[[str, dict[str, object]], None]
+Make = Callable[[LearnerSettings], Parameters]
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class Files:
     manifest: str
     tell: Tell
     disk: Disk = DISK
+    segment_bytes: int = SEGMENT_BYTES
 
 
 @dataclass(frozen=True)
@@ -58,25 +60,41 @@ def make_parameters(settings: LearnerSettings, theta: np.ndarray, layout: Layout
     return Parameters(theta, 0, optimizer, age_rule(settings), screen, layout, moments)
 
 
-def restore(parameters: Parameters, files: Files) -> Restored:
+def blank(settings: LearnerSettings, layout: Layout, observations: int) -> Parameters:
+    """The same with a θ of zeros, to be restored into."""
+    return make_parameters(settings, np.zeros(layout.length, np.float32), layout, observations)
+
+
+def restore(parameters: Parameters, settings: LearnerSettings, make: Make, files: Files) -> Restored:
     """Takes back the newest checkpoint that is whole and all that the journal says since. Nothing there: θ₀ stays.
 
-    Raises UserError where there are checkpoints and none can be used, or they are another run's: to begin again at θ₀
-    would lose the run in silence.
+    settings: that ``parameters`` were made with. Raises UserError where there are checkpoints or a journal and none of
+    them can be begun from, or they are another run's: to begin again at θ₀ would lose the run in silence.
     """
+    try:
+        return _restore(parameters, settings, make, files)
+    except OSError as error:
+        raise journals.JournalError(files.journal, error.strerror or str(error)) from None
+
+
+def _restore(parameters: Parameters, settings: LearnerSettings, make: Make, files: Files) -> Restored:
     found = checkpoints.newest(files.checkpoints, journals.bases(files.journal, files.disk), files.disk)
     if found.checkpoint is None and found.bad:
         raise found.bad[0]
     for bad in found.bad:
         files.tell("checkpoint_refused", {"path": str(bad.path), "cause": bad.cause})
     if found.checkpoint is None:
+        if journals.stretches(files.journal, files.disk):
+            raise journals.JournalError(files.journal, "there is no checkpoint that it leads on from")
         return Restored(Progress())
     if found.checkpoint.manifest != files.manifest:
         raise UserError(f"{files.checkpoints}: its newest checkpoint belongs to another run")
     parameters.restore(found.checkpoint.version, found.checkpoint.arrays)
-    tape = Tape(parameters)
-    for _ in tape.play(journals.read(files.journal, files.manifest, parameters.version, files.disk)):
+    tape = Tape(parameters, settings, make)
+    for _ in tape.play(journals.read(files.journal, files.manifest, parameters.version, files.disk, files.tell)):
         pass
+    if tape.parameters is not parameters:  # the tail is another optimizer's
+        parameters.restore(tape.parameters.version, tape.parameters.checkpoint_arrays())
     if parameters.version > found.checkpoint.version:
         told: dict[str, object] = {"checkpoint": found.checkpoint.version, "version": parameters.version}
         files.tell("journal_repeated", told)
@@ -93,15 +111,16 @@ def begin_journal(
     Segments beyond them could not be reached; they are set aside.
     """
     version = parameters.version
-    journal = Journal(files.journal, Head(files.manifest, epoch, 0, optimizer_settings(settings)), files.disk)
+    head = Head(files.manifest, epoch, 0, optimizer_settings(settings))
+    journal = Journal(files.journal, head, files.disk, files.segment_bytes)
     try:
-        files.disk.make_folder(files.journal)
+        files.disk.make_folder(files.journal, "run")
         if lost := journals.set_aside(files.journal, version, files.disk):
             files.tell("journal_unreachable", {"version": version, "paths": [str(path) for path in lost]})
         if restored.checkpoint is None or restored.path is None:
             first = Checkpoint(files.manifest, version, epoch, {}, parameters.checkpoint_arrays())
             checkpoints.write(*journals.base_paths(files.journal, version), first, files.disk, "base")
-        elif restored.checkpoint.version not in journals.bases(files.journal, files.disk):
+        else:
             journals.lay_base(files.journal, restored.path, restored.checkpoint.version, files.disk)
         journal.begin(version)
     except OSError as error:

@@ -20,6 +20,8 @@ from typing import IO, Any
 import msgspec
 
 from learner.config import Experiment
+from learner.disk import DISK
+from learner.journal import stretches
 from learner.progress import WINDOW
 from learner.state import LearnerState
 from learner.toml import dumps
@@ -72,6 +74,7 @@ class RunDirectory:
             if not resume and held - {LOCK}:
                 raise RunDirectoryError(path, "it is not empty; --resume goes on with its run, --run-dir names another")
             path.mkdir(parents=True, exist_ok=True)
+            DISK.sync_folder(path.parent, "run")
             return cls(path, resume, _locked(path))
         except OSError as error:
             raise RunDirectoryError(path, error.strerror or str(error)) from None
@@ -93,11 +96,11 @@ class RunDirectory:
             if self.resuming:
                 self._compare(manifest)
             else:
-                write_atomically(self.path / MANIFEST, manifests.encode(manifest))
-            write_atomically(self.path / EXPERIMENT, dumps(experiment).encode())
-            self.checkpoints.mkdir(exist_ok=True)
+                self._write(MANIFEST, manifests.encode(manifest))
+            self._write(EXPERIMENT, dumps(experiment).encode())
+            DISK.make_folder(self.checkpoints, "run")
             epoch = self._last_epoch() + 1
-            write_atomically(self.path / EPOCH, f"{epoch}\n".encode())
+            self._write(EPOCH, f"{epoch}\n".encode())
             self._log = (self.path / "progress.jsonl").open("ab", buffering=0)
         except OSError as error:
             raise RunDirectoryError(self.path, error.strerror or str(error)) from None
@@ -120,7 +123,11 @@ class RunDirectory:
     def finish(self, summary: Mapping[str, object]) -> None:
         """Writes result.json whole or not at all. Raises OSError."""
         text = msgspec.json.format(msgspec.json.encode(summary), indent=2) + b"\n"
-        write_atomically(self.path / "result.json", text)
+        self._write("result.json", text)
+
+    def _write(self, name: str, data: bytes) -> None:
+        """Old contents or new ones, never half of them, whenever the machine stops. Raises OSError."""
+        DISK.write_whole(self.path / name, self.path / f".{name}.tmp", data, "run")
 
     def _append(self, line: bytes) -> None:
         """Counts a line that a full disk does not take whole; the next one first ends what is left of it."""
@@ -138,19 +145,11 @@ class RunDirectory:
             raise RunDirectoryError(self.path, f"it holds another experiment. {difference}")
 
     def _last_epoch(self) -> int:
+        """As the file says; no less than the journal knows of, should that be lost: two lives must not share one."""
+        known = max((stretch.epoch for stretch in stretches(self.journal)), default=0)
         with contextlib.suppress(FileNotFoundError, ValueError):
-            return int((self.path / EPOCH).read_text())
-        return 0
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Old contents or new ones, never half of them, whenever the machine stops. Raises OSError."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+            return max(known, int((self.path / EPOCH).read_text()))
+        return known
 
 
 def _locked(path: Path) -> IO[bytes]:

@@ -10,7 +10,7 @@ from learner.config import LearnerSettings
 from learner.events import Announce, BatchApplied, CheckpointFailed, CheckpointWritten, Effect, WriteCheckpoint
 from learner.progress import Progress
 
-MEND_S = 5.0  # between attempts to begin the journal anew
+MEND_S = 5.0  # until the first attempt to begin the journal anew; twice as long until each next one
 
 
 class Saving:
@@ -30,10 +30,12 @@ class Saving:
         self.written_at: float | None = None
         self.last = False
         self.broken: str | None = None
+        self._mend_s = MEND_S
+        self._began = False  # the journal takes records, and has since it was to begin anew
 
     def due(self, now: float) -> bool:
         """Whether the interval is over."""
-        interval_s = self._interval_s if self.broken is None else min(self._interval_s, MEND_S)
+        interval_s = self._interval_s if self.broken is None else min(self._interval_s, self._mend_s)
         return now - self.begun_at >= interval_s
 
     def begin(self, now: float) -> list[Effect]:
@@ -42,16 +44,21 @@ class Saving:
         if self.busy or (self.version == self._progress.updates and not rebase):
             return []
         self.busy, self.begun_at = True, now
+        self._mend_s = 2.0 * self._mend_s if rebase else MEND_S
         return [WriteCheckpoint(self._progress.saved(), rebase)]
 
     def written(self, event: CheckpointWritten) -> list[Effect]:
         """It is on disk."""
         self.busy, self.version, self.written_at = False, event.version, self.begun_at
         effects: list[Effect] = [Announce("checkpoint_written", {"version": event.version, "path": str(event.path)})]
-        if event.based and self.broken is not None:
+        if event.based and self._began and self.broken is not None:
             self.broken = None
             effects.append(Announce("journal_restored", {"version": event.version}))
         return effects
+
+    def began(self) -> None:
+        """The journal takes records again; it leads to them once the checkpoint is on disk."""
+        self._began = True
 
     def failed(self, event: CheckpointFailed) -> list[Effect]:
         """It is not."""
@@ -63,6 +70,7 @@ class Saving:
         """A batch was applied, and written to the journal or not. Between a failure and its mending all batches count
         as not written: the journal may take them and still not lead to them.
         """
+        self._began = self._began and event.unlogged is None
         if event.unlogged is None or self.broken is not None:
             return []
         self.broken = event.unlogged

@@ -33,7 +33,7 @@ from learner.metrics import Metrics
 from learner.options import Options, host_and_port
 from learner.parameters import Parameters, arrays_of
 from learner.progress import Progress
-from learner.restore import Files, Restored, begin_journal, make_parameters, recall_best, restore
+from learner.restore import Files, Restored, begin_journal, blank, make_parameters, recall_best, restore
 from learner.rundir import RunDirectory, summary
 from learner.state import Address, LearnerState, Stage
 from learner.store import Store
@@ -150,10 +150,9 @@ class Service:
             await self._fleet.stop(STOP_S)
         if self._site is not None:
             await self._site.stop()
-        self._math.close()
         self._disk.close()
-        if self._store is not None:
-            self._store.close()
+        if self._math.close() and self._store is not None:  # a disk that hangs keeps its file: the number of one that
+            self._store.close()  # was closed may be another's by the time it wakes
 
     async def _begin(self) -> None:
         """θ₀ or the newest checkpoint, then the state that everything else asks."""
@@ -174,7 +173,7 @@ class Service:
         self._digest = digest_of(manifests.encode(self._directory.manifest())).hex()
         self._limits = framing.Limits.for_length(manifest.layout.length)
         self._sockets.expect(self._limits)
-        parameters, progress = self._restore(first, epoch)
+        parameters, progress = await asyncio.to_thread(self._restore, first, epoch)  # a journal's tail may be long
         self._parameters = parameters
         address = Address(epoch, self._sockets.weights)
         now = time.monotonic()
@@ -194,10 +193,16 @@ class Service:
     def _restore(self, first: Initial, epoch: int) -> tuple[Parameters, Progress]:
         """The numbers to go on from, and the journal that leads on from them."""
         settings, directory = self._experiment.learner, self._directory
-        files = Files(directory.checkpoints, directory.journal, self._digest, self._announce)
+
+        def tell(event: str, fields: dict[str, object]) -> None:
+            self._loop.call_soon_threadsafe(self._announce, event, fields)
+
+        files = Files(directory.checkpoints, directory.journal, self._digest, tell)
+        make = partial(blank, layout=first.layout, observations=first.observation_size)
         theta = np.array(first.theta, np.float32)
         parameters = make_parameters(settings, theta, first.layout, first.observation_size)
-        restored = restore(parameters, files) if self._options.resume else Restored(Progress())
+        resumes = self._options.resume
+        restored = restore(parameters, settings, make, files) if resumes else Restored(Progress())
         recall_best(restored.progress, files)  # without a checkpoint too: a best may have been written before the first
         journaled = settings.durability == "journal"
         journal = begin_journal(parameters, restored, settings, files, epoch) if journaled else None
@@ -359,10 +364,12 @@ class Service:
         assert self._store is not None
         parameters, epoch, store = self._parameters, self._state.address.epoch, self._store
 
-        def copy() -> None:
+        def copy() -> Event | None:
             arrays = parameters.checkpoint_arrays()
             kept = Checkpoint(self._digest, parameters.version, epoch, effect.counters, arrays)
-            self._disk.submit(partial(store.save, kept, based=store.mark(kept, rebase=effect.rebase)))
+            based = store.mark(kept, rebase=effect.rebase)
+            self._disk.submit(partial(store.save, kept, based=based))
+            return events.JournalBegan(kept.version) if based else None
 
         self._math.submit(copy)
 

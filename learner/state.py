@@ -14,8 +14,7 @@ from enum import Enum
 from random import Random
 from typing import Any
 
-from learner.admission import admit, believable
-from learner.aggregate import TAKEN
+from learner.admission import believable
 from learner.config import Experiment
 from learner.credit import first, grant
 from learner.evaluation import Contest
@@ -31,6 +30,7 @@ from learner.events import (
     Event,
     FaultArrived,
     Finish,
+    JournalBegan,
     Key,
     KeysRevoked,
     MessageArrived,
@@ -45,9 +45,7 @@ from learner.parameters import APPLIED, Job
 from learner.progress import Progress, learning_rate
 from learner.publication import Publication
 from learner.saving import Saving
-from learner.staleness import Accepted, age_rule, judge
-from protocol.codecs import CODECS
-from protocol.errors import Reason, SessionFault
+from protocol.errors import STALE, Reason, SessionFault
 from protocol.manifest import Manifest
 from protocol.messages import (
     AnyMessage,
@@ -107,13 +105,11 @@ class LearnerState:
         gathers = asked.aggregation != "none"
         gather = Gather(asked.aggregate_window, asked.aggregate_wait_s, asked.least_senders) if gathers else None
         self.intake = Intake(gather)  # admitted; at most credit for each peer
-        self.guard = Guard(self.settings)
-        self._codecs = TAKEN if gathers else CODECS
+        self.guard = Guard(self.settings, manifest.layout.length)
         self.busy = False  # a batch is with the math thread
         self.training_since: float | None = None  # when the first actor of this life was handed weights to step with
         self.saving = Saving(self.settings, progress, now)
         self.publication = Publication(self.settings, key, self.contest, progress.env_steps, now)
-        self._rule = age_rule(self.settings)
         self._beat_at = self._ticked_at = now
         self._drain_by = 0.0
 
@@ -206,6 +202,7 @@ class LearnerState:
 
     def _gradient(self, gradient: Gradient, event: MessageArrived, peer: Peer, now: float) -> list[Effect]:
         self.progress.gradient_bytes_up += event.wire_bytes
+        reason = self.guard.charge(peer, event.wire_bytes, now)  # also for what was seen before
         try:
             seen = peer.ledger.see(gradient.sequence)
         except SessionFault as fault:
@@ -215,7 +212,7 @@ class LearnerState:
         if seen is Seen.ANSWERED:
             ruling = peer.ledger.rulings[gradient.sequence]
             return [Send(peer.route, Verdict(peer.session, peer.credit, (ruling,)))]
-        return self._new_gradient(gradient, event, peer, now)
+        return self._new_gradient(gradient, event, peer, reason, now)
 
     def _out_of_order(self, gradient: Gradient, fault: SessionFault, peer: Peer, now: float) -> list[Effect]:
         """Answers a number that no honest actor uses. An overdrawn one keeps this answer if it comes again."""
@@ -226,8 +223,9 @@ class LearnerState:
         self.progress.rulings[fault.reason] += 1
         return [Send(peer.route, Verdict(peer.session, peer.credit, (ruling,)))]
 
-    def _new_gradient(self, gradient: Gradient, event: MessageArrived, peer: Peer, now: float) -> list[Effect]:
-        reason = self.guard.charge(peer, event.wire_bytes, now)
+    def _new_gradient(
+        self, gradient: Gradient, event: MessageArrived, peer: Peer, reason: Reason | None, now: float
+    ) -> list[Effect]:
         effects = [] if reason is Reason.QUARANTINED else self._record(gradient, peer, now)
         lag_s = self.publication.shelf.lag_s(gradient.base_version, now)
         reason = reason or self._turned_away(gradient, lag_s)
@@ -267,15 +265,10 @@ class LearnerState:
         """Why a gradient is dropped on arrival, before anything is decoded; None if it may wait for its batch."""
         if self.stage is not Stage.RUNNING:
             return Reason.DRAINING
-        version = self.progress.updates
-        reason = admit(gradient, layout_length=self.manifest.layout.length, version=version, codecs=self._codecs)
-        if reason is not None:
-            return reason
-        judged = judge(version - gradient.base_version, lag_s, self._rule)
-        if isinstance(judged, Accepted):
-            return None
-        self.progress.lags.observe(version - gradient.base_version)
-        return judged.reason
+        reason = self.guard.examine(gradient, self.progress.updates, lag_s)
+        if reason in STALE:
+            self.progress.lags.observe(self.progress.updates - gradient.base_version)
+        return reason
 
     def _next_batch(self, now: float, *, ticked: bool = False) -> list[Effect]:
         """Hands all that waits to the math thread, if it is idle; with nothing but a record or a key to make, that.
@@ -284,7 +277,7 @@ class LearnerState:
         """
         if self.busy:
             return []
-        waiting = (self.members.senders, now)
+        waiting = (self._present(now), now)
         hurry = self.stage is not Stage.RUNNING
         ready = self.intake.ready(*waiting, hurry=hurry)
         news = self.progress.updates + ready > self.publication.version
@@ -299,6 +292,10 @@ class LearnerState:
         rate = learning_rate(self.settings, self.progress.env_steps)
         counters = self.progress.saved() if self.saving.journaled else {}
         return [ApplyBatch(jobs, rate, above, key, *budget, counters)]
+
+    def _present(self, now: float) -> int:
+        """Senders that train and are listened to."""
+        return max(0, self.members.senders - self.guard.held(now))
 
     def _batch_applied(self, event: BatchApplied, now: float) -> list[Effect]:
         self.busy = False
@@ -341,7 +338,7 @@ class LearnerState:
     # time, disk, the end
 
     def _ticked(self, event: Ticked, now: float) -> list[Effect]:
-        effects = self.guard.tick(now)
+        effects = [*self.guard.tick(now), *self.intake.tick(self._present(now), now)]
         stalled_s, self._ticked_at = now - self._ticked_at, now
         if stalled_s > self.settings.heartbeat_s:
             self.members.excuse(stalled_s)
@@ -362,6 +359,10 @@ class LearnerState:
 
     def _checkpoint_written(self, event: CheckpointWritten, now: float) -> list[Effect]:
         return [*self.saving.written(event), *self._drained(now)]
+
+    def _journal_began(self, event: JournalBegan, now: float) -> list[Effect]:
+        self.saving.began()
+        return []
 
     def _checkpoint_failed(self, event: CheckpointFailed, now: float) -> list[Effect]:
         if self.saving.last:
@@ -409,7 +410,7 @@ class LearnerState:
         if self.stage is not Stage.DRAINING:
             return []
         effects: list[Effect] = []
-        if not self.busy and not self.intake.ready(self.members.senders, now, hurry=True):
+        if not self.busy and not self.intake.ready(self._present(now), now, hurry=True):
             effects = self._send_home(self.intake.rest())
         unfinished = self.busy or self.intake or self.saving.busy
         if (unfinished or self.contest.writing) and now < self._drain_by:
@@ -441,6 +442,7 @@ _HANDLERS: dict[type[Any], Callable[[LearnerState, Any, float], list[Effect]]] =
     BatchApplied: LearnerState._batch_applied,
     CheckpointWritten: LearnerState._checkpoint_written,
     CheckpointFailed: LearnerState._checkpoint_failed,
+    JournalBegan: LearnerState._journal_began,
     BestWritten: LearnerState._best_saved,
     BestFailed: LearnerState._best_saved,
     Ticked: LearnerState._ticked,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 
 from learner import checkpoint as checkpoints
 from learner.checkpoint import Checkpoint, state_digest
 from learner.config import LearnerSettings
 from learner.entries import Mark
 from learner.events import BestFailed, BestWritten, CheckpointFailed, CheckpointWritten, Event
-from learner.journal import Journal, lay_base, retain
+from learner.journal import Journal, lay_base, retain, size_bytes
 from learner.restore import Files
 
 
@@ -25,7 +26,7 @@ class Store:
         if self.journal is None:
             return False
         try:
-            if rebase:
+            if rebase and not self.journal.takes:
                 self.journal.begin(checkpoint.version)
             self.journal.append(Mark(checkpoint.version, state_digest(checkpoint.arrays)))
         except OSError:  # the next batch says so
@@ -40,12 +41,28 @@ class Store:
             if based:
                 lay_base(files.journal, path, checkpoint.version, files.disk)
         except OSError as error:
+            if error.errno == errno.ENOSPC:
+                self._make_room()
             return CheckpointFailed(checkpoint.version, str(error))
-        if self.journal is not None:
-            oldest, version = checkpoints.oldest(files.checkpoints, files.disk)
-            with contextlib.suppress(OSError):  # what is kept too long does no harm; the next checkpoint tries again
-                retain(files.journal, oldest, version, self._max_bytes, files.disk)
+        self._retain(self._max_bytes)
         return CheckpointWritten(checkpoint.version, path, based)
+
+    def _make_room(self) -> None:
+        """Gives up what can be spared: a half-written checkpoint, and all of the journal that is not needed."""
+        with contextlib.suppress(OSError):
+            self._files.disk.remove(self._files.checkpoints / checkpoints.TEMPORARY)
+        self._retain(0)
+
+    def _retain(self, max_bytes: int) -> None:
+        """What cannot be deleted is kept too long, which does no harm: the next checkpoint tries again."""
+        files = self._files
+        if self.journal is None:
+            return
+        with contextlib.suppress(OSError):
+            if size_bytes(files.journal, files.disk) > max_bytes:
+                oldest = checkpoints.oldest_sound(files.checkpoints, files.disk)
+                if oldest is not None:
+                    retain(files.journal, *oldest, files.disk)
 
     def save_best(self, best: Checkpoint) -> Event:
         """Disk thread."""

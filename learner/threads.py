@@ -44,10 +44,11 @@ class WorkThread:
         since = self._since
         return 0.0 if since is None else time.monotonic() - since
 
-    def close(self) -> None:
-        """Ends the thread after what it is doing."""
+    def close(self) -> bool:
+        """Ends the thread after what it is doing; whether it has ended."""
         self._jobs.put(None)
         self._thread.join(JOIN_S)
+        return not self._thread.is_alive()
 
     def _run(self) -> None:
         while (job := self._jobs.get()) is not None:

@@ -81,7 +81,7 @@ class MemoryDisk(Disk):
     def size(self, path: Path) -> int:
         return len(self.files[path].data)
 
-    def make_folder(self, folder: Path) -> None:
+    def make_folder(self, folder: Path, what: str) -> None:
         pass
 
     def list(self, folder: Path) -> list[Path]:

@@ -12,6 +12,7 @@ from learner.quarantine import TOLERATED
 from learner.state import Stage
 from protocol.errors import Reason
 from protocol.messages import Episode, Report, Ruling, Verdict, Welcome
+from protocol.moments import Moments
 from tests.learner.test_state import (
     ONES,
     P,
@@ -261,3 +262,66 @@ def test_a_run_that_ends_sends_home_whom_no_group_comes_together_for() -> None:
     effects = it.post(StopRequested("enough", 0))
     assert ruling(effects).outcome == Reason.DRAINING
     assert it.state.stage is Stage.FINISHED or not every(effects, Finish)
+
+
+def seen_by(mean: float, count: int = 4) -> bytes:
+    """The moments of that many observations."""
+    return np.array([mean, 1.0], "<f8").tobytes()
+
+
+def with_moments(it: It, session: int, n: int, mean: float, rows: int = 4) -> Any:
+    header = gradient(session, 1, report=Report(rows, observations=rows))
+    return it.hear(header, payload(), seen_by(mean), route=bytes([n]), key="abc"[n])
+
+
+def test_an_observation_that_nobody_made_moves_the_normaliser_by_one_vote() -> None:
+    it = groups()
+    it.parameters.moments = Moments.empty(1)
+    sessions = joined(it, "a", "b", "c")
+    with_moments(it, sessions[0], 0, 1.0)
+    with_moments(it, sessions[1], 1, 3.0)
+    it.does(with_moments(it, sessions[2], 2, 1e30, rows=2**53 - 1))
+    assert it.parameters.moments.mean.tolist() == [3.0]
+    assert it.parameters.moments.count == 12
+
+
+def test_a_gradient_without_observations_takes_nobody_elses_away() -> None:
+    it = groups(aggregation="mean")
+    it.parameters.moments = Moments.empty(1)
+    sessions = joined(it, "a", "b", "c")
+    with_moments(it, sessions[0], 0, 1.0)
+    with_moments(it, sessions[1], 1, 3.0)
+    it.does(sends(it, sessions[2], 1, 2, "c"))
+    assert (it.parameters.moments.count, it.parameters.moments.mean.tolist()) == (8, [2.0])
+
+
+def test_who_is_in_quarantine_is_not_waited_for() -> None:
+    it = groups(aggregate_window=4)
+    sessions = joined(it, "a", "b", "c", "x")
+    for sequence in range(1, TOLERATED + 2):
+        for n in range(4):
+            effects = sends(it, sessions[n], sequence, n, "abcx"[n], body=NAN if n == 3 else payload())
+        it.does(effects)
+    for n in range(3):
+        effects = sends(it, sessions[n], 90, n, "abc"[n])
+    assert len(only(effects, ApplyBatch).jobs) == 3
+
+
+def test_senders_that_are_missing_are_told_once() -> None:
+    it = groups(aggregate_least=3, silence_s=100.0)
+    sessions = joined(it, "a", "b")
+    for n in (0, 1):
+        sends(it, sessions[n], 1, n, "ab"[n])
+    told = [name for _ in range(30) for name in announced(it.tick(it.now + 1.0))]
+    assert told == ["senders_missing"]
+    (third,) = joined(it, "c", instance=9)
+    it.does(sends(it, third, 1, 0, "c"))
+    assert announced(it.tick(it.now + 0.1)) == ["senders_complete"]
+
+
+def test_numbers_that_were_answered_count_for_the_quota() -> None:
+    it = learner(quota_gradients_per_s=0.4)
+    (session,) = joined(it, "k")
+    it.does(sends(it, session, 1, key="k"))
+    assert ruling(sends(it, session, 1, key="k")).outcome == "applied"
+    assert ruling(sends(it, session, 2, key="k")).outcome == Reason.OVER_QUOTA

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from learner import entries as module
 from learner.entries import FRAME, MAGIC, Batch, Draft, Head, Mark, Record, Step, Writer, parse
 from learner.update import Update
 from protocol.messages import Buffer
@@ -32,7 +33,6 @@ def written(records: Sequence[tuple[Record, Sequence[Buffer]]] = RECORDS) -> lis
 
 def read(data: bytes) -> list[tuple[Record, list[bytes]]]:
     segment = parse(data)
-    assert segment is not None
     assert segment.head == HEAD
     return [(record, [bytes(buffer) for buffer in buffers]) for record, buffers in segment.records]
 
@@ -57,11 +57,11 @@ def test_a_changed_byte_is_never_read(at: int, flip: int) -> None:
     data = bytearray(b"".join(written()))
     data[at] ^= flip
     segment = parse(bytes(data))
-    if segment is not None:
-        found = [record for record, _ in segment.records]
-        assert found == [record for record, _ in expected(len(found))]
-        assert len(found) < 3
-        assert segment.head == HEAD
+    found = [record for record, _ in segment.records]
+    assert found == [record for record, _ in expected(len(found))]
+    assert len(found) < 3
+    assert segment.head in (None, HEAD)
+    assert segment.unread_bytes > 0
 
 
 def test_a_record_counts_only_where_it_was_written() -> None:
@@ -76,7 +76,8 @@ def test_a_record_counts_only_where_it_was_written() -> None:
 
 @pytest.mark.parametrize("data", [b"", MAGIC, MAGIC + b"\0" * 8, b"FRFJ\x02\r\n\x00" + b"\0" * 64, b"\x80\x04K\x01."])
 def test_what_has_no_head_is_no_segment(data: bytes) -> None:
-    assert parse(data) is None
+    assert parse(data).head is None
+    assert list(parse(data).records) == []
 
 
 @given(body=st.binary(max_size=64))
@@ -84,16 +85,28 @@ def test_sound_checksums_over_nonsense_end_the_reading(body: bytes) -> None:
     head = written([])[0]
     crc = FRAME.unpack_from(head, len(MAGIC))[1]
     framed = FRAME.pack(len(body), zlib.crc32(body, crc)) + body
-    segment = parse(head + framed)
-    assert segment is not None
-    assert list(segment.records) == []
+    assert list(parse(head + framed).records) == []
 
 
 @given(data=st.binary(max_size=200))
 def test_any_bytes(data: bytes) -> None:
-    segment = parse(MAGIC + data)
-    if segment is not None:
+    assert list(parse(MAGIC + data).records) == []
+
+
+def test_what_is_left_unread_is_counted() -> None:
+    whole = b"".join(written())
+    for tail in (b"", b"x", bytes(100)):
+        segment = parse(whole + tail)
         list(segment.records)
+        assert segment.unread_bytes == len(tail)
+
+
+def test_a_record_that_no_reader_would_take_is_not_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_RECORD_BYTES", 200)
+    writer = Writer()
+    writer.head(HEAD)
+    with pytest.raises(OSError, match=r"a record of \d+ bytes, more than 200"):
+        writer.record(Batch(10, (STEP,), {}), (bytes(200),))
 
 
 def test_a_draft_is_what_was_applied_since_it_was_taken() -> None:

@@ -178,28 +178,18 @@ def laid(disk: MemoryDisk, version: int) -> Path:
     return path
 
 
-def test_what_is_small_enough_is_kept() -> None:
-    disk = MemoryDisk()
-    kept = journal(disk, segment_bytes=200)
-    kept.begin(0)
-    write(kept, *range(10))
-    before = dict(disk.files)
-    retain(FOLDER, laid(disk, 5), 5, 1 << 20, disk)
-    assert {path for path in disk.files if path.parent == FOLDER} == set(before)
-
-
-def test_what_lies_before_the_oldest_checkpoint_is_forgotten_once_there_is_too_much() -> None:
+def test_what_lies_before_the_oldest_checkpoint_is_forgotten() -> None:
     disk = MemoryDisk()
     kept = journal(disk, segment_bytes=200)
     kept.begin(0)
     lay_base(FOLDER, laid(disk, 0), 0, disk)
     write(kept, *range(20))
-    retain(FOLDER, laid(disk, 11), 11, 500, disk)
+    retain(FOLDER, laid(disk, 11), 11, disk)
     assert list(bases(FOLDER, disk)) == [11]
     assert versions(disk, 11) == list(range(11, 20))
     assert stretches(FOLDER, disk)[0].version <= 11
     assert stretches(FOLDER, disk)[1].version > 11
-    retain(FOLDER, laid(disk, 11), 11, 500, disk)  # nothing is left to forget
+    retain(FOLDER, laid(disk, 11), 11, disk)  # nothing is left to forget
     assert versions(disk, 11) == list(range(11, 20))
 
 
@@ -212,7 +202,7 @@ def test_a_disk_that_fails_while_forgetting_forgets_nothing(point: str) -> None:
     write(kept, *range(20))
     disk.passed = failing(point)
     with pytest.raises(OSError, match="No space"):
-        retain(FOLDER, laid(disk, 11), 11, 500, disk)
+        retain(FOLDER, laid(disk, 11), 11, disk)
     assert versions(disk) == list(range(20))
     assert 0 in bases(FOLDER, disk)
 
@@ -225,7 +215,10 @@ def test_what_a_life_wrote_beyond_where_a_later_one_began_is_passed_over() -> No
     beyond = [stretch for stretch in stretches(FOLDER, disk) if stretch.version > 4]
     second = journal(disk, epoch=2)
     second.begin(4)
-    write(second, 4, 5, 6)
+    for version in (4, 5, 6):
+        second.append(Batch(version, batch(version)[0].steps, {"life": 2}), [b"efgh"])
+    lives = [record.counters for record, _ in read(FOLDER, MANIFEST, 0, disk) if isinstance(record, Batch)]
+    assert lives == [{}] * 4 + [{"life": 2}] * 3
     assert beyond
     assert versions(disk) == list(range(7))
     for since in range(8):
@@ -236,3 +229,38 @@ def test_records_say_where_they_lead() -> None:
     record: Record = batch(3, steps=2)[0]
     assert version_after(record) == 5
     assert version_after(Mark(3, "")) == 3
+
+
+def test_a_segment_is_not_read_beyond_where_a_later_life_went_on() -> None:
+    disk = MemoryDisk()
+    first = journal(disk)
+    first.begin(0)
+    write(first, *range(6))
+    second = journal(disk, epoch=2)
+    second.begin(4)
+    second.append(Batch(4, batch(4)[0].steps, {"life": 2}), [b"efgh"])
+    found = [record for record, _ in read(FOLDER, MANIFEST, 0, disk) if isinstance(record, Batch)]
+    assert [record.version for record in found] == [0, 1, 2, 3, 4]
+    assert found[-1].counters == {"life": 2}
+
+
+@pytest.mark.parametrize("cut", [1, 40, 90])
+def test_bytes_that_no_record_was_read_from_are_told(cut: int) -> None:
+    disk, told = MemoryDisk(), []
+    kept = journal(disk)
+    kept.begin(0)
+    write(kept, *range(3))
+    path = stretches(FOLDER, disk)[0].path
+    disk.files[path].data[-cut] ^= 1
+    for _ in read(FOLDER, MANIFEST, 0, disk, lambda event, fields: told.append((event, fields))):
+        pass
+    ((event, fields),) = told
+    assert event == "journal_torn"
+    assert fields["path"] == str(path)
+    assert cut <= fields["bytes"] <= len(disk.files[path].data)  # type: ignore[operator]
+
+
+def test_a_base_can_be_copied_where_files_cannot_have_two_names(tmp_path: Path) -> None:
+    (tmp_path / "checkpoint").write_bytes(b"weights")
+    lay_base(tmp_path, tmp_path / "checkpoint", 7, FailingDisk(failing("base.link", error=errno.EPERM)))
+    assert bases(tmp_path)[7].read_bytes() == b"weights"

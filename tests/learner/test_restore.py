@@ -18,10 +18,10 @@ from learner.config import Experiment, LearnerSettings, RunSettings
 from learner.disk import DISK, Disk
 from learner.events import ApplyBatch, CheckpointFailed, CheckpointWritten
 from learner.journal import JournalError, bases, read, stretches
-from learner.parameters import Job
+from learner.parameters import Job, Parameters
 from learner.replay import ReplayError, Tape
 from learner.rerun import Rerun
-from learner.restore import Files, begin_journal, make_parameters, recall_best, restore
+from learner.restore import Files, begin_journal, blank, make_parameters, recall_best, restore
 from learner.rundir import RunDirectoryError
 from learner.store import Store
 from learner.toml import dumps
@@ -67,6 +67,10 @@ def made(optimizer: str = "addition", rule: str = "compensate", **more: Any) -> 
     )
 
 
+def make(settings: LearnerSettings) -> Parameters:
+    return blank(settings, LAYOUT, D)
+
+
 class Life:
     """One life of a learner's numbers: what the service's threads do, in one."""
 
@@ -75,7 +79,8 @@ class Life:
         self.files = Files(folder / "checkpoints", folder / "journal", DIGEST, self.tell, disk)
         theta = np.linspace(-1.0, 1.0, P, dtype=np.float32)
         self.parameters = make_parameters(settings, theta, LAYOUT, D)
-        self.restored = restore(self.parameters, self.files)
+        self.settings = settings
+        self.restored = restore(self.parameters, settings, make, self.files)
         self.began_at = self.parameters.version
         self.epoch = epoch
         self.store = Store(
@@ -117,7 +122,7 @@ class Life:
         return event
 
     def digest(self) -> str:
-        return Tape(self.parameters).digest
+        return Tape(self.parameters, self.settings, make).digest
 
 
 @pytest.fixture
@@ -172,7 +177,7 @@ def test_a_journal_is_repeated_in_a_life_that_keeps_none(folder: Path) -> None:
     first.work(7)
     theta = np.zeros(P, np.float32)
     parameters = make_parameters(LearnerSettings(), theta, LAYOUT, D)
-    restore(parameters, first.files)
+    restore(parameters, LearnerSettings(), make, first.files)
     assert parameters.digest() == first.parameters.digest()
 
 
@@ -223,7 +228,7 @@ def test_what_cannot_be_decoded_names_the_version(folder: Path) -> None:
     other = Layout((Entry("w", (5, 13)),))
     parameters = make_parameters(made(), np.zeros(65, np.float32), other, 0)
     with pytest.raises(ReplayError, match="beyond version 0: malformed_payload"):
-        list(Tape(parameters).play(read(folder / "journal", DIGEST, 0)))
+        list(Tape(parameters, made(), make).play(read(folder / "journal", DIGEST, 0)))
 
 
 def test_a_journal_that_cannot_be_begun_is_a_clear_error(folder: Path) -> None:
@@ -346,7 +351,9 @@ def test_an_optimizer_that_changed_between_lives_is_followed(folder: Path) -> No
     first = Life(folder, made("adam", beta1=0.9))
     first.work(3)
     first.save()
+    first.work(3)  # which the next life repeats as it was
     second = Life(folder, made("adam", beta1=0.5), 2)
+    assert second.digest() == first.digest()
     second.work(3)
     second.save()
     note(folder, made("adam", beta1=0.5))
@@ -433,3 +440,71 @@ def test_retention_forgets_what_lies_before_the_oldest_checkpoint(folder: Path) 
     rerun, told = told_of(folder)
     assert told[-1][1]["theta"] == life.parameters.digest()
     assert rerun.updates == life.parameters.version - base
+
+
+def test_a_damaged_oldest_checkpoint_becomes_no_base(folder: Path) -> None:
+    note(folder, made())
+    life = Life(folder, made(checkpoints_kept=2))
+    life.store.journal._segment_bytes = 500  # type: ignore[union-attr]
+    for _ in range(2):
+        life.work(4)
+        written = life.save()
+    assert isinstance(written, CheckpointWritten)
+    written.path.write_bytes(b"nonsense")  # the oldest, once another is there
+    life.store._max_bytes = 2000
+    life.work(4)
+    life.save()
+    rerun, told = told_of(folder)
+    assert told[-1][1]["theta"] == life.parameters.digest()
+    assert rerun.differing == 0
+    assert Life(folder, made(), 2).digest() == life.digest()
+
+
+def test_a_damaged_base_is_told_and_the_next_one_taken(folder: Path) -> None:
+    note(folder, made())
+    life = Life(folder, made())
+    life.work(4)
+    life.save()
+    second = Life(folder, made(), 2)
+    second.work(3)
+    next(iter(bases(folder / "journal").values())).write_bytes(b"nonsense")
+    _, told = told_of(folder)
+    assert told[0][0] == "checkpoint_refused"
+    assert told[-1][1]["theta"] == second.parameters.digest()
+
+
+def test_a_journal_without_a_beginning_is_no_reason_to_begin_again(folder: Path) -> None:
+    Life(folder, made()).work(3)
+    for path in bases(folder / "journal").values():
+        path.unlink()
+    with pytest.raises(JournalError, match="there is no checkpoint that it leads on from"):
+        Life(folder, made(), 2)
+
+
+def test_damage_in_the_only_segment_is_told(folder: Path) -> None:
+    first = Life(folder, made())
+    first.work(12)
+    (stretch,) = stretches(folder / "journal")
+    data = bytearray(stretch.path.read_bytes())
+    data[len(data) // 3] ^= 1
+    stretch.path.write_bytes(data)
+    second = Life(folder, made(), 2)
+    torn = dict(second.told)["journal_torn"]
+    assert torn["version"] == second.began_at < first.parameters.version
+    assert int(str(torn["bytes"])) > len(data) // 2
+
+
+def test_a_full_disk_gives_up_what_it_can_spare(folder: Path) -> None:
+    disk = FailingDisk(failing())
+    life = Life(folder, made(checkpoints_kept=1), disk=disk)
+    life.store.journal._segment_bytes = 500  # type: ignore[union-attr]
+    for _ in range(3):
+        life.work(4)
+        life.save()
+    before = len(stretches(folder / "journal"))
+    disk.passed = failing("checkpoint.sync")
+    assert isinstance(life.save(), CheckpointFailed)
+    assert not (folder / "checkpoints" / "checkpoint.tmp").exists()
+    assert len(stretches(folder / "journal")) < before
+    disk.passed = failing()
+    assert Life(folder, made(), 2).digest() == life.digest()

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from learner.config import Experiment, RunSettings, load
-from learner.rundir import RunDirectory, RunDirectoryError, host, summary, versions, write_atomically
+from learner.disk import Disk
+from learner.rundir import RunDirectory, RunDirectoryError, host, summary, versions
 from protocol import manifest as manifests
 from protocol.manifest import digest_of
 from tests.learner.books import learner_state, manifest, trained
@@ -145,15 +146,38 @@ def test_a_full_disk_costs_lines_and_nothing_else(tmp_path: Path, monkeypatch: p
 
 
 def test_a_result_is_old_or_new_and_never_half(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_atomically(tmp_path / "file", b"old")
+    with RunDirectory.prepare(tmp_path / "run", resume=False) as directory:
+        directory.begin(Experiment(), manifest())
+        directory.finish({"updates": 1})
 
-    def fail(_: int) -> None:
-        raise OSError(5, "Input/output error")
+        def fail(_: Disk, name: str) -> None:
+            if name == "run.sync":
+                raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr("os.fsync", fail)
-    with pytest.raises(OSError, match="Input/output"):
-        write_atomically(tmp_path / "file", b"new")
-    assert (tmp_path / "file").read_bytes() == b"old"
+        monkeypatch.setattr(Disk, "point", fail)
+        with pytest.raises(OSError, match="Input/output"):
+            directory.finish({"updates": 2})
+    assert json.loads((tmp_path / "run" / "result.json").read_text()) == {"updates": 1}
+
+
+def test_every_name_of_a_run_is_durable_before_it_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[Path] = []
+    monkeypatch.setattr(Disk, "sync_folder", lambda _, folder, what: synced.append(folder))
+    with RunDirectory.prepare(tmp_path / "run", resume=False) as directory:
+        assert synced == [tmp_path]
+        directory.begin(Experiment(), manifest())
+    assert synced[1:] == [tmp_path / "run"] * 4  # manifest, experiment, checkpoints, epoch
+
+
+def test_lives_do_not_share_a_number_if_the_file_is_lost(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    with RunDirectory.prepare(run, resume=False) as directory:
+        assert directory.begin(Experiment(), manifest()) == 1
+    (run / "journal").mkdir()
+    (run / "journal" / "000000000007-000004.log").touch()
+    (run / "epoch").unlink()
+    with RunDirectory.prepare(run, resume=True) as directory:
+        assert directory.begin(Experiment(), manifest()) == 5
 
 
 def test_the_summary_has_every_promised_key(tmp_path: Path) -> None:

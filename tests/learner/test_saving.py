@@ -58,9 +58,16 @@ def test_a_journal_that_fails_is_told_once_and_mended_soon() -> None:
     assert kept.due(100.0 + MEND_S)
     assert kept.begin(105.0) == [WriteCheckpoint(progress.saved(), rebase=True)]
     kept.failed(CheckpointFailed(5, "full"))
-    kept.begin(110.0)
-    assert told(kept.written(CheckpointWritten(5, PATH))) == ["checkpoint_written"]  # one that was asked for before
+    assert not kept.due(105.0 + MEND_S)
+    assert kept.due(105.0 + 2 * MEND_S)
     kept.begin(115.0)
+    kept.began()
+    kept.logged(batch("full"))  # it began, and failed again before the checkpoint was on disk
+    assert told(kept.written(CheckpointWritten(5, PATH, based=True))) == ["checkpoint_written"]
+    kept.begin(140.0)
+    assert told(kept.written(CheckpointWritten(5, PATH))) == ["checkpoint_written"]  # one that was asked for before
+    kept.begin(170.0)
+    kept.began()
     assert told(kept.written(CheckpointWritten(5, PATH, based=True))) == ["checkpoint_written", "journal_restored"]
     assert kept.broken is None
     assert progress.faults == {"journal_failed": 1, "checkpoint_failed": 1}
@@ -71,5 +78,6 @@ def test_a_mended_journal_may_fail_again() -> None:
     for _ in range(2):
         assert told(kept.logged(batch("full"))) == ["journal_failed"]
         kept.begin(0.0)
+        kept.began()
         kept.written(CheckpointWritten(5, PATH, based=True))
     assert progress.faults["journal_failed"] == 2

@@ -51,7 +51,16 @@ class Adopted:
     actor: str
 
 
-Operation = Began | Applied | Acked | Adopted
+@dataclass(frozen=True, slots=True)
+class Told:
+    """Weights of this version left the learner. durable: its word for it."""
+
+    epoch: int
+    version: int
+    durable: bool
+
+
+Operation = Began | Applied | Acked | Adopted | Told
 Lie = str
 
 
@@ -93,12 +102,15 @@ def each_version_follows_the_one_before(history: Sequence[Operation]) -> Iterato
 
 
 def a_life_begins_with_bits_that_there_were(history: Sequence[Operation]) -> Iterator[Lie]:
-    """At a version that the lives before it went through, with the θ that they had there."""
+    """At a version that the lives before it went through, with the θ that they had there.
+
+    Or beyond all that is known of them: what is on disk of a batch in which a life ended was heard of by nobody.
+    """
     thetas: dict[int, str] = {}
     for operation in history:
         if isinstance(operation, Began):
             known = thetas.get(operation.version)
-            if thetas and known != operation.theta:
+            if known != operation.theta and operation.version <= max(thetas, default=-1):
                 yield f"{operation}, where θ was {known}"
             thetas = {version: theta for version, theta in thetas.items() if version <= operation.version}
             thetas[operation.version] = operation.theta
@@ -107,10 +119,14 @@ def a_life_begins_with_bits_that_there_were(history: Sequence[Operation]) -> Ite
 
 
 def nothing_that_was_promised_is_lost(history: Sequence[Operation]) -> Iterator[Lie]:
-    """No life begins before a version that an earlier one called durable."""
-    durable: Acked | None = None
+    """No life begins before a version that an earlier one called durable, in a verdict or by sending its weights."""
+    durable: Acked | Told | None = None
     for operation in history:
-        if isinstance(operation, Acked) and operation.durable and (not durable or operation.version > durable.version):
+        if (
+            isinstance(operation, Acked | Told)
+            and operation.durable
+            and (not durable or operation.version > durable.version)
+        ):
             durable = operation
         elif isinstance(operation, Began) and durable is not None and operation.version < durable.version:
             yield f"{operation} after {durable}"

@@ -16,8 +16,9 @@ class Plot:
     """What a run is made of. Rates are events per virtual second in the whole world.
 
     exact: the numbers are small dyadic ones and the codec loses nothing, so the books must balance to the bit.
-    sync_s: most that one write to disk takes. disk_fails: chance of each operation of the disk. power: share of the
-    learner's deaths that take what was not synced with them. skewed: every process has a clock of its own.
+    sync_s: most that one write to disk takes. disk_fails: chance of each operation of the disk. disk_kills: chance that
+    the learner dies in one. power: share of the learner's deaths that take what was not synced with them. skewed: every
+    process has a clock of its own.
     """
 
     actors: int = 3
@@ -31,6 +32,8 @@ class Plot:
     sync_s: float = 0.0
     disk_s: float = 0.2
     disk_fails: float = 0.0
+    disk_kills: float = 0.0
+    segment_bytes: int = 1 << 24
     power: float = 0.0
     partition_rate: float = 0.0
     actor_kill_rate: float = 0.0
@@ -59,10 +62,11 @@ def bad(seed: int) -> Plot:
     rules = ("accept", "scale", "compensate", "gap")
     durability = random.choice(("checkpoint", "journal", "journal"))
     aggregation = random.choice(("none", "none", "none", "mean", "median"))
+    actors = random.choice((1, 2, 3, 6))
     aggregating = aggregation != "none"
     codecs = ("f32", *sorted(TAKEN)) if aggregating else ("f32", "f32", "topk_i8", *CODECS)
     return Plot(
-        actors=random.choice((1, 2, 3, 6)),
+        actors=actors,
         faults=faults,
         codec=random.choice(codecs),
         settings={
@@ -74,7 +78,7 @@ def bad(seed: int) -> Plot:
             "full_lag_updates": 2,
             "aggregation": aggregation,
             "aggregate_window": random.choice((3, 8)),
-            "aggregate_least": random.choice((1, None)) if aggregating else None,
+            "aggregate_least": random.choice((1, None)) if aggregating and actors >= 3 else 1 if aggregating else None,
             "quota_gradients_per_s": random.choice((None, None, 1.0)),
             "quota_kbps": random.choice((None, None, 4.0)),
             "max_lag_updates": random.choice((4, 1000)),
@@ -85,10 +89,12 @@ def bad(seed: int) -> Plot:
             "checkpoint_interval_s": 3.0,
             "checkpoints_kept": random.choice((1, 3)),
             "durability": durability,
-            "journal_bytes": 1 << 20,
+            "journal_bytes": random.choice((8_000, 1 << 30)),
         },
         sync_s=random.choice((0.0, 0.01, 1.0)),
         disk_fails=random.choice((0.0, 0.0, 0.05)),
+        disk_kills=random.choice((0.0, 0.002)),
+        segment_bytes=random.choice((2_000, 1 << 24)),
         power=random.choice((0.0, 0.5)),
         partition_rate=random.choice((0.0, 0.1)),
         actor_kill_rate=random.choice((0.0, 0.05)),

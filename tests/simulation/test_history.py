@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from tests.simulation.history import Acked, Adopted, Applied, Began, Operation, check
+from tests.simulation.history import Acked, Adopted, Applied, Began, Operation, Told, check
 
 HONEST: tuple[Operation, ...] = (
     Began(1, 0, "a"),
@@ -39,6 +39,7 @@ def test_an_honest_history_keeps_every_promise() -> None:
         (6, Began(2, 2, "x"), "a_life_begins_with_bits_that_there_were"),
         (11, Began(4, 1, "b"), "a_life_begins_with_bits_that_there_were"),
         (11, Began(4, 2, "c"), "nothing_that_was_promised_is_lost"),
+        (6, Told(1, 3, durable=True), "nothing_that_was_promised_is_lost"),
         (10, Adopted(2, 2, "one"), "weights_only_get_newer"),
         (10, Adopted(1, 9, "one"), "weights_only_get_newer"),
     ],

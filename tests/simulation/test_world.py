@@ -13,6 +13,7 @@ from learner.state import Stage
 from protocol.memory import Faults
 from tests.disk import failing
 from tests.simulation import regressions
+from tests.simulation.history import Acked
 from tests.simulation.regressions import Regression, keep, kept, play
 from tests.simulation.world import Broken, Plot, World, bad, crowd
 
@@ -71,6 +72,7 @@ def test_a_learner_with_a_journal_loses_nothing_that_it_acked() -> None:
     world.check_alive()
     world.check_history()
     assert world.epoch == 5
+    assert sum(isinstance(each, Acked) and each.durable for each in world.history) > 100
 
 
 def test_a_full_disk_stops_no_training_and_is_told() -> None:

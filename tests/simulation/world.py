@@ -13,9 +13,11 @@ import heapq
 from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from random import Random
 
+import msgspec
 import numpy as np
 
 from actor import events as a
@@ -24,6 +26,7 @@ from learner.batch import apply_batch
 from learner.checkpoint import Checkpoint, load
 from learner.config import Experiment, LearnerSettings, RunSettings
 from learner.journal import bases, read
+from learner.parameters import Parameters
 from learner.replay import Tape
 from learner.restore import Files, begin_journal, make_parameters, restore
 from learner.state import Address, LearnerState, Stage
@@ -37,7 +40,7 @@ from protocol.messages import Verdict
 from protocol.session import SPAN, Phase
 from tests.disk import MemoryDisk
 from tests.simulation.actors import LAYOUT, LEARNER, Actor, P
-from tests.simulation.history import Acked, Applied, Began, Operation, check
+from tests.simulation.history import Acked, Applied, Began, Operation, Told, check
 from tests.simulation.plot import Plot, bad, crowd
 
 __all__ = ["Broken", "P", "Plot", "World", "bad", "crowd"]
@@ -45,6 +48,10 @@ __all__ = ["Broken", "P", "Plot", "World", "bad", "crowd"]
 STORY = 40  # events of the peer that a broken run prints
 MANIFEST = "ab" * 8
 RUN = Path("/run")
+
+
+class Died(BaseException):
+    """The learner, within an operation of its disk."""
 
 
 class Broken(AssertionError):
@@ -56,6 +63,11 @@ class Broken(AssertionError):
 
     def __str__(self) -> str:
         return "\n".join((f"seed {self.seed}, t = {self.now:.3f} s, {self.who}: {self.what}", *self.story))
+
+
+def blank_toy(settings: LearnerSettings) -> Parameters:
+    """θ at zero."""
+    return make_parameters(settings, np.zeros(P, np.float32), LAYOUT, 0)
 
 
 class World:
@@ -139,15 +151,22 @@ class World:
         if arrives is not None and arrives <= self._agenda[0][0]:
             self.now = max(self.now, arrives)
             for delivery in self.network.due(arrives):
-                self.deliver(delivery)
+                self.dares(partial(self.deliver, delivery))
         else:
             time_s, _, action = heapq.heappop(self._agenda)
             self.now = max(self.now, time_s)
-            action()
+            self.dares(action)
         for actor in list(self.touched.values()):
             actor.begin()
         self.events += 1
         self.check()
+
+    def dares(self, action: Callable[[], None]) -> None:
+        """What may end the learner, wherever it is."""
+        try:
+            action()
+        except Died:
+            self.kill_learner()
 
     def log(self, who: str, what: object) -> None:
         self.book.append((self.now, who, what))
@@ -191,13 +210,20 @@ class World:
         """A new life, from what is on disk; as a supervisor would, again and again where it cannot begin."""
         self.epoch += 1
         self.up = True
+        if self.settings.optimizer == "adam" and self.epoch > 1:  # as a person may ask for when a run goes on
+            self.settings = msgspec.structs.replace(self.settings, beta1=self.random.choice((0.5, 0.9)))
         files = Files(
-            RUN / "checkpoints", RUN / "journal", MANIFEST, lambda *told: self.log("learner", told), self.disk
+            RUN / "checkpoints",
+            RUN / "journal",
+            MANIFEST,
+            lambda *told: self.log("learner", told),
+            self.disk,
+            self.plot.segment_bytes,
         )
         self.parameters = make_parameters(self.settings, np.zeros(P, np.float32), LAYOUT, 0)
         journal = None
         try:
-            restored = restore(self.parameters, files)
+            restored = restore(self.parameters, self.settings, blank_toy, files)
             if self.settings.durability == "journal":
                 journal = begin_journal(self.parameters, restored, self.settings, files, self.epoch)
         except UserError as error:
@@ -232,6 +258,9 @@ class World:
 
     def pass_point(self, name: str) -> None:
         """The disk is about to do something."""
+        if self.trouble and self.random.random() < self.plot.disk_kills:
+            self.log("learner", f"dies at {name}")
+            raise Died
         if self.trouble and self.random.random() < self.plot.disk_fails:
             raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -264,8 +293,10 @@ class World:
     def perform(self, effect: l.Effect) -> None:
         if isinstance(effect, l.Send):
             self.check_told(effect.message)
+            self.note_told(effect.message)
             self.network.send(LEARNER, effect.route, messages.encode(effect.message, effect.buffers), self.now)
         elif isinstance(effect, l.Publish):
+            self.note_told(effect.message)
             self.network.publish(LEARNER, messages.encode(effect.message, effect.buffers), self.now)
         elif isinstance(effect, l.ApplyBatch):
             self.submit(lambda: self.apply(effect))
@@ -276,6 +307,10 @@ class World:
         elif isinstance(effect, l.Finish):
             self.exit_code = effect.exit_code
             self.end_learner()
+
+    def note_told(self, message: messages.Message) -> None:
+        if isinstance(message, messages.Snapshot | messages.Updates):
+            self.history.append(Told(self.epoch, message.version, self.journal_holds))
 
     def of_this_life(self, action: Callable[[], None]) -> Callable[[], None]:
         """Not in another life, and not while it sleeps."""
@@ -341,6 +376,8 @@ class World:
         kept = Checkpoint(MANIFEST, version, self.epoch, order.counters, arrays)
         based = self.store.mark(kept, rebase=order.rebase)
         self.later(self.plot.disk_s, self.of_this_life(lambda: self.save(kept, based)))
+        if based:
+            self.post(l.JournalBegan(version))
 
     def save(self, kept: Checkpoint, based: bool) -> None:
         event = self.store.save(kept, based=based)
@@ -462,7 +499,7 @@ class World:
         tape: Tape | None = None
         for version in bases(RUN / "journal", self.disk):
             if tape is None or tape.parameters.version < version:
-                tape = Tape(make_parameters(self.settings, np.zeros(P, np.float32), LAYOUT, 0))
+                tape = Tape(blank_toy(self.settings), self.settings, blank_toy)
                 tape.parameters.restore(version, self.based(version))
                 for _ in tape.play(read(RUN / "journal", MANIFEST, version, self.disk)):
                     pass
