@@ -99,9 +99,6 @@ class ActorState:
 
     # finding a learner
 
-    def _started(self, event: Started, now: float) -> list[Effect]:
-        return self._dial(now)
-
     def _dial(self, now: float) -> list[Effect]:
         self.phase = Phase.GREETING
         wait = wait_s(self._attempts, self._random)
@@ -195,8 +192,10 @@ class ActorState:
         message = event.message
         try:
             streams = isinstance(message, Snapshot | Updates) and self.phase is Phase.GREETING
+            if streams:  # it flows on meanwhile, so there is somebody to hear a hello
+                self._hello_at = min(self._hello_at, now + wait_s(1, self._random))
             if self.phase is Phase.OFFLINE or streams:
-                return []  # from a link that was given up, or the stream, which flows on meanwhile
+                return []  # the former from a link that was given up
             follow(ACTOR_HEARS, self.phase, message)
             if not self._ours(message):
                 return []
@@ -436,7 +435,7 @@ def _job(welcome: Welcome) -> tuple[object, ...]:
 
 
 _HANDLERS: dict[type[Any], Callable[[ActorState, Any, float], list[Effect]]] = {
-    Started: ActorState._started,
+    Started: lambda state, _, now: state._dial(now),
     MessageArrived: ActorState._message,
     FaultArrived: ActorState._fault,
     WorkDone: ActorState._work_done,
