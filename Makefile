@@ -12,7 +12,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
 SECONDS := 60
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo test check sim fuzz faults format learn bench bench-streams bench-far clean
+.PHONY: help setup setup-dev demo test check sim fuzz faults format learn bench bench-streams bench-far bench-journal clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' Makefile
@@ -58,6 +58,9 @@ faults: $(DEV)  ## kill, stop, cut off and crowd real daemons, and write tests/f
 	$(BIN)/python -m tests.faults actor_kills --real
 	$(BIN)/python -m tests.faults learner_kills --journal
 	$(BIN)/python -m tests.faults.hostile
+
+bench-journal: $(DEV)  ## what a journal costs, in turns with runs that keep none (minutes)
+	$(BIN)/python -m tests.bench.journal
 
 bench: $(COMPARE)  ## measure speed and bytes on this machine, beside Stable-Baselines3 (half an hour)
 	$(BIN)/python -m tests.bench
