@@ -57,8 +57,7 @@ def test_a_learner_that_stood_still_is_missed_and_found_again(served: Served) ->
     assert actor.event("learner_lost")["why"] == "silence"
     since = len(actor.events)
     served.learner.signal(signal.SIGCONT)
-    actor.event("welcomed", after=since)
-    goes_on(actor, since)
+    goes_on(actor, since)  # in the session that it had: nobody is missed by who was not there
     assert actor.said("went_back") == []
     actor.kill()
 
