@@ -7,6 +7,7 @@ durable after ``sync``, a name after ``sync_folder`` of its folder, and a rename
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from pathlib import Path
@@ -16,7 +17,7 @@ POINTS = tuple(  # in the order in which they are passed
     for what, operations in (
         ("run", "create write sync rename folder"),
         ("checkpoint", "create write sync rename folder"),
-        ("journal", "create write sync folder"),
+        ("journal", "create write sync folder reserve"),
         ("base", "create write sync link rename folder"),
     )
     for operation in operations.split()
@@ -35,13 +36,27 @@ class File:
         self.path = path
         self._disk, self._what = disk, what
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, MODE)
+        self._written = self._reserved = 0
+
+    def reserve(self, size: int) -> None:
+        """Zeros, durably, where the next ``size`` bytes will be written: to sync what is written over them takes half
+        as long, since the file does not grow. Raises OSError.
+        """
+        self._disk.point(f"{self._what}.reserve")
+        end = self._written + size
+        while self._reserved < end:
+            start = max(self._written, self._reserved)
+            self._reserved = start + os.pwrite(self._descriptor, bytes(end - start), start)
+        _sync(self._descriptor)
 
     def write(self, data: bytes) -> None:
         """All of it, behind what was written before. Raises OSError; a part may then be there."""
         self._disk.point(f"{self._what}.write")
         left = memoryview(data)
         while left:
-            left = left[os.write(self._descriptor, left) :]
+            written = os.pwrite(self._descriptor, left, self._written)
+            self._written += written
+            left = left[written:]
 
     def sync(self) -> None:
         """What was written becomes durable. Raises OSError, after which nothing is known of it."""
@@ -49,8 +64,10 @@ class File:
         _sync(self._descriptor)
 
     def close(self) -> None:
-        """Syncs nothing. Twice does no harm."""
+        """Syncs nothing, and gives back what was reserved. Twice does no harm."""
         if self._descriptor >= 0:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._descriptor, self._written)
             os.close(self._descriptor)
             self._descriptor = -1
 

@@ -153,8 +153,8 @@ class Segment:
 
     @property
     def unread_bytes(self) -> int:
-        """Behind the last record that was read."""
-        return len(self._left)
+        """Behind the last record that was read; zeros at the end were reserved and never written."""
+        return len(bytes(self._left).rstrip(b"\0"))
 
     def _decoded_head(self) -> Head | None:
         body = self._body()

@@ -26,6 +26,7 @@ from protocol.messages import Buffer
 
 Tell = Callable[[str, dict[str, object]], None]
 SEGMENT_BYTES = 16 << 20  # a segment is read whole, and deleted whole
+RESERVED_BYTES = 1 << 20  # of zeros ahead of what is written: some milliseconds, once in a thousand batches
 _SEGMENT = re.compile(r"(\d{12,})-(\d{6,})\.log")
 _BASE = re.compile(r"base-(\d{12,})\.safetensors")
 
@@ -48,7 +49,7 @@ class Journal:
         self._folder, self._head, self._disk, self._segment_bytes = folder, head, disk, segment_bytes
         self._writer = Writer()
         self._file: File | None = None
-        self._size = 0
+        self._size = self._reserved = 0  # bytes written, and from where on none are reserved
         self._version = 0  # of θ after the last record
         self._failed: str | None = None  # why nothing is taken
 
@@ -66,6 +67,7 @@ class Journal:
             self._disk.remove(file.path)  # it holds nothing
             raise
         self._file, self._size, self._version, self._failed = file, len(head), version, None
+        self._reserved = 0
 
     def append(self, record: Record, buffers: Sequence[Buffer] = ()) -> None:
         """It is on disk on return. Raises OSError, and from then on until it begins anew.
@@ -78,6 +80,9 @@ class Journal:
             if self._size >= self._segment_bytes:
                 self.begin(self._version)
             data = self._writer.record(record, buffers)
+            if self._size + len(data) > self._reserved:
+                self._file.reserve(len(data) + RESERVED_BYTES)
+                self._reserved = self._size + len(data) + RESERVED_BYTES
             self._file.write(data)
             self._file.sync()
         except OSError as error:

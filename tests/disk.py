@@ -16,17 +16,22 @@ from learner.disk import Disk, File
 
 
 class Inode:
-    """One file's bytes. durable: how many of them a power loss leaves."""
+    """One file's bytes. durable: how many of them a power loss leaves. reserved: how long it is then at least."""
 
     def __init__(self) -> None:
         self.data = bytearray()
-        self.durable = 0
+        self.durable = self.reserved = 0
 
 
 class MemoryFile(File):
     def __init__(self, disk: MemoryDisk, path: Path, what: str) -> None:
         self.path, self._disk, self._what = path, disk, what
         self._inode = disk.files[path]
+
+    def reserve(self, size: int) -> None:
+        self._disk.point(f"{self._what}.reserve")
+        self._inode.durable = len(self._inode.data)
+        self._inode.reserved = len(self._inode.data) + size
 
     def write(self, data: bytes) -> None:
         self._disk.point(f"{self._what}.write")
@@ -104,6 +109,7 @@ class MemoryDisk(Disk):
             del inode.data[left:]
             if len(inode.data) > inode.durable and random.random() < 0.3:
                 inode.data[-1] ^= 0xFF  # a block that was never written holds anything
+            inode.data += bytes(max(0, inode.reserved - len(inode.data)))
             inode.durable = len(inode.data)
         self.files, self.durable = names, dict(names)
 

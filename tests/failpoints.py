@@ -47,7 +47,7 @@ def _halving(
 ) -> Callable[[File, bytes], None]:
     def halved(file: File, data: bytes) -> None:
         if f"{file._what}.write" == point and passes[point] + 1 >= nth:
-            os.write(file._descriptor, data[: len(data) // 2])
+            os.pwrite(file._descriptor, data[: len(data) // 2], file._written)
             os.kill(os.getpid(), signal.SIGKILL)
         write(file, data)
 

@@ -95,10 +95,10 @@ def test_any_bytes(data: bytes) -> None:
 
 def test_what_is_left_unread_is_counted() -> None:
     whole = b"".join(written())
-    for tail in (b"", b"x", bytes(100)):
+    for tail, unread in ((b"", 0), (b"x", 1), (bytes(100), 0), (bytes(9) + b"x" + bytes(90), 10)):
         segment = parse(whole + tail)
         list(segment.records)
-        assert segment.unread_bytes == len(tail)
+        assert segment.unread_bytes == unread
 
 
 def test_a_record_that_no_reader_would_take_is_not_written(monkeypatch: pytest.MonkeyPatch) -> None:

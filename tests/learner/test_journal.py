@@ -11,7 +11,18 @@ import pytest
 
 from learner.disk import POINTS, Disk
 from learner.entries import Batch, Head, Mark, Record, Step
-from learner.journal import Journal, JournalError, bases, lay_base, read, retain, set_aside, stretches, version_after
+from learner.journal import (
+    RESERVED_BYTES,
+    Journal,
+    JournalError,
+    bases,
+    lay_base,
+    read,
+    retain,
+    set_aside,
+    stretches,
+    version_after,
+)
 from tests.disk import FailingDisk, MemoryDisk, failing
 
 FOLDER = Path("/run/journal")
@@ -242,6 +253,20 @@ def test_a_segment_is_not_read_beyond_where_a_later_life_went_on() -> None:
     found = [record for record, _ in read(FOLDER, MANIFEST, 0, disk) if isinstance(record, Batch)]
     assert [record.version for record in found] == [0, 1, 2, 3, 4]
     assert found[-1].counters == {"life": 2}
+
+
+def test_what_was_reserved_and_not_written_is_given_back(tmp_path: Path) -> None:
+    kept = journal(Disk(), folder=tmp_path)
+    kept.begin(0)
+    write(kept, 0)
+    (stretch,) = stretches(tmp_path)
+    assert stretch.path.stat().st_size > RESERVED_BYTES
+    told: list[object] = []
+    assert len(list(read(tmp_path, MANIFEST, 0, tell=lambda *each: told.append(each)))) == 2
+    assert told == []  # zeros are no damage
+    kept.close()
+    assert stretch.path.stat().st_size < 1000
+    assert versions(Disk(), 0, tmp_path) == [0]
 
 
 @pytest.mark.parametrize("cut", [1, 40, 90])
