@@ -22,12 +22,10 @@ SETTINGS = (*SPRY, *JOURNAL, "learner.checkpoint_interval_s=0.5")
 
 def cases(options: Options) -> list[str]:
     """POINT@N=ACTION, each once."""
-    later = [f"{point}@{3 if point.startswith('checkpoint') else 30}=kill" for point in POINTS if "base" not in point]
-    halves = [
-        f"{point}@{n}=half" for point, n in (("journal.write", 1), ("journal.write", 25), ("checkpoint.write", 2))
-    ]
-    once = [case for case in later if not case.startswith(("journal.create", "journal.folder"))]
-    found = [*(f"{point}@1=kill" for point in POINTS if point not in FIRST), *once, *halves]
+    later = [f"{point}@3=kill" for point in POINTS if point.startswith("checkpoint.")]
+    later += ["journal.write@30=kill", "journal.sync@30=kill"]
+    halves = ["journal.write@1=half", "journal.write@25=half", "checkpoint.write@2=half"]
+    found = [*(f"{point}@1=kill" for point in POINTS if point not in FIRST), *later, *halves]
     return found[: options.times]
 
 
