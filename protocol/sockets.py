@@ -68,8 +68,8 @@ PUB: Options = {
 # costs a key; keys are thick, and each of them is worth no more than the one after it. CONFLATE would keep the last
 # frame of a message alone. libzmq counts messages and not bytes, so a record that is thicker than its share of
 # STREAM_KEYS counts as several (``LearnerSockets.publish``).
-STREAM_DEPTH: dict[Quantity, int] = {"update": 63, "gradient": 15}
-STREAM_KEYS = 3  # keys' bytes that may wait for one subscriber; both depths are multiples of it
+STREAM_DEPTH: dict[Quantity, int] = {"update": 62, "gradient": 14}
+STREAM_KEYS = 2  # keys' bytes that may wait for a subscriber, beside one on its way; depths are multiples of it
 RECONNECT_MS = (100, 200)  # drawn once per socket: libzmq adds no jitter of its own once a maximum is set
 RECONNECT_MAX_MS = (3_000, 6_000)  # likewise; doubles from the one to the other
 
