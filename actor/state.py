@@ -82,6 +82,7 @@ class ActorState:
         self._random = random
         self._attempts = 0
         self._hello_at = 0.0  # when to say hello next
+        self._hurries = False  # once for each lost link, sooner where weights still come
         self._heard_at = 0.0
         self._beat_at = 0.0
         self._env_steps = 0
@@ -182,7 +183,7 @@ class ActorState:
 
     def _lose(self, why: str, now: float, wait_s: float = 0.0) -> list[Effect]:
         """The link is gone; what is unanswered waits for the next welcome, which may be of the same session."""
-        self.phase = Phase.OFFLINE
+        self.phase, self._hurries = Phase.OFFLINE, True
         self._hello_at = now + wait_s
         return [*self._permit(), Announce("learner_lost", {"learner": self.learner, "why": why})]
 
@@ -192,8 +193,8 @@ class ActorState:
         message = event.message
         try:
             streams = isinstance(message, Snapshot | Updates) and self.phase is Phase.GREETING
-            if streams:  # it flows on meanwhile, so there is somebody to hear a hello
-                self._hello_at = min(self._hello_at, now + wait_s(1, self._random))
+            if streams and self._hurries:  # it flows on meanwhile, so there is somebody to hear a hello
+                self._hurries, self._hello_at = False, min(self._hello_at, now + wait_s(1, self._random))
             if self.phase is Phase.OFFLINE or streams:
                 return []  # the former from a link that was given up
             follow(ACTOR_HEARS, self.phase, message)

@@ -91,7 +91,7 @@ def merge_moments(seen: Sequence[Moments], rule: Rule) -> Moments | None:
         return reduce(Moments.merge, seen)
     count = int(np.median([each.count for each in seen]))
     mean = np.median([each.mean for each in seen], axis=0)
-    variance = np.median([each.m2 / each.count for each in seen], axis=0)
+    variance = np.median([each.m2 / each.count + np.square(each.mean - mean) for each in seen], axis=0)
     rows = min(count * len(seen), MAX_ROWS)
     return Moments(rows, mean, variance * rows)
 

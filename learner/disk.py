@@ -25,7 +25,7 @@ POINTS = tuple(  # in the order in which they are passed
 
 
 MODE = 0o600  # session numbers and weights are nobody else's business
-UNLINKABLE = (errno.EPERM, errno.EXDEV, errno.EMLINK, errno.ENOTSUP)  # where files cannot have two names
+UNLINKABLE = (errno.EPERM, errno.EXDEV, errno.EMLINK, errno.ENOTSUP, errno.ENOSYS)  # where files cannot have two names
 _sync = getattr(os, "fdatasync", os.fsync)  # macOS has none
 
 
@@ -40,14 +40,19 @@ class File:
 
     def reserve(self, size: int) -> None:
         """Zeros, durably, where the next ``size`` bytes will be written: to sync what is written over them takes half
-        as long, since the file does not grow. Raises OSError.
+        as long, since the file does not grow. Where there is no room for so much nothing is reserved, and no harm done.
         """
-        self._disk.point(f"{self._what}.reserve")
         end = self._written + size
-        while self._reserved < end:
-            start = max(self._written, self._reserved)
-            self._reserved = start + os.pwrite(self._descriptor, bytes(end - start), start)
-        _sync(self._descriptor)
+        try:
+            self._disk.point(f"{self._what}.reserve")
+            while self._reserved < end:
+                start = max(self._written, self._reserved)
+                self._reserved = start + os.pwrite(self._descriptor, bytes(end - start), start)
+            _sync(self._descriptor)
+        except OSError:
+            self._reserved = self._written
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._descriptor, self._written)
 
     def write(self, data: bytes) -> None:
         """All of it, behind what was written before. Raises OSError; a part may then be there."""

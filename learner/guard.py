@@ -47,9 +47,9 @@ class Guard:
         self._names[sender] = name
         return [Announce("quarantined", {"actor": name, "why": str(outcome), "term_s": term_s})]
 
-    def held(self, now: float) -> int:
-        """Senders in quarantine."""
-        return self._quarantine.held(now)
+    def holds(self, sender: Sender, now: float) -> bool:
+        """Whether it is in quarantine."""
+        return self._quarantine.holds(sender, now)
 
     def tick(self, now: float) -> list[Effect]:
         """Time passed."""

@@ -9,7 +9,7 @@ With groups (``Gather``): a batch is at most one job of each sender, the oldest,
 from __future__ import annotations
 
 from collections import Counter, OrderedDict, deque
-from collections.abc import Container
+from collections.abc import Callable, Container
 from dataclasses import dataclass, field
 
 from learner.events import Announce, Effect
@@ -44,13 +44,13 @@ class _Queue:
 
 
 class Intake:
-    """Jobs that were admitted. gather: of a run that makes one step of many gradients."""
+    """Jobs that were admitted. gather: of a run that makes one step of many gradients. held: who is in quarantine."""
 
-    def __init__(self, gather: Gather | None = None) -> None:
-        self._gather = gather
+    def __init__(self, gather: Gather | None = None, held: Callable[[Sender, float], bool] = lambda *_: False) -> None:
+        self._gather, self._held = gather, held
         self._queues: OrderedDict[Sender, _Queue] = OrderedDict()  # who is visited next comes first; none is empty
         self._count = 0
-        self._starved = False  # and it was told
+        self._starved = self._resumed = False  # and it was told; since when one was taken
         self._quantum = 0  # bytes that a visit brings: the largest job since all was empty, so each visit serves one
 
     def put(self, sender: Sender, job: Job, now: float) -> None:
@@ -68,9 +68,10 @@ class Intake:
         if self._gather is None or not self._queues:
             return bool(self._queues)
         meant = max(self._gather.least, min(self._gather.window, present))
-        if len(self._queues) >= meant:
+        here = len(self._heard(now))
+        if here >= meant:
             return True
-        if len(self._queues) <= meant // 2 or len(self._queues) < self._gather.least:
+        if here <= meant // 2 or here < self._gather.least:
             return False
         oldest = min(queue.jobs[0][0] for queue in self._queues.values())
         return hurry or now - oldest >= self._gather.wait_s
@@ -80,10 +81,10 @@ class Intake:
         if self._gather is None:
             return []
         oldest = min((queue.jobs[0][0] for queue in self._queues.values()), default=now)
-        starved = not self.ready(present, now) and now - oldest >= STARVED_S
-        if starved is self._starved:
+        starved = now - oldest >= STARVED_S and not self.ready(present, now)
+        if starved is self._starved or (self._starved and not self._resumed):
             return []
-        self._starved = starved
+        self._starved, self._resumed = starved, False
         fields: dict[str, object] = {"waiting": len(self._queues), "here": present, "least": self._gather.least}
         return [Announce("senders_missing" if starved else "senders_complete", fields)]
 
@@ -93,8 +94,13 @@ class Intake:
             return self._rotate(min(limit, self._count))
         if not self.ready(present, now, hurry=hurry):
             return []
-        size = min(limit, self._gather.most, len(self._queues))
-        return [self._first(*self._queues.popitem(last=False)) for _ in range(size)]
+        self._resumed = True
+        heard = self._heard(now)[: min(limit, self._gather.most)]
+        return [self._first(sender, self._queues.pop(sender)) for sender in heard]
+
+    def _heard(self, now: float) -> list[Sender]:
+        """Who waits and is in no quarantine: what was admitted before that began waits for its end."""
+        return [sender for sender in self._queues if not self._held(sender, now)]
 
     def rest(self) -> list[Job]:
         """All that waits, which thereby waits no more: of a run that ends and that no group comes together for."""

@@ -80,7 +80,8 @@ class Journal:
             if self._size >= self._segment_bytes:
                 self.begin(self._version)
             data = self._writer.record(record, buffers)
-            if self._size + len(data) > self._reserved:
+            thin = len(data) < RESERVED_BYTES // 4  # else zeros would cost as much as they save
+            if thin and self._size + len(data) > self._reserved:
                 self._file.reserve(len(data) + RESERVED_BYTES)
                 self._reserved = self._size + len(data) + RESERVED_BYTES
             self._file.write(data)
@@ -130,16 +131,16 @@ def read(
 ) -> Iterator[tuple[Head | Record, Sequence[memoryview]]]:
     """All that leads on from ``version``, in order, as far as it goes; marks of that version among it.
 
-    Heads of segments come before what they hold. tell: hears of bytes at the end that no record could be read from; a
-    crash leaves less than one record, more is damage. Raises JournalError for another run's segment, and OSError.
+    Heads of segments come before what they hold. tell: hears of bytes where it ends that no record could be read from;
+    a crash leaves less than one record, more is damage. Raises JournalError for another run's segment, and OSError.
     """
-    reached = version
+    reached, unread = version, (folder, 0)
     found = _in_force(stretches(folder, disk))
     for index, stretch in enumerate(found):
         if index + 1 < len(found) and found[index + 1].version <= version and stretch.version < version:
             continue  # all of it is older
         if stretch.version > reached:
-            return
+            break
         segment = parse(disk.read(stretch.path))
         if segment.head is not None and segment.head.manifest != manifest:
             raise JournalError(stretch.path, "it belongs to another run")
@@ -154,8 +155,9 @@ def read(
                 reached = version_after(record)
             elif record.version > reached:
                 return
-        if tell is not None and index + 1 == len(found) and segment.unread_bytes:
-            tell("journal_torn", {"path": str(stretch.path), "version": reached, "bytes": segment.unread_bytes})
+        unread = stretch.path, segment.unread_bytes
+    if tell is not None and unread[1]:
+        tell("journal_torn", {"path": str(unread[0]), "version": reached, "bytes": unread[1]})
 
 
 def _in_force(found: list[Stretch]) -> list[Stretch]:

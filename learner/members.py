@@ -7,6 +7,7 @@ actors, so that watching a run does not change its seeds, and nothing that asks 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
 from random import Random
 
 from learner.config import LearnerSettings
@@ -44,15 +45,15 @@ class Members:
         self._settings, self._manifest, self._progress = settings, manifest, progress
         self._epoch, self._weights, self._random = epoch, weights, random
 
-    def excuse(self, stalled_s: float) -> None:
+    def excuse(self, stalled_s: float, now: float) -> None:
         """The learner itself stood still for so long: what its peers said meanwhile is not read yet."""
         for peer in self.peers.values():
-            peer.heard_at += stalled_s
+            peer.heard_at = min(now, peer.heard_at + stalled_s)
 
     @property
-    def senders(self) -> int:
-        """How many different ones train: each key once, or where none is asked for each session."""
-        return len(self._training)
+    def senders(self) -> Collection[Sender]:
+        """Those that train: each key once, or where none is asked for each session."""
+        return self._training.keys()
 
     def greet(self, hello: Hello, route: bytes, key: str, now: float) -> tuple[Peer, bool]:
         """The session for this hello, and whether it is a new one. Raises SessionFault where there is none for it.

@@ -63,10 +63,6 @@ class Quarantine:
         record = self._records.get(sender)
         return record is not None and now < record.until
 
-    def held(self, now: float) -> int:
-        """How many are in quarantine."""
-        return sum(now < record.until for record in self._records.values())
-
     def strike(self, sender: Sender, outcome: str, now: float) -> float | None:
         """A gradient of ``sender`` came to this outcome. Seconds of quarantine where that was one strike too many.
 

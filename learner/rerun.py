@@ -84,7 +84,7 @@ class Rerun:
         parameters = self._make(self._settings)
         parameters.restore(base.version, base.arrays)
         self._tape = tape = Tape(parameters, self._settings, self._make)
-        for record in tape.play(journals.read(self._journal, self._digest, version), until):
+        for record in tape.play(journals.read(self._journal, self._digest, version, tell=self._tell), until):
             if isinstance(record, Head):
                 self._epoch = record.epoch
             elif verify:

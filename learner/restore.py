@@ -67,6 +67,7 @@ def blank(settings: LearnerSettings, layout: Layout, observations: int) -> Param
 
 def restore(parameters: Parameters, settings: LearnerSettings, make: Make, files: Files) -> Restored:
     """Takes back the newest checkpoint that is whole and all that the journal says since. Nothing there: θ₀ stays.
+    Segments beyond what could be reached are set aside.
 
     settings: that ``parameters`` were made with. Raises UserError where there are checkpoints or a journal and none of
     them can be begun from, or they are another run's: to begin again at θ₀ would lose the run in silence.
@@ -98,6 +99,10 @@ def _restore(parameters: Parameters, settings: LearnerSettings, make: Make, file
     if parameters.version > found.checkpoint.version:
         told: dict[str, object] = {"checkpoint": found.checkpoint.version, "version": parameters.version}
         files.tell("journal_repeated", told)
+    lost = journals.set_aside(files.journal, parameters.version, files.disk)  # or a later life would repeat them
+    if lost:
+        told = {"version": parameters.version, "paths": [str(path) for path in lost]}
+        files.tell("journal_unreachable", told)
     progress = Progress.restored(tape.counters or found.checkpoint.counters, parameters.version)
     return Restored(progress, found.checkpoint, found.path)
 
@@ -108,15 +113,12 @@ def begin_journal(
     """The journal of a life that begins with ``parameters``. Raises UserError where it cannot be written.
 
     What they were restored from becomes a base, so that something leads to them whatever became of what lies before.
-    Segments beyond them could not be reached; they are set aside.
     """
     version = parameters.version
     head = Head(files.manifest, epoch, 0, optimizer_settings(settings))
     journal = Journal(files.journal, head, files.disk, files.segment_bytes)
     try:
         files.disk.make_folder(files.journal, "run")
-        if lost := journals.set_aside(files.journal, version, files.disk):
-            files.tell("journal_unreachable", {"version": version, "paths": [str(path) for path in lost]})
         if restored.checkpoint is None or restored.path is None:
             first = Checkpoint(files.manifest, version, epoch, {}, parameters.checkpoint_arrays())
             checkpoints.write(*journals.base_paths(files.journal, version), first, files.disk, "base")

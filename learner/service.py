@@ -114,6 +114,7 @@ class Service:
         self._math = WorkThread("math", self._loop, self._done, self._broke)
         self._disk = WorkThread("disk", self._loop, self._done, self._broke)
         self._store: Store | None = None
+        self._restoring: asyncio.Future[tuple[Parameters, Progress]] | None = None
         self._fleet: Fleet | None = None
         self._site: Site | None = None
         self._state: LearnerState | None = None
@@ -150,8 +151,11 @@ class Service:
             await self._fleet.stop(STOP_S)
         if self._site is not None:
             await self._site.stop()
+        if self._restoring is not None:  # it writes, and the directory must not be another's before it has ended
+            await asyncio.wait([self._restoring])
+        ended = self._math.close()
         self._disk.close()
-        if self._math.close() and self._store is not None:  # a disk that hangs keeps its file: the number of one that
+        if ended and self._store is not None:  # a disk that hangs keeps its file: the number of one that
             self._store.close()  # was closed may be another's by the time it wakes
 
     async def _begin(self) -> None:
@@ -173,7 +177,8 @@ class Service:
         self._digest = digest_of(manifests.encode(self._directory.manifest())).hex()
         self._limits = framing.Limits.for_length(manifest.layout.length)
         self._sockets.expect(self._limits)
-        parameters, progress = await asyncio.to_thread(self._restore, first, epoch)  # a journal's tail may be long
+        self._restoring = self._loop.run_in_executor(None, self._restore, first, epoch)  # a journal may be long
+        parameters, progress = await asyncio.shield(self._restoring)
         self._parameters = parameters
         address = Address(epoch, self._sockets.weights)
         now = time.monotonic()

@@ -104,8 +104,8 @@ class LearnerState:
         asked = self.settings
         gathers = asked.aggregation != "none"
         gather = Gather(asked.aggregate_window, asked.aggregate_wait_s, asked.least_senders) if gathers else None
-        self.intake = Intake(gather)  # admitted; at most credit for each peer
         self.guard = Guard(self.settings, manifest.layout.length)
+        self.intake = Intake(gather, self.guard.holds)  # admitted; at most credit for each peer
         self.busy = False  # a batch is with the math thread
         self.training_since: float | None = None  # when the first actor of this life was handed weights to step with
         self.saving = Saving(self.settings, progress, now)
@@ -295,7 +295,7 @@ class LearnerState:
 
     def _present(self, now: float) -> int:
         """Senders that train and are listened to."""
-        return max(0, self.members.senders - self.guard.held(now))
+        return sum(not self.guard.holds(sender, now) for sender in self.members.senders)
 
     def _batch_applied(self, event: BatchApplied, now: float) -> list[Effect]:
         self.busy = False
@@ -341,7 +341,7 @@ class LearnerState:
         effects = [*self.guard.tick(now), *self.intake.tick(self._present(now), now)]
         stalled_s, self._ticked_at = now - self._ticked_at, now
         if stalled_s > self.settings.heartbeat_s:
-            self.members.excuse(stalled_s)
+            self.members.excuse(stalled_s, now)
         for peer in [p for p in self.peers.values() if p.silent(now, self.settings.silence_s)]:
             self.progress.sessions_lost += peer.trains
             effects += self._forget(peer, "silent")

@@ -19,6 +19,7 @@ class Store:
 
     def __init__(self, files: Files, settings: LearnerSettings, journal: Journal | None) -> None:
         self.journal = journal
+        self._lacks_room = False  # the journal found the disk full
         self._files, self._kept, self._max_bytes = files, settings.checkpoints_kept, settings.journal_bytes
 
     def mark(self, checkpoint: Checkpoint, *, rebase: bool) -> bool:
@@ -29,7 +30,8 @@ class Store:
             if rebase and not self.journal.takes:
                 self.journal.begin(checkpoint.version)
             self.journal.append(Mark(checkpoint.version, state_digest(checkpoint.arrays)))
-        except OSError:  # the next batch says so
+        except OSError as error:  # the next batch says so
+            self._lacks_room = error.errno == errno.ENOSPC
             return False
         return rebase
 
@@ -44,11 +46,14 @@ class Store:
             if error.errno == errno.ENOSPC:
                 self._make_room()
             return CheckpointFailed(checkpoint.version, str(error))
+        if self._lacks_room:
+            self._make_room()
         self._retain(self._max_bytes)
         return CheckpointWritten(checkpoint.version, path, based)
 
     def _make_room(self) -> None:
         """Gives up what can be spared: a half-written checkpoint, and all of the journal that is not needed."""
+        self._lacks_room = False
         with contextlib.suppress(OSError):
             self._files.disk.remove(self._files.checkpoints / checkpoints.TEMPORARY)
         self._retain(0)

@@ -48,6 +48,7 @@ def drill(options: Options) -> Record:
         light = scene.light("light", "--acks", acks)
         light.event("accepted")
         for case in asked:
+            scene.learner.event("checkpoint_written")  # which the next life makes a base
             scene.learner.kill()
             missed += [] if _dies(scene, case) else [case]
             replays += bool(replay(scene))

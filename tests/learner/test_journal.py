@@ -27,7 +27,7 @@ from tests.disk import FailingDisk, MemoryDisk, failing
 
 FOLDER = Path("/run/journal")
 MANIFEST = "ab" * 8
-JOURNAL_POINTS = [point for point in POINTS if point.startswith("journal.")]
+JOURNAL_POINTS = [point for point in POINTS if point.startswith("journal.") and point != "journal.reserve"]
 
 
 def journal(disk: Disk, epoch: int = 1, folder: Path = FOLDER, segment_bytes: int = 1 << 20) -> Journal:
@@ -253,6 +253,14 @@ def test_a_segment_is_not_read_beyond_where_a_later_life_went_on() -> None:
     found = [record for record, _ in read(FOLDER, MANIFEST, 0, disk) if isinstance(record, Batch)]
     assert [record.version for record in found] == [0, 1, 2, 3, 4]
     assert found[-1].counters == {"life": 2}
+
+
+def test_a_record_that_fits_is_written_where_zeros_do_not(tmp_path: Path) -> None:
+    kept = journal(FailingDisk(failing("journal.reserve")), folder=tmp_path)
+    kept.begin(0)
+    write(kept, 0, 1, 2)
+    assert versions(Disk(), 0, tmp_path) == [0, 1, 2]
+    kept.close()
 
 
 def test_what_was_reserved_and_not_written_is_given_back(tmp_path: Path) -> None:

@@ -217,7 +217,7 @@ def test_a_damaged_journal_is_said_aloud_and_what_lies_beyond_is_kept_aside(fold
     damaged.path.write_bytes(data)
     second = Life(folder, made(), 2)
     assert damaged.version <= second.began_at < first.parameters.version
-    assert [event for event, _ in second.told] == ["journal_repeated", "journal_unreachable"]
+    assert [event for event, _ in second.told] == ["journal_torn", "journal_repeated", "journal_unreachable"]
     second.work(3)
     assert Life(folder, made(), 3).digest() == second.digest()
 
