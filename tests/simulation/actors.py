@@ -104,7 +104,7 @@ class Actor:
             self.desk.permit(effect.credit)
         elif isinstance(effect, a.Leave):
             self.desk.leave()
-            self.part()
+            self.world.later(0.0, self.alive(self.part))  # the worker's thread hears of it, and answers later
         elif isinstance(effect, a.Announce):
             world.log(self.name, f"{effect.event} {effect.fields}")
         elif isinstance(effect, a.Finish):
@@ -129,7 +129,10 @@ class Actor:
         if isinstance(message, messages.Gradient):
             assert self.state.outbox is not None
             assert self.state.welcome is not None
-            work = self.state.outbox.unanswered[message.sequence].parcel
+            sent = self.state.outbox.unanswered.get(message.sequence)
+            if sent is None:
+                return  # given up in the same breath: the time for parting was over
+            work = sent.parcel
             here = (work.epoch, message.session) == (self.state.welcome.epoch, self.state.welcome.session)
             self.world.promise(here, self.name, f"{message.sequence} belongs to another life or session")
             self.parcels[id(work.payload)].number = (message.session, message.sequence)
