@@ -137,7 +137,7 @@ class Writer:
 
 
 class Segment:
-    """What one segment's bytes say. head: None where not even that can be read.
+    """What one segment's bytes say, which may be any bytes. head: None where not even that can be read.
 
     records: as far as they add up, once; each buffer is a view of the bytes. unread_bytes: what is left behind them.
     """
@@ -186,11 +186,6 @@ class Segment:
         if body is not None:
             self._crc = FRAME.unpack_from(self._left)[1]
             self._left = self._left[FRAME.size + len(body) :]
-
-
-def parse(data: bytes) -> Segment:
-    """A segment's bytes, which may be any bytes."""
-    return Segment(data)
 
 
 def _decoded(body: memoryview) -> tuple[Record, Sequence[memoryview]] | None:

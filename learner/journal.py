@@ -20,7 +20,7 @@ from pathlib import Path
 import msgspec
 
 from learner.disk import DISK, Disk, File
-from learner.entries import Batch, Head, Record, Writer, parse
+from learner.entries import Batch, Head, Record, Segment, Writer
 from protocol.errors import UserError
 from protocol.messages import Buffer
 
@@ -141,7 +141,7 @@ def read(
             continue  # all of it is older
         if stretch.version > reached:
             break
-        segment = parse(disk.read(stretch.path))
+        segment = Segment(disk.read(stretch.path))
         if segment.head is not None and segment.head.manifest != manifest:
             raise JournalError(stretch.path, "it belongs to another run")
         if segment.head is not None:

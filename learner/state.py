@@ -160,8 +160,7 @@ class LearnerState:
 
     def _revoked(self, event: KeysRevoked, now: float) -> list[Effect]:
         gone = [peer for peer in self.peers.values() if peer.key in event.keys]
-        sessions = {peer.session for peer in gone}
-        self.intake.drop(sessions)
+        self.intake.drop({peer.session for peer in gone})
         return [effect for peer in gone for effect in self._forget(peer, "its key was revoked")]
 
     def _hello(self, hello: Hello, event: MessageArrived, now: float) -> list[Effect]:
@@ -294,8 +293,9 @@ class LearnerState:
         return [ApplyBatch(jobs, rate, above, key, *budget, counters)]
 
     def _present(self, now: float) -> int:
-        """Senders that train and are listened to."""
-        return sum(not self.guard.holds(sender, now) for sender in self.members.senders)
+        """Senders that train and are listened to: a group waits for them, and nothing else asks."""
+        senders = self.members.senders if self.settings.aggregation != "none" else ()
+        return sum(not self.guard.holds(sender, now) for sender in senders)
 
     def _batch_applied(self, event: BatchApplied, now: float) -> list[Effect]:
         self.busy = False

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from learner import entries as module
-from learner.entries import FRAME, MAGIC, Batch, Draft, Head, Mark, Record, Step, Writer, parse
+from learner.entries import FRAME, MAGIC, Batch, Draft, Head, Mark, Record, Segment, Step, Writer
 from learner.update import Update
 from protocol.messages import Buffer
 from protocol.moments import Moments
@@ -32,7 +32,7 @@ def written(records: Sequence[tuple[Record, Sequence[Buffer]]] = RECORDS) -> lis
 
 
 def read(data: bytes) -> list[tuple[Record, list[bytes]]]:
-    segment = parse(data)
+    segment = Segment(data)
     assert segment.head == HEAD
     return [(record, [bytes(buffer) for buffer in buffers]) for record, buffers in segment.records]
 
@@ -56,7 +56,7 @@ def test_a_torn_end_ends_the_reading_with_the_record_before(cut: int) -> None:
 def test_a_changed_byte_is_never_read(at: int, flip: int) -> None:
     data = bytearray(b"".join(written()))
     data[at] ^= flip
-    segment = parse(bytes(data))
+    segment = Segment(bytes(data))
     found = [record for record, _ in segment.records]
     assert found == [record for record, _ in expected(len(found))]
     assert len(found) < 3
@@ -76,8 +76,8 @@ def test_a_record_counts_only_where_it_was_written() -> None:
 
 @pytest.mark.parametrize("data", [b"", MAGIC, MAGIC + b"\0" * 8, b"FRFJ\x02\r\n\x00" + b"\0" * 64, b"\x80\x04K\x01."])
 def test_what_has_no_head_is_no_segment(data: bytes) -> None:
-    assert parse(data).head is None
-    assert list(parse(data).records) == []
+    assert Segment(data).head is None
+    assert list(Segment(data).records) == []
 
 
 @given(body=st.binary(max_size=64))
@@ -85,18 +85,18 @@ def test_sound_checksums_over_nonsense_end_the_reading(body: bytes) -> None:
     head = written([])[0]
     crc = FRAME.unpack_from(head, len(MAGIC))[1]
     framed = FRAME.pack(len(body), zlib.crc32(body, crc)) + body
-    assert list(parse(head + framed).records) == []
+    assert list(Segment(head + framed).records) == []
 
 
 @given(data=st.binary(max_size=200))
 def test_any_bytes(data: bytes) -> None:
-    assert list(parse(MAGIC + data).records) == []
+    assert list(Segment(MAGIC + data).records) == []
 
 
 def test_what_is_left_unread_is_counted() -> None:
     whole = b"".join(written())
     for tail, unread in ((b"", 0), (b"x", 1), (bytes(100), 0), (bytes(9) + b"x" + bytes(90), 10)):
-        segment = parse(whole + tail)
+        segment = Segment(whole + tail)
         list(segment.records)
         assert segment.unread_bytes == unread
 
