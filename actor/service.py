@@ -165,13 +165,11 @@ class Service:
             self._loop.call_soon_threadsafe(self._handle, event)
 
     def signalled(self, number: int, frame: object) -> None:
-        """On the main thread: drain; twice: at once. During the import of torch there is no end to wait for."""
+        """On the main thread: drain; twice: at once."""
         if self._stopping:
             os._exit(1)
         self._stopping = True
         self.post(events.StopRequested(signal.Signals(number).name))
-        if self.importing:
-            raise SystemExit(0)
 
     def join(self) -> int:
         """Waits for the link to end and returns the exit code."""
@@ -186,6 +184,8 @@ class Service:
         finally:
             self.desk.close()
             self._loop.close()
+            if self.importing:  # torch, for seconds, out of which an exception does not always come as what it was
+                os._exit(self._exit_code)
             self._give_up_later()
 
     def _give_up_later(self) -> None:

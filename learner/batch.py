@@ -37,11 +37,9 @@ def apply_batch(
 def _log(parameters: Parameters, order: events.ApplyBatch, journal: Journal) -> str | None:
     """Why what was applied is not in the journal."""
     assert parameters.draft is not None
-    taken = parameters.draft.take(parameters.version, order.counters)
-    if taken is None:
-        return None
     try:
-        journal.append(*taken)
+        for record, buffers in parameters.draft.take(parameters.version, order.counters):
+            journal.append(record, buffers)
     except OSError as error:
         return error.strerror or str(error)
     return None

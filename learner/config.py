@@ -98,7 +98,8 @@ class LearnerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     most_credit: Annotated[int, Meta(ge=1, le=65_536)] = 32
     credit_lag: Annotated[int, Meta(ge=1, le=1_000_000)] = 32  # updates
     heartbeat_s: Annotated[float, Meta(gt=0.0, le=3600.0)] = 1.0  # both sides say something at least this often
-    silence_s: Seconds = 10.0  # a peer this long silent is gone; above heartbeat_s
+    # A peer this long silent is gone; above heartbeat_s, and above what a gradient takes on the slowest link.
+    silence_s: Seconds = 10.0
     max_actors: Annotated[int, Meta(ge=1, le=65_536)] = 1024  # sessions alive at once; more are refused
     # What one key may send (without keys: one session) on average, five seconds of it at once; more is refused unread
     # and waits in the actor's residual. Unset sets no bound.

@@ -17,7 +17,7 @@ POINTS = tuple(  # in the order in which they are passed
     for what, operations in (
         ("run", "create write sync rename folder"),
         ("checkpoint", "create write sync rename folder"),
-        ("journal", "create write sync folder reserve"),
+        ("journal", "settle create write sync folder reserve"),
         ("base", "create write sync link rename folder"),
     )
     for operation in operations.split()
@@ -112,6 +112,15 @@ class Disk:
             return
         self.rename(temporary, name, what)
         self.sync_folder(name.parent, what)
+
+    def settle(self, path: Path, what: str) -> None:
+        """What another process wrote there, and may not have lived to sync, becomes durable as it is read now."""
+        self.point(f"{what}.settle")
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
     def rename(self, old: Path, new: Path, what: str) -> None:
         """In place of what lay there; durable after ``sync_folder``."""

@@ -22,8 +22,8 @@ from protocol.vectors import size_of
 MAGIC = b"FRFJ\x01\r\n\x00"
 FRAME = struct.Struct("<II")
 LENGTH = struct.Struct("<I")
-MAX_RECORD_BYTES = (1 << 31) - 1  # eight times what the intake lets into one batch; a damaged length may say anything
-
+MAX_RECORD_BYTES = (1 << 31) - 1  # four times a draft's; a damaged length may say anything
+DRAFT_BYTES = 1 << 29  # of buffers in one record, or one step: twice what the intake lets into a batch
 
 Numbers = tuple[tuple[int, int], ...]  # (session, sequence) of gradients
 
@@ -104,11 +104,14 @@ class Draft:
             self._buffers.append(kept)
         self._steps.append(Step(numbers, update.codec, update.count, size_of(update.payload), rate, scale, rows, size))
 
-    def take(self, version: int, counters: dict[str, int | float]) -> tuple[Batch, Sequence[Buffer]] | None:
-        """All of them as one record; None where there are none. version: of θ after them."""
-        steps, buffers = tuple(self._steps), self._buffers
+    def take(self, version: int, counters: dict[str, int | float]) -> Iterator[tuple[Batch, Sequence[Buffer]]]:
+        """All of them, as one record unless that would be longer than ``DRAFT_BYTES``. version: of θ after them."""
+        steps, buffers = self._steps, iter(self._buffers)
         self._steps, self._buffers = [], []
-        return (Batch(version - len(steps), steps, counters), buffers) if steps else None
+        before = version - len(steps)
+        for part in _parts(steps):
+            yield Batch(before, part, counters), [next(buffers) for step in part for _ in _sizes(step)]
+            before += len(part)
 
 
 class Writer:
@@ -210,6 +213,21 @@ def _cut(rest: memoryview, record: Record) -> Sequence[memoryview] | None:
         buffers.append(rest[start : start + size])
         start += size
     return buffers
+
+
+def _parts(steps: Sequence[Step]) -> Iterator[tuple[Step, ...]]:
+    """Consecutive, none empty: each ends before the step that would make it too long."""
+    part: list[Step] = []
+    size = 0
+    for step in steps:
+        step_bytes = sum(_sizes(step))
+        if part and size + step_bytes > DRAFT_BYTES:
+            yield tuple(part)
+            part, size = [], 0
+        part.append(step)
+        size += step_bytes
+    if part:
+        yield tuple(part)
 
 
 def _sizes(step: Step) -> tuple[int, ...]:

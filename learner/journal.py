@@ -174,6 +174,12 @@ def version_after(record: Head | Record) -> int:
     return record.version + (len(record.steps) if isinstance(record, Batch) else 0)
 
 
+def settle(folder: Path, disk: Disk = DISK) -> None:
+    """Makes durable what earlier lives wrote, the last of which may have died before it could. Raises OSError."""
+    for stretch in stretches(folder, disk):
+        disk.settle(stretch.path, "journal")
+
+
 def set_aside(folder: Path, version: int, disk: Disk = DISK) -> list[Path]:
     """Renames segments that lead on from later versions than ``version``, which is all that could be read.
 

@@ -28,7 +28,7 @@ from protocol.codecs import Floats, codec
 from protocol.errors import PayloadFault, Reason
 from protocol.layout import Layout
 from protocol.messages import Buffer, Snapshot
-from protocol.moments import Moments
+from protocol.moments import FRESH, Moments
 from protocol.session import Sender
 
 APPLIED = "applied"
@@ -202,7 +202,7 @@ class Parameters:
         if self.moments is None:
             raise PayloadFault(Reason.MALFORMED_PAYLOAD, "observation moments in a run that normalises nothing")
         rows, buffer = job.moments
-        return Moments.from_buffer(buffer, rows, self.moments.size)
+        return Moments.from_buffer(buffer, rows, self.moments.size, FRESH)
 
     def _outcome(self, job: Job, outcome: str, scale: float, lag_updates: int) -> Outcome:
         version, sender = self.version, job.sender

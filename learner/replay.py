@@ -59,7 +59,10 @@ class Tape:
     def _optimize_as(self, head: Head) -> None:
         if head.optimizer == optimizer_settings(self._settings):
             return
-        self._settings, before = msgspec.structs.replace(self._settings, **head.optimizer), self.parameters
+        try:
+            self._settings, before = msgspec.structs.replace(self._settings, **head.optimizer), self.parameters
+        except TypeError as error:  # a setting that this version does not have
+            raise ReplayError(head.version, f"its optimizer is another version's: {error}") from None
         self.parameters = self._make(self._settings)
         self.parameters.restore(before.version, before.checkpoint_arrays())
 

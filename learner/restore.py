@@ -113,6 +113,7 @@ def begin_journal(
     """The journal of a life that begins with ``parameters``. Raises UserError where it cannot be written.
 
     What they were restored from becomes a base, so that something leads to them whatever became of what lies before.
+    What was read behind it may not be durable yet, and from here on it is promised to be.
     """
     version = parameters.version
     head = Head(files.manifest, epoch, 0, optimizer_settings(settings))
@@ -124,6 +125,7 @@ def begin_journal(
             checkpoints.write(*journals.base_paths(files.journal, version), first, files.disk, "base")
         else:
             journals.lay_base(files.journal, restored.path, restored.checkpoint.version, files.disk)
+        journals.settle(files.journal, files.disk)
         journal.begin(version)
     except OSError as error:
         journal.close()

@@ -73,8 +73,10 @@ class RunDirectory:
                 raise RunDirectoryError(path, f"there is no run to resume: it has no {MANIFEST}")
             if not resume and held - {LOCK}:
                 raise RunDirectoryError(path, "it is not empty; --resume goes on with its run, --run-dir names another")
+            missing = [folder for folder in (path, *path.parents) if not folder.exists()]
             path.mkdir(parents=True, exist_ok=True)
-            DISK.sync_folder(path.parent, "run")
+            for folder in missing or [path]:
+                DISK.sync_folder(folder.parent, "run")
             return cls(path, resume, _locked(path))
         except OSError as error:
             raise RunDirectoryError(path, error.strerror or str(error)) from None

@@ -143,7 +143,8 @@ class Service:
             return self._finished.result()
         beginning.result()
         await self._run()
-        return self._finished.result()
+        exit_code = self._finished.result()  # a run that failed has no result, and raises what it failed of
+        return max(exit_code, self._conclude())
 
     async def close(self) -> None:
         """Ends what was started: afterwards no child, no thread and no open port is left."""
@@ -237,17 +238,22 @@ class Service:
         for task in (receiving, ticking):
             if not task.cancelled():
                 task.result()  # a bug in a handler ends the daemon with its traceback
-        if self._finished.exception() is None:  # a run that failed has no result
-            self._conclude()
 
-    def _conclude(self) -> None:
+    def _conclude(self) -> int:
+        """Leaves the run's result; 1 where it could not be written."""
         assert self._state is not None
         now = time.monotonic()
         self._show_at = now
         self._show(now)  # what was reached, and not what was shown a moment before
         result = summary(self._state, now, self._options.started_at)
-        self._directory.finish(result)
-        self._announce("finished", result)
+        try:
+            self._directory.finish(result)
+        except OSError as error:
+            self._announce("result_failed", {"detail": error.strerror or str(error)})
+            return 1
+        finally:
+            self._announce("finished", result)
+        return 0
 
     # events
 

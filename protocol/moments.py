@@ -17,7 +17,8 @@ MOMENT_BYTES = 16  # of one number: its mean and its m2
 MAX_OBSERVATION = 1 << 16  # numbers in one row; an image has one, for all its pixels
 MAX_MOMENTS_BYTES = MOMENT_BYTES * MAX_OBSERVATION
 MAX_ROWS = (1 << 53) - 1  # what a header's counter holds
-_MAX_MAGNITUDE = 2.0 * float(np.finfo(np.float32).max)  # observations are float32; twice leaves room for rounding
+MERGED, FRESH = 4.0, 2.0  # of the mean square: fresh rows have room, and so has whatever is merged of them
+MAX_MEAN_SQUARE = float(np.finfo(np.float32).max) ** 2  # of observations, which are float32
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,6 +43,12 @@ class Moments:
     def size(self) -> int:
         """D."""
         return len(self.mean)
+
+    @property
+    def mean_square(self) -> NDArray[np.float64]:
+        """Of each number over all rows, float64 [D]. A merge's lies between those of its operands."""
+        with np.errstate(over="ignore"):
+            return self.m2 / max(1, self.count) + np.square(self.mean)
 
     def merge(self, other: Moments) -> Moments:
         """Of both sets of rows together: Chan, Golub and LeVeque 1983, equation 2.1. Neither operand changes.
@@ -69,8 +76,10 @@ class Moments:
         return self.mean.astype("<f8", copy=False).tobytes() + self.m2.astype("<f8", copy=False).tobytes()
 
     @classmethod
-    def from_buffer(cls, buffer: bytes | memoryview, count: int, size: int | None = None) -> Moments:
-        """What ``to_buffer`` wrote, in owned arrays. size: D where the reader already knows it.
+    def from_buffer(
+        cls, buffer: bytes | memoryview, count: int, size: int | None = None, slack: float = MERGED
+    ) -> Moments:
+        """What ``to_buffer`` wrote, in owned arrays. size: D where the reader already knows it. slack: for rounding.
 
         Raises PayloadFault: malformed_payload for another size or numbers that no float32 rows have; not_finite.
         """
@@ -80,6 +89,7 @@ class Moments:
         mean, m2 = np.frombuffer(buffer, "<f8").astype(np.float64).reshape(2, -1)
         if not (np.isfinite(mean).all() and np.isfinite(m2).all()):
             raise PayloadFault(Reason.NOT_FINITE, "moments hold NaN or infinity")
-        if count < 1 or (m2 < 0).any() or (m2 > count * _MAX_MAGNITUDE**2).any() or (abs(mean) > _MAX_MAGNITUDE).any():
+        moments = cls(count, mean, m2)
+        if count < 1 or (m2 < 0).any() or (moments.mean_square > slack * MAX_MEAN_SQUARE).any():
             raise PayloadFault(Reason.MALFORMED_PAYLOAD, f"moments that no {count} rows of float32 have")
-        return cls(count, mean, m2)
+        return moments

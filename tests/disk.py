@@ -69,6 +69,10 @@ class MemoryDisk(Disk):
         self.rename(temporary, name, what)
         self.sync_folder(name.parent, what)
 
+    def settle(self, path: Path, what: str) -> None:
+        self.point(f"{what}.settle")
+        self.files[path].durable = len(self.files[path].data)
+
     def rename(self, old: Path, new: Path, what: str) -> None:
         self.point(f"{what}.rename")
         self.files[new] = self.files.pop(old)

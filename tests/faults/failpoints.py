@@ -37,7 +37,7 @@ def drill(options: Options) -> Record:
     back_s: list[float] = []
     for point in FIRST:
         with Scene(*SETTINGS) as scene:
-            missed += [] if _dies(scene, f"{point}@1=kill") else [point]
+            missed += _missed(scene, f"{point}@1=kill")
             scene.start().event("started")
             scene.learner.kill()
             replays += bool(replay(scene))
@@ -50,7 +50,7 @@ def drill(options: Options) -> Record:
         for case in asked:
             scene.learner.event("checkpoint_written")  # which the next life makes a base
             scene.learner.kill()
-            missed += [] if _dies(scene, case) else [case]
+            missed += _missed(scene, case)
             replays += bool(replay(scene))
             died_at = time.monotonic()
             started = scene.start().event("started")
@@ -77,11 +77,11 @@ def drill(options: Options) -> Record:
     )
 
 
-def _dies(scene: Scene, case: str) -> bool:
-    """Whether a life with this failpoint ends there."""
+def _missed(scene: Scene, case: str) -> list[str]:
+    """How a life with this failpoint went on or ended otherwise; nothing where it ended there."""
     scene.start(failpoint=case)
-    ended = until(lambda: scene.learner.process.poll() is not None)
-    if ended is None:
+    if until(lambda: scene.learner.process.poll() is not None) is None:
         scene.learner.kill()
-        return False
-    return scene.learner.wait() == -signal.SIGKILL
+        return [f"{case} was not passed: {scene.learner.story()}"]
+    code = scene.learner.wait()
+    return [] if code == -signal.SIGKILL else [f"{case} was not passed, exit code {code}: {scene.learner.story()}"]

@@ -22,7 +22,9 @@ def drill(options: Options) -> Record:
     times, chance = options.times or TIMES, random.Random(options.seed)
     actor_s: list[float] = []
     learner_s: list[float] = []
-    codes = undurable = left = 0
+    wrong: list[str] = []  # each exit code that is not 0, with the last that its process said
+    undurable: list[str] = []
+    left = 0
     for _ in range(times):
         with Scene() as scene:
             learner = scene.start(actors=1)
@@ -32,18 +34,20 @@ def drill(options: Options) -> Record:
             actor_s.append(_end(remote))
             time.sleep(second - first)
             learner_s.append(_end(learner))
-            codes += _bad(remote) + _bad(learner)
-            undurable += not _durable(scene, learner)
+            wrong += [f"{daemon.process.returncode}: {daemon.story()}" for daemon in (remote, learner) if _bad(daemon)]
+            undurable += _lost(scene, learner)
             left += len(processes(scene.launch.mark))
     return bars.record(
         [
             bars.at_most("s until the actor was out, longest", max(actor_s), ACTOR_S),
             bars.at_most("s until the learner was out, longest", max(learner_s), LEARNER_S),
-            bars.exactly("learners whose last version is not on disk", undurable, 0),
-            bars.exactly("exit codes that are not 0, of those that had begun", codes, 0),
+            bars.exactly("learners whose last version is not on disk", len(undurable), 0),
+            bars.exactly("exit codes that are not 0, of those that had begun", len(wrong), 0),
             bars.exactly("processes left behind", left, 0),
         ],
         times=times,
+        wrong=wrong,
+        undurable=undurable,
         actor_median_s=bars.percentile(actor_s, 0.5) or actor_s[0],
         learner_median_s=bars.percentile(learner_s, 0.5) or learner_s[0],
     )
@@ -62,10 +66,11 @@ def _bad(daemon: Daemon) -> bool:
     return daemon.process.returncode not in ((0,) if daemon.events else (0, -signal.SIGTERM))
 
 
-def _durable(scene: Scene, learner: Daemon) -> bool:
-    """Whether the newest checkpoint is of the last version; true where there never was one."""
+def _lost(scene: Scene, learner: Daemon) -> list[str]:
+    """What the newest checkpoint lacks of what was learnt; nothing where nothing was: θ₀ follows from the seed."""
     if not learner.said("started"):
-        return True
-    result = json.loads((scene.run_dir / "result.json").read_text(encoding="utf-8"))
+        return []
+    updates = json.loads((scene.run_dir / "result.json").read_text(encoding="utf-8"))["updates"]
     kept = disk.newest(scene.run_dir / "checkpoints").checkpoint
-    return kept is not None and kept.version == result["updates"]
+    version = 0 if kept is None else kept.version
+    return [] if version == updates else [f"{updates} updates, {version} on disk"]

@@ -111,15 +111,27 @@ def test_a_record_that_no_reader_would_take_is_not_written(monkeypatch: pytest.M
 
 def test_a_draft_is_what_was_applied_since_it_was_taken() -> None:
     draft = Draft()
-    assert draft.take(5, {}) is None
+    assert list(draft.take(5, {})) == []
     update = Update(np.ones(1, np.float32), "f32", 1, b"abcd")
     draft.add(((7, 1),), update, 0.5, 0.25, None)
     draft.add(((8, 4),), update, 0.5, 1.0, Moments(3, np.zeros(1), np.zeros(1)))
-    taken = draft.take(5, {"env_steps": 1})
-    assert taken is not None
-    batch, buffers = taken
+    [(batch, buffers)] = draft.take(5, {"env_steps": 1})
     assert batch == Batch(
         3, (Step(((7, 1),), "f32", 1, 4, 0.5, 0.25), Step(((8, 4),), "f32", 1, 4, 0.5, 1.0, 3, 16)), {"env_steps": 1}
     )
     assert buffers == [b"abcd", b"abcd", bytes(16)]
-    assert draft.take(5, {}) is None
+    assert list(draft.take(5, {})) == []
+
+
+def test_a_draft_that_is_too_long_becomes_records_that_lead_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "DRAFT_BYTES", 10)
+    draft = Draft()
+    for number, payload in enumerate((b"abcd", b"efgh", b"a long one by itself", b"i"), 1):
+        draft.add(((7, number),), Update(np.ones(1, np.float32), "f32", 1, payload), 0.5, 1.0, None)
+    taken = list(draft.take(9, {}))
+    assert [(batch.version, [step.numbers[0][1] for step in batch.steps]) for batch, _ in taken] == [
+        (5, [1, 2]),
+        (7, [3]),
+        (8, [4]),
+    ]
+    assert [buffers for _, buffers in taken] == [[b"abcd", b"efgh"], [b"a long one by itself"], [b"i"]]

@@ -9,7 +9,7 @@ from random import Random
 
 import pytest
 
-from learner.disk import POINTS, Disk
+from learner.disk import Disk
 from learner.entries import Batch, Head, Mark, Record, Step
 from learner.journal import (
     RESERVED_BYTES,
@@ -20,6 +20,7 @@ from learner.journal import (
     read,
     retain,
     set_aside,
+    settle,
     stretches,
     version_after,
 )
@@ -27,7 +28,7 @@ from tests.disk import FailingDisk, MemoryDisk, failing
 
 FOLDER = Path("/run/journal")
 MANIFEST = "ab" * 8
-JOURNAL_POINTS = [point for point in POINTS if point.startswith("journal.") and point != "journal.reserve"]
+JOURNAL_POINTS = [f"journal.{operation}" for operation in ("create", "write", "sync", "folder")]
 
 
 def journal(disk: Disk, epoch: int = 1, folder: Path = FOLDER, segment_bytes: int = 1 << 20) -> Journal:
@@ -167,6 +168,21 @@ def test_power_lost_at_any_moment_leaves_all_that_was_appended(seed: int) -> Non
         assert found == list(range(len(found)))
         assert version <= len(found) <= version + 1
         version = len(found)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_what_a_killed_life_did_not_live_to_sync_is_durable_once_it_is_settled(seed: int) -> None:
+    disk = MemoryDisk()
+    kept = journal(disk)
+    kept.begin(0)
+    write(kept, 0, 1)
+    disk.passed = failing("journal.sync", error=errno.EIO)
+    with pytest.raises(OSError, match="Input/output"):
+        write(kept, 2)
+    assert versions(disk) == [0, 1, 2]  # the system still holds it
+    settle(FOLDER, disk)
+    disk.lose_power(Random(seed))
+    assert versions(disk) == [0, 1, 2]
 
 
 def _dies_after(points: int) -> Callable[[str], None]:

@@ -16,6 +16,7 @@ from learner.batch import apply_batch
 from learner.checkpoint import Checkpoint, CheckpointFault, load
 from learner.config import Experiment, LearnerSettings, RunSettings
 from learner.disk import DISK, Disk
+from learner.entries import Head
 from learner.events import ApplyBatch, CheckpointFailed, CheckpointWritten
 from learner.journal import JournalError, bases, read, stretches
 from learner.parameters import Job, Parameters
@@ -229,6 +230,12 @@ def test_what_cannot_be_decoded_names_the_version(folder: Path) -> None:
     parameters = make_parameters(made(), np.zeros(65, np.float32), other, 0)
     with pytest.raises(ReplayError, match="beyond version 0: malformed_payload"):
         list(Tape(parameters, made(), make).play(read(folder / "journal", DIGEST, 0)))
+
+
+def test_a_head_with_a_setting_that_is_unknown_names_it(folder: Path) -> None:
+    head = Head(DIGEST, 1, 7, {"momentum_of_tomorrow": 0.5})
+    with pytest.raises(ReplayError, match=r"beyond version 7: .*another version's: .*momentum_of_tomorrow"):
+        list(Tape(blank(made(), LAYOUT, 0), made(), make).play([(head, ())]))
 
 
 def test_a_journal_that_cannot_be_begun_is_a_clear_error(folder: Path) -> None:

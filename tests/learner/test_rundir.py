@@ -53,6 +53,13 @@ def test_a_fresh_run_leaves_all_that_it_is(tmp_path: Path) -> None:
     assert (path / "epoch").read_text() == "1\n"
 
 
+def test_every_folder_that_it_made_is_there_for_good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[Path] = []
+    monkeypatch.setattr(Disk, "sync_folder", lambda disk, folder, what: synced.append(folder))
+    with RunDirectory.prepare(tmp_path / "runs" / "today" / "one", resume=False):
+        assert set(synced) == {tmp_path, tmp_path / "runs", tmp_path / "runs" / "today"}
+
+
 def test_a_second_run_needs_another_place_or_resume(tmp_path: Path) -> None:
     begun(tmp_path)
     with pytest.raises(RunDirectoryError, match=r"not empty; --resume"):

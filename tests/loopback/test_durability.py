@@ -67,3 +67,13 @@ def test_a_full_disk_is_told_and_mended(launch: Launcher) -> None:
     result = json.loads((launch.folder / "run" / "result.json").read_text())
     assert result["faults"]["journal_failed"] == 1
     assert replayed(launch)["version"] == result["updates"]
+
+
+def test_a_result_that_finds_no_room_is_told(launch: Launcher) -> None:
+    daemon = learner(launch, "run.write@4=full")  # behind the manifest, the experiment and the epoch
+    daemon.event("progress", lambda said: said["updates"] > 0)
+    daemon.signal(signal.SIGTERM)
+    assert daemon.wait() == 1, daemon.story()
+    assert daemon.said("result_failed")[0]["detail"] == "No space left on device"
+    assert daemon.said("finished")[0]["updates"] > 0
+    assert not daemon.lines

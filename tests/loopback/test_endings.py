@@ -46,6 +46,18 @@ def test_actors_wait_come_are_missed_and_leave(launch: Launcher) -> None:
     assert learner.lines == []
 
 
+def test_an_actor_may_be_asked_to_go_while_it_imports(launch: Launcher) -> None:
+    link = f"ipc://{launch.folder}/link"
+    learner = launch.learner("--actors", 0, "--bind", link, *QUICK)
+    learner.event("started")
+    hasty = launch.actor(link, "hasty")
+    hasty.event("welcomed")  # torch takes longer than that
+    hasty.signal(signal.SIGTERM)
+    assert hasty.wait() == 0, hasty.story()
+    assert hasty.lines == []
+    assert learner.event("actor_left", lambda said: said["actor"] == "hasty")["why"] == "left"
+
+
 def test_a_learner_that_was_killed_comes_back_and_goes_on(launch: Launcher) -> None:
     run_dir, port = launch.folder / "run", free_ports()
     address = f"tcp://127.0.0.1:{port}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import reduce
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -10,7 +12,7 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 from protocol.errors import PayloadFault, Reason
-from protocol.moments import MAX_MOMENTS_BYTES, MAX_ROWS, Moments
+from protocol.moments import FRESH, MAX_MEAN_SQUARE, MAX_MOMENTS_BYTES, MAX_ROWS, Moments
 
 ROWS = hnp.arrays(np.float64, st.tuples(st.integers(0, 20), st.just(3)), elements=st.floats(-1e3, 1e3, width=32))
 
@@ -78,6 +80,21 @@ def test_another_number_of_observations_is_refused() -> None:
 )
 def test_numbers_that_no_rows_have_are_refused(mean: float, m2: float, count: int, reason: Reason) -> None:
     assert refused(np.array([mean, m2]).tobytes(), count) is reason
+
+
+@given(hnp.arrays(np.float64, (4, 3), elements=st.floats(-1.4, 1.4)))
+def test_what_may_come_may_also_be_merged(shares: NDArray[np.float64]) -> None:
+    rows = shares * np.sqrt(MAX_MEAN_SQUARE)  # colluders are at the edge of what is taken
+    came = [Moments(9, row, 9.0 * np.maximum(0.0, FRESH * MAX_MEAN_SQUARE - np.square(row))) for row in rows]
+    merged = reduce(Moments.merge, [Moments.from_buffer(each.to_buffer(), 9, 3, 1.0001 * FRESH) for each in came])
+    assert Moments.from_buffer(merged.to_buffer(), merged.count).count == 36
+
+
+def test_fresh_rows_have_less_room() -> None:
+    edge = np.array([0.0, 2.0 * 3.0 * MAX_MEAN_SQUARE]).tobytes()
+    assert Moments.from_buffer(edge, 2).count == 2
+    with pytest.raises(PayloadFault, match="no 2 rows of float32"):
+        Moments.from_buffer(edge, 2, slack=FRESH)
 
 
 def test_counts_stay_within_a_headers_counter() -> None:
