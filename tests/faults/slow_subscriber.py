@@ -16,14 +16,14 @@ from tests.faults.scene import SPRY, Options, Scene, require, rss, until
 from tests.loopback.system import Daemon
 
 MINUTES, SUBSCRIBERS, CALM_S = 5.0, 50, 60.0
-HIDDEN = 350  # both layers: about 250,000 parameters, a megabyte for each snapshot
-RATE = 0.1  # gradients a second of each; together five
+HIDDEN = 700  # both layers: about a million parameters, four megabytes for each snapshot
+RATE = 0.02  # gradients a second of each; together one
 SNAPSHOTS, NEWEST_S = 3.0, 10.0
 SETTINGS = (
     f"actor.hidden=[{HIDDEN}, {HIDDEN}]",
     "learner.optimizer=adam",
     "learner.learning_rate=1e-4",
-    "learner.publish_interval_s=0.2",
+    "learner.publish_interval_s=1",
     "learner.staleness_rule=accept",
 )
 
