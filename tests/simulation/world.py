@@ -546,10 +546,13 @@ class World:
         """After a calm: everybody works, with weights of this life that are not old."""
         self.promise(self.up and self.state.stage is Stage.RUNNING, "learner", "it does not run")
         newest = self.state.publication.version
+        most = 4 * self.plot.actors + 4
+        if self.settings.downlink_kbps is not None:
+            most *= 3  # with half a kbit/s a record takes seconds
         for actor in self.actors:
             self.promise(actor.state.phase is Phase.ACTIVE, actor.name, f"it is {actor.state.phase.value}")
             held = actor.adopted
-            fresh = held is not None and held.epoch == self.epoch and newest - held.version <= 4 * self.plot.actors + 4
+            fresh = held is not None and held.epoch == self.epoch and newest - held.version <= most
             self.promise(fresh, actor.name, f"it holds {held and (held.epoch, held.version)} of {newest}")
             assert held is not None
             fresh = actor.state.weights is not None and held.target_version == actor.state.weights.target
