@@ -83,13 +83,22 @@ def read_pair(path: Path) -> KeyPair:
             raise KeyFileError(path, "it is no file")
         if status.st_uid not in (0, os.geteuid()):
             raise KeyFileError(path, "it is another user's")
-        if status.st_mode & OTHERS:
+        if exposed(status.st_mode, status.st_uid, os.geteuid()):
             mode = stat.S_IMODE(status.st_mode)
             raise KeyFileError(path, f"others than its owner may use it (mode {mode:04o}); say chmod 600")
         data = os.read(descriptor, MAX_FILE_BYTES + 1)
     finally:
         os.close(descriptor)
     return _parsed(path, data)
+
+
+def exposed(mode: int, owner: int, us: int) -> bool:
+    """Whether others may use a file of ``owner`` that ``us`` reads.
+
+    Root's may be read by a group: that is how secrets are given to a service that is not root, in Kubernetes and
+    systemd as in ``install -g``, and how else would it be read? PostgreSQL decides alike about its server's key.
+    """
+    return bool(mode & (OTHERS & ~stat.S_IRGRP if owner == 0 != us else OTHERS))
 
 
 def actor_pair(path: Path) -> KeyPair:

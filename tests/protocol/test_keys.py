@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from protocol.keys import KeyFileError, Secret, actor_pair, is_key, is_name, read_pair, write_pair
+from protocol.keys import KeyFileError, Secret, actor_pair, exposed, is_key, is_name, read_pair, write_pair
 from protocol.transport import new_pair
 
 LEARNER = new_pair("learner")
@@ -47,6 +47,16 @@ def test_a_file_that_others_may_use_is_refused(mode: int, tmp_path: Path) -> Non
     path.chmod(mode)
     with pytest.raises(KeyFileError, match=rf"mode 0?{mode:o}.*chmod 600"):
         read_pair(path)
+
+
+def test_root_may_let_a_group_read_a_secret_and_nobody_else_may() -> None:
+    """As Kubernetes mounts one, for a user who is not root: root's, its group's to read."""
+    assert not exposed(0o440, owner=0, us=10001)
+    assert not exposed(0o400, owner=10001, us=10001)
+    assert exposed(0o440, owner=10001, us=10001)
+    assert exposed(0o440, owner=0, us=0)
+    for mode in (0o460, 0o450, 0o444, 0o442, 0o441):
+        assert exposed(mode, owner=0, us=10001), oct(mode)
 
 
 def test_a_key_is_never_written_over(tmp_path: Path) -> None:
