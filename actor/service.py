@@ -11,7 +11,6 @@ import contextlib
 import os
 import secrets
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -19,10 +18,9 @@ from pathlib import Path
 from random import SystemRandom
 from typing import Any, Literal, Protocol
 
-import msgspec
 import uvloop
 
-from actor import events
+from actor import events, voice
 from actor.desk import Desk, Interrupted
 from actor.events import Dialling, Event, Identity
 from actor.isolation import SimulatorsExhausted
@@ -111,6 +109,7 @@ def _live(
         _work(service, engage)
     finally:
         code = service.join()
+        voice.finish()
     return code
 
 
@@ -198,6 +197,7 @@ class Service:
             self.desk.close()
             self._loop.close()
             if self.importing:  # torch, for seconds, out of which an exception does not always come as what it was
+                voice.finish()
                 os._exit(self._exit_code)
             self._give_up_later()
 
@@ -291,8 +291,7 @@ class Service:
             self._handle(events.FaultArrived(fault))
 
     def _announce(self, effect: events.Announce) -> None:
-        line = {"event": effect.event, "actor": self._state.identity.name, **effect.fields}
-        print(msgspec.json.encode(line).decode(), file=sys.stderr, flush=True)
+        voice.say({"event": effect.event, "actor": self._state.identity.name, **effect.fields})
 
     def _finish(self, effect: events.Finish) -> None:
         self._exit_code = effect.exit_code

@@ -1,5 +1,7 @@
 """What a person or a log sees of a run: a live table on a terminal, else JSON lines. Knows streams, and late, rich.
 
+Nobody has to look: what a reader does not take is dropped, and training never waits for it (protocol/outlet.py).
+
 ``view`` is pure: it reads the books and the view before, for rates. Names come from peers, so nothing is printed that
 could move a terminal's cursor.
 """
@@ -10,11 +12,13 @@ import math
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import IO, TYPE_CHECKING, Any
 
 import msgspec
 
 from learner.state import LearnerState
+from protocol.outlet import LIMIT, Outlet, unbuffered
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -41,7 +45,11 @@ class View:
     updates: int
     updates_per_s: float
     dropped: int  # gradients that were refused
-    lag_mean_updates: float
+    lag_mean_updates: float  # of all gradients that this life judged by their age
+    lag_count: int  # so many; with the sum, the mean between any two views follows
+    lag_sum_updates: int
+    bytes_up: int  # as in result.json
+    bytes_down: int
     bytes_per_gradient: float | None  # all that came up, headers and heartbeats included; as in result.json
     actors: int  # that train
     evaluators: int
@@ -74,6 +82,10 @@ def view(state: LearnerState, now: float, before: View | None = None) -> View:
         updates_per_s=_rate(before, now, "updates", progress.updates),
         dropped=judged - progress.rulings["applied"],
         lag_mean_updates=progress.lags.mean,
+        lag_count=progress.lags.count,
+        lag_sum_updates=progress.lags.total,
+        bytes_up=progress.bytes_up,
+        bytes_down=progress.bytes_down,
         bytes_per_gradient=progress.bytes_up / judged if judged else None,
         actors=state.members.training,
         evaluators=state.members.evaluating,
@@ -98,37 +110,53 @@ def _rate(before: View | None, now: float, name: str, count: int) -> float:
 class Console:
     """Prints events and progress. ``close`` leaves the last table standing."""
 
-    def __init__(self, json: bool, stream: IO[str] | None = None) -> None:
-        self._stream = stream or sys.stdout
+    def __init__(self, json: bool, stream: IO[str] | None = None, limit: int = LIMIT) -> None:
+        self._stream = unbuffered(stream or sys.stdout)
         self._live = None if json or not self._stream.isatty() else _live(self._stream)
+        self._outlet = Outlet(self._lost, limit)
         self._printed_at = -math.inf
+        self._newest: View | None = None
+        self._due = False  # a table of the newest view waits for the terminal
+        if self._live is not None:
+            self._outlet.put(self._live.start)
 
     def event(self, name: str, fields: Mapping[str, object]) -> None:
         """One thing that happened."""
+        self._outlet.put(partial(self._write, name, fields))
+
+    def refresh(self, seen: View) -> None:
+        """Shows the present state; to be called a few times per second. On a slow terminal only the newest."""
+        if self._live is not None:
+            self._newest = seen
+            if not self._due:
+                self._due = True  # before the thread can say that it is not
+                if not self._outlet.put(self._show):
+                    self._due = False
+        elif seen.now_s - self._printed_at >= JSON_INTERVAL_S:
+            self._printed_at = seen.now_s
+            self.event("progress", {"wall_s": round(seen.wall_s, 3), **seen.fields()})
+
+    def close(self) -> None:
+        """Gives the terminal back, if it takes anything."""
+        self._outlet.close(last=None if self._live is None else self._live.stop)
+
+    # the outlet's thread
+
+    def _write(self, name: str, fields: Mapping[str, object]) -> None:
         if self._live is None:
-            self._line({"event": name, **fields})
+            self._stream.write(msgspec.json.encode({"event": name, **fields}).decode() + "\n")
+            self._stream.flush()
         else:
             self._live.console.print(said(name, fields), markup=False, highlight=False, soft_wrap=True)
 
-    def refresh(self, seen: View) -> None:
-        """Shows the present state; to be called a few times per second."""
-        if self._live is not None:
-            self._live.update(table(seen), refresh=True)
-        elif seen.now_s - self._printed_at >= JSON_INTERVAL_S:
-            self._printed_at = seen.now_s
-            self._line({"event": "progress", "wall_s": round(seen.wall_s, 3), **seen.fields()})
+    def _lost(self, count: int) -> None:
+        self._write("output_lost", {"lines": count})
 
-    def close(self) -> None:
-        """Gives the terminal back."""
-        if self._live is not None:
-            self._live.stop()
-
-    def _line(self, fields: Mapping[str, object]) -> None:
-        try:
-            self._stream.write(msgspec.json.encode(fields).decode() + "\n")
-            self._stream.flush()
-        except OSError:
-            return  # whoever read our output is gone, or its disk is full: no reason to stop training
+    def _show(self) -> None:
+        self._due = False  # before the view is taken: one that comes now is shown again
+        assert self._live is not None
+        assert self._newest is not None
+        self._live.update(table(self._newest), refresh=True)
 
 
 def said(name: str, fields: Mapping[str, object]) -> str:
@@ -180,9 +208,7 @@ def _live(stream: IO[str]) -> Live:
     from rich.console import Console as Terminal
     from rich.live import Live
 
-    live = Live(console=Terminal(file=stream), auto_refresh=False, redirect_stdout=False, redirect_stderr=True)
-    live.start()
-    return live
+    return Live(console=Terminal(file=stream), auto_refresh=False, redirect_stdout=False, redirect_stderr=True)
 
 
 def _rounded(value: Any) -> Any:

@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import os
 import platform
+import time
 from collections import deque
 from collections.abc import Mapping
 from importlib import metadata
@@ -115,8 +116,12 @@ class RunDirectory:
         return manifests.decode((self.path / MANIFEST).read_bytes())
 
     def record(self, event: str, wall_s: float, fields: Mapping[str, object]) -> None:
-        """Appends one line to progress.jsonl. wall_s: since the first environment step of this life."""
-        line = msgspec.json.encode({"event": event, "wall_s": round(wall_s, 3), **fields}) + b"\n"
+        """Appends one line to progress.jsonl. wall_s: since the first environment step of this life.
+
+        What the fields say of these three names is not heard: readers rely on them (deploy/PROGRESS.md).
+        """
+        stamp = {"event": event, "wall_s": round(wall_s, 3), "unix_s": round(time.time(), 3)}
+        line = msgspec.json.encode(stamp | {name: value for name, value in fields.items() if name not in stamp}) + b"\n"
         if self._log is None:
             self._early.append(line)
         else:
