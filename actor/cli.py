@@ -125,17 +125,25 @@ def init(
     table: Annotated[
         Path | None, typer.Option(metavar="FILE", help="The [actor] table alone, as msgpack.", show_default=False)
     ] = None,
-    seed: Annotated[int, typer.Option(metavar="S", help="Seed of the run.", min=0)] = 0,
+    seed: Annotated[
+        int | None,
+        typer.Option(metavar="S", help="Seed of the run. Default: EXPERIMENT's, else 0.", min=0, show_default=False),
+    ] = None,
     out: Annotated[Path, typer.Option(metavar="FILE", help="Where to write.")] = Path("initial.safetensors"),
     allow_module: AllowModule = None,
 ) -> None:
-    """Write the initial parameters of an experiment, with their layout, as safetensors."""
+    """Write the initial parameters of an experiment, with their layout, as safetensors.
+
+    A learner whose machine has no simulators begins with them: learner run EXPERIMENT --actors 0 --initial FILE.
+    """
     one_thread()
-    encoded = _table(experiment, table)
+    encoded, seed_of_run = _table(experiment, table)
     from actor.config import read_settings
     from actor.initial import initial, write
+    from protocol.manifest import digest_of
 
-    write(initial(read_settings(encoded), seed, allow_module or ()), out)
+    made = initial(read_settings(encoded), seed_of_run if seed is None else seed, allow_module or ())
+    write(made, out, digest_of(encoded))
 
 
 @app.command()
@@ -308,8 +316,8 @@ def _json(value: object) -> str:
     return msgspec.json.encode(value).decode()
 
 
-def _table(experiment: Path | None, table: Path | None) -> bytes:
-    """The actor's table as msgpack, from whichever file was given."""
+def _table(experiment: Path | None, table: Path | None) -> tuple[bytes, int]:
+    """The actor's table as canonical msgpack, and the run's seed where the file says it, from whichever was given."""
     if (experiment is None) == (table is None):
         raise UserError("give either an EXPERIMENT or --table")
     path = experiment or table
@@ -318,16 +326,20 @@ def _table(experiment: Path | None, table: Path | None) -> bytes:
         data = path.read_bytes()
     except OSError as error:
         raise UserError(f"{path}: {error.strerror or error}") from None
-    return data if experiment is None else _from_toml(path, data)
+    return (data, 0) if experiment is None else _from_toml(path, data)
 
 
-def _from_toml(path: Path, data: bytes) -> bytes:
+def _from_toml(path: Path, data: bytes) -> tuple[bytes, int]:
     import tomllib
 
     import msgspec
 
     try:
-        actor = tomllib.loads(data.decode()).get("actor", {})
-        return msgspec.msgpack.encode(actor)
+        tables = tomllib.loads(data.decode())
+        seed = msgspec.convert(tables.get("run", {}), dict[str, object]).get("seed", 0)
+        table = msgspec.msgpack.encode(tables.get("actor", {}), order="deterministic")
+        return table, msgspec.convert(seed, int)
+    except msgspec.ValidationError:
+        raise UserError(f"{path}: [run] is a table, and its seed a whole number") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: {error}") from None

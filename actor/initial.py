@@ -21,12 +21,16 @@ from protocol.layout import Layout
 
 @dataclass(frozen=True, slots=True)
 class Initial:
-    """What a run begins with. theta: float32 [P]. observation_size: numbers that are normalised, else 0."""
+    """What a run begins with. theta: float32 [P]. observation_size: numbers that are normalised, else 0.
+
+    seed: of the run, which theta follows from.
+    """
 
     theta: NDArray[np.float32]
     layout: Layout
     env: str
     observation_size: int
+    seed: int
 
 
 class Unwritable(UserError):
@@ -44,17 +48,23 @@ def initial(settings: ActorSettings, seed: int, allow_modules: Iterable[str]) ->
     """The network that these settings describe, at the weights that follow from the run's seed. Raises UserError."""
     spaces = describe(settings, frozenset(allow_modules))
     _, flat = build_policy(settings, spaces, seed)
-    return Initial(flat.vector(), flat.layout(), settings.env, moments_size(settings, spaces))
+    return Initial(flat.vector(), flat.layout(), settings.env, moments_size(settings, spaces), seed)
 
 
-def write(made: Initial, path: Path) -> None:
-    """As safetensors: array ``theta``; metadata ``layout`` (JSON), ``env``, ``observation_size``. Raises Unwritable."""
+def write(made: Initial, path: Path, actor_digest: bytes) -> None:
+    """As safetensors: array ``theta``; metadata ``layout`` (JSON), ``env``, ``observation_size``, ``seed`` and
+    ``actor_digest``, which names the actor table it was made of. The file is old or new, never half. Raises Unwritable.
+    """
     metadata = {
         "layout": msgspec.json.encode(made.layout).decode(),
         "env": made.env,
         "observation_size": str(made.observation_size),
+        "seed": str(made.seed),
+        "actor_digest": actor_digest.hex(),
     }
+    temporary = path.with_name(f".{path.name}.tmp")
     try:
-        path.write_bytes(safetensors.numpy.save({"theta": made.theta}, metadata))
+        temporary.write_bytes(safetensors.numpy.save({"theta": made.theta}, metadata))
+        temporary.replace(path)
     except OSError as error:
         raise Unwritable(path, error.strerror or str(error)) from None

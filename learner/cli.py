@@ -80,6 +80,22 @@ def run(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from the newest checkpoint of --run-dir, with its experiment.")
     ] = False,
+    proceed: Annotated[
+        bool,
+        typer.Option(
+            "--continue",
+            help="For what starts the learner again and again: begin where --run-dir holds no run, go on where it "
+            "does, and exit at once where the run is over.",
+        ),
+    ] = False,
+    initial: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Initial parameters that `actor init` wrote, so that this machine needs no simulators.",
+            show_default=False,
+        ),
+    ] = None,
     until_return: Annotated[
         float | None, typer.Option(metavar="X", help="Stop once 100 episodes have this mean return.")
     ] = None,
@@ -114,11 +130,13 @@ def run(
     Exit codes: 0 target reached or asked to stop, 1 failure, 2 usage or configuration, 3 stopped at a limit first.
     """
     from learner.config import load
+    from learner.installed import require
     from learner.options import Options, host_and_port
 
-    file = _experiment_file(experiment, env, run_dir, resume)
+    file = _experiment_file(experiment, env, run_dir, resume, proceed)
     overrides = [*(settings or []), *_flags(env, actors, until_return, until_steps, seed)]
     resolved = load(file, overrides, os.environ)
+    require(resolved, initial)
     if http != "off":
         host_and_port(http)
     options = Options(
@@ -132,6 +150,8 @@ def run(
         insecure=insecure,
         json=json_lines,
         started_at=STARTED_AT,
+        proceed=proceed,
+        initial=initial,
     )
     from learner import service
 
@@ -199,16 +219,20 @@ def environment(experiment: Experiment) -> str:
     return str(experiment.actor.get("env", "CartPole-v1"))
 
 
-def _experiment_file(experiment: str | None, env: str | None, run_dir: Path | None, resume: bool) -> Path | None:
+def _experiment_file(
+    experiment: str | None, env: str | None, run_dir: Path | None, resume: bool, proceed: bool
+) -> Path | None:
     """Which file the settings start from; None for plain defaults."""
     from learner.config import named
 
-    if resume and run_dir is None:
-        raise UserError("--resume needs --run-dir: which run should go on?")
+    if resume and proceed:
+        raise UserError("--resume and --continue: the second does what the first does, where there is a run")
+    if (resume or proceed) and run_dir is None:
+        raise UserError(f"{'--resume' if resume else '--continue'} needs --run-dir: which run should go on?")
     if experiment is not None:
         looks_like_a_path = experiment.endswith(".toml") or os.sep in experiment
         return Path(experiment) if looks_like_a_path else named(experiment)
-    if resume and run_dir is not None:
+    if run_dir is not None and (resume or (proceed and (run_dir / "experiment.toml").exists())):
         return run_dir / "experiment.toml"
     return named(DEFAULT_EXPERIMENT) if env is None else _shipped_for(env)
 

@@ -16,16 +16,12 @@ import tempfile
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
-import numpy as np
-import safetensors
-from numpy.typing import NDArray
 
+from learner.initial import Initial, InitialError, read
 from protocol.errors import UserError
-from protocol.layout import Layout
 
 COMMAND = (sys.executable, "-m", "actor")
 THREAD_LIMITS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
@@ -36,16 +32,6 @@ LAST_WORDS_S = 1.0  # for stderr after an exit: a grandchild may hold the pipe o
 LINE_CHARACTERS, LINES_RELAYED, TAIL_LINES = 500, 200, 15  # of one child's stderr
 
 Announcer = Callable[[str, dict[str, object]], None]  # event, fields
-
-
-@dataclass(frozen=True, slots=True)
-class Initial:
-    """θ₀ and what it is for. theta: float32 [P], owned. observation_size: numbers that actors normalise, else 0."""
-
-    theta: NDArray[np.float32]
-    layout: Layout
-    env: str
-    observation_size: int
 
 
 class ChildFailed(UserError):
@@ -69,14 +55,17 @@ async def initial(
 ) -> Initial:
     """θ₀ as a child process makes it of the experiment's actor table (msgpack).
 
-    Raises ChildFailed, in the child's own words where a setting is wrong.
+    Raises ChildFailed, in the child's own words where a setting is wrong; InitialError.
     """
     with tempfile.TemporaryDirectory(prefix="farflung-init-") as folder:
         given, made = Path(folder, "table.msgpack"), Path(folder, "initial.safetensors")
         given.write_bytes(table)  # noqa: ASYNC240  (64 KiB at most, before anything else runs)
         flags = ["--table", str(given), "--seed", str(seed), "--out", str(made), *_allow(allow_modules)]
         await _make([*command, "init", *flags], deadline_s)
-        return read_initial(made)
+        try:
+            return read(made)
+        except InitialError as error:
+            raise ChildFailed(f"`actor init` wrote no initial parameters: {error.cause}") from None
 
 
 async def _make(command: Sequence[str], deadline_s: float) -> None:
@@ -96,20 +85,6 @@ async def _make(command: Sequence[str], deadline_s: float) -> None:
         raise ChildFailed(lines[-1].removeprefix("error: "))
     if child.returncode != 0:
         raise ChildFailed(f"`actor init` {_how(child.returncode)}: {' | '.join(lines[-TAIL_LINES:])}")
-
-
-def read_initial(path: Path) -> Initial:
-    """The file that ``actor init`` writes. Raises ChildFailed where it is none."""
-    try:
-        with safetensors.safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            theta = file.get_tensor("theta")
-        layout = msgspec.json.decode(metadata["layout"], type=Layout)
-        if theta.dtype != np.float32 or theta.shape != (layout.length,):
-            raise ValueError(f"theta is {theta.dtype} {theta.shape}, its layout has {layout.length} parameters")
-        return Initial(theta, layout, metadata["env"], int(metadata["observation_size"]))
-    except (OSError, KeyError, ValueError, safetensors.SafetensorError) as error:
-        raise ChildFailed(f"`actor init` wrote no initial parameters: {error}") from None
 
 
 class Fleet:

@@ -17,7 +17,8 @@ class Options:
     port 0 takes a free one. resume: go on from run_dir's newest checkpoint. allow_modules: what local actors may
     import. keys: directory of the learner's key and of those it lets in, None for no keys; insecure: allow a bind off
     loopback without them. json: one JSON line per event even on a terminal.
-    started_at: ``time.monotonic`` when the process began.
+    started_at: ``time.monotonic`` when the process began. proceed: resume if there is a run in run_dir, begin if there
+    is none, and do nothing if it is over. initial: file of θ₀, None to have it made here.
     """
 
     experiment: Experiment
@@ -30,6 +31,8 @@ class Options:
     insecure: bool
     json: bool
     started_at: float
+    proceed: bool = False
+    initial: Path | None = None
 
 
 class BadAddress(UserError):

@@ -20,7 +20,7 @@ from typing import IO, Any
 
 import msgspec
 
-from learner.config import Experiment
+from learner.config import Experiment, actor_table
 from learner.disk import DISK
 from learner.journal import stretches
 from learner.progress import WINDOW
@@ -28,10 +28,13 @@ from learner.state import LearnerState
 from learner.toml import dumps
 from protocol import manifest as manifests
 from protocol.errors import UserError
-from protocol.manifest import Manifest
+from protocol.manifest import Manifest, digest_of
 
 EARLY_LINES = 1000  # actors start while θ₀ is made and have little to say by then
-LOCK, EPOCH, EXPERIMENT, MANIFEST = "lock", "epoch", "experiment.toml", "manifest.json"
+LOCK, EPOCH, EXPERIMENT, MANIFEST, RESULT = "lock", "epoch", "experiment.toml", "manifest.json", "result.json"
+# A directory with nothing but these holds no run: what a learner leaves that died before it began, and what a new file
+# system has at its root, which a volume shows.
+NO_RUN = {LOCK, f".{MANIFEST}.tmp", "lost+found"}
 PACKAGES = ("farflung", "torch", "numpy", "pyzmq", "gymnasium", "msgspec")  # whose versions can change a result
 
 
@@ -44,6 +47,14 @@ class RunDirectoryError(UserError):
 
     def __str__(self) -> str:
         return f"run directory {self.path}: {self.cause}"
+
+
+class Ended(msgspec.Struct):
+    """Of result.json what tells whether a run is over. target: mean return that was asked for, None where none was."""
+
+    solved: bool
+    target: float | None
+    env_steps: int
 
 
 class RunDirectory:
@@ -62,17 +73,18 @@ class RunDirectory:
         self._torn = False
 
     @classmethod
-    def prepare(cls, path: Path, resume: bool) -> RunDirectory:
-        """Takes hold of the directory before anything expensive is started.
+    def prepare(cls, path: Path, resume: bool, proceed: bool = False) -> RunDirectory:
+        """Takes hold of the directory before anything expensive is started. proceed: resume where there is a run.
 
         Raises RunDirectoryError: there is a run in it and ``resume`` is not set, or the reverse; it is in use; it
         cannot be written.
         """
         try:
             held = {entry.name for entry in path.iterdir()} if path.exists() else set()
+            resume = resume or (proceed and MANIFEST in held)
             if resume and MANIFEST not in held:
                 raise RunDirectoryError(path, f"there is no run to resume: it has no {MANIFEST}")
-            if not resume and held - {LOCK}:
+            if not resume and held - NO_RUN:
                 raise RunDirectoryError(path, "it is not empty; --resume goes on with its run, --run-dir names another")
             missing = [folder for folder in (path, *path.parents) if not folder.exists()]
             path.mkdir(parents=True, exist_ok=True)
@@ -115,6 +127,24 @@ class RunDirectory:
         """The manifest of the run that is being resumed. Raises UserError."""
         return manifests.decode((self.path / MANIFEST).read_bytes())
 
+    def over(self, experiment: Experiment) -> int | None:
+        """The exit code with which this run ended, if there is nothing left of what ``experiment`` asks; else None.
+
+        None too where the directory is another experiment's, which ``begin`` tells.
+        """
+        if not self.resuming or self.manifest().actor_digest != digest_of(actor_table(experiment)):
+            return None
+        try:
+            ended = msgspec.json.decode((self.path / RESULT).read_bytes(), type=Ended)
+        except (FileNotFoundError, msgspec.DecodeError):
+            return None
+        target, steps = experiment.run.until_return, experiment.run.until_steps
+        if ended.solved and target is not None and ended.target is not None and ended.target >= target:
+            return 0
+        if steps is not None and ended.env_steps >= steps:
+            return 0 if target is None else 3
+        return None
+
     def record(self, event: str, wall_s: float, fields: Mapping[str, object]) -> None:
         """Appends one line to progress.jsonl. wall_s: since the first environment step of this life.
 
@@ -130,7 +160,7 @@ class RunDirectory:
     def finish(self, summary: Mapping[str, object]) -> None:
         """Writes result.json whole or not at all. Raises OSError."""
         text = msgspec.json.format(msgspec.json.encode(summary), indent=2) + b"\n"
-        self._write("result.json", text)
+        self._write(RESULT, text)
 
     def _write(self, name: str, data: bytes) -> None:
         """Old contents or new ones, never half of them, whenever the machine stops. Raises OSError."""

@@ -27,8 +27,9 @@ from learner.batch import apply_batch
 from learner.checkpoint import Checkpoint
 from learner.console import Console, View, view
 from learner.events import Event
-from learner.fleet import ChildFailed, Fleet, Initial, initial
+from learner.fleet import ChildFailed, Fleet, initial
 from learner.http import Site, bind, pages_of
+from learner.initial import Initial, given
 from learner.keyring import Keyring
 from learner.metrics import Metrics, Shell
 from learner.options import Options, host_and_port
@@ -72,14 +73,17 @@ async def _serve(options: Options) -> int:
     async with contextlib.AsyncExitStack() as stack:
         scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="farflung-"))
         site = stack.enter_context(bind(*host_and_port(options.http))) if options.http is not None else None
-        directory = stack.enter_context(RunDirectory.prepare(options.run_dir, options.resume))
+        directory = stack.enter_context(RunDirectory.prepare(options.run_dir, options.resume, options.proceed))
+        console = Console(options.json)
+        stack.callback(console.close)
+        if options.proceed and (code := directory.over(options.experiment)) is not None:
+            console.event("over", {"run_dir": str(directory.path), "why": "the run has ended as it was asked to"})
+            return code
         local = parse_address(f"ipc://{scratch}/learner")
         quantity = options.experiment.learner.quantity
         gate = None if ring is None else Gate(ring.pair.secret, ring.name)
         sockets = LearnerSockets([local, *map(parse_address, options.bind)], quantity=quantity, gate=gate)
         stack.callback(sockets.close)
-        console = Console(options.json)
-        stack.callback(console.close)
         service = Service(options, directory, sockets, console, site, ring)
         stack.push_async_callback(service.close)
         if ring is not None:
@@ -168,7 +172,7 @@ class Service:
         """θ₀ or the newest checkpoint, then the state that everything else asks."""
         run = self._experiment.run
         table = config.actor_table(self._experiment)
-        first = await initial(table, run.seed, self._options.allow_modules)
+        first = await self._theta(table)
         manifest = Manifest(
             run=run.name or f"{first.env.rpartition('/')[2].rpartition(':')[2]}-{run.seed}",
             env=first.env,
@@ -201,6 +205,13 @@ class Service:
         }
         self._announce("started", started)
 
+    async def _theta(self, table: bytes) -> Initial:
+        """θ₀: as it was handed over, or made here. table: the actor's, msgpack."""
+        seed, file = self._experiment.run.seed, self._options.initial
+        if file is None:
+            return await initial(table, seed, self._options.allow_modules)
+        return given(file, self._experiment.actor.get("env"), seed, digest_of(table))
+
     def _restore(self, first: Initial, epoch: int) -> tuple[Parameters, Progress]:
         """The numbers to go on from, and the journal that leads on from them."""
         settings, directory = self._experiment.learner, self._directory
@@ -212,7 +223,7 @@ class Service:
         make = partial(blank, layout=first.layout, observations=first.observation_size)
         theta = np.array(first.theta, np.float32)
         parameters = make_parameters(settings, theta, first.layout, first.observation_size)
-        resumes = self._options.resume
+        resumes = directory.resuming
         restored = restore(parameters, settings, make, files) if resumes else Restored(Progress())
         recall_best(restored.progress, files)  # without a checkpoint too: a best may have been written before the first
         journaled = settings.durability == "journal"

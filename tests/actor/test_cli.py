@@ -23,6 +23,7 @@ from actor.play import Score
 from actor.simulators import SEEDS
 from actor.watch import Viewing, Watched
 from protocol.keys import actor_pair
+from protocol.manifest import digest_of
 from protocol.transport import new_pair
 
 SCORE = Score("E-v0", 7, 20, 475.25, 3.0, 1.5, 470.0, 480.0, 33.0, 5)
@@ -96,8 +97,22 @@ def test_init_from_an_experiment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     file, out = tmp_path / "mine.toml", tmp_path / "theta"
     file.write_text('[run]\nseed = 1\n[actor]\nenv = "Acrobot-v1"\nhidden = [4]\n')
     assert called(monkeypatch, "init", str(file), "--out", str(out)) == 0
+    table = msgspec.msgpack.encode({"env": "Acrobot-v1", "hidden": [4]}, order="deterministic")
     with safetensors.safe_open(out, framework="numpy") as made:
-        assert made.metadata()["env"] == "Acrobot-v1"
+        told = made.metadata()
+    assert (told["env"], told["seed"], told["actor_digest"]) == ("Acrobot-v1", "1", digest_of(table).hex())
+    assert called(monkeypatch, "init", str(file), "--seed", "2", "--out", str(out)) == 0
+    with safetensors.safe_open(out, framework="numpy") as made:
+        assert made.metadata()["seed"] == "2"
+
+
+@pytest.mark.parametrize("run", ["run = 1", "[run]\nseed = 'x'"])
+def test_a_seed_that_is_none(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, run: str
+) -> None:
+    (tmp_path / "mine.toml").write_text(run)
+    assert called(monkeypatch, "init", str(tmp_path / "mine.toml")) == 2
+    assert_one_line(capsys, "its seed a whole number")
 
 
 @pytest.mark.parametrize(

@@ -40,12 +40,14 @@ def test_the_observation_size_is_told_only_where_it_is_normalised() -> None:
 
 def test_the_file_says_what_it_is(tmp_path: Path) -> None:
     made = initial(SETTINGS, 3, ())
-    write(made, tmp_path / "theta.safetensors")
+    write(made, tmp_path / "theta.safetensors", b"\x01\xff")
     with safetensors.safe_open(tmp_path / "theta.safetensors", framework="numpy") as file:
         metadata = file.metadata()
         np.testing.assert_array_equal(file.get_tensor("theta"), made.theta)
     assert msgspec.json.decode(metadata["layout"], type=Layout) == made.layout
     assert (metadata["env"], metadata["observation_size"]) == ("CartPole-v1", "0")
+    assert (metadata["seed"], metadata["actor_digest"]) == ("3", "01ff")
+    assert [path.name for path in tmp_path.iterdir()] == ["theta.safetensors"]
 
 
 def test_an_unknown_environment_is_named() -> None:
@@ -55,4 +57,4 @@ def test_an_unknown_environment_is_named() -> None:
 
 def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
     with pytest.raises(Unwritable, match="No such file or directory"):
-        write(initial(SETTINGS, 0, ()), tmp_path / "absent" / "theta")
+        write(initial(SETTINGS, 0, ()), tmp_path / "absent" / "theta", b"")

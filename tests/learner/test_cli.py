@@ -70,6 +70,7 @@ def test_every_flag_arrives(asked: Asked, tmp_path: Path) -> None:
         "--until-return": "12.5",
         "--until-steps": "900",
         "--run-dir": str(tmp_path / "here"),
+        "--initial": "theta",
     }
     repeated = ["--set", "learner.credit=4", "--set", "actor.envs=8", "--allow-module", "a.b", "--allow-module", "c"]
     given = [part for flag in flags.items() for part in flag]
@@ -83,6 +84,7 @@ def test_every_flag_arrives(asked: Asked, tmp_path: Path) -> None:
     assert options.allow_modules == ("a.b", "c")
     assert (options.bind, options.http) == (("tcp://127.0.0.1:0",), None)
     assert (options.insecure, options.json, options.run_dir) == (True, True, tmp_path / "here")
+    assert (options.resume, options.proceed, options.initial) == (False, False, Path("theta"))
 
 
 def test_an_environment_alone_takes_its_shipped_experiment(asked: Asked) -> None:
@@ -114,6 +116,15 @@ def test_resume_goes_on_with_the_run_s_own_experiment(asked: Asked, tmp_path: Pa
     assert asked.options[0].resume
 
 
+def test_continue_takes_what_it_is_given_or_what_is_there(asked: Asked, tmp_path: Path) -> None:
+    again = ("--continue", "--run-dir", str(tmp_path))
+    assert asked.experiment(*again).actor["env"] == "CartPole-v1"
+    assert (asked.options[0].resume, asked.options[0].proceed) == (False, True)
+    (tmp_path / "experiment.toml").write_text("[run]\nseed = 11\n")
+    assert asked.experiment(*again).run.seed == 11
+    assert asked.experiment("acrobot", *again).run.seed == 0
+
+
 @pytest.mark.parametrize("code", [0, 1, 3])
 def test_the_service_s_code_is_the_command_s(asked: Asked, code: int) -> None:
     asked.code = code
@@ -130,6 +141,8 @@ def test_the_service_s_code_is_the_command_s(asked: Asked, code: int) -> None:
         (["run", "--actors", "-1"], "run.actors"),
         (["run", "--http", "9400"], "expected HOST:PORT"),
         (["run", "--resume"], "--resume needs --run-dir"),
+        (["run", "--continue"], "--continue needs --run-dir"),
+        (["run", "--resume", "--continue", "--run-dir", "x"], "--resume and --continue"),
     ],
 )
 def test_a_mistake_is_one_line_and_code_2(

@@ -87,6 +87,52 @@ def test_each_life_is_counted(tmp_path: Path) -> None:
     assert manifests.decode((tmp_path / "manifest.json").read_bytes()).created == "today"
 
 
+def test_proceeding_begins_where_there_is_no_run_and_goes_on_where_there_is(tmp_path: Path) -> None:
+    for epoch in (1, 2, 3):
+        with RunDirectory.prepare(tmp_path, resume=False, proceed=True) as directory:
+            assert directory.resuming == (epoch > 1)
+            assert directory.begin(EXPERIMENT, manifest()) == epoch
+
+
+def test_what_a_volume_and_a_death_leave_is_no_run(tmp_path: Path) -> None:
+    (tmp_path / "lost+found").mkdir()
+    (tmp_path / ".manifest.json.tmp").write_bytes(b"{")
+    begun(tmp_path)
+
+
+def over(path: Path, experiment: Experiment) -> int | None:
+    with RunDirectory.prepare(path, resume=False, proceed=True) as directory:
+        return directory.over(experiment)
+
+
+@pytest.mark.parametrize(
+    ("ended", "asked", "code"),
+    [
+        ({"solved": True, "target": 475.0, "env_steps": 9}, {"until_return": 475.0}, 0),
+        ({"solved": True, "target": 475.0, "env_steps": 9}, {"until_return": 400.0, "until_steps": 10}, 0),
+        ({"solved": True, "target": 475.0, "env_steps": 9}, {"until_return": 490.0}, None),
+        ({"solved": True, "target": 475.0, "env_steps": 9}, {}, None),
+        ({"solved": False, "target": 475.0, "env_steps": 9}, {"until_return": 475.0}, None),
+        ({"solved": False, "target": 475.0, "env_steps": 9}, {"until_return": 475.0, "until_steps": 9}, 3),
+        ({"solved": False, "target": 475.0, "env_steps": 9}, {"until_return": 475.0, "until_steps": 10}, None),
+        ({"solved": False, "target": None, "env_steps": 9}, {"until_steps": 9}, 0),
+    ],
+)
+def test_a_run_is_over_when_nothing_is_left_of_what_is_asked(
+    tmp_path: Path, ended: dict[str, object], asked: dict[str, object], code: int | None
+) -> None:
+    experiment = Experiment(run=RunSettings(seed=7, **asked), actor=EXPERIMENT.actor)  # type: ignore[arg-type]
+    begun(tmp_path)
+    assert over(tmp_path, experiment) is None  # killed before it had a result
+    (tmp_path / "result.json").write_text(json.dumps({**ended, "updates": 3}))
+    assert over(tmp_path, experiment) == code
+    assert over(tmp_path, Experiment(run=experiment.run, actor={"env": "Acrobot-v1"})) is None  # begin says why
+
+
+def test_a_place_without_a_run_is_not_over(tmp_path: Path) -> None:
+    assert over(tmp_path, EXPERIMENT) is None
+
+
 def test_nothing_cannot_be_resumed(tmp_path: Path) -> None:
     with pytest.raises(RunDirectoryError, match=r"no run to resume: it has no manifest\.json"):
         RunDirectory.prepare(tmp_path / "absent", resume=True)

@@ -16,7 +16,7 @@ from learner import service as module
 from learner.checkpoint import Checkpoint, save, save_best
 from learner.config import Experiment, RunSettings
 from learner.console import Console
-from learner.fleet import Initial
+from learner.initial import Initial
 from learner.options import Options
 from learner.progress import Progress
 from learner.rundir import RunDirectory
@@ -32,7 +32,7 @@ def _no_child(monkeypatch: pytest.MonkeyPatch) -> None:
     """θ₀ without a process that imports torch."""
 
     async def initial(*_: object) -> Initial:
-        return Initial(THETA, LAYOUT, "toy", 0)
+        return Initial(THETA, LAYOUT, "toy", 0, 0, "")
 
     monkeypatch.setattr(module, "initial", initial)
 
