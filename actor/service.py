@@ -27,7 +27,7 @@ from actor.isolation import SimulatorsExhausted
 from actor.liveness import Liveness
 from actor.metrics import Counters, render
 from actor.pages import Pages, serve
-from actor.state import ActorState, Phase
+from actor.state import ActorState
 from actor.weights import latest
 from protocol import frames as framing
 from protocol import messages

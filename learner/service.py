@@ -26,6 +26,7 @@ from learner import config, events
 from learner.batch import apply_batch
 from learner.checkpoint import Checkpoint
 from learner.console import Console, View, view
+from learner.doors import Doors, let_in
 from learner.events import Event
 from learner.fleet import ChildFailed, Fleet, initial
 from learner.http import Site, bind, pages_of
@@ -43,14 +44,12 @@ from learner.threads import WorkThread
 from protocol import frames as framing
 from protocol import manifest as manifests
 from protocol import messages
-from protocol.errors import PeerFault, UserError
-from protocol.keys import write_pair
+from protocol.errors import PeerFault
 from protocol.manifest import Manifest, digest_of
 from protocol.messages import Buffer
 from protocol.notify import Supervisor
 from protocol.security import parse_address, require_private
-from protocol.session import Peer
-from protocol.transport import Gate, LearnerSockets, new_pair
+from protocol.transport import Gate, LearnerSockets
 
 TICK_S = 0.05
 SHOW_S = 0.25  # between refreshes of the terminal
@@ -87,16 +86,8 @@ async def _serve(options: Options) -> int:
         service = Service(options, directory, sockets, console, site, ring)
         stack.push_async_callback(service.close)
         if ring is not None:
-            _let_in(ring, options.experiment.run.actors, Path(scratch))
+            let_in(ring, options.experiment.run.actors, Path(scratch))
         return await service.serve(str(local), None if ring is None else Path(scratch))
-
-
-def _let_in(ring: Keyring, count: int, scratch: Path) -> None:
-    """A key for each of this life's own actors, for as long as it lasts: each answers for itself."""
-    for slot in range(count):
-        pair = new_pair(f"local-{slot}", ring.pair.public)
-        ring.extra[pair.public] = pair.name
-        write_pair(scratch / f"{pair.name}.key", pair)
 
 
 class Service:
@@ -111,8 +102,8 @@ class Service:
         http: socket.socket | None,
         ring: Keyring | None = None,
     ) -> None:
-        self._http, self._ring = http, ring
-        self._cut = False  # connections are cut and not all addresses could be listened on again
+        self._http = http
+        self._doors = Doors(ring, sockets, self._post, self._announce)
         self._options, self._directory, self._sockets, self._console = options, directory, sockets, console
         self._experiment = options.experiment
         self._loop, self._supervisor = asyncio.get_running_loop(), Supervisor(os.environ)
@@ -289,38 +280,11 @@ class Service:
             due = time.monotonic() + TICK_S
             await asyncio.sleep(TICK_S)
             self._shell.loop_lag.observe(max(0.0, time.monotonic() - due))
-            self._look_at_keys()
+            self._doors.look()
             self._post(events.Ticked())
             self._show(time.monotonic())
             if self._stuck() is None:
                 self._supervisor.alive(time.monotonic())
-
-    def _look_at_keys(self) -> None:
-        """Who was taken off the list has to go. A list that cannot be read changes nothing."""
-        if self._ring is None:
-            return
-        try:
-            revoked = self._ring.refresh()
-        except UserError as error:
-            self._announce("keys_unreadable", {"cause": str(error)})
-            return
-        if revoked:
-            self._post(events.KeysRevoked(revoked))
-        if revoked:
-            self._listen(self._sockets.cut_off)
-        elif self._cut:
-            self._listen(self._sockets.listen)
-
-    def _listen(self, begin: Callable[[], None]) -> None:
-        """Tries again with the next tick where an address is not free: until then nobody comes in there."""
-        try:
-            begin()
-        except UserError as error:
-            if not self._cut:
-                self._announce("not_listening", {"cause": str(error)})
-            self._cut = True
-            return
-        self._cut = False
 
     def _signalled(self, number: int) -> None:
         """Once: drain. Twice: at once. Before the run began there is nothing to drain."""
@@ -344,12 +308,8 @@ class Service:
             self._broke(ChildFailed(detail))
         elif self._state is None:
             self._end(exit_code)
-        elif all(self._ours(peer) or not peer.trains for peer in self._state.peers.values()):
+        elif all(self._doors.ours(peer) or not peer.trains for peer in self._state.peers.values()):
             self._post(events.StopRequested(detail, exit_code))
-
-    def _ours(self, peer: Peer) -> bool:
-        """Whether it is a local actor, as its key says; without keys everybody is believed."""
-        return peer.name.startswith("local-") if self._ring is None else peer.key in self._ring.extra
 
     def _done(self, event: Event) -> None:
         self._post(event)
