@@ -12,8 +12,11 @@ from typing import Any
 import pytest
 
 from learner.console import view
+from learner.export import scalars
 from learner.rundir import summary
+from learner.runs import load
 from tests.learner.books import learner_state
+from tests.learner.courses import life, run_dir, text
 from tests.loopback.conftest import Finished
 from tests.loopback.system import ROOT
 
@@ -98,6 +101,12 @@ def test_the_page_has_the_fields_of_progress_and_of_the_result() -> None:
     assert fields("progress") == set(view(state, 1.0).fields())
     assert fields("finished") == set(summary(state, 1.0, 0.0))
     assert fields("Every line") == STAMP
+
+
+def test_the_page_has_every_tag_that_tensorboard_is_given(tmp_path: Path) -> None:
+    score = {"event": "evaluated", "actor": "judge", "version": 50, "mean": 33.0, "ci95": 2.0}
+    run = load(run_dir(tmp_path / "run", recorded=text(*life(), score)))
+    assert fields("TensorBoard") == {point.tag for point in scalars(run)}
 
 
 def test_a_real_run_writes_what_the_page_says(finished: Finished) -> None:
