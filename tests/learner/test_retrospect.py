@@ -36,7 +36,7 @@ def test_one_run_is_drawn_into_its_directory_and_several_beside_them(command: Co
     assert (code, out.splitlines()) == (0, [f"wrote {one / 'plot.png'}", f"wrote {one / 'plot.svg'}"])
     assert command("plot", one, two, "--bootstrap")[0] == 0
     assert (tmp_path / "plot.png").exists()
-    assert command("plot", one, two, "--out", "deep/here")[0] == 0
+    assert command("plot", one, two, "--out", "deep/here.png")[0] == 0
     assert (tmp_path / "deep" / "here.svg").exists()
 
 
