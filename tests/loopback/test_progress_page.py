@@ -5,8 +5,10 @@ from __future__ import annotations
 import ast
 import json
 import re
+from calendar import timegm
 from collections.abc import Iterator
 from pathlib import Path
+from time import strptime
 from typing import Any
 
 import pytest
@@ -124,3 +126,14 @@ def _recorded(run_dir: Path) -> dict[str, set[str]]:
         said: dict[str, Any] = json.loads(line)
         found.setdefault(str(said["event"]), set()).update(said)
     return found
+
+
+def test_a_real_run_is_looked_back_at_to_its_end(finished: Finished) -> None:
+    run = load(finished.run_dir)
+    assert run.result is not None
+    assert (run.env, run.course.lives, run.course.torn) == ("CartPole-v1", 1, 0)
+    for name in ("env_steps", "episodes", "updates", "bytes_up", "bytes_down"):
+        assert getattr(run.course, name)[-1] == run.result[name], name
+    assert run.course.lag_count[-1] > 0.0
+    made = timegm(strptime(str(run.created), "%Y-%m-%dT%H:%M:%SZ"))
+    assert made <= run.course.unix_s[0] <= run.course.unix_s[-1]
