@@ -155,19 +155,23 @@ def _look(number: int) -> dict[str, Any]:
 
 def _lines(axes: Axes, grid: Floats, values: Floats, ends: Sequence[float], look: dict[str, Any], band: Band) -> bool:
     """Whether there was anything. values: float64 [seeds, points]. ends: of each seed, where its own line stops."""
-    if np.isnan(values).all():
+    recorded = ~np.isnan(values).all(1)
+    if not recorded.any():
         return False
+    values = values[recorded]
     if len(values) > 1:
-        for seed, end in zip(values, ends, strict=True):
+        for seed, end in zip(values, np.array(ends)[recorded], strict=True):
             axes.plot(grid, np.where(grid <= end, seed, np.nan), linewidth=0.6, alpha=0.5, **look)
+    begun = np.maximum.accumulate(~np.isnan(values), axis=1).all(0)  # a mean of fewer jumps with each that joins
     spread = band_of(values, band)
     if spread is not None:
-        axes.fill_between(grid, *spread, color=look["color"], alpha=0.14, linewidth=0)
-    axes.plot(grid, mean_of(values), linewidth=1.9, solid_capstyle="round", **look)
+        axes.fill_between(grid, *spread, where=begun, color=look["color"], alpha=0.14, linewidth=0)
+    axes.plot(grid, np.where(begun, mean_of(values), np.nan), linewidth=1.9, solid_capstyle="round", **look)
     return True
 
 
 def _targets(axes: Axes, groups: Sequence[Group]) -> None:
+    axes.margins(y=0.08)  # room for the word above the line
     for target in sorted({run.target for group in groups for run in group.runs if run.target is not None}):
         axes.axhline(target, color=INK, linewidth=0.8, linestyle=(0, (4, 3)))
         place: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "va": "bottom"}

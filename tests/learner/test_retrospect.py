@@ -68,6 +68,7 @@ def test_an_export_goes_both_ways_at_once(command: Command, tmp_path: Path) -> N
     ("arguments", "words"),
     [
         (["plot", "nowhere"], "there is no such directory"),
+        (["plot", "file"], "it is a file"),
         (["plot", "stranger"], "it has no experiment.toml; is it a run directory?"),
         (["plot", "empty"], "no progress was recorded yet in any of these runs"),
         (["export", "empty", "--csv", "tables"], "no progress was recorded yet in any of these runs"),
