@@ -6,6 +6,7 @@ last they come again, dashed. The background is white and not transparent: a pag
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
+from PIL import Image
 
 from learner.curves import Band, Course, Floats, band_of, held, mean_lag, mean_of, ratio, within
 from learner.runs import Group
@@ -24,7 +26,7 @@ COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#55
 DASHES = ("solid", (0, (5, 2)), (0, (1.5, 1.5)))
 INK, FAINT = "#333333", "#e4e4e4"
 POINTS = 400  # on the common axis of a group; finer is not seen
-COARSE = 60  # of what is noisy from moment to moment: a point is the mean of what lies between
+COARSE = 40  # of what is noisy from moment to moment: a point is the mean of what lies between
 STYLE: Any = {
     "font.size": 9.5,
     "font.family": "sans-serif",
@@ -35,20 +37,24 @@ BANDS = {
     "range": "band: least to greatest seed",
     "bootstrap": "band: 95 % of the mean, bootstrapped over seeds",
 }
-FORMATS: dict[str, dict[str, Any]] = {"png": {"dpi": 150}, "svg": {"metadata": {"Date": None}}}
+DPI, SHADES = 150, 128  # a palette is a third of the bytes, and a README loads them each time
 
 Curve = Callable[[Course, Floats], Floats]  # one seed's values on a grid
 
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One pair of axes. against: "steps" or "seconds". curve: of one seed. dashed: a second one beside it."""
+    """One pair of axes. against: "steps" or "seconds". curve: of one seed. dashed: a second one beside it.
+
+    from_zero: whether its ordinate begins there. points: of the grid.
+    """
 
     title: str
     against: str
     curve: Curve
-    points: int = POINTS
     dashed: Curve | None = None
+    from_zero: bool = True
+    points: int = POINTS
 
 
 def write(groups: Sequence[Group], prefix: Path, band: Band) -> list[Path]:
@@ -56,10 +62,13 @@ def write(groups: Sequence[Group], prefix: Path, band: Band) -> list[Path]:
     prefix.parent.mkdir(parents=True, exist_ok=True)
     with mpl.rc_context(STYLE):
         figure = draw(groups, band)
-        paths = [prefix.with_name(f"{prefix.name}.{kind}") for kind in FORMATS]
-        for path, options in zip(paths, FORMATS.values(), strict=True):
-            figure.savefig(path, facecolor="white", **options)
-    return paths
+        png, svg = (prefix.with_name(f"{prefix.name}.{kind}") for kind in ("png", "svg"))
+        figure.savefig(svg, facecolor="white", metadata={"Date": None})
+        pixels = io.BytesIO()
+        figure.savefig(pixels, format="png", dpi=DPI, facecolor="white")
+    with Image.open(pixels) as image:
+        image.convert("RGB").quantize(SHADES).save(png, optimize=True)
+    return [png, svg]
 
 
 def draw(groups: Sequence[Group], band: Band) -> Figure:
@@ -67,11 +76,11 @@ def draw(groups: Sequence[Group], band: Band) -> Figure:
     figure = Figure(figsize=(9.6, 6.4), layout="constrained")
     places = figure.subplot_mosaic("aaabbb;ccddee", height_ratios=[3, 2])
     panels = {
-        "a": Panel("return, mean of 100 episodes", "steps", _return("steps")),
-        "b": Panel("", "seconds", _return("seconds")),
-        "c": Panel("staleness, updates", "steps", mean_lag, COARSE),
-        "d": Panel("megabytes: up, and down (dashed)", "steps", _sent("bytes_up"), POINTS, _sent("bytes_down")),
-        "e": Panel("environment steps per second", "seconds", _speed, COARSE),
+        "a": Panel("return, mean of 100 episodes", "steps", _return("steps"), from_zero=False),
+        "b": Panel("", "seconds", _return("seconds"), from_zero=False),
+        "c": Panel("staleness, updates", "steps", mean_lag, points=COARSE),
+        "d": Panel("megabytes: up, and down (dashed)", "steps", _sent("bytes_up"), _sent("bytes_down")),
+        "e": Panel("environment steps per second", "seconds", _speed, points=COARSE),
     }
     for name, panel in panels.items():
         _fill(places[name], panel, groups, band)
@@ -127,10 +136,14 @@ def _fill(axes: Axes, panel: Panel, groups: Sequence[Group], band: Band) -> None
         courses = [run.course for run in group.runs]
         grid = np.linspace(0.0, max(axis(course, panel.against)[-1] for course in courses), panel.points)
         look = _look(number)
-        drawn |= _lines(axes, grid, np.array([panel.curve(course, grid) for course in courses]), look, band)
+        ends = [axis(course, panel.against)[-1] for course in courses]
+        drawn |= _lines(axes, grid, np.array([panel.curve(course, grid) for course in courses]), ends, look, band)
         if panel.dashed is not None:
             values = np.array([panel.dashed(course, grid) for course in courses])
-            drawn |= _lines(axes, grid, values, look | {"linestyle": (0, (4, 2))}, band)
+            drawn |= _lines(axes, grid, values, ends, look | {"linestyle": (0, (4, 2))}, band)
+    axes.set_xlim(left=0.0)
+    if panel.from_zero:
+        axes.set_ylim(bottom=0.0)
     if not drawn:
         axes.text(0.5, 0.5, "not recorded", transform=axes.transAxes, ha="center", color=INK, fontsize=8.5)
 
@@ -140,25 +153,29 @@ def _look(number: int) -> dict[str, Any]:
     return {"color": COLORS[number % len(COLORS)], "linestyle": DASHES[number // len(COLORS) % len(DASHES)]}
 
 
-def _lines(axes: Axes, grid: Floats, values: Floats, look: dict[str, Any], band: Band) -> bool:
-    """values: float64 [seeds, points]. Whether there was anything."""
-    if np.isnan(values).all():
+def _lines(axes: Axes, grid: Floats, values: Floats, ends: Sequence[float], look: dict[str, Any], band: Band) -> bool:
+    """Whether there was anything. values: float64 [seeds, points]. ends: of each seed, where its own line stops."""
+    recorded = ~np.isnan(values).all(1)
+    if not recorded.any():
         return False
+    values = values[recorded]
     if len(values) > 1:
-        for seed in values:
-            axes.plot(grid, seed, linewidth=0.6, alpha=0.45, **look)
+        for seed, end in zip(values, np.array(ends)[recorded], strict=True):
+            axes.plot(grid, np.where(grid <= end, seed, np.nan), linewidth=0.6, alpha=0.5, **look)
+    begun = np.maximum.accumulate(~np.isnan(values), axis=1).all(0)  # a mean of fewer jumps with each that joins
     spread = band_of(values, band)
     if spread is not None:
-        axes.fill_between(grid, *spread, color=look["color"], alpha=0.14, linewidth=0)
-    axes.plot(grid, mean_of(values), linewidth=1.9, solid_capstyle="round", **look)
+        axes.fill_between(grid, *spread, where=begun, color=look["color"], alpha=0.14, linewidth=0)
+    axes.plot(grid, np.where(begun, mean_of(values), np.nan), linewidth=1.9, solid_capstyle="round", **look)
     return True
 
 
 def _targets(axes: Axes, groups: Sequence[Group]) -> None:
+    axes.margins(y=0.08)  # room for the word above the line
     for target in sorted({run.target for group in groups for run in group.runs if run.target is not None}):
         axes.axhline(target, color=INK, linewidth=0.8, linestyle=(0, (4, 3)))
-        place: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "va": "top"}
-        axes.annotate(f"target {target:g}", (0.0, target), (3, -3), fontsize=8, color=INK, **place)
+        place: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "va": "bottom"}
+        axes.annotate(f"target {target:g}", (0.0, target), (3, 2), fontsize=8, color=INK, **place)
 
 
 def _evaluations(axes: Axes, panel: Panel, groups: Sequence[Group]) -> None:
@@ -188,6 +205,9 @@ def _head(figure: Figure, axes: Axes, groups: Sequence[Group]) -> None:
         ]
         for n in range(len(groups))
     ]
+    envs = {run.env for group in groups for run in group.runs}
+    if len(envs) == 1:
+        axes.set_title(f"{envs.pop()}: {axes.get_title(loc='left')}", loc="left", color=INK, fontsize=9.5)
     figure.legend(handles, names, loc="outside upper left", ncols=min(3, len(groups)), frameon=False, labelcolor=INK)
 
 

@@ -15,7 +15,7 @@ from protocol.errors import UserError
 if TYPE_CHECKING:
     from learner.runs import Run
 
-Runs = Annotated[list[Path], typer.Argument(metavar="RUN_DIR...", help="Directories of runs, finished or not.")]
+Runs = Annotated[list[Path], typer.Argument(metavar="RUN_DIR", help="Directories of runs, finished or not.")]
 
 
 class Missing(UserError):
@@ -55,6 +55,8 @@ def plot(
     from learner.runs import grouped
 
     prefix = out or (runs[0].path / "plot" if len(run_dirs) == 1 else Path("plot"))
+    if prefix.suffix in (".png", ".svg"):
+        prefix = prefix.with_suffix("")
     try:
         written = write(grouped(runs), prefix, "bootstrap" if bootstrap else "range")
     except OSError as error:

@@ -62,7 +62,7 @@ class Run:
 def load(path: Path) -> Run:
     """What stands in a run's directory. Raises UnreadableRun where there is no run in it."""
     if not path.is_dir():
-        raise UnreadableRun(path, "there is no such directory")
+        raise UnreadableRun(path, "it is a file" if path.exists() else "there is no such directory")
     experiment = _experiment(path)
     manifest = _manifest(path)
     course = read(_bytes(path, "progress.jsonl", "nothing was recorded yet"))

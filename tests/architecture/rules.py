@@ -268,6 +268,13 @@ RULES = (
         {"learner/metrics.py": "import prometheus_client"},
     ),
     Rule(
+        "pictures and event files are made in two files",
+        "a learner trains where neither matplotlib nor tensorboard is installed",
+        _only_in(frozenset({"matplotlib", "PIL", "tensorboard"}), "learner/plot.py learner/export.py", ("learner",)),
+        {"learner/service.py": "def f():\n    from matplotlib.figure import Figure"},
+        {"learner/plot.py": "import matplotlib", "actor/rendering.py": "from PIL import Image"},
+    ),
+    Rule(
         "msgpack belongs to the protocol",
         "decoding needs bounds, and the bounds are kept in one place",
         _only_in(frozenset({"msgpack", "msgspec.msgpack"}), "protocol/ learner/entries.py"),

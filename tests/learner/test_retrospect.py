@@ -36,7 +36,7 @@ def test_one_run_is_drawn_into_its_directory_and_several_beside_them(command: Co
     assert (code, out.splitlines()) == (0, [f"wrote {one / 'plot.png'}", f"wrote {one / 'plot.svg'}"])
     assert command("plot", one, two, "--bootstrap")[0] == 0
     assert (tmp_path / "plot.png").exists()
-    assert command("plot", one, two, "--out", "deep/here")[0] == 0
+    assert command("plot", one, two, "--out", "deep/here.png")[0] == 0
     assert (tmp_path / "deep" / "here.svg").exists()
 
 
@@ -68,6 +68,7 @@ def test_an_export_goes_both_ways_at_once(command: Command, tmp_path: Path) -> N
     ("arguments", "words"),
     [
         (["plot", "nowhere"], "there is no such directory"),
+        (["plot", "file"], "it is a file"),
         (["plot", "stranger"], "it has no experiment.toml; is it a run directory?"),
         (["plot", "empty"], "no progress was recorded yet in any of these runs"),
         (["export", "empty", "--csv", "tables"], "no progress was recorded yet in any of these runs"),

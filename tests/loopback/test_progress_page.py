@@ -5,15 +5,20 @@ from __future__ import annotations
 import ast
 import json
 import re
+from calendar import timegm
 from collections.abc import Iterator
 from pathlib import Path
+from time import strptime
 from typing import Any
 
 import pytest
 
 from learner.console import view
+from learner.export import scalars
 from learner.rundir import summary
+from learner.runs import load
 from tests.learner.books import learner_state
+from tests.learner.courses import life, run_dir, text
 from tests.loopback.conftest import Finished
 from tests.loopback.system import ROOT
 
@@ -100,6 +105,12 @@ def test_the_page_has_the_fields_of_progress_and_of_the_result() -> None:
     assert fields("Every line") == STAMP
 
 
+def test_the_page_has_every_tag_that_tensorboard_is_given(tmp_path: Path) -> None:
+    score = {"event": "evaluated", "actor": "judge", "version": 50, "mean": 33.0, "ci95": 2.0}
+    run = load(run_dir(tmp_path / "run", recorded=text(*life(), score)))
+    assert fields("TensorBoard") == {point.tag for point in scalars(run)}
+
+
 def test_a_real_run_writes_what_the_page_says(finished: Finished) -> None:
     known = page("actor") | page("learner")
     recorded = _recorded(finished.run_dir)
@@ -115,3 +126,14 @@ def _recorded(run_dir: Path) -> dict[str, set[str]]:
         said: dict[str, Any] = json.loads(line)
         found.setdefault(str(said["event"]), set()).update(said)
     return found
+
+
+def test_a_real_run_is_looked_back_at_to_its_end(finished: Finished) -> None:
+    run = load(finished.run_dir)
+    assert run.result is not None
+    assert (run.env, run.course.lives, run.course.torn) == ("CartPole-v1", 1, 0)
+    for name in ("env_steps", "episodes", "updates", "bytes_up", "bytes_down"):
+        assert getattr(run.course, name)[-1] == run.result[name], name
+    assert run.course.lag_count[-1] > 0.0
+    made = timegm(strptime(str(run.created), "%Y-%m-%dT%H:%M:%SZ"))
+    assert made <= run.course.unix_s[0] <= run.course.unix_s[-1]
