@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from protocol.keys import write_pair
+from protocol.transport import new_pair
 from tests.deploy.engine import ROOT, Container, Project, engine, eventually, run, started
 
 SHIPPED = (ROOT / "deploy" / "experiments" / "cartpole.toml").read_text()
@@ -202,6 +204,17 @@ def test_a_key_that_others_can_read_or_that_is_none(folder: Path, mode: int) -> 
     shutil.chown(key, 10001, 10001)
     said = run(ACTOR, options=("-v", f"{key}:/etc/farflung/keys/actor.key:ro")).line()
     assert ("say chmod 600" if mode == 0o644 else "it is no TOML") in said
+
+
+def test_a_key_as_kubernetes_hands_it_out(folder: Path) -> None:
+    """Root's, and readable by the group of the container."""
+    key = folder / "secret.key"
+    write_pair(key, new_pair("actor", new_pair("learner").public))
+    key.chmod(0o440)
+    shutil.chown(key, 0, 10001)
+    words = ("run", "--learner", "tcp://127.0.0.1:5555", "--key", "/secret.key")
+    with started(ACTOR, *words, options=("-v", f"{key}:/secret.key:ro")) as actor:
+        actor.event("waiting_for_learner")
 
 
 @pytest.mark.parametrize("flag", ["--http", "--bind"])
