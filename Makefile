@@ -11,8 +11,17 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
 
 SECONDS := 60
 
+# Containers: Docker where its engine answers, else Podman. BUILD_FLAGS: more for the engine's `build`.
+ENGINE = $(shell docker info >/dev/null 2>&1 && echo docker || echo podman)
+COMPOSE = $(if $(filter podman,$(ENGINE)),podman-compose,docker compose) --file deploy/compose.yaml
+VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+IMAGE = $(ENGINE) build $(if $(filter podman,$(ENGINE)),--format docker) --file deploy/Dockerfile $(BUILD_FLAGS)
+TAGS = --tag farflung-$(1):$(VERSION) --tag farflung-$(1):latest
+WATCH = --profile watch
+
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo test check sim fuzz faults format learn bench bench-streams bench-far bench-journal bench-scrape reference clean
+.PHONY: help setup setup-dev demo test check sim fuzz faults format learn bench bench-streams bench-far bench-journal \
+	bench-scrape reference images up down test-deploy clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' Makefile
@@ -70,6 +79,23 @@ reference: $(DEV)  ## write deploy/METRICS.md and deploy/SETTINGS.md from the co
 
 bench: $(COMPARE)  ## measure speed and bytes on this machine, beside Stable-Baselines3 (half an hour)
 	$(BIN)/python -m tests.bench
+
+images:  ## build the images of the learner and the actor (FARFLUNG_EXTRAS=box2d,atari: the actor's simulators)
+	$(IMAGE) --target learner $(call TAGS,learner) .
+	$(IMAGE) --target actor $(call TAGS,actor) --build-arg PIP_EXTRA_INDEX_URL --build-arg EXTRAS=$(or $(FARFLUNG_EXTRAS),box2d) .
+
+# The first two by themselves, so that what is wrong with an experiment is said here. Podman restarts no container that
+# depends on one that has ended, and after them nothing needs to wait.
+up: images  ## train in containers: learner, actors, Prometheus, Grafana (WATCH= goes without the last two)
+	$(COMPOSE) run --rm keys
+	$(COMPOSE) run --rm initial
+	$(COMPOSE) $(WATCH) up --detach $(if $(filter podman,$(ENGINE)),--no-deps)
+
+down:  ## stop them; the run stays, and `make up` goes on with it
+	$(COMPOSE) $(WATCH) down
+
+test-deploy: $(DEV) images  ## run the images and deploy/compose.yaml with a real engine (minutes)
+	ENGINE="$(ENGINE)" COMPOSE="$(COMPOSE)" $(BIN)/python -m pytest -q tests/deploy/containers.py
 
 clean:  ## remove .venv, build outputs and caches; runs/ stays
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

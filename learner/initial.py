@@ -43,6 +43,7 @@ class InitialError(UserError):
 def read(path: Path) -> Initial:
     """The file that ``actor init`` writes. Raises InitialError where it is none."""
     try:
+        path.open("rb").close()  # safetensors' own errors do not say what the system said
         with safetensors.safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
             theta = file.get_tensor("theta")

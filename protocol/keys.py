@@ -1,8 +1,8 @@
 """CURVE keys in files: a pair for each actor and one for the learner. Knows files; no sockets.
 
 A key is 40 printable characters (Z85 of 32 bytes, ZeroMQ RFC 32). A key file is TOML that holds a pair and, for an
-actor, the learner's public key; it is its owner's alone, or it is refused. Secrets never show: not in ``repr``, not in
-an error.
+actor, the learner's public key; it is its owner's alone (but see ``handed_out``), or it is refused. Secrets never show:
+not in ``repr``, not in an error.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def read_pair(path: Path) -> KeyPair:
             raise KeyFileError(path, "it is no file")
         if status.st_uid not in (0, os.geteuid()):
             raise KeyFileError(path, "it is another user's")
-        if exposed(status.st_mode, status.st_uid, os.geteuid()):
+        if status.st_mode & OTHERS and not handed_out(status):
             mode = stat.S_IMODE(status.st_mode)
             raise KeyFileError(path, f"others than its owner may use it (mode {mode:04o}); say chmod 600")
         data = os.read(descriptor, MAX_FILE_BYTES + 1)
@@ -92,13 +92,10 @@ def read_pair(path: Path) -> KeyPair:
     return _parsed(path, data)
 
 
-def exposed(mode: int, owner: int, us: int) -> bool:
-    """Whether others may use a file of ``owner`` that ``us`` reads.
-
-    Root's may be read by a group: that is how secrets are given to a service that is not root, in Kubernetes and
-    systemd as in ``install -g``, and how else would it be read? PostgreSQL decides alike about its server's key.
-    """
-    return bool(mode & (OTHERS & ~stat.S_IRGRP if owner == 0 != us else OTHERS))
+def handed_out(status: os.stat_result) -> bool:
+    """Whether it is root's and its group, which is ours, may read it: how Kubernetes gives a container its secrets."""
+    ours = status.st_uid == 0 != os.geteuid() and status.st_gid in {os.getegid(), *os.getgroups()}
+    return ours and stat.S_IMODE(status.st_mode) in (0o440, 0o640)
 
 
 def actor_pair(path: Path) -> KeyPair:

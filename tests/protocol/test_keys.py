@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from protocol.keys import KeyFileError, Secret, actor_pair, exposed, is_key, is_name, read_pair, write_pair
+from protocol.keys import KeyFileError, Secret, actor_pair, handed_out, is_key, is_name, read_pair, write_pair
 from protocol.transport import new_pair
 
 LEARNER = new_pair("learner")
@@ -49,14 +49,27 @@ def test_a_file_that_others_may_use_is_refused(mode: int, tmp_path: Path) -> Non
         read_pair(path)
 
 
-def test_root_may_let_a_group_read_a_secret_and_nobody_else_may() -> None:
-    """As Kubernetes mounts one, for a user who is not root: root's, its group's to read."""
-    assert not exposed(0o440, owner=0, us=10001)
-    assert not exposed(0o400, owner=10001, us=10001)
-    assert exposed(0o440, owner=10001, us=10001)
-    assert exposed(0o440, owner=0, us=0)
-    for mode in (0o460, 0o450, 0o444, 0o442, 0o441):
-        assert exposed(mode, owner=0, us=10001), oct(mode)
+@pytest.mark.parametrize(
+    ("mode", "owner", "group", "taken"),
+    [
+        (0o440, 0, 10001, True),  # a secret of Kubernetes, with fsGroup
+        (0o640, 0, 10002, True),
+        (0o440, 0, 7, False),  # a group that is not ours
+        (0o440, 5, 10001, False),  # another user's
+        (0o660, 0, 10001, False),
+        (0o444, 0, 10001, False),
+    ],
+)
+def test_root_may_hand_a_key_to_our_group(
+    monkeypatch: pytest.MonkeyPatch, mode: int, owner: int, group: int, taken: bool
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 10001)
+    monkeypatch.setattr(os, "getegid", lambda: 10001)
+    monkeypatch.setattr(os, "getgroups", lambda: [10002])
+    status = os.stat_result((stat.S_IFREG | mode, 1, 1, 1, owner, group, 9, 0, 0, 0))
+    assert handed_out(status) == taken
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert not handed_out(status)  # root has files of its own
 
 
 def test_a_key_is_never_written_over(tmp_path: Path) -> None:
