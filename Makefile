@@ -12,7 +12,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
 SECONDS := 60
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo test check sim fuzz faults format learn bench bench-streams bench-far bench-journal clean
+.PHONY: help setup setup-dev demo test test-deploy check sim fuzz faults format learn bench bench-streams bench-far bench-journal clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' Makefile
@@ -26,6 +26,9 @@ demo: $(BASE)  ## train CartPole-v1 with two local actors until it is solved
 
 test: $(DEV)  ## run the tests that take seconds
 	$(BIN)/python -m pytest -q
+
+test-deploy: $(DEV)  ## drive the learner's page in a browser during real runs (needs Chromium; minutes)
+	TEST_DEPLOY=1 $(BIN)/python -m pytest -q tests/deploy
 
 check: $(DEV)  ## lint, format, types, architecture
 	$(BIN)/ruff check .

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import math
 import os
 import platform
 from collections import deque
@@ -30,7 +31,9 @@ from protocol.errors import UserError
 from protocol.manifest import Manifest
 
 EARLY_LINES = 1000  # actors start while θ₀ is made and have little to say by then
+SEEN_BYTES = 4096  # of progress.jsonl in which one whole line is looked for: several times the longest
 LOCK, EPOCH, EXPERIMENT, MANIFEST = "lock", "epoch", "experiment.toml", "manifest.json"
+PROGRESS = "progress.jsonl"
 PACKAGES = ("farflung", "torch", "numpy", "pyzmq", "gymnasium", "msgspec")  # whose versions can change a result
 
 
@@ -103,7 +106,7 @@ class RunDirectory:
             DISK.make_folder(self.checkpoints, "run")
             epoch = self._last_epoch() + 1
             self._write(EPOCH, f"{epoch}\n".encode())
-            self._log = (self.path / "progress.jsonl").open("ab", buffering=0)
+            self._log = (self.path / PROGRESS).open("ab", buffering=0)
         except OSError as error:
             raise RunDirectoryError(self.path, error.strerror or str(error)) from None
         while self._early:
@@ -121,6 +124,22 @@ class RunDirectory:
             self._early.append(line)
         else:
             self._append(line)
+
+    def progress_lines(self, most: int) -> list[bytes]:
+        """Lines of progress.jsonl, oldest first, evenly spread over it; none where it cannot be read.
+
+        However long the run was, no more than ``most`` times SEEN_BYTES are read.
+        """
+        try:
+            with (self.path / PROGRESS).open("rb") as file:
+                size = file.seek(0, os.SEEK_END)
+                if size > most * SEEN_BYTES:
+                    return [_line_after(file, size * number // most) for number in range(most)]
+                file.seek(0)
+                lines = file.read().splitlines()
+                return lines[:: -max(1, math.ceil(len(lines) / most))][::-1]  # the newest is among them
+        except OSError:
+            return []
 
     def finish(self, summary: Mapping[str, object]) -> None:
         """Writes result.json whole or not at all. Raises OSError."""
@@ -152,6 +171,13 @@ class RunDirectory:
         with contextlib.suppress(FileNotFoundError, ValueError):
             return max(known, int((self.path / EPOCH).read_text()))
         return known
+
+
+def _line_after(file: IO[bytes], offset: int) -> bytes:
+    """The first line that begins after ``offset``; what the search ends in where it is longer."""
+    file.seek(offset)
+    left = SEEN_BYTES - len(file.readline(SEEN_BYTES))
+    return file.readline(left)
 
 
 def _locked(path: Path) -> IO[bytes]:
