@@ -94,8 +94,8 @@ up: images  ## train in containers: learner, actors, Prometheus, Grafana (WATCH=
 down:  ## stop them; the run stays, and `make up` goes on with it
 	$(COMPOSE) $(WATCH) down
 
-test-deploy: $(DEV) images  ## run the images and deploy/compose.yaml with a real engine (minutes)
-	ENGINE="$(ENGINE)" COMPOSE="$(COMPOSE)" $(BIN)/python -m pytest -q tests/deploy/containers.py
+test-deploy: $(DEV) images  ## the images and deploy/compose.yaml with a real engine, the page in a browser (minutes)
+	ENGINE="$(ENGINE)" COMPOSE="$(COMPOSE)" TEST_DEPLOY=1 $(BIN)/python -m pytest -q tests/deploy tests/deploy/containers.py
 
 clean:  ## remove .venv, build outputs and caches; runs/ stays
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import math
 import os
 import platform
 import time
@@ -35,6 +36,8 @@ LOCK, EPOCH, EXPERIMENT, MANIFEST, RESULT = "lock", "epoch", "experiment.toml", 
 # A directory with nothing but these holds no run: what a learner leaves that died before it began, and what a new file
 # system has at its root, which a volume shows.
 NO_RUN = {LOCK, f".{MANIFEST}.tmp", "lost+found"}
+SEEN_BYTES = 4096  # of progress.jsonl in which one whole line is looked for: several times the longest
+PROGRESS = "progress.jsonl"
 PACKAGES = ("farflung", "torch", "numpy", "pyzmq", "gymnasium", "msgspec")  # whose versions can change a result
 
 
@@ -116,7 +119,7 @@ class RunDirectory:
             DISK.make_folder(self.checkpoints, "run")
             epoch = self._last_epoch() + 1
             self._write(EPOCH, f"{epoch}\n".encode())
-            self._log = (self.path / "progress.jsonl").open("ab", buffering=0)
+            self._log = (self.path / PROGRESS).open("ab", buffering=0)
         except OSError as error:
             raise RunDirectoryError(self.path, error.strerror or str(error)) from None
         while self._early:
@@ -157,6 +160,22 @@ class RunDirectory:
         else:
             self._append(line)
 
+    def progress_lines(self, most: int) -> list[bytes]:
+        """Lines of progress.jsonl, oldest first, evenly spread over it; none where it cannot be read.
+
+        However long the run was, no more than ``most`` times SEEN_BYTES are read.
+        """
+        try:
+            with (self.path / PROGRESS).open("rb") as file:
+                size = file.seek(0, os.SEEK_END)
+                if size > most * SEEN_BYTES:
+                    return [_line_after(file, size * number // most) for number in range(most)]
+                file.seek(0)
+                lines = file.read().splitlines()
+                return lines[:: -max(1, math.ceil(len(lines) / most))][::-1]  # the newest is among them
+        except OSError:
+            return []
+
     def finish(self, summary: Mapping[str, object]) -> None:
         """Writes result.json whole or not at all. Raises OSError."""
         text = msgspec.json.format(msgspec.json.encode(summary), indent=2) + b"\n"
@@ -187,6 +206,13 @@ class RunDirectory:
         with contextlib.suppress(FileNotFoundError, ValueError):
             return max(known, int((self.path / EPOCH).read_text()))
         return known
+
+
+def _line_after(file: IO[bytes], offset: int) -> bytes:
+    """The first line that begins after ``offset``; what the search ends in where it is longer."""
+    file.seek(offset)
+    left = SEEN_BYTES - len(file.readline(SEEN_BYTES))
+    return file.readline(left)
 
 
 def _locked(path: Path) -> IO[bytes]:

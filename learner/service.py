@@ -29,6 +29,7 @@ from learner.console import Console, View, view
 from learner.doors import Doors, let_in
 from learner.events import Event
 from learner.fleet import ChildFailed, Fleet, initial
+from learner.history import RECALLED, recalled
 from learner.http import Site, bind, pages_of
 from learner.initial import Initial, given
 from learner.keyring import Keyring
@@ -39,6 +40,7 @@ from learner.progress import Progress
 from learner.restore import Files, Restored, begin_journal, blank, make_parameters, recall_best, restore
 from learner.rundir import RunDirectory, summary
 from learner.state import Address, LearnerState, Stage
+from learner.status import Memory
 from learner.store import Store
 from learner.threads import WorkThread
 from protocol import frames as framing
@@ -119,6 +121,7 @@ class Service:
         self._limits = framing.HARD_LIMITS  # until the layout says what is enough
         self._digest = ""  # of the manifest, in checkpoints
         self._view: View | None = None
+        self._memory: Memory | None = None  # where there are pages
         self._show_at = self._record_at = 0.0
         self._shell = Shell(loop_busy_s=time.thread_time)  # pages are rendered on the loop's thread
 
@@ -228,7 +231,9 @@ class Service:
         if self._http is None:
             return None
         metrics = Metrics(state, time.monotonic, self._shell)
-        self._site = Site(self._http, pages_of(state, metrics.render, time.monotonic, self._stuck))
+        past = await self._loop.run_in_executor(None, self._directory.progress_lines, RECALLED)
+        self._memory = Memory(time.monotonic(), recalled(past, state.progress.env_steps))
+        self._site = Site(self._http, pages_of(state, metrics.render, time.monotonic, self._stuck, self._memory))
         host = str(self._options.http).rpartition(":")[0]
         return f"http://{host}:{await self._site.start()}"
 
@@ -391,6 +396,8 @@ class Service:
         self._show_at = now + SHOW_S
         self._view = view(self._state, now, self._view)
         self._console.refresh(self._view)
+        if self._memory is not None:
+            self._memory.look(self._state, now)
         if now >= self._record_at:
             self._record_at = now + RECORD_S
             self._directory.record("progress", self._wall_s(), self._view.fields())
