@@ -25,7 +25,7 @@ import uvloop
 from learner import config, events
 from learner.batch import apply_batch
 from learner.checkpoint import Checkpoint
-from learner.console import Console, View, view
+from learner.console import Console
 from learner.doors import Doors, let_in
 from learner.events import Event
 from learner.fleet import ChildFailed, Fleet, initial
@@ -43,6 +43,7 @@ from learner.state import Address, LearnerState, Stage
 from learner.status import Memory
 from learner.store import Store
 from learner.threads import WorkThread
+from learner.view import View, view
 from protocol import frames as framing
 from protocol import manifest as manifests
 from protocol import messages

@@ -8,11 +8,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from learner.console import View, view
 from learner.credit import ceiling, first
 from learner.history import History, Point, Recent, Sample, Then
 from learner.limits import STALLED_S, Facts, limit
 from learner.state import LearnerState, Stage
+from learner.view import View, view
 from protocol.session import Peer
 
 ACTORS_LISTED = 1000  # in /status; a larger fleet is read from its metrics

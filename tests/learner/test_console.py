@@ -8,7 +8,8 @@ import threading
 
 import pytest
 
-from learner.console import Console, View, printable, rows, said, view
+from learner.console import Console, printable, rows, said
+from learner.view import View, view
 from tests.learner.books import join, learner_state, trained
 
 

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from learner.console import view
 from learner.export import scalars
 from learner.rundir import summary
 from learner.runs import load
+from learner.view import view
 from tests.learner.books import learner_state
 from tests.learner.courses import life, run_dir, text
 from tests.loopback.conftest import Finished
