@@ -1,4 +1,4 @@
-"""A run at one moment, as people, pages and progress.jsonl see it. Pure: it reads the books, and the view before for rates."""
+"""A run at one moment, for people, pages and progress.jsonl. Pure: reads the books, and for rates the view before."""
 
 from __future__ import annotations
 
