@@ -21,7 +21,7 @@ from aiohttp import web
 
 from learner.metrics import CONTENT_TYPE
 from learner.state import LearnerState, Stage
-from learner.status import ACTORS_LISTED, SORTABLE, Asked, Memory, history, status
+from learner.status import ACTORS_LISTED, FIELDS, Asked, Memory, history, status
 from protocol.errors import UserError
 
 SHUTDOWN_S = 0.5  # a page takes milliseconds; nobody waits longer for one at the end
@@ -136,8 +136,8 @@ def _json(told: dict[str, Any]) -> web.Response:
 def _asked(actors: str, by: str) -> Asked:
     """What ?actors=50&by=-lag_updates means: the largest 50. Raises HTTPBadRequest."""
     name = by.removeprefix("-") or "ordinal"
-    if name not in SORTABLE:
-        raise web.HTTPBadRequest(text=f"by: one of {', '.join(sorted(SORTABLE))}, with - the largest first\n")
+    if name not in FIELDS:
+        raise web.HTTPBadRequest(text=f"by: one of {', '.join(sorted(FIELDS))}, with - the largest first\n")
     if not re.fullmatch(r"[0-9]{0,4}", actors):
         raise web.HTTPBadRequest(text=f"actors: how many are listed, up to {ACTORS_LISTED}\n")
     return Asked(int(actors) if actors else ACTORS_LISTED, name, by.startswith("-"))
