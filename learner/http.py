@@ -1,6 +1,6 @@
 """The learner's pages: metrics, liveness, readiness, status, and one for people. Knows aiohttp; changes nothing.
 
-The page for people is three files of ``learner/page``, which ask ``/status`` and ``/history``. Nothing else can be
+The page for people is ``learner/page``, whose script asks ``/status`` and ``/history``. Nothing else can be
 loaded by it, and no script but its own runs in it: names in it come from peers.
 """
 
@@ -31,6 +31,7 @@ PARTS = {  # of the page: path, file, type
     "/": ("index.html", "text/html"),
     "/page.css": ("page.css", "text/css"),
     "/page.js": ("page.js", "text/javascript"),
+    "/numbers.js": ("numbers.js", "text/javascript"),
     "/icon.svg": ("icon.svg", "image/svg+xml"),
 }
 GUARDED = {  # with every answer

@@ -1,11 +1,11 @@
 // The learner's page: asks /status and /history once a second and shows what they say. Names come from peers, so text
 // goes into the document as text (textContent) and never as markup.
-"use strict";
+import { MINUS, NONE, THIN, bytes, clockTime, count, duration } from "./numbers.js";
 
 const POLL_MS = 1000, HIDDEN_MS = 10000, MOST_WAIT_MS = 10000, PATIENCE_MS = 8000;
 const STALLED_S = 5; // as in learner/limits.py
 const FEW_ACTORS = 50, MANY_ACTORS = 1000;
-const MINUS = "\u2212", NONE = "\u2013", THIN = "\u202f", FAR_BACK = -1;
+const FAR_BACK = -1; // seconds of training, before the first point
 
 const by = (id) => document.getElementById(id);
 const page = {
@@ -21,37 +21,6 @@ const page = {
 };
 let curve = null; // as /history tells it, grown by what came later
 let timer = 0;
-
-// numbers for people
-
-const UNITS = [[999.5e6, "G", 1e9], [999.5e3, "M", 1e6], [9999.5, "k", 1e3], [0, "", 1]];
-
-/** With a unit above ten thousand. padded: with zeros behind the point, so that what is in one column lines up. */
-function count(value, digits = 3, padded = true) {
-  if (value === null || value === undefined) return NONE;
-  const size = Math.abs(value);
-  const [, unit, scale] = UNITS.find(([least]) => size >= least);
-  const before = 1 + Math.floor(Math.log10(Math.max(size / scale, 1)));
-  const most = Math.max(0, digits - before), least = padded && !(unit === "" && Number.isInteger(value)) ? most : 0;
-  const text = (size / scale).toLocaleString("en", { minimumFractionDigits: least, maximumFractionDigits: most });
-  return (value < 0 && Number(text) !== 0 ? MINUS : "") + text + (unit && THIN + unit);
-}
-
-function bytes(value) {
-  if (value === null || value === undefined) return NONE;
-  if (value < 999.5) return count(value) + THIN + "B";
-  const [unit, scale] = value < 999.5e3 ? ["kB", 1e3] : value < 999.5e6 ? ["MB", 1e6] : ["GB", 1e9];
-  return count(value / scale) + THIN + unit;
-}
-
-function duration(seconds) {
-  if (seconds < 59.5) return seconds.toFixed(seconds < 9.95 ? 1 : 0) + THIN + "s";
-  const whole = Math.round(seconds), s = whole % 60, m = Math.floor(whole / 60) % 60, h = Math.floor(whole / 3600);
-  const two = (number) => String(number).padStart(2, "0");
-  return h ? `${h}${THIN}h ${two(m)}${THIN}m` : `${m}${THIN}m ${two(s)}${THIN}s`;
-}
-
-const clockTime = (date) => date.toLocaleTimeString([], { hourCycle: "h23" });
 
 // the document
 
