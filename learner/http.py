@@ -1,6 +1,6 @@
 """The learner's pages: metrics, liveness, readiness, status, and one for people. Knows aiohttp; changes nothing.
 
-The page for people is three files of ``learner/page``, which ask ``/status`` and ``/history``. Nothing else can be
+The page for people is ``learner/page``, whose script asks ``/status`` and ``/history``. Nothing else can be
 loaded by it, and no script but its own runs in it: names in it come from peers.
 """
 
@@ -21,7 +21,7 @@ from aiohttp import web
 
 from learner.metrics import CONTENT_TYPE
 from learner.state import LearnerState, Stage
-from learner.status import ACTORS_LISTED, SORTABLE, Asked, Memory, history, status
+from learner.status import ACTORS_LISTED, FIELDS, Asked, Memory, history, status
 from protocol.errors import UserError
 
 SHUTDOWN_S = 0.5  # a page takes milliseconds; nobody waits longer for one at the end
@@ -31,6 +31,7 @@ PARTS = {  # of the page: path, file, type
     "/": ("index.html", "text/html"),
     "/page.css": ("page.css", "text/css"),
     "/page.js": ("page.js", "text/javascript"),
+    "/numbers.js": ("numbers.js", "text/javascript"),
     "/icon.svg": ("icon.svg", "image/svg+xml"),
 }
 GUARDED = {  # with every answer
@@ -136,8 +137,8 @@ def _json(told: dict[str, Any]) -> web.Response:
 def _asked(actors: str, by: str) -> Asked:
     """What ?actors=50&by=-lag_updates means: the largest 50. Raises HTTPBadRequest."""
     name = by.removeprefix("-") or "ordinal"
-    if name not in SORTABLE:
-        raise web.HTTPBadRequest(text=f"by: one of {', '.join(sorted(SORTABLE))}, with - the largest first\n")
+    if name not in FIELDS:
+        raise web.HTTPBadRequest(text=f"by: one of {', '.join(sorted(FIELDS))}, with - the largest first\n")
     if not re.fullmatch(r"[0-9]{0,4}", actors):
         raise web.HTTPBadRequest(text=f"actors: how many are listed, up to {ACTORS_LISTED}\n")
     return Asked(int(actors) if actors else ACTORS_LISTED, name, by.startswith("-"))

@@ -114,37 +114,39 @@ def history(state: LearnerState, memory: Memory, after_s: float) -> Row:
     }
 
 
+@dataclass(frozen=True, slots=True)
+class _Now:
+    """What a row of the fleet is read from, beside its actor."""
+
+    state: LearnerState
+    recent: Recent
+    now: float
+
+
+FIELDS: dict[str, Callable[[Peer, _Now], Any]] = {  # of an actor in /status
+    "name": lambda peer, _: peer.name,
+    "role": lambda peer, _: peer.role,
+    "ordinal": lambda peer, _: peer.ordinal,
+    "state": lambda peer, at: _standing(peer, at.state, at.now),
+    "env_steps": lambda peer, _: peer.env_steps,
+    "env_steps_per_s": lambda peer, at: _rounded(at.recent.steps_per_s(peer.session, peer.env_steps, at.now)),
+    "gradients": lambda peer, _: peer.gradients,
+    "credit": lambda peer, _: peer.credit,
+    "lag_updates": lambda peer, at: max(0, at.state.progress.updates - peer.version),
+    "silent_s": lambda peer, at: round(at.now - peer.heard_at, 3),
+    "no_progress_s": lambda peer, at: round(at.now - peer.progressed_at, 3),
+    "bytes_up": lambda peer, _: peer.bytes_up,
+}
+
+
 def fleet(state: LearnerState, now: float, recent: Recent, asked: Asked) -> list[Row]:
     """Rows of the fleet as asked for. What has no number comes last, whichever way they are sorted."""
-    rows = [_actor(peer, state, now, recent) for peer in state.peers.values()]
-    known = [row for row in rows if row[asked.by] is not None]
-    rest = [row for row in rows if row[asked.by] is None]
-    known.sort(key=lambda row: row["ordinal"])
-    known.sort(key=lambda row: row[asked.by], reverse=asked.descending)
-    return (known + rest)[: min(asked.actors, ACTORS_LISTED)]
-
-
-def _actor(peer: Peer, state: LearnerState, now: float, recent: Recent) -> Row:
-    return {
-        "name": peer.name,
-        "role": peer.role,
-        "ordinal": peer.ordinal,
-        "state": _standing(peer, state, now),
-        "env_steps": peer.env_steps,
-        "env_steps_per_s": _rounded(recent.steps_per_s(peer.session, peer.env_steps, now)),
-        "gradients": peer.gradients,
-        "credit": peer.credit,
-        "lag_updates": max(0, state.progress.updates - peer.version),
-        "silent_s": round(now - peer.heard_at, 3),
-        "no_progress_s": round(now - peer.progressed_at, 3),
-        "bytes_up": peer.bytes_up,
-    }
-
-
-SORTABLE = frozenset(
-    {"name", "role", "ordinal", "state", "env_steps", "env_steps_per_s", "gradients", "credit", "lag_updates"}
-    | {"silent_s", "no_progress_s", "bytes_up"}
-)
+    at, field_of = _Now(state, recent, now), FIELDS[asked.by]
+    keyed = [(field_of(peer, at), peer) for peer in sorted(state.peers.values(), key=lambda peer: peer.ordinal)]
+    known = [entry for entry in keyed if entry[0] is not None]
+    known.sort(key=lambda entry: entry[0], reverse=asked.descending)
+    chosen = [*known, *(entry for entry in keyed if entry[0] is None)][: min(asked.actors, ACTORS_LISTED)]
+    return [{name: field(peer, at) for name, field in FIELDS.items()} for _, peer in chosen]
 
 
 def _standing(peer: Peer, state: LearnerState, now: float) -> str:
@@ -154,8 +156,8 @@ def _standing(peer: Peer, state: LearnerState, now: float) -> str:
     if peer.silent(now, QUIET_BEATS * state.settings.heartbeat_s):
         return "silent"
     if not peer.trains:
-        return "evaluates"
-    return "steps" if now - peer.progressed_at < _lately_s(state) else "stands still"
+        return "evaluating"
+    return "training" if now - peer.progressed_at < _lately_s(state) else "standing still"
 
 
 def _lately_s(state: LearnerState) -> float:

@@ -1,11 +1,11 @@
 // The learner's page: asks /status and /history once a second and shows what they say. Names come from peers, so text
 // goes into the document as text (textContent) and never as markup.
-"use strict";
+import { MINUS, NONE, THIN, bytes, clockTime, count, duration } from "./numbers.js";
 
 const POLL_MS = 1000, HIDDEN_MS = 10000, MOST_WAIT_MS = 10000, PATIENCE_MS = 8000;
 const STALLED_S = 5; // as in learner/limits.py
 const FEW_ACTORS = 50, MANY_ACTORS = 1000;
-const MINUS = "\u2212", NONE = "\u2013", THIN = "\u202f", FAR_BACK = -1;
+const FAR_BACK = -1; // seconds of training, before the first point
 
 const by = (id) => document.getElementById(id);
 const page = {
@@ -22,37 +22,6 @@ const page = {
 let curve = null; // as /history tells it, grown by what came later
 let timer = 0;
 
-// numbers for people
-
-const UNITS = [[999.5e6, "G", 1e9], [999.5e3, "M", 1e6], [9999.5, "k", 1e3], [0, "", 1]];
-
-/** With a unit above ten thousand. padded: with zeros behind the point, so that what is in one column lines up. */
-function count(value, digits = 3, padded = true) {
-  if (value === null || value === undefined) return NONE;
-  const size = Math.abs(value);
-  const [, unit, scale] = UNITS.find(([least]) => size >= least);
-  const before = 1 + Math.floor(Math.log10(Math.max(size / scale, 1)));
-  const most = Math.max(0, digits - before), least = padded && !(unit === "" && Number.isInteger(value)) ? most : 0;
-  const text = (size / scale).toLocaleString("en", { minimumFractionDigits: least, maximumFractionDigits: most });
-  return (value < 0 && Number(text) !== 0 ? MINUS : "") + text + (unit && THIN + unit);
-}
-
-function bytes(value) {
-  if (value === null || value === undefined) return NONE;
-  if (value < 999.5) return count(value) + THIN + "B";
-  const [unit, scale] = value < 999.5e3 ? ["kB", 1e3] : value < 999.5e6 ? ["MB", 1e6] : ["GB", 1e9];
-  return count(value / scale) + THIN + unit;
-}
-
-function duration(seconds) {
-  if (seconds < 59.5) return seconds.toFixed(seconds < 9.95 ? 1 : 0) + THIN + "s";
-  const whole = Math.round(seconds), s = whole % 60, m = Math.floor(whole / 60) % 60, h = Math.floor(whole / 3600);
-  const two = (number) => String(number).padStart(2, "0");
-  return h ? `${h}${THIN}h ${two(m)}${THIN}m` : `${m}${THIN}m ${two(s)}${THIN}s`;
-}
-
-const clockTime = (date) => date.toLocaleTimeString([], { hourCycle: "h23" });
-
 // the document
 
 function say(element, text) {
@@ -61,24 +30,24 @@ function say(element, text) {
 
 function figure(id, value, unit, more) {
   const element = by(id);
-  if (!element.firstChild) element.append("", document.createElement("small"));
   if (element.childNodes.length !== 2) element.replaceChildren("", document.createElement("small"));
-  if (element.firstChild.data !== value) element.firstChild.data = value;
-  say(element.lastChild, unit && value !== NONE ? " " + unit : "");
+  const [number, scale = ""] = value.split(THIN); // of "3.1 kB" only the number is large
+  if (element.firstChild.data !== number) element.firstChild.data = number;
+  say(element.lastChild, value === NONE ? "" : `${THIN}${scale}${unit}`);
   say(by(id + "-more"), more);
 }
 
 function showFigures(s) {
   const best = s.return_best === null ? "" : `best ${count(s.return_best)}`;
   const spread = s.return_min === null ? "" : `${count(s.return_min)} to ${count(s.return_max)}`;
-  const target = s.target === null ? "" : `of ${count(s.target)}`;
+  const target = s.target === null ? "" : ` of ${count(s.target)}`;
   const evaluated = s.evaluated_best_mean === null ? "" : `evaluated ${count(s.evaluated_best_mean)}`;
   const more = [spread, best, evaluated].filter(Boolean).join(", ");
   figure("return", count(s.return_mean), target, more || "no episode yet");
   figure("rate", count(s.env_steps_per_s), "/s", `${count(s.env_steps)} in ${count(s.episodes)} episodes`);
   figure("updates", count(s.updates_per_s), "/s", `version ${s.version.toLocaleString("en")}`);
   const recent = s.lag_updates === null ? s.lag_mean_updates : s.lag_updates;
-  figure("lag", count(recent), "updates", `mean ${count(s.lag_mean_updates)}, most ${count(s.lag_max_updates)}`);
+  figure("lag", count(recent), " updates", `mean ${count(s.lag_mean_updates)}, most ${count(s.lag_max_updates)}`);
   figure("up", bytes(s.bytes_up_per_s), "/s", s.compression === null ? bytes(s.bytes_up)
     : `${bytes(s.bytes_per_gradient)} a gradient, ${count(s.compression, 2)}× less than float32`);
   figure("down", bytes(s.bytes_down_per_s), "/s", `${bytes(s.bytes_down)} in all, once for all actors`);
@@ -89,10 +58,14 @@ function showRun(s) {
   const life = s.epoch > 1 ? ` · life ${s.epoch}` : "";
   say(by("run"), `${s.run} · seed ${s.seed} · ${count(s.parameters)} parameters${life}`);
   document.title = `${count(s.return_mean)} · ${s.env} · Farflung`;
-  const limit = by("limit");
+}
+
+function showLimit(s) {
+  const limit = by("limit"), unknown = page.lostOn && s.stage === "running";
   limit.hidden = false;
-  limit.dataset.cause = s.limit.cause;
-  say(limit, s.limit.text);
+  limit.dataset.cause = unknown ? "unreachable" : s.limit.cause;
+  say(limit, unknown ? `The learner cannot be reached: nothing is known of the run since ${clockTime(page.heardOn)}.`
+    : s.limit.text);
 }
 
 /** What the page may claim about now: it is looked at every second, whether or not an answer came. */
@@ -109,10 +82,10 @@ function showHealth() {
     else if (!s.actors) [health, text] = ["stalled", "waiting for actors"];
     else if (s.limit.cause === "stalled" || since_s >= STALLED_S) {
       [health, text] = ["stalled", `no update for ${Math.floor(idle_s)}${THIN}s`];
-    }
-    else text = `running, ${duration(s.wall_s)}`;
+    } else text = `running, ${duration(s.wall_s)}`;
   }
   document.body.dataset.health = s || page.lostOn ? health : "";
+  if (s) showLimit(s);
   say(by("health-text"), text);
   say(by("age"), !s ? "" : page.lostOn ? `The numbers are those of ${clockTime(page.heardOn)}.`
     : since_s < 3 ? "Rates are means over five seconds." : `Last answer ${duration(since_s)} ago.`);
@@ -233,7 +206,7 @@ function draw(kind, attributes, text) {
 /** Round numbers between low and high, about as many as asked for. */
 function ticks(low, high, wanted) {
   const raw = (high - low) / wanted, power = 10 ** Math.floor(Math.log10(raw));
-  const step = power * [1, 2, 5, 10].find((factor) => factor * power >= raw * 0.999);
+  const step = power * [1, 2, 5, 10].find((factor) => factor * power >= raw * 0.8);
   const found = [];
   for (let value = Math.ceil(low / step) * step; value <= high + step * 1e-9; value += step) found.push(value);
   return found;
@@ -330,9 +303,10 @@ function aim(svg, shapes, y, width) {
 }
 
 function named(svg, plot, width) {
-  const newest = curve[plot.field].at(-1);
+  const known = curve[plot.field].filter((value) => value !== null);
+  const told = `now ${plot.say(known.at(-1))}, most ${plot.say(Math.max(...known))}`;
   svg.append(draw("text", { class: "name", x: GUTTER, y: 12 }, plot.name));
-  svg.append(draw("text", { x: width - RIGHT, y: 12, "text-anchor": "end" }, plot.say(newest)));
+  svg.append(draw("text", { x: width - RIGHT, y: 12, "text-anchor": "end" }, told));
 }
 
 function axis(svg, x, start, end, height, width) {

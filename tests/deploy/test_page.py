@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 
+from learner.http import Site, bind, pages_of
 from tests.deploy.browser import Page, browsing, found
+from tests.learner.books import join, learner_state, trained
 from tests.loopback.system import ENDLESS, Daemon, Launcher, free_ports, processes
 
 pytestmark = [
@@ -23,6 +25,7 @@ pytestmark = [
 HOSTILE = "<img src=x onerror=window.owned=1>"
 POINTS = "(document.querySelector('#curve path.line')?.getAttribute('d').length ?? 0)"
 RETURN = "document.getElementById('return').textContent"
+ROWS = "document.querySelectorAll('#fleet tr').length"
 FITS = "document.documentElement.scrollWidth <= document.documentElement.clientWidth"
 BACKGROUND = "getComputedStyle(document.body).backgroundColor"
 
@@ -112,6 +115,8 @@ def test_the_page_outlives_its_learner(tmp_path: Path) -> None:
             await page.until("document.body.dataset.health === 'gone'")
             assert "learner unreachable since" in str(await page.value("document.getElementById('health').textContent"))
             assert await page.value("document.getElementById('age').textContent.startsWith('The numbers are those of')")
+            said = str(await page.value("document.getElementById('limit').textContent"))
+            assert said.startswith("The learner cannot be reached")
             assert await page.value(f"{RETURN}.match(/[0-9]/)")
             resumed = launcher.learner(
                 "--resume", "--http", f"127.0.0.1:{port}", "--run-dir", tmp_path / "run", *ENDLESS, *more
@@ -122,6 +127,31 @@ def test_the_page_outlives_its_learner(tmp_path: Path) -> None:
             length = await page.value(POINTS)
             await page.until(f"{POINTS} > {length}")
             assert all("ERR_CONNECTION" in error or "ERR_EMPTY" in error for error in page.errors)  # while it was gone
+
+    play(tmp_path, scene)
+
+
+def test_a_thousand_actors_are_shown_fifty_at_a_time(tmp_path: Path) -> None:
+    async def scene(_: Launcher) -> None:
+        state = learner_state(trained([float(score) for score in range(100)]))
+        for number in range(1000):
+            join(state, f"rack{number // 40}-{number % 40:02d}", now=0.0).bytes_up = number
+        site = Site(bind("127.0.0.1", 0), pages_of(state, bytes, lambda: 4.0, lambda: None))
+        port = await site.start()
+        try:
+            async with browsing(tmp_path / "browser") as page:
+                await page.shape(390, 844)
+                await page.open(f"http://127.0.0.1:{port}/")
+                await page.until(f"{ROWS} === 50")
+                await page.value("document.querySelector('[data-field=bytes_up] button').click()")
+                await page.until("document.querySelector('#fleet th').textContent === 'rack24-39'")
+                await page.value("document.getElementById('fleet-more').click()")
+                await page.until(f"{ROWS} === 1000")
+                assert await page.value(FITS)
+                assert await page.value("document.getElementById('reasons').textContent.includes('stale updates')")
+                assert page.errors == []
+        finally:
+            await site.stop()
 
     play(tmp_path, scene)
 
