@@ -73,17 +73,6 @@ def page_address(text: str) -> tuple[str, int]:
     return host.removeprefix("[").removesuffix("]"), int(port)
 
 
-def serve(counters: Counters, host: str, port: int) -> int:
-    """Serves the page from a thread of its own for the rest of the process; returns the port. Raises UserError."""
-    from prometheus_client import start_http_server
-
-    try:
-        server, _ = start_http_server(port, host, registry(counters))
-    except OSError as error:
-        raise UserError(f"--metrics {host}:{port}: {error.strerror or error}") from None
-    return int(server.server_port)
-
-
 def _families(counters: Counters) -> Iterator[Metric]:
     from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily
 

@@ -26,7 +26,9 @@ from actor import events
 from actor.desk import Desk, Interrupted
 from actor.events import Dialling, Event, Identity
 from actor.isolation import SimulatorsExhausted
-from actor.metrics import Counters, serve
+from actor.liveness import Liveness
+from actor.metrics import Counters, render
+from actor.pages import Pages, serve
 from actor.state import ActorState
 from actor.weights import latest
 from protocol import frames as framing
@@ -34,7 +36,9 @@ from protocol import messages
 from protocol.errors import PeerFault, UserError
 from protocol.keys import KeyPair, actor_pair
 from protocol.messages import Buffer, Role, Welcome
+from protocol.notify import Supervisor
 from protocol.security import Address, parse_learner_address
+from protocol.session import Phase
 from protocol.transport import ActorSockets
 
 TICK_S = 0.05
@@ -102,7 +106,7 @@ def _live(
         signal.signal(number, service.signalled)
     service.start()
     if metrics is not None:
-        serve(service.counters, *metrics)
+        serve(Pages(lambda: render(service.counters), service.stuck, service.unready), *metrics)
     try:
         _work(service, engage)
     finally:
@@ -147,6 +151,7 @@ class Service:
         self._state = ActorState(identity, str(learner), SystemRandom())
         self.counters = Counters()
         self.importing = True
+        self._liveness, self._supervisor = Liveness(time.monotonic()), Supervisor(os.environ)
         self._stopping = False
         self._learner, self._parent, self._pair = learner, parent, pair
         self._loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
@@ -170,6 +175,14 @@ class Service:
             os._exit(1)
         self._stopping = True
         self.post(events.StopRequested(signal.Signals(number).name))
+
+    def stuck(self) -> str | None:
+        """From any thread: why this process is not alive, or None."""
+        return self._liveness.trouble(time.monotonic())
+
+    def unready(self) -> str | None:
+        """From any thread: why it does not work for its learner, or None."""
+        return self.stuck() or (None if self._state.phase is Phase.ACTIVE else f"no session with {self._learner}")
 
     def join(self) -> int:
         """Waits for the link to end and returns the exit code."""
@@ -197,11 +210,13 @@ class Service:
     async def _serve(self) -> None:
         self._sockets = ActorSockets(self._learner, pair=self._pair)
         self._handle(events.Started())
+        self._supervisor.ready()  # it serves whichever learner comes, so nobody has to wait for one
         receiving = self._loop.create_task(self._sockets.receive(self._link, self._weights))
         ticking = self._loop.create_task(self._tick())
         try:
             await asyncio.wait([receiving, ticking], return_when=asyncio.FIRST_COMPLETED)
         finally:
+            self._supervisor.stopping()
             self._sockets.close()
             ticking.cancel()
             await asyncio.gather(receiving, ticking, return_exceptions=True)
@@ -215,8 +230,15 @@ class Service:
                 await asyncio.wait_for(self._finished.wait(), TICK_S)
             self._handle(events.Ticked(self.desk.env_steps, self.desk.wait_s))
             self._count()
+            self._show_life(time.monotonic())
             if self._parent is not None and os.getppid() != self._parent:
                 return  # the learner that started this actor is gone
+
+    def _show_life(self, now: float) -> None:
+        desk = self.desk
+        self._liveness.tick((desk.env_steps, desk.collect_s, desk.learn_s, desk.compress_s, desk.wait_s), now)
+        if self._liveness.trouble(now) is None:
+            self._supervisor.alive(now)
 
     def _count(self) -> None:
         """Copies what the state and the desk keep into the books that a scrape reads."""

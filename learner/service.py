@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import socket
 import tempfile
@@ -46,6 +47,7 @@ from protocol.errors import PeerFault, UserError
 from protocol.keys import write_pair
 from protocol.manifest import Manifest, digest_of
 from protocol.messages import Buffer
+from protocol.notify import Supervisor
 from protocol.security import parse_address, require_private
 from protocol.session import Peer
 from protocol.transport import Gate, LearnerSockets, new_pair
@@ -113,7 +115,7 @@ class Service:
         self._cut = False  # connections are cut and not all addresses could be listened on again
         self._options, self._directory, self._sockets, self._console = options, directory, sockets, console
         self._experiment = options.experiment
-        self._loop = asyncio.get_running_loop()
+        self._loop, self._supervisor = asyncio.get_running_loop(), Supervisor(os.environ)
         self._finished: asyncio.Future[int] = self._loop.create_future()
         self._math = WorkThread("math", self._loop, self._done, self._broke)
         self._disk = WorkThread("disk", self._loop, self._done, self._broke)
@@ -146,12 +148,14 @@ class Service:
             await asyncio.gather(beginning, return_exceptions=True)
             return self._finished.result()
         beginning.result()
+        self._supervisor.ready()
         await self._run()
         exit_code = self._finished.result()  # a run that failed has no result, and raises what it failed of
         return max(exit_code, self._conclude())
 
     async def close(self) -> None:
         """Ends what was started: afterwards no child, no thread and no open port is left."""
+        self._supervisor.stopping()
         if self._fleet is not None:
             await self._fleet.stop(STOP_S)
         if self._site is not None:
@@ -284,6 +288,8 @@ class Service:
             self._look_at_keys()
             self._post(events.Ticked())
             self._show(time.monotonic())
+            if self._stuck() is None:
+                self._supervisor.alive(time.monotonic())
 
     def _look_at_keys(self) -> None:
         """Who was taken off the list has to go. A list that cannot be read changes nothing."""

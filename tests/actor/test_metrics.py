@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import socket
-from urllib.request import urlopen
-
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from actor.metrics import Counters, page_address, render, serve
+from actor.metrics import Counters, page_address, render
 from protocol.errors import UserError
 
 
@@ -29,23 +26,6 @@ def test_labels() -> None:
     assert found["farflung_actor_gradients_answered_total", (("outcome", "applied"),)] == 3
     assert found["farflung_actor_gradients_answered_total", (("outcome", "refused"),)] == 1
     assert found["farflung_actor_work_seconds_total", (("part", "wait"),)] == 0.5
-
-
-def test_the_page_is_served_and_reads_anew() -> None:
-    counters = Counters()
-    page = serve(counters, "127.0.0.1", 0)
-    counters.env_steps = 42
-    with urlopen(f"http://127.0.0.1:{page}/metrics", timeout=30) as answer:
-        assert scraped(answer.read().decode())["farflung_actor_env_steps_total", ()] == 42
-
-
-def test_a_port_in_use_is_named() -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = taken.getsockname()[1]
-        with pytest.raises(UserError, match=rf"--metrics 127\.0\.0\.1:{port}: Address already in use"):
-            serve(Counters(), "127.0.0.1", port)
 
 
 def test_addresses() -> None:

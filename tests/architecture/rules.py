@@ -19,7 +19,7 @@ PURE = {
     "learner": "events state members credit admission staleness optimizer drift gap update entries log mirror downlink"
     " parameters publication saving evaluation progress options toml quota intake norms quarantine aggregate",
     "actor": "config events state backoff pulse weights spaces simulators rollout returns losses distributions"
-    " exploration methods gradients compression selection uplink flat policy layers networks pipe",
+    " exploration methods gradients compression selection uplink flat policy layers networks pipe liveness",
 }
 IMPURE = frozenset(
     {"aiohttp", "asyncio", "datetime", "multiprocessing", "selectors", "signal", "socket", "ssl", "subprocess"}
