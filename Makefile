@@ -98,7 +98,7 @@ down:  ## stop them; the run stays, and `make up` goes on with it
 	$(COMPOSE) $(WATCH) down
 
 test-deploy: $(DEV) images  ## the images and deploy/compose.yaml with a real engine, the page in a browser (minutes)
-	ENGINE="$(ENGINE)" COMPOSE="$(COMPOSE)" TEST_DEPLOY=1 $(BIN)/python -m pytest -q tests/deploy tests/deploy/containers.py
+	ENGINE="$(ENGINE)" COMPOSE="$(COMPOSE)" TEST_DEPLOY=1 $(BIN)/python -m pytest -q tests/deploy tests/deploy/containers.py tests/deploy/pods.py
 
 clean:  ## remove .venv, build outputs and caches; runs/ stays
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
@@ -137,15 +137,15 @@ $(BASE): $(VENV)/.made pyproject.toml constraints.txt
 
 $(DEV): $(VENV)/.made pyproject.toml constraints.txt
 	@echo "installing Farflung and its development tools into $(VENV) (the first time: some minutes)"
-	$(PIP_INSTALL) --editable '.[dev,plots]'
+	$(PIP_INSTALL) --editable '.[dev,plots,deploy]'
 	@touch $(BASE) $@
 
 $(FUZZ): $(DEV)
 	@echo "installing the fuzzer into $(VENV)"
-	$(PIP_INSTALL) --editable '.[dev,plots,fuzz]'
+	$(PIP_INSTALL) --editable '.[dev,plots,deploy,fuzz]'
 	@touch $@
 
 $(COMPARE): $(DEV)
 	@echo "installing what Farflung is compared with into $(VENV)"
-	$(PIP_INSTALL) --editable '.[dev,plots,compare]'
+	$(PIP_INSTALL) --editable '.[dev,plots,deploy,compare]'
 	@touch $@
