@@ -188,7 +188,7 @@ function showFleet(s) {
 
 // the curves
 
-const SVG = "http://www.w3.org/2000/svg", GUTTER = 46, RIGHT = 10;
+const SVG = "http://www.w3.org/2000/svg", GUTTER = 46, RIGHT = 10, AXIS = 20;
 const PLOTS = [ // the mean return, then strips that share its horizontal axis
   { field: "return_mean", name: "", height: 250, say: count },
   { field: "env_steps_per_s", name: "steps/s", height: 62, say: count },
@@ -249,11 +249,12 @@ function path(points) {
 }
 
 function plotted(plot, width, last) {
-  const [low, high] = span(plot), top = plot.name ? 18 : 6, bottom = plot.height - (last ? 22 : 4);
+  const [low, high] = span(plot), top = plot.name ? 18 : 6, bottom = plot.height - 4;
+  const height = plot.height + (last ? AXIS : 0);
   const xs = curve[page.axis], [start, end] = reach(xs);
   const x = (value) => GUTTER + ((value - start) / (end - start)) * (width - GUTTER - RIGHT);
   const y = (value) => (value === null ? null : bottom - ((value - low) / (high - low)) * (bottom - top));
-  const svg = draw("svg", { height: plot.height, viewBox: `0 0 ${width} ${plot.height}`, role: "img",
+  const svg = draw("svg", { height, viewBox: `0 0 ${width} ${height}`, role: "img",
     "aria-label": spoken(plot), class: plot.name ? "strip" : "main" });
   const clip = draw("clipPath", { id: `inside-${plot.field}` });
   const inside = { x: GUTTER, y: top - 2, width: width - GUTTER - RIGHT + 2, height: bottom - top + 4 };
@@ -273,7 +274,7 @@ function plotted(plot, width, last) {
     const at = x(xs[page.picked]);
     svg.append(draw("line", { class: "rule", x1: at, x2: at, y1: top, y2: bottom }));
   }
-  if (last) axis(svg, x, start, end, plot.height, width);
+  if (last) axis(svg, x, start, end, height, width);
   return svg;
 }
 

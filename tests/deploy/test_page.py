@@ -25,6 +25,7 @@ pytestmark = [
 HOSTILE = "<img src=x onerror=window.owned=1>"
 POINTS = "(document.querySelector('#curve path.line')?.getAttribute('d').length ?? 0)"
 RETURN = "document.getElementById('return').textContent"
+RECALLED = "fetch('history').then((a) => a.json()).then((h) => h.time_s[0] < 2 && h.return_min[0] === null)"
 ROWS = "document.querySelectorAll('#fleet tr').length"
 FITS = "document.documentElement.scrollWidth <= document.documentElement.clientWidth"
 BACKGROUND = "getComputedStyle(document.body).backgroundColor"
@@ -124,6 +125,7 @@ def test_the_page_outlives_its_learner(tmp_path: Path) -> None:
             await asyncio.to_thread(resumed.event, "started")
             await page.until("document.getElementById('run').textContent.includes('life 2')")
             await page.until("document.body.dataset.health === 'good'")
+            assert await page.value(RECALLED)
             length = await page.value(POINTS)
             await page.until(f"{POINTS} > {length}")
             assert all("ERR_CONNECTION" in error or "ERR_EMPTY" in error for error in page.errors)  # while it was gone
