@@ -210,8 +210,8 @@ FLEET = Board(
         ),
         Panel(
             "How late each actor is",
-            "Updates between the newest weights and those that an actor holds. One far above the median has a slow"
-            " link.",
+            "Updates between the newest weights and those that an actor held at its last heartbeat; what was made since"
+            " comes on top. One far above the median has a slow link.",
             "suffix: updates",
             spread_of("actor_lag_updates"),
             size=THIRD,
@@ -331,9 +331,9 @@ LEARNER = Board(
         ),
         Panel(
             "Messages and files refused",
-            "A second, by reason, before any verdict. A quiet network has none; strangers and broken disks show here.",
+            "A second, the five most frequent reasons, before any verdict. Strangers and broken disks show here.",
             "suffix:/s",
-            (Query(rate("faults_total", by="reason"), "{{reason}}"),),
+            (Query(f"topk(5, {rate('faults_total', by='reason')})", "{{reason}}"),),
             "stack",
             THIRD,
         ),

@@ -23,7 +23,7 @@ from typing import Any
 from tests.bench.machine import ROOT
 from tests.bench.store import Store
 from tests.deploy import render, report, rules
-from tests.deploy.server import SCRAPE_S, Prometheus
+from tests.deploy.server import FACTOR, LONG_FACTOR, SCRAPE_S, Prometheus
 from tests.faults.scene import JOURNAL, SPRY, Scene, require
 from tests.loopback.system import Daemon, free_ports
 
@@ -32,6 +32,7 @@ QUIET_S = 25.0  # under which nothing may fire before anything is done; two of F
 HEARD_S = 4 * SCRAPE_S  # until what is so has been scraped and judged
 STOPPED_S = 25.0
 LEARNT = 150.0  # mean return of CartPole that there is something to lose of
+LIGHT_RATE = 15  # gradients a second of one
 PAGES = 4  # of actors, in one act at most
 WELL_S = 180.0  # of the healthy run: an hour of real rules
 RESULTS = ROOT / "bench-results" / "deploy"
@@ -53,10 +54,16 @@ class Stage:
     actors: list[Daemon] = field(default_factory=list)
 
     def join(self, module: str = "actor") -> Daemon:
-        """One more actor, with a page."""
+        """One more actor, with a page. To start takes it longer than three minutes do in fast motion."""
+        self.named.add("ActorWithoutSession")
         page = f"127.0.0.1:{self.ports[len(self.actors)]}"
         arguments = ("run", "--learner", self.scene.address, "--name", f"a{len(self.actors)}", "--metrics", page)
         self.actors.append(self.scene.launch.start(module, *arguments))
+        return self.actors[-1]
+
+    def light(self) -> Daemon:
+        """One more actor with a real link and no simulator: where only the link matters, it leaves the cores free."""
+        self.actors.append(self.scene.light(f"l{len(self.actors)}", "--rate", LIGHT_RATE))
         return self.actors[-1]
 
     def quiet(self, seconds: float = QUIET_S) -> None:
@@ -94,16 +101,18 @@ class Stage:
 
 
 @contextlib.contextmanager
-def staged(*settings: str, actors: int = 2, ready: bool = True, **start: Any) -> Iterator[Stage]:
-    """A learner and its actors, well for a while unless ``ready`` is False. start: as of ``Scene.start``."""
+def staged(
+    *settings: str, light: bool = False, ready: bool = True, hours_by: int = FACTOR, **start: Any
+) -> Iterator[Stage]:
+    """A learner and two actors, well for a while unless ``ready`` is False. start: as of ``Scene.start``."""
     with Scene(*SPRY, "learner.checkpoint_interval_s=3", *settings) as scene:
         pages = [free_ports() for _ in range(PAGES)]
         targets = {"farflung-learner": [scene.page], "farflung-actor": pages}
-        with Prometheus(scene.folder, targets) as prometheus:
+        with Prometheus(scene.folder, targets, hours_by) as prometheus:
             stage = Stage(scene, prometheus, pages, trouble=scene.folder / "trouble")
             scene.start(*start.pop("more", ()), **start, FAILPOINTS_WHILE=str(stage.trouble))
-            for _ in range(actors):
-                stage.join()
+            for _ in range(2):
+                stage.light() if light else stage.join()
             if ready:
                 stage.quiet()
             yield stage
@@ -142,7 +151,7 @@ def fleet() -> list[Row]:
 
 def checkpoints() -> list[Row]:
     """The disk is full for checkpoints, and then it is not."""
-    with staged(failpoint="checkpoint.write=full") as stage:
+    with staged(light=True, failpoint="checkpoint.write=full") as stage:
         stage.trouble.touch()
         since = time.time()
         stage.fires("CheckpointFailing", "checkpoint.write: no space left on device", since)
@@ -162,7 +171,7 @@ def journal() -> list[Row]:
 
 def hanging() -> list[Row]:
     """A sync of the journal does not come back, and then it does."""
-    with staged(*JOURNAL, failpoint="journal.sync=hang") as stage:
+    with staged(*JOURNAL, light=True, failpoint="journal.sync=hang") as stage:
         stage.trouble.touch()
         since = time.time()
         along = ("CheckpointOld", "ActorsStarved", "QueueGrowing")
@@ -184,7 +193,7 @@ def slow() -> list[Row]:
 
 def vandals() -> list[Row]:
     """A third actor sends what is no number."""
-    with staged() as stage:
+    with staged(light=True) as stage:
         since = time.time()
         stage.join("tests.deploy.vandal")
         stage.fires("RunDiverged", "a third actor sends NaN", since)
@@ -194,7 +203,7 @@ def vandals() -> list[Row]:
 
 def quota() -> list[Row]:
     """Actors may send far less than they make."""
-    with staged("learner.quota_gradients_per_s=2", ready=False) as stage:
+    with staged("learner.quota_gradients_per_s=2", light=True, ready=False) as stage:
         since = stage.trains()
         along = ("ActorsStarved", "TrainingStalled")
         stage.fires("GradientsRefused", "learner.quota_gradients_per_s=2", since, along)
@@ -203,7 +212,7 @@ def quota() -> list[Row]:
 
 def late() -> list[Row]:
     """Weights are published every five seconds only."""
-    with staged("learner.publish_interval_s=5", ready=False) as stage:
+    with staged("learner.publish_interval_s=5", light=True, ready=False) as stage:
         since = stage.trains()
         along = ("ReturnCollapsed", "ActorsStarved", "GradientsRefused", "NoNewBest")
         stage.fires("StalenessHigh", "learner.publish_interval_s=5", since, along)
@@ -212,7 +221,7 @@ def late() -> list[Row]:
 
 def stops() -> list[Row]:
     """The learner stands still for half of each second."""
-    with staged() as stage:
+    with staged(light=True) as stage:
         since = time.time()
         while time.time() < since + STOPPED_S:
             for number in (signal.SIGSTOP, signal.SIGCONT):
@@ -224,7 +233,7 @@ def stops() -> list[Row]:
 
 def collapse() -> list[Row]:
     """Two that poison join two that have learnt: the return falls, and no new best comes."""
-    with staged(ready=False) as stage:
+    with staged("actor.codec=i8", ready=False, hours_by=LONG_FACTOR) as stage:
         require(lambda: _number(stage, "farflung_learner_return_best_mean") > LEARNT, "it has learnt something")
         stage.quiet()
         since = time.time()
