@@ -249,13 +249,14 @@ class LearnerState:
         return [*effects, *self._next_batch(now)]
 
     def _record(self, gradient: Gradient, peer: Peer, now: float) -> list[Effect]:
-        """Books the rollout that rides on a gradient, whatever becomes of the gradient itself."""
+        """Books what a gradient tells of its actor, whatever becomes of the gradient itself."""
+        peer.version = gradient.base_version
         if gradient.report is None:
             return []
         report = believable(gradient.report)
         self.progress.record(report)
         peer.env_steps += report.env_steps
-        peer.progressed_at, peer.version = now, gradient.base_version
+        peer.progressed_at = now
         return self._check_goal(now)
 
     def _turned_away(self, gradient: Gradient, lag_s: float) -> Reason | None:
