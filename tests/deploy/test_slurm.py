@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(shutil.which("bash") is None, reason="bash is no
 # A daemon that says with what it was started, drains on SIGTERM and is ended at once by a second one. It ends with the
 # code in the file `end`, as soon as there is one.
 DAEMON = """
-trap 'trap "exit 9" TERM; echo drained > "$FAKE/said"; exit 0' TERM
+trap 'trap "exit 9" TERM; echo drained > "$FAKE/said"; sleep 0.2; exit 0' TERM
 echo "${0##*/} $*" > "$FAKE/said"
 until [ -e "$FAKE/end" ]; do sleep 0.02; done
 exit "$(cat "$FAKE/end")"
