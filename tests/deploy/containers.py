@@ -81,41 +81,6 @@ def test_two_actors_train_over_curve(project: Project, learner: Container) -> No
     for actor in project.containers("actor"):
         actor.event("welcomed")
     learner.event("actor_joined", lambda said: said["actors"] == 2)
-    learner.event("checkpoint_written", lambda said: said["version"] > 0)
-
-
-def test_who_has_no_key_stays_outside(project: Project, learner: Container) -> None:
-    network = ("--network", f"{project.name}_default")
-    with started(ACTOR, "run", "--learner", "tcp://learner:5555", "--name", "thief", options=network) as thief:
-        thief.event("waiting_for_learner")
-        assert not any(said["event"] == "welcomed" for said in thief.events())
-    assert not any(said.get("actor") == "thief" for said in learner.events())
-
-
-@pytest.mark.parametrize("service", ["learner", "actor"])
-def test_a_daemon_has_no_rights(project: Project, service: str) -> None:
-    name = project.containers(service)[0].name
-    status = dict(line.split(":\t", 1) for line in engine("exec", name, "cat", "/proc/1/status").splitlines())
-    assert status["Uid"].split() == status["Gid"].split() == ["10001"] * 4
-    assert [int(status[which], 16) for which in ("CapEff", "CapPrm", "CapBnd")] == [0, 0, 0]
-    assert status["NoNewPrivs"] == "1"
-    mounts = [line.split() for line in engine("exec", name, "cat", "/proc/1/mounts").splitlines()]
-    assert next(options for _, point, _, options, *_ in mounts if point == "/").split(",")[0] == "ro"
-
-
-@pytest.mark.parametrize("service", ["learner", "actor"])
-def test_a_daemon_that_works_is_healthy(project: Project, service: str) -> None:
-    container = project.containers(service)[0]
-    probe = container.inspect()["Config"]["Healthcheck"]["Test"]
-    assert probe[0] == "CMD"
-    engine("exec", container.name, *probe[1:])
-
-
-@pytest.mark.usefixtures("learner")
-def test_the_pages_are_on_this_machine(pages: str) -> None:
-    for page in ("livez", "readyz", "metrics"):
-        with urllib.request.urlopen(f"http://{pages}/{page}", timeout=10) as answer:
-            assert answer.status == 200
 
 
 def test_a_learner_that_is_killed_is_started_again_and_goes_on(project: Project, learner: Container) -> None:
@@ -123,9 +88,9 @@ def test_a_learner_that_is_killed_is_started_again_and_goes_on(project: Project,
     learner.kill_the_daemon()
     again = learner.event("started", lambda said: said["epoch"] == 2)
     assert again["version"] >= kept["version"]
-    learner.event("progress", lambda said: said["updates"] > again["version"] + 10)
     for actor in project.containers("actor"):
         actor.event("welcomed", lambda said: said["epoch"] == 2)
+    learner.event("progress", lambda said: said["updates"] > again["version"] + 10)
 
 
 def test_one_that_is_stopped_drains_and_the_next_solves_the_task(
@@ -144,28 +109,76 @@ def test_one_that_is_stopped_drains_and_the_next_solves_the_task(
 
 
 def test_a_run_that_is_over_is_left_alone(project: Project, learner: Container) -> None:
-    mounted = ("--entrypoint", "sha256sum", "-v", f"{project.volume('run')}:/run:ro")
-    before = run(LEARNER, "/run/result.json", "/run/epoch", "/run/experiment.toml", options=mounted).lines
+    mounted = ("--entrypoint", "sha256sum", "-v", f"{project.volume('run')}:/data:ro")
+    files = [f"/data/{name}" for name in ("result.json", "epoch", "experiment.toml", "progress.jsonl")]
+    before = run(LEARNER, *files, options=mounted).lines
     engine("start", learner.name)
     learner.event("over")
     assert learner.exit_code() == 0
-    assert run(LEARNER, "/run/result.json", "/run/epoch", "/run/experiment.toml", options=mounted).lines == before
+    assert run(LEARNER, *files, options=mounted).lines == before
 
 
 def test_the_run_directory_is_of_one_experiment(project: Project, folder: Path) -> None:
-    other = folder / "other.toml"
-    other.write_text(experiment(475).replace("[64, 64]", "[8]"))
-    other.chmod(0o644)
-    initial = folder / "initial"
-    initial.mkdir()
-    shutil.chown(initial, 10001, 10001)
-    made = ("-v", f"{other}:/etc/farflung/experiment.toml:ro", "-v", f"{initial}:/var/lib/farflung/initial")
-    assert run(ACTOR, "init", "/etc/farflung/experiment.toml", "--out", THETA, options=made).code == 0
-    there = (*made, "-v", f"{project.volume('run')}:/var/lib/farflung/run")
+    file, made = folder / "other.toml", folder / "initial"
+    file.write_text(experiment(475).replace("[64, 64]", "[8]"))
+    file.chmod(0o644)
+    made.mkdir()
+    shutil.chown(made, 10001, 10001)
+    other = ("-v", f"{file}:/etc/farflung/experiment.toml:ro")
+    its_own = ("-v", f"{made}:/var/lib/farflung/initial")
+    assert run(ACTOR, "init", "/etc/farflung/experiment.toml", "--out", THETA, options=(*other, *its_own)).code == 0
     keys = ("-v", f"{project.volume('keys')}:/etc/farflung/keys:ro")
-    assert "it holds another experiment. The network has" in run(LEARNER, options=(*there, *keys)).line()
+    place = ("-v", f"{project.volume('run')}:{PLACE}")
+    refused = run(LEARNER, options=(*keys, *other, *its_own, *place))
+    assert "it holds another experiment. The network has" in refused.line()
     old = ("-v", f"{project.volume('initial')}:/var/lib/farflung/initial:ro")
-    assert "they were made of another [actor] table" in run(LEARNER, options=(*there[:2], *old, *keys)).line()
+    refused = run(LEARNER, options=(*keys, *other, *old, *ROOM))
+    assert "they were made of another [actor] table" in refused.line()
+
+
+@pytest.fixture(scope="module")
+def endless(project: Project, learner: Container, folder: Path) -> Project:
+    """The same up again, with a target that is not reached yet."""
+    (folder / "experiment.toml").write_text(experiment(501))
+    project.up()
+    learner.event("started", lambda said: said["epoch"] == 4)
+    for actor in project.containers("actor"):
+        actor.event("welcomed", lambda said: said["epoch"] == 4)
+    return project
+
+
+def test_who_has_no_key_stays_outside(endless: Project, learner: Container) -> None:
+    network = ("--network", f"{endless.name}_default")
+    with started(ACTOR, "run", "--learner", "tcp://learner:5555", "--name", "thief", options=network) as thief:
+        thief.event("waiting_for_learner")
+        assert not any(said["event"] == "welcomed" for said in thief.events())
+    assert not any(said.get("actor") == "thief" for said in learner.events())
+
+
+@pytest.mark.parametrize("service", ["learner", "actor"])
+def test_a_daemon_has_no_rights(endless: Project, service: str) -> None:
+    name = endless.containers(service)[0].name
+    status = dict(line.split(":\t", 1) for line in engine("exec", name, "cat", "/proc/1/status").splitlines())
+    assert status["Uid"].split() == status["Gid"].split() == ["10001"] * 4
+    assert [int(status[which], 16) for which in ("CapEff", "CapPrm", "CapBnd")] == [0, 0, 0]
+    assert status["NoNewPrivs"] == "1"
+    mounts = [line.split() for line in engine("exec", name, "cat", "/proc/1/mounts").splitlines()]
+    assert next(options for _, point, _, options, *_ in mounts if point == "/").split(",")[0] == "ro"
+
+
+@pytest.mark.parametrize("service", ["learner", "actor"])
+def test_a_daemon_that_works_is_healthy(endless: Project, service: str) -> None:
+    container = endless.containers(service)[0]
+    probe = container.inspect()["Config"]["Healthcheck"]["Test"]
+    assert probe[0] == "CMD"
+    engine("exec", container.name, *probe[1:])
+
+
+@pytest.mark.usefixtures("endless")
+def test_the_pages_are_on_this_machine(pages: str) -> None:
+    for page in ("livez", "readyz", "metrics"):
+        with urllib.request.urlopen(f"http://{pages}/{page}", timeout=10) as answer:
+            assert answer.status == 200
 
 
 WRONG = {
