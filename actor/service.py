@@ -35,6 +35,7 @@ from protocol.errors import PeerFault, UserError
 from protocol.keys import KeyPair, actor_pair
 from protocol.messages import Buffer, Role, Welcome
 from protocol.security import Address, parse_learner_address
+from protocol.session import Phase
 from protocol.transport import ActorSockets
 
 TICK_S = 0.05
@@ -213,7 +214,9 @@ class Service:
         while not self._finished.is_set():
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._finished.wait(), TICK_S)
-            self._handle(events.Ticked(self.desk.env_steps, self.desk.wait_s))
+            desk = self.desk
+            worked = (desk.collect_s, desk.learn_s, desk.compress_s, desk.residual_age)
+            self._handle(events.Ticked(desk.env_steps, desk.wait_s, *worked))
             self._count()
             if self._parent is not None and os.getppid() != self._parent:
                 return  # the learner that started this actor is gone
@@ -229,6 +232,8 @@ class Service:
         counters.residual_norm, counters.residual_age = desk.residual_norm, desk.residual_age
         counters.beta1 = desk.beta1
         counters.round_trip_s = state.round_trip_s
+        counters.connected = state.phase in (Phase.ACTIVE, Phase.DRAINING)
+        counters.unanswered = len(state.outbox.unanswered) if state.outbox is not None else 0
         counters.credit = state.outbox.credit if state.outbox is not None else 0
         counters.weights_version = state.weights.version if state.weights is not None else 0
 

@@ -29,7 +29,7 @@ from learner.events import Event
 from learner.fleet import ChildFailed, Fleet, Initial, initial
 from learner.http import Site, bind, pages_of
 from learner.keyring import Keyring
-from learner.metrics import Metrics
+from learner.metrics import Metrics, Shell
 from learner.options import Options, host_and_port
 from learner.parameters import Parameters, arrays_of
 from learner.progress import Progress
@@ -123,6 +123,7 @@ class Service:
         self._digest = ""  # of the manifest, in checkpoints
         self._view: View | None = None
         self._show_at = self._record_at = 0.0
+        self._shell = Shell(loop_busy_s=time.thread_time)  # pages are rendered on the loop's thread
 
     async def serve(self, local: str, keys: Path | None = None) -> int:
         """From the first signal handler to the last goodbye; returns the exit code.
@@ -213,13 +214,14 @@ class Service:
         journaled = settings.durability == "journal"
         journal = begin_journal(parameters, restored, settings, files, epoch) if journaled else None
         self._store = Store(files, settings, journal)
+        self._shell.journal = self._store.books
         return parameters, restored.progress
 
     async def _open_site(self, state: LearnerState) -> str | None:
         """Serves the pages; their address, or None where they are off."""
         if self._http is None:
             return None
-        metrics = Metrics(state, time.monotonic)
+        metrics = Metrics(state, time.monotonic, self._shell)
         self._site = Site(self._http, pages_of(state, metrics.render, time.monotonic, self._stuck))
         host = str(self._options.http).rpartition(":")[0]
         return f"http://{host}:{await self._site.start()}"
@@ -269,7 +271,9 @@ class Service:
 
     async def _tick(self) -> None:
         while True:
+            due = time.monotonic() + TICK_S
             await asyncio.sleep(TICK_S)
+            self._shell.loop_lag.observe(max(0.0, time.monotonic() - due))
             self._look_at_keys()
             self._post(events.Ticked())
             self._show(time.monotonic())
@@ -353,13 +357,13 @@ class Service:
         assert self._state is not None
         frames = messages.encode(effect.message, effect.buffers)
         if self._sockets.send(effect.route, frames):
-            self._state.progress.bytes_down += sum(map(len, frames))
+            self._state.progress.went(effect.message, sum(map(len, frames)))
 
     def _publish(self, effect: events.Publish) -> None:
         assert self._state is not None
         frames = messages.encode(effect.message, effect.buffers)
         self._sockets.publish(frames)
-        self._state.progress.bytes_down += sum(map(len, frames))
+        self._state.progress.went(effect.message, sum(map(len, frames)))
 
     def _apply(self, effect: events.ApplyBatch) -> None:
         assert self._parameters is not None

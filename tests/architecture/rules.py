@@ -17,7 +17,8 @@ PURE = {
     "protocol": "messages frames layout vectors quantise dense sparse lowrank lossless codecs budget updates snapshot"
     " moments manifest session security memory errors",
     "learner": "events state members credit admission staleness optimizer drift gap update entries log mirror downlink"
-    " parameters publication saving evaluation progress options toml quota intake norms quarantine aggregate",
+    " parameters publication saving evaluation progress options toml quota intake norms quarantine aggregate"
+    " histogram vitals",
     "actor": "config events state backoff pulse weights spaces simulators rollout returns losses distributions"
     " exploration methods gradients compression selection uplink flat policy layers networks pipe",
 }
