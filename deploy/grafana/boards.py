@@ -271,8 +271,8 @@ LEARNER = Board(
             "Journal",
             "Whether verdicts keep what they promise. Off: the run promises what its checkpoints hold.",
             "bool_on_off",
-            f"min(1 - {learner('journal_broken')})",
-            ((None, BAD), (1, GOOD)),
+            f"min(1 - {learner('journal_broken')}) or vector(0)",
+            ((None, WARN), (1, GOOD)),
         ),
         Panel(
             "Who is busy",
@@ -283,7 +283,7 @@ LEARNER = Board(
             (
                 Query(rate("math_seconds_total"), "math thread"),
                 Query(rate("loop_busy_seconds_total"), "event loop"),
-                Query(rate("journal_sync_seconds_total"), "journal's disk"),
+                Query(f"{rate('journal_sync_seconds_total')} or vector(0)", "journal's disk"),
                 Query(f"sum(rate({process('cpu_seconds_total')}[$__rate_interval]))", "CPU"),
             ),
         ),
@@ -403,7 +403,7 @@ LINK = Board(
             "Gradients' bytes by codec",
             "A second. With actor.codec = auto each actor sends what its link bears: dense ones here, thin ones there.",
             "Bps",
-            (Query(rate("codec_bytes_total", by="codec"), "{{codec}}"),),
+            (Query(f"{rate('codec_bytes_total', by='codec')} > 0", "{{codec}}"),),
             "stack",
         ),
         Panel(
@@ -431,10 +431,10 @@ LINK = Board(
         ),
         Panel(
             "What is held back",
-            "For how many gradients a coordinate waits in the residual, on average. Long: the link bears less than"
+            "For how many gradients a coordinate waits in an actor's residual. Long: the link bears less than"
             " there is to say.",
             "suffix: gradients",
-            (Query(f"max({learner('residual_age_gradients')})", "waits for"),),
+            spread_of("residual_age_gradients"),
             size=THIRD,
         ),
     ),

@@ -1,4 +1,4 @@
-"""The rule files and dashboards as data, for tests and drills. Knows their folders; nothing of Prometheus or Grafana."""
+"""The rule files and dashboards as data, for tests and drills. Knows their folders and their formats."""
 
 from __future__ import annotations
 

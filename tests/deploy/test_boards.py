@@ -12,16 +12,12 @@ from actor.metrics import Counters
 from actor.metrics import render as actor_page
 from deploy.grafana.boards import BOARDS
 from deploy.grafana.panels import COLUMNS
-from learner.metrics import Metrics
+from learner.metrics import Metrics, Shell
+from learner.store import JournalBooks
 from tests.deploy import rules
 from tests.learner.books import join, learner_state, trained
 
 METRIC = re.compile(r"\b(?:farflung_(?:learner|actor)|process)_[a-z_]+|\bfarflung:[a-z0-9_:]+")
-LATE = {  # what is there only once something happened, or where the run is one that has it
-    "farflung_learner_checkpoint_version",
-    "farflung_learner_checkpoint_age_seconds",
-    "farflung_learner_journal_broken",
-}
 SUFFIXES = ("_bucket", "_sum", "_count")
 
 Json = dict[str, Any]
@@ -74,19 +70,21 @@ def test_numbers_come_first_and_courses_after_them(board: Json) -> None:
 
 def cells_of(place: Json) -> list[tuple[int, int]]:
     return [
-        (x, y)
-        for x in range(place["x"], place["x"] + place["w"])
-        for y in range(place["y"], place["y"] + place["h"])
+        (x, y) for x in range(place["x"], place["x"] + place["w"]) for y in range(place["y"], place["y"] + place["h"])
     ]
 
 
 def known_names() -> set[str]:
-    """Names of all samples that the two pages have, in a run that has done something, and of recorded series."""
-    state = learner_state(trained([10.0]))
+    """Names of all samples on the two pages of a run that has everything, of the system's, and of recorded series."""
+    state = learner_state(trained([10.0]), until_return=100.0)
     join(state, "local-0", 0.0)
-    text = Metrics(state, lambda: 10.0).render().decode() + actor_page(Counters()).decode()
-    lines = [line for line in text.splitlines() if line and not line.startswith("#")]
-    return {re.split(r"[{ ]", line)[0] for line in lines} | set(rules.recorded()) | LATE
+    state.progress.best_mean, state.training_since = 10.0, 1.0
+    state.saving.journaled, state.saving.version, state.saving.written_at = True, 2, 4.0
+    shell = Shell(journal=lambda: JournalBooks(100, 5, 0.5))
+    pages = Metrics(state, lambda: 10.0, shell).render() + actor_page(Counters())
+    families = re.findall(r"^# TYPE (\S+) (\S+)$", pages.decode(), re.MULTILINE)
+    buckets = {f"{name}{suffix}" for name, kind in families if kind == "histogram" for suffix in SUFFIXES}
+    return {name for name, _ in families} | buckets | set(rules.recorded())
 
 
 def test_each_metric_that_is_asked_for_is_on_a_page() -> None:

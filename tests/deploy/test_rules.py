@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 import yaml
 
+from learner.config import LearnerSettings
 from tests.deploy import rules
+from tests.deploy.test_boards import known_names
 
 SEVERITIES = {"critical", "warning", "info"}
 CHAPTERS = ["## Meaning", "## Impact", "## Diagnosis", "## Mitigation"]
@@ -82,12 +84,8 @@ def test_a_page_has_its_chapters_in_order(name: str) -> None:
 
 
 def test_pages_speak_of_metrics_and_settings_that_there_are() -> None:
-    from learner.config import LearnerSettings
-
     text = "\n".join(path.read_text(encoding="utf-8") for path in rules.RUNBOOKS.glob("*.md"))
     settings = set(re.findall(r"`learner\.([a-z_]+)", text))
     assert settings <= set(LearnerSettings.__struct_fields__)
     names = set(re.findall(r"farflung_learner_[a-z_]+", text))
-    from tests.deploy.test_boards import known_names
-
     assert names <= known_names()
