@@ -12,7 +12,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
 SECONDS := 60
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo test check sim fuzz faults format learn bench bench-streams bench-far bench-journal clean
+.PHONY: help setup setup-dev demo test check sim fuzz faults drill format learn bench bench-streams bench-far bench-journal clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' Makefile
@@ -35,6 +35,9 @@ check: $(DEV)  ## lint, format, types, architecture
 
 fuzz: $(FUZZ)  ## fuzz every decoder for SECONDS=60 each; what breaks one is kept in tests/fuzz/corpus
 	$(BIN)/python -m tests.fuzz $(SECONDS)
+
+drill: $(DEV)  ## provoke every alert in a real Prometheus and draw the dashboards (Debian: prometheus; a quarter of an hour)
+	$(BIN)/python -m tests.deploy.drill --pictures deploy/grafana/pictures
 
 format: $(DEV)  ## repair what ruff can repair
 	$(BIN)/ruff check --fix .
