@@ -12,7 +12,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
 SECONDS := 60
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo test check sim fuzz faults drill format learn bench bench-streams bench-far bench-journal clean
+.PHONY: help setup setup-dev demo test check sim fuzz faults drill format learn bench bench-streams bench-far bench-journal bench-scrape reference clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' Makefile
@@ -64,6 +64,12 @@ faults: $(DEV)  ## kill, stop, cut off and crowd real daemons, and write tests/f
 
 bench-journal: $(DEV)  ## what a journal costs, in turns with runs that keep none (minutes)
 	$(BIN)/python -m tests.bench.journal
+
+bench-scrape: $(DEV)  ## what a scrape costs the learner with a thousand actors (seconds)
+	$(BIN)/python -m tests.bench.scrape
+
+reference: $(DEV)  ## write deploy/METRICS.md and deploy/SETTINGS.md from the code
+	$(BIN)/python -m tests.reference
 
 bench: $(COMPARE)  ## measure speed and bytes on this machine, beside Stable-Baselines3 (half an hour)
 	$(BIN)/python -m tests.bench

@@ -64,6 +64,10 @@ class Metrics:
         self._registry.register(_Books(state, clock, shell or Shell()))
         ProcessCollector(registry=self._registry)
 
+    def families(self) -> Iterator[Metric]:
+        """What ``render`` writes."""
+        yield from self._registry.collect()
+
     def render(self) -> bytes:
         """The page of one scrape, CONTENT_TYPE."""
         return generate_latest(self._registry)
@@ -227,9 +231,9 @@ def _fleet(state: LearnerState, now: float) -> Iterator[Metric]:
             [float(vital.residual_age) for vital in vitals],
         ),
     ):
-        family = GaugeMetricFamily(f"{PREFIX}_{name}", text, labels=["quantile"])
+        family = Metric(f"{PREFIX}_{name}", text, "summary")  # the type whose label ``quantile`` is; nothing is summed
         for share, value in zip(QUANTILES, quantiles(values), strict=False):
-            family.add_metric([f"{share:g}"], value)
+            family.add_sample(family.name, {"quantile": f"{share:g}"}, value)
         yield family
 
 

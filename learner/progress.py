@@ -88,8 +88,10 @@ class Progress:
     def went(self, message: Message, wire_bytes: int) -> None:
         """A message was sent to one actor, or published to all."""
         self.bytes_down += wire_bytes
-        if isinstance(message, Updates | Snapshot):
-            self.weight_bytes_down["updates" if isinstance(message, Updates) else message.record] += wire_bytes
+        if isinstance(message, Updates):
+            self.weight_bytes_down["updates"] += wire_bytes
+        elif isinstance(message, Snapshot):
+            self.weight_bytes_down[message.record] += wire_bytes
 
     def aged(self, lag_updates: int, lag_s: float) -> None:
         """A gradient was judged by its age: updates between its weights and now, and for how long they were old."""

@@ -6,8 +6,10 @@ from random import Random
 
 from learner.config import Experiment, LearnerSettings, RunSettings
 from learner.events import MessageArrived
+from learner.metrics import Shell
 from learner.progress import Progress
 from learner.state import Address, LearnerState
+from learner.store import JournalBooks
 from protocol.layout import Entry, Layout
 from protocol.manifest import Manifest, digest_of
 from protocol.messages import Episode, Gradient, Heartbeat, Hello, Losses, Message, Report, Role, Snapshot
@@ -67,7 +69,7 @@ def join(state: LearnerState, name: str, now: float, role: Role = "train") -> Pe
 
 def fleet(count: int, keyed: bool = True) -> LearnerState:
     """A state that has welcomed so many actors, each of which has told of itself twice and waits for a verdict."""
-    state = learner_state(trained([float(score) for score in range(100)]))
+    state = learner_state(trained([float(score) for score in range(100)]), target_interval_steps=100)
     for number in range(count):
         key, route = f"key-{number}" if keyed else "", b"%d" % number
 
@@ -80,3 +82,12 @@ def fleet(count: int, keyed: bool = True) -> LearnerState:
         hear(Heartbeat(session, 10 * number, 0, 0.001 * (number + 1), 0.1, 500, 300, 50, 100, number % 50), 2.0)
         hear(Gradient(session, 1, 0, "topk_i8", 10, 0), 3.0)
     return state
+
+
+def whole(count: int = 1) -> tuple[LearnerState, Shell]:
+    """A fleet of which everything is known that can be."""
+    state, shell = fleet(count), Shell(journal=lambda: JournalBooks(1, 2, 3.0))
+    state.training_since = 1.0
+    state.saving.journaled, state.saving.written_at, state.saving.version = True, 0.0, 1
+    state.progress.evaluated_best_mean, state.progress.evaluated_best_version = 1.0, 1
+    return state, shell

@@ -8,7 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from learner.metrics import STALL_S, Metrics, Shell, stalled
 from learner.state import LearnerState
 from learner.store import JournalBooks
-from tests.learner.books import fleet, join, learner_state, trained
+from tests.learner.books import fleet, join, learner_state, trained, whole
 
 UNKNOWN = ("return_mean", "return_target", "checkpoint_age_seconds", "target_version", "evaluated_best_mean")
 
@@ -83,9 +83,7 @@ def test_no_series_is_added_by_an_actor() -> None:
 
 
 def test_a_thousand_actors_fit_in_four_hundred_series() -> None:
-    state, shell = fleet(1000), Shell(journal=lambda: JournalBooks(1, 2, 3.0))
-    state.saving.journaled, state.saving.written_at, state.saving.version = True, 0.0, 1
-    state.progress.evaluated_best_mean, state.progress.evaluated_best_version = 1.0, 1
+    state, shell = whole(1000)
     page = Metrics(state, lambda: 10.0, shell).render().decode()
     samples = [line for line in page.splitlines() if not line.startswith("#")]
     assert state.members.training == 1000
