@@ -331,9 +331,9 @@ LEARNER = Board(
         ),
         Panel(
             "Messages and files refused",
-            "A second, by reason, before any verdict. A quiet network has none; strangers and broken disks show here.",
+            "A second, the five most frequent reasons, before any verdict. Strangers and broken disks show here.",
             "suffix:/s",
-            (Query(rate("faults_total", by="reason"), "{{reason}}"),),
+            (Query(f"topk(5, {rate('faults_total', by='reason')})", "{{reason}}"),),
             "stack",
             THIRD,
         ),

@@ -126,6 +126,11 @@ def told(value: float, unit: str, decimals: int | None = None) -> str:
     return text + unit.removeprefix("suffix:") if unit.startswith("suffix:") else text
 
 
+def short(unit: str) -> str:
+    """For the marks of an axis: words would not fit."""
+    return "none" if unit.startswith("suffix: ") else unit
+
+
 def _seconds(value: float) -> str:
     if value == 0:
         return "0 s"
@@ -165,6 +170,7 @@ def _lines(axes: Any, panel: Json, courses: list[Course]) -> None:
     defaults = panel["fieldConfig"]["defaults"]
     custom, unit = defaults["custom"], defaults["unit"]
     axes.grid(visible=True, color="#e9eaeb", linewidth=0.8)
+    axes.set_axisbelow(True)
     if custom.get("stacking", {}).get("mode") == "normal":
         _stacked(axes, courses)
     else:
@@ -173,10 +179,10 @@ def _lines(axes: Any, panel: Json, courses: list[Course]) -> None:
     if custom.get("scaleDistribution", {}).get("type") == "log":
         axes.set_yscale("log")
     elif defaults.get("min") is not None:
-        axes.set_ylim(bottom=defaults["min"])
+        axes.set_ylim(defaults["min"], 1.08 * axes.dataLim.ymax or 1.0)
     if defaults.get("max") is not None:
         axes.set_ylim(top=defaults["max"])
-    axes.yaxis.set_major_formatter(lambda y, _: told(y, unit))
+    axes.yaxis.set_major_formatter(lambda y, _: told(y, short(unit)))
     axes.yaxis.set_minor_formatter(lambda *_: "")
     _time(axes, courses)
     _legend(axes, courses)
@@ -187,7 +193,7 @@ def _stacked(axes: Any, courses: list[Course]) -> None:
     moments = max((course[1] for course in courses), key=len, default=[])
     heights = [np.nan_to_num(np.interp(moments, at, values, left=0, right=0)) for _, at, values in courses]
     if heights:
-        axes.stackplot(moments, heights, colors=LINES, alpha=0.75, labels=[name for name, _, _ in courses])
+        axes.stackplot(moments, heights, colors=LINES, alpha=0.75, labels=[name for name, _, _ in courses], linewidth=0)
 
 
 def _legend(axes: Any, courses: list[Course]) -> None:
