@@ -23,7 +23,7 @@ from typing import Any
 from tests.bench.machine import ROOT
 from tests.bench.store import Store
 from tests.deploy import render, report, rules
-from tests.deploy.server import SCRAPE_S, Prometheus
+from tests.deploy.server import FACTOR, LONG_FACTOR, SCRAPE_S, Prometheus
 from tests.faults.scene import JOURNAL, SPRY, Scene, require
 from tests.loopback.system import Daemon, free_ports
 
@@ -94,12 +94,14 @@ class Stage:
 
 
 @contextlib.contextmanager
-def staged(*settings: str, actors: int = 2, ready: bool = True, **start: Any) -> Iterator[Stage]:
+def staged(
+    *settings: str, actors: int = 2, ready: bool = True, hours_by: int = FACTOR, **start: Any
+) -> Iterator[Stage]:
     """A learner and its actors, well for a while unless ``ready`` is False. start: as of ``Scene.start``."""
     with Scene(*SPRY, "learner.checkpoint_interval_s=3", *settings) as scene:
         pages = [free_ports() for _ in range(PAGES)]
         targets = {"farflung-learner": [scene.page], "farflung-actor": pages}
-        with Prometheus(scene.folder, targets) as prometheus:
+        with Prometheus(scene.folder, targets, hours_by) as prometheus:
             stage = Stage(scene, prometheus, pages, trouble=scene.folder / "trouble")
             scene.start(*start.pop("more", ()), **start, FAILPOINTS_WHILE=str(stage.trouble))
             for _ in range(actors):
@@ -224,7 +226,7 @@ def stops() -> list[Row]:
 
 def collapse() -> list[Row]:
     """Two that poison join two that have learnt: the return falls, and no new best comes."""
-    with staged(ready=False) as stage:
+    with staged(ready=False, hours_by=LONG_FACTOR) as stage:
         require(lambda: _number(stage, "farflung_learner_return_best_mean") > LEARNT, "it has learnt something")
         stage.quiet()
         since = time.time()

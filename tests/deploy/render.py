@@ -233,9 +233,10 @@ def _spread(axes: Any, panel: Json, courses: list[Course]) -> None:
 
 def _bars(axes: Any, panel: Json, courses: list[Course]) -> None:
     last = sorted(((values[-1], name) for name, _, values in courses), reverse=True)
-    axes.barh([name for _, name in last], [value for value, _ in last], color=COLOURS["blue"], alpha=0.8, height=0.55)
-    for row, (value, _) in enumerate(last):
-        axes.text(value, row, f" {told(value, _unit(panel), 0)}", va="center", size=9, color=INK)
+    axes.barh(range(len(last)), [value for value, _ in last], color=COLOURS["blue"], alpha=0.45, height=0.6)
+    for row, (value, name) in enumerate(last):
+        axes.text(0, row, f" {name}  {told(value, _unit(panel), 0)}", va="center", size=9, color=INK)
+    axes.set_yticks([])
     axes.set_xlim(0, 1.25 * max((value for value, _ in last), default=1.0))
     axes.set_ylim(-0.8, max(3.2, len(last) - 0.2))
     axes.xaxis.set_major_formatter(lambda x, _: told(x, _unit(panel)))

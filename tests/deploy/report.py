@@ -12,7 +12,7 @@ from tests.deploy.rules import alerts
 from tests.deploy.server import FACTOR, LONG_FACTOR
 
 WORDS = f"""Written by `make drill`: real daemons, a real Prometheus, and the rules of this repository in fast motion
-(durations below an hour divided by {FACTOR}, longer ones by {LONG_FACTOR}; a scrape each second). Before anything is
+(durations divided by {FACTOR}; for NoNewBest those of hours by {LONG_FACTOR}; a scrape each second). Before anything is
 done to an act's learner and actors no alert may fire, and afterwards none but those that its trouble explains."""
 
 

@@ -1,7 +1,7 @@
 """A real Prometheus for drills: our own rules in fast motion, and questions to it. Knows processes and HTTP.
 
-Waiting for half an hour is no drill, so durations below an hour are divided by FACTOR and longer ones by LONG_FACTOR:
-after ``for``, in brackets, after ``offset``, and bounds on metrics that count seconds since something.
+Waiting for half an hour is no drill, so durations are divided by FACTOR, and in an act that needs it those of an hour
+and more by LONG_FACTOR: after ``for``, in brackets, after ``offset``, and bounds on metrics that count seconds.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ READY_S = 30.0
 Labels = dict[str, str]
 
 
-def hurried(text: str) -> str:
-    """Rules in fast motion."""
+def hurried(text: str, hours_by: int = FACTOR) -> str:
+    """Rules in fast motion. hours_by: what durations of an hour and more are divided by."""
 
     def shorter(seconds: float) -> float:
-        return seconds / (FACTOR if seconds < 3600 else LONG_FACTOR)
+        return seconds / (FACTOR if seconds < 3600 else hours_by)
 
     text = DURATION.sub(lambda m: f"{m[1]}{round(1000 * shorter(int(m[2]) * SECONDS[m[3]]))}ms", text)
     return SINCE.sub(lambda m: f"{m[1]}{shorter(int(m[2])):g}", text)
@@ -45,11 +45,12 @@ def hurried(text: str) -> str:
 class Prometheus:
     """One that scrapes these targets, by job, and knows our rules. A context manager."""
 
-    def __init__(self, folder: Path, targets: Mapping[str, Iterable[int]]) -> None:
+    def __init__(self, folder: Path, targets: Mapping[str, Iterable[int]], hours_by: int = FACTOR) -> None:
         self.folder = folder / f"prometheus-{time.monotonic_ns()}"
         self.folder.mkdir()
         for path in RULE_FILES:
-            (self.folder / path.name).write_text(hurried(path.read_text(encoding="utf-8")), encoding="utf-8")
+            text = hurried(path.read_text(encoding="utf-8"), hours_by)
+            (self.folder / path.name).write_text(text, encoding="utf-8")
         (self.folder / "prometheus.yml").write_text(json.dumps(_configuration(targets)), encoding="utf-8")
         self._port = free_ports()
         self._process: subprocess.Popen[bytes] | None = None
