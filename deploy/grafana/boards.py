@@ -210,8 +210,8 @@ FLEET = Board(
         ),
         Panel(
             "How late each actor is",
-            "Updates between the newest weights and those that an actor held at its last heartbeat, so what is made in a"
-            " second comes on top. One far above the median has a slow link.",
+            "Updates between the newest weights and those that an actor held at its last heartbeat; what was made since"
+            " comes on top. One far above the median has a slow link.",
             "suffix: updates",
             spread_of("actor_lag_updates"),
             size=THIRD,

@@ -226,7 +226,7 @@ def stops() -> list[Row]:
 
 def collapse() -> list[Row]:
     """Two that poison join two that have learnt: the return falls, and no new best comes."""
-    with staged(ready=False, hours_by=LONG_FACTOR) as stage:
+    with staged("actor.codec=i8", ready=False, hours_by=LONG_FACTOR) as stage:
         require(lambda: _number(stage, "farflung_learner_return_best_mean") > LEARNT, "it has learnt something")
         stage.quiet()
         since = time.time()

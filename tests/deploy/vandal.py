@@ -15,7 +15,8 @@ def arm() -> None:
     """From now on, in this process."""
 
     def compress(self: Compressor, vector: Any, *_: Any) -> Encoded:
-        return codec("f32").encode(np.full_like(vector, np.nan))
+        self.codec = codec("f32")
+        return self.codec.encode(np.full_like(vector, np.nan))
 
     setattr(Compressor, "compress", compress)  # noqa: B010  (mypy minds the assignment)
 
