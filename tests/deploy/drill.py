@@ -53,7 +53,8 @@ class Stage:
     actors: list[Daemon] = field(default_factory=list)
 
     def join(self, module: str = "actor") -> Daemon:
-        """One more actor, with a page."""
+        """One more actor, with a page. To start takes it longer than three minutes do in fast motion."""
+        self.named.add("ActorWithoutSession")
         page = f"127.0.0.1:{self.ports[len(self.actors)]}"
         arguments = ("run", "--learner", self.scene.address, "--name", f"a{len(self.actors)}", "--metrics", page)
         self.actors.append(self.scene.launch.start(module, *arguments))
