@@ -32,6 +32,7 @@ QUIET_S = 25.0  # under which nothing may fire before anything is done; two of F
 HEARD_S = 4 * SCRAPE_S  # until what is so has been scraped and judged
 STOPPED_S = 25.0
 LEARNT = 150.0  # mean return of CartPole that there is something to lose of
+LIGHT_RATE = 15  # gradients a second of one
 PAGES = 4  # of actors, in one act at most
 WELL_S = 180.0  # of the healthy run: an hour of real rules
 RESULTS = ROOT / "bench-results" / "deploy"
@@ -58,6 +59,11 @@ class Stage:
         page = f"127.0.0.1:{self.ports[len(self.actors)]}"
         arguments = ("run", "--learner", self.scene.address, "--name", f"a{len(self.actors)}", "--metrics", page)
         self.actors.append(self.scene.launch.start(module, *arguments))
+        return self.actors[-1]
+
+    def light(self) -> Daemon:
+        """One more actor with a real link and no simulator: where only the link matters, it leaves the cores free."""
+        self.actors.append(self.scene.light(f"l{len(self.actors)}", "--rate", LIGHT_RATE))
         return self.actors[-1]
 
     def quiet(self, seconds: float = QUIET_S) -> None:
@@ -96,17 +102,17 @@ class Stage:
 
 @contextlib.contextmanager
 def staged(
-    *settings: str, actors: int = 2, ready: bool = True, hours_by: int = FACTOR, **start: Any
+    *settings: str, light: bool = False, ready: bool = True, hours_by: int = FACTOR, **start: Any
 ) -> Iterator[Stage]:
-    """A learner and its actors, well for a while unless ``ready`` is False. start: as of ``Scene.start``."""
+    """A learner and two actors, well for a while unless ``ready`` is False. start: as of ``Scene.start``."""
     with Scene(*SPRY, "learner.checkpoint_interval_s=3", *settings) as scene:
         pages = [free_ports() for _ in range(PAGES)]
         targets = {"farflung-learner": [scene.page], "farflung-actor": pages}
         with Prometheus(scene.folder, targets, hours_by) as prometheus:
             stage = Stage(scene, prometheus, pages, trouble=scene.folder / "trouble")
             scene.start(*start.pop("more", ()), **start, FAILPOINTS_WHILE=str(stage.trouble))
-            for _ in range(actors):
-                stage.join()
+            for _ in range(2):
+                stage.light() if light else stage.join()
             if ready:
                 stage.quiet()
             yield stage
@@ -145,7 +151,7 @@ def fleet() -> list[Row]:
 
 def checkpoints() -> list[Row]:
     """The disk is full for checkpoints, and then it is not."""
-    with staged(failpoint="checkpoint.write=full") as stage:
+    with staged(light=True, failpoint="checkpoint.write=full") as stage:
         stage.trouble.touch()
         since = time.time()
         stage.fires("CheckpointFailing", "checkpoint.write: no space left on device", since)
@@ -165,7 +171,7 @@ def journal() -> list[Row]:
 
 def hanging() -> list[Row]:
     """A sync of the journal does not come back, and then it does."""
-    with staged(*JOURNAL, failpoint="journal.sync=hang") as stage:
+    with staged(*JOURNAL, light=True, failpoint="journal.sync=hang") as stage:
         stage.trouble.touch()
         since = time.time()
         along = ("CheckpointOld", "ActorsStarved", "QueueGrowing")
@@ -187,7 +193,7 @@ def slow() -> list[Row]:
 
 def vandals() -> list[Row]:
     """A third actor sends what is no number."""
-    with staged() as stage:
+    with staged(light=True) as stage:
         since = time.time()
         stage.join("tests.deploy.vandal")
         stage.fires("RunDiverged", "a third actor sends NaN", since)
@@ -197,7 +203,7 @@ def vandals() -> list[Row]:
 
 def quota() -> list[Row]:
     """Actors may send far less than they make."""
-    with staged("learner.quota_gradients_per_s=2", ready=False) as stage:
+    with staged("learner.quota_gradients_per_s=2", light=True, ready=False) as stage:
         since = stage.trains()
         along = ("ActorsStarved", "TrainingStalled")
         stage.fires("GradientsRefused", "learner.quota_gradients_per_s=2", since, along)
@@ -206,7 +212,7 @@ def quota() -> list[Row]:
 
 def late() -> list[Row]:
     """Weights are published every five seconds only."""
-    with staged("learner.publish_interval_s=5", ready=False) as stage:
+    with staged("learner.publish_interval_s=5", light=True, ready=False) as stage:
         since = stage.trains()
         along = ("ReturnCollapsed", "ActorsStarved", "GradientsRefused", "NoNewBest")
         stage.fires("StalenessHigh", "learner.publish_interval_s=5", since, along)
@@ -215,7 +221,7 @@ def late() -> list[Row]:
 
 def stops() -> list[Row]:
     """The learner stands still for half of each second."""
-    with staged() as stage:
+    with staged(light=True) as stage:
         since = time.time()
         while time.time() < since + STOPPED_S:
             for number in (signal.SIGSTOP, signal.SIGCONT):
