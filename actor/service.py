@@ -266,6 +266,8 @@ class Service:
 
     def _announce(self, effect: events.Announce) -> None:
         line = {"event": effect.event, "actor": self._state.identity.name, **effect.fields}
+        if effect.event == "waiting_for_learner" and self._pair is not None:  # who is not let in is not told so either
+            line["perhaps"] = f"it is not there, or does not know {self._pair.name}: {self._pair.public}"
         print(msgspec.json.encode(line).decode(), file=sys.stderr, flush=True)
 
     def _finish(self, effect: events.Finish) -> None:
