@@ -21,7 +21,7 @@ WATCH = --profile watch
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-dev demo test check sim fuzz faults format learn bench bench-streams bench-far bench-journal \
-	images up down test-deploy clean
+	bench-scrape reference images up down test-deploy drill clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' Makefile
@@ -44,6 +44,9 @@ check: $(DEV)  ## lint, format, types, architecture
 
 fuzz: $(FUZZ)  ## fuzz every decoder for SECONDS=60 each; what breaks one is kept in tests/fuzz/corpus
 	$(BIN)/python -m tests.fuzz $(SECONDS)
+
+drill: $(DEV)  ## provoke every alert in a real Prometheus and draw the dashboards (Debian: prometheus; a quarter of an hour)
+	$(BIN)/python -m tests.deploy.drill --pictures deploy/grafana/pictures
 
 format: $(DEV)  ## repair what ruff can repair
 	$(BIN)/ruff check --fix .
@@ -71,6 +74,12 @@ faults: $(DEV)  ## kill, stop, cut off and crowd real daemons, and write tests/f
 bench-journal: $(DEV)  ## what a journal costs, in turns with runs that keep none (minutes)
 	$(BIN)/python -m tests.bench.journal
 
+bench-scrape: $(DEV)  ## what a scrape costs the learner with a thousand actors (seconds)
+	$(BIN)/python -m tests.bench.scrape
+
+reference: $(DEV)  ## write deploy/METRICS.md and deploy/SETTINGS.md from the code
+	$(BIN)/python -m tests.reference
+
 bench: $(COMPARE)  ## measure speed and bytes on this machine, beside Stable-Baselines3 (half an hour)
 	$(BIN)/python -m tests.bench
 
@@ -88,8 +97,8 @@ up: images  ## train in containers: learner, actors, Prometheus, Grafana (WATCH=
 down:  ## stop them; the run stays, and `make up` goes on with it
 	$(COMPOSE) $(WATCH) down
 
-test-deploy: $(DEV) images  ## run the images and deploy/compose.yaml with a real engine (minutes)
-	ENGINE="$(ENGINE)" COMPOSE="$(COMPOSE)" $(BIN)/python -m pytest -q tests/deploy/containers.py
+test-deploy: $(DEV) images  ## the images and deploy/compose.yaml with a real engine, the page in a browser (minutes)
+	ENGINE="$(ENGINE)" COMPOSE="$(COMPOSE)" TEST_DEPLOY=1 $(BIN)/python -m pytest -q tests/deploy tests/deploy/containers.py tests/deploy/pods.py
 
 clean:  ## remove .venv, build outputs and caches; runs/ stays
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
@@ -128,15 +137,15 @@ $(BASE): $(VENV)/.made pyproject.toml constraints.txt
 
 $(DEV): $(VENV)/.made pyproject.toml constraints.txt
 	@echo "installing Farflung and its development tools into $(VENV) (the first time: some minutes)"
-	$(PIP_INSTALL) --editable '.[dev,plots]'
+	$(PIP_INSTALL) --editable '.[dev,plots,deploy]'
 	@touch $(BASE) $@
 
 $(FUZZ): $(DEV)
 	@echo "installing the fuzzer into $(VENV)"
-	$(PIP_INSTALL) --editable '.[dev,plots,fuzz]'
+	$(PIP_INSTALL) --editable '.[dev,plots,deploy,fuzz]'
 	@touch $@
 
 $(COMPARE): $(DEV)
 	@echo "installing what Farflung is compared with into $(VENV)"
-	$(PIP_INSTALL) --editable '.[dev,plots,compare]'
+	$(PIP_INSTALL) --editable '.[dev,plots,deploy,compare]'
 	@touch $@

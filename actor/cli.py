@@ -68,7 +68,8 @@ def run(
     name: Name = None,
     allow_module: AllowModule = None,
     metrics: Annotated[
-        str | None, typer.Option(metavar="HOST:PORT", help="Serve Prometheus metrics there; port 0 takes a free one.")
+        str | None,
+        typer.Option(metavar="HOST:PORT", help="Serve /metrics, /livez and /readyz there; port 0 takes a free one."),
     ] = None,
     uplink_kbps: Annotated[
         str | None,

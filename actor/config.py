@@ -76,26 +76,26 @@ class ActorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     normalize_returns: bool = False  # rewards are divided by the running deviation of discounted returns
 
     # method and targets
-    algorithm: Literal["a3c", "n_step_q", "one_step_q", "one_step_sarsa"] = "a3c"
+    algorithm: Literal["a3c", "n_step_q", "one_step_q", "one_step_sarsa"] = "a3c"  # a3c: an actor and a critic
     rollout_steps: Count = 64  # T, steps of each environment in one rollout
     discount: Unit = 0.99  # γ, at first
     final_discount: Unit | None = None  # γ at last; null: as at first. A longer sight is harder to begin with
     discount_steps: Count = 1_000_000  # environment steps of the run in which γ goes from the one to the other
     # Settings of other methods than the one named are refused (HEARD_WITH).
-    targets: Literal["gae", "n_step", "vtrace"] = "gae"  # a3c
+    targets: Literal["gae", "n_step", "vtrace"] = "gae"  # a3c: what values and advantages are fitted to
     gae_lambda: Unit = 0.95  # λ of generalised advantage estimation
     vtrace_clip: Positive = 1.0  # vtrace: ρ̄ and c̄
     reward_scale: Positive = 1.0  # multiplies rewards before targets; reported returns stay raw
     reward_clip: Positive | None = None  # largest magnitude of a reward, before it is scaled
 
     # loss
-    loss: Literal["clipped", "a3c"] = "clipped"
+    loss: Literal["clipped", "a3c"] = "clipped"  # of the policy: PPO's, or the plain one
     passes: Count = 6  # times each rollout is used; a3c is only sound with 1, or with targets = "vtrace"
     minibatches: Count = 4  # gradients sent in one pass
     clip: Annotated[float, Meta(gt=0.0, le=1.0)] = 0.2  # ε of the clipped ratio
-    normalize_advantages: bool = True
-    value_weight: NonNegative = 0.5
-    entropy_weight: NonNegative = 0.0
+    normalize_advantages: bool = True  # to mean 0 and deviation 1 in each minibatch
+    value_weight: NonNegative = 0.5  # of the squared error of values, beside the policy's loss
+    entropy_weight: NonNegative = 0.0  # of the policy's entropy, which it keeps up
     entropy_from: Annotated[int, Meta(ge=0)] = 0  # environment steps of the run up to which it stays
     entropy_steps: Annotated[int, Meta(ge=0)] = 0  # and those after which it is at its floor; 0: it stays for good
     entropy_floor: Unit = 0.0  # of entropy_weight, what is left then
@@ -106,15 +106,16 @@ class ActorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
 
     # exploration of the value methods
     exploration_steps: Count = 1_000_000  # environment steps of the run in which ε falls from 1 to its final value
+    # What ε falls to: each session draws one of these, by the odds in the same place (Mnih et al. 2016, section 5.1).
     final_epsilons: Annotated[tuple[Unit, ...], Meta(min_length=1, max_length=16)] = (0.1, 0.01, 0.5)
     final_epsilon_odds: Annotated[tuple[Unit, ...], Meta(min_length=1, max_length=16)] = (0.4, 0.3, 0.3)
 
     # network
     network: Literal["mlp", "a3c", "nature"] = "mlp"  # the last two see images
-    hidden: Annotated[tuple[Count, ...], Meta(max_length=8)] = (64, 64)  # mlp
-    activation: Literal["tanh", "relu"] = "tanh"  # mlp
+    hidden: Annotated[tuple[Count, ...], Meta(max_length=8)] = (64, 64)  # mlp: units of each layer
+    activation: Literal["tanh", "relu"] = "tanh"  # mlp: behind each of them
     memory: Literal["none", "lstm", "gru"] = "none"  # between the layers above and the heads
-    memory_size: Count = 64
+    memory_size: Count = 64  # units of it
     log_deviation: Annotated[float, Meta(ge=-5.0, le=2.0)] = 0.0  # of a Gaussian policy at the beginning
     precision: Literal["auto", "fp32", "bf16"] = "auto"  # of convolutions; auto: bf16 where the CPU multiplies it
 

@@ -137,10 +137,17 @@ class WorkerFailed:
 
 @dataclass(frozen=True, slots=True)
 class Ticked:
-    """Time passed. env_steps: steps that the worker has taken in its life. wait_s: what it has waited in its life."""
+    """Time passed. What the worker did in its life: steps taken; seconds waited, and spent on each of its parts.
+
+    residual_age: of what compression holds back, in gradients.
+    """
 
     env_steps: int
     wait_s: float = 0.0
+    collect_s: float = 0.0
+    learn_s: float = 0.0
+    compress_s: float = 0.0
+    residual_age: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,6 @@ Children end when their pipe closes, so also when this process is killed.
 
 from __future__ import annotations
 
-import json
 import selectors
 import subprocess
 import sys
@@ -27,6 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from actor import voice
 from actor.child import Answer, Child, Stage, end, epitaph, kill, start
 from actor.config import ActorSettings
 from actor.pipe import (
@@ -97,7 +97,7 @@ OnFailure = Callable[[int, FailureKind, str], None]  # row, kind, one line of de
 
 def tell(row: int, kind: FailureKind, detail: str) -> None:
     """An OnFailure: one line of JSON on stderr, as all that an actor has to say."""
-    print(json.dumps({"event": "simulator_failed", "row": row, "kind": kind, "detail": detail}), file=sys.stderr)
+    voice.say({"event": "simulator_failed", "row": row, "kind": kind, "detail": detail})
 
 
 def isolated(

@@ -40,6 +40,8 @@ class Counters:
     beta1: float = 0.0  # momentum of the preconditioner, as staleness allows it
     round_trip_s: float = 0.0  # of a gradient until its verdict, a running mean
     credit: int = 0  # gradients that may be unanswered
+    connected: bool = False  # it has a session
+    unanswered: int = 0  # gradients that are
     simulator_failures: Mapping[str, int] = field(default_factory=dict)  # by kind: simulators that were replaced
 
 
@@ -73,17 +75,6 @@ def page_address(text: str) -> tuple[str, int]:
     return host.removeprefix("[").removesuffix("]"), int(port)
 
 
-def serve(counters: Counters, host: str, port: int) -> int:
-    """Serves the page from a thread of its own for the rest of the process; returns the port. Raises UserError."""
-    from prometheus_client import start_http_server
-
-    try:
-        server, _ = start_http_server(port, host, registry(counters))
-    except OSError as error:
-        raise UserError(f"--metrics {host}:{port}: {error.strerror or error}") from None
-    return int(server.server_port)
-
-
 def _families(counters: Counters) -> Iterator[Metric]:
     from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily
 
@@ -111,6 +102,8 @@ def _families(counters: Counters) -> Iterator[Metric]:
         ("momentum", "The preconditioner's first decay, as staleness allows it.", counters.beta1),
         ("round_trip_seconds", "From a gradient to its verdict, a running mean.", counters.round_trip_s),
         ("credit", "Gradients that may be unanswered.", counters.credit),
+        ("unanswered_gradients", "Sent, and not answered yet.", counters.unanswered),
+        ("connected", "1 while it has a session with the learner.", counters.connected),
     ):
         yield GaugeMetricFamily(f"{PREFIX}_{name}", text, value=number)
 

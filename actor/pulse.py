@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
+from actor.events import Ticked
+
 FADING = 0.9  # of running means, for each value
 
 
@@ -21,7 +25,14 @@ class Pulse:
         """A gradient that was sent once is answered."""
         self.round_trip_s = faded(self.round_trip_s or None, round_trip_s)
 
-    def beat(self, now: float, waited_s: float) -> float:
+    def beat(self, now: float, worker: Ticked) -> tuple[float, float, int, int, int, int, int]:
+        """All that a heartbeat says behind its versions: WIRE.md, section 3."""
+        age = round(worker.residual_age) if math.isfinite(worker.residual_age) else 0
+        times = (worker.collect_s, worker.learn_s, worker.compress_s, worker.wait_s)
+        collect_ms, learn_ms, compress_ms, wait_ms = (int(1e3 * seconds) for seconds in times)
+        return self.round_trip_s, self._work(now, worker.wait_s), collect_ms, learn_ms, compress_ms, wait_ms, age
+
+    def _work(self, now: float, waited_s: float) -> float:
         """Seconds of work for each gradient since the last call, waiting for permits not counted; 0 if unknown."""
         made, since = self._made, self._since
         self._made, self._since = 0, (now, waited_s)

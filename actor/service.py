@@ -11,7 +11,6 @@ import contextlib
 import os
 import secrets
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -19,14 +18,15 @@ from pathlib import Path
 from random import SystemRandom
 from typing import Any, Literal, Protocol
 
-import msgspec
 import uvloop
 
-from actor import events
+from actor import events, voice
 from actor.desk import Desk, Interrupted
 from actor.events import Dialling, Event, Identity
 from actor.isolation import SimulatorsExhausted
-from actor.metrics import Counters, serve
+from actor.liveness import Liveness
+from actor.metrics import Counters, render
+from actor.pages import Pages, serve
 from actor.state import ActorState
 from actor.weights import latest
 from protocol import frames as framing
@@ -34,7 +34,9 @@ from protocol import messages
 from protocol.errors import PeerFault, UserError
 from protocol.keys import KeyPair, actor_pair
 from protocol.messages import Buffer, Role, Welcome
+from protocol.notify import Supervisor
 from protocol.security import Address, parse_learner_address
+from protocol.session import Phase
 from protocol.transport import ActorSockets
 
 TICK_S = 0.05
@@ -102,11 +104,12 @@ def _live(
         signal.signal(number, service.signalled)
     service.start()
     if metrics is not None:
-        serve(service.counters, *metrics)
+        serve(Pages(lambda: render(service.counters), service.stuck, service.unready), *metrics)
     try:
         _work(service, engage)
     finally:
         code = service.join()
+        voice.finish()
     return code
 
 
@@ -147,6 +150,7 @@ class Service:
         self._state = ActorState(identity, str(learner), SystemRandom())
         self.counters = Counters()
         self.importing = True
+        self._liveness, self._supervisor = Liveness(time.monotonic()), Supervisor(os.environ)
         self._stopping = False
         self._learner, self._parent, self._pair = learner, parent, pair
         self._loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
@@ -171,6 +175,14 @@ class Service:
         self._stopping = True
         self.post(events.StopRequested(signal.Signals(number).name))
 
+    def stuck(self) -> str | None:
+        """From any thread: why this process is not alive, or None."""
+        return self._liveness.trouble(time.monotonic())
+
+    def unready(self) -> str | None:
+        """From any thread: why it does not work for its learner, or None."""
+        return self.stuck() or (None if self._state.phase is Phase.ACTIVE else f"no session with {self._learner}")
+
     def join(self) -> int:
         """Waits for the link to end and returns the exit code."""
         self._thread.join()
@@ -185,6 +197,7 @@ class Service:
             self.desk.close()
             self._loop.close()
             if self.importing:  # torch, for seconds, out of which an exception does not always come as what it was
+                voice.finish()
                 os._exit(self._exit_code)
             self._give_up_later()
 
@@ -197,11 +210,13 @@ class Service:
     async def _serve(self) -> None:
         self._sockets = ActorSockets(self._learner, pair=self._pair)
         self._handle(events.Started())
+        self._supervisor.ready()  # it serves whichever learner comes, so nobody has to wait for one
         receiving = self._loop.create_task(self._sockets.receive(self._link, self._weights))
         ticking = self._loop.create_task(self._tick())
         try:
             await asyncio.wait([receiving, ticking], return_when=asyncio.FIRST_COMPLETED)
         finally:
+            self._supervisor.stopping()
             self._sockets.close()
             ticking.cancel()
             await asyncio.gather(receiving, ticking, return_exceptions=True)
@@ -213,10 +228,19 @@ class Service:
         while not self._finished.is_set():
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._finished.wait(), TICK_S)
-            self._handle(events.Ticked(self.desk.env_steps, self.desk.wait_s))
+            desk = self.desk
+            worked = (desk.collect_s, desk.learn_s, desk.compress_s, desk.residual_age)
+            self._handle(events.Ticked(desk.env_steps, desk.wait_s, *worked))
             self._count()
+            self._show_life(time.monotonic())
             if self._parent is not None and os.getppid() != self._parent:
                 return  # the learner that started this actor is gone
+
+    def _show_life(self, now: float) -> None:
+        desk = self.desk
+        self._liveness.tick((desk.env_steps, desk.collect_s, desk.learn_s, desk.compress_s, desk.wait_s), now)
+        if self._liveness.trouble(now) is None:
+            self._supervisor.alive(now)
 
     def _count(self) -> None:
         """Copies what the state and the desk keep into the books that a scrape reads."""
@@ -229,6 +253,8 @@ class Service:
         counters.residual_norm, counters.residual_age = desk.residual_norm, desk.residual_age
         counters.beta1 = desk.beta1
         counters.round_trip_s = state.round_trip_s
+        counters.connected = state.phase in (Phase.ACTIVE, Phase.DRAINING)
+        counters.unanswered = len(state.outbox.unanswered) if state.outbox is not None else 0
         counters.credit = state.outbox.credit if state.outbox is not None else 0
         counters.weights_version = state.weights.version if state.weights is not None else 0
 
@@ -268,7 +294,7 @@ class Service:
         line = {"event": effect.event, "actor": self._state.identity.name, **effect.fields}
         if effect.event == "waiting_for_learner" and self._pair is not None:  # who is not let in is not told so either
             line["perhaps"] = f"it is not there, or does not know {self._pair.name}: {self._pair.public}"
-        print(msgspec.json.encode(line).decode(), file=sys.stderr, flush=True)
+        voice.say(line)
 
     def _finish(self, effect: events.Finish) -> None:
         self._exit_code = effect.exit_code

@@ -398,8 +398,8 @@ class ActorState:
         if now - self._beat_at >= self.welcome.heartbeat_s:
             self._beat_at = now
             held = self.weights.version if self.weights is not None else 0
-            link = (self._pulse.round_trip_s, self._pulse.beat(now, event.wait_s))
-            effects.append(Send(Heartbeat(self.welcome.session, self._env_steps, held, *link)))
+            told = self._pulse.beat(now, event)
+            effects.append(Send(Heartbeat(self.welcome.session, self._env_steps, held, *told)))
             effects += self._ask_what_lacks(now)
         return effects
 

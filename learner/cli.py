@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated  # noqa: E402
 
 import typer  # noqa: E402
 
+from learner import retrospect  # noqa: E402
 from learner.keys import app as key_commands  # noqa: E402
 from protocol.errors import UserError  # noqa: E402
 
@@ -187,6 +188,10 @@ def replay(
     if write is not None:
         rerun.write(write)
     raise typer.Exit(1 if rerun.differing else 0)
+
+
+app.command()(retrospect.plot)
+app.command()(retrospect.export)
 
 
 def main() -> None:

@@ -48,18 +48,19 @@ class RunSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
 class LearnerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """``[learner]``: how gradients become weights."""
 
-    # optimizer; "addition" applies updates that the actors preconditioned, the others apply raw gradients
-    # Settings of other optimizers than the one named are refused: with "addition" actors have theirs (actor.beta1 ...).
+    # optimizer
+    # "addition" applies updates that the actors preconditioned, the others apply raw gradients. Settings of other
+    # optimizers than the one named are refused: with "addition" actors have theirs (actor.beta1 ...).
     optimizer: Literal["addition", "adam", "rmsprop", "rmsprop_paper", "sgd"] = "addition"
-    learning_rate: Annotated[float, Meta(gt=0.0, le=100.0)] = 2e-3
-    anneal: Literal["linear", "none"] = "linear"
+    learning_rate: Annotated[float, Meta(gt=0.0, le=100.0)] = 2e-3  # at first; of "addition", too
+    anneal: Literal["linear", "none"] = "linear"  # linear: the rate falls with the run's environment steps
     anneal_steps: Steps = 300_000  # environment steps in which the rate would fall to zero; it stops at its floor
     anneal_floor: Share = 0.05  # share of learning_rate that annealing ends at
     beta1: Decay = 0.9  # adam: decay of the first moment
     beta2: Decay = 0.999  # adam: decay of the second moment
     epsilon: Annotated[float, Meta(gt=0.0, le=1.0)] = 1e-5  # adam, rmsprop: outside the root; rmsprop_paper: inside it
     rho: Decay = 0.99  # rmsprop, rmsprop_paper: decay of the mean square
-    momentum: Decay = 0.0  # sgd
+    momentum: Decay = 0.0  # sgd: decay of the sum of gradients
     max_gradient_norm: Positive | None = None  # global L2 clip before the optimizer; not with "addition"
 
     # age and size of what is applied
@@ -126,8 +127,8 @@ class LearnerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     durability: Literal["checkpoint", "journal"] = "checkpoint"
     # journal: bytes on disk from which on what lies before the oldest checkpoint is forgotten
     journal_bytes: Annotated[int, Meta(ge=1 << 20, le=1 << 50)] = 1 << 30
-    checkpoint_interval_s: Seconds = 60.0
-    checkpoints_kept: Annotated[int, Meta(ge=1, le=10_000)] = 3
+    checkpoint_interval_s: Seconds = 60.0  # between checkpoints, where anything was applied
+    checkpoints_kept: Annotated[int, Meta(ge=1, le=10_000)] = 3  # the newest; the best evaluated one is kept, too
 
     @property
     def quantity(self) -> Literal["gradient", "update"]:

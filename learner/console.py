@@ -1,7 +1,8 @@
 """What a person or a log sees of a run: a live table on a terminal, else JSON lines. Knows streams, and late, rich.
 
-``view`` is pure: it reads the books and the view before, for rates. Names come from peers, so nothing is printed that
-could move a terminal's cursor.
+Nobody has to look: what a reader does not take is dropped, and training never waits for it (protocol/outlet.py).
+
+Names come from peers, so nothing is printed that could move a terminal's cursor.
 """
 
 from __future__ import annotations
@@ -9,132 +10,78 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import IO, TYPE_CHECKING, Any
+from functools import partial
+from typing import IO, TYPE_CHECKING
 
 import msgspec
 
-from learner.state import LearnerState
+from learner.view import View, rounded
+from protocol.outlet import LIMIT, Outlet, unbuffered
 
 if TYPE_CHECKING:
     from rich.live import Live
     from rich.table import Table
 
-RATE_MEMORY_S = 2.0  # rates are averaged over about this long, so that they can be read
 SUMMARY_SHOWN = ("env", "solved", "return_mean_100", "env_steps", "updates", "wall_s", "total_s", "compression")
 JSON_INTERVAL_S = 1.0  # between progress lines
-
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """A run at one moment. now_s: monotonic clock. wall_s: since the first actor had weights to step with."""
-
-    now_s: float
-    wall_s: float
-    stage: str
-    env_steps: int
-    env_steps_per_s: float
-    episodes: int
-    return_mean: float | None  # of the last 100 episodes
-    return_best: float | None  # best mean of a full window
-    target: float | None
-    updates: int
-    updates_per_s: float
-    dropped: int  # gradients that were refused
-    lag_mean_updates: float
-    bytes_per_gradient: float | None  # all that came up, headers and heartbeats included; as in result.json
-    actors: int  # that train
-    evaluators: int
-    evaluations: int  # scores that evaluators sent
-    evaluated_best_mean: float | None  # highest of them whose θ is on disk
-
-    def fields(self) -> dict[str, object]:
-        """For a progress event: rounded, without what only the next view needs."""
-        fields = {key: _rounded(value) for key, value in asdict(self).items()}
-        del fields["now_s"], fields["wall_s"]
-        return fields
-
-
-def view(state: LearnerState, now: float, before: View | None = None) -> View:
-    """The run as it stands. before: an earlier view of the same run, from which rates follow."""
-    progress = state.progress
-    judged = sum(progress.rulings.values())
-    best = progress.best_mean
-    return View(
-        now_s=now,
-        wall_s=0.0 if state.training_since is None else now - state.training_since,
-        stage=state.stage.value,
-        env_steps=progress.env_steps,
-        env_steps_per_s=_rate(before, now, "env_steps", progress.env_steps),
-        episodes=progress.episodes,
-        return_mean=progress.return_mean,
-        return_best=best if math.isfinite(best) else None,
-        target=state.experiment.run.until_return,
-        updates=progress.updates,
-        updates_per_s=_rate(before, now, "updates", progress.updates),
-        dropped=judged - progress.rulings["applied"],
-        lag_mean_updates=progress.lags.mean,
-        bytes_per_gradient=progress.bytes_up / judged if judged else None,
-        actors=state.members.training,
-        evaluators=state.members.evaluating,
-        evaluations=progress.evaluations,
-        evaluated_best_mean=progress.evaluated_best_mean,
-    )
-
-
-def _rate(before: View | None, now: float, name: str, count: int) -> float:
-    """Per second, averaged with exponentially fading memory."""
-    if before is None:
-        return 0.0
-    seconds = now - before.now_s
-    remembered = float(getattr(before, f"{name}_per_s"))
-    if seconds <= 0.0:
-        return remembered
-    fresh = (count - int(getattr(before, name))) / seconds
-    share = 1.0 if remembered == 0.0 else 1.0 - math.exp(-seconds / RATE_MEMORY_S)
-    return remembered + share * (fresh - remembered)
 
 
 class Console:
     """Prints events and progress. ``close`` leaves the last table standing."""
 
-    def __init__(self, json: bool, stream: IO[str] | None = None) -> None:
-        self._stream = stream or sys.stdout
+    def __init__(self, json: bool, stream: IO[str] | None = None, limit: int = LIMIT) -> None:
+        self._stream = unbuffered(stream or sys.stdout)
         self._live = None if json or not self._stream.isatty() else _live(self._stream)
+        self._outlet = Outlet(self._lost, limit)
         self._printed_at = -math.inf
+        self._newest: View | None = None
+        self._due = False  # a table of the newest view waits for the terminal
+        if self._live is not None:
+            self._outlet.put(self._live.start)
 
     def event(self, name: str, fields: Mapping[str, object]) -> None:
         """One thing that happened."""
+        self._outlet.put(partial(self._write, name, fields))
+
+    def refresh(self, seen: View) -> None:
+        """Shows the present state; to be called a few times per second. On a slow terminal only the newest."""
+        if self._live is not None:
+            self._newest = seen
+            if not self._due:
+                self._due = True  # before the thread can say that it is not
+                if not self._outlet.put(self._show):
+                    self._due = False
+        elif seen.now_s - self._printed_at >= JSON_INTERVAL_S:
+            self._printed_at = seen.now_s
+            self.event("progress", {"wall_s": round(seen.wall_s, 3), **seen.fields()})
+
+    def close(self) -> None:
+        """Gives the terminal back, if it takes anything."""
+        self._outlet.close(last=None if self._live is None else self._live.stop)
+
+    # the outlet's thread
+
+    def _write(self, name: str, fields: Mapping[str, object]) -> None:
         if self._live is None:
-            self._line({"event": name, **fields})
+            self._stream.write(msgspec.json.encode({"event": name, **fields}).decode() + "\n")
+            self._stream.flush()
         else:
             self._live.console.print(said(name, fields), markup=False, highlight=False, soft_wrap=True)
 
-    def refresh(self, seen: View) -> None:
-        """Shows the present state; to be called a few times per second."""
-        if self._live is not None:
-            self._live.update(table(seen), refresh=True)
-        elif seen.now_s - self._printed_at >= JSON_INTERVAL_S:
-            self._printed_at = seen.now_s
-            self._line({"event": "progress", "wall_s": round(seen.wall_s, 3), **seen.fields()})
+    def _lost(self, count: int) -> None:
+        self._write("output_lost", {"lines": count})
 
-    def close(self) -> None:
-        """Gives the terminal back."""
-        if self._live is not None:
-            self._live.stop()
-
-    def _line(self, fields: Mapping[str, object]) -> None:
-        try:
-            self._stream.write(msgspec.json.encode(fields).decode() + "\n")
-            self._stream.flush()
-        except OSError:
-            return  # whoever read our output is gone, or its disk is full: no reason to stop training
+    def _show(self) -> None:
+        self._due = False  # before the view is taken: one that comes now is shown again
+        assert self._live is not None
+        assert self._newest is not None
+        self._live.update(table(self._newest), refresh=True)
 
 
 def said(name: str, fields: Mapping[str, object]) -> str:
     """An event as one line for people, safe to print. Of the summary, what they want to know first."""
     shown = {key: fields[key] for key in SUMMARY_SHOWN if key in fields} if name == "finished" else fields
-    details = "  ".join(f"{key}={_rounded(value)}" for key, value in shown.items())
+    details = "  ".join(f"{key}={rounded(value)}" for key, value in shown.items())
     return printable(f"{name.replace('_', ' ')}  {details}".rstrip())
 
 
@@ -180,10 +127,4 @@ def _live(stream: IO[str]) -> Live:
     from rich.console import Console as Terminal
     from rich.live import Live
 
-    live = Live(console=Terminal(file=stream), auto_refresh=False, redirect_stdout=False, redirect_stderr=True)
-    live.start()
-    return live
-
-
-def _rounded(value: Any) -> Any:
-    return round(value, 3) if isinstance(value, float) else value
+    return Live(console=Terminal(file=stream), auto_refresh=False, redirect_stdout=False, redirect_stderr=True)

@@ -24,6 +24,11 @@ def first(training: int, settings: LearnerSettings) -> int:
     return max(1, min(settings.credit, settings.credit_lag // (2 * max(training, 1))))
 
 
+def ceiling(training: int, settings: LearnerSettings) -> int:
+    """The most it can be granted, however long its round trip. training: as in ``first``."""
+    return max(first(training, settings), min(settings.most_credit, settings.credit_lag // max(training, 1)))
+
+
 def grant(held: int, round_trip_s: float, work_s: float, training: int, settings: LearnerSettings) -> int:
     """The next grant: twice ``held`` at most; half of it where the fleet has grown, else one less, and none less for a
     difference of one, lest it flap.
@@ -31,7 +36,7 @@ def grant(held: int, round_trip_s: float, work_s: float, training: int, settings
     work_s: of one gradient, waiting not counted; 0 where nothing is known. training: sessions that train, this one too.
     """
     least = first(training, settings)
-    most = max(least, min(settings.most_credit, settings.credit_lag // max(training, 1)))
+    most = ceiling(training, settings)
     if held > most:
         return max(most, held // 2)
     if not (math.isfinite(round_trip_s) and 0.0 < work_s < math.inf):

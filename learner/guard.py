@@ -51,6 +51,11 @@ class Guard:
         """Whether it is in quarantine."""
         return self._quarantine.holds(sender, now)
 
+    @property
+    def quarantined(self) -> int:
+        """Senders in quarantine: whose release was not told yet."""
+        return len(self._names)
+
     def tick(self, now: float) -> list[Effect]:
         """Time passed."""
         return [

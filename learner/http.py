@@ -1,26 +1,45 @@
-"""The learner's pages: metrics, liveness, readiness, status. Knows aiohttp; asks callables and changes nothing."""
+"""The learner's pages: metrics, liveness, readiness, status, and one for people. Knows aiohttp; changes nothing.
+
+The page for people is ``learner/page``, whose script asks ``/status`` and ``/history``. Nothing else can be
+loaded by it, and no script but its own runs in it: names in it come from peers.
+"""
 
 from __future__ import annotations
 
 import errno
-import html
-import itertools
+import hashlib
+import math
+import re
 import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import msgspec
 from aiohttp import web
 
-from learner.console import rows, view
 from learner.metrics import CONTENT_TYPE
 from learner.state import LearnerState, Stage
+from learner.status import ACTORS_LISTED, FIELDS, Asked, Memory, history, status
 from protocol.errors import UserError
-from protocol.session import Peer
 
-ACTORS_LISTED = 1000  # in /status; a larger fleet is read from its metrics
 SHUTDOWN_S = 0.5  # a page takes milliseconds; nobody waits longer for one at the end
+
+PAGE = Path(__file__).with_name("page")
+PARTS = {  # of the page: path, file, type
+    "/": ("index.html", "text/html"),
+    "/page.css": ("page.css", "text/css"),
+    "/page.js": ("page.js", "text/javascript"),
+    "/numbers.js": ("numbers.js", "text/javascript"),
+    "/icon.svg": ("icon.svg", "image/svg+xml"),
+}
+GUARDED = {  # with every answer
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self';"
+    " connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
 
 Handler = Callable[[web.Request], Awaitable[web.Response]]
 
@@ -32,8 +51,8 @@ class Pages:
     metrics: Callable[[], bytes]
     alive: Callable[[], str | None]
     ready: Callable[[], str | None]
-    status: Callable[[], dict[str, Any]]
-    rows: Callable[[], list[tuple[str, str]]]  # of the front page
+    status: Callable[[Asked], dict[str, Any]]
+    history: Callable[[float], dict[str, Any]]  # its argument: later than that many seconds of training
 
 
 class PortUnusable(UserError):
@@ -54,6 +73,7 @@ class Site:
         self._bound = bound
         app = web.Application()
         app.add_routes([web.get(path, handler) for path, handler in _handlers(pages).items()])
+        app.on_response_prepare.append(_guard)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_S)
 
     async def start(self) -> int:
@@ -85,13 +105,58 @@ def _handlers(pages: Pages) -> dict[str, Handler]:
     async def readyz(_: web.Request) -> web.Response:
         return _probe(pages.ready())
 
-    async def status(_: web.Request) -> web.Response:
-        return web.Response(body=msgspec.json.encode(pages.status()), content_type="application/json")
+    async def told(request: web.Request) -> web.Response:
+        return _json(pages.status(_asked(request.query.get("actors", ""), request.query.get("by", ""))))
 
-    async def front(_: web.Request) -> web.Response:
-        return web.Response(text=front_page(pages.rows()), content_type="text/html")
+    async def curve(request: web.Request) -> web.Response:
+        return _json(pages.history(_seconds(request.query.get("after", "-1"))))
 
-    return {"/": front, "/metrics": metrics, "/livez": livez, "/readyz": readyz, "/status": status}
+    parts = {path: _part((PAGE / name).read_bytes(), kind) for path, (name, kind) in PARTS.items()}
+    return {**parts, "/metrics": metrics, "/livez": livez, "/readyz": readyz, "/status": told, "/history": curve}
+
+
+def _part(body: bytes, kind: str) -> Handler:
+    """A part of the page, which a browser keeps and asks for again: another learner may serve another one there."""
+    tag = hashlib.sha256(body).hexdigest()[:16]
+
+    async def part(request: web.Request) -> web.Response:
+        known = any(etag.value == tag for etag in request.if_none_match or ())
+        answer = web.Response(status=304) if known else web.Response(body=body, content_type=kind, charset="utf-8")
+        answer.etag = tag
+        answer.headers["Cache-Control"] = "no-cache"
+        return answer
+
+    return part
+
+
+def _json(told: dict[str, Any]) -> web.Response:
+    body = msgspec.json.encode(told)
+    return web.Response(body=body, content_type="application/json", headers={"Cache-Control": "no-store"})
+
+
+def _asked(actors: str, by: str) -> Asked:
+    """What ?actors=50&by=-lag_updates means: the largest 50. Raises HTTPBadRequest."""
+    name = by.removeprefix("-") or "ordinal"
+    if name not in FIELDS:
+        raise web.HTTPBadRequest(text=f"by: one of {', '.join(sorted(FIELDS))}, with - the largest first\n")
+    if not re.fullmatch(r"[0-9]{0,4}", actors):
+        raise web.HTTPBadRequest(text=f"actors: how many are listed, up to {ACTORS_LISTED}\n")
+    return Asked(int(actors) if actors else ACTORS_LISTED, name, by.startswith("-"))
+
+
+def _seconds(text: str) -> float:
+    """Raises HTTPBadRequest."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not math.isfinite(seconds):
+        raise web.HTTPBadRequest(text="after: seconds of training, after which points are wanted\n")
+    return seconds
+
+
+async def _guard(_: web.Request, answer: web.StreamResponse) -> None:
+    answer.headers.update(GUARDED)
 
 
 def _probe(trouble: str | None) -> web.Response:
@@ -104,62 +169,19 @@ def _cause(error: OSError) -> str:
     return error.strerror or str(error)
 
 
-def front_page(shown: list[tuple[str, str]]) -> str:
-    """A table that renews itself every two seconds, and where the rest is."""
-    cells = "".join(f"<tr><th>{html.escape(name)}<td>{html.escape(value)}" for name, value in shown)
-    links = " ".join(f'<a href="{path}">{path}</a>' for path in ("/status", "/metrics", "/livez", "/readyz"))
-    return (
-        '<!doctype html><html lang="en"><meta charset="utf-8"><meta http-equiv="refresh" content="2">'
-        "<title>Farflung learner</title><style>body{font-family:sans-serif;margin:2em}th{text-align:left;"
-        "padding-right:2em;font-weight:normal}</style><h1>Farflung learner</h1>"
-        f"<table>{cells}</table><p>{links}</html>"
-    )
-
-
 def pages_of(
-    state: LearnerState, metrics: Callable[[], bytes], clock: Callable[[], float], stuck: Callable[[], str | None]
+    state: LearnerState,
+    metrics: Callable[[], bytes],
+    clock: Callable[[], float],
+    stuck: Callable[[], str | None],
+    memory: Memory | None = None,
 ) -> Pages:
-    """The pages of a running learner. stuck: why the math thread is not alive, or None."""
+    """The pages of a running learner. stuck: why the math thread is not alive, or None. memory: of what was."""
+    kept = memory or Memory(clock())
     return Pages(
         metrics=metrics,
         alive=stuck,
         ready=lambda: None if state.stage is Stage.RUNNING else f"the run is {state.stage.value}",
-        status=lambda: status(state, clock()),
-        rows=lambda: rows(view(state, clock())),
+        status=lambda asked: status(state, clock(), kept, asked),
+        history=lambda after_s: history(state, kept, after_s),
     )
-
-
-def status(state: LearnerState, now: float) -> dict[str, Any]:
-    """The JSON of /status: the run, and each actor up to ACTORS_LISTED."""
-    seen = view(state, now)
-    return {
-        "run": state.manifest.run,
-        "env": state.manifest.env,
-        "seed": state.manifest.seed,
-        "epoch": state.address.epoch,
-        "version": state.progress.updates,
-        "parameters": state.manifest.layout.length,
-        "solved": state.solved,
-        "wall_s": round(seen.wall_s, 3),
-        **{key: value for key, value in seen.fields().items() if not key.endswith("_per_s")},
-        "target_version": state.publication.shelf.target_version,
-        "evaluated_best_version": state.progress.evaluated_best_version,
-        "staleness_rule": state.settings.staleness_rule,
-        "rulings": dict(state.progress.rulings),
-        "faults": dict(state.progress.faults),
-        "actor_list": [_actor(p, state, now) for p in itertools.islice(state.peers.values(), ACTORS_LISTED)],
-    }
-
-
-def _actor(peer: Peer, state: LearnerState, now: float) -> dict[str, object]:
-    return {
-        "name": peer.name,
-        "role": peer.role,
-        "ordinal": peer.ordinal,
-        "env_steps": peer.env_steps,
-        "gradients": peer.gradients,
-        "lag_updates": max(0, state.progress.updates - peer.version),
-        "silent_s": round(now - peer.heard_at, 3),
-        "no_progress_s": round(now - peer.progressed_at, 3),
-        "bytes_up": peer.bytes_up,
-    }

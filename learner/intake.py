@@ -117,6 +117,11 @@ class Intake:
                 del self._queues[sender]
         self._count = sum(len(queue.jobs) for queue in self._queues.values())
 
+    @property
+    def pending_bytes(self) -> int:
+        """Of all payloads and moments that wait."""
+        return sum(_size(job) for queue in self._queues.values() for _, job in queue.jobs)
+
     def waiting(self) -> Counter[int]:
         """How many jobs wait, by session."""
         return Counter(job.session for queue in self._queues.values() for _, job in queue.jobs)
@@ -156,5 +161,8 @@ class Intake:
 
 
 def _cost(job: Job) -> int:
-    moments_bytes = 0 if job.moments is None else len(job.moments[1])
-    return JOB_BYTES + len(job.buffer) + moments_bytes
+    return JOB_BYTES + _size(job)
+
+
+def _size(job: Job) -> int:
+    return len(job.buffer) + (0 if job.moments is None else len(job.moments[1]))

@@ -13,6 +13,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,7 +44,10 @@ class JournalError(UserError):
 
 
 class Journal:
-    """What one life writes; one thread does. folder: of the run's journal. head: of its segments, but for versions."""
+    """What one life writes; one thread does. folder: of the run's journal. head: of its segments, but for versions.
+
+    Of this life, for who watches: appended_bytes; syncs, one for each record; sync_s, what writing and syncing took.
+    """
 
     def __init__(self, folder: Path, head: Head, disk: Disk = DISK, segment_bytes: int = SEGMENT_BYTES) -> None:
         self._folder, self._head, self._disk, self._segment_bytes = folder, head, disk, segment_bytes
@@ -52,6 +56,8 @@ class Journal:
         self._size = self._reserved = 0  # bytes written, and from where on none are reserved
         self._version = 0  # of θ after the last record
         self._failed: str | None = None  # why nothing is taken
+        self.appended_bytes = self.syncs = 0
+        self.sync_s = 0.0
 
     def begin(self, version: int) -> None:
         """A new segment for what leads on from ``version``. Raises OSError; then nothing is taken until it succeeds."""
@@ -84,12 +90,16 @@ class Journal:
             if thin and self._size + len(data) > self._reserved:
                 self._file.reserve(len(data) + RESERVED_BYTES)
                 self._reserved = self._size + len(data) + RESERVED_BYTES
+            began = time.perf_counter()
             self._file.write(data)
             self._file.sync()
+            self.sync_s += time.perf_counter() - began
+            self.syncs += 1
         except OSError as error:
             self._failed = error.strerror or str(error)
             raise
         self._size += len(data)
+        self.appended_bytes += len(data)
         self._version = version_after(record)
 
     @property

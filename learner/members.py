@@ -13,9 +13,10 @@ from random import Random
 from learner.config import LearnerSettings
 from learner.credit import first
 from learner.progress import Progress
+from learner.vitals import Vitals
 from protocol.errors import Reason, SessionFault
 from protocol.manifest import Manifest
-from protocol.messages import Hello, Welcome
+from protocol.messages import Heartbeat, Hello, Welcome
 from protocol.session import Ledger, Peer, Sender
 from protocol.snapshot import KEY_CODEC
 
@@ -25,7 +26,7 @@ MAX_EVALUATORS = 16  # each may hold one whole snapshot in the learner's memory
 class Members:
     """The sessions of one life of the learner. peers: by session. epoch: of this life. weights: as in a welcome.
 
-    training: how many may send gradients. evaluating: how many send scores.
+    training: how many may send gradients; training_from: since when there are any. evaluating: how many send scores.
     """
 
     def __init__(
@@ -39,6 +40,8 @@ class Members:
     ) -> None:
         self.peers: dict[int, Peer] = {}
         self.training = self.evaluating = 0
+        self.training_from: float | None = None
+        self.vitals = Vitals()
         self._training: Counter[Sender] = Counter()  # sessions of each sender
         self._evaluating: Counter[Sender] = Counter()
         self._lives: dict[tuple[int, str], Peer] = {}  # by the actor's life and its key
@@ -96,15 +99,28 @@ class Members:
         self.join(peer)
         return peer
 
+    def told(self, peer: Peer, beat: Heartbeat, now: float) -> None:
+        """A heartbeat says how far this actor is."""
+        if beat.progress > peer.progress:
+            peer.progress, peer.progressed_at = beat.progress, now
+        peer.version = beat.version
+        if peer.trains:
+            self.vitals.hear(beat, now)
+
     def join(self, peer: Peer) -> None:
         """Its session begins."""
         self.peers[peer.session] = self._lives[peer.instance, peer.key] = peer
         self._count(peer, 1)
+        if self.training and self.training_from is None:
+            self.training_from = peer.heard_at
 
     def part(self, peer: Peer) -> None:
         """Its session is over."""
         del self.peers[peer.session], self._lives[peer.instance, peer.key]
         self._count(peer, -1)
+        self.vitals.forget(peer.session)
+        if not self.training:
+            self.training_from = None
 
     def _count(self, peer: Peer, change: int) -> None:
         sessions = self._training if peer.trains else self._evaluating

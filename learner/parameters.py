@@ -62,7 +62,7 @@ class Outcome:
 
     outcome: "applied", or the Reason of its refusal. version: the one that applying it made, or the unchanged one.
     scale: what staleness multiplied it by, the mean over its coordinates where each has its own; 0 if refused.
-    lag_updates: updates between its weights and its judgement.
+    lag_updates: updates between its weights and its judgement. lag_s, arrived: as in the job.
     """
 
     session: int
@@ -73,6 +73,8 @@ class Outcome:
     codec: str
     lag_updates: int
     sender: Sender = ""
+    lag_s: float = 0.0
+    arrived: float = 0.0
 
 
 class Parameters:
@@ -205,8 +207,8 @@ class Parameters:
         return Moments.from_buffer(buffer, rows, self.moments.size, FRESH)
 
     def _outcome(self, job: Job, outcome: str, scale: float, lag_updates: int) -> Outcome:
-        version, sender = self.version, job.sender
-        return Outcome(job.session, job.sequence, str(outcome), version, scale, job.codec, lag_updates, sender)
+        version, of_job = self.version, (job.sender, job.lag_s, job.arrived)
+        return Outcome(job.session, job.sequence, str(outcome), version, scale, job.codec, lag_updates, *of_job)
 
     def snapshot(self, epoch: int) -> tuple[Snapshot, list[Buffer]]:
         """A key record of θ as it is now, or where followers of the stream hold less, of that; immutable copies."""

@@ -9,7 +9,9 @@ from collections import Counter, deque
 from dataclasses import dataclass, field
 
 from learner.config import LearnerSettings
-from protocol.messages import Losses, Report
+from learner.histogram import Histogram
+from protocol.codecs import CODECS
+from protocol.messages import Losses, Message, Report, Snapshot, Updates
 
 MAX_STEPS = (1 << 53) - 1  # what a snapshot's counter holds (WIRE.md, section 3)
 WINDOW = 100  # episodes in the mean that decides whether a task is solved, as in the literature
@@ -22,32 +24,13 @@ SAVED = (  # counters that live through a checkpoint, beside the rulings
     "bytes_up",
     "bytes_down",
     "gradient_bytes_up",
+    "gradients_up",
     "snapshots",
 )
 LAG_BUCKETS = (0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)  # upper bounds, in updates
-
-
-@dataclass(slots=True)
-class Lags:
-    """Staleness of judged gradients as a histogram: how many updates lay between its weights and its application."""
-
-    buckets: list[int] = field(default_factory=lambda: [0] * (len(LAG_BUCKETS) + 1))
-    total: int = 0
-    count: int = 0
-    largest: int = 0
-
-    def observe(self, lag_updates: int) -> None:
-        """Counts one gradient."""
-        index = next((i for i, bound in enumerate(LAG_BUCKETS) if lag_updates <= bound), len(LAG_BUCKETS))
-        self.buckets[index] += 1
-        self.total += lag_updates
-        self.count += 1
-        self.largest = max(self.largest, lag_updates)
-
-    @property
-    def mean(self) -> float:
-        """Mean lag in updates, 0 before the first gradient."""
-        return self.total / self.count if self.count else 0.0
+AGE_BUCKETS = (0, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 60)  # seconds; max_lag_s is 60 where nobody says otherwise
+WAIT_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)  # seconds
+STRANGE = "unknown"  # a codec that nobody here knows, so that what actors make up adds no name
 
 
 @dataclass(slots=True)
@@ -65,9 +48,16 @@ class Progress:
     bytes_up: int = 0  # received on the links, headers included
     bytes_down: int = 0  # sent on the links; the weight stream counts once per message
     gradient_bytes_up: int = 0  # of bytes_up, in messages that carried a gradient
+    gradients_up: int = 0  # such messages, those sent again too
+    codec_gradients: Counter[str] = field(default_factory=Counter)  # of them, by codec
+    codec_bytes_up: Counter[str] = field(default_factory=Counter)  # and their bytes
+    weight_bytes_down: Counter[str] = field(default_factory=Counter)  # of bytes_down, by kind of record
     snapshots: int = 0
     math_s: float = 0.0  # time that the math thread worked
-    lags: Lags = field(default_factory=Lags)
+    advanced_at: float | None = None  # when this life last made a version
+    lags: Histogram = field(default_factory=lambda: Histogram(LAG_BUCKETS))  # of a gradient's weights, in updates
+    ages: Histogram = field(default_factory=lambda: Histogram(AGE_BUCKETS))  # the same in seconds
+    waits: Histogram = field(default_factory=lambda: Histogram(WAIT_BUCKETS))  # from arrival to verdict, in seconds
     losses: Losses = field(default_factory=Losses)  # of the newest report
     scores: deque[float] = field(default_factory=lambda: deque(maxlen=WINDOW))
     lengths: deque[int] = field(default_factory=lambda: deque(maxlen=WINDOW))
@@ -86,6 +76,33 @@ class Progress:
             self.lengths.append(episode.length)
             if len(self.scores) == WINDOW:
                 self.best_mean = max(self.best_mean, self.return_mean or self.best_mean)
+
+    def came(self, codec: str, wire_bytes: int) -> None:
+        """A message with a gradient arrived, whatever becomes of it. codec: as its header says."""
+        name = codec if codec in CODECS else STRANGE
+        self.gradient_bytes_up += wire_bytes
+        self.gradients_up += 1
+        self.codec_gradients[name] += 1
+        self.codec_bytes_up[name] += wire_bytes
+
+    def went(self, message: Message, wire_bytes: int) -> None:
+        """A message was sent to one actor, or published to all."""
+        self.bytes_down += wire_bytes
+        if isinstance(message, Updates):
+            self.weight_bytes_down["updates"] += wire_bytes
+        elif isinstance(message, Snapshot):
+            self.weight_bytes_down[message.record] += wire_bytes
+
+    def aged(self, lag_updates: int, lag_s: float) -> None:
+        """A gradient was judged by its age: updates between its weights and now, and for how long they were old."""
+        self.lags.observe(lag_updates)
+        self.ages.observe(lag_s)
+
+    def advance(self, version: int, math_s: float, now: float) -> None:
+        """The math thread worked for so long, after which θ has this version."""
+        self.math_s += math_s
+        if version > self.updates:
+            self.updates, self.advanced_at = version, now
 
     @property
     def return_mean(self) -> float | None:

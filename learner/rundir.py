@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import math
 import os
 import platform
+import time
 from collections import deque
 from collections.abc import Mapping
 from importlib import metadata
@@ -34,6 +36,8 @@ LOCK, EPOCH, EXPERIMENT, MANIFEST, RESULT = "lock", "epoch", "experiment.toml", 
 # A directory with nothing but these holds no run: what a learner leaves that died before it began, and what a new file
 # system has at its root, which a volume shows.
 NO_RUN = {LOCK, f".{MANIFEST}.tmp", "lost+found"}
+SEEN_BYTES = 4096  # of progress.jsonl in which one whole line is looked for: several times the longest
+PROGRESS = "progress.jsonl"
 PACKAGES = ("farflung", "torch", "numpy", "pyzmq", "gymnasium", "msgspec")  # whose versions can change a result
 
 
@@ -115,7 +119,7 @@ class RunDirectory:
             DISK.make_folder(self.checkpoints, "run")
             epoch = self._last_epoch() + 1
             self._write(EPOCH, f"{epoch}\n".encode())
-            self._log = (self.path / "progress.jsonl").open("ab", buffering=0)
+            self._log = (self.path / PROGRESS).open("ab", buffering=0)
         except OSError as error:
             raise RunDirectoryError(self.path, error.strerror or str(error)) from None
         while self._early:
@@ -145,12 +149,32 @@ class RunDirectory:
         return None
 
     def record(self, event: str, wall_s: float, fields: Mapping[str, object]) -> None:
-        """Appends one line to progress.jsonl. wall_s: since the first environment step of this life."""
-        line = msgspec.json.encode({"event": event, "wall_s": round(wall_s, 3), **fields}) + b"\n"
+        """Appends one line to progress.jsonl. wall_s: since the first environment step of this life.
+
+        What the fields say of these three names is not heard: readers rely on them (deploy/PROGRESS.md).
+        """
+        stamp = {"event": event, "wall_s": round(wall_s, 3), "unix_s": round(time.time(), 3)}
+        line = msgspec.json.encode(stamp | {name: value for name, value in fields.items() if name not in stamp}) + b"\n"
         if self._log is None:
             self._early.append(line)
         else:
             self._append(line)
+
+    def progress_lines(self, most: int) -> list[bytes]:
+        """Lines of progress.jsonl, oldest first, evenly spread over it; none where it cannot be read.
+
+        However long the run was, no more than ``most`` times SEEN_BYTES are read.
+        """
+        try:
+            with (self.path / PROGRESS).open("rb") as file:
+                size = file.seek(0, os.SEEK_END)
+                if size > most * SEEN_BYTES:
+                    return [_line_after(file, size * number // most) for number in range(most)]
+                file.seek(0)
+                lines = file.read().splitlines()
+                return lines[:: -max(1, math.ceil(len(lines) / most))][::-1]  # the newest is among them
+        except OSError:
+            return []
 
     def finish(self, summary: Mapping[str, object]) -> None:
         """Writes result.json whole or not at all. Raises OSError."""
@@ -182,6 +206,13 @@ class RunDirectory:
         with contextlib.suppress(FileNotFoundError, ValueError):
             return max(known, int((self.path / EPOCH).read_text()))
         return known
+
+
+def _line_after(file: IO[bytes], offset: int) -> bytes:
+    """The first line that begins after ``offset``; what the search ends in where it is longer."""
+    file.seek(offset)
+    left = SEEN_BYTES - len(file.readline(SEEN_BYTES))
+    return file.readline(left)
 
 
 def _locked(path: Path) -> IO[bytes]:

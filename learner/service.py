@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import socket
 import tempfile
@@ -24,31 +25,34 @@ import uvloop
 from learner import config, events
 from learner.batch import apply_batch
 from learner.checkpoint import Checkpoint
-from learner.console import Console, View, view
+from learner.console import Console
+from learner.doors import Doors, let_in
 from learner.events import Event
 from learner.fleet import ChildFailed, Fleet, initial
+from learner.history import RECALLED, recalled
 from learner.http import Site, bind, pages_of
 from learner.initial import Initial, given
 from learner.keyring import Keyring
-from learner.metrics import Metrics
+from learner.metrics import Metrics, Shell
 from learner.options import Options, host_and_port
 from learner.parameters import Parameters, arrays_of
 from learner.progress import Progress
 from learner.restore import Files, Restored, begin_journal, blank, make_parameters, recall_best, restore
 from learner.rundir import RunDirectory, summary
 from learner.state import Address, LearnerState, Stage
+from learner.status import Memory
 from learner.store import Store
 from learner.threads import WorkThread
+from learner.view import View, view
 from protocol import frames as framing
 from protocol import manifest as manifests
 from protocol import messages
-from protocol.errors import PeerFault, UserError
-from protocol.keys import write_pair
+from protocol.errors import PeerFault
 from protocol.manifest import Manifest, digest_of
 from protocol.messages import Buffer
+from protocol.notify import Supervisor
 from protocol.security import parse_address, require_private
-from protocol.session import Peer
-from protocol.transport import Gate, LearnerSockets, new_pair
+from protocol.transport import Gate, LearnerSockets
 
 TICK_S = 0.05
 SHOW_S = 0.25  # between refreshes of the terminal
@@ -85,16 +89,8 @@ async def _serve(options: Options) -> int:
         service = Service(options, directory, sockets, console, site, ring)
         stack.push_async_callback(service.close)
         if ring is not None:
-            _let_in(ring, options.experiment.run.actors, Path(scratch))
+            let_in(ring, options.experiment.run.actors, Path(scratch))
         return await service.serve(str(local), None if ring is None else Path(scratch))
-
-
-def _let_in(ring: Keyring, count: int, scratch: Path) -> None:
-    """A key for each of this life's own actors, for as long as it lasts: each answers for itself."""
-    for slot in range(count):
-        pair = new_pair(f"local-{slot}", ring.pair.public)
-        ring.extra[pair.public] = pair.name
-        write_pair(scratch / f"{pair.name}.key", pair)
 
 
 class Service:
@@ -109,11 +105,11 @@ class Service:
         http: socket.socket | None,
         ring: Keyring | None = None,
     ) -> None:
-        self._http, self._ring = http, ring
-        self._cut = False  # connections are cut and not all addresses could be listened on again
+        self._http = http
+        self._doors = Doors(ring, sockets, self._post, self._announce)
         self._options, self._directory, self._sockets, self._console = options, directory, sockets, console
         self._experiment = options.experiment
-        self._loop = asyncio.get_running_loop()
+        self._loop, self._supervisor = asyncio.get_running_loop(), Supervisor(os.environ)
         self._finished: asyncio.Future[int] = self._loop.create_future()
         self._math = WorkThread("math", self._loop, self._done, self._broke)
         self._disk = WorkThread("disk", self._loop, self._done, self._broke)
@@ -126,7 +122,9 @@ class Service:
         self._limits = framing.HARD_LIMITS  # until the layout says what is enough
         self._digest = ""  # of the manifest, in checkpoints
         self._view: View | None = None
+        self._memory: Memory | None = None  # where there are pages
         self._show_at = self._record_at = 0.0
+        self._shell = Shell(loop_busy_s=time.thread_time)  # pages are rendered on the loop's thread
 
     async def serve(self, local: str, keys: Path | None = None) -> int:
         """From the first signal handler to the last goodbye; returns the exit code.
@@ -146,12 +144,14 @@ class Service:
             await asyncio.gather(beginning, return_exceptions=True)
             return self._finished.result()
         beginning.result()
+        self._supervisor.ready()
         await self._run()
         exit_code = self._finished.result()  # a run that failed has no result, and raises what it failed of
         return max(exit_code, self._conclude())
 
     async def close(self) -> None:
         """Ends what was started: afterwards no child, no thread and no open port is left."""
+        self._supervisor.stopping()
         if self._fleet is not None:
             await self._fleet.stop(STOP_S)
         if self._site is not None:
@@ -224,14 +224,17 @@ class Service:
         journaled = settings.durability == "journal"
         journal = begin_journal(parameters, restored, settings, files, epoch) if journaled else None
         self._store = Store(files, settings, journal)
+        self._shell.journal = self._store.books
         return parameters, restored.progress
 
     async def _open_site(self, state: LearnerState) -> str | None:
         """Serves the pages; their address, or None where they are off."""
         if self._http is None:
             return None
-        metrics = Metrics(state, time.monotonic)
-        self._site = Site(self._http, pages_of(state, metrics.render, time.monotonic, self._stuck))
+        metrics = Metrics(state, time.monotonic, self._shell)
+        past = await self._loop.run_in_executor(None, self._directory.progress_lines, RECALLED)
+        self._memory = Memory(time.monotonic(), recalled(past, state.progress.env_steps))
+        self._site = Site(self._http, pages_of(state, metrics.render, time.monotonic, self._stuck, self._memory))
         host = str(self._options.http).rpartition(":")[0]
         return f"http://{host}:{await self._site.start()}"
 
@@ -280,37 +283,14 @@ class Service:
 
     async def _tick(self) -> None:
         while True:
+            due = time.monotonic() + TICK_S
             await asyncio.sleep(TICK_S)
-            self._look_at_keys()
+            self._shell.loop_lag.observe(max(0.0, time.monotonic() - due))
+            self._doors.look()
             self._post(events.Ticked())
             self._show(time.monotonic())
-
-    def _look_at_keys(self) -> None:
-        """Who was taken off the list has to go. A list that cannot be read changes nothing."""
-        if self._ring is None:
-            return
-        try:
-            revoked = self._ring.refresh()
-        except UserError as error:
-            self._announce("keys_unreadable", {"cause": str(error)})
-            return
-        if revoked:
-            self._post(events.KeysRevoked(revoked))
-        if revoked:
-            self._listen(self._sockets.cut_off)
-        elif self._cut:
-            self._listen(self._sockets.listen)
-
-    def _listen(self, begin: Callable[[], None]) -> None:
-        """Tries again with the next tick where an address is not free: until then nobody comes in there."""
-        try:
-            begin()
-        except UserError as error:
-            if not self._cut:
-                self._announce("not_listening", {"cause": str(error)})
-            self._cut = True
-            return
-        self._cut = False
+            if self._stuck() is None:
+                self._supervisor.alive(time.monotonic())
 
     def _signalled(self, number: int) -> None:
         """Once: drain. Twice: at once. Before the run began there is nothing to drain."""
@@ -334,12 +314,8 @@ class Service:
             self._broke(ChildFailed(detail))
         elif self._state is None:
             self._end(exit_code)
-        elif all(self._ours(peer) or not peer.trains for peer in self._state.peers.values()):
+        elif all(self._doors.ours(peer) or not peer.trains for peer in self._state.peers.values()):
             self._post(events.StopRequested(detail, exit_code))
-
-    def _ours(self, peer: Peer) -> bool:
-        """Whether it is a local actor, as its key says; without keys everybody is believed."""
-        return peer.name.startswith("local-") if self._ring is None else peer.key in self._ring.extra
 
     def _done(self, event: Event) -> None:
         self._post(event)
@@ -364,13 +340,13 @@ class Service:
         assert self._state is not None
         frames = messages.encode(effect.message, effect.buffers)
         if self._sockets.send(effect.route, frames):
-            self._state.progress.bytes_down += sum(map(len, frames))
+            self._state.progress.went(effect.message, sum(map(len, frames)))
 
     def _publish(self, effect: events.Publish) -> None:
         assert self._state is not None
         frames = messages.encode(effect.message, effect.buffers)
         self._sockets.publish(frames)
-        self._state.progress.bytes_down += sum(map(len, frames))
+        self._state.progress.went(effect.message, sum(map(len, frames)))
 
     def _apply(self, effect: events.ApplyBatch) -> None:
         assert self._parameters is not None
@@ -421,6 +397,8 @@ class Service:
         self._show_at = now + SHOW_S
         self._view = view(self._state, now, self._view)
         self._console.refresh(self._view)
+        if self._memory is not None:
+            self._memory.look(self._state, now)
         if now >= self._record_at:
             self._record_at = now + RECORD_S
             self._directory.record("progress", self._wall_s(), self._view.fields())

@@ -185,9 +185,7 @@ class LearnerState:
         return answered or self._next_batch(now)
 
     def _heartbeat(self, beat: Heartbeat, peer: Peer, now: float) -> list[Effect]:
-        if beat.progress > peer.progress:
-            peer.progress, peer.progressed_at = beat.progress, now
-        peer.version = beat.version
+        self.members.told(peer, beat, now)
         if peer.trains:
             training = self.members.training
             if self.settings.aggregation == "none":
@@ -200,7 +198,7 @@ class LearnerState:
     # one gradient
 
     def _gradient(self, gradient: Gradient, event: MessageArrived, peer: Peer, now: float) -> list[Effect]:
-        self.progress.gradient_bytes_up += event.wire_bytes
+        self.progress.came(gradient.codec, event.wire_bytes)
         reason = self.guard.charge(peer, event.wire_bytes, now)  # also for what was seen before
         try:
             seen = peer.ledger.see(gradient.sequence)
@@ -251,13 +249,14 @@ class LearnerState:
         return [*effects, *self._next_batch(now)]
 
     def _record(self, gradient: Gradient, peer: Peer, now: float) -> list[Effect]:
-        """Books the rollout that rides on a gradient, whatever becomes of the gradient itself."""
+        """Books what a gradient tells of its actor, whatever becomes of the gradient itself."""
+        peer.version = gradient.base_version
         if gradient.report is None:
             return []
         report = believable(gradient.report)
         self.progress.record(report)
         peer.env_steps += report.env_steps
-        peer.progressed_at, peer.version = now, gradient.base_version
+        peer.progressed_at = now
         return self._check_goal(now)
 
     def _turned_away(self, gradient: Gradient, lag_s: float) -> Reason | None:
@@ -266,7 +265,7 @@ class LearnerState:
             return Reason.DRAINING
         reason = self.guard.examine(gradient, self.progress.updates, lag_s)
         if reason in STALE:
-            self.progress.lags.observe(self.progress.updates - gradient.base_version)
+            self.progress.aged(self.progress.updates - gradient.base_version, lag_s)
         return reason
 
     def _next_batch(self, now: float, *, ticked: bool = False) -> list[Effect]:
@@ -299,8 +298,7 @@ class LearnerState:
 
     def _batch_applied(self, event: BatchApplied, now: float) -> list[Effect]:
         self.busy = False
-        self.progress.math_s += event.math_s
-        self.progress.updates = event.version
+        self.progress.advance(event.version, event.math_s, now)
         self.progress.snapshots += event.record is not None
         effects = self.publication.made(event, self.members.training, self.progress.env_steps, now)
         effects += self._verdicts(event, now)  # after the weights, so that whoever was waiting goes on with the newest
@@ -317,7 +315,8 @@ class LearnerState:
                 peer = self.peers.get(outcome.session)
                 name = "one that left" if peer is None else peer.name
                 effects += self.guard.judge(outcome.sender, name, outcome.outcome, now)
-            self.progress.lags.observe(outcome.lag_updates)
+            self.progress.aged(outcome.lag_updates, outcome.lag_s)
+            self.progress.waits.observe(now - outcome.arrived)
             ruling = Ruling(outcome.sequence, outcome.outcome, outcome.version, outcome.scale)
             rulings.setdefault(outcome.session, []).append(ruling)
         for session, ruled in rulings.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+from typing import NamedTuple
 
 from learner import checkpoint as checkpoints
 from learner.checkpoint import Checkpoint, state_digest
@@ -14,6 +15,14 @@ from learner.journal import Journal, lay_base, retain, size_bytes
 from learner.restore import Files
 
 
+class JournalBooks(NamedTuple):
+    """disk_bytes: of all segments and bases. syncs, sync_s: of records in this life, and what they took."""
+
+    disk_bytes: int
+    syncs: int
+    sync_s: float
+
+
 class Store:
     """A run's files as one life writes them. journal: None without one."""
 
@@ -21,6 +30,9 @@ class Store:
         self.journal = journal
         self._lacks_room = False  # the journal found the disk full
         self._files, self._kept, self._max_bytes = files, settings.checkpoints_kept, settings.journal_bytes
+        self._before = 0  # bytes on disk when they were last measured, less what this life had appended by then
+        with contextlib.suppress(OSError):
+            self._measure()
 
     def mark(self, checkpoint: Checkpoint, *, rebase: bool) -> bool:
         """Math thread: notes a checkpoint that was just copied; where the journal is to begin anew, whether it does."""
@@ -64,10 +76,26 @@ class Store:
         if self.journal is None:
             return
         with contextlib.suppress(OSError):
-            if size_bytes(files.journal, files.disk) > max_bytes:
+            if self._measure() > max_bytes:
                 oldest = checkpoints.oldest_sound(files.checkpoints, files.disk)
                 if oldest is not None:
                     retain(files.journal, *oldest, files.disk)
+                    self._measure()
+
+    def _measure(self) -> int:
+        """Bytes of the journal on disk; 0 without one. Raises OSError."""
+        if self.journal is None:
+            return 0
+        appended, found = self.journal.appended_bytes, size_bytes(self._files.journal, self._files.disk)
+        self._before = found - appended
+        return found
+
+    def books(self) -> JournalBooks | None:
+        """Of the journal, from any thread and without a look at the disk, which may hang."""
+        journal = self.journal
+        if journal is None:
+            return None
+        return JournalBooks(self._before + journal.appended_bytes, journal.syncs, journal.sync_s)
 
     def save_best(self, best: Checkpoint) -> Event:
         """Disk thread."""

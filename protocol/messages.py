@@ -140,6 +140,13 @@ class Heartbeat(Message, frozen=True, tag="heartbeat"):
     version: Counter  # actor: newest weights held; learner: newest version
     round_trip_s: Span = 0.0  # actor: of a gradient until its verdict, a running mean; 0: not known
     work_s: Span = 0.0  # actor: of one gradient, waiting not counted; 0: not known
+    # Actor: where its worker's time went in its life. Milliseconds, since whole numbers are short on the wire, and
+    # totals, so that a heartbeat that was lost loses nothing.
+    collect_ms: Counter = 0  # stepping simulators
+    learn_ms: Counter = 0  # gradients
+    compress_ms: Counter = 0  # preconditioning, choosing and encoding them
+    wait_ms: Counter = 0  # for permits and weights
+    residual_age: Counter = 0  # actor: gradients that what it holds back has waited, on average
 
 
 class SnapshotRequest(Message, frozen=True, tag="snapshot_request"):
@@ -230,7 +237,7 @@ KINDS: frozenset[str] = frozenset(kind.__struct_config__.tag for kind in AnyMess
 
 _LATER: dict[type[Message], tuple[int, ...]] = {
     Hello: (1,),
-    Heartbeat: (2,),
+    Heartbeat: (2, 5),
     SnapshotRequest: (1,),
     Snapshot: (2, 1),
 }  # how many trailing fields came later, in the order in which they came

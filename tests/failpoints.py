@@ -1,8 +1,8 @@
 """``python -m tests.failpoints POINT[@N]=ACTION learner run ...``: our own command, with a disk that fails at a point.
 
 ACTION is ``kill`` (SIGKILL), ``half`` (writes half and then SIGKILL; at writes), ``full`` (No space left on device),
-``broken`` (Input/output error). From the N-th pass on; ``full`` and ``broken`` go on failing as long as the file that
-FAILPOINTS_WHILE names exists, or for ever.
+``broken`` (Input/output error), ``slow`` (each pass takes SLOW_S longer), ``hang`` (a pass does not end). From the N-th
+pass on; all but the first two as long as the file that FAILPOINTS_WHILE names exists, or for ever.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import os
 import re
 import signal
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +22,7 @@ from learner.disk import POINTS, Disk, File
 
 ERRORS = {"full": errno.ENOSPC, "broken": errno.EIO}
 WHILE = "FAILPOINTS_WHILE"
+SLOW_S, LOOK_S = 1.5, 0.05
 
 
 def arm(point: str, nth: int, action: str) -> None:
@@ -28,14 +30,21 @@ def arm(point: str, nth: int, action: str) -> None:
     passes: Counter[str] = Counter()
     while_there = os.environ.get(WHILE)
 
+    def lasts() -> bool:
+        return while_there is None or Path(while_there).exists()
+
     def passed(_: Disk, name: str) -> None:
         passes[name] += 1
         if name != point or passes[name] < nth:
             return
         if action == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
-        if action in ERRORS and (while_there is None or Path(while_there).exists()):
+        if action in ERRORS and lasts():
             raise OSError(ERRORS[action], os.strerror(ERRORS[action]))
+        if action == "slow" and lasts():
+            time.sleep(SLOW_S)
+        while action == "hang" and lasts():
+            time.sleep(LOOK_S)
 
     setattr(Disk, "point", passed)  # noqa: B010  (mypy minds the assignment)
     if action == "half":
@@ -56,7 +65,7 @@ def _halving(
 
 def main() -> None:
     """Runs the command that follows, armed."""
-    matched = re.fullmatch(r"([a-z.]+)(?:@(\d+))?=(kill|half|full|broken)", sys.argv[1])
+    matched = re.fullmatch(r"([a-z.]+)(?:@(\d+))?=(kill|half|full|broken|slow|hang)", sys.argv[1])
     if matched is None or matched[1] not in POINTS:
         raise SystemExit(f"{sys.argv[1]!r}: POINT[@N]=ACTION, POINT one of {', '.join(POINTS)}")
     arm(matched[1], int(matched[2] or 1), matched[3])

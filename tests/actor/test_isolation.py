@@ -19,6 +19,7 @@ import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from actor import child as child_module
+from actor import voice
 from actor.config import ActorSettings
 from actor.isolation import Batch, IsolatedSimulators, SimulatorsExhausted, fresh_seed, isolated
 from actor.pipe import Description, FailureKind
@@ -170,6 +171,7 @@ def test_settings_are_enough(capfd: pytest.CaptureFixture[str]) -> None:
         assert simulators.reset(SEED).shape == (1, 4)
         os.killpg(simulators._children[0].process.pid, signal.SIGKILL)
         assert simulators.step(acts(1)).cut.all()
+    voice.finish()
     (line,) = capfd.readouterr().err.splitlines()
     assert msgspec.json.decode(line)["kind"] == "died"
 

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import socket
-from urllib.request import urlopen
-
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from actor.metrics import Counters, page_address, render, serve
+from actor.metrics import Counters, page_address, render
 from protocol.errors import UserError
 
 
@@ -18,10 +15,10 @@ def scraped(page: str) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
 
 
 def test_every_counter_has_a_series() -> None:
-    counters = Counters(1, 2, 3, 4, 5, 6, 7, 8, 9, 10.5, 11.5, 0.25, 12.5, 13.5, 14.5, 0.5, 15.5, 16)
+    counters = Counters(1, 2, 3, 4, 5, 6, 7, 8, 9, 10.5, 11.5, 0.25, 12.5, 13.5, 14.5, 0.5, 15.5, 16, True, 17)
     found = scraped(render(counters).decode())
     own = sorted(value for (name, _), value in found.items() if name.startswith("farflung_actor_"))
-    assert own == [0.25, 0.5, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10.5, 11.5, 12.5, 13.5, 14.5, 15.5, 16]
+    assert own == [0.25, 0.5, 1, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10.5, 11.5, 12.5, 13.5, 14.5, 15.5, 16, 17]
 
 
 def test_labels() -> None:
@@ -29,23 +26,6 @@ def test_labels() -> None:
     assert found["farflung_actor_gradients_answered_total", (("outcome", "applied"),)] == 3
     assert found["farflung_actor_gradients_answered_total", (("outcome", "refused"),)] == 1
     assert found["farflung_actor_work_seconds_total", (("part", "wait"),)] == 0.5
-
-
-def test_the_page_is_served_and_reads_anew() -> None:
-    counters = Counters()
-    page = serve(counters, "127.0.0.1", 0)
-    counters.env_steps = 42
-    with urlopen(f"http://127.0.0.1:{page}/metrics", timeout=30) as answer:
-        assert scraped(answer.read().decode())["farflung_actor_env_steps_total", ()] == 42
-
-
-def test_a_port_in_use_is_named() -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = taken.getsockname()[1]
-        with pytest.raises(UserError, match=rf"--metrics 127\.0\.0\.1:{port}: Address already in use"):
-            serve(Counters(), "127.0.0.1", port)
 
 
 def test_addresses() -> None:

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import pytest
 
+from actor.events import Ticked
 from actor.pulse import FADING, Pulse
+
+
+def work_s(pulse: Pulse, now: float, waited_s: float) -> float:
+    return pulse.beat(now, Ticked(0, waited_s))[1]
 
 
 def test_work_is_the_time_between_gradients_without_the_waits() -> None:
     pulse = Pulse()
-    assert pulse.beat(10.0, 1.0) == 0.0  # nothing to compare with
+    assert work_s(pulse, 10.0, 1.0) == 0.0  # nothing to compare with
     for _ in range(4):
         pulse.made()
-    assert pulse.beat(12.0, 2.2) == pytest.approx(0.2)
-    assert pulse.beat(13.0, 2.2) == 0.0  # none was made
+    assert work_s(pulse, 12.0, 2.2) == pytest.approx(0.2)
+    assert work_s(pulse, 13.0, 2.2) == 0.0  # none was made
     pulse.made()
-    assert pulse.beat(14.0, 9.0) == 0.0  # all of it was waiting
+    assert work_s(pulse, 14.0, 9.0) == 0.0  # all of it was waiting
 
 
 def test_round_trips_fade_from_the_first_on() -> None:
@@ -25,3 +30,8 @@ def test_round_trips_fade_from_the_first_on() -> None:
     assert pulse.round_trip_s == 0.5
     pulse.answered(1.5)
     assert pulse.round_trip_s == pytest.approx(FADING * 0.5 + (1 - FADING) * 1.5)
+
+
+def test_times_are_whole_milliseconds_and_the_age_is_rounded() -> None:
+    assert Pulse().beat(1.0, Ticked(0, 4.0, 1.0009, 2.5, 0.25, 12.6))[2:] == (1000, 2500, 250, 4000, 13)
+    assert Pulse().beat(1.0, Ticked(0, residual_age=float("inf")))[-1] == 0

@@ -725,6 +725,14 @@ def test_heartbeats_tell_of_the_link() -> None:
     assert [beat.round_trip_s, beat.work_s] == pytest.approx([0.5, 0.6])
 
 
+def test_heartbeats_tell_where_the_time_went() -> None:
+    actor = active()
+    actor.now = 1.0
+    (beat,) = messages(actor.post(Ticked(0, 0.4, 1.5, 0.25, 0.125, 12.4)), Heartbeat)
+    assert (beat.collect_ms, beat.learn_ms, beat.compress_ms, beat.wait_ms) == (1500, 250, 125, 400)
+    assert beat.residual_age == 12
+
+
 def test_heartbeats_tell_of_progress() -> None:
     actor = active()
     actor.snapshot(4)

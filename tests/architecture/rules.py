@@ -17,9 +17,10 @@ PURE = {
     "protocol": "messages frames layout vectors quantise dense sparse lowrank lossless codecs budget updates snapshot"
     " moments manifest session security memory errors",
     "learner": "events state members credit admission staleness optimizer drift gap update entries log mirror downlink"
-    " parameters publication saving evaluation progress options toml quota intake norms quarantine aggregate",
+    " parameters publication saving evaluation progress options toml quota intake norms quarantine aggregate"
+    " histogram vitals curves history limits status view",
     "actor": "config events state backoff pulse weights spaces simulators rollout returns losses distributions"
-    " exploration methods gradients compression selection uplink flat policy layers networks pipe",
+    " exploration methods gradients compression selection uplink flat policy layers networks pipe liveness",
 }
 IMPURE = frozenset(
     {"aiohttp", "asyncio", "datetime", "multiprocessing", "selectors", "signal", "socket", "ssl", "subprocess"}
@@ -265,6 +266,13 @@ RULES = (
         _only_in(frozenset({"prometheus_client"}), "learner/metrics.py actor/metrics.py"),
         {"learner/http.py": "from prometheus_client import REGISTRY"},
         {"learner/metrics.py": "import prometheus_client"},
+    ),
+    Rule(
+        "pictures and event files are made in two files",
+        "a learner trains where neither matplotlib nor tensorboard is installed",
+        _only_in(frozenset({"matplotlib", "PIL", "tensorboard"}), "learner/plot.py learner/export.py", ("learner",)),
+        {"learner/service.py": "def f():\n    from matplotlib.figure import Figure"},
+        {"learner/plot.py": "import matplotlib", "actor/rendering.py": "from PIL import Image"},
     ),
     Rule(
         "msgpack belongs to the protocol",

@@ -12,14 +12,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from numpy.typing import NDArray
 
+from learner.plot import INK, POINTS, STYLE, calm, short
 from tests.bench.store import Record
 from tests.bench.training import Task
 
 COLORS = {"Farflung": "#1d6fb8", "Stable-Baselines3 PPO": "#c8641b"}
 SHORT = {"Stable-Baselines3 PPO": "SB3 PPO"}
-INK, FAINT = "#333333", "#e4e4e4"
 SECONDS, STEPS = 1, 0  # columns of a curve's point
-POINTS = 400  # on the common axis that curves are compared on
 WIDE = 8.0  # ratio of two systems' times above which seconds need a logarithmic axis
 
 
@@ -32,7 +31,7 @@ def draw(task: Task, records: Sequence[Record], path: Path) -> bool:
     groups = {name: found for name, found in groups.items() if found}
     if not groups:
         return False
-    with mpl.rc_context({"font.size": 10, "font.family": "sans-serif", "svg.fonttype": "none"}):
+    with mpl.rc_context(STYLE | {"font.size": 10}):
         figure = Figure(figsize=(9.6, 3.7), dpi=200, layout="constrained")
         panels = figure.subplots(1, 2, sharey=True)
         for axes, column in zip(panels, (SECONDS, STEPS), strict=True):
@@ -45,7 +44,7 @@ def draw(task: Task, records: Sequence[Record], path: Path) -> bool:
 
 
 def _panel(axes: Axes, task: Task, groups: dict[str, list[Record]], column: int) -> None:
-    _calm(axes)
+    calm(axes)
     ends = {name: max(r["curve"][-1][column] for r in found) for name, found in groups.items()}
     logarithmic = column == SECONDS and max(ends.values()) > WIDE * min(ends.values())
     first = min(r["curve"][0][column] for found in groups.values() for r in found)
@@ -68,7 +67,7 @@ def _panel(axes: Axes, task: Task, groups: dict[str, list[Record]], column: int)
         fontsize=8.5,
         color=INK,
     )
-    axes.xaxis.set_major_formatter(FuncFormatter(_thousands if column == STEPS else _plain))
+    axes.xaxis.set_major_formatter(FuncFormatter(short))
 
 
 def _band(axes: Axes, name: str, grid: NDArray[np.float64], curves: NDArray[np.float64], until: float) -> None:
@@ -114,20 +113,3 @@ def _held(record: Record, column: int, grid: NDArray[np.float64]) -> NDArray[np.
 
 def _grid(first: float, last: float, logarithmic: bool) -> NDArray[np.float64]:
     return np.geomspace(first, last, POINTS) if logarithmic else np.linspace(first, last, POINTS)
-
-
-def _calm(axes: Axes) -> None:
-    axes.grid(color=FAINT, linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.tick_params(which="both", colors=INK, length=0)
-    for side, spine in axes.spines.items():
-        spine.set_visible(side == "bottom")
-        spine.set_color("#bbbbbb")
-
-
-def _plain(value: float, _: int) -> str:
-    return f"{value:g}"
-
-
-def _thousands(value: float, _: int) -> str:
-    return f"{value / 1000:,.0f} k" if value else "0"

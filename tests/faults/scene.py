@@ -70,7 +70,12 @@ class Scene:
         return self.launch.folder
 
     def start(
-        self, *more: object, experiment: str = "cartpole", actors: int = 0, failpoint: str | None = None
+        self,
+        *more: object,
+        experiment: str = "cartpole",
+        actors: int = 0,
+        failpoint: str | None = None,
+        **environment: str,
     ) -> Daemon:
         """The first life of the learner, or the next; does not wait for it. failpoint: of its disk."""
         resume = ("--resume",) if (self.run_dir / "manifest.json").exists() else (experiment,)
@@ -79,7 +84,7 @@ class Scene:
         self.lives += 1
         self.learner = self.launch.learner(
             *resume, *place, *keys, *self._insecure, "--actors", actors, *ENDLESS, "--until-steps", 1 << 50,
-            *self._settings, *more, failpoint=failpoint, TMPDIR=str(self.folder),
+            *self._settings, *more, failpoint=failpoint, TMPDIR=str(self.folder), **environment,
         )  # fmt: skip
         return self.learner
 

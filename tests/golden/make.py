@@ -68,6 +68,7 @@ MESSAGES: dict[str, Message] = {
     "verdict": Verdict(17, 4, (Ruling(1, "applied", 10, 0.5), Ruling(2, "stale_updates", 10, 0.0))),
     "heartbeat": Heartbeat(17, 1000, 10),
     "heartbeat_with_link": Heartbeat(17, 1000, 10, 0.25, 0.0625),
+    "heartbeat_with_times": Heartbeat(17, 1000, 10, 0.25, 0.0625, 61_250, 30_500, 1_200, 70_000, 13),
     "snapshot_request": SnapshotRequest(17),
     "snapshot_key": Snapshot(3, 10, "key", 0, LAYOUT.digest, "f32", 17, 17),
     "snapshot_delta": Snapshot(3, 11, "delta", 10, LAYOUT.digest, "topk_i8", 17, 2, 5),

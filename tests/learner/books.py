@@ -5,11 +5,14 @@ from __future__ import annotations
 from random import Random
 
 from learner.config import Experiment, LearnerSettings, RunSettings
+from learner.events import MessageArrived
+from learner.metrics import Shell
 from learner.progress import Progress
 from learner.state import Address, LearnerState
+from learner.store import JournalBooks
 from protocol.layout import Entry, Layout
 from protocol.manifest import Manifest, digest_of
-from protocol.messages import Episode, Hello, Losses, Report, Role, Snapshot
+from protocol.messages import Episode, Gradient, Heartbeat, Hello, Losses, Message, Report, Role, Snapshot
 from protocol.session import Ledger, Peer
 
 TABLE = b"\x81\xa3env\xabCartPole-v1"  # {"env": "CartPole-v1"}
@@ -56,9 +59,35 @@ def trained(scores: list[float]) -> Progress:
 
 
 def join(state: LearnerState, name: str, now: float, role: Role = "train") -> Peer:
-    """One actor with a session."""
+    """One actor with a session, put there."""
     hello = Hello(name, len(state.peers) + 1, ("f32",))
     ledger, ordinal = Ledger(2), len(state.peers)
     peer = Peer(hello.instance, hello.instance, name, ordinal, b"r", now, ledger, progressed_at=now, role=role)
     state.members.join(peer)
     return peer
+
+
+def fleet(count: int, keyed: bool = True) -> LearnerState:
+    """A state that has welcomed so many actors, each of which has told of itself twice and waits for a verdict."""
+    state = learner_state(trained([float(score) for score in range(100)]), target_interval_steps=100)
+    for number in range(count):
+        key, route = f"key-{number}" if keyed else "", b"%d" % number
+
+        def hear(message: Message, now: float, key: str = key, route: bytes = route) -> None:
+            state.handle(MessageArrived(route, message, (b"\1",), 100, key), now)  # type: ignore[arg-type]
+
+        hear(Hello(f"actor-{number}", number + 1, ("f32",)), 0.0)
+        session = next(reversed(state.peers))
+        hear(Heartbeat(session, 0, 0), 1.0)
+        hear(Heartbeat(session, 10 * number, 0, 0.001 * (number + 1), 0.1, 500, 300, 50, 100, number % 50), 2.0)
+        hear(Gradient(session, 1, 0, "topk_i8", 10, 0), 3.0)
+    return state
+
+
+def whole(count: int = 1) -> tuple[LearnerState, Shell]:
+    """A fleet of which everything is known that can be."""
+    state, shell = fleet(count), Shell(journal=lambda: JournalBooks(1, 2, 3.0))
+    state.training_since = 1.0
+    state.saving.journaled, state.saving.written_at, state.saving.version = True, 0.0, 1
+    state.progress.evaluated_best_mean, state.progress.evaluated_best_version = 1.0, 1
+    return state, shell

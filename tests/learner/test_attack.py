@@ -91,11 +91,13 @@ def test_who_sends_nonsense_is_not_listened_to_for_a_while() -> None:
     it = learner()
     (session,) = joined(it, "k")
     assert misbehave(it, session, "k") == ["quarantined"]
+    assert it.state.guard.quarantined == 1
     held = sends(it, session, 90, key="k", report=Report(5))
     assert ruling(held).outcome == Reason.QUARANTINED
     assert not every(held, ApplyBatch)
     assert it.state.progress.env_steps == 0  # nor is what it reports
     assert announced(it.tick(2.0)) == ["released"]
+    assert it.state.guard.quarantined == 0
     it.does(sends(it, session, 91, key="k", base_version=0))
     assert it.state.progress.rulings["applied"] == 1
 

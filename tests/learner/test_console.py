@@ -4,16 +4,35 @@ from __future__ import annotations
 
 import io
 import json
+import threading
 
 import pytest
 
-from learner.console import Console, View, printable, rows, said, view
+from learner.console import Console, printable, rows, said
+from learner.view import View, view
 from tests.learner.books import join, learner_state, trained
 
 
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True
+
+
+class Paused(io.StringIO):
+    """Takes nothing until it is told to resume."""
+
+    def __init__(self, tty: bool = True) -> None:
+        super().__init__()
+        self.stood, self.resumed = threading.Event(), threading.Event()
+        self._tty = tty
+
+    def isatty(self) -> bool:
+        return self._tty
+
+    def write(self, text: str) -> int:
+        self.stood.set()
+        self.resumed.wait()
+        return super().write(text)
 
 
 class Full(io.StringIO):
@@ -97,6 +116,37 @@ def test_a_closed_pipe_stops_nothing() -> None:
     console = Console(json=True, stream=Full())
     console.event("started", {})
     console.close()
+
+
+def test_a_terminal_that_stands_still_loses_events_and_shows_the_newest_table_when_it_goes_on() -> None:
+    stream = Paused()
+    console = Console(json=False, stream=stream, limit=2)
+    stream.stood.wait()  # in the first control characters of the table
+    console.refresh(seen(1.0))
+    for name in ("local-0", "local-1", "local-2"):
+        console.event("actor_joined", {"actor": name})
+    console.refresh(seen(90.5))
+    stream.resumed.set()
+    console.close()
+    shown = stream.getvalue()
+    assert "local-0" in shown
+    assert "local-1" not in shown
+    assert "output lost  lines=2" in shown
+    assert "90 s" in shown
+
+
+def test_a_pipe_that_is_not_read_says_how_many_lines_it_lost() -> None:
+    stream = Paused(tty=False)
+    console = Console(json=True, stream=stream, limit=1)
+    console.event("started", {})
+    stream.stood.wait()
+    for second in range(5):
+        console.refresh(seen(float(second)))
+    stream.resumed.set()
+    console.close()
+    said_lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert [line["event"] for line in said_lines] == ["started", "progress", "output_lost"]
+    assert said_lines[-1]["lines"] == 4
 
 
 def test_the_summary_is_short_on_a_terminal() -> None:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import re
+import tomllib
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 
-from learner.http import ACTORS_LISTED, PortUnusable, Site, bind, front_page, pages_of, status
+from learner.http import PAGE, PARTS, PortUnusable, Site, bind, pages_of
 from learner.metrics import Metrics
 from learner.state import LearnerState, Stage
 from tests.learner.books import join, learner_state, trained
 
+ROOT = Path(__file__).resolve().parents[2]
 DEADLINE_S = 30.0
 
 
@@ -77,41 +82,91 @@ def test_a_port_in_use_is_named() -> None:
     asyncio.run(_served(state, twice))
 
 
-def test_status_tells_of_each_actor() -> None:
-    state = learner_state(trained([3.0]))
-    peer = join(state, "local-0", now=1.0)
-    peer.version, peer.env_steps = 1, 640
-    told = status(state, 4.0)
-    assert told["version"] == 3
-    assert told["actors"] == 1
-    (actor,) = told["actor_list"]
-    assert (actor["name"], actor["lag_updates"], actor["silent_s"], actor["env_steps"]) == ("local-0", 2, 3.0, 640)
+def test_the_page_is_whole_and_loads_nothing_from_elsewhere() -> None:
+    answers = visit(learner_state(), *PARTS)
+    assert [code for code, _, _ in answers] == [200] * len(PARTS)
+    assert [kind for _, kind, _ in answers] == [kind for _, kind in PARTS.values()]
+    loaded = re.findall(r'(?:src|href)="([^"]+)"', answers[0][2])
+    assert {"page.css", "page.js", "icon.svg", "status", "metrics"} <= set(loaded)
+    assert all("/" + name in {*PARTS, "/status", "/history", "/metrics", "/livez", "/readyz"} for name in loaded)
 
 
-def test_status_tells_roles_and_what_was_evaluated() -> None:
-    state = learner_state(trained([3.0]))
-    join(state, "local-0", now=1.0)
-    join(state, "judge", now=1.0, role="evaluate")
-    state.progress.evaluations, state.progress.evaluated_best_mean, state.progress.evaluated_best_version = 2, 9.5, 1
-    told = status(state, 4.0)
-    assert [actor["role"] for actor in told["actor_list"]] == ["train", "evaluate"]
-    assert (told["actors"], told["evaluators"], told["target_version"], told["staleness_rule"]) == (
-        1,
-        1,
-        None,
-        "compensate",
-    )
-    assert (told["evaluations"], told["evaluated_best_mean"], told["evaluated_best_version"]) == (2, 9.5, 1)
+def test_names_never_become_markup() -> None:
+    script = "".join(file.read_text(encoding="utf-8") for file in PAGE.glob("*.js"))
+    assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\b|DOMParser", script)
 
 
-def test_status_is_bounded() -> None:
+def test_every_answer_forbids_what_the_page_does_not_need() -> None:
+    async def visiting(port: int) -> None:
+        async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session:
+            for path in ("/", "/status", "/nothing"):
+                async with session.get(path) as answer:
+                    policy = answer.headers["Content-Security-Policy"].split("; ")
+                    assert policy[:2] == ["default-src 'none'", "script-src 'self'"]
+                    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+
+    asyncio.run(_served(learner_state(), visiting))
+
+
+def test_a_browser_keeps_the_page_and_asks_again_and_keeps_no_numbers() -> None:
+    async def visiting(port: int) -> None:
+        async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session:
+            async with session.get("/page.js") as first:
+                assert first.headers["Cache-Control"] == "no-cache"
+                tag = first.headers["ETag"]
+            async with session.get("/page.js", headers={"If-None-Match": tag}) as second:
+                assert (second.status, await second.read()) == (304, b"")
+            async with session.get("/page.js", headers={"If-None-Match": '"older"'}) as third:
+                assert third.status == 200
+            async with session.get("/status") as status:
+                assert status.headers["Cache-Control"] == "no-store"
+
+    asyncio.run(_served(learner_state(), visiting))
+
+
+def test_heads_are_answered_and_nothing_is_taken() -> None:
+    async def visiting(port: int) -> None:
+        async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session:
+            for path in ("/", "/status", "/history", "/metrics", "/livez"):
+                async with session.head(path) as answer:
+                    assert (answer.status, await answer.read()) == (200, b"")
+                async with session.post(path, data="x") as answer:
+                    assert (answer.status, answer.content_type) == (405, "text/plain")
+
+    asyncio.run(_served(learner_state(), visiting))
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/status?by=password",
+        "/status?actors=-1",
+        "/status?actors=many",
+        "/status?actors=99999",
+        "/history?after=nan",
+        "/history?after=soon",
+        "/history?after=",
+    ],
+)
+def test_a_question_without_sense_is_answered_plainly(path: str) -> None:
+    (answer,) = visit(learner_state(), path)
+    assert answer[:2] == (400, "text/plain")
+    assert answer[2].endswith("\n")
+
+
+def test_a_visitor_says_which_part_of_the_fleet_it_wants() -> None:
     state = learner_state()
-    for number in range(ACTORS_LISTED + 5):
-        join(state, f"a{number}", 0.0)
-    told = status(state, 0.0)
-    assert told["actors"] == ACTORS_LISTED + 5
-    assert len(told["actor_list"]) == ACTORS_LISTED
+    for number in range(3):
+        join(state, f"a{number}", now=0.0).bytes_up = number
+    (answer,) = visit(state, "/status?actors=2&by=-bytes_up")
+    assert [actor["name"] for actor in json.loads(answer[2])["actor_list"]] == ["a2", "a1"]
 
 
-def test_the_front_page_escapes() -> None:
-    assert "<script>" not in front_page([("name", "<script>alert(1)</script>")])
+def test_the_page_is_in_the_wheel() -> None:
+    """Of what hatch packs, judged by its own rules."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["hatch"]["build"]
+    assert "learner" in settings["targets"]["wheel"]["packages"]
+    assert not {"exclude", "only-include", "include"} & {*settings, *settings["targets"]["wheel"]}
+    ignored = (ROOT / ".gitignore").read_text(encoding="utf-8").split()
+    assert not any(Path(name).match(pattern.strip("/")) for name, _ in PARTS.values() for pattern in ignored)
+    assert all((PAGE / name).is_file() for name, _ in PARTS.values())

@@ -222,3 +222,12 @@ def test_the_wait_is_that_of_the_oldest() -> None:
         intake.put(session, job(session), 0.9)
     assert group(intake, present=4, now=0.99) == []
     assert group(intake, present=4, now=1.0) == [1, 2, 3]
+
+
+def test_the_bytes_that_wait() -> None:
+    intake = Intake()
+    intake.put(1, job(1, size_bytes=100, moments_bytes=7), 0.0)
+    intake.put(2, job(2, size_bytes=30), 0.0)
+    assert intake.pending_bytes == 137
+    intake.take(1, 2, 0.0)
+    assert intake.pending_bytes == 30

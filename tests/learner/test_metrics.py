@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from learner.metrics import Metrics
+from learner.metrics import STALL_S, Metrics, Shell, stalled
 from learner.state import LearnerState
-from tests.learner.books import join, learner_state, trained
+from learner.store import JournalBooks
+from tests.learner.books import fleet, join, learner_state, trained, whole
 
 UNKNOWN = ("return_mean", "return_target", "checkpoint_age_seconds", "target_version", "evaluated_best_mean")
 
 
-def scraped(state: LearnerState, now: float = 10.0) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
-    page = Metrics(state, lambda: now).render().decode()
+Series = dict[tuple[str, tuple[tuple[str, str], ...]], float]
+
+
+def scraped(state: LearnerState, now: float = 10.0, shell: Shell | None = None) -> Series:
+    page = Metrics(state, lambda: now, shell).render().decode()
     families = text_string_to_metric_families(page)
     return {(s.name, tuple(sorted(s.labels.items()))): s.value for family in families for s in family.samples}
 
@@ -74,11 +79,79 @@ def test_the_histogram_is_cumulative() -> None:
 
 
 def test_no_series_is_added_by_an_actor() -> None:
+    assert scraped(fleet(50)).keys() == scraped(fleet(1)).keys()
+
+
+def test_a_thousand_actors_fit_in_four_hundred_series() -> None:
+    state, shell = whole(1000)
+    page = Metrics(state, lambda: 10.0, shell).render().decode()
+    samples = [line for line in page.splitlines() if not line.startswith("#")]
+    assert state.members.training == 1000
+    assert len(samples) <= 400
+
+
+def test_what_nobody_here_named_is_no_label() -> None:
+    state = fleet(1)
+    before = scraped(state).keys()
+    for number in range(20):
+        state.progress.came(f"made-up-{number}", 10)
+    assert scraped(state).keys() == before
+    assert value(state, "codec_gradients_total", codec="unknown") == 20
+
+
+def test_a_fleet_is_sums_and_quantiles() -> None:
+    state = fleet(101)
+    assert value(state, "actor_seconds_total", part="collect") == pytest.approx(50.5)
+    assert value(state, "actor_seconds_total", part="wait") == pytest.approx(10.1)
+    assert [value(state, "actor_env_steps_per_second", quantile=q) for q in ("0", "0.5", "1")] == [0, 500, 1000]
+    assert [value(state, "actor_round_trip_seconds", quantile=q) for q in ("0", "1")] == pytest.approx([0.001, 0.101])
+    assert value(state, "actor_silent_seconds", quantile="1") == 7.0
+    assert value(state, "residual_age_gradients", quantile="1") == 49
+    assert value(state, "actor_lag_updates", quantile="0.5") == 3
+
+
+def test_queues() -> None:
+    state = fleet(3)
+    assert value(state, "unanswered_gradients") == 3
+    assert value(state, "pending_gradients") == 2  # the first is with the math thread
+    assert value(state, "math_busy") == 1
+    assert value(state, "pending_bytes") == 2
+    assert value(state, "credit") == sum(peer.credit for peer in state.peers.values())
+
+
+def test_bytes_by_codec_and_as_they_would_be_dense() -> None:
+    state = fleet(3)
+    assert value(state, "codec_gradients_total", codec="topk_i8") == 3
+    assert value(state, "codec_bytes_total", codec="topk_i8") == 300
+    assert value(state, "gradient_dense_bytes_total") == 3 * 4 * 10
+    state.progress.weight_bytes_down["key"] += 40
+    assert value(state, "weight_bytes_total", record="key") == 40
+    assert value(state, "weight_bytes_total", record="updates") == 0
+
+
+def test_the_loop_and_the_journal_are_the_services_to_tell() -> None:
+    state, shell = learner_state(), Shell(loop_busy_s=lambda: 1.5, journal=lambda: JournalBooks(4096, 7, 0.25))
+    shell.loop_lag.observe(0.02)
+    found = scraped(state, shell=shell)
+    told = ("loop_busy_seconds_total", "journal_bytes", "journal_syncs_total", "journal_sync_seconds_total")
+    assert [found[f"farflung_learner_{name}", ()] for name in told] == [1.5, 4096, 7, 0.25]
+    assert found["farflung_learner_loop_lag_seconds_bucket", (("le", "0.025"),)] == 1
+    assert found["farflung_learner_loop_lag_seconds_bucket", (("le", "0.01"),)] == 0
+
+
+def test_stalled_needs_actors_time_and_no_version() -> None:
     state = learner_state()
-    before = set(scraped(state))
-    for number in range(50):
-        join(state, f"actor-{number}", 0.0)
-    assert set(scraped(state)) == before
+    assert not stalled(state, 1e6)
+    peer = join(state, "slow", 100.0)
+    assert not stalled(state, 100.0 + STALL_S)
+    assert stalled(state, 100.5 + STALL_S)
+    state.progress.advance(1, 0.1, 120.0)
+    assert not stalled(state, 120.0 + STALL_S)
+    assert stalled(state, 120.5 + STALL_S)
+    state.members.part(peer)
+    assert not stalled(state, 1e6)
+    join(state, "next", 1000.0)
+    assert not stalled(state, 1000.0 + STALL_S)
 
 
 def test_every_scrape_reads_anew() -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from learner.config import LearnerSettings
-from learner.progress import LAG_BUCKETS, MAX_STEPS, WINDOW, Lags, Progress, learning_rate
-from protocol.messages import Episode, Losses, Report
+from learner.progress import MAX_STEPS, WINDOW, Progress, learning_rate
+from protocol.messages import Applied, Episode, Heartbeat, Losses, Report, Snapshot, Updates
 
 
 def report(*scores: float, env_steps: int = 10) -> Report:
@@ -66,26 +67,42 @@ def test_the_best_mean_is_remembered_after_a_fall() -> None:
     assert progress.best_mean == 100.0
 
 
-@given(st.lists(st.integers(0, 5000), max_size=200))
-def test_the_histogram_agrees_with_counting(lags: list[int]) -> None:
-    histogram = Lags()
-    for lag in lags:
-        histogram.observe(lag)
-    for index, bound in enumerate(LAG_BUCKETS):
-        assert sum(histogram.buckets[: index + 1]) == sum(lag <= bound for lag in lags)
-    assert sum(histogram.buckets) == histogram.count == len(lags)
-    assert histogram.mean == pytest.approx(sum(lags) / len(lags) if lags else 0.0)
-    assert histogram.largest == max(lags, default=0)
+def test_bytes_by_codec_and_what_nobody_knows_under_one_name() -> None:
+    progress = Progress()
+    for codec, wire_bytes in (("f32", 100), ("topk_i8+zstd", 7), ("made-up-1", 1), ("made-up-2", 2)):
+        progress.came(codec, wire_bytes)
+    assert progress.codec_gradients == {"f32": 1, "topk_i8+zstd": 1, "unknown": 2}
+    assert progress.codec_bytes_up == {"f32": 100, "topk_i8+zstd": 7, "unknown": 3}
+    assert (progress.gradients_up, progress.gradient_bytes_up) == (4, 110)
+
+
+def test_weights_are_told_by_record() -> None:
+    progress = Progress()
+    snapshot = Snapshot(1, 2, "key", 0, bytes(8), "f32", 1, 1)
+    progress.went(snapshot, 40)
+    progress.went(replace(snapshot, record="delta"), 10)
+    progress.went(Updates(1, 3, 2, bytes(8), 1, (Applied("f32", 1, 4, 1.0),)), 5)
+    progress.went(Heartbeat(1, 2, 3), 3)
+    assert progress.weight_bytes_down == {"key": 40, "delta": 10, "updates": 5}
+    assert progress.bytes_down == 58
+
+
+def test_a_batch_that_makes_no_version_is_work_and_no_advance() -> None:
+    progress = Progress(updates=4)
+    progress.advance(4, 0.5, 10.0)
+    assert (progress.updates, progress.math_s, progress.advanced_at) == (4, 0.5, None)
+    progress.advance(6, 0.25, 20.0)
+    assert (progress.updates, progress.math_s, progress.advanced_at) == (6, 0.75, 20.0)
 
 
 def test_a_checkpoint_keeps_the_counters_and_forgets_the_window() -> None:
-    progress = Progress(updates=5, bytes_up=7, snapshots=2)
+    progress = Progress(updates=5, bytes_up=7, snapshots=2, gradients_up=3)
     progress.record(report(1.0, 2.0))
     progress.rulings.update({"applied": 5, "stale_updates": 2})
     again = Progress.restored(progress.saved(), version=5)
     assert again.saved() == progress.saved()
     assert again.rulings == progress.rulings
-    assert again.updates == 5
+    assert (again.updates, again.gradients_up) == (5, 3)
     assert again.return_mean is None
 
 

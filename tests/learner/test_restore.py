@@ -232,6 +232,25 @@ def test_what_cannot_be_decoded_names_the_version(folder: Path) -> None:
         list(Tape(parameters, made(), make).play(read(folder / "journal", DIGEST, 0)))
 
 
+def test_the_journal_is_told_to_who_watches_it(folder: Path) -> None:
+    life = Life(folder, made("addition", "accept"))
+    began = life.store.books()
+    life.work(5)
+    books = life.store.books()
+    assert began is not None
+    assert books is not None
+    assert (began.syncs, books.syncs) == (0, 5)
+    assert books.sync_s > 0.0
+    assert life.store.journal is not None
+    assert books.disk_bytes - began.disk_bytes == life.store.journal.appended_bytes
+    life.save()
+    life.store.close()  # gives back what was reserved
+    again = Life(folder, made("addition", "accept"), 2).store.books()
+    assert again is not None
+    assert again.disk_bytes >= books.disk_bytes
+    assert Store(life.files, LearnerSettings(), None).books() is None
+
+
 def test_a_head_with_a_setting_that_is_unknown_names_it(folder: Path) -> None:
     head = Head(DIGEST, 1, 7, {"momentum_of_tomorrow": 0.5})
     with pytest.raises(ReplayError, match=r"beyond version 7: .*another version's: .*momentum_of_tomorrow"):

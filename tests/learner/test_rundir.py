@@ -175,11 +175,22 @@ def test_progress_is_appended_through_all_lives(tmp_path: Path) -> None:
     with RunDirectory.prepare(tmp_path, resume=True) as directory:
         directory.begin(EXPERIMENT, manifest())
         directory.record("progress", 2.0, {"env_steps": 9})
-    assert lines(tmp_path) == [
+    recorded = lines(tmp_path)
+    assert all(isinstance(line.pop("unix_s"), float) for line in recorded)
+    assert recorded == [
         {"event": "actor_said", "wall_s": 0.0, "text": "early"},
         {"event": "progress", "wall_s": 1.235, "env_steps": 5},
         {"event": "progress", "wall_s": 2.0, "env_steps": 9},
     ]
+
+
+def test_what_a_line_relies_on_cannot_be_claimed_by_a_field(tmp_path: Path) -> None:
+    with RunDirectory.prepare(tmp_path, resume=False) as directory:
+        directory.begin(EXPERIMENT, manifest())
+        directory.record("actor_said", 1.0, {"event": "progress", "wall_s": 9.0, "unix_s": 0.0, "text": "hello"})
+    (line,) = lines(tmp_path)
+    assert (line["event"], line["wall_s"], line["text"]) == ("actor_said", 1.0, "hello")
+    assert line["unix_s"] != 0.0
 
 
 def test_a_full_disk_costs_lines_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,8 +205,32 @@ def test_a_full_disk_costs_lines_and_nothing_else(tmp_path: Path, monkeypatch: p
         disk.room = 1000
         directory.record("whole", 0.0, {})
         real.close()
-    assert json.loads(disk.data.splitlines()[-1]) == {"event": "whole", "wall_s": 0.0}
+    assert json.loads(disk.data.splitlines()[-1])["event"] == "whole"
     assert directory.lost_lines == 2
+
+
+def test_lines_of_progress_are_spread_over_all_of_it_and_the_newest_is_among_them(tmp_path: Path) -> None:
+    with RunDirectory.prepare(tmp_path / "run", resume=False) as directory:
+        assert directory.progress_lines(4) == []
+        directory.begin(EXPERIMENT, manifest())
+        for number in range(10):
+            directory.record("progress", float(number), {})
+        told = [json.loads(line)["wall_s"] for line in directory.progress_lines(4)]
+        assert told == [0.0, 3.0, 6.0, 9.0]
+        assert len(directory.progress_lines(100)) == 10
+
+
+def test_little_is_read_of_a_long_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("learner.rundir.SEEN_BYTES", 100)
+    with RunDirectory.prepare(tmp_path / "run", resume=False) as directory:
+        directory.begin(EXPERIMENT, manifest())
+        for number in range(1000):
+            directory.record("progress", float(number), {})
+        directory.record("long", 0.0, {"text": "x" * 5000})
+        told = [json.loads(line)["wall_s"] for line in directory.progress_lines(10) if line.endswith(b"}\n")]
+        assert len(told) in range(5, 11)
+        assert told == sorted(told)
+        assert all(len(line) <= 100 for line in directory.progress_lines(10))
 
 
 def test_a_result_is_old_or_new_and_never_half(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

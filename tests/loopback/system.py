@@ -115,6 +115,7 @@ class Launcher:
         self._before = [] if within is None else ["ip", "netns", "exec", within]
         self.mark = uuid.uuid4().hex
         self._daemons: list[Daemon] = []
+        self._unread: list[int] = []  # both ends of pipes that nobody reads
 
     def __enter__(self) -> Self:
         return self
@@ -127,6 +128,8 @@ class Launcher:
                 os.kill(pid, signal.SIGKILL)
         for daemon in self._daemons:
             daemon.kill()
+        for descriptor in self._unread:
+            os.close(descriptor)
 
     def learner(self, *arguments: object, failpoint: str | None = None, **environment: str) -> Daemon:
         """``learner run --json`` with these arguments; without pages unless they ask for them. failpoint: as in
@@ -149,6 +152,24 @@ class Launcher:
         daemon = self.start(*arguments, **environment)
         daemon.wait()
         return daemon
+
+    def unheard(self, *arguments: object) -> subprocess.Popen[bytes]:
+        """``python -m`` with these arguments, all that it says going into a pipe that is full and that nobody reads."""
+        reader, writer = os.pipe()
+        os.set_blocking(writer, False)
+        with contextlib.suppress(BlockingIOError):
+            while os.write(writer, b"x"):
+                pass
+        os.set_blocking(writer, True)
+        self._unread += [reader, writer]
+        return subprocess.Popen(
+            [sys.executable, "-m", *map(str, arguments)],
+            cwd=self.folder,
+            env=_environment(self.mark, self.folder, {}),
+            stdin=subprocess.DEVNULL,
+            stdout=writer,
+            stderr=writer,
+        )
 
     def start(self, *arguments: object, **environment: str) -> Daemon:
         """``python -m`` with these arguments."""

@@ -13,6 +13,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from learner.config import LearnerSettings
+from learner.vitals import MOST_AGE, PARTS
 from protocol.errors import Reason
 from protocol.messages import PREAMBLE, Goodbye, Heartbeat, Refusal, SnapshotRequest, Verdict
 from tests.loopback.conftest import Waiting
@@ -155,6 +156,18 @@ def test_the_pages_answer(waiting: Waiting, stranger: Stranger) -> None:
     caught.value.close()
 
 
+def test_what_an_actor_says_of_itself_does_not_spoil_the_page(waiting: Waiting, stranger: Stranger) -> None:
+    session, top = stranger.greet().session, (1 << 53) - 1
+    before = [counted(waiting, "actor_seconds_total", part=part) for part in PARTS]
+    stranger.say(Heartbeat(session, 0, 0))
+    stranger.say(Heartbeat(session, top, top, 86_400.0, 86_400.0, *[top] * 5))
+    stranger.throw(b"noise")
+    assert stranger.hear(Refusal).reason == Reason.MALFORMED_FRAME  # what came before it was heard
+    assert [counted(waiting, "actor_seconds_total", part=part) for part in PARTS] == before
+    assert counted(waiting, "residual_age_gradients", quantile="1") == MOST_AGE
+    assert counted(waiting, "actor_lag_updates", quantile="0") == 0
+
+
 def test_an_honest_actor_trains_among_strangers(waiting: Waiting, stranger: Stranger) -> None:
     before = status(waiting)
     honest = waiting.launcher.actor(waiting.address, "honest")
@@ -169,4 +182,7 @@ def test_an_honest_actor_trains_among_strangers(waiting: Waiting, stranger: Stra
     after = status(waiting)
     assert after["rulings"]["applied"] == after["version"] > before["version"]
     assert counted(waiting, "lag_updates_count") >= after["version"]
+    assert counted(waiting, "gradient_wait_seconds_count") >= after["version"]
+    assert counted(waiting, "weight_bytes_total", record="key") >= 4 * after["parameters"]
+    assert counted(waiting, "loop_lag_seconds_count") > 0
     assert honest.said("fault") == []

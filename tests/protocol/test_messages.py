@@ -113,7 +113,8 @@ def test_trailing_bytes_and_deep_nesting_are_malformed() -> None:
 
 
 def test_a_field_that_a_later_version_appends_is_passed_over() -> None:
-    assert decode(framed(["heartbeat", 1, 2, 3, 0.5, 0.25, "later"]))[0] == Heartbeat(1, 2, 3, 0.5, 0.25)
+    whole = ["heartbeat", 1, 2, 3, 0.5, 0.25, 4, 5, 6, 7, 8]
+    assert decode(framed([*whole, "later"]))[0] == Heartbeat(1, 2, 3, 0.5, 0.25, 4, 5, 6, 7, 8)
 
 
 def test_a_header_cut_anywhere_is_refused() -> None:

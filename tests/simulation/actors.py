@@ -175,7 +175,8 @@ class Actor:
         self.post(a.WorkerReady())
 
     def tick(self) -> None:
-        self.post(a.Ticked(self.desk.env_steps, self.desk.wait_s))
+        desk = self.desk
+        self.post(a.Ticked(desk.env_steps, desk.wait_s, desk.collect_s, desk.learn_s, desk.compress_s))
         if not self.dead:
             self.world.later(self.world.plot.tick_s, self.alive(self.tick))
 
@@ -190,7 +191,7 @@ class Actor:
         weights = desk.newest()
         assert weights is not None
         spread_s = self.world.plot.work_s * (0.5 + self.rng.random())
-        self.world.later(spread_s, self.alive(lambda: self.finish(weights)))
+        self.world.later(spread_s, self.alive(lambda: self.finish(weights, spread_s)))
 
     def collect_refused(self) -> None:
         assert self.compressor is not None
@@ -198,7 +199,7 @@ class Actor:
             self.compressor.restore(work.decoded)
             self.given -= dense(self.restorable.pop(id(work)).decoded)
 
-    def finish(self, weights: a.Weights) -> None:
+    def finish(self, weights: a.Weights, took_s: float) -> None:
         compressor, desk = self.compressor, self.desk
         assert compressor is not None
         self.collect_refused()
@@ -206,6 +207,7 @@ class Actor:
         self.computed += gradient
         encoded = compressor.compress(gradient)
         desk.env_steps += 4
+        desk.learn_s += took_s
         episodes = (Episode(float(self.rng.integers(0, 10)), 4),) if self.rng.random() < 0.2 else ()
         self.working = False
         desk.hand_in(self.wrap(encoded, compressor.codec.name, weights, Report(4, episodes)))

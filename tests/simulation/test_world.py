@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from learner.state import Stage
+from learner.vitals import PARTS
 from protocol.memory import Faults
 from tests.disk import failing
 from tests.simulation import regressions
@@ -101,6 +102,15 @@ def test_one_actor_in_calm_weather_loses_nothing() -> None:
     assert (actor.state.lost, actor.state.refused) == (0, 0)
     assert actor.state.applied >= 50
     assert world.state.progress.env_steps == 4 * world.state.progress.lags.count
+
+
+def test_the_learner_knows_where_its_actors_time_went() -> None:
+    world = World(1, Plot(actors=3, faults=Faults(delay_s=0.01)))
+    world.run_for(30.0)
+    seconds = dict(zip(PARTS, world.state.members.vitals.seconds, strict=True))
+    worked_s = sum(actor.desk.learn_s for actor in world.actors)
+    assert 0.9 * worked_s < seconds["learn"] <= worked_s
+    assert seconds["collect"] == 0.0
 
 
 def test_fifty_actors_on_a_slow_link() -> None:

@@ -1,0 +1,182 @@
+"""Makes dashboards/*.json of boards.py: ``python -m deploy.grafana.generate``. Knows the Grafana Foundation SDK.
+
+The JSON is committed, so that Grafana needs no Python; ``tests/deploy/test_boards.py`` holds the two together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from grafana_foundation_sdk.builders import (
+    bargauge,
+    common,
+    dashboard,
+    heatmap,
+    prometheus,
+    timeseries,
+)
+from grafana_foundation_sdk.builders import stat as number
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.models import common as say
+from grafana_foundation_sdk.models import dashboard as model
+from grafana_foundation_sdk.models import heatmap as heat_model
+from grafana_foundation_sdk.models import prometheus as prometheus_model
+
+from deploy.grafana.boards import BOARDS
+from deploy.grafana.panels import COLUMNS, Board, Panel, Query, Steps
+
+FOLDER = Path(__file__).with_name("dashboards")
+SOURCE = model.DataSourceRef(type_val="prometheus", uid="${datasource}")
+RUNS = "label_values(farflung_learner_run_info, run)"
+INSTANCES = 'label_values(farflung_learner_run_info{run=~"$run"}, instance)'
+FILL, THIN_FILL = 60, 8  # percent, of areas that add up and of lines
+
+Builder = Any  # the SDK's builders of panels share their methods and no type
+
+
+def made(board: Board) -> str:
+    """Its JSON, the same each time."""
+    builder = (
+        dashboard.Dashboard(f"Farflung: {board.name}")
+        .uid(board.uid)
+        .description(board.question)
+        .tags(["farflung"])
+        .refresh("10s")
+        .time("now-30m", "now")
+        .timezone("browser")
+        .tooltip(model.DashboardCursorSync.CROSSHAIR)
+        .variables(_variables())
+        .annotation(_alerts())
+        .link(dashboard.DashboardLink("Farflung").type(model.DashboardLinkType.DASHBOARDS).tags(["farflung"])
+              .as_dropdown(True).keep_time(True).include_vars(True))
+    )  # fmt: skip
+    for number_, (panel, place) in enumerate(placed(board.panels), start=1):
+        builder.with_panel(KINDS[panel.kind](panel).id(number_).grid_pos(place))
+    return JSONEncoder(sort_keys=True, indent=2).encode(builder.build()) + "\n"
+
+
+def placed(panels: Iterable[Panel]) -> Iterable[tuple[Panel, model.GridPos]]:
+    """Each panel with its place: from left to right, on the next line where the grid ends."""
+    x = y = height = 0
+    for panel in panels:
+        wide, high = panel.size
+        if x + wide > COLUMNS:
+            x, y, height = 0, y + height, 0
+        yield panel, model.GridPos(h=high, w=wide, x=x, y=y)
+        x, height = x + wide, max(height, high)
+
+
+def _variables() -> list[Any]:
+    chosen = model.VariableOption(text="Prometheus", value="prometheus")
+    every = model.VariableOption(text="All", value="$__all")
+    return [
+        dashboard.DatasourceVariable("datasource").label("Data source").type("prometheus").current(chosen),
+        dashboard.QueryVariable("run").label("Run").datasource(SOURCE).query(RUNS)
+        .refresh(model.VariableRefresh.ON_TIME_RANGE_CHANGED).sort(model.VariableSort.ALPHABETICAL_ASC),
+        dashboard.QueryVariable("instance").label("Learner").datasource(SOURCE).query(INSTANCES)
+        .refresh(model.VariableRefresh.ON_TIME_RANGE_CHANGED).sort(model.VariableSort.ALPHABETICAL_ASC)
+        .multi(True).include_all(True).current(every),
+    ]  # fmt: skip
+
+
+def _alerts() -> Any:
+    """A mark where an alert began to fire."""
+    expr = 'ALERTS{alertstate="firing",instance=~"$instance"}'
+    return dashboard.AnnotationQuery().name("Alerts").datasource(SOURCE).enable(True).icon_color("red").expr(expr)
+
+
+def _common(builder: Builder, panel: Panel) -> Builder:
+    builder.title(panel.title).description(panel.says).datasource(SOURCE).unit(panel.unit)
+    builder.thresholds(_steps(panel.steps))
+    if panel.decimals is not None:
+        builder.decimals(panel.decimals)
+    for name, query in zip("ABCDEFGH", panel.queries, strict=False):
+        builder.with_target(_target(name, query, panel))
+    return builder
+
+
+def _target(name: str, query: Query, panel: Panel) -> Builder:
+    target = prometheus.Dataquery().ref_id(name).datasource(SOURCE).expr(query.expr).legend_format(query.legend)
+    if panel.kind == "heat":
+        target.format(prometheus_model.PromQueryFormat.HEATMAP)
+    return target.instant() if panel.kind == "bars" else target.range()
+
+
+def _steps(steps: Steps) -> Builder:
+    marks = [model.Threshold(value=value, color=color) for value, color in steps]
+    return dashboard.ThresholdsConfig().mode(model.ThresholdsMode.ABSOLUTE).steps(marks)
+
+
+def _stat(panel: Panel) -> Builder:
+    return (
+        _common(number.Panel(), panel)
+        .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
+        .color_mode(say.BigValueColorMode.VALUE)
+        .graph_mode(say.BigValueGraphMode.AREA)
+    )
+
+
+def _lines(panel: Panel) -> Builder:
+    legend = common.VizLegendOptions().show_legend(True).display_mode(say.LegendDisplayMode.LIST)
+    made = (
+        _common(timeseries.Panel(), panel)
+        .min(None if panel.unit == "none" or panel.log else 0.0)
+        .line_width(2)
+        .fill_opacity(THIN_FILL)
+        .show_points(say.VisibilityMode.NEVER)
+        .legend(legend.placement(say.LegendPlacement.BOTTOM).calcs(["lastNotNull"]))
+        .tooltip(common.VizTooltipOptions().mode(say.TooltipDisplayMode.MULTI).sort(say.SortOrder.DESCENDING))
+    )
+    if panel.most is not None:
+        made.max(panel.most)
+    if panel.log:
+        made.scale_distribution(common.ScaleDistributionConfig().type(say.ScaleDistribution.LOG).log(10))
+    return made
+
+
+def _stack(panel: Panel) -> Builder:
+    stacking = common.StackingConfig().mode(say.StackingMode.NORMAL).group("A")
+    return _lines(panel).stacking(stacking).fill_opacity(FILL).line_width(0)
+
+
+def _heat(panel: Panel) -> Builder:
+    axis = heatmap.YAxisConfig().unit(panel.unit).axis_placement(say.AxisPlacement.LEFT)
+    return _coloured(_common(heatmap.Panel(), panel).calculate(False).y_axis(axis))
+
+
+def _spread(panel: Panel) -> Builder:
+    axis = heatmap.YAxisConfig().unit(panel.unit).axis_placement(say.AxisPlacement.LEFT).min(0)
+    return _coloured(_common(heatmap.Panel(), panel).calculate(True).y_axis(axis))
+
+
+def _coloured(builder: Builder) -> Builder:
+    color = heatmap.HeatmapColorOptions().mode(heat_model.HeatmapColorMode.SCHEME).scheme("Blues").fill("dark-blue")
+    return builder.color(color.exponent(0.5).steps(64).reverse(False)).cell_gap(1).show_legend().show_y_histogram()
+
+
+def _bars(panel: Panel) -> Builder:
+    reduced = common.ReduceDataOptions().calcs(["lastNotNull"])
+    return _common(bargauge.Panel(), panel).min(0).reduce_options(reduced).orientation(say.VizOrientation.HORIZONTAL)
+
+
+KINDS: dict[str, Callable[[Panel], Builder]] = {
+    "stat": _stat,
+    "lines": _lines,
+    "stack": _stack,
+    "heat": _heat,
+    "spread": _spread,
+    "bars": _bars,
+}
+
+
+def main() -> None:
+    """Writes one file for each board."""
+    FOLDER.mkdir(exist_ok=True)
+    for board in BOARDS:
+        (FOLDER / f"{board.uid}.json").write_text(made(board), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,214 @@
+"""A run's curve, and how fast things go at the moment: what the pages remember beside the books. Pure.
+
+The books hold counts of now. A curve needs counts of then: a bounded number of points, which lie twice as far apart
+each time there are too many. Rates need the counts of some seconds ago.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+
+MOST = 512  # points, an even number: about as many as a curve has pixels to show
+INTERVAL_S = 0.25  # between the first points, so that a run of three seconds has a curve too
+MEAN_S = 3.0  # a rollout's gradients come at once: rates of a shorter time would show bursts and hide the trend
+RECALLED = MOST // 2  # points of earlier lives: the rest is for this one
+RECENT_S = 5.0  # rates are means over about this long: longer than a rollout takes, short enough to see a stall
+LOOK_S = 1.0  # between the counts that are kept for rates
+
+
+class Sample(NamedTuple):
+    """The books at one moment. time_s: of training in this life. Returns are those of the last 100 episodes."""
+
+    time_s: float
+    env_steps: int
+    updates: int
+    lags: int  # gradients whose age was measured
+    lag_updates: int  # their ages, summed
+    bytes_up: int
+    bytes_down: int
+    math_s: float
+    return_mean: float | None
+    return_min: float | None
+    return_max: float | None
+
+
+class Point(NamedTuple):
+    """One point of the curve. time_s: of training, earlier lives included. Rates and lag_updates are means of the
+    MEAN_S before it, or since the point before it where that is longer ago.
+
+    None: not known, which in an earlier life's points is what progress.jsonl does not tell.
+    """
+
+    time_s: float
+    env_steps: int
+    return_mean: float | None
+    return_min: float | None
+    return_max: float | None
+    env_steps_per_s: float | None
+    lag_updates: float | None  # of the gradients judged in that time
+    bytes_up_per_s: float | None
+    bytes_down_per_s: float | None
+
+
+class History:
+    """The curve of a run, fewer than MOST points. past: of earlier lives, oldest first. interval_s: between points."""
+
+    def __init__(self, past: Sequence[Point] = ()) -> None:
+        assert len(past) < MOST
+        self.points = list(past)
+        self.interval_s = INTERVAL_S
+        self._past_s = past[-1].time_s if past else 0.0
+        while self._past_s > self.interval_s * MOST:
+            self.interval_s *= 2.0
+        self._before: deque[Sample] = deque()  # those that rates are measured from, oldest first
+
+    def take(self, seen: Sample) -> None:
+        """The run at this moment; a point if it is time for one."""
+        before = self._before
+        if before and seen.time_s - before[-1].time_s < 0.99 * self.interval_s:  # ticks come early as often as late
+            return
+        if before:
+            while len(before) > 1 and seen.time_s - before[1].time_s >= MEAN_S:
+                before.popleft()
+            self.points.append(_point(before[0], seen, self._past_s))
+        before.append(seen)
+        if len(self.points) == MOST:
+            self._halve()
+
+    def since(self, time_s: float) -> list[Point]:
+        """The points later than that. Points change only when ``interval_s`` does."""
+        return [point for point in self.points if point.time_s > time_s]
+
+    def _halve(self) -> None:
+        """Two points become one."""
+        firsts, seconds = self.points[::2], self.points[1::2]
+        starts = [0.0, *(point.time_s for point in seconds[:-1])]
+        self.points = list(map(_merged, starts, firsts, seconds))
+        self.interval_s *= 2.0
+
+
+def _point(before: Sample, seen: Sample, past_s: float) -> Point:
+    seconds, judged = seen.time_s - before.time_s, seen.lags - before.lags
+    return Point(
+        round(past_s + seen.time_s, 3),
+        seen.env_steps,
+        seen.return_mean,
+        seen.return_min,
+        seen.return_max,
+        (seen.env_steps - before.env_steps) / seconds,
+        (seen.lag_updates - before.lag_updates) / judged if judged else None,
+        (seen.bytes_up - before.bytes_up) / seconds,
+        (seen.bytes_down - before.bytes_down) / seconds,
+    )
+
+
+def _merged(start_s: float, first: Point, second: Point) -> Point:
+    """One point for both, at the place of the second: extremes are kept, rates become means over their times."""
+    weight = (first.time_s - start_s) / (second.time_s - start_s) if second.time_s > start_s else 0.5
+
+    def mean(one: float | None, other: float | None) -> float | None:
+        return weight * one + (1.0 - weight) * other if one is not None and other is not None else _known(one, other)
+
+    return Point(
+        second.time_s,
+        second.env_steps,
+        second.return_mean,
+        min((low for low in (first.return_min, second.return_min) if low is not None), default=None),
+        max((high for high in (first.return_max, second.return_max) if high is not None), default=None),
+        mean(first.env_steps_per_s, second.env_steps_per_s),
+        mean(first.lag_updates, second.lag_updates),
+        mean(first.bytes_up_per_s, second.bytes_up_per_s),
+        mean(first.bytes_down_per_s, second.bytes_down_per_s),
+    )
+
+
+def _known(one: float | None, other: float | None) -> float | None:
+    return other if one is None else one
+
+
+def recalled(lines: Iterable[bytes], env_steps: int) -> list[Point]:
+    """The curve of earlier lives from lines of progress.jsonl, oldest first; lines that tell nothing are passed over.
+
+    env_steps: where this life goes on. What an earlier one did beyond it is lost, and so are its points; their time is
+    not. ``wall_s`` begins anew with each life.
+    """
+    points: list[Point] = []
+    past_s = last_s = 0.0
+    for line in lines:
+        said = _progress(line)
+        if said is None:
+            continue
+        wall_s, steps = float(said["wall_s"]), int(said["env_steps"])
+        if wall_s < last_s:
+            past_s += last_s
+            while points and points[-1].env_steps > steps:
+                points.pop()
+        last_s = wall_s
+        mean = said.get("return_mean")
+        rate = said.get("env_steps_per_s")
+        points.append(Point(past_s + wall_s, steps, _number(mean), None, None, _number(rate), None, None, None))
+    return [point for point in points if point.env_steps <= env_steps]
+
+
+def _progress(line: bytes) -> dict[str, Any] | None:
+    try:
+        said = msgspec.json.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    if not isinstance(said, dict) or said.get("event") != "progress":
+        return None
+    whole = _number(said.get("wall_s")) is not None and _number(said.get("env_steps")) is not None
+    return said if whole else None
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+class Then(NamedTuple):
+    """Counts of a moment ago. now_s: monotonic clock. steps: environment steps of each session."""
+
+    now_s: float
+    seen: Sample
+    rulings: Mapping[str, int]
+    steps: Mapping[int, int]
+
+
+class Recent:
+    """The counts of the last RECENT_S. updated_s: monotonic clock when the version last grew."""
+
+    def __init__(self, now: float) -> None:
+        self.updated_s = now
+        self._kept: deque[Then] = deque()
+        self._updates: int | None = None
+
+    def due(self, now: float) -> bool:
+        """Whether it is time for ``take``."""
+        return not self._kept or now - self._kept[-1].now_s >= LOOK_S
+
+    def grew(self, updates: int, now: float) -> None:
+        """The version as it stands; to be told more often than ``take``."""
+        if updates != self._updates:
+            self._updates, self.updated_s = updates, now
+
+    def take(self, then: Then) -> None:
+        """Keeps these counts, and forgets those that are not needed any more."""
+        self._kept.append(then)
+        while len(self._kept) > 1 and then.now_s - self._kept[1].now_s >= RECENT_S:
+            self._kept.popleft()
+
+    def then(self, now: float) -> Then | None:
+        """What rates are measured from; None while that is too short ago to say anything."""
+        oldest = self._kept[0] if self._kept else None
+        return oldest if oldest is not None and now - oldest.now_s >= LOOK_S / 2 else None
+
+    def steps_per_s(self, session: int, env_steps: int, now: float) -> float | None:
+        """Of one session, since the earliest moment at which it was there; None if that is now."""
+        for then in self._kept:
+            if session in then.steps and now - then.now_s >= LOOK_S / 2:
+                return (env_steps - then.steps[session]) / (now - then.now_s)
+        return None

@@ -1,0 +1,120 @@
+"""What keeps a run from going faster, in one sentence. Pure: numbers in, words out.
+
+The causes are asked for in order, the worst first; the first that holds is the answer. Each follows from numbers that
+the answer names, so that a reader can disagree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+STALLED_S = 5.0  # without an update, while actors are here
+SATURATED = 0.9  # of the time that the math thread works; what is left goes into handing it the next batch
+REFUSED = 0.5  # of gradients, from which on refusals are what is wrong
+APPLIED = "applied"
+
+
+class Cause(Enum):
+    """What is to be done differs for each."""
+
+    ENDED = "ended"
+    NO_ACTORS = "no_actors"
+    STALLED = "stalled"
+    REFUSED = "refused"
+    MATH = "math"
+    CREDIT = "credit"
+    ACTORS = "actors"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """One cause and one sentence about it."""
+
+    cause: Cause
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """A run as it is judged. Counts of actors are of those that train."""
+
+    running: bool = True
+    solved: bool = False
+    final: bool = False  # the run itself is over, and not this life alone
+    begun: bool = True  # an actor of this life had weights
+    actors: int = 0
+    heard: int = 0  # actors that were heard of within some heartbeats
+    stepping: int = 0  # actors whose simulators stepped lately
+    idle_s: float = 0.0  # since the last update
+    busy: bool = False  # a batch is with the math thread
+    gathers: bool = False  # many gradients become one step
+    pending: int = 0  # gradients that wait for the math thread
+    credited: int = 0  # actors that use all the credit that can be granted
+    math_share: float | None = None  # of the last seconds that the math thread worked; None: not known yet
+    rulings: Mapping[str, int] = field(default_factory=dict)  # of the last seconds, by outcome
+
+
+def limit(facts: Facts) -> Limit:
+    """The first cause that holds."""
+    if not facts.running:
+        return Limit(Cause.ENDED, _ended(facts))
+    if not facts.actors:
+        text = "Starved: no actor is here." if facts.begun else "Waiting for the first actor."
+        return Limit(Cause.NO_ACTORS, text)
+    if facts.begun and facts.idle_s >= STALLED_S:
+        return Limit(Cause.STALLED, f"Nothing was applied for {facts.idle_s:.0f} s: {_stalled(facts)}.")
+    refused = _refused(facts.rulings)
+    if refused is not None and refused[0] >= REFUSED:
+        share, reason = refused
+        return Limit(Cause.REFUSED, f"{share:.0%} of gradients are refused, most as {_said(reason)}.")
+    return _pace(facts)
+
+
+def _ended(facts: Facts) -> str:
+    if facts.solved:
+        return "The run is over: its target was reached."
+    return "The run is over: its step limit was reached." if facts.final else "The learner was asked to stop."
+
+
+def _stalled(facts: Facts) -> str:
+    refused = _refused(facts.rulings)
+    if facts.busy:
+        return "the math thread is still at its last batch"
+    if not facts.heard:
+        return "no actor is heard from"
+    if refused is not None:
+        return f"gradients are refused, most as {_said(refused[1])}"
+    if facts.gathers and facts.pending:
+        return f"{facts.pending} gradients wait until their group is whole"
+    if facts.stepping:
+        return f"{facts.stepping} of {facts.actors} actors step, but no gradient comes"
+    return "actors answer, but none of them steps"
+
+
+def _pace(facts: Facts) -> Limit:
+    if facts.math_share is None:
+        return Limit(Cause.UNKNOWN, "Too early to say what limits the run.")
+    busy = f"the math thread is busy {min(facts.math_share, 1.0):.0%} of the time"
+    waiting = f"{facts.pending:,} gradients wait" if facts.pending > 1 else "one gradient waits"
+    waits = waiting if facts.pending else "nothing waits"
+    if facts.math_share >= SATURATED:
+        return Limit(Cause.MATH, f"The learner sets the pace: {busy}, {waits}. More actors would add staleness only.")
+    if 2 * facts.credited > facts.actors:
+        why = "their groups take that long" if facts.gathers else "learner.credit_lag allows no more under way"
+        return Limit(Cause.CREDIT, f"{facts.credited} of {facts.actors} actors wait for credit: {why}.")
+    return Limit(Cause.ACTORS, f"Actors set the pace: {busy}, {waits}. The learner could serve more of them.")
+
+
+def _refused(rulings: Mapping[str, int]) -> tuple[float, str] | None:
+    """The share of gradients that were refused, and the reason of most; None if none was."""
+    refusals = {outcome: count for outcome, count in rulings.items() if outcome != APPLIED and count > 0}
+    if not refusals:
+        return None
+    return sum(refusals.values()) / sum(rulings.values()), max(refusals, key=lambda outcome: refusals[outcome])
+
+
+def _said(outcome: str) -> str:
+    return str(outcome).replace("_", " ")

@@ -1,0 +1,95 @@
+"""The committed dashboards: made by their generator, complete, and of metrics that there are."""
+
+from __future__ import annotations
+
+import re
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from actor.metrics import Counters
+from actor.metrics import render as actor_page
+from deploy.grafana.boards import BOARDS
+from deploy.grafana.panels import COLUMNS
+from learner.metrics import Metrics, Shell
+from learner.store import JournalBooks
+from tests.deploy import rules
+from tests.learner.books import join, learner_state, trained
+
+METRIC = re.compile(r"\b(?:farflung_(?:learner|actor)|process)_[a-z_]+|\bfarflung:[a-z0-9_:]+")
+SUFFIXES = ("_bucket", "_sum", "_count")
+
+Json = dict[str, Any]
+
+
+@pytest.mark.parametrize("board", BOARDS, ids=lambda board: board.uid)
+def test_the_committed_json_is_what_the_generator_makes(board: Any) -> None:
+    pytest.importorskip("grafana_foundation_sdk", reason="the extra `deploy` is not installed")
+    from deploy.grafana.generate import FOLDER, made
+
+    committed = (FOLDER / f"{board.uid}.json").read_text(encoding="utf-8")
+    assert made(board) == committed, "python -m deploy.grafana.generate"
+
+
+def test_there_is_a_file_for_each_board_and_no_other() -> None:
+    assert set(rules.boards()) == {board.uid for board in BOARDS}
+    assert all(json["uid"] == uid for uid, json in rules.boards().items())
+
+
+def every_panel() -> list[Any]:
+    found = [(uid, panel) for uid, board in rules.boards().items() for panel in rules.panels(board)]
+    return [pytest.param(panel, id=f"{uid}-{panel['title']}") for uid, panel in found]
+
+
+@pytest.mark.parametrize("panel", every_panel())
+def test_a_panel_says_what_it_shows_in_which_unit(panel: Json) -> None:
+    assert len(panel["description"]) > 20
+    assert panel["fieldConfig"]["defaults"]["unit"]
+    assert panel["targets"]
+    assert all(target["expr"] and target["datasource"]["uid"] == "${datasource}" for target in panel["targets"])
+    assert "$__rate_interval" in str(panel["targets"]) or "rate(" not in str(panel["targets"])
+
+
+@pytest.mark.parametrize("board", rules.boards().values(), ids=lambda board: str(board["uid"]))
+def test_panels_have_numbers_of_their_own_and_do_not_overlap(board: Json) -> None:
+    ids = [panel["id"] for panel in rules.panels(board)]
+    assert len(set(ids)) == len(ids)
+    cells = [cell for panel in rules.panels(board) for cell in cells_of(panel["gridPos"])]
+    assert len(set(cells)) == len(cells)
+    assert all(0 <= x < COLUMNS for x, _ in cells)
+
+
+@pytest.mark.parametrize("board", rules.boards().values(), ids=lambda board: str(board["uid"]))
+def test_numbers_come_first_and_courses_after_them(board: Json) -> None:
+    kinds = [panel["type"] == "stat" for panel in rules.panels(board)]
+    assert kinds[0]
+    assert all(before or not after for before, after in pairwise(kinds))
+    assert len(kinds) <= 15, "a board that answers everything answers nothing"
+
+
+def cells_of(place: Json) -> list[tuple[int, int]]:
+    return [
+        (x, y) for x in range(place["x"], place["x"] + place["w"]) for y in range(place["y"], place["y"] + place["h"])
+    ]
+
+
+def known_names() -> set[str]:
+    """Names of all samples on the two pages of a run that has everything, of the system's, and of recorded series."""
+    state = learner_state(trained([10.0]), until_return=100.0)
+    join(state, "local-0", 0.0)
+    state.progress.best_mean, state.training_since = 10.0, 1.0
+    state.saving.journaled, state.saving.version, state.saving.written_at = True, 2, 4.0
+    shell = Shell(journal=lambda: JournalBooks(100, 5, 0.5))
+    pages = Metrics(state, lambda: 10.0, shell).render() + actor_page(Counters())
+    families = re.findall(r"^# TYPE (\S+) (\S+)$", pages.decode(), re.MULTILINE)
+    buckets = {f"{name}{suffix}" for name, kind in families if kind == "histogram" for suffix in SUFFIXES}
+    return {name for name, _ in families} | buckets | set(rules.recorded())
+
+
+def test_each_metric_that_is_asked_for_is_on_a_page() -> None:
+    names = known_names()
+    missing = {
+        (where, name) for where, expr in rules.expressions() for name in METRIC.findall(expr) if name not in names
+    }
+    assert not missing

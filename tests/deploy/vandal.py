@@ -1,0 +1,26 @@
+"""``python -m tests.deploy.vandal run ...``: the command ``actor`` that sends numbers which are none."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from actor.cli import main
+from actor.compression import Compressor
+from protocol.codecs import Encoded, codec
+
+
+def arm() -> None:
+    """From now on, in this process."""
+
+    def compress(self: Compressor, vector: Any, *_: Any) -> Encoded:
+        self.codec = codec("f32")
+        return self.codec.encode(np.full_like(vector, np.nan))
+
+    setattr(Compressor, "compress", compress)  # noqa: B010  (mypy minds the assignment)
+
+
+if __name__ == "__main__":
+    arm()
+    main()

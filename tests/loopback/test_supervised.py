@@ -1,0 +1,84 @@
+"""Daemons under somebody who watches them: what a service manager hears of them, and an actor's probes."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import urlopen
+
+import pytest
+
+from tests.loopback.system import DEADLINE_S, ENDLESS, Launcher, free_ports
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs Unix datagram sockets")
+
+
+class Manager:
+    """Where ``NOTIFY_SOCKET`` leads."""
+
+    def __init__(self, path: Path) -> None:
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.socket.bind(str(path))
+        self.socket.settimeout(DEADLINE_S)
+        self.environment = {"NOTIFY_SOCKET": str(path), "WATCHDOG_USEC": "200000"}
+
+    def hear(self) -> str:
+        return self.socket.recv(1024).decode()
+
+    def hear_until(self, last: str) -> set[str]:
+        """What was said before ``last``."""
+        heard = set()
+        while (said := self.hear()) != last:
+            heard.add(said)
+        return heard
+
+
+@pytest.fixture
+def managers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Manager, Manager]]:
+    folder = tmp_path_factory.mktemp("x")
+    first, second = Manager(folder / "learner"), Manager(folder / "actor")
+    with first.socket, second.socket:
+        yield first, second
+
+
+def probe(port: int, path: str) -> tuple[int, str]:
+    try:
+        with urlopen(f"http://127.0.0.1:{port}{path}", timeout=DEADLINE_S) as answer:
+            return answer.status, answer.read().decode()
+    except HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
+
+
+def test_both_daemons_are_ready_alive_and_stopping(launch: Launcher, managers: tuple[Manager, Manager]) -> None:
+    """An actor that waits for its learner is alive and not ready; its service manager need not wait for it."""
+    of_learner, of_actor = managers
+    port, page = free_ports(), free_ports()
+    address = f"tcp://127.0.0.1:{port}"
+    actor = launch.actor(address, "watched", "--metrics", f"127.0.0.1:{page}", **of_actor.environment)
+    actor.event("waiting_for_learner")
+    assert of_actor.hear() == "READY=1"
+    assert of_actor.hear() == "WATCHDOG=1"
+    assert probe(page, "/livez") == (200, "ok\n")
+    assert probe(page, "/readyz") == (503, f"no session with {address}\n")
+
+    learner = launch.learner("--actors", 0, "--bind", address, *ENDLESS, **of_learner.environment)
+    assert of_learner.hear() == "READY=1"
+    assert of_learner.hear() == "WATCHDOG=1"
+    actor.event("welcomed")
+    learner.event("progress", lambda said: said["updates"] > 0)
+    assert probe(page, "/readyz") == (200, "ok\n")
+
+    learner.signal(signal.SIGTERM)
+    assert of_learner.hear_until("STOPPING=1") <= {"WATCHDOG=1"}
+    assert learner.wait() == 0, learner.story()
+    actor.event("learner_lost")
+    assert probe(page, "/readyz")[0] == 503
+    assert probe(page, "/livez") == (200, "ok\n")
+    actor.signal(signal.SIGTERM)
+    assert of_actor.hear_until("STOPPING=1") <= {"WATCHDOG=1"}
+    assert actor.wait() == 0, actor.story()
