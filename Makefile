@@ -83,15 +83,15 @@ reference: $(DEV)  ## write deploy/METRICS.md and deploy/SETTINGS.md from the co
 bench: $(COMPARE)  ## measure speed and bytes on this machine, beside Stable-Baselines3 (half an hour)
 	$(BIN)/python -m tests.bench
 
-images:  ## build the images of the learner and the actor (FARFLUNG_EXTRAS=box2d,atari: the actor's simulators)
+images:  ## build the images of the learner and the actor (FARFLUNG_EXTRAS=mujoco: other simulators)
 	$(IMAGE) --target learner $(call TAGS,learner) .
-	$(IMAGE) --target actor $(call TAGS,actor) --build-arg PIP_EXTRA_INDEX_URL --build-arg EXTRAS=$(or $(FARFLUNG_EXTRAS),box2d) .
+	$(IMAGE) --target actor $(call TAGS,actor) --build-arg PIP_EXTRA_INDEX_URL $(if $(FARFLUNG_EXTRAS),--build-arg EXTRAS=$(FARFLUNG_EXTRAS)) .
 
 # The first two by themselves, so that what is wrong with an experiment is said here. Podman restarts no container that
 # depends on one that has ended, and after them nothing needs to wait.
 up: images  ## train in containers: learner, actors, Prometheus, Grafana (WATCH= goes without the last two)
-	$(COMPOSE) run --rm keys
-	$(COMPOSE) run --rm initial
+	$(COMPOSE) run --rm -T keys
+	$(COMPOSE) run --rm -T initial
 	$(COMPOSE) $(WATCH) up --detach $(if $(filter podman,$(ENGINE)),--no-deps)
 
 down:  ## stop them; the run stays, and `make up` goes on with it

@@ -291,7 +291,10 @@ class Service:
             self._handle(events.FaultArrived(fault))
 
     def _announce(self, effect: events.Announce) -> None:
-        voice.say({"event": effect.event, "actor": self._state.identity.name, **effect.fields})
+        line = {"event": effect.event, "actor": self._state.identity.name, **effect.fields}
+        if effect.event == "waiting_for_learner" and self._pair is not None:  # who is not let in is not told so either
+            line["perhaps"] = f"it is not there, or does not know {self._pair.name}: {self._pair.public}"
+        voice.say(line)
 
     def _finish(self, effect: events.Finish) -> None:
         self._exit_code = effect.exit_code

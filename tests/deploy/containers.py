@@ -147,10 +147,14 @@ def endless(project: Project, learner: Container, folder: Path) -> Project:
     return project
 
 
-def test_who_has_no_key_stays_outside(endless: Project, learner: Container) -> None:
-    network = ("--network", f"{endless.name}_default")
-    with started(ACTOR, "run", "--learner", "tcp://learner:5555", "--name", "thief", options=network) as thief:
-        thief.event("waiting_for_learner")
+def test_who_has_another_key_stays_outside(endless: Project, learner: Container, folder: Path) -> None:
+    key, pair = folder / "thief.key", new_pair("thief", new_pair("learner").public)
+    write_pair(key, pair)
+    shutil.chown(key, 10001, 10001)
+    options = ("--network", f"{endless.name}_default", "-v", f"{key}:/thief.key:ro")
+    words = ("run", "--learner", "tcp://learner:5555", "--name", "thief", "--key", "/thief.key")
+    with started(ACTOR, *words, options=options) as thief:
+        assert pair.public in thief.event("waiting_for_learner")["perhaps"]
         assert not any(said["event"] == "welcomed" for said in thief.events())
     assert not any(said.get("actor") == "thief" for said in learner.events())
 

@@ -72,8 +72,8 @@ def run(image: str, *command: object, options: tuple[object, ...] = ()) -> Ended
 def started(image: str, *command: object, options: tuple[object, ...] = ()) -> Iterator[Container]:
     """One hardened container, which is gone afterwards."""
     name = f"farflung-test-{uuid.uuid4().hex[:8]}"
-    engine("run", "--detach", "--name", name, *HARDENED, *options, image, *command)
     try:
+        engine("run", "--detach", "--name", name, *HARDENED, *options, image, *command)
         yield Container(name)
     finally:
         engine("rm", "--force", "--volumes", name)
@@ -141,7 +141,7 @@ class Project:
     def up(self) -> None:
         """As ``make up`` does, without Prometheus and Grafana."""
         alone = ("--no-deps",) if "podman" in ENGINE else ()
-        for command in (("run", "--rm", "keys"), ("run", "--rm", "initial"), ("up", "--detach", *alone)):
+        for command in (("run", "--rm", "-T", "keys"), ("run", "--rm", "-T", "initial"), ("up", "--detach", *alone)):
             done = self.compose(*command)
             assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from functools import partial
 
 from learner.keyring import revoke
-from protocol.keys import read_pair
+from protocol.keys import read_pair, write_pair
+from protocol.transport import new_pair
 from tests.loopback.system import ENDLESS, Launcher, Said
 
 
@@ -19,7 +20,9 @@ def test_keys_decide_who_takes_part(launch: Launcher) -> None:
         assert launch.command("learner", "keys", "new", name, "--keys", keys).wait() == 0
     learner = launch.learner("--actors", 1, "--bind", "tcp://127.0.0.1:0", "--keys", keys, *ENDLESS)
     address = learner.event("started")["bound"][0]
-    stranger = launch.actor(address, "stranger")
+    unknown = new_pair("unknown", read_pair(keys / "learner.key").public)
+    write_pair(keys / "unknown.key", unknown)
+    stranger = launch.actor(address, "stranger", "--key", keys / "unknown.key")
     racks = [launch.actor(address, name, "--key", keys / f"{name}.key") for name in ("rack7", "rack8")]
     for name in ("local-0", "rack7", "rack8"):
         learner.event("actor_joined", partial(is_of, name))
@@ -33,12 +36,12 @@ def test_keys_decide_who_takes_part(launch: Launcher) -> None:
     seen = learner.event("progress", after=since)
     learner.event("progress", lambda said: said["updates"] > seen["updates"] + 100, after=since)
 
-    stranger.event("waiting_for_learner")
+    assert unknown.public in stranger.event("waiting_for_learner")["perhaps"]
     assert stranger.said("welcomed") == []
     assert {said["actor"] for said in learner.said("actor_joined")} == {"local-0", "rack7", "rack8"}
     racks[0].event("waiting_for_learner")
     said = [daemon.story() for daemon in (learner, stranger, *racks)]
     said += [path.read_text(encoding="utf-8") for path in (launch.folder).rglob("*.json*")]
-    for name in ("learner", "rack7", "rack8"):
+    for name in ("learner", "rack7", "rack8", "unknown"):
         secret = read_pair(keys / f"{name}.key").secret.reveal().decode()
         assert not any(secret in text for text in said)
