@@ -43,18 +43,19 @@ def drill(options: Options) -> Record:
             replays += bool(replay(scene))
     asked = cases(options)
     with Scene(*SETTINGS) as scene:
-        scene.start().event("started")
+        begun = int(scene.start().event("started")["version"])
         acks = scene.folder / "acks"
         light = scene.light("light", "--acks", acks)
         light.event("accepted")
         for case in asked:
-            scene.learner.event("checkpoint_written")  # which the next life makes a base
+            _await_checkpoint(scene, begun)  # which the next life makes a base
             scene.learner.kill()
             missed += _missed(scene, case)
             replays += bool(replay(scene))
             died_at = time.monotonic()
             started = scene.start().event("started")
-            gone.append(last_told(acks, int(started["epoch"])) - int(started["version"]))
+            begun = int(started["version"])
+            gone.append(last_told(acks, int(started["epoch"])) - begun)
 
             def accepted(epoch: int = int(started["epoch"])) -> bool:
                 return any(said["epoch"] == epoch for said in light.said("accepted"))
@@ -75,6 +76,11 @@ def drill(options: Options) -> Record:
         missed=missed,
         lost=gone,
     )
+
+
+def _await_checkpoint(scene: Scene, begun: int) -> None:
+    """A newer one than what this life began from, which may be a base already."""
+    scene.learner.event("checkpoint_written", lambda said: int(said["version"]) > begun)
 
 
 def _missed(scene: Scene, case: str) -> list[str]:
