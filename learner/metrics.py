@@ -2,6 +2,9 @@
 
 No counter lives here, so a gradient pays no more for being watched. Labels are bounded: outcomes and reasons are the
 wire's codes, codecs those that are known here, and no label names an actor: a fleet is sums and quantiles.
+
+Counters are of this life. What a checkpoint brings back is less than what was scraped before a crash and more than
+nothing, and ``rate()`` would take all of it for news: the run's totals are gauges.
 """
 
 from __future__ import annotations
@@ -44,17 +47,21 @@ STALL_S = 30.0  # without a version although actors are here: longer than they t
 class Shell:
     """What the service knows and its state does not.
 
-    loop_lag: how late its ticks came, in seconds. loop_busy_s: CPU time of the loop's thread, asked on it. journal: its
-    books; None where none is kept.
+    loop_lag: how late its ticks came, in seconds. loop_busy_s: CPU time of the loop's thread, asked on it.
+    math_busy_s: seconds that the math thread's present job has taken. strangers: connections that were turned away for
+    their key. journal: its books; None where none is kept.
     """
 
     loop_lag: Histogram = field(default_factory=lambda: Histogram(LOOP_BUCKETS))
     loop_busy_s: Callable[[], float] = lambda: 0.0
+    math_busy_s: Callable[[], float] = lambda: 0.0
+    strangers: Callable[[], int] = lambda: 0
     journal: Callable[[], JournalBooks | None] = lambda: None
 
 
 class Metrics:
-    """A registry of its own, so that two learners in one process do not meet.
+    """A registry of its own, so that two learners in one process do not meet. Made when a life begins: counters count
+    from what the books hold then.
 
     state: whose books; clock: the one that the state's moments were taken from.
     """
@@ -76,6 +83,7 @@ class Metrics:
 class _Books(Collector):
     def __init__(self, state: LearnerState, clock: Callable[[], float], shell: Shell) -> None:
         self._state, self._clock, self._shell = state, clock, shell
+        self._before = state.progress.saved()  # by earlier lives
         self._build = versions()
 
     def collect(self) -> Iterator[Metric]:
@@ -84,8 +92,8 @@ class _Books(Collector):
         yield InfoMetricFamily(f"{PREFIX}_build", "Versions of this learner.", value=self._build)
         run = {"run": state.manifest.run, "env": state.manifest.env, "seed": str(state.manifest.seed)}
         yield InfoMetricFamily(f"{PREFIX}_run", "What is trained.", value=run)
-        yield from _counters(state)
-        yield from _labelled_counters(progress, state.members.vitals.seconds)
+        yield from _counters(state, self._before)
+        yield from _labelled_counters(progress, state.members.vitals.seconds, self._before)
         yield _histogram("lag_updates", "Updates between the weights of a gradient and its judgement.", progress.lags)
         yield _histogram("lag_seconds", "Since a gradient's weights were the newest, at its arrival.", progress.ages)
         yield _histogram("gradient_wait_seconds", "From a gradient's arrival to its verdict.", progress.waits)
@@ -95,32 +103,38 @@ class _Books(Collector):
         yield from _shell(self._shell)
 
 
-def _counters(state: LearnerState) -> Iterator[Metric]:
+Saved = Mapping[str, float]  # of ``Progress.saved``
+
+
+def _counters(state: LearnerState, before: Saved) -> Iterator[Metric]:
     progress = state.progress
-    for name, text, value in (
-        ("env_steps", "Environment steps that actors reported.", progress.env_steps),
-        ("episodes", "Episodes that actors reported.", progress.episodes),
-        ("received_bytes", "Received from actors, headers included.", progress.bytes_up),
-        ("gradient_received_bytes", "Received in messages that carry a gradient.", progress.gradient_bytes_up),
+    for name, text, book, unit in (
+        ("env_steps", "Environment steps that actors reported.", "env_steps", 1),
+        ("episodes", "Episodes that actors reported.", "episodes", 1),
+        ("received_bytes", "Received from actors, headers included.", "bytes_up", 1),
+        ("gradient_received_bytes", "Received in messages that carry a gradient.", "gradient_bytes_up", 1),
         (
             "gradient_dense_bytes",
             "What the same gradients take as float32, without headers.",
-            4 * state.manifest.layout.length * progress.gradients_up,
+            "gradients_up",
+            4 * state.manifest.layout.length,
         ),
-        ("sent_bytes", "Sent to actors; the weight stream counts once per message.", progress.bytes_down),
-        ("snapshots", "Records of the weight stream published.", progress.snapshots),
-        ("sessions_granted", "Sessions granted to actors that train.", progress.sessions_granted),
-        ("sessions_lost", "Sessions of actors that trained, ended by silence.", progress.sessions_lost),
-        ("evaluations", "Scores that evaluating actors sent.", progress.evaluations),
-        ("math_seconds", "Time that the math thread worked.", progress.math_s),
+        ("sent_bytes", "Sent to actors; the weight stream counts once per message.", "bytes_down", 1),
+        ("snapshots", "Records of the weight stream published.", "snapshots", 1),
+        ("sessions_granted", "Sessions granted to actors that train.", "sessions_granted", 1),
+        ("sessions_lost", "Sessions of actors that trained, ended by silence.", "sessions_lost", 1),
+        ("evaluations", "Scores that evaluating actors sent.", "evaluations", 1),
+        ("math_seconds", "Time that the math thread worked.", "math_s", 1),
     ):
-        yield CounterMetricFamily(f"{PREFIX}_{name}", text, value=value)
+        gained = getattr(progress, book) - before.get(book, 0)
+        yield CounterMetricFamily(f"{PREFIX}_{name}", text, value=unit * gained)
 
 
-def _labelled_counters(progress: Progress, seconds: Sequence[float]) -> Iterator[Metric]:
+def _labelled_counters(progress: Progress, seconds: Sequence[float], before: Saved) -> Iterator[Metric]:
     spent = dict(zip(PARTS, seconds, strict=True))
+    judged = {outcome: count - before.get(f"ruling.{outcome}", 0) for outcome, count in progress.rulings.items()}
     for name, text, label, counts, known in (
-        ("gradients", "Gradients judged, by outcome.", "outcome", progress.rulings, OUTCOMES),
+        ("gradients", "Gradients judged, by outcome.", "outcome", judged, OUTCOMES),
         ("faults", "Messages and files refused, by reason.", "reason", progress.faults, FAULTS),
         ("codec_gradients", "Messages with a gradient, by codec.", "codec", progress.codec_gradients, KNOWN_CODECS),
         ("codec_bytes", "Bytes of these messages, by codec.", "codec", progress.codec_bytes_up, KNOWN_CODECS),
@@ -131,7 +145,8 @@ def _labelled_counters(progress: Progress, seconds: Sequence[float]) -> Iterator
 
 
 def _gauges(state: LearnerState, now: float) -> Iterator[Metric]:
-    gauges = (*_return_gauges(state), *_loss_gauges(state), *_life_gauges(state, now), *_queue_gauges(state))
+    ours = (_run_gauges, _return_gauges, _loss_gauges, _queue_gauges)
+    gauges = (*(gauge for group in ours for gauge in group(state)), *_life_gauges(state, now))
     for name, text, value in gauges:
         if value is not None:
             yield GaugeMetricFamily(f"{PREFIX}_{name}", text, value=value)
@@ -140,14 +155,25 @@ def _gauges(state: LearnerState, now: float) -> Iterator[Metric]:
 Gauges = tuple[tuple[str, str, float | None], ...]  # name, help, value; None: not known
 
 
+def _run_gauges(state: LearnerState) -> Gauges:
+    progress = state.progress
+    return (
+        ("run_env_steps", "Environment steps of the whole run, earlier lives included.", progress.env_steps),
+        ("run_episodes", "Episodes of the whole run.", progress.episodes),
+        ("run_received_bytes", "Received from actors in the whole run.", progress.bytes_up),
+        ("run_sent_bytes", "Sent to actors in the whole run.", progress.bytes_down),
+    )
+
+
 def _return_gauges(state: LearnerState) -> Gauges:
-    progress, best = state.progress, state.progress.best_mean
+    progress, best, worst = state.progress, state.progress.best_mean, state.progress.worst_mean
     length = sum(progress.lengths) / len(progress.lengths) if progress.lengths else None
     return (
         ("return_mean", "Mean return of the last 100 episodes.", progress.return_mean),
         ("return_min", "Lowest return of the last 100 episodes.", min(progress.scores, default=None)),
         ("return_max", "Highest return of the last 100 episodes.", max(progress.scores, default=None)),
-        ("return_best_mean", "Best mean return of 100 episodes.", best if math.isfinite(best) else None),
+        ("return_best_mean", "Best mean return of 100 episodes in this life.", best if math.isfinite(best) else None),
+        ("return_worst_mean", "And the worst.", worst if math.isfinite(worst) else None),
         ("return_target", "Mean return at which the run ends.", state.experiment.run.until_return),
         ("evaluated_best_mean", "Highest mean score whose parameters are on disk.", progress.evaluated_best_mean),
         ("evaluated_best_version", "Version of those parameters.", progress.evaluated_best_version),
@@ -198,7 +224,6 @@ def _queue_gauges(state: LearnerState) -> Gauges:
         ("unanswered_gradients", "Arrived and without a verdict.", sum(len(peer.ledger.pending) for peer in peers)),
         ("pending_gradients", "Admitted and waiting for the math thread.", len(state.intake)),
         ("pending_bytes", "Of their payloads.", state.intake.pending_bytes),
-        ("math_busy", "1 while a batch is with the math thread.", float(state.busy)),
     )
 
 
@@ -238,8 +263,11 @@ def _fleet(state: LearnerState, now: float) -> Iterator[Metric]:
 
 
 def _shell(shell: Shell) -> Iterator[Metric]:
-    busy_s, journal = shell.loop_busy_s(), shell.journal()
+    busy_s, math_s, journal = shell.loop_busy_s(), shell.math_busy_s(), shell.journal()
+    refused = "Connections refused for a key that is not let in."
     yield CounterMetricFamily(f"{PREFIX}_loop_busy_seconds", "CPU time of the loop's thread.", value=busy_s)
+    yield GaugeMetricFamily(f"{PREFIX}_math_busy_seconds", "Of the math thread's present job; 0: none.", value=math_s)
+    yield CounterMetricFamily(f"{PREFIX}_strangers", refused, value=shell.strangers())
     if journal is None:
         return
     yield GaugeMetricFamily(f"{PREFIX}_journal_bytes", "Of the journal on disk.", value=journal.disk_bytes)

@@ -61,7 +61,8 @@ class Progress:
     losses: Losses = field(default_factory=Losses)  # of the newest report
     scores: deque[float] = field(default_factory=lambda: deque(maxlen=WINDOW))
     lengths: deque[int] = field(default_factory=lambda: deque(maxlen=WINDOW))
-    best_mean: float = float("-inf")
+    best_mean: float = float("-inf")  # of a full window of this life
+    worst_mean: float = float("inf")
     evaluations: int = 0  # scores that evaluating actors sent
     evaluated_best_mean: float | None = None  # highest mean score whose θ is on disk; None before the first
     evaluated_best_version: int | None = None  # of that θ
@@ -75,7 +76,8 @@ class Progress:
             self.scores.append(episode.score)
             self.lengths.append(episode.length)
             if len(self.scores) == WINDOW:
-                self.best_mean = max(self.best_mean, self.return_mean or self.best_mean)
+                mean = sum(self.scores) / WINDOW
+                self.best_mean, self.worst_mean = max(self.best_mean, mean), min(self.worst_mean, mean)
 
     def came(self, codec: str, wire_bytes: int) -> None:
         """A message with a gradient arrived, whatever becomes of it. codec: as its header says."""

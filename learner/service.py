@@ -124,7 +124,11 @@ class Service:
         self._view: View | None = None
         self._memory: Memory | None = None  # where there are pages
         self._show_at = self._record_at = 0.0
-        self._shell = Shell(loop_busy_s=time.thread_time)  # pages are rendered on the loop's thread
+        self._shell = Shell(
+            loop_busy_s=time.thread_time,  # pages are rendered on the loop's thread
+            math_busy_s=lambda: self._math.busy_s,
+            strangers=lambda: sockets.strangers,
+        )
 
     async def serve(self, local: str, keys: Path | None = None) -> int:
         """From the first signal handler to the last goodbye; returns the exit code.

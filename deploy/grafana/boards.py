@@ -20,6 +20,7 @@ from deploy.grafana.panels import (
     recorded,
     spread_of,
     stat,
+    unsaved_age,
 )
 
 ACTOR_STEPS = 'rate(farflung_actor_env_steps_total{job="farflung-actor"}[$__rate_interval])'
@@ -42,7 +43,7 @@ TRAINING = Board(
             "Environment steps",
             "Of all actors together, since the run began.",
             "short",
-            f"max({learner('env_steps_total')})",
+            f"max({learner('run_env_steps')})",
             decimals=2,
         ),
         stat(
@@ -262,9 +263,9 @@ LEARNER = Board(
         ),
         stat(
             "Newest checkpoint",
-            "How old it is: what a crash would lose, where there is no journal.",
+            "How old it is: what a crash would lose, where there is no journal. 0 while the newest version is on disk.",
             "s",
-            f"max({learner('checkpoint_age_seconds')} or {learner('training_seconds')})",
+            f"max({unsaved_age()})",
             ((None, GOOD), (120, WARN), (600, BAD)),
         ),
         stat(
@@ -331,9 +332,13 @@ LEARNER = Board(
         ),
         Panel(
             "Messages and files refused",
-            "A second, the five most frequent reasons, before any verdict. Strangers and broken disks show here.",
+            "A second, the five most frequent reasons, before any verdict; and connections refused for their key."
+            " Strangers and broken disks show here.",
             "suffix:/s",
-            (Query(f"topk(5, {rate('faults_total', by='reason')})", "{{reason}}"),),
+            (
+                Query(f"topk(5, {rate('faults_total', by='reason')})", "{{reason}}"),
+                Query(rate("strangers_total"), "unknown key"),
+            ),
             "stack",
             THIRD,
         ),

@@ -81,6 +81,12 @@ def rate(metric: str, by: str = "") -> str:
     return f"sum{by and f' by ({by})'} (rate({learner(metric)}[$__rate_interval]))"
 
 
+def unsaved_age() -> str:
+    """Since the newest checkpoint or, before the first, since training began; 0 where there is nothing new to save."""
+    age = f"({learner('checkpoint_age_seconds')} or {learner('training_seconds')})"
+    return f"{age} unless {learner('checkpoint_version')} == {learner('version')} or 0 * {learner('version')}"
+
+
 def quantile(share: float, metric: str) -> str:
     """Of a histogram of theirs, over the last minutes."""
     return f"histogram_quantile({share:g}, {rate(f'{metric}_bucket', by='le')})"

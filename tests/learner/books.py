@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from random import Random
 
 from learner.config import Experiment, LearnerSettings, RunSettings
 from learner.events import MessageArrived
-from learner.metrics import Shell
+from learner.metrics import Metrics, Shell
 from learner.progress import Progress
 from learner.state import Address, LearnerState
 from learner.store import JournalBooks
@@ -56,6 +57,14 @@ def trained(scores: list[float]) -> Progress:
     for lag in (0, 2, 5):
         progress.lags.observe(lag)
     return progress
+
+
+def lived(state: LearnerState, clock: Callable[[], float] = lambda: 10.0, shell: Shell | None = None) -> Metrics:
+    """The numbers of a life in which all happened that the state's books hold."""
+    books, state.progress = state.progress, Progress()
+    metrics = Metrics(state, clock, shell)
+    state.progress = books
+    return metrics
 
 
 def join(state: LearnerState, name: str, now: float, role: Role = "train") -> Peer:

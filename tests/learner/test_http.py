@@ -51,7 +51,7 @@ def test_all_pages_answer() -> None:
     answers = visit(learner_state(trained([3.0])), "/", "/metrics", "/livez", "/readyz", "/status")
     assert [code for code, _, _ in answers] == [200] * 5
     assert [kind for _, kind, _ in answers] == ["text/html", *["text/plain"] * 3, "application/json"]
-    assert "farflung_learner_env_steps_total 1000.0" in answers[1][2]
+    assert "farflung_learner_run_env_steps 1000.0" in answers[1][2]
     assert '"env_steps":1000' in answers[4][2]
 
 

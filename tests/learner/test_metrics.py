@@ -6,9 +6,11 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from learner.metrics import STALL_S, Metrics, Shell, stalled
+from learner.progress import WINDOW, Progress
 from learner.state import LearnerState
 from learner.store import JournalBooks
-from tests.learner.books import fleet, join, learner_state, trained, whole
+from protocol.messages import Episode, Losses, Report
+from tests.learner.books import fleet, join, learner_state, lived, trained, whole
 
 UNKNOWN = ("return_mean", "return_target", "checkpoint_age_seconds", "target_version", "evaluated_best_mean")
 
@@ -17,7 +19,7 @@ Series = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
 
 def scraped(state: LearnerState, now: float = 10.0, shell: Shell | None = None) -> Series:
-    page = Metrics(state, lambda: now, shell).render().decode()
+    page = lived(state, lambda: now, shell).render().decode()
     families = text_string_to_metric_families(page)
     return {(s.name, tuple(sorted(s.labels.items()))): s.value for family in families for s in family.samples}
 
@@ -36,6 +38,42 @@ def test_counters_are_the_books() -> None:
     assert value(state, "gradients_total", outcome="applied") == 3
     assert value(state, "gradients_total", outcome="stale_updates") == 1
     assert value(state, "faults_total", reason="oversize") == 2
+
+
+def test_counters_begin_at_zero_in_each_life_and_gauges_tell_of_the_run() -> None:
+    """A crash takes the books back to the checkpoint: less than was scraped, and not zero."""
+    saved = trained([10.0])
+    saved.sessions_granted, saved.gradients_up, saved.evaluations = 4, 3, 2
+    state = learner_state(Progress.restored(saved.saved(), 3))
+    metrics = Metrics(state, lambda: 10.0)
+    counters = [family for family in metrics.families() if family.type == "counter" and "process" not in family.name]
+    assert len(counters) > 15
+    assert not any(sample.value for family in counters for sample in family.samples)
+    state.progress.record(Report(250, (Episode(1.0, 10),), Losses()))
+    state.progress.rulings["applied"] += 1
+    state.progress.came("topk_i8", 100)
+    told = metrics.render().decode()
+    for line in (
+        "env_steps_total 250.0",
+        "run_env_steps 1250.0",
+        "episodes_total 1.0",
+        "run_episodes 2.0",
+        'gradients_total{outcome="applied"} 1.0',
+        "gradient_received_bytes_total 100.0",
+        "gradient_dense_bytes_total 40.0",
+        "received_bytes_total 0.0",
+        "run_received_bytes 500.0",
+        "run_sent_bytes 900.0",
+        "version 3.0",
+    ):
+        assert f"\nfarflung_learner_{line}\n" in told
+
+
+def test_the_best_and_the_worst_window() -> None:
+    state = learner_state(trained([1.0] * (WINDOW - 1)))
+    assert "farflung_learner_return_worst_mean" not in {name for name, _ in scraped(state)}
+    state.progress.record(Report(10, tuple(Episode(score, 10) for score in [1.0] + [3.0] * WINDOW), Losses()))
+    assert (value(state, "return_worst_mean"), value(state, "return_best_mean")) == (1.0, 3.0)
 
 
 def test_a_series_is_there_before_its_first_event() -> None:
@@ -114,7 +152,6 @@ def test_queues() -> None:
     state = fleet(3)
     assert value(state, "unanswered_gradients") == 3
     assert value(state, "pending_gradients") == 2  # the first is with the math thread
-    assert value(state, "math_busy") == 1
     assert value(state, "pending_bytes") == 2
     assert value(state, "credit") == sum(peer.credit for peer in state.peers.values())
 
@@ -129,12 +166,16 @@ def test_bytes_by_codec_and_as_they_would_be_dense() -> None:
     assert value(state, "weight_bytes_total", record="updates") == 0
 
 
-def test_the_loop_and_the_journal_are_the_services_to_tell() -> None:
-    state, shell = learner_state(), Shell(loop_busy_s=lambda: 1.5, journal=lambda: JournalBooks(4096, 7, 0.25))
+def test_threads_the_gate_and_the_journal_are_the_services_to_tell() -> None:
+    state = learner_state()
+    shell = Shell(loop_busy_s=lambda: 1.5, math_busy_s=lambda: 21.0, strangers=lambda: 6)
     shell.loop_lag.observe(0.02)
+    shell.journal = lambda: JournalBooks(4096, 7, 0.25)
     found = scraped(state, shell=shell)
-    told = ("loop_busy_seconds_total", "journal_bytes", "journal_syncs_total", "journal_sync_seconds_total")
-    assert [found[f"farflung_learner_{name}", ()] for name in told] == [1.5, 4096, 7, 0.25]
+    told = ("loop_busy_seconds_total", "math_busy_seconds", "strangers_total")
+    assert [found[f"farflung_learner_{name}", ()] for name in told] == [1.5, 21.0, 6]
+    told = ("journal_bytes", "journal_syncs_total", "journal_sync_seconds_total")
+    assert [found[f"farflung_learner_{name}", ()] for name in told] == [4096, 7, 0.25]
     assert found["farflung_learner_loop_lag_seconds_bucket", (("le", "0.025"),)] == 1
     assert found["farflung_learner_loop_lag_seconds_bucket", (("le", "0.01"),)] == 0
 

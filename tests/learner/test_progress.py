@@ -59,6 +59,12 @@ def test_the_mean_is_of_the_last_hundred(scores: list[float]) -> None:
     assert progress.episodes == len(scores)
 
 
+def test_a_mean_of_zero_is_a_mean() -> None:
+    progress = Progress()
+    progress.record(report(*[0.0] * WINDOW))
+    assert (progress.worst_mean, progress.best_mean) == (0.0, 0.0)
+
+
 def test_the_best_mean_is_remembered_after_a_fall() -> None:
     progress = Progress()
     progress.record(report(*[100.0] * WINDOW))

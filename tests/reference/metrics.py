@@ -21,9 +21,9 @@ Written by `python -m tests.reference` from the code; a test fails where they di
 One scrape of the learner (`learner run --http HOST:PORT`, path `/metrics`) sees the whole fleet: actors tell the
 learner of themselves in their heartbeats, and it shows sums, or the least, the median and the most (`quantile` 0, 0.5
 and 1). No series names an actor, so there are as many with a thousand actors as with one. What no actor has told yet,
-or what a run does not have (a target network, a journal), has no series. Counters begin anew with each life of a
-daemon, except those that a checkpoint keeps; `rate()` bears both. On Linux both pages hold the client's `process_*`,
-too: CPU, memory, descriptors.
+or what a run does not have (a target network, a journal), has no series. Counters begin at zero with each life of a
+daemon, as `rate()` wants; what a run came to in all its lives are the gauges `farflung_learner_run_*` and
+`farflung_learner_version`. On Linux both pages hold the client's `process_*`, too: CPU, memory, descriptors.
 """
 UNITS = ("seconds", "bytes", "updates", "gradients", "steps", "nats", "ratio")
 DAEMONS_OWN = "farflung_"  # before what is ours; process_* depends on the machine
