@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
+import subprocess
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -86,6 +90,33 @@ def known_names() -> set[str]:
     families = re.findall(r"^# TYPE (\S+) (\S+)$", pages.decode(), re.MULTILINE)
     buckets = {f"{name}{suffix}" for name, kind in families if kind == "histogram" for suffix in SUFFIXES}
     return {name for name, _ in families} | buckets | set(rules.recorded())
+
+
+@pytest.mark.parametrize(
+    ("told", "shown"),
+    [
+        ({"checkpoint_age_seconds": 5000, "checkpoint_version": 7, "version": 7, "training_seconds": 6000}, 0),  # idle
+        ({"checkpoint_age_seconds": 50, "checkpoint_version": 7, "version": 9, "training_seconds": 6000}, 50),
+        ({"version": 9, "training_seconds": 60}, 60),  # before the first
+        ({"version": 0}, 0),
+    ],
+)
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed (Debian: prometheus)")
+def test_the_newest_checkpoint_is_old_only_where_there_is_something_to_lose(
+    tmp_path: Path, told: dict[str, float], shown: float
+) -> None:
+    (panel,) = [panel for panel in rules.panels(rules.boards()["farflung-learner"]) if "checkpoint" in panel["title"]]
+    series = [
+        {"series": f'farflung_learner_{name}{{instance="l"}}', "values": f"{value}x4"} for name, value in told.items()
+    ]
+    expected = {"expr": rules.asked(panel["targets"][0]["expr"]), "eval_time": "2m"}
+    moment = {**expected, "exp_samples": [{"labels": "{}", "value": shown}]}
+    test = {"interval": "1m", "input_series": series, "promql_expr_test": [moment]}
+    (tmp_path / "test.yml").write_text(json.dumps({"rule_files": [], "tests": [test]}), encoding="utf-8")
+    done = subprocess.run(
+        ["promtool", "test", "rules", tmp_path / "test.yml"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_each_metric_that_is_asked_for_is_on_a_page() -> None:

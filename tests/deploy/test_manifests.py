@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import yaml
 
+from deploy.kubernetes import generate
 from learner.config import load, named
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -334,10 +335,21 @@ def test_monitors_find_what_they_scrape_under_the_names_that_rules_use() -> None
         assert pod["metadata"]["labels"][pod_monitor["spec"]["jobLabel"]] == "farflung-actor"
 
 
-def test_the_operator_is_given_the_shipped_rules() -> None:
-    shipped = yaml.safe_load((ROOT / "deploy/prometheus/autoscaling.rules.yml").read_text())
-    (rule,) = of_kind("monitoring", "PrometheusRule").values()
-    assert rule["spec"] == shipped, "copy deploy/prometheus/autoscaling.rules.yml into components/monitoring/rules.yaml"
+@pytest.mark.parametrize("overlay", ["monitoring", "keda", "hpa"])
+def test_the_operator_is_given_all_shipped_rules(overlay: str) -> None:
+    shipped = [yaml.safe_load(path.read_text()) for path in sorted((ROOT / "deploy/prometheus").glob("*.rules.yml"))]
+    given = {found["spec"]["groups"][0]["name"]: found["spec"] for found in of_kind(overlay, "PrometheusRule").values()}
+    assert len(shipped) == 3
+    assert given == {spec["groups"][0]["name"]: spec for spec in shipped}, "python -m deploy.kubernetes.generate"
+    assert generate.TARGET.read_text(encoding="utf-8") == generate.made()
+
+
+def test_the_operator_s_prometheus_may_choose_by_a_label() -> None:
+    """Its chart's selectors want ``release``, of monitors and rules; nothing else has it."""
+    labelled = [found for found in rendered("monitoring") if "release" in found["metadata"].get("labels", {})]
+    of_the_operator = [found for found in rendered("monitoring") if found["apiVersion"].startswith("monitoring.")]
+    assert labelled == of_the_operator
+    assert {found["kind"] for found in labelled} == {"ServiceMonitor", "PodMonitor", "PrometheusRule"}
 
 
 def test_autoscalers_scale_the_actors_by_the_rule_s_name() -> None:
@@ -357,19 +369,24 @@ def test_autoscalers_scale_the_actors_by_the_rule_s_name() -> None:
     assert '__name__="farflung:actors_wanted"' in rule["seriesQuery"]
 
 
-@pytest.mark.parametrize(("overlay", "fixed"), [("spot", True), ("keda", False), ("hpa", False)])
-def test_who_is_scaled_by_a_machine_has_no_number_in_its_manifest(overlay: str, fixed: bool) -> None:
+@overlays
+def test_an_apply_leaves_the_number_of_actors_as_it_was_scaled(overlay: str) -> None:
     (actor,) = of_kind(overlay, "Deployment").values()
-    assert ("replicas" in actor["spec"]) == fixed
+    assert actor["spec"].get("replicas") == (2 if overlay == "local" else None)
 
 
-@pytest.mark.parametrize("overlay", ["spot", "keda", "hpa"])
-def test_actors_go_where_machines_may_be_taken_away_and_the_learner_does_not(overlay: str) -> None:
+@overlays
+def test_only_the_overlay_of_that_name_asks_for_spot_nodes(overlay: str) -> None:
+    asks = any("affinity" in pod["spec"] or "tolerations" in pod["spec"] for pod in pods(overlay))
+    assert asks == (overlay == "spot")
+
+
+def test_actors_go_where_machines_may_be_taken_away_and_the_learner_does_not() -> None:
     def terms(workload: Document) -> list[Document]:
         affinity = workload["spec"]["template"]["spec"]["affinity"]["nodeAffinity"]
         return list(affinity["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"])
 
-    (learner,), (actor,) = of_kind(overlay, "StatefulSet").values(), of_kind(overlay, "Deployment").values()
+    (learner,), (actor,) = of_kind("spot", "StatefulSet").values(), of_kind("spot", "Deployment").values()
     on_spot = {e["key"] for term in terms(actor) for e in term["matchExpressions"]}
     (never,) = terms(learner)
     assert {e["key"] for e in never["matchExpressions"]} == on_spot

@@ -83,6 +83,19 @@ def test_a_page_has_its_chapters_in_order(name: str) -> None:
     assert re.findall("^## .*$", text, re.MULTILINE) == CHAPTERS
 
 
+def test_pages_name_panels_that_there_are() -> None:
+    titles = {
+        (board["title"].removeprefix("Farflung: "), panel["title"])
+        for board in rules.boards().values()
+        for panel in rules.panels(board)
+    }
+    text = " ".join(" ".join(path.read_text(encoding="utf-8").split()) for path in rules.RUNBOOKS.glob("*.md"))
+    named = re.findall(r"[Pp]anel \*(.+?)\* of dashboard (\w+)", text)
+    assert len(named) == len(re.findall("[Pp]anel ", text))
+    assert {(board, panel) for panel, board in named} <= titles
+    assert set(re.findall(r"[Dd]ashboard (\w+)", text)) <= {board for board, _ in titles}
+
+
 def test_pages_speak_of_metrics_and_settings_that_there_are() -> None:
     text = "\n".join(path.read_text(encoding="utf-8") for path in rules.RUNBOOKS.glob("*.md"))
     settings = set(re.findall(r"`learner\.([a-z_]+)", text))
