@@ -119,6 +119,16 @@ def test_the_newest_checkpoint_is_old_only_where_there_is_something_to_lose(
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_counters_are_asked_for_what_they_gain() -> None:
+    """They begin anew with each life of a daemon: what a run came to is in its gauges."""
+    bare = {
+        (where, expr)
+        for where, expr in rules.expressions()
+        if re.search(r"(?<!rate\()(?<!increase\()\bfarflung_\w+_total\b", expr)
+    }
+    assert not bare
+
+
 def test_each_metric_that_is_asked_for_is_on_a_page() -> None:
     names = known_names()
     missing = {
