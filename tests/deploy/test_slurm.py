@@ -153,6 +153,21 @@ def test_an_actor_waits_for_the_learner_and_follows_it(cluster: Cluster) -> None
     assert job.wait(DEADLINE_S) == 0
 
 
+def test_an_actor_works_on_while_the_address_cannot_be_read(cluster: Cluster) -> None:
+    """As where a file system of the network is away for a moment."""
+    job = began(cluster, "actors.sbatch")
+    tells = '[ -e "$1" ] || echo unread > "$FAKE/said"\n'
+    (cluster.folder / "bin/cat").write_text(f'#!/bin/bash\n{tells}exec {shutil.which("cat")} "$@"\n')
+    (cluster.folder / "bin/cat").chmod(0o755)
+    address = cluster.run / "address"
+    address.rename(cluster.run / "away")
+    assert set(cluster.hear(3)) == {"unread"}
+    (cluster.run / "away").rename(address)
+    cluster.end(0)
+    assert job.wait(DEADLINE_S) == 0
+    assert cluster.silent() or set(cluster.hear(1)) == {"unread"}
+
+
 @pytest.mark.parametrize("code", [0, 1, 2])
 def test_a_task_ends_as_its_actor_does(code: int, cluster: Cluster) -> None:
     job = began(cluster, "actors.sbatch")
