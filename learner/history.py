@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
@@ -16,6 +16,7 @@ MOST = 512  # points, an even number: about as many as a curve has pixels to sho
 INTERVAL_S = 0.25  # between the first points, so that a run of three seconds has a curve too
 MEAN_S = 3.0  # a rollout's gradients come at once: rates of a shorter time would show bursts and hide the trend
 RECALLED = MOST // 2  # points of earlier lives: the rest is for this one
+RECALLED_FIELDS = ("wall_s", "env_steps", "return_mean", "env_steps_per_s", "unix_s")  # of a progress line
 RECENT_S = 5.0  # rates are means over about this long: longer than a rollout takes, short enough to see a stall
 LOOK_S = 1.0  # between the counts that are kept for rates
 
@@ -54,14 +55,24 @@ class Point(NamedTuple):
     bytes_down_per_s: float | None
 
 
-class History:
-    """The curve of a run, fewer than MOST points. past: of earlier lives, oldest first. interval_s: between points."""
+class Past(NamedTuple):
+    """What is known of earlier lives. points: what this one builds on, oldest first. time_s: of training, all of it."""
 
-    def __init__(self, past: Sequence[Point] = ()) -> None:
-        assert len(past) < MOST
-        self.points = list(past)
+    points: Sequence[Point] = ()
+    time_s: float = 0.0
+
+
+NO_PAST = Past()
+
+
+class History:
+    """The curve of a run, fewer than MOST points. past: of earlier lives. interval_s: between points."""
+
+    def __init__(self, past: Past = NO_PAST) -> None:
+        assert len(past.points) < MOST
+        self.points = list(past.points)
         self.interval_s = INTERVAL_S
-        self._past_s = past[-1].time_s if past else 0.0
+        self._past_s = past.time_s
         while self._past_s > self.interval_s * MOST:
             self.interval_s *= 2.0
         self._before: deque[Sample] = deque()  # those that rates are measured from, oldest first
@@ -130,39 +141,51 @@ def _known(one: float | None, other: float | None) -> float | None:
     return other if one is None else one
 
 
-def recalled(lines: Iterable[bytes], env_steps: int) -> list[Point]:
-    """The curve of earlier lives from lines of progress.jsonl, oldest first; lines that tell nothing are passed over.
+def recalled(lines: Iterable[bytes], env_steps: int) -> Past:
+    """Earlier lives from lines of progress.jsonl, evenly spread; those that tell nothing are passed over.
 
-    env_steps: where this life goes on. What an earlier one did beyond it is lost, and so are its points; their time is
-    not. ``wall_s`` begins anew with each life.
+    env_steps: where this life goes on. What an earlier one did beyond it is lost, and so are its points; the time that
+    it took is not. Times are rounded, as those of all points. ``wall_s`` begins anew with each life.
     """
     points: list[Point] = []
-    past_s = last_s = 0.0
-    for line in lines:
-        said = _progress(line)
-        if said is None:
-            continue
-        wall_s, steps = float(said["wall_s"]), int(said["env_steps"])
-        if wall_s < last_s:
-            past_s += last_s
-            while points and points[-1].env_steps > steps:
+    before_s, last, seen = 0.0, _Line(0.0, 0), 0
+    for line in filter(None, map(_progress, lines)):
+        # Lines lie evenly: where two of a life were seen, the next life's first is earlier in its own. So the clock is
+        # asked after a single one only, and a machine that slept, which looks alike, costs that one's time at most.
+        if line.wall_s < last.wall_s or (seen == 1 and line.began_after(last)):
+            before_s, seen = before_s + last.wall_s, 0
+            while points and points[-1].env_steps > line.env_steps:
                 points.pop()
-        last_s = wall_s
-        mean = said.get("return_mean")
-        rate = said.get("env_steps_per_s")
-        points.append(Point(past_s + wall_s, steps, _number(mean), None, None, _number(rate), None, None, None))
-    return [point for point in points if point.env_steps <= env_steps]
+        time_s = round(before_s + line.wall_s, 3)
+        mean, rate = line.return_mean, line.env_steps_per_s
+        points.append(Point(time_s, line.env_steps, mean, None, None, rate, None, None, None))
+        last, seen = line, seen + 1
+    return Past([point for point in points if point.env_steps <= env_steps], round(before_s + last.wall_s, 3))
 
 
-def _progress(line: bytes) -> dict[str, Any] | None:
+class _Line(NamedTuple):
+    """What is used of a progress line."""
+
+    wall_s: float
+    env_steps: int
+    return_mean: float | None = None
+    env_steps_per_s: float | None = None
+    unix_s: float | None = None
+
+    def began_after(self, other: _Line) -> bool:
+        """Whether, by the wall clock, its life has trained only since the other line was written."""
+        return self.unix_s is not None and other.unix_s is not None and self.unix_s - self.wall_s > other.unix_s
+
+
+def _progress(line: bytes) -> _Line | None:
     try:
         said = msgspec.json.decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
     if not isinstance(said, dict) or said.get("event") != "progress":
         return None
-    whole = _number(said.get("wall_s")) is not None and _number(said.get("env_steps")) is not None
-    return said if whole else None
+    wall_s, steps, mean, rate, unix_s = (_number(said.get(name)) for name in RECALLED_FIELDS)
+    return None if wall_s is None or steps is None else _Line(wall_s, int(steps), mean, rate, unix_s)
 
 
 def _number(value: object) -> float | None:

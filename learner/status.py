@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from learner.credit import ceiling, first
-from learner.history import History, Point, Recent, Sample, Then
+from learner.history import NO_PAST, History, Past, Point, Recent, Sample, Then
 from learner.limits import STALLED_S, Facts, limit
 from learner.state import LearnerState, Stage
 from learner.view import View, view
@@ -21,9 +21,9 @@ Row = dict[str, Any]
 
 
 class Memory:
-    """What is remembered of a run for its pages. past: the curve of earlier lives."""
+    """What is remembered of a run for its pages. past: of earlier lives."""
 
-    def __init__(self, now: float, past: Sequence[Point] = ()) -> None:
+    def __init__(self, now: float, past: Past = NO_PAST) -> None:
         self.history, self.recent = History(past), Recent(now)
 
     def look(self, state: LearnerState, now: float) -> None:

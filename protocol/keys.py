@@ -1,8 +1,8 @@
 """CURVE keys in files: a pair for each actor and one for the learner. Knows files; no sockets.
 
 A key is 40 printable characters (Z85 of 32 bytes, ZeroMQ RFC 32). A key file is TOML that holds a pair and, for an
-actor, the learner's public key; it is its owner's alone (but see ``handed_out``), or it is refused. Secrets never show:
-not in ``repr``, not in an error.
+actor, the learner's public key; it is its owner's alone (but see ``handed_out`` and ``lent``), or it is refused.
+Secrets never show: not in ``repr``, not in an error.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def read_pair(path: Path) -> KeyPair:
             raise KeyFileError(path, "it is no file")
         if status.st_uid not in (0, os.geteuid()):
             raise KeyFileError(path, "it is another user's")
-        if status.st_mode & OTHERS and not handed_out(status):
+        if status.st_mode & OTHERS and not handed_out(status) and not lent(path, status):
             mode = stat.S_IMODE(status.st_mode)
             raise KeyFileError(path, f"others than its owner may use it (mode {mode:04o}); say chmod 600")
         data = os.read(descriptor, MAX_FILE_BYTES + 1)
@@ -96,6 +96,17 @@ def handed_out(status: os.stat_result) -> bool:
     """Whether it is root's and its group, which is ours, may read it: how Kubernetes gives a container its secrets."""
     ours = status.st_uid == 0 != os.geteuid() and status.st_gid in {os.getegid(), *os.getgroups()}
     return ours and stat.S_IMODE(status.st_mode) in (0o440, 0o640)
+
+
+def lent(path: Path, status: os.stat_result) -> bool:
+    """Whether it is a credential of systemd: root's, in the folder that CREDENTIALS_DIRECTORY names, and 0440 in looks.
+
+    What seems to be the group's there is an ACL's mask: the service's user is who may read, and the group may not.
+    """
+    folder = os.environ.get("CREDENTIALS_DIRECTORY")
+    if not folder or status.st_uid != 0 or stat.S_IMODE(status.st_mode) != 0o440:
+        return False
+    return path.resolve().parent == Path(folder).resolve()
 
 
 def actor_pair(path: Path) -> KeyPair:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import select
 import socket
+import struct
+import threading
 from collections.abc import Callable
 from urllib.error import HTTPError
 from urllib.request import urlopen
@@ -11,7 +15,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from actor.metrics import Counters, render
-from actor.pages import METRICS_TYPE, Pages, serve
+from actor.pages import LONGEST_S, METRICS_TYPE, MOST, Pages, serve
 from protocol.errors import UserError
 
 
@@ -51,6 +55,56 @@ def test_a_trouble_is_told_with_503() -> None:
     assert asked(port, "/livez") == (503, "the link has not moved for 31 s\n")
     assert asked(port, "/readyz") == (200, "ok\n")
     assert asked(port, "/status")[0] == 404
+
+
+def dialled(port: int, said: bytes = b"") -> socket.socket:
+    client = socket.create_connection(("127.0.0.1", port), timeout=30)
+    client.sendall(said)
+    return client
+
+
+def all_ended() -> None:
+    """Waits for the threads of all connections."""
+    for thread in threading.enumerate():
+        if "process_request_thread" in thread.name:
+            thread.join(30)
+            assert not thread.is_alive()
+
+
+def test_a_client_that_breaks_off_is_not_told_of(capfd: pytest.CaptureFixture[str]) -> None:
+    port = serve(pages(), "127.0.0.1", 0)
+    client = dialled(port, b"GET /met")
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # to end with a reset
+    client.close()
+    assert asked(port, "/livez")[0] == 200  # the other one came before
+    all_ended()
+    assert capfd.readouterr().err == ""
+
+
+def test_connections_are_few() -> None:
+    port = serve(pages(), "127.0.0.1", 0, lambda: 0.0)  # so that none takes too long
+    with contextlib.ExitStack() as idle:
+        for _ in range(MOST):
+            idle.enter_context(dialled(port))
+        with dialled(port) as further:
+            assert further.recv(1) == b""
+    all_ended()
+    assert asked(port, "/livez") == (200, "ok\n")
+
+
+def test_a_slow_client_is_given_some_seconds_in_all() -> None:
+    times = {"now": 100.0}
+    port = serve(pages(), "127.0.0.1", 0, lambda: times["now"])
+    with dialled(port, b"GET /met") as slow:
+        assert asked(port, "/livez")[0] == 200  # the slow one came before
+        times["now"] += LONGEST_S
+        slow.sendall(b"rics")
+        assert asked(port, "/livez")[0] == 200
+        assert select.select([slow], [], [], 0.0)[0] == [], "it is heard yet"
+        slow.sendall(b" HTTP/1.0\r\nX-Slow: ")
+        times["now"] += 0.1
+        assert slow.recv(1) == b""
+        all_ended()
 
 
 def test_a_port_in_use_is_named() -> None:

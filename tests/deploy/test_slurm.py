@@ -153,6 +153,21 @@ def test_an_actor_waits_for_the_learner_and_follows_it(cluster: Cluster) -> None
     assert job.wait(DEADLINE_S) == 0
 
 
+def test_an_actor_works_on_while_the_address_cannot_be_read(cluster: Cluster) -> None:
+    """As where a file system of the network is away for a moment."""
+    job = began(cluster, "actors.sbatch")
+    tells = '[ -e "$1" ] || echo unread > "$FAKE/said"\n'
+    (cluster.folder / "bin/cat").write_text(f'#!/bin/bash\n{tells}exec {shutil.which("cat")} "$@"\n')
+    (cluster.folder / "bin/cat").chmod(0o755)
+    address = cluster.run / "address"
+    address.rename(cluster.run / "away")
+    assert set(cluster.hear(3)) == {"unread"}
+    (cluster.run / "away").rename(address)
+    cluster.end(0)
+    assert job.wait(DEADLINE_S) == 0
+    assert cluster.silent() or set(cluster.hear(1)) == {"unread"}
+
+
 @pytest.mark.parametrize("code", [0, 1, 2])
 def test_a_task_ends_as_its_actor_does(code: int, cluster: Cluster) -> None:
     job = began(cluster, "actors.sbatch")
@@ -192,6 +207,8 @@ def test_without_a_folder_there_is_one_line(cluster: Cluster) -> None:
 
 @pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
 def test_shellcheck_finds_nothing() -> None:
-    scripts = [*SCRIPTS.iterdir(), SCRIPTS.parent / "kubernetes/keys.sh"]
+    root = SCRIPTS.parents[1]
+    more = (root / "deploy/kubernetes/keys.sh", *(root / ".ci" / name for name in ("run", "tools", "containers")))
+    scripts = [*SCRIPTS.iterdir(), *more]
     told = subprocess.run(["shellcheck", *map(str, scripts)], capture_output=True, text=True, check=False)
     assert told.returncode == 0, told.stdout

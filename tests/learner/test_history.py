@@ -9,7 +9,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from learner.history import INTERVAL_S, LOOK_S, MEAN_S, MOST, RECENT_S, History, Point, Recent, Sample, Then, recalled
+from learner.history import (
+    INTERVAL_S,
+    LOOK_S,
+    MEAN_S,
+    MOST,
+    NO_PAST,
+    RECENT_S,
+    History,
+    Past,
+    Recent,
+    Sample,
+    Then,
+    recalled,
+)
 
 
 def sample(time_s: float, env_steps: int = 0, **changes: object) -> Sample:
@@ -27,14 +40,15 @@ def sample(time_s: float, env_steps: int = 0, **changes: object) -> Sample:
     return Sample(time_s, env_steps, **{**fields, **changes})  # type: ignore[arg-type]
 
 
-def line(wall_s: float, env_steps: int, mean: float | None = 1.0, event: str = "progress") -> bytes:
+def line(wall_s: float, env_steps: int, mean: float | None = 1.0, event: str = "progress", **more: float) -> bytes:
     said = {"event": event, "wall_s": wall_s, "env_steps": env_steps, "return_mean": mean, "env_steps_per_s": 5.0}
+    said.update(more)
     return json.dumps(said).encode()
 
 
-def ticked(count: int, past: list[Point] | None = None) -> History:
+def ticked(count: int, past: Past = NO_PAST) -> History:
     """A history of so many ticks, of 100 environment steps and 1 byte up each."""
-    history = History(past or [])
+    history = History(past)
     for tick in range(count):
         history.take(sample(tick * INTERVAL_S, tick * 100, bytes_up=tick, return_mean=float(tick)))
     return history
@@ -100,6 +114,18 @@ def test_a_life_goes_on_where_the_earlier_ones_ended() -> None:
     assert history.points[0].env_steps_per_s == 5.0
 
 
+def test_the_past_is_told_once() -> None:
+    """A visitor says the time of its last point, which it heard with three digits."""
+    past = recalled([line(1.1, 10), line(0.1, 20), line(2.2, 30), line(0.1, 40)], 40)
+    assert past.points[-1].time_s == 3.4 != 1.1 + 2.2 + 0.1
+    assert History(past).since(3.4) == []
+
+
+def test_time_that_led_nowhere_was_spent_all_the_same() -> None:
+    history = ticked(2, recalled([line(1.0, 10), line(2.0, 20), line(5.0, 50)], env_steps=20))
+    assert [point.time_s for point in history.points] == [1.0, 2.0, 5.0 + INTERVAL_S]
+
+
 def test_a_long_past_is_thinned_to_the_same_distance() -> None:
     assert History(recalled([line(1.0, 1), line(1000.0 * MOST * INTERVAL_S, 2)], 2)).interval_s == 1024 * INTERVAL_S
 
@@ -107,7 +133,27 @@ def test_a_long_past_is_thinned_to_the_same_distance() -> None:
 def test_lives_are_told_apart_and_what_one_lost_is_not_shown() -> None:
     lines = [line(1.0, 10), line(2.0, 20), line(3.0, 30), line(0.5, 22), line(1.0, 25), line(2.0, 40)]
     told = recalled(lines, env_steps=30)
-    assert [(point.time_s, point.env_steps) for point in told] == [(1.0, 10), (2.0, 20), (3.5, 22), (4.0, 25)]
+    assert [(point.time_s, point.env_steps) for point in told.points] == [(1.0, 10), (2.0, 20), (3.5, 22), (4.0, 25)]
+    assert told.time_s == 5.0
+
+
+def times(*moments: tuple[float, float]) -> list[float]:
+    """The points of lines that were written after so many seconds of their life, at this moment of the wall clock."""
+    return [point.time_s for point in recalled([line(wall, 10, unix_s=unix) for wall, unix in moments], 10).points]
+
+
+def test_a_life_that_is_shorter_than_the_distance_of_lines_is_told_apart_by_the_clock() -> None:
+    assert times((40.0, 1040.0), (100.0, 1200.0), (150.0, 1250.0)) == [40.0, 140.0, 190.0]
+    assert times((40.0, 1040.0), (100.0, 1100.0)) == [40.0, 100.0]
+    assert times((40.0, 1040.002), (100.0, 1139.9)) == [40.0, 100.0], "the same life: it began before the first line"
+
+
+def test_a_machine_that_slept_goes_on_with_its_life() -> None:
+    assert times((1.0, 1001.0), (2.0, 1002.0), (3.0, 9000.0)) == [1.0, 2.0, 3.0]
+
+
+def test_a_wait_for_actors_is_no_time_of_training() -> None:
+    assert times((0.0, 1000.0), (0.0, 1060.0), (0.25, 1100.0)) == [0.0, 0.0, 0.25]
 
 
 @pytest.mark.parametrize(
@@ -125,11 +171,11 @@ def test_lives_are_told_apart_and_what_one_lost_is_not_shown() -> None:
     ],
 )
 def test_lines_that_tell_nothing_are_passed_over(strange: bytes) -> None:
-    assert len(recalled([strange, line(1.0, 10), strange], env_steps=10)) == 1
+    assert len(recalled([strange, line(1.0, 10), strange], env_steps=10).points) == 1
 
 
 def test_a_mean_that_was_not_known_stays_so() -> None:
-    assert recalled([line(1.0, 10, mean=None)], 10)[0].return_mean is None
+    assert recalled([line(1.0, 10, mean=None)], 10).points[0].return_mean is None
 
 
 def looked(*moments: tuple[float, int]) -> Recent:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from protocol.keys import KeyFileError, Secret, actor_pair, handed_out, is_key, is_name, read_pair, write_pair
+from protocol.keys import KeyFileError, Secret, actor_pair, handed_out, is_key, is_name, lent, read_pair, write_pair
 from protocol.transport import new_pair
 
 LEARNER = new_pair("learner")
@@ -70,6 +70,55 @@ def test_root_may_hand_a_key_to_our_group(
     assert handed_out(status) == taken
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     assert not handed_out(status)  # root has files of its own
+
+
+def status(mode: int, owner: int) -> os.stat_result:
+    """Of a file of nobody's group."""
+    return os.stat_result((stat.S_IFREG | mode, 1, 1, 1, owner, 54321, 9, 0, 0, 0))
+
+
+@pytest.mark.parametrize(
+    ("mode", "owner", "taken"),
+    [
+        (0o440, 0, True),
+        (0o440, 10001, False),
+        (0o640, 0, False),
+        (0o444, 0, False),
+        (0o460, 0, False),
+    ],
+)
+def test_systemd_may_lend_a_key(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, mode: int, owner: int, taken: bool
+) -> None:
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    assert lent(tmp_path / "actor.key", status(mode, owner)) == taken
+
+
+def test_only_what_lies_in_the_folder_of_credentials_is_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    folder, root_s = tmp_path / "credentials", status(0o440, 0)
+    (folder / "deeper").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(folder)
+    (tmp_path / "away.key").touch()
+    (folder / "away.key").symlink_to(tmp_path / "away.key")
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    assert not lent(folder / "actor.key", root_s)
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", "")
+    assert not lent(Path("actor.key"), root_s)
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(folder))
+    assert lent(folder / "actor.key", root_s)
+    assert lent(tmp_path / "link" / "actor.key", root_s)
+    for path in ("away.key", "credentials/away.key", "credentials/deeper/actor.key", "credentials/../actor.key"):
+        assert not lent(tmp_path / path, root_s)
+
+
+def test_a_key_that_systemd_lent_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path, pair = tmp_path / "actor.key", new_pair("rack", LEARNER.public)
+    write_pair(path, pair)
+    path.chmod(0o440)
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fstat", lambda _: status(0o440, 0))
+        assert actor_pair(path) == pair
 
 
 def test_a_key_is_never_written_over(tmp_path: Path) -> None:
