@@ -173,7 +173,7 @@ def _return_gauges(state: LearnerState) -> Gauges:
         ("return_min", "Lowest return of the last 100 episodes.", min(progress.scores, default=None)),
         ("return_max", "Highest return of the last 100 episodes.", max(progress.scores, default=None)),
         ("return_best_mean", "Best mean return of 100 episodes in this life.", best if math.isfinite(best) else None),
-        ("return_worst_mean", "And the worst.", worst if math.isfinite(worst) else None),
+        ("return_worst_mean", "Worst mean of 100 episodes in this life.", worst if math.isfinite(worst) else None),
         ("return_target", "Mean return at which the run ends.", state.experiment.run.until_return),
         ("evaluated_best_mean", "Highest mean score whose parameters are on disk.", progress.evaluated_best_mean),
         ("evaluated_best_version", "Version of those parameters.", progress.evaluated_best_version),

@@ -63,6 +63,11 @@ def test_an_alert_is_tested_for_firing_and_for_silence(name: str) -> None:
     assert not all(fires)
 
 
+def test_the_drill_provokes_each_alert() -> None:
+    acts = Path(__file__).with_name("drill.py").read_text(encoding="utf-8")
+    assert set(re.findall(r"\.fires\(\s*\"(\w+)\"", acts)) == set(ALERTS)
+
+
 @pytest.mark.parametrize("name", ALERTS)
 def test_an_alert_says_what_is_wrong_how_bad_it_is_and_where_to_read_on(name: str) -> None:
     alert = ALERTS[name]

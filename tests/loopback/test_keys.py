@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from functools import partial
+from urllib.request import urlopen
 
 from learner.keyring import revoke
 from protocol.keys import read_pair, write_pair
@@ -18,8 +20,10 @@ def test_keys_decide_who_takes_part(launch: Launcher) -> None:
     keys = launch.folder / "keys"
     for name in ("rack7", "rack8"):
         assert launch.command("learner", "keys", "new", name, "--keys", keys).wait() == 0
-    learner = launch.learner("--actors", 1, "--bind", "tcp://127.0.0.1:0", "--keys", keys, *ENDLESS)
-    address = learner.event("started")["bound"][0]
+    where = ("--bind", "tcp://127.0.0.1:0", "--http", "127.0.0.1:0")
+    learner = launch.learner("--actors", 1, *where, "--keys", keys, *ENDLESS)
+    started = learner.event("started")
+    address = started["bound"][0]
     unknown = new_pair("unknown", read_pair(keys / "learner.key").public)
     write_pair(keys / "unknown.key", unknown)
     stranger = launch.actor(address, "stranger", "--key", keys / "unknown.key")
@@ -37,6 +41,9 @@ def test_keys_decide_who_takes_part(launch: Launcher) -> None:
     learner.event("progress", lambda said: said["updates"] > seen["updates"] + 100, after=since)
 
     assert unknown.public in stranger.event("waiting_for_learner")["perhaps"]
+    with urlopen(f"{started['http']}/metrics", timeout=30) as answer:
+        (refused,) = re.findall(r"^farflung_learner_strangers_total (\S+)$", answer.read().decode(), re.MULTILINE)
+    assert float(refused) > 0
     assert stranger.said("welcomed") == []
     assert {said["actor"] for said in learner.said("actor_joined")} == {"local-0", "rack7", "rack8"}
     racks[0].event("waiting_for_learner")
