@@ -85,7 +85,8 @@ def run(
 ) -> None:
     """Work for the learner at ADDR until it ends the run; all settings come from there.
 
-    Exit codes: 0 the run is over or asked to stop, 1 failure, 2 usage or configuration.
+    Exit codes: 0 the run is over or asked to stop, 1 failure, 2 usage or configuration, 75 try again later: the port
+    of --metrics is in use.
     """
     from actor.metrics import page_address
 
@@ -251,12 +252,12 @@ def watch(
 
 
 def main() -> None:
-    """The command; what a person can put right becomes one line and exit code 2."""
+    """The command; what a person can put right becomes one line and exit code 2, or 75 if it may pass."""
     try:
         app()
     except UserError as error:
         sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
-        raise SystemExit(2) from None
+        raise SystemExit(error.exit_code) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None  # before the service took over the signal, or in a command without one
 

@@ -92,6 +92,6 @@ def serve(pages: Pages, host: str, port: int, clock: Callable[[], float] = time.
     try:
         server = _Server(host, port, Handler, clock)
     except OSError as error:
-        raise UserError(f"--metrics {host}:{port}: {error.strerror or error}") from None
+        raise UserError(f"--metrics {host}:{port}: {error.strerror or error}", code=error.errno) from None
     threading.Thread(target=server.serve_forever, name="pages", daemon=True).start()
     return int(server.server_address[1])

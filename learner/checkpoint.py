@@ -62,10 +62,10 @@ class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
 
 
 class CheckpointFault(UserError):
-    """A checkpoint that cannot be used. path: which. cause: why."""
+    """A checkpoint that cannot be used. path: which. cause: why. code: its errno, where it has one."""
 
-    def __init__(self, path: Path, cause: str) -> None:
-        super().__init__(path, cause)
+    def __init__(self, path: Path, cause: str, code: int | None = None) -> None:
+        super().__init__(path, cause, code=code)
         self.path, self.cause = path, cause
 
     def __str__(self) -> str:
@@ -136,7 +136,7 @@ def load(path: Path, disk: Disk = DISK) -> Checkpoint:
         arrays = safetensors.numpy.load(data)
         metadata = _metadata(data)
     except OSError as error:
-        raise CheckpointFault(path, error.strerror or str(error)) from None
+        raise CheckpointFault(path, error.strerror or str(error), error.errno) from None
     except (safetensors.SafetensorError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise CheckpointFault(path, f"not a safetensors file of ours: {error}") from None
     header = _header(path, metadata, arrays)

@@ -127,7 +127,8 @@ def run(
     Settings come, later ones winning, from defaults, the experiment file, FARFLUNG_TABLE__KEY environment variables,
     and flags. Ctrl-C saves a checkpoint and stops; a second one stops at once.
 
-    Exit codes: 0 target reached or asked to stop, 1 failure, 2 usage or configuration, 3 stopped at a limit first.
+    Exit codes: 0 target reached or asked to stop, 1 failure, 2 usage or configuration, 3 stopped at a limit first,
+    75 try again later: what it needs is in use, or the disk is full or does not answer.
     """
     from learner.config import load
     from learner.installed import require
@@ -195,14 +196,14 @@ app.command()(retrospect.export)
 
 
 def main() -> None:
-    """Entry point of the command; what a person can put right becomes one line and exit code 2."""
+    """Entry point of the command; what a person can put right becomes one line and code 2, or 75 if it may pass."""
     for variable in THREAD_LIMITS:
         os.environ.setdefault(variable, "1")  # one math thread is one thread, before numpy is imported
     try:
         app()
     except UserError as error:
         sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
-        raise SystemExit(2) from None
+        raise SystemExit(error.exit_code) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None  # before the service took over the signal: nothing has begun
 

@@ -108,7 +108,7 @@ class LearnerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     quota_kbps: Positive | None = None  # kilobits a second of gradients, headers included
     # That one key may have at once; an actor that died holds its own for silence_s.
     sessions_per_key: Annotated[int, Meta(ge=1, le=65_536)] | None = None
-    drain_s: Annotated[float, Meta(ge=0.0, le=3600.0)] = 3.0  # longest wait for the last batch and checkpoint
+    drain_s: Annotated[float, Meta(ge=0.0, le=3600.0)] = 3.0  # for the last verdicts; a checkpoint has 20 s more
 
     # weight stream
     publish_interval_s: Annotated[float, Meta(ge=0.0, le=3600.0)] = 0.0  # least time between snapshots

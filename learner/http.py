@@ -56,10 +56,10 @@ class Pages:
 
 
 class PortUnusable(UserError):
-    """The pages cannot be served there. host, port: where. cause: why."""
+    """The pages cannot be served there. host, port: where. cause: why. code: its errno, where it has one."""
 
-    def __init__(self, host: str, port: int, cause: str) -> None:
-        super().__init__(host, port, cause)
+    def __init__(self, host: str, port: int, cause: str, code: int | None = None) -> None:
+        super().__init__(host, port, cause, code=code)
         self.host, self.port, self.cause = host, port, cause
 
     def __str__(self) -> str:
@@ -92,7 +92,7 @@ def bind(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:
-        raise PortUnusable(host, port, _cause(error)) from None
+        raise PortUnusable(host, port, _cause(error), error.errno) from None
 
 
 def _handlers(pages: Pages) -> dict[str, Handler]:

@@ -33,10 +33,10 @@ _BASE = re.compile(r"base-(\d{12,})\.safetensors")
 
 
 class JournalError(UserError):
-    """A journal that cannot be used. path: of the folder or file. cause: why."""
+    """A journal that cannot be used. path: of the folder or file. cause: why. code: its errno, where it has one."""
 
-    def __init__(self, path: Path, cause: str) -> None:
-        super().__init__(path, cause)
+    def __init__(self, path: Path, cause: str, code: int | None = None) -> None:
+        super().__init__(path, cause, code=code)
         self.path, self.cause = path, cause
 
     def __str__(self) -> str:

@@ -75,7 +75,7 @@ def restore(parameters: Parameters, settings: LearnerSettings, make: Make, files
     try:
         return _restore(parameters, settings, make, files)
     except OSError as error:
-        raise journals.JournalError(files.journal, error.strerror or str(error)) from None
+        raise journals.JournalError(files.journal, error.strerror or str(error), error.errno) from None
 
 
 def _restore(parameters: Parameters, settings: LearnerSettings, make: Make, files: Files) -> Restored:
@@ -129,7 +129,7 @@ def begin_journal(
         journal.begin(version)
     except OSError as error:
         journal.close()
-        raise journals.JournalError(files.journal, error.strerror or str(error)) from None
+        raise journals.JournalError(files.journal, error.strerror or str(error), error.errno) from None
     return journal
 
 

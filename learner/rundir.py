@@ -42,10 +42,13 @@ PACKAGES = ("farflung", "torch", "numpy", "pyzmq", "gymnasium", "msgspec")  # wh
 
 
 class RunDirectoryError(UserError):
-    """A directory that this run cannot use. path: which. cause: why, and what would help."""
+    """A directory that this run cannot use. path: which. cause: why, and what would help.
 
-    def __init__(self, path: Path, cause: str) -> None:
-        super().__init__(path, cause)
+    code, passing: as in UserError.
+    """
+
+    def __init__(self, path: Path, cause: str, code: int | None = None, *, passing: bool = False) -> None:
+        super().__init__(path, cause, code=code, passing=passing)
         self.path, self.cause = path, cause
 
     def __str__(self) -> str:
@@ -58,6 +61,14 @@ class Ended(msgspec.Struct):
     solved: bool
     target: float | None
     env_steps: int
+    updates: int
+    saved_version: int | None
+    exit_code: int
+
+    @property
+    def kept(self) -> bool:
+        """Whether what was reached is on disk."""
+        return self.saved_version == self.updates and self.exit_code in (0, 3)
 
 
 class RunDirectory:
@@ -83,19 +94,19 @@ class RunDirectory:
         cannot be written.
         """
         try:
-            held = {entry.name for entry in path.iterdir()} if path.exists() else set()
-            resume = resume or (proceed and MANIFEST in held)
-            if resume and MANIFEST not in held:
-                raise RunDirectoryError(path, f"there is no run to resume: it has no {MANIFEST}")
-            if not resume and held - NO_RUN:
-                raise RunDirectoryError(path, "it is not empty; --resume goes on with its run, --run-dir names another")
+            _resumes(path, resume, proceed)  # a stranger's folder is left as it is, without a lock in it
             missing = [folder for folder in (path, *path.parents) if not folder.exists()]
             path.mkdir(parents=True, exist_ok=True)
             for folder in missing or [path]:
                 DISK.sync_folder(folder.parent, "run")
-            return cls(path, resume, _locked(path))
+            lock = _locked(path)
+            try:  # another may have begun in it, and died, since we looked
+                return cls(path, _resumes(path, resume, proceed), lock)
+            except BaseException:
+                lock.close()
+                raise
         except OSError as error:
-            raise RunDirectoryError(path, error.strerror or str(error)) from None
+            raise RunDirectoryError(path, error.strerror or str(error), error.errno) from None
 
     def __enter__(self) -> RunDirectory:
         return self
@@ -121,7 +132,7 @@ class RunDirectory:
             self._write(EPOCH, f"{epoch}\n".encode())
             self._log = (self.path / PROGRESS).open("ab", buffering=0)
         except OSError as error:
-            raise RunDirectoryError(self.path, error.strerror or str(error)) from None
+            raise RunDirectoryError(self.path, error.strerror or str(error), error.errno) from None
         while self._early:
             self._append(self._early.popleft())
         return epoch
@@ -133,13 +144,16 @@ class RunDirectory:
     def over(self, experiment: Experiment) -> int | None:
         """The exit code with which this run ended, if there is nothing left of what ``experiment`` asks; else None.
 
-        None too where the directory is another experiment's, which ``begin`` tells.
+        None too where the last θ was not saved, which must be reached again, and where the directory is another
+        experiment's, which ``begin`` tells.
         """
         if not self.resuming or self.manifest().actor_digest != digest_of(actor_table(experiment)):
             return None
         try:
             ended = msgspec.json.decode((self.path / RESULT).read_bytes(), type=Ended)
         except (FileNotFoundError, msgspec.DecodeError):
+            return None
+        if not ended.kept:
             return None
         target, steps = experiment.run.until_return, experiment.run.until_steps
         if ended.solved and target is not None and ended.target is not None and ended.target >= target:
@@ -215,18 +229,29 @@ def _line_after(file: IO[bytes], offset: int) -> bytes:
     return file.readline(left)
 
 
+def _resumes(path: Path, resume: bool, proceed: bool) -> bool:
+    """Whether a run in it is to go on, as it is now. Raises RunDirectoryError where that is not what was asked for."""
+    held = {entry.name for entry in path.iterdir()} if path.exists() else set()
+    resume = resume or (proceed and MANIFEST in held)
+    if resume and MANIFEST not in held:
+        raise RunDirectoryError(path, f"there is no run to resume: it has no {MANIFEST}")
+    if not resume and held - NO_RUN:
+        raise RunDirectoryError(path, "it is not empty; --resume goes on with its run, --run-dir names another")
+    return resume
+
+
 def _locked(path: Path) -> IO[bytes]:
     lock = (path / LOCK).open("ab")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         lock.close()
-        raise RunDirectoryError(path, "another learner is using it") from None
+        raise RunDirectoryError(path, "another learner is using it", passing=True) from None
     return lock
 
 
-def summary(state: LearnerState, now: float, started_at: float) -> dict[str, Any]:
-    """result.json. now, started_at: ``time.monotonic``, the second when the process began."""
+def summary(state: LearnerState, now: float, started_at: float, exit_code: int) -> dict[str, Any]:
+    """result.json. now, started_at: ``time.monotonic``, the second when the process began. exit_code: of this life."""
     progress, manifest = state.progress, state.manifest
     judged = sum(progress.rulings.values())
     dense_bytes = 4 * manifest.layout.length
@@ -235,12 +260,14 @@ def summary(state: LearnerState, now: float, started_at: float) -> dict[str, Any
         "env": manifest.env,
         "seed": manifest.seed,
         "run": manifest.run,
+        "exit_code": exit_code,
         "solved": state.solved,
         "return_mean_100": progress.return_mean if len(progress.scores) == WINDOW else None,
         "target": state.experiment.run.until_return,
         "episodes": progress.episodes,
         "env_steps": progress.env_steps,
         "updates": progress.updates,
+        "saved_version": state.saving.version,
         "parameters": manifest.layout.length,
         "wall_s": 0.0 if state.training_since is None else now - state.training_since,
         "total_s": now - started_at,

@@ -10,6 +10,9 @@ from learner.config import LearnerSettings
 from learner.events import Announce, BatchApplied, CheckpointFailed, CheckpointWritten, Effect, WriteCheckpoint
 from learner.progress import Progress
 
+# Longest wait for what is being written when the run ends, beyond learner.drain_s: with it a learner is out within the
+# 30 s that service managers give, and a volume that takes 20 s for a checkpoint loses nothing.
+SAVE_S = 20.0
 MEND_S = 5.0  # until the first attempt to begin the journal anew; twice as long until each next one
 
 
@@ -46,6 +49,13 @@ class Saving:
         self.busy, self.begun_at = True, now
         self._mend_s = 2.0 * self._mend_s if rebase else MEND_S
         return [WriteCheckpoint(self._progress.saved(), rebase)]
+
+    def finish(self, now: float) -> list[Effect]:
+        """Orders the last one, once."""
+        if self.last:
+            return []
+        self.last = True
+        return self.begin(now)
 
     def written(self, event: CheckpointWritten) -> list[Effect]:
         """It is on disk."""

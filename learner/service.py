@@ -35,6 +35,7 @@ from learner.initial import Initial, given
 from learner.keyring import Keyring
 from learner.metrics import Metrics, Shell
 from learner.options import Options, host_and_port
+from learner.pace import Pace
 from learner.parameters import Parameters, arrays_of
 from learner.progress import Progress
 from learner.restore import Files, Restored, begin_journal, blank, make_parameters, recall_best, restore
@@ -56,7 +57,6 @@ from protocol.transport import Gate, LearnerSockets
 
 TICK_S = 0.05
 SHOW_S = 0.25  # between refreshes of the terminal
-RECORD_S = 0.25  # between progress lines in the run directory: a fast run has a curve too
 STOP_S = 3.0  # local actors may take this long to leave before they are killed
 STUCK_S = 30.0  # a math thread that is busy for longer is not alive
 
@@ -80,6 +80,9 @@ async def _serve(options: Options) -> int:
         stack.callback(console.close)
         if options.proceed and (code := directory.over(options.experiment)) is not None:
             console.event("over", {"run_dir": str(directory.path), "why": "the run has ended as it was asked to"})
+            supervisor = Supervisor(os.environ)
+            supervisor.ready()  # systemd takes one that ends before for one that failed, and starts it for ever
+            supervisor.stopping()
             return code
         local = parse_address(f"ipc://{scratch}/learner")
         quantity = options.experiment.learner.quantity
@@ -123,7 +126,7 @@ class Service:
         self._digest = ""  # of the manifest, in checkpoints
         self._view: View | None = None
         self._memory: Memory | None = None  # where there are pages
-        self._show_at = self._record_at = 0.0
+        self._show_at, self._pace = 0.0, Pace()
         self._shell = Shell(
             loop_busy_s=time.thread_time,  # pages are rendered on the loop's thread
             math_busy_s=lambda: self._math.busy_s,
@@ -151,7 +154,7 @@ class Service:
         self._supervisor.ready()
         await self._run()
         exit_code = self._finished.result()  # a run that failed has no result, and raises what it failed of
-        return max(exit_code, self._conclude())
+        return self._conclude(exit_code)
 
     async def close(self) -> None:
         """Ends what was started: afterwards no child, no thread and no open port is left."""
@@ -257,13 +260,12 @@ class Service:
             if not task.cancelled():
                 task.result()  # a bug in a handler ends the daemon with its traceback
 
-    def _conclude(self) -> int:
-        """Leaves the run's result; 1 where it could not be written."""
+    def _conclude(self, exit_code: int) -> int:
+        """Leaves the run's result; returns the exit code, 1 where it could not be written."""
         assert self._state is not None
         now = time.monotonic()
-        self._show_at = now
-        self._show(now)  # what was reached, and not what was shown a moment before
-        result = summary(self._state, now, self._options.started_at)
+        self._show(now, last=True)
+        result = summary(self._state, now, self._options.started_at, exit_code)
         try:
             self._directory.finish(result)
         except OSError as error:
@@ -271,7 +273,7 @@ class Service:
             return 1
         finally:
             self._announce("finished", result)
-        return 0
+        return exit_code
 
     # events
 
@@ -393,18 +395,17 @@ class Service:
         since = self._state.training_since if self._state is not None else None
         return 0.0 if since is None else time.monotonic() - since
 
-    def _show(self, now: float) -> None:
-        """Progress for people and for progress.jsonl, a few times a second."""
+    def _show(self, now: float, *, last: bool = False) -> None:
+        """Progress for people and for progress.jsonl, a few times a second. last: what was reached, at any rate."""
         assert self._state is not None
-        if now < self._show_at:
+        if now < self._show_at and not last:
             return
         self._show_at = now + SHOW_S
         self._view = view(self._state, now, self._view)
         self._console.refresh(self._view)
         if self._memory is not None:
             self._memory.look(self._state, now)
-        if now >= self._record_at:
-            self._record_at = now + RECORD_S
+        if self._pace.due(self._view.env_steps, now) or last:
             self._directory.record("progress", self._wall_s(), self._view.fields())
 
 

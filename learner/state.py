@@ -44,7 +44,7 @@ from learner.members import Members
 from learner.parameters import APPLIED, Job
 from learner.progress import Progress, learning_rate
 from learner.publication import Publication
-from learner.saving import Saving
+from learner.saving import SAVE_S, Saving
 from protocol.errors import STALE, Reason, SessionFault
 from protocol.manifest import Manifest
 from protocol.messages import (
@@ -409,15 +409,16 @@ class LearnerState:
         if self.stage is not Stage.DRAINING:
             return []
         effects: list[Effect] = []
-        if not self.busy and not self.intake.ready(self._present(now), now, hurry=True):
+        late = now >= self._drain_by
+        if late or not (self.busy or self.intake.ready(self._present(now), now, hurry=True)):
             effects = self._send_home(self.intake.rest())
-        unfinished = self.busy or self.intake or self.saving.busy
-        if (unfinished or self.contest.writing) and now < self._drain_by:
+        if not late and (self.busy or self.intake or self.contest.writing):
             return effects
-        if not unfinished and not self.saving.last:
-            self.saving.last = True
-            if asked := self.saving.begin(now):
-                return [*effects, *asked]
+        unfinished = self.busy or self.saving.busy
+        if not unfinished and (asked := self.saving.finish(now)):
+            return [*effects, *asked]
+        if (unfinished or self.contest.writing) and now < self._drain_by + SAVE_S:
+            return effects
         self.stage = Stage.FINISHED
         if unfinished:
             self.exit_code = 1  # the last checkpoint is not on disk

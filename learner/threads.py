@@ -12,7 +12,7 @@ from typing import Any
 
 from learner.events import Event
 
-JOIN_S = 0.5  # longest wait for the last job when closing
+JOIN_S = 0.5  # longest wait when closing: what is still written then was waited for, or is not to be
 
 
 class WorkThread:

@@ -3,7 +3,8 @@
 ::
 
     FarflungError
-    ├── UserError            what a person typed, configured or has on disk; one clear line, exit code 2
+    ├── UserError            what a person typed, configured or has on disk; one clear line, exit code 2, or 75 where
+    │   │                    it may pass by itself
     │   └── SettingError     one key of an experiment: names the key, the value, what would be accepted
     └── PeerFault            what the other side sent; counted, answered, never fatal; ``reason`` is the wire code
         ├── FrameFault       too many frames, too many bytes, no preamble, another protocol version
@@ -17,6 +18,7 @@ Our own faults have no class here: they are bugs, and crash loudly.
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
 from enum import StrEnum
 
@@ -68,8 +70,30 @@ class FarflungError(Exception):
     """Root of everything that Farflung raises on purpose."""
 
 
+TRY_AGAIN = 75  # EX_TEMPFAIL of sysexits.h
+# What may go well later though nobody corrected a setting: no room, no answer, or somebody else was first. Not among
+# them is what stays as it is, such as permissions and paths.
+PASSING = frozenset(
+    {errno.EADDRINUSE, errno.EAGAIN, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC}
+    | {errno.ESTALE, errno.ETIMEDOUT}
+)
+
+
 class UserError(FarflungError):
-    """Something a person can put right; the command prints it as one line and exits with code 2."""
+    """Something a person can put right; the command prints it as one line and exits with ``exit_code``.
+
+    code: errno of the system's refusal that it tells of. passing: it may be over by itself, so a supervisor should try
+    again.
+    """
+
+    def __init__(self, *told: object, code: int | None = None, passing: bool = False) -> None:
+        super().__init__(*told)
+        self.passing = passing or code in PASSING
+
+    @property
+    def exit_code(self) -> int:
+        """75 for what may pass by itself, else 2: a supervisor need not try again."""
+        return TRY_AGAIN if self.passing else 2
 
 
 class SettingError(UserError):

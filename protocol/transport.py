@@ -57,10 +57,10 @@ class Gate:
 
 
 class BindError(UserError):
-    """An address that cannot be listened on. address: as asked. problem: why not."""
+    """An address that cannot be listened on. address: as asked. problem: why not. code: its errno, where it has one."""
 
-    def __init__(self, address: Address, problem: str) -> None:
-        super().__init__(address, problem)
+    def __init__(self, address: Address, problem: str, code: int | None = None) -> None:
+        super().__init__(address, problem, code=code)
         self.address, self.problem = address, problem
 
     def __str__(self) -> str:
@@ -151,7 +151,7 @@ class LearnerSockets(Sockets):
             try:
                 self._open_both()
             except zmq.ZMQError as error:  # no descriptors left
-                raise BindError(self.bound[0], error.strerror) from None
+                raise BindError(self.bound[0], error.strerror, error.errno) from None
             if self._over is not None:
                 self._watch_both()
         until, failed = time.monotonic() + patience_s, None
@@ -373,7 +373,7 @@ def _bind(socket: zmq.Socket[bytes], address: Address) -> Address:
     try:
         socket.bind(str(address))
     except zmq.ZMQError as error:
-        raise BindError(address, _PROBLEMS.get(error.errno or 0, error.strerror)) from None
+        raise BindError(address, _PROBLEMS.get(error.errno or 0, error.strerror), error.errno) from None
     if address.scheme == "ipc":
         return address
     return replace(address, port=int(_endpoint(socket).rpartition(":")[2]))
@@ -408,7 +408,7 @@ def _require_free(address: Address) -> None:
         pass
     except OSError:  # nothing there, or nobody behind it: what a learner that was killed leaves
         return
-    raise BindError(address, _PROBLEMS[errno.EADDRINUSE])
+    raise BindError(address, _PROBLEMS[errno.EADDRINUSE], errno.EADDRINUSE)
 
 
 def new_pair(name: str, learner: str | None = None) -> KeyPair:

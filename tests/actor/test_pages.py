@@ -112,5 +112,6 @@ def test_a_port_in_use_is_named() -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        with pytest.raises(UserError, match=rf"--metrics 127\.0\.0\.1:{port}: Address already in use"):
+        with pytest.raises(UserError, match=rf"--metrics 127\.0\.0\.1:{port}: Address already in use") as told:
             serve(pages(), "127.0.0.1", port)
+    assert told.value.exit_code == 75

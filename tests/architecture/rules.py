@@ -18,7 +18,7 @@ PURE = {
     " moments manifest session security memory errors",
     "learner": "events state members credit admission staleness optimizer drift gap update entries log mirror downlink"
     " parameters publication saving evaluation progress options toml quota intake norms quarantine aggregate"
-    " histogram vitals curves history limits status view",
+    " histogram vitals curves history limits status view pace",
     "actor": "config events state backoff pulse weights spaces simulators rollout returns losses distributions"
     " exploration methods gradients compression selection uplink flat policy layers networks pipe liveness",
 }

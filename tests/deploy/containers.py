@@ -239,7 +239,7 @@ def test_a_port_that_is_taken(flag: str) -> None:
     with socket.create_server((HOST, 0)) as taken:
         place = f"{HOST}:{taken.getsockname()[1]}"
         address = f"tcp://{place}" if flag == "--bind" else place
-        said = run(LEARNER, *GIVEN, flag, address, options=("--network", "host", *ROOM)).line()
+        said = run(LEARNER, *GIVEN, flag, address, options=("--network", "host", *ROOM)).line(75)
     assert place in said
     assert "in use" in said
 

@@ -53,9 +53,9 @@ class Ended:
     code: int
     lines: list[str]
 
-    def line(self) -> str:
+    def line(self, code: int = 2) -> str:
         """The one line of a command that refused."""
-        assert self.code == 2, self
+        assert self.code == code, self
         assert len(self.lines) == 1, self
         assert self.lines[0].startswith("error: "), self
         return self.lines[0]

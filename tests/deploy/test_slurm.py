@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(shutil.which("bash") is None, reason="bash is no
 # A daemon that says with what it was started, drains on SIGTERM and is ended at once by a second one. It ends with the
 # code in the file `end`, as soon as there is one.
 DAEMON = """
-trap 'trap "exit 9" TERM; echo drained > "$FAKE/said"; sleep 0.2; exit 0' TERM
+trap 'trap "exit 9" TERM; echo drained > "$FAKE/said"; sleep 0.2; exit "${DRAINS_WITH:-0}"' TERM
 echo "${0##*/} $*" > "$FAKE/said"
 until [ -e "$FAKE/end" ]; do sleep 0.02; done
 exit "$(cat "$FAKE/end")"
@@ -139,6 +139,36 @@ def test_a_learner_that_ends_by_itself_says_whether_the_run_is_over(code: int, o
     assert job.wait(DEADLINE_S) == code
     assert cluster.silent()
     assert (cluster.run / "over").exists() == over
+
+
+@pytest.mark.parametrize("code", [0, 1, 75])
+def test_a_learner_whose_time_is_up_is_requeued_whatever_became_of_its_last_checkpoint(
+    code: int, cluster: Cluster
+) -> None:
+    cluster.environment["DRAINS_WITH"] = str(code)
+    job = began(cluster)
+    job.send_signal(signal.SIGUSR1)
+    assert job.wait(DEADLINE_S) == 0
+    assert cluster.hear(2) == ["drained", "scontrol requeue 34567"]
+
+
+def test_what_may_pass_is_tried_again(cluster: Cluster) -> None:
+    cluster.environment["FARFLUNG_RETRY_S"] = "0.02"
+    job = began(cluster)
+    cluster.end(75)
+    assert cluster.hear(1)[0].startswith(f"learner run {cluster.run}/experiment.toml")
+    cluster.end(0)
+    assert job.wait(DEADLINE_S) == 0
+    assert (cluster.run / "over").exists()
+
+
+def test_what_does_not_pass_ends_the_job(cluster: Cluster) -> None:
+    cluster.environment["FARFLUNG_PATIENCE_S"] = "0"
+    job = began(cluster)
+    cluster.end(75)
+    assert job.wait(DEADLINE_S) == 75
+    assert cluster.silent()
+    assert not (cluster.run / "over").exists()
 
 
 def test_an_actor_waits_for_the_learner_and_follows_it(cluster: Cluster) -> None:

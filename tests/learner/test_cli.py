@@ -13,6 +13,7 @@ import pytest
 from learner import cli
 from learner.config import Experiment, RunSettings, load, named
 from learner.options import BadAddress, Options, host_and_port
+from protocol.errors import UserError
 
 
 @pytest.fixture
@@ -21,12 +22,13 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
 
 
 class Asked:
-    """Runs the command with a service that only notes its options and exits with ``code``."""
+    """Runs the command with a service that only notes its options and exits with ``code``, or raises ``trouble``."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self._monkeypatch = monkeypatch
         self.options: list[Options] = []
         self.code = 0
+        self.trouble: UserError | None = None
         service = type(sys)("learner.service")
         service.run = self._run  # type: ignore[attr-defined]
         monkeypatch.setitem(sys.modules, "learner.service", service)
@@ -36,6 +38,8 @@ class Asked:
 
     def _run(self, options: Options) -> int:
         self.options.append(options)
+        if self.trouble is not None:
+            raise self.trouble
         return self.code
 
     def __call__(self, *arguments: str) -> int:
@@ -160,6 +164,12 @@ def test_a_mistake_is_one_line_and_code_2(
 def test_usage_is_code_2_too(asked: Asked, capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
     assert asked(*arguments) == 2
     assert "Error" in capsys.readouterr().err
+
+
+def test_what_may_pass_is_code_75(asked: Asked, capsys: pytest.CaptureFixture[str]) -> None:
+    asked.trouble = UserError("the disk is full", passing=True)
+    assert asked("run") == 75
+    assert capsys.readouterr().err == "error: the disk is full\n"
 
 
 def test_ctrl_c_before_anything_began(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:

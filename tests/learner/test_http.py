@@ -76,8 +76,9 @@ def test_a_port_in_use_is_named() -> None:
     state = learner_state()
 
     async def twice(port: int) -> None:
-        with pytest.raises(PortUnusable, match=rf"--http 127\.0\.0\.1:{port}: the port is in use"):
+        with pytest.raises(PortUnusable, match=rf"--http 127\.0\.0\.1:{port}: the port is in use") as told:
             bind("127.0.0.1", port)
+        assert told.value.exit_code == 75
 
     asyncio.run(_served(state, twice))
 

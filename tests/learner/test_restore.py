@@ -259,8 +259,9 @@ def test_a_head_with_a_setting_that_is_unknown_names_it(folder: Path) -> None:
 
 def test_a_journal_that_cannot_be_begun_is_a_clear_error(folder: Path) -> None:
     for point in ("base.write", "journal.create", "journal.sync", "journal.folder"):
-        with pytest.raises(JournalError, match=r"journal: No space left on device$"):
+        with pytest.raises(JournalError, match=r"journal: No space left on device$") as told:
             Life(folder, made(), disk=FailingDisk(failing(point)))
+        assert told.value.exit_code == 75
 
 
 def test_the_best_is_recalled_from_its_file(folder: Path) -> None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
+from typing import IO
 
 import pytest
 
+from learner import rundir
 from learner.config import Experiment, RunSettings, load
 from learner.disk import Disk
+from learner.events import CheckpointWritten
 from learner.rundir import RunDirectory, RunDirectoryError, host, summary, versions
 from protocol import manifest as manifests
 from protocol.manifest import digest_of
@@ -124,9 +129,30 @@ def test_a_run_is_over_when_nothing_is_left_of_what_is_asked(
     experiment = Experiment(run=RunSettings(seed=7, **asked), actor=EXPERIMENT.actor)  # type: ignore[arg-type]
     begun(tmp_path)
     assert over(tmp_path, experiment) is None  # killed before it had a result
-    (tmp_path / "result.json").write_text(json.dumps({**ended, "updates": 3}))
+    kept = {**ended, "updates": 3, "saved_version": 3, "exit_code": 0}
+    (tmp_path / "result.json").write_text(json.dumps(kept))
     assert over(tmp_path, experiment) == code
     assert over(tmp_path, Experiment(run=experiment.run, actor={"env": "Acrobot-v1"})) is None  # begin says why
+
+
+@pytest.mark.parametrize("lost", [{"saved_version": 2, "exit_code": 1}, {"saved_version": None}, {"exit_code": 1}])
+def test_a_run_whose_last_parameters_are_lost_is_not_over(tmp_path: Path, lost: dict[str, int | None]) -> None:
+    begun(tmp_path)
+    experiment = Experiment(run=RunSettings(seed=7, until_return=475.0, until_steps=9), actor=EXPERIMENT.actor)
+    ended = {"solved": True, "target": 475.0, "env_steps": 9, "updates": 3, "saved_version": 3, "exit_code": 0}
+    (tmp_path / "result.json").write_text(json.dumps(ended))
+    assert over(tmp_path, experiment) == 0
+    (tmp_path / "result.json").write_text(json.dumps({**ended, **lost}))
+    assert over(tmp_path, experiment) is None
+
+
+def test_a_result_tells_what_was_saved_and_how_it_ended(tmp_path: Path) -> None:
+    """As the state machine has it, at the end of a run that reaches its target and cannot save what reached it."""
+    state = learner_state(trained([480.0] * 100))
+    state.solved = True
+    state.saving.written(CheckpointWritten(2, tmp_path))
+    told = summary(state, now=1.0, started_at=0.0, exit_code=1)
+    assert (told["updates"], told["saved_version"], told["exit_code"]) == (3, 2, 1)
 
 
 def test_a_place_without_a_run_is_not_over(tmp_path: Path) -> None:
@@ -154,11 +180,44 @@ def test_one_learner_at_a_time(tmp_path: Path) -> None:
     begun(tmp_path)
     with (
         RunDirectory.prepare(tmp_path, resume=True),
-        pytest.raises(RunDirectoryError, match="another learner is using it"),
+        pytest.raises(RunDirectoryError, match="another learner is using it") as told,
     ):
         RunDirectory.prepare(tmp_path, resume=True)
+    assert told.value.exit_code == 75
     with RunDirectory.prepare(tmp_path, resume=True):
         pass
+
+
+def test_what_begins_while_it_waits_for_the_lock_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A learner looks, another begins and dies, and then the first holds the lock."""
+    locked = rundir._locked
+
+    def late(path: Path) -> IO[bytes]:
+        monkeypatch.setattr(rundir, "_locked", locked)
+        begun(path)
+        return locked(path)
+
+    monkeypatch.setattr(rundir, "_locked", late)
+    with RunDirectory.prepare(tmp_path / "one", resume=False, proceed=True) as directory:
+        assert directory.resuming
+    monkeypatch.setattr(rundir, "_locked", late)
+    with pytest.raises(RunDirectoryError, match="not empty"):
+        RunDirectory.prepare(tmp_path / "two", resume=False)
+    with RunDirectory.prepare(tmp_path / "two", resume=True):  # nor does who was refused keep the lock
+        pass
+
+
+@pytest.mark.parametrize(("number", "code"), [(errno.ENOSPC, 75), (errno.EIO, 75), (errno.EACCES, 2), (errno.EROFS, 2)])
+def test_only_a_trouble_that_may_pass_is_worth_another_try(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, code: int
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(Disk, "sync_folder", fail)
+    with pytest.raises(RunDirectoryError, match=os.strerror(number)) as told:
+        RunDirectory.prepare(tmp_path / "run", resume=False)
+    assert told.value.exit_code == code
 
 
 def test_a_file_is_no_directory(tmp_path: Path) -> None:
@@ -271,7 +330,7 @@ def test_lives_do_not_share_a_number_if_the_file_is_lost(tmp_path: Path) -> None
 def test_the_summary_has_every_promised_key(tmp_path: Path) -> None:
     state = learner_state(trained([480.0] * 100))
     state.training_since, state.solved = 10.0, True
-    told = summary(state, now=15.0, started_at=8.0)
+    told = summary(state, now=15.0, started_at=8.0, exit_code=0)
     assert told["return_mean_100"] == 480.0
     assert (told["wall_s"], told["total_s"]) == (5.0, 7.0)
     assert told["bytes_per_gradient"] == 125.0
@@ -286,8 +345,9 @@ def test_the_summary_has_every_promised_key(tmp_path: Path) -> None:
 
 
 def test_a_summary_of_nothing() -> None:
-    told = summary(learner_state(), now=1.0, started_at=0.0)
+    told = summary(learner_state(), now=1.0, started_at=0.0, exit_code=0)
     assert (told["return_mean_100"], told["compression"], told["wall_s"]) == (None, None, 0.0)
+    assert (told["exit_code"], told["saved_version"]) == (0, None)
 
 
 def test_versions_and_host_are_plain() -> None:

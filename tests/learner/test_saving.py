@@ -38,6 +38,14 @@ def test_one_at_a_time_and_none_of_what_is_on_disk() -> None:
     assert len(kept.begin(220.0)) == 1
 
 
+def test_the_last_is_asked_for_once() -> None:
+    kept, progress = saving()
+    assert kept.finish(160.0) == [WriteCheckpoint(progress.saved(), rebase=False)]
+    assert kept.last
+    kept.failed(CheckpointFailed(5, "full"))
+    assert kept.finish(161.0) == []
+
+
 def test_a_failure_is_counted_and_tried_again() -> None:
     kept, progress = saving()
     kept.begin(160.0)

@@ -37,6 +37,7 @@ from learner.norms import Screen
 from learner.optimizer import make_optimizer
 from learner.parameters import Parameters
 from learner.progress import Progress
+from learner.saving import SAVE_S
 from learner.staleness import age_rule
 from learner.state import BATCH_LIMIT, Address, LearnerState, Stage
 from protocol.codecs import Sparse, codec
@@ -980,15 +981,51 @@ def test_a_last_checkpoint_that_fails_is_a_failure() -> None:
 
 def test_a_disk_that_hangs_does_not_keep_the_learner() -> None:
     it, _, _ = solved(drain_s=3.0)
-    assert every(it.tick(2.9), Finish) == []
-    assert only(it.tick(3.0), Finish) == Finish(1)
+    assert every(it.tick(3.0 + SAVE_S - 0.1), Finish) == []
+    assert only(it.tick(3.0 + SAVE_S), Finish) == Finish(1)
+
+
+def test_a_slow_disk_gets_the_time_that_the_last_checkpoint_takes() -> None:
+    it, session, _ = solved(drain_s=3.0, silence_s=60.0)
+    it.does(it.tick(15.0))
+    effects = it.post(CheckpointWritten(2, Path("c")))
+    assert sent(effects, Goodbye).session == session
+    assert effects[-1] == Finish(0)
+    assert it.state.saving.version == it.state.progress.updates
+
+
+def test_a_checkpoint_that_was_under_way_when_it_was_to_stop_is_waited_for_too() -> None:
+    it = learner(checkpoint_interval_s=1.0, drain_s=3.0)
+    session = it.join().session
+    assert every(it.tick(1.0), WriteCheckpoint)
+    it.applies(session, 1)
+    assert every(it.post(StopRequested("SIGTERM", 0)), WriteCheckpoint) == []
+    it.tick(10.0)
+    assert every(it.post(CheckpointWritten(0, Path("c"))), WriteCheckpoint)
+    it.tick(20.0)
+    assert it.post(CheckpointWritten(1, Path("c")))[-1] == Finish(0)
+
+
+def test_the_batch_of_a_slow_journal_is_waited_for_and_what_waits_behind_it_is_sent_home() -> None:
+    it = learner(drain_s=3.0)
+    session = it.join().session
+    busy = it.hear(gradient(session), payload())
+    it.hear(gradient(session, 2), payload())
+    it.post(StopRequested("SIGTERM", 0))
+    assert ruling(it.tick(3.0)).outcome == Reason.DRAINING
+    it.tick(10.0)
+    effects = it.does(busy)
+    assert ruling(effects).outcome == "applied"
+    assert every(effects, WriteCheckpoint)
+    assert it.post(CheckpointWritten(1, Path("c")))[-1] == Finish(0)
 
 
 def test_a_math_thread_that_hangs_does_not_keep_the_learner() -> None:
     it = learner(drain_s=3.0)
     it.hear(gradient(it.join().session), payload())
     it.post(StopRequested("SIGTERM", 0))
-    assert only(it.tick(3.0), Finish) == Finish(1)
+    assert every(it.tick(3.0 + SAVE_S - 0.1), Finish) == []
+    assert only(it.tick(3.0 + SAVE_S), Finish) == Finish(1)
 
 
 def test_no_patience_still_writes_the_last_checkpoint() -> None:

@@ -58,6 +58,23 @@ def test_the_same_words_begin_go_on_and_end(launch: Launcher, theta: Path) -> No
     assert "they are of CartPole-v1, and this experiment's environment is Acrobot-v1" in refused(other)
 
 
+def test_a_run_whose_last_parameters_were_lost_goes_on(launch: Launcher) -> None:
+    words = ("--actors", 1, "--run-dir", "run", "--continue", "--until-steps", 300)
+    result = launch.folder / "run" / "result.json"
+    first = launch.learner(*words, failpoint="checkpoint.write=full")
+    assert first.wait() == 1, first.story()
+    first.event("checkpoint_failed")
+    ended = json.loads(result.read_text())
+    assert (ended["exit_code"], ended["saved_version"]) == (1, None)
+    assert ended["env_steps"] >= 300
+
+    second = launch.learner(*words)
+    assert second.wait() == 3, second.story()
+    assert second.event("started")["version"] == 0
+    ended = json.loads(result.read_text())
+    assert (ended["exit_code"], ended["saved_version"], ended["epoch"]) == (3, ended["updates"], 2)
+
+
 def test_settings_of_the_learner_s_command_line_are_not_in_the_file(launch: Launcher, theta: Path) -> None:
     words = (SHIPPED, "--actors", 0, "--run-dir", "run", "--continue", "--initial", theta, "--http", "off")
     other = launch.command("learner", "run", *words, "--set", "actor.hidden=[8]")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import queue
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.error import HTTPError
@@ -12,22 +15,34 @@ from urllib.request import urlopen
 
 import pytest
 
+from tests.loopback.conftest import Finished
 from tests.loopback.system import DEADLINE_S, ENDLESS, Launcher, free_ports
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs Unix datagram sockets")
 
 
 class Manager:
-    """Where ``NOTIFY_SOCKET`` leads."""
+    """Where ``NOTIFY_SOCKET`` leads. It reads at once, as systemd does: a socket may hold ten messages, and who finds
+    it full says nothing.
+    """
 
     def __init__(self, path: Path) -> None:
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.socket.bind(str(path))
-        self.socket.settimeout(DEADLINE_S)
+        self._heard: queue.SimpleQueue[str] = queue.SimpleQueue()
+        threading.Thread(target=self._read, daemon=True).start()
         self.environment = {"NOTIFY_SOCKET": str(path), "WATCHDOG_USEC": "200000"}
 
     def hear(self) -> str:
-        return self.socket.recv(1024).decode()
+        return self._heard.get(timeout=DEADLINE_S)
+
+    def close(self) -> None:
+        self.socket.shutdown(socket.SHUT_RD)  # which ends the reader
+        self.socket.close()
+
+    def _read(self) -> None:
+        while said := self.socket.recv(1024):
+            self._heard.put(said.decode())
 
     def hear_until(self, last: str) -> set[str]:
         """What was said before ``last``."""
@@ -41,7 +56,7 @@ class Manager:
 def managers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Manager, Manager]]:
     folder = tmp_path_factory.mktemp("x")
     first, second = Manager(folder / "learner"), Manager(folder / "actor")
-    with first.socket, second.socket:
+    with contextlib.closing(first), contextlib.closing(second):
         yield first, second
 
 
@@ -52,6 +67,17 @@ def probe(port: int, path: str) -> tuple[int, str]:
     except HTTPError as error:
         with error:
             return error.code, error.read().decode()
+
+
+def test_a_learner_whose_run_is_over_began_and_ended_in_order(
+    finished: Finished, managers: tuple[Manager, Manager]
+) -> None:
+    """One that ends without having been ready has failed, in systemd's eyes, and is started for ever."""
+    manager, _ = managers
+    learner = finished.launcher.learner("--run-dir", finished.run_dir, "--continue", **manager.environment)
+    assert [manager.hear(), manager.hear()] == ["READY=1", "STOPPING=1"]
+    assert learner.wait() == 3, learner.story()
+    assert [said["event"] for said in learner.events] == ["over"]
 
 
 def test_both_daemons_are_ready_alive_and_stopping(launch: Launcher, managers: tuple[Manager, Manager]) -> None:

@@ -1,4 +1,4 @@
-"""What a person can get wrong: one line that names it, exit code 2, and nothing is left behind."""
+"""What a person can get wrong: one line that names it, exit code 2 (75: try later), and nothing is left behind."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from tests.loopback.system import Daemon, Launcher, processes
 Prepare = Callable[[Path], object]
 
 
-def refused(daemon: Daemon) -> str:
+def refused(daemon: Daemon, code: int = 2) -> str:
     """The one line of a command that refused."""
-    assert daemon.process.returncode == 2, daemon.story()
+    assert daemon.process.returncode == code, daemon.story()
     assert len(daemon.lines) == 1, daemon.story()
     assert daemon.lines[0].startswith("error: ")
     return daemon.lines[0]
@@ -77,7 +77,7 @@ def test_a_port_in_use_is_named_and_the_run_directory_stays_usable(launch: Launc
         for arguments in (["--bind", f"tcp://{place}"], ["--http", place]):
             learner = launch.learner("--actors", 0, "--run-dir", "run", *arguments)
             learner.wait()
-            line = refused(learner)
+            line = refused(learner, 75)
             assert place in line
             assert "in use" in line
     assert not (launch.folder / "run" / "manifest.json").exists()
@@ -92,7 +92,7 @@ def test_a_resumed_run_must_be_the_same_experiment(finished: Finished) -> None:
 def test_a_run_directory_has_one_learner(waiting: Waiting) -> None:
     second = waiting.launcher.learner("--run-dir", "run", "--resume")
     second.wait()
-    assert "another learner is using it" in refused(second)
+    assert "another learner is using it" in refused(second, 75)
 
 
 @pytest.mark.parametrize("address", ["tcp://localhost", "tcp://*:5555", "http://localhost:1"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from pathlib import Path
 
@@ -29,6 +30,12 @@ def test_a_reason_is_a_metric_label_and_fits_a_refusal() -> None:
     for reason in Reason:
         assert reason.value == reason.name.lower()
         assert len(reason.value) <= 64
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EADDRINUSE])
+def test_what_may_pass_by_itself_has_a_code_of_its_own(code: int) -> None:
+    assert UserError("full", code=code).exit_code == UserError("held", passing=True).exit_code == 75
+    assert UserError("wrong").exit_code == UserError("never", code=errno.EACCES).exit_code == 2
 
 
 def test_a_setting_error_names_key_value_and_what_would_do() -> None:

@@ -572,14 +572,16 @@ def test_an_address_in_use_is_named() -> None:
         LearnerSockets([holder.bound[0]])
     assert str(holder.bound[0]) in str(caught.value)
     assert isinstance(caught.value, UserError)
+    assert caught.value.exit_code == 75
     holder.close()
 
 
 def test_a_live_learner_keeps_its_ipc_path_and_a_dead_one_does_not(tmp_path: Path) -> None:
     address = Address("ipc", path=str(tmp_path / "l"))
     holder = LearnerSockets([address])
-    with pytest.raises(BindError, match="in use"):
+    with pytest.raises(BindError, match="in use") as caught:
         LearnerSockets([address])
+    assert caught.value.exit_code == 75
     holder.close()
     assert not list(tmp_path.iterdir())
     with unix.socket(unix.AF_UNIX) as killed:
