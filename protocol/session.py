@@ -13,6 +13,7 @@ So a gradient is applied at most once, and exactly once while its session lives.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -101,6 +102,7 @@ def follow(table: Table, phase: Phase, message: Message) -> Phase:
     return after
 
 
+ROUTES_LEFT = 8  # of one session: connections whose last messages may still be waiting to be read
 SPAN = 2  # an actor's unanswered numbers lie within SPAN * credit of each other, so that a ledger can be bounded
 
 
@@ -168,6 +170,7 @@ class Peer:
     role: Role = "train"  # as its hello said
     key: str = ""  # public, that its connections prove to have; empty where none is asked for
     credit: int = 1  # granted last; the ledger bears the most that is ever granted
+    left: deque[bytes] = field(default_factory=lambda: deque(maxlen=ROUTES_LEFT))  # connections it spoke over before
 
     @property
     def trains(self) -> bool:
@@ -180,9 +183,16 @@ class Peer:
         return self.key or self.session
 
     def hear(self, message: Message, route: bytes, now: float) -> None:
-        """Notes a sign of life; raises SessionFault if the message is illegal now."""
+        """Notes a sign of life; raises SessionFault if the message is illegal now.
+
+        What is said from now on goes to ``route``, unless the message comes late over a connection that another has
+        followed: a learner that stood still reads both at once, in any order. A hello names no session, and moves none.
+        """
         self.phase = follow(HEARD_FROM[self.role], self.phase, message)
-        self.route, self.heard_at = route, now
+        self.heard_at = now
+        if route != self.route and route not in self.left and not isinstance(message, Hello):
+            self.left.append(self.route)
+            self.route = route
 
     def silent(self, now: float, silence_s: float) -> bool:
         """Whether nothing was heard for longer than a peer may be silent."""

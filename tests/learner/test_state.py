@@ -225,7 +225,22 @@ def test_a_repeated_hello_of_one_life_gets_the_same_session_over_the_new_route()
     first = it.join()
     effects = it.hear(hello(), route=B)
     assert sent(effects, Welcome) == first
-    assert (only(effects, Send).route, it.peer.route, announced(effects)) == (B, B, [])
+    assert (only(effects, Send).route, announced(effects)) == (B, [])
+    it.hear(Heartbeat(first.session, 0, 0), route=B)
+    assert it.peer.route == B
+
+
+def test_what_comes_late_over_an_earlier_connection_takes_no_answers_there() -> None:
+    """A learner that stood still reads the old connection and the new one at once, in any order."""
+    it = learner()
+    session = it.join().session
+    it.hear(hello(), route=B)
+    it.hear(gradient(session), payload(), route=B)  # sent again over the new connection
+    late = it.hear(Heartbeat(session, 0, 0), route=A)
+    assert late == []
+    assert it.peer.route == B
+    it.hear(hello(), route=b"a hello that nobody waits for any more")
+    assert it.peer.route == B
 
 
 def test_another_life_gets_another_session_and_the_next_ordinal() -> None:
