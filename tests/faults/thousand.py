@@ -7,7 +7,9 @@ gradients as the thousand will.
 from __future__ import annotations
 
 import signal
+import statistics
 import time
+import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -27,6 +29,7 @@ CALM_S, MEASURED_S = 5.0, 20.0
 # A record goes to every subscriber: a learner with so many should tell twice a second and not after every batch.
 SETTINGS = (*PLAIN, "learner.max_actors=4096", "learner.publish_interval_s=0.5")
 ADMITTED_S, LAG_S, SHARE = 30.0, 0.25, 0.8
+SCRAPES, SCRAPE_S, SERIES = 20, 0.05, 400
 
 
 def drill(options: Options) -> Record:
@@ -52,6 +55,7 @@ def drill(options: Options) -> Record:
             require(lambda: _members(scene) == len(names), "all are in for the first time", 120.0)
             first_s = time.monotonic() - began
             all_per_s, all_lag_s = _measured(scene)
+            scrape_s, series = _scraped(scene)
             held, open_ = rss(scene.learner.pid), descriptors(scene.learner.pid)
             came_s, restart_s = _restarted(scene, peers, len(names))
             again = rss(scene.learner.pid)
@@ -63,6 +67,8 @@ def drill(options: Options) -> Record:
             bars.at_most("s, p99 of the loop's answers", all_lag_s, LAG_S),
             bars.at_most("s, p99 of the loop's answers after the restart", after_lag_s, LAG_S),
             bars.at_least("gradients/s, share of what eight reached", all_per_s / few_per_s, SHARE),
+            bars.at_most("s, a scrape of its page, median", statistics.median(scrape_s), SCRAPE_S),
+            bars.at_most("series on that page", series, SERIES),
         ],
         peers=len(names),
         came_s=[round(bars.percentile(came_s, share) or 0.0, 2) for share in (0.01, 0.1, 0.5, 0.9, 0.99)],
@@ -78,6 +84,7 @@ def drill(options: Options) -> Record:
         kb_for_each_peer=(held - bare) / len(names) / 1e3,
         kb_for_each_peer_after=(again - bare) / len(names) / 1e3,
         descriptors=open_,
+        scrape_longest_ms=1e3 * max(scrape_s),
     )
 
 
@@ -101,6 +108,18 @@ def _measured(scene: Scene) -> tuple[float, float]:
         time.sleep(MEASURED_S)
     (began, first), (ended, last) = seen.status[0], seen.status[-1]
     return (last["version"] - first["version"]) / (ended - began), bars.percentile(seen.answers_s, 0.99) or float("inf")
+
+
+def _scraped(scene: Scene) -> tuple[list[float], int]:
+    """Seconds of each scrape, a second apart as from several Prometheus, and how many series there are."""
+    took_s, page = [], b""
+    for _ in range(SCRAPES):
+        time.sleep(1.0)
+        began = time.monotonic()
+        with urllib.request.urlopen(f"http://127.0.0.1:{scene.page}/metrics", timeout=30.0) as answer:
+            page = answer.read()
+        took_s.append(time.monotonic() - began)
+    return took_s, sum(bool(line) and not line.startswith(b"#") for line in page.splitlines())
 
 
 def _restarted(scene: Scene, peers: Sequence[Daemon], count: int) -> tuple[list[float], float]:
