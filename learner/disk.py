@@ -116,11 +116,7 @@ class Disk:
     def settle(self, path: Path, what: str) -> None:
         """What another process wrote there, and may not have lived to sync, becomes durable as it is read now."""
         self.point(f"{what}.settle")
-        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        _sync_path(path, os.O_RDWR)
 
     def rename(self, old: Path, new: Path, what: str) -> None:
         """In place of what lay there; durable after ``sync_folder``."""
@@ -130,11 +126,7 @@ class Disk:
     def sync_folder(self, folder: Path, what: str) -> None:
         """The names in it become durable."""
         self.point(f"{what}.folder")
-        descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        _sync_path(folder, os.O_RDONLY)
 
     def read(self, path: Path) -> bytes:
         """All of a file."""
@@ -156,6 +148,15 @@ class Disk:
     def remove(self, path: Path) -> None:
         """If it is there."""
         path.unlink(missing_ok=True)
+
+
+def _sync_path(path: Path, flags: int) -> None:
+    """What lies there becomes durable, whoever wrote it. flags: to open it with."""
+    descriptor = os.open(path, flags | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 DISK = Disk()

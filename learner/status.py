@@ -79,8 +79,6 @@ def status(state: LearnerState, now: float, memory: Memory | None = None, asked:
         "return_max": max(progress.scores, default=None),
         "env_steps_per_s": _rounded(rates.env_steps),
         "updates_per_s": _rounded(rates.updates),
-        "bytes_up": progress.bytes_up,
-        "bytes_down": progress.bytes_down,
         "bytes_up_per_s": _rounded(rates.bytes_up),
         "bytes_down_per_s": _rounded(rates.bytes_down),
         "compression": _compression(seen, state.manifest.layout.length),
