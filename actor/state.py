@@ -120,13 +120,12 @@ class ActorState:
         if self.holding is not None:
             self.holding.forget_asks(silent=self.phase is Phase.GREETING)
         self.phase, self._attempts = Phase.ACTIVE, 0
+        streams: list[Effect] = [Subscribe(welcome.weights, welcome.quantity)] if self._trains else []
         if self.outbox is not None and welcome.session == self.outbox.session:
-            return [*self._permit(), *self._resend(now, patience_s=0.0), *self._ask_what_lacks(now)]
+            return [*streams, *self._permit(), *self._resend(now, patience_s=0.0), *self._ask_what_lacks(now)]
         before, self.welcome = self.welcome, welcome
-        effects = self._abandon()
+        effects = [*self._abandon(), *streams]
         self.outbox = Outbox(welcome.session, welcome.credit)
-        if self._trains:
-            effects.append(Subscribe(welcome.weights, welcome.quantity))
         if before is None or _job(before) != _job(welcome):
             self.holding, self._worker_ready = None, False
             effects.append(Configure(welcome))
@@ -158,11 +157,11 @@ class ActorState:
     def _permit(self) -> list[Effect]:
         """Tells the worker how many gradients may be unanswered, where that changed.
 
-        None before there are weights of the present epoch, and fewer than credit while an old number's answer is
-        missing: the window of numbers that the learner's ledger remembers does not move without it.
+        None before there are weights of the present epoch and while they show too little of what was applied; fewer
+        than credit while an old number's answer is missing: the numbers that the ledger remembers wait for it.
         """
-        usable = self.holding is not None and self.holding.usable
-        flowing = self._trains and self.phase is Phase.ACTIVE and usable
+        shown = self.holding is not None and self.holding.usable and not self.holding.blind
+        flowing = self._trains and self.phase is Phase.ACTIVE and shown
         allowed = len(self.outbox.unanswered) + self.outbox.room if flowing and self.outbox is not None else 0
         if allowed == self._permitted:
             return []
@@ -238,6 +237,8 @@ class ActorState:
             applied = ruling.outcome == "applied"
             self.applied += applied
             self.refused += not applied
+            if applied and self.holding is not None:
+                self.holding.applied(ruling.version)
             booked = replace(sent.parcel, report=None, moments=None)  # whatever became of the gradient itself
             took_s = now - sent.sent_at if sent.tries == 1 else None
             if took_s is not None:
@@ -245,7 +246,7 @@ class ActorState:
             judged = applied or ruling.outcome in STALE  # the version of other rulings may be that of their telling
             lag_updates = max(0, ruling.version - applied - booked.base_version) if judged else None
             effects.append(Settle(booked, ruling.outcome in RESTORED, Answer(took_s, lag_updates)))
-        return effects + self._permit() + self._part(now) + self._drained(now)
+        return [*effects, *self._ask_what_lacks(now), *self._permit(), *self._part(now), *self._drained(now)]
 
     def _record(self, record: Snapshot | Updates, event: MessageArrived, now: float) -> list[Effect]:
         """Takes one record, and hands its weights on unless another is already here."""
@@ -299,8 +300,7 @@ class ActorState:
         told: Effect = Announce("dismissed", {"why": goodbye.detail})
         if goodbye.final or self.phase is Phase.DRAINING:
             return [told, *self._abandon(), *self._finish(0)]
-        effects = self._abandon()
-        return [told, *effects, *self._lose("the learner said goodbye", now, FIRST_S)]
+        return [told, *self._abandon(), *self._lose("the learner said goodbye", now, FIRST_S)]
 
     def _fault(self, event: FaultArrived, now: float) -> list[Effect]:
         told: Effect = Announce("fault", {"reason": str(event.fault.reason), "detail": event.fault.detail})
@@ -413,8 +413,7 @@ class ActorState:
             return self._finish(0)
         self._owed = self._permitted > 0
         self.phase, self._drain_by = Phase.DRAINING, now + DRAIN_S
-        leave: list[Effect] = [Leave()] if self._owed else []
-        return [*self._permit(), *leave, *self._drained(now)]
+        return [*self._permit(), *([Leave()] if self._owed else ()), *self._drained(now)]
 
     def _drained(self, now: float) -> list[Effect]:
         """Once every verdict is here, or for too long was not: goodbye."""

@@ -126,6 +126,7 @@ class Worker:
         self._note(rollout)
         stats: LossStats | None = None
         norm = 0.0
+        collected_with = self._weights
         for minibatch in self._minibatches(rollout):
             began = time.perf_counter()
             link.await_permit(generation)
@@ -143,7 +144,8 @@ class Worker:
             held = self._compressor
             link.residual_norm, link.residual_age, link.beta1 = held.residual_norm, held.residual_age, held.beta1
             self._losses = _losses(stats, norm, link.residual_norm)
-            self._stride.heed(self._losses.kl)
+            if _moved(collected_with, self._weights):
+                self._stride.heed(self._losses.kl)
 
     def close(self) -> None:
         """Ends the simulators."""
@@ -301,6 +303,11 @@ def make_compressor(settings: ActorSettings, quantity: str, layout: Layout, seed
         preconditioner,
         masks_momentum=settings.mask_momentum,
     )
+
+
+def _moved(before: Weights | None, after: Weights | None) -> bool:
+    """Whether updates led from the one to the other: not where the stream stood still, or a learner came back."""
+    return before is not None and after is not None and before.epoch == after.epoch and before.version < after.version
 
 
 def _joined(earlier: Report | None, later: Report) -> Report:

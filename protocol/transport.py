@@ -287,6 +287,7 @@ class ActorSockets(Sockets):
         self._on_link: Take = nothing
         self._on_weights: Callable[[list[Frames]], None] = nothing
         self._waiting: list[Frames] = []
+        self._streams = False  # something came since the stream was dialled
 
     def connect(self) -> None:
         """Dials; what is sent meanwhile waits. libzmq redials by itself, and the learner then sees another route.
@@ -306,10 +307,11 @@ class ActorSockets(Sockets):
     def subscribe(self, weights: str, quantity: Quantity = "gradient") -> None:
         """Follows the weight stream that a welcome names; raises MessageFault if none of it can be dialled.
 
-        quantity: as in the welcome: how many records may wait here depends on what they are.
+        quantity: as in the welcome: how many records may wait here depends on what they are. What was dialled before
+        and has said nothing is dialled anew: it may wait for seconds to try again, and whoever welcomes is there now.
         """
         address = weights_address(self.learner, weights)
-        if address == self.subscribed:
+        if address == self.subscribed and self._streams:
             return
         self.subscribed, self._quantity = address, quantity
         self._follow(address)
@@ -319,6 +321,7 @@ class ActorSockets(Sockets):
         self._weights = self._dial(zmq.SUB, address, {zmq.RCVHWM: STREAM_DEPTH[self._quantity]}, self._pair)
         self._weights.setsockopt(zmq.SUBSCRIBE, PREAMBLE)
         self._weights.connect(str(address))
+        self._streams = False
         self._watch_weights()
 
     def send(self, frames: Sequence[Buffer]) -> bool:
@@ -356,6 +359,7 @@ class ActorSockets(Sockets):
             self._watch(self._weights, self._keep, self._hand_over, DRAIN_WEIGHTS_S)
 
     def _keep(self, frames: Frames) -> None:
+        self._streams = True
         if frames != PADDING:
             self._waiting.append(frames)
 

@@ -40,6 +40,7 @@ from actor.events import (
     WorkerReady,
 )
 from actor.state import DRAIN_S, ActorState
+from actor.weights import MOST_UNSEEN
 from protocol import snapshot as records
 from protocol.codecs import codec
 from protocol.errors import FrameFault, Reason
@@ -316,6 +317,54 @@ def updates(base_version: int, version: int, epoch: int = 1) -> tuple[Updates, l
     encoded = codec("f32").encode(np.ones(2, np.float32))
     applied, payload = pack([Applied("f32", 2, encoded.buffer, 1.0)] * (version - base_version))
     return Updates(epoch, version, base_version, LAYOUT.digest, 2, applied), [payload]
+
+
+def unseen(actor: Actor, count: int) -> list[Effect]:
+    """So many gradients are applied one after the other while no record comes; what the last verdict leads to."""
+    effects: list[Effect] = []
+    for version in range(1, count + 1):
+        actor.hands_in()
+        sequence = actor.state.sent
+        effects = actor.hear(Verdict(9, 2, (Ruling(sequence, "applied", version),)))
+    return effects
+
+
+def test_gradients_stop_while_weights_do_not_show_what_they_did() -> None:
+    """Or they would all be taken at one θ, each a repetition of the step before."""
+    actor = active()
+    assert not messages(unseen(actor, MOST_UNSEEN - 1), SnapshotRequest)
+    actor.hands_in()
+    effects = actor.hear(Verdict(9, 2, (Ruling(MOST_UNSEEN, "applied", MOST_UNSEEN),)))
+    assert only(effects, Permit).credit == 0
+    assert messages(effects, SnapshotRequest) == [SnapshotRequest(9)]
+    effects = actor.snapshot(1)  # shows one of them
+    assert (only(effects, Permit).credit, len(every(effects, Adopt))) == (2, 1)
+
+
+def test_what_is_asked_for_because_gradients_stopped_is_asked_for_again() -> None:
+    actor = active()
+    unseen(actor, MOST_UNSEEN)
+    assert messages(actor.tick(1.0), SnapshotRequest) == [SnapshotRequest(9)]
+    actor.snapshot(MOST_UNSEEN)
+    assert not messages(actor.tick(5.0), SnapshotRequest)
+
+
+def test_gradients_that_made_no_version_of_their_own_stop_nobody() -> None:
+    actor = active()
+    for sequence in range(1, 2 * MOST_UNSEEN):
+        actor.hands_in()
+        effects = actor.hear(Verdict(9, 2, (Ruling(sequence, Reason.STALE_UPDATES, 99),)))
+        assert not every(effects, Permit)
+    for sequence in range(2 * MOST_UNSEEN, 4 * MOST_UNSEEN):
+        actor.hands_in()
+        assert not every(actor.hear(Verdict(9, 2, (Ruling(sequence, "applied", 0),))), Permit)
+
+
+def test_another_life_begins_with_nothing_unseen() -> None:
+    actor = active()
+    unseen(actor, MOST_UNSEEN)
+    actor.hear(NEXT_LIFE)
+    assert only(actor.snapshot(0, epoch=2), Permit).credit == 2
 
 
 def test_a_heartbeat_asks_for_what_should_have_come_since_the_one_before() -> None:
@@ -789,6 +838,7 @@ def test_the_same_session_goes_on_where_it_was() -> None:
     assert not every(effects, Configure)
     assert not every(effects, Settle)
     assert only(effects, Permit).credit == 2
+    assert only(effects, Subscribe) == Subscribe("tcp://*:5", "update")  # whose dial may have failed meanwhile
     assert actor.state.lost == 0
     assert sequences(actor.hands_in()) == [2]
 

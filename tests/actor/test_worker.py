@@ -391,6 +391,28 @@ def test_targets_are_as_fresh_as_the_method_wants_them(targets: str, taken: int)
     assert calls == [0, 2, 4][:taken]
 
 
+@pytest.mark.parametrize(
+    ("epoch", "steps", "longer"),
+    [(1, 1, True), (1, 0, False), (2, 0, False), (2, 1, False)],
+    ids=["followed", "stood still", "went back", "another life"],
+)
+def test_only_weights_that_followed_tell_how_long_updates_are(epoch: int, steps: int, longer: bool) -> None:
+    """A stream that stands still would look like updates that are far too short, and a restart like any."""
+    bench = Bench(msgspec.structs.replace(SMALL, kl_target=10.0), quantity="update")
+    plain = bench.link.hand_in
+
+    def hand_in(work: Work) -> None:
+        plain(work)
+        held = bench.link.weights
+        assert held is not None
+        bench.link.weights = Weights(epoch, held.version + steps, held.theta.copy(), None)
+
+    bench.link.hand_in = hand_in  # type: ignore[method-assign]
+    bench.step()
+    bench.worker.close()
+    assert (bench.worker._stride.length > 1.0) is longer
+
+
 def test_the_stride_follows_the_divergence_and_stays_within_its_limits() -> None:
     """Schulman et al. 2017, section 4: beyond twice the target shorter, below half of it longer, between the same."""
     stride = StrideControl(0.01, stretches=True)

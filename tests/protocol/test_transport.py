@@ -363,6 +363,33 @@ def test_redialling_dials_the_weight_stream_too() -> None:
             sockets.close()
 
 
+def test_a_stream_that_was_dialled_in_vain_is_dialled_anew_by_the_next_welcome(monkeypatch: pytest.MonkeyPatch) -> None:
+    """libzmq would come again when its back-off is over: seconds in which gradients flow and weights do not."""
+    monkeypatch.setattr("protocol.sockets.RECONNECT_MS", (3_600_000, 3_600_000))
+    monkeypatch.setattr("protocol.sockets.RECONNECT_MAX_MS", (3_600_000, 3_600_000))
+
+    async def story(house: House) -> None:
+        actor = house.actor(house.learner())
+        with unix.create_server(("127.0.0.1", 0)) as dying:
+            port = dying.getsockname()[1]
+            actor.sockets.subscribe(f"tcp://*:{port}")
+            dying.accept()[0].close()
+        with zmq.Context() as context, context.socket(zmq.PUB) as reborn:
+            reborn.bind(f"tcp://127.0.0.1:{port}")
+            actor.sockets.subscribe(f"tcp://*:{port}")
+
+            def arrived() -> bool:
+                reborn.send_multipart([ANY, b"record"])
+                return not actor.snapshots.empty()
+
+            await until(arrived)
+            flowing = actor.sockets._weights
+            actor.sockets.subscribe(f"tcp://*:{port}")
+            assert actor.sockets._weights is flowing
+
+    over_tcp(story)
+
+
 def test_a_learner_that_comes_back_is_found_again(play: Play) -> None:
     async def story(house: House) -> None:
         first = LearnerSockets([house.address])

@@ -36,6 +36,18 @@ def test_a_bad_world_breaks_no_promise_and_recovers(seed: int) -> None:
     world.check_history()
 
 
+@pytest.mark.parametrize("seed", SEEDS[:8])
+def test_actors_that_soon_stop_for_want_of_weights_go_on_in_the_end(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it is the bound is seldom reached: here after each gradient that weights do not show."""
+    monkeypatch.setattr("actor.weights.MOST_UNSEEN", 1)
+    monkeypatch.setattr("tests.simulation.actors.MOST_UNSEEN", 1)
+    world = World(seed, bad(seed))
+    world.run(500)
+    world.calm(30.0)
+    world.check_alive()
+    world.check_history()
+
+
 @pytest.mark.parametrize("regression", kept(), ids=lambda regression: f"{regression.seed} {regression.found}")
 def test_what_was_once_broken_is_not_broken_again(regression: Regression) -> None:
     assert play(regression) is None
