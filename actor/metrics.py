@@ -42,6 +42,7 @@ class Counters:
     credit: int = 0  # gradients that may be unanswered
     connected: bool = False  # it has a session
     unanswered: int = 0  # gradients that are
+    unseen: int = 0  # gradients that were applied, and that the newest weights do not show yet
     simulator_failures: Mapping[str, int] = field(default_factory=dict)  # by kind: simulators that were replaced
 
 
@@ -103,6 +104,7 @@ def _families(counters: Counters) -> Iterator[Metric]:
         ("round_trip_seconds", "From a gradient to its verdict, a running mean.", counters.round_trip_s),
         ("credit", "Gradients that may be unanswered.", counters.credit),
         ("unanswered_gradients", "Sent, and not answered yet.", counters.unanswered),
+        ("unseen_gradients", "Applied, and not shown by the newest weights yet.", counters.unseen),
         ("connected", "1 while it has a session with the learner.", counters.connected),
     ):
         yield GaugeMetricFamily(f"{PREFIX}_{name}", text, value=number)

@@ -255,6 +255,7 @@ class Service:
         counters.round_trip_s = state.round_trip_s
         counters.connected = state.phase in (Phase.ACTIVE, Phase.DRAINING)
         counters.unanswered = len(state.outbox.unanswered) if state.outbox is not None else 0
+        counters.unseen = state.holding.unseen if state.holding is not None else 0
         counters.credit = state.outbox.credit if state.outbox is not None else 0
         counters.weights_version = state.weights.version if state.weights is not None else 0
 

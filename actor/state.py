@@ -120,12 +120,13 @@ class ActorState:
         if self.holding is not None:
             self.holding.forget_asks(silent=self.phase is Phase.GREETING)
         self.phase, self._attempts = Phase.ACTIVE, 0
-        streams: list[Effect] = [Subscribe(welcome.weights, welcome.quantity)] if self._trains else []
         if self.outbox is not None and welcome.session == self.outbox.session:
-            return [*streams, *self._permit(), *self._resend(now, patience_s=0.0), *self._ask_what_lacks(now)]
+            return [*self._permit(), *self._resend(now, patience_s=0.0), *self._ask_what_lacks(now)]
         before, self.welcome = self.welcome, welcome
-        effects = [*self._abandon(), *streams]
+        effects = self._abandon()
         self.outbox = Outbox(welcome.session, welcome.credit)
+        if self._trains:
+            effects.append(Subscribe(welcome.weights, welcome.quantity))
         if before is None or _job(before) != _job(welcome):
             self.holding, self._worker_ready = None, False
             effects.append(Configure(welcome))
@@ -157,8 +158,8 @@ class ActorState:
     def _permit(self) -> list[Effect]:
         """Tells the worker how many gradients may be unanswered, where that changed.
 
-        None before there are weights of the present epoch and while they show too little of what was applied; fewer
-        than credit while an old number's answer is missing: the numbers that the ledger remembers wait for it.
+        None without weights of the present epoch and while they show too little of what was applied, and fewer than
+        credit while an old answer is missing: the window of numbers that the ledger remembers does not move without it.
         """
         shown = self.holding is not None and self.holding.usable and not self.holding.blind
         flowing = self._trains and self.phase is Phase.ACTIVE and shown
@@ -246,7 +247,7 @@ class ActorState:
             judged = applied or ruling.outcome in STALE  # the version of other rulings may be that of their telling
             lag_updates = max(0, ruling.version - applied - booked.base_version) if judged else None
             effects.append(Settle(booked, ruling.outcome in RESTORED, Answer(took_s, lag_updates)))
-        return [*effects, *self._ask_what_lacks(now), *self._permit(), *self._part(now), *self._drained(now)]
+        return effects + self._permit() + self._part(now) + self._drained(now)
 
     def _record(self, record: Snapshot | Updates, event: MessageArrived, now: float) -> list[Effect]:
         """Takes one record, and hands its weights on unless another is already here."""
@@ -411,7 +412,7 @@ class ActorState:
     def _stop(self, event: StopRequested, now: float) -> list[Effect]:
         if self.phase is not Phase.ACTIVE:  # nobody to part from, or asked for the second time
             return self._finish(0)
-        self._owed = self._permitted > 0
+        self._owed = self._trains and self.holding is not None and self.holding.usable  # it may be at work
         self.phase, self._drain_by = Phase.DRAINING, now + DRAIN_S
         return [*self._permit(), *([Leave()] if self._owed else ()), *self._drained(now)]
 

@@ -6,7 +6,7 @@ it wants the next when it has played with the last.
 
 from __future__ import annotations
 
-from collections import deque
+import bisect
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -15,7 +15,7 @@ from protocol.messages import Buffer, Snapshot, Updates, Welcome
 from protocol.snapshot import Outcome, Reconstruction
 
 MOST_PATIENCE = 64  # heartbeats between two asks for what does not come
-MOST_UNSEEN = 32  # gradients; what the learner lets be under way by default (credit_lag), and a few rollouts' worth
+LEAST_UNSEEN = 4  # gradients of one's own; in a large fleet what weights do not show yet is others', and on its way
 MOST_CUTS = 6  # after so many the learner may be silent for 64 times as long
 
 
@@ -36,7 +36,8 @@ class Holding:
         self._patience_s = self._least_s  # doubled with each ask that is not answered: a key may travel for long
         self._asked_at: float | None = None  # when a snapshot was last asked for and has not come
         self._target_asked_at: float | None = None  # the same for the target network's
-        self._unseen: deque[int] = deque()  # versions that gradients of ours made and ``newest`` has not reached
+        self._most_behind = welcome.credit_lag
+        self._unseen: list[int] = []  # versions that gradients of ours made and ``newest`` has not reached, in order
         self._told = 0  # the version that the learner had published when it last said so
         self._handed: object = None  # what the worker was last given
 
@@ -53,8 +54,7 @@ class Holding:
             self.wanting = False
             if answered:
                 self._asked_at = None
-            while self._unseen and self._unseen[0] <= self.newest.version:
-                self._unseen.popleft()
+            del self._unseen[: bisect.bisect_right(self._unseen, self.newest.version)]
             if self.newest.version == self.newest.target:
                 self.target.follow(self.newest)
         elif isinstance(record, Snapshot) and record.target == record.version and record.record == "key":
@@ -95,7 +95,7 @@ class Holding:
     def applied(self, version: int) -> None:
         """A gradient of ours made this version."""
         if self._trains and version > self.newest.version:
-            self._unseen.append(version)
+            bisect.insort(self._unseen, version)
 
     @property
     def unseen(self) -> int:
@@ -104,12 +104,10 @@ class Holding:
 
     @property
     def blind(self) -> bool:
-        """Whether more are unseen than is good: others would be taken at the same θ and repeat their step.
-
-        Verdicts come over another connection than the stream, which may be late, full or dead while they flow. Without
-        this bound half a second of that turned the policy of a fast actor into one that always does the same.
-        """
-        return self.unseen >= MOST_UNSEEN
+        """Whether gradients should stop, since ``newest`` lacks what those before them did (WIRE.md, section 6)."""
+        if self.unseen < LEAST_UNSEEN:
+            return False
+        return self._unseen[-1] - self.newest.version >= self._most_behind
 
     def behind(self, version: int) -> bool:
         """Whether the stream should have brought more: what was published before the last heartbeat is not here.
@@ -126,7 +124,7 @@ class Holding:
 
     def lacks_weights(self) -> bool:
         """Whether there is nothing to work with, or, evaluating, nothing to play with next."""
-        return self.wanting or self.blind or not self.newest.held
+        return self.wanting or not self.newest.held
 
     # asking: once per heartbeat at first
 

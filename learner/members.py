@@ -155,4 +155,5 @@ class Members:
             layout=self._manifest.layout,
             table=self._manifest.actor_table,
             table_digest=self._manifest.actor_digest,
+            credit_lag=self._settings.credit_lag,
         )

@@ -94,6 +94,7 @@ class Welcome(Message, frozen=True, tag="welcome"):
     layout: Layout
     table: Annotated[bytes, Meta(max_length=1 << 16)]  # the experiment's actor table, msgpack, not read by the learner
     table_digest: Digest  # BLAKE2b-64 of table
+    credit_lag: Annotated[int, Meta(ge=1, le=1_000_000)] = 32  # updates that weights may lack of what was applied
 
 
 class Refusal(Message, frozen=True, tag="refusal"):

@@ -70,7 +70,7 @@ PUB: Options = {
 # STREAM_KEYS counts as several (``LearnerSockets.publish``).
 STREAM_DEPTH: dict[Quantity, int] = {"update": 62, "gradient": 14}
 STREAM_KEYS = 2  # keys' bytes that may wait for a subscriber, beside one on its way; depths are multiples of it
-RECONNECT_MS = (100, 200)  # drawn once per socket: libzmq adds no jitter of its own once a maximum is set
+RECONNECT_MS = (100, 200)  # drawn once for all sockets of a dial: libzmq adds no jitter once a maximum is set
 RECONNECT_MAX_MS = (3_000, 6_000)  # likewise; doubles from the one to the other
 
 
@@ -165,15 +165,15 @@ class Sockets:
                 socket.setsockopt(option, value)
         return socket
 
-    def _dial(self, kind: int, address: Address, table: Options, pair: KeyPair | None) -> zmq.Socket[bytes]:
-        socket = self._open(kind, DIALLING, table, ipv6=address.is_ipv6)
+    def _dial(
+        self, kind: int, address: Address, table: Options, pair: KeyPair | None, again: Options
+    ) -> zmq.Socket[bytes]:
+        socket = self._open(kind, DIALLING, table, again, ipv6=address.is_ipv6)
         if pair is not None:
             assert pair.learner is not None, "an actor's key file names its learner"
             socket.setsockopt(zmq.CURVE_SERVERKEY, pair.learner.encode())
             socket.setsockopt(zmq.CURVE_PUBLICKEY, pair.public.encode())
             socket.setsockopt(zmq.CURVE_SECRETKEY, pair.secret.reveal())
-        socket.setsockopt(zmq.RECONNECT_IVL, _jitter.randint(*RECONNECT_MS))
-        socket.setsockopt(zmq.RECONNECT_IVL_MAX, _jitter.randint(*RECONNECT_MAX_MS))
         return socket
 
     def _watch(
@@ -237,6 +237,12 @@ class Sockets:
             self._over.set_result(None)
         if self._own_context:
             self._context.term()
+
+
+def back_off() -> Options:
+    """When to dial again, drawn anew."""
+    first_ms, most_ms = _jitter.randint(*RECONNECT_MS), _jitter.randint(*RECONNECT_MAX_MS)
+    return {zmq.RECONNECT_IVL: first_ms, zmq.RECONNECT_IVL_MAX: most_ms}
 
 
 def receive_frames(socket: zmq.Socket[bytes]) -> Frames:

@@ -34,6 +34,7 @@ from protocol.sockets import (
     Frames,
     Sockets,
     Take,
+    back_off,
     nothing,
 )
 from protocol.vectors import size_of
@@ -287,16 +288,18 @@ class ActorSockets(Sockets):
         self._on_link: Take = nothing
         self._on_weights: Callable[[list[Frames]], None] = nothing
         self._waiting: list[Frames] = []
-        self._streams = False  # something came since the stream was dialled
+        self._again = back_off()
 
     def connect(self) -> None:
         """Dials; what is sent meanwhile waits. libzmq redials by itself, and the learner then sees another route.
 
         The weight stream too, where one was followed: a connection over which packets were lost for long may be alive
-        and yet say nothing for as long again, until the other side tries once more.
+        and yet say nothing for as long again, until the other side tries once more. Both try at the same times: whoever
+        finds the learner on the link and not on the stream until seconds later sends gradients and sees no weights.
         """
         self._hang_up(self._link)
-        self._link = self._dial(zmq.DEALER, self.learner, DEALER, self._pair)
+        self._again = back_off()
+        self._link = self._dial(zmq.DEALER, self.learner, DEALER, self._pair, self._again)
         self._link.connect(str(self.learner))
         self._watch_link()
         if self.subscribed is not None:
@@ -307,21 +310,19 @@ class ActorSockets(Sockets):
     def subscribe(self, weights: str, quantity: Quantity = "gradient") -> None:
         """Follows the weight stream that a welcome names; raises MessageFault if none of it can be dialled.
 
-        quantity: as in the welcome: how many records may wait here depends on what they are. What was dialled before
-        and has said nothing is dialled anew: it may wait for seconds to try again, and whoever welcomes is there now.
+        quantity: as in the welcome: how many records may wait here depends on what they are.
         """
         address = weights_address(self.learner, weights)
-        if address == self.subscribed and self._streams:
+        if address == self.subscribed:
             return
         self.subscribed, self._quantity = address, quantity
         self._follow(address)
 
     def _follow(self, address: Address) -> None:
         self._hang_up(self._weights)
-        self._weights = self._dial(zmq.SUB, address, {zmq.RCVHWM: STREAM_DEPTH[self._quantity]}, self._pair)
+        self._weights = self._dial(zmq.SUB, address, {zmq.RCVHWM: STREAM_DEPTH[self._quantity]}, self._pair, self._again)
         self._weights.setsockopt(zmq.SUBSCRIBE, PREAMBLE)
         self._weights.connect(str(address))
-        self._streams = False
         self._watch_weights()
 
     def send(self, frames: Sequence[Buffer]) -> bool:
@@ -359,7 +360,6 @@ class ActorSockets(Sockets):
             self._watch(self._weights, self._keep, self._hand_over, DRAIN_WEIGHTS_S)
 
     def _keep(self, frames: Frames) -> None:
-        self._streams = True
         if frames != PADDING:
             self._waiting.append(frames)
 

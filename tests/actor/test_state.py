@@ -40,7 +40,7 @@ from actor.events import (
     WorkerReady,
 )
 from actor.state import DRAIN_S, ActorState
-from actor.weights import MOST_UNSEEN
+from actor.weights import LEAST_UNSEEN
 from protocol import snapshot as records
 from protocol.codecs import codec
 from protocol.errors import FrameFault, Reason
@@ -319,52 +319,78 @@ def updates(base_version: int, version: int, epoch: int = 1) -> tuple[Updates, l
     return Updates(epoch, version, base_version, LAYOUT.digest, 2, applied), [payload]
 
 
-def unseen(actor: Actor, count: int) -> list[Effect]:
-    """So many gradients are applied one after the other while no record comes; what the last verdict leads to."""
+BEHIND = WELCOME.credit_lag
+
+
+def applied(actor: Actor, *versions: int) -> list[Effect]:
+    """One gradient after the other makes these versions while no record comes; what the last verdict leads to."""
     effects: list[Effect] = []
-    for version in range(1, count + 1):
+    for version in versions:
         actor.hands_in()
-        sequence = actor.state.sent
-        effects = actor.hear(Verdict(9, 2, (Ruling(sequence, "applied", version),)))
+        effects = actor.hear(Verdict(9, 2, (Ruling(actor.state.sent, "applied", version),)))
     return effects
 
 
 def test_gradients_stop_while_weights_do_not_show_what_they_did() -> None:
     """Or they would all be taken at one θ, each a repetition of the step before."""
     actor = active()
-    assert not messages(unseen(actor, MOST_UNSEEN - 1), SnapshotRequest)
-    actor.hands_in()
-    effects = actor.hear(Verdict(9, 2, (Ruling(MOST_UNSEEN, "applied", MOST_UNSEEN),)))
-    assert only(effects, Permit).credit == 0
-    assert messages(effects, SnapshotRequest) == [SnapshotRequest(9)]
+    assert every(applied(actor, *range(1, BEHIND)), Permit) == []
+    assert only(applied(actor, BEHIND), Permit).credit == 0
     effects = actor.snapshot(1)  # shows one of them
     assert (only(effects, Permit).credit, len(every(effects, Adopt))) == (2, 1)
 
 
-def test_what_is_asked_for_because_gradients_stopped_is_asked_for_again() -> None:
+def test_the_learner_says_how_far_weights_may_be_behind() -> None:
+    actor = active(msgspec.structs.replace(WELCOME, credit_lag=6))
+    assert every(applied(actor, *range(1, 6)), Permit) == []
+    assert only(applied(actor, 6), Permit).credit == 0
+
+
+def test_what_others_did_stops_nobody_before_some_of_it_was_ones_own() -> None:
+    """In a large fleet much is always on its way."""
     actor = active()
-    unseen(actor, MOST_UNSEEN)
-    assert messages(actor.tick(1.0), SnapshotRequest) == [SnapshotRequest(9)]
-    actor.snapshot(MOST_UNSEEN)
-    assert not messages(actor.tick(5.0), SnapshotRequest)
+    others = range(100, 100 * LEAST_UNSEEN, 100)
+    assert every(applied(actor, *others), Permit) == []
+    assert only(applied(actor, 100 * LEAST_UNSEEN), Permit).credit == 0
+
+
+def test_rulings_that_come_out_of_order_are_shown_by_the_same_weights() -> None:
+    actor = active()
+    applied(actor, BEHIND + 1, *range(1, BEHIND))
+    assert only(actor.snapshot(BEHIND), Permit).credit == 2
+    assert actor.state.holding is not None
+    assert actor.state.holding.unseen == 1
+
+
+def test_weights_without_which_nothing_is_made_are_asked_for_where_they_were_published() -> None:
+    """A stream of which little comes because little is published, a thin one, is not pressed for keys."""
+    actor = active()
+    assert messages(applied(actor, *range(1, BEHIND + 1)), SnapshotRequest) == []
+    assert actor.hear(Heartbeat(9, 0, 0)) == []
+    assert actor.hear(Heartbeat(9, BEHIND, BEHIND)) == []  # it may be under way
+    assert messages(actor.hear(Heartbeat(9, BEHIND, BEHIND)), SnapshotRequest) == [SnapshotRequest(9)]
 
 
 def test_gradients_that_made_no_version_of_their_own_stop_nobody() -> None:
     actor = active()
-    for sequence in range(1, 2 * MOST_UNSEEN):
+    for sequence in range(1, 2 * BEHIND):
         actor.hands_in()
-        effects = actor.hear(Verdict(9, 2, (Ruling(sequence, Reason.STALE_UPDATES, 99),)))
-        assert not every(effects, Permit)
-    for sequence in range(2 * MOST_UNSEEN, 4 * MOST_UNSEEN):
-        actor.hands_in()
-        assert not every(actor.hear(Verdict(9, 2, (Ruling(sequence, "applied", 0),))), Permit)
+        assert not every(actor.hear(Verdict(9, 2, (Ruling(sequence, Reason.STALE_UPDATES, 99),))), Permit)
+    assert not every(applied(actor, *(0 for _ in range(2 * BEHIND))), Permit)
 
 
 def test_another_life_begins_with_nothing_unseen() -> None:
     actor = active()
-    unseen(actor, MOST_UNSEEN)
+    applied(actor, *range(1, BEHIND + 1))
     actor.hear(NEXT_LIFE)
     assert only(actor.snapshot(0, epoch=2), Permit).credit == 2
+
+
+def test_who_is_stopped_while_weights_lag_hands_in_what_is_held_back() -> None:
+    actor = active()
+    applied(actor, *range(1, BEHIND + 1))
+    assert every(actor.post(StopRequested("SIGTERM")), Leave)
+    assert sequences(actor.post(LastWorkDone(work()))) == [BEHIND + 1]
 
 
 def test_a_heartbeat_asks_for_what_should_have_come_since_the_one_before() -> None:
@@ -838,7 +864,6 @@ def test_the_same_session_goes_on_where_it_was() -> None:
     assert not every(effects, Configure)
     assert not every(effects, Settle)
     assert only(effects, Permit).credit == 2
-    assert only(effects, Subscribe) == Subscribe("tcp://*:5", "update")  # whose dial may have failed meanwhile
     assert actor.state.lost == 0
     assert sequences(actor.hands_in()) == [2]
 

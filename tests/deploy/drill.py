@@ -211,11 +211,11 @@ def quota() -> list[Row]:
 
 
 def late() -> list[Row]:
-    """Weights are published every five seconds only."""
-    with staged("learner.publish_interval_s=5", light=True, ready=False) as stage:
+    """Weights are published every five seconds only, and actors are to go on meanwhile."""
+    with staged("learner.publish_interval_s=5", "learner.credit_lag=1000", light=True, ready=False) as stage:
         since = stage.trains()
         along = ("ReturnCollapsed", "ActorsStarved", "GradientsRefused", "NoNewBest")
-        stage.fires("StalenessHigh", "learner.publish_interval_s=5", since, along)
+        stage.fires("StalenessHigh", "learner.publish_interval_s=5 and credit_lag=1000", since, along)
         return judged(stage)
 
 

@@ -62,6 +62,9 @@ MESSAGES: dict[str, Message] = {
         table=b"\x81\xa3env\xabCartPole-v1",
         table_digest=bytes.fromhex("0123456789abcdef"),
     ),
+    "welcome_with_lag": Welcome(
+        81_985_529_216_486_895, "r", 3, 5, 2, 42, 4, 2.0, 15.0, "update", "*", LAYOUT, b"\x80", bytes(8), 64
+    ),
     "refusal": Refusal("unknown_session", "session 17 was never granted"),
     "gradient": Gradient(17, 1, 9, "topk_i8", 17, 2),
     "gradient_with_report": Gradient(17, 2, 9, "f32", 17, 17, REPORT),

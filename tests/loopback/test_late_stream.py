@@ -10,6 +10,7 @@ def test_a_stream_that_never_comes_ruins_no_policy(launch: Launcher) -> None:
     address = f"tcp://127.0.0.1:{free_ports()}"
     launch.start("tests.late_stream", 3600, "actor", "run", "--learner", address, "--name", "remote")
     words = ("--actors", 0, "--bind", address, "--until-return", 150, "--until-steps", 150_000)
-    learner = launch.learner(*words)
+    often = ("--set", "learner.heartbeat_s=0.1")  # which say what was published and did not come
+    learner = launch.learner(*words, *often)
     assert learner.wait() == 0, learner.story()
     assert learner.event("finished")["staleness_max"] <= 64

@@ -27,6 +27,7 @@ LIMIT = 1 << 20
 ANY, BEGIN, END = PREAMBLE + b"any", PREAMBLE + b"begin", PREAMBLE + b"end"
 SYSTEM_BYTES = 1 << 19  # what the system takes of a message over ipc before anybody reads
 LIMITS = Limits(frame_bytes=LIMIT)
+TRIES = (zmq.RECONNECT_IVL, zmq.RECONNECT_IVL_MAX)
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "uvloop": uvloop.new_event_loop,
     "asyncio": asyncio.new_event_loop,
@@ -363,31 +364,21 @@ def test_redialling_dials_the_weight_stream_too() -> None:
             sockets.close()
 
 
-def test_a_stream_that_was_dialled_in_vain_is_dialled_anew_by_the_next_welcome(monkeypatch: pytest.MonkeyPatch) -> None:
-    """libzmq would come again when its back-off is over: seconds in which gradients flow and weights do not."""
-    monkeypatch.setattr("protocol.sockets.RECONNECT_MS", (3_600_000, 3_600_000))
-    monkeypatch.setattr("protocol.sockets.RECONNECT_MAX_MS", (3_600_000, 3_600_000))
-
-    async def story(house: House) -> None:
-        actor = house.actor(house.learner())
-        with unix.create_server(("127.0.0.1", 0)) as dying:
-            port = dying.getsockname()[1]
-            actor.sockets.subscribe(f"tcp://*:{port}")
-            dying.accept()[0].close()
-        with zmq.Context() as context, context.socket(zmq.PUB) as reborn:
-            reborn.bind(f"tcp://127.0.0.1:{port}")
-            actor.sockets.subscribe(f"tcp://*:{port}")
-
-            def arrived() -> bool:
-                reborn.send_multipart([ANY, b"record"])
-                return not actor.snapshots.empty()
-
-            await until(arrived)
-            flowing = actor.sockets._weights
-            actor.sockets.subscribe(f"tcp://*:{port}")
-            assert actor.sockets._weights is flowing
-
-    over_tcp(story)
+def test_link_and_stream_try_again_at_the_same_times() -> None:
+    """Where one finds a learner that came back, so does the other; and each dial draws anew."""
+    drawn = set()
+    sockets = ActorSockets(Address("tcp", "127.0.0.1", 1))
+    try:
+        sockets.connect()
+        sockets.subscribe("tcp://*:2", "update")
+        for _ in range(20):
+            both = [[each.getsockopt(option) for option in TRIES] for each in (sockets._link, sockets._weights) if each]
+            assert both[0] == both[1]
+            drawn.add(tuple(both[0]))
+            sockets.redial()
+    finally:
+        sockets.close()
+    assert len(drawn) > 1
 
 
 def test_a_learner_that_comes_back_is_found_again(play: Play) -> None:

@@ -15,7 +15,7 @@ from actor.desk import Desk
 from actor.events import Identity
 from actor.selection import Everything, make_choice
 from actor.state import ActorState
-from actor.weights import MOST_UNSEEN
+from actor.weights import LEAST_UNSEEN
 from protocol import messages
 from protocol.codecs import Encoded, Sparse, codec
 from protocol.layout import Entry, Layout
@@ -266,7 +266,8 @@ class Actor:
             oldest = next(iter(box.unanswered), box.next_sequence)
             world.promise(box.next_sequence - oldest <= SPAN * most, self.name, "the window is too wide")
             unseen = 0 if self.state.holding is None else self.state.holding.unseen
-            world.promise(unseen < MOST_UNSEEN + most, self.name, f"{unseen} gradients that its weights do not show")
+            bound = max(LEAST_UNSEEN, world.settings.credit_lag) + most
+            world.promise(unseen < bound, self.name, f"{unseen} gradients that its weights do not show")
         world.promise(len(desk._refused) == len(self.restorable), self.name, "a refused gradient went missing")
         self.check_books()
 

@@ -73,6 +73,7 @@ def bad(seed: int) -> Plot:
             "optimizer": optimizer,
             "credit": random.choice((1, 2, 4)),
             "most_credit": random.choice((1, 3, 16)),
+            "credit_lag": random.choice((2, 32, 32)),
             "silence_s": random.choice((2.0, 6.0)),
             "staleness_rule": "accept" if aggregating else random.choice(rules[: 4 if optimizer == "addition" else 3]),
             "full_lag_updates": 2,
