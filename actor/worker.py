@@ -29,6 +29,7 @@ from actor.policy import build_policy
 from actor.rollout import Collector, Normalizer, Rollout
 from actor.selection import Choice, Everything, make_choice
 from actor.spaces import Spaces
+from actor.stride import Stand, StrideControl
 from actor.uplink import Fitting, Uplink
 from protocol.budget import THIN
 from protocol.codecs import Encoded, codec
@@ -38,8 +39,6 @@ from protocol.messages import Episode, Losses, Report, Welcome
 from protocol.moments import Moments
 
 MAX_EPISODES = 10_000  # in one report, of an actor that could not report for long; far inside the wire's bound
-STRIDE_FACTOR, STRIDE_BAND = 1.5, 2.0
-STRIDE_LIMITS = (1.0 / 64.0, 64.0)  # of the length of updates: a rate four orders of magnitude wrong is put right
 LEAVING: tuple[str, Choice] = "i8", Everything()  # how all that is held back is said in the end
 HOPELESS = 100  # gradients in a row that are not finite, after which waiting for better weights is no use
 
@@ -126,7 +125,7 @@ class Worker:
         self._note(rollout)
         stats: LossStats | None = None
         norm = 0.0
-        collected_with = self._weights
+        first = self._stand
         for minibatch in self._minibatches(rollout):
             began = time.perf_counter()
             link.await_permit(generation)
@@ -138,14 +137,13 @@ class Worker:
             )
             link.learn_s += time.perf_counter() - began
             self._send(vector, norm, link)
-            if self._stride.exhausted(stats):
+            if self._stride.exhausted(stats.approx_kl):
                 break
         if stats is not None:
             held = self._compressor
             link.residual_norm, link.residual_age, link.beta1 = held.residual_norm, held.residual_age, held.beta1
             self._losses = _losses(stats, norm, link.residual_norm)
-            if _moved(collected_with, self._weights):
-                self._stride.heed(self._losses.kl)
+            self._stride.heed(self._losses.kl, first, self._stand)
 
     def close(self) -> None:
         """Ends the simulators."""
@@ -169,6 +167,11 @@ class Worker:
         if weights.moments is not None and weights.moments.count > 1:
             self._collector.normalizer, self._collector.return_scale = normalization(self.settings, weights.moments)
 
+    @property
+    def _stand(self) -> Stand:
+        assert self._weights is not None
+        return self._weights.epoch, self._weights.version
+
     def _note(self, rollout: Rollout) -> None:
         """Remembers what the next gradient should report; adds up where no gradient took the last report along."""
         rows, self._moments = 0, None
@@ -186,7 +189,9 @@ class Worker:
         self._hopeless = 0
         began = time.perf_counter()
         answers = link.collect_answers()
-        self._compressor.heed([answer.lag_updates for answer in answers if answer.lag_updates is not None])
+        lags_updates = [answer.lag_updates for answer in answers if answer.lag_updates is not None]
+        self._compressor.heed(lags_updates)
+        self._stride.answered(lags_updates)
         if self._fitting is not None:
             round_trips_s = [answer.round_trip_s for answer in answers if answer.round_trip_s is not None]
             self._fitting.fit(self._compressor, round_trips_s, time.perf_counter(), self._waited_s)
@@ -228,31 +233,6 @@ class Worker:
         self._hopeless += 1
         if self._hopeless >= HOPELESS:
             raise FloatingPointError(f"{HOPELESS} gradients in a row were not finite")
-
-
-class StrideControl:
-    """How long updates are: whatever the learning rate, a rollout should move the policy by ``target`` nats.
-
-    A rollout that moved it by more than twice the target makes the next updates shorter by a half, one that moved it
-    by less than half of it longer: Schulman et al. 2017, section 4, with the step in the place of the penalty.
-    """
-
-    def __init__(self, target: float, *, stretches: bool) -> None:
-        self.length = 1.0  # multiplies preconditioned updates; within STRIDE_LIMITS
-        self._target, self._stretches = target, stretches
-
-    def heed(self, kl: float) -> None:
-        """kl: nats, from the policy that collected to the one at the last gradient; >= 0."""
-        if not self._target or not self._stretches:
-            return
-        if kl > STRIDE_BAND * self._target:
-            self.length = max(STRIDE_LIMITS[0], self.length / STRIDE_FACTOR)
-        elif kl < self._target / STRIDE_BAND:
-            self.length = min(STRIDE_LIMITS[1], self.length * STRIDE_FACTOR)
-
-    def exhausted(self, stats: LossStats) -> bool:
-        """Whether a rollout moved the policy too far to be used again, where updates cannot be made shorter."""
-        return bool(self._target) and not self._stretches and stats.approx_kl > STRIDE_BAND * self._target
 
 
 def normalization(settings: ActorSettings, moments: Moments) -> tuple[Normalizer | None, float]:
@@ -303,11 +283,6 @@ def make_compressor(settings: ActorSettings, quantity: str, layout: Layout, seed
         preconditioner,
         masks_momentum=settings.mask_momentum,
     )
-
-
-def _moved(before: Weights | None, after: Weights | None) -> bool:
-    """Whether updates led from the one to the other: not where the stream stood still, or a learner came back."""
-    return before is not None and after is not None and before.epoch == after.epoch and before.version < after.version
 
 
 def _joined(earlier: Report | None, later: Report) -> Report:

@@ -20,7 +20,7 @@ PURE = {
     " parameters publication saving evaluation progress options toml quota intake norms quarantine aggregate"
     " histogram vitals curves history limits status view pace",
     "actor": "config events state backoff pulse weights spaces simulators rollout returns losses distributions"
-    " exploration methods gradients compression selection uplink flat policy layers networks pipe liveness",
+    " exploration methods gradients compression selection stride uplink flat policy layers networks pipe liveness",
 }
 IMPURE = frozenset(
     {"aiohttp", "asyncio", "datetime", "multiprocessing", "selectors", "signal", "socket", "ssl", "subprocess"}
