@@ -320,9 +320,8 @@ class ActorSockets(Sockets):
 
     def _follow(self, address: Address) -> None:
         self._hang_up(self._weights)
-        self._weights = self._dial(
-            zmq.SUB, address, {zmq.RCVHWM: STREAM_DEPTH[self._quantity]}, self._pair, self._again
-        )
+        depth = {zmq.RCVHWM: STREAM_DEPTH[self._quantity]}
+        self._weights = self._dial(zmq.SUB, address, depth, self._pair, self._again)
         self._weights.setsockopt(zmq.SUBSCRIBE, PREAMBLE)
         self._weights.connect(str(address))
         self._watch_weights()
