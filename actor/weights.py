@@ -37,7 +37,7 @@ class Holding:
         self._asked_at: float | None = None  # when a snapshot was last asked for and has not come
         self._target_asked_at: float | None = None  # the same for the target network's
         self._most_behind = welcome.credit_lag
-        self._unseen: list[int] = []  # versions that gradients of ours made and ``newest`` has not reached, in order
+        self._unseen: list[int] = []  # versions that gradients of ours made, in order; ``newest`` may have passed some
         self._told = 0  # the version that the learner had published when it last said so
         self._handed: object = None  # what the worker was last given
 
@@ -54,7 +54,6 @@ class Holding:
             self.wanting = False
             if answered:
                 self._asked_at = None
-            del self._unseen[: bisect.bisect_right(self._unseen, self.newest.version)]
             if self.newest.version == self.newest.target:
                 self.target.follow(self.newest)
         elif isinstance(record, Snapshot) and record.target == record.version and record.record == "key":
@@ -95,12 +94,17 @@ class Holding:
     def applied(self, version: int) -> None:
         """A gradient of ours made this version."""
         if self._trains and version > self.newest.version:
+            del self._unseen[: self._shown]
             bisect.insort(self._unseen, version)
+
+    @property
+    def _shown(self) -> int:
+        return bisect.bisect_right(self._unseen, self.newest.version)
 
     @property
     def unseen(self) -> int:
         """How many of our own gradients were applied that ``newest`` does not show."""
-        return len(self._unseen)
+        return len(self._unseen) - self._shown
 
     @property
     def blind(self) -> bool:
