@@ -28,7 +28,7 @@ import uvloop
 import zmq
 
 from actor import events
-from actor.events import Event, Identity, Work
+from actor.events import Effect, Event, Identity, Work
 from actor.state import ActorState
 from protocol import messages
 from protocol.codecs import Sparse, codec
@@ -125,6 +125,7 @@ class LightActor:
         if record.epoch == weights.epoch:
             weights.version = record.version
             self._weights = replace(self._weights, version=record.version)
+            self._perform(self.state._permit())  # the record may show what its permits waited for
         return True
 
     def _count(self, verdict: Verdict) -> None:
@@ -163,7 +164,10 @@ class LightActor:
         return Work(weights.epoch, version, "topk_i8", length, encoded.count, encoded.buffer, encoded.decoded)
 
     def _handle(self, event: Event) -> None:
-        for effect in self.state.handle(event, time.monotonic()):
+        self._perform(self.state.handle(event, time.monotonic()))
+
+    def _perform(self, effects: Sequence[Effect]) -> None:
+        for effect in effects:
             _PERFORM[type(effect)](self, effect)
 
     def _later(self, event: Event) -> None:
