@@ -112,7 +112,8 @@ class LearnerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     drain_s: Annotated[float, Meta(ge=0.0, le=3600.0)] = 3.0  # for the last verdicts; a checkpoint has 20 s more
 
     # weight stream
-    publish_interval_s: Annotated[float, Meta(ge=0.0, le=3600.0)] = 0.0  # least time between snapshots
+    # Least time between snapshots. Raise credit_lag with it, or actors pause until the next one.
+    publish_interval_s: Annotated[float, Meta(ge=0.0, le=3600.0)] = 0.0
     publish_share: Annotated[float, Meta(gt=0.0, le=1.0)] = 0.1  # largest share of the math thread spent on snapshots
     # Kilobits a second that the weight stream takes to each actor; unset, all that is applied is told exactly. What
     # does not fit is told later, the largest differences first (learner/mirror.py). Keys that are asked for come extra.

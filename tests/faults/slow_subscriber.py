@@ -24,6 +24,7 @@ SETTINGS = (
     "learner.optimizer=adam",
     "learner.learning_rate=1e-4",
     "learner.publish_interval_s=1",
+    "learner.credit_lag=1000",  # go on meanwhile
     "learner.staleness_rule=accept",
 )
 

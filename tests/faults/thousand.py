@@ -27,7 +27,7 @@ OFFERED = 400.0  # gradients a second, of all together
 TICK_S = 0.25  # of a light actor among hundreds
 CALM_S, MEASURED_S = 5.0, 20.0
 # A record goes to every subscriber: a learner with so many should tell twice a second and not after every batch.
-SETTINGS = (*PLAIN, "learner.max_actors=4096", "learner.publish_interval_s=0.5")
+SETTINGS = (*PLAIN, "learner.max_actors=4096", "learner.publish_interval_s=0.5", "learner.credit_lag=1000")
 ADMITTED_S, LAG_S, SHARE = 30.0, 0.25, 0.8
 SCRAPES, SCRAPE_S, SERIES = 20, 0.05, 400
 
