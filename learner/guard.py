@@ -14,6 +14,8 @@ from protocol.errors import Reason
 from protocol.messages import Gradient
 from protocol.session import Peer, Sender
 
+TOLD_S = 60.0  # between two lines about one sender's norms
+
 
 class Guard:
     """Quotas, quarantine, header and age. Hears what became of each gradient, too. length: P."""
@@ -24,6 +26,7 @@ class Guard:
         self._quota = Quota(settings.quota_gradients_per_s, settings.quota_kbps)
         self._quarantine = Quarantine()
         self._names: dict[Sender, str] = {}  # of who is in quarantine
+        self._large: dict[Sender, tuple[str, float, int]] = {}  # whose norms were refused: name, told when, since then
 
     def charge(self, peer: Peer, size_bytes: int, now: float) -> Reason | None:
         """Why a new gradient of this size is not looked at; one that is counts for its sender's quota."""
@@ -41,11 +44,22 @@ class Guard:
 
     def judge(self, sender: Sender, name: str, outcome: str, now: float) -> list[Effect]:
         """A gradient came to this outcome. name: of its sender, for people."""
+        if outcome == Reason.NORM_EXCEEDED:
+            return self._refused_norm(sender, name, now)
         term_s = self._quarantine.strike(sender, outcome, now)
         if term_s is None:
             return []
         self._names[sender] = name
         return [Announce("quarantined", {"actor": name, "why": str(outcome), "term_s": term_s})]
+
+    def _refused_norm(self, sender: Sender, name: str, now: float) -> list[Effect]:
+        """Tells of the first at once, and of those of the next TOLD_S together."""
+        if sender in self._large:
+            _, told_at, count = self._large[sender]
+            self._large[sender] = name, told_at, count + 1
+            return []
+        self._large[sender] = name, now, 0
+        return [Announce("norm_exceeded", {"actor": name, "refused": 1})]
 
     def holds(self, sender: Sender, now: float) -> bool:
         """Whether it is in quarantine."""
@@ -58,9 +72,16 @@ class Guard:
 
     def tick(self, now: float) -> list[Effect]:
         """Time passed."""
-        return [
-            Announce("released", {"actor": self._names.pop(sender, "")}) for sender in self._quarantine.release(now)
-        ]
+        released = [self._names.pop(sender, "") for sender in self._quarantine.release(now)]
+        return [*(Announce("released", {"actor": name}) for name in released), *self._told_norms(now)]
+
+    def _told_norms(self, now: float) -> list[Effect]:
+        due = [(sender, *held) for sender, held in self._large.items() if now - held[1] >= TOLD_S]
+        for sender, name, _, count in due:
+            del self._large[sender]
+            if count:
+                self._large[sender] = name, now, 0
+        return [Announce("norm_exceeded", {"actor": name, "refused": count}) for _, name, _, count in due if count]
 
     def forget(self, peer: Peer) -> None:
         """Its session is over. A key's conduct outlives its sessions."""
@@ -68,3 +89,4 @@ class Guard:
             self._quota.forget(peer.session)
             self._quarantine.forget(peer.session)
             self._names.pop(peer.session, None)
+            self._large.pop(peer.session, None)

@@ -1,9 +1,13 @@
 """Which norms are too large to be true, from what all senders sent lately. Pure. ``now`` is an argument.
 
-Each sender has one vote: the median of its last VOTE norms. The bound is a factor times the median of the votes. So
-how much anybody sends moves nothing: as long as hostile senders are fewer than half, the median of all votes lies
-between two honest ones. Norms that are refused count in their sender's vote like the others. So when all norms rise, by
-whatever factor, the bound follows after VOTE / 2 + 1 gradients of each: nobody is locked out for good.
+Each sender has one vote: the median of its last VOTE norms. The bound is a factor times the median of the votes, or
+times the least norm that is usual, where that is more. So how much anybody sends moves nothing: as long as hostile
+senders are fewer than half, the median of all votes lies between two honest ones. Norms that are refused count in their
+sender's vote like the others. So when all norms rise, by whatever factor, the bound follows after VOTE / 2 + 1
+gradients of each: nobody is locked out for good.
+
+A refusal here says what a gradient is and not what its sender is: an honest one that met something new may send it. So
+it is no misconduct (quarantine.STRIKES), and what was refused is not sent again.
 """
 
 from __future__ import annotations
@@ -15,31 +19,41 @@ from collections import OrderedDict, deque
 import numpy as np
 
 from learner.admission import measure
+from learner.config import LearnerSettings
 from protocol.codecs import Sparse
 from protocol.errors import Reason
 from protocol.session import Sender
 
 VOTE = 8  # norms: one outlier changes no vote, and a vote turns before conduct counts (quarantine.TOLERATED)
 LAPSE_S = 600.0  # after a sender's last gradient its vote no longer counts: far above the interval of slow rollouts
+LEAST_VOTES = 3  # of two nobody knows which is hostile, and one would be judged by itself: a burst, and it is refused
+# L2 of a preconditioned update over √P, where it is small. A policy that has converged sends next to nothing, and the
+# first gradient after that may have 1 / √(1 - β2) in each coordinate (Kingma and Ba 2015, section 2.1): 32 with β2
+# 0.999, which is what the default factor of 100 leaves it. While policies learn it is 0.2 to 10 (SECURITY.md).
+USUAL_UPDATE = 0.3
 MOST_VOTES = 4096  # four times the usual learner.max_actors; beyond them the vote that is oldest goes
 
 
 class Norms:
-    """The running distribution of L2 norms. factor: >= 2, times their median is the bound."""
+    """The running distribution of L2 norms. factor: >= 2, times their median is the bound. floor: L2, of a usual norm
+    that no median is too small for; 0 where no norm is usual.
+    """
 
-    def __init__(self, factor: float) -> None:
-        self._factor = factor
+    def __init__(self, factor: float, floor: float = 0.0) -> None:
+        self._factor, self._floor = factor, floor
         self._heard: OrderedDict[Sender, tuple[float, deque[float]]] = OrderedDict()  # last heard comes last
         self._votes: list[float] = []  # one for each sender, sorted
 
     @property
     def bound(self) -> float | None:
-        """L2; None before anything was heard, and while the median is zero, of which nothing is a multiple.
+        """L2; None below LEAST_VOTES senders, and while the usual norm is zero, of which nothing is a multiple.
 
-        Of an even number of votes the upper one in the middle counts: of two senders one must not be able to shut the
-        other out.
+        Of an even number of votes the upper one in the middle counts: half of the senders must not be able to shut the
+        others out.
         """
-        return self._factor * self._votes[len(self._votes) // 2] or None if self._votes else None
+        if len(self._votes) < LEAST_VOTES:
+            return None
+        return self._factor * max(self._floor, self._votes[len(self._votes) // 2]) or None
 
     def judge(self, sender: Sender, norm: float, now: float) -> Reason | None:
         """norm_exceeded, or None. norm: L2 of a gradient of finite numbers, >= 0, infinity where it overflows.
@@ -75,11 +89,13 @@ def _median(norms: deque[float]) -> float:
 
 
 class Screen:
-    """What is asked of every gradient's numbers. bound: L2, for good. factor: times the usual norm; None: no matter."""
+    """What is asked of every gradient's numbers. bound: L2, for good. factor: times the usual norm; None: no matter.
+    updates: P where actors precondition, which gives norms a scale; 0 for raw gradients.
+    """
 
-    def __init__(self, bound: float, factor: float | None = None) -> None:
+    def __init__(self, bound: float, factor: float | None = None, updates: int = 0) -> None:
         self.bound = bound
-        self._norms = None if factor is None else Norms(factor)
+        self._norms = None if factor is None else Norms(factor, USUAL_UPDATE * math.sqrt(updates))
 
     def examine(self, value: np.ndarray | Sparse, sender: Sender, now: float) -> Reason | None:
         """Why these numbers are refused, or None. value: float32 [P], or Sparse."""
@@ -88,3 +104,8 @@ class Screen:
             return Reason.NOT_FINITE
         unusual = None if self._norms is None else self._norms.judge(sender, norm, now)
         return Reason.NORM_EXCEEDED if norm > self.bound else unusual
+
+
+def make_screen(settings: LearnerSettings, length: int) -> Screen:
+    """As these settings ask of gradients of ``length`` parameters."""
+    return Screen(settings.norm_bound, settings.most_norm_factor, length if settings.quantity == "update" else 0)

@@ -17,17 +17,17 @@ from protocol.session import Sender
 # Not here: what age, load and the network explain (stale_*, draining, over_quota, and duplicate: a message sent again
 # may be delayed until its ruling is forgotten); what a wrong setting or another version explains (wrong_length,
 # unknown_codec: a look at the header refuses them, and quarantine would hide the reason from who has to put it right);
-# and quarantined itself, which would never end.
+# norm_exceeded, which a setting, too small for the task, or something new that a sound actor met explains, and which
+# does no harm once it is refused; and quarantined itself, which would never end.
 STRIKES = frozenset(
     {
         Reason.NOT_FINITE,  # actors leave such gradients out
-        Reason.NORM_EXCEEDED,  # may happen to a sound one, when all norms jump: fewer times than are tolerated
         Reason.MALFORMED_PAYLOAD,
         Reason.FUTURE_VERSION,  # of a session's epoch there are no weights that the learner has not made
         Reason.OVERDRAWN,  # the ledger bears the largest credit that is ever granted
     }
 )
-TOLERATED = 8  # strikes; a norm that rose becomes usual after five gradients (norms.VOTE)
+TOLERATED = 8  # strikes: a fault that passes, of memory or of a link, makes fewer
 WINDOW_S = 60.0  # in which so many are forgotten again
 FIRST_S, MOST_S = 1.0, 300.0
 GOOD_S = 120.0  # of good conduct after a quarantine, that halve the next one

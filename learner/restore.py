@@ -15,7 +15,7 @@ from learner.config import LearnerSettings, optimizer_settings
 from learner.disk import DISK, Disk
 from learner.entries import Head
 from learner.journal import SEGMENT_BYTES, Journal
-from learner.norms import Screen
+from learner.norms import make_screen
 from learner.optimizer import make_optimizer
 from learner.parameters import Parameters
 from learner.progress import Progress
@@ -56,7 +56,7 @@ class Restored:
 def make_parameters(settings: LearnerSettings, theta: np.ndarray, layout: Layout, observations: int) -> Parameters:
     """θ₀ at version 0. theta: float32 [P], which is taken over. observations: numbers in a row of the moments, or 0."""
     moments = Moments.empty(observations) if observations else None
-    optimizer, screen = make_optimizer(settings, theta), Screen(settings.norm_bound, settings.most_norm_factor)
+    optimizer, screen = make_optimizer(settings, theta), make_screen(settings, layout.length)
     return Parameters(theta, 0, optimizer, age_rule(settings), screen, layout, moments)
 
 

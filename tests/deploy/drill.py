@@ -232,9 +232,8 @@ def stops() -> list[Row]:
 
 
 def collapse() -> list[Row]:
-    """Two that poison join two that have learnt: the return falls, and no new best comes.
-
-    With the bound on norms as it is they end in quarantine, and the return stays.
+    """Two that poison join two that have learnt, and no bound on norms refuses them: the return falls, and no new best
+    comes.
     """
     settings = ("actor.codec=i8", "learner.norm_factor=none", "learner.anneal=none")
     with staged(*settings, ready=False, hours_by=LONG_FACTOR) as stage:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from learner.events import ApplyBatch, Finish, KeysRevoked, StopRequested
+from learner.events import Announce, ApplyBatch, Finish, KeysRevoked, StopRequested
 from learner.quarantine import TOLERATED
 from learner.state import Stage
 from protocol.errors import Reason
@@ -147,6 +147,37 @@ def test_a_norm_far_above_the_usual_one_is_refused_and_told_apart_from_age() -> 
     assert ruling(effects).outcome == Reason.NORM_EXCEEDED
     it.does(sends(it, three, 3, 2, "c", body=payload(9.0 * ONES), base_version=3))
     assert it.state.progress.rulings["applied"] == 4
+
+
+def test_refused_norms_are_no_misconduct_and_are_told_at_once_and_then_once_a_minute() -> None:
+    it = learner(norm_bound=5.0, silence_s=1000.0)
+    (session,) = joined(it, "k")
+    told = [
+        announced(it.does(sends(it, session, number, key="k", body=payload(100.0 * ONES)))) for number in range(1, 41)
+    ]
+    assert told == [["norm_exceeded"], *([[]] * 39)]
+    (announcement,) = every(it.tick(61.0), Announce)
+    assert announcement.fields == {"actor": "actor-0", "refused": 39}
+    assert announced(it.tick(130.0)) == []
+    it.does(sends(it, session, 90, key="k", base_version=0))
+    assert it.state.progress.rulings == {"norm_exceeded": 40, "applied": 1}
+    assert announced(it.does(sends(it, session, 91, key="k", body=payload(100.0 * ONES)))) == ["norm_exceeded"]
+
+
+@pytest.mark.parametrize("keys", [("k", "k"), ("", ""), ("a", "b"), ("a", "b", "c"), ("a", "b", "c", "d", "e")])
+@pytest.mark.parametrize("before", [0.0, 1e-6])
+def test_an_honest_fleet_may_meet_something_new_after_gradients_that_were_nearly_nought(
+    keys: tuple[str, ...], before: float
+) -> None:
+    it = learner(credit=8)
+    sessions = joined(it, *keys)
+    for sequence in range(1, 20):
+        for n, session in enumerate(sessions):
+            it.does(sends(it, session, sequence, n, keys[n], body=payload(before * ONES), base_version=0))
+    for sequence in range(20, 40):  # and one of them meets it first
+        it.does(sends(it, sessions[0], sequence, 0, keys[0], body=payload(25.0 * ONES), base_version=0))
+    assert it.state.progress.rulings == {"applied": 19 * len(sessions) + 20}
+    assert it.state.guard.quarantined == 0
 
 
 # shares

@@ -33,7 +33,7 @@ from learner.events import (
     WriteCheckpoint,
 )
 from learner.members import MAX_EVALUATORS
-from learner.norms import Screen
+from learner.norms import make_screen
 from learner.optimizer import make_optimizer
 from learner.parameters import Parameters
 from learner.progress import Progress
@@ -83,7 +83,7 @@ class Learner:
         settings = LearnerSettings(**{"anneal": "none", "learning_rate": 0.5, **learner})
         theta = np.zeros(P, np.float32)
         optimizer = make_optimizer(settings, theta)
-        screen = Screen(settings.norm_bound, settings.most_norm_factor)
+        screen = make_screen(settings, P)
         self.parameters = Parameters(
             theta,
             version,

@@ -28,7 +28,7 @@ from actor.events import Answer, Weights, Work
 from actor.initial import initial
 from actor.worker import Worker
 from learner.config import Experiment, actor_table, load, named
-from learner.norms import Screen
+from learner.norms import make_screen
 from learner.optimizer import make_optimizer
 from learner.parameters import Job, Parameters
 from learner.progress import Progress, learning_rate
@@ -190,9 +190,8 @@ def begin(
     moments = Moments.empty(first.observation_size) if first.observation_size else None
     optimizer = make_optimizer(settings, theta)
     rule = age_rule(settings)
-    run = make_run(
-        experiment, Parameters(theta, 0, optimizer, rule, Screen(settings.norm_bound), first.layout, moments)
-    )
+    screen = make_screen(settings, first.layout.length)
+    run = make_run(experiment, Parameters(theta, 0, optimizer, rule, screen, first.layout, moments))
     workers = []
     travelling: deque[tuple[LateLink, Work]] = deque()
     for ordinal in range(actors):
