@@ -17,6 +17,7 @@ from protocol.errors import Reason
 from protocol.messages import Gradient, Losses, Report
 
 MAX_REPORT_STEPS = 1_000_000_000  # a rollout has thousands; a million a second for a quarter of an hour
+MAX_SCORE = 1e15  # of an episode, either sign: what run.until_return may be, and no sum of them overflows
 
 
 def admit(gradient: Gradient, *, layout_length: int, version: int, codecs: Container[str]) -> Reason | None:
@@ -32,17 +33,24 @@ def admit(gradient: Gradient, *, layout_length: int, version: int, codecs: Conta
     return None
 
 
-def believable(report: Report) -> Report:
-    """The report without what cannot be true, which is passed over in silence: the gradient beside it may be sound.
+def believable(report: Report, earlier_steps: int = 0) -> Report:
+    """The report without what cannot be true: the gradient beside it may be sound.
 
-    Episodes and losses that hold NaN or infinity: one would stay in the mean of a hundred. Steps above
-    MAX_REPORT_STEPS count as none: the learning rate and the actors' schedules follow their sum.
+    earlier_steps: that its actor took before these and that no episode accounted for, >= 0.
+
+    Steps above MAX_REPORT_STEPS count as none: the learning rate and the actors' schedules follow their sum. Scores
+    beyond MAX_SCORE, NaN among them, would stay in the mean of a hundred. Each episode ended with a step of this report
+    and consists of steps that nothing else accounted for: where they do not all fit in, none is believed. Losses are
+    finite. Observations are of these steps.
     """
-    episodes = tuple(episode for episode in report.episodes if math.isfinite(episode.score))
+    env_steps = report.env_steps if report.env_steps <= MAX_REPORT_STEPS else 0
+    episodes = tuple(each for each in report.episodes if abs(each.score) <= MAX_SCORE and each.length)
+    if len(episodes) > env_steps or sum(each.length for each in episodes) > earlier_steps + env_steps:
+        episodes = ()
     sound = all(map(math.isfinite, msgspec.structs.astuple(report.losses)))
     losses = report.losses if sound else Losses()
-    env_steps = report.env_steps if report.env_steps <= MAX_REPORT_STEPS else 0
-    return msgspec.structs.replace(report, env_steps=env_steps, episodes=episodes, losses=losses)
+    observations = report.observations if report.observations <= env_steps else 0
+    return Report(env_steps, episodes, losses, observations)
 
 
 def measure(value: np.ndarray | Sparse) -> float:

@@ -41,8 +41,8 @@ def grant(held: int, round_trip_s: float, work_s: float, training: int, settings
         return max(most, held // 2)
     if not (math.isfinite(round_trip_s) and 0.0 < work_s < math.inf):
         return held
-    hiding = 1 + math.ceil(BURST * max(0.0, round_trip_s - NOISE_S) / work_s)
-    wanted = max(least, min(hiding, most))
+    hiding = BURST * max(0.0, round_trip_s - NOISE_S) / work_s  # infinity where an actor tells of next to no work
+    wanted = max(least, 1 + math.ceil(min(hiding, most - 1)))
     if wanted > held:
         return min(2 * held, wanted)
     return held - 1 if wanted < held - 1 else held

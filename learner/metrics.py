@@ -123,6 +123,7 @@ def _counters(state: LearnerState, before: Saved) -> Iterator[Metric]:
         ("snapshots", "Records of the weight stream published.", "snapshots", 1),
         ("sessions_granted", "Sessions granted to actors that train.", "sessions_granted", 1),
         ("sessions_lost", "Sessions of actors that trained, ended by silence.", "sessions_lost", 1),
+        ("reports_doubted", "Reports of which a part cannot be true and was left out.", "reports_doubted", 1),
         ("evaluations", "Scores that evaluating actors sent.", "evaluations", 1),
         ("math_seconds", "Time that the math thread worked.", "math_s", 1),
     ):

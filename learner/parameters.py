@@ -27,7 +27,7 @@ from protocol import snapshot as records
 from protocol.codecs import Floats, codec
 from protocol.errors import PayloadFault, Reason
 from protocol.layout import Layout
-from protocol.messages import Buffer, Snapshot
+from protocol.messages import Buffer, Report, Snapshot
 from protocol.moments import FRESH, Moments
 from protocol.session import Sender
 
@@ -40,7 +40,7 @@ class Job:
 
     base_version: of θ at which it was taken; 0 <= base_version <= current. length, count: as in its header, length
     being P. moments: rows and bytes of the observation statistics that came with it. lag_s: seconds for which its
-    weights had not been the newest when it arrived. sender: who answers for it. arrived: when.
+    weights had not been the newest when it arrived. sender: who answers for it. arrived: when. report: what rode on it.
     """
 
     session: int
@@ -54,6 +54,7 @@ class Job:
     lag_s: float
     sender: Sender = ""
     arrived: float = 0.0
+    report: Report | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,7 @@ class Outcome:
 
     outcome: "applied", or the Reason of its refusal. version: the one that applying it made, or the unchanged one.
     scale: what staleness multiplied it by, the mean over its coordinates where each has its own; 0 if refused.
-    lag_updates: updates between its weights and its judgement. lag_s, arrived: as in the job.
+    lag_updates: updates between its weights and its judgement. lag_s, arrived, report: as in the job.
     """
 
     session: int
@@ -75,6 +76,7 @@ class Outcome:
     sender: Sender = ""
     lag_s: float = 0.0
     arrived: float = 0.0
+    report: Report | None = None
 
 
 class Parameters:
@@ -207,7 +209,7 @@ class Parameters:
         return Moments.from_buffer(buffer, rows, self.moments.size, FRESH)
 
     def _outcome(self, job: Job, outcome: str, scale: float, lag_updates: int) -> Outcome:
-        version, of_job = self.version, (job.sender, job.lag_s, job.arrived)
+        version, of_job = self.version, (job.sender, job.lag_s, job.arrived, job.report)
         return Outcome(job.session, job.sequence, str(outcome), version, scale, job.codec, lag_updates, *of_job)
 
     def snapshot(self, epoch: int) -> tuple[Snapshot, list[Buffer]]:

@@ -52,6 +52,7 @@ class Progress:
     codec_gradients: Counter[str] = field(default_factory=Counter)  # of them, by codec
     codec_bytes_up: Counter[str] = field(default_factory=Counter)  # and their bytes
     weight_bytes_down: Counter[str] = field(default_factory=Counter)  # of bytes_down, by kind of record
+    reports_doubted: int = 0  # that could not be true in every part
     snapshots: int = 0
     math_s: float = 0.0  # time that the math thread worked
     advanced_at: float | None = None  # when this life last made a version
@@ -68,8 +69,16 @@ class Progress:
     evaluated_best_version: int | None = None  # of that θ
 
     def record(self, report: Report) -> None:
-        """Takes in what an actor told of its rollout. Steps stop at MAX_STEPS, so that a snapshot can say them."""
-        self.env_steps = min(self.env_steps + report.env_steps, MAX_STEPS)
+        """Takes in what an actor told of its rollout."""
+        self.step(report.env_steps)
+        self.score(report)
+
+    def step(self, env_steps: int) -> None:
+        """So many were taken. They stop at MAX_STEPS, so that a snapshot can say them."""
+        self.env_steps = min(self.env_steps + env_steps, MAX_STEPS)
+
+    def score(self, report: Report) -> None:
+        """Takes in the episodes and the losses."""
         self.losses = report.losses
         for episode in report.episodes:
             self.episodes += 1

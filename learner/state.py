@@ -14,7 +14,6 @@ from enum import Enum
 from random import Random
 from typing import Any
 
-from learner.admission import believable
 from learner.config import Experiment
 from learner.credit import first, grant
 from learner.evaluation import Contest
@@ -44,6 +43,7 @@ from learner.members import Members
 from learner.parameters import APPLIED, Job
 from learner.progress import Progress, learning_rate
 from learner.publication import Publication
+from learner.reports import Reports
 from learner.saving import SAVE_S, Saving
 from protocol.errors import STALE, Reason, SessionFault
 from protocol.manifest import Manifest
@@ -101,6 +101,7 @@ class LearnerState:
         self.final = False  # the run itself is over: actors need not come back
         self.members = Members(self.settings, manifest, address.epoch, address.weights, progress, random)
         self.contest = Contest(progress)  # for the best evaluated θ
+        self.reports = Reports(progress)
         asked = self.settings
         gathers = asked.aggregation != "none"
         gather = Gather(asked.aggregate_window, asked.aggregate_wait_s, asked.least_senders) if gathers else None
@@ -186,6 +187,7 @@ class LearnerState:
 
     def _heartbeat(self, beat: Heartbeat, peer: Peer, now: float) -> list[Effect]:
         self.members.told(peer, beat, now)
+        peer.life_steps = max(peer.life_steps, beat.progress)
         if peer.trains:
             training = self.members.training
             if self.settings.aggregation == "none":
@@ -223,14 +225,14 @@ class LearnerState:
     def _new_gradient(
         self, gradient: Gradient, event: MessageArrived, peer: Peer, reason: Reason | None, now: float
     ) -> list[Effect]:
-        effects = [] if reason is Reason.QUARANTINED else self._record(gradient, peer, now)
+        report, effects = (None, []) if reason is Reason.QUARANTINED else self.reports.hear(gradient, peer, now)
         lag_s = self.publication.shelf.lag_s(gradient.base_version, now)
         reason = reason or self._turned_away(gradient, lag_s)
         if reason is not None:
+            self.reports.judge(report, reason)
             ruling = Ruling(gradient.sequence, reason, self.progress.updates, 0.0)
             effects += self.guard.judge(peer.sender, peer.name, reason, now)
-            return [*effects, *self._rule_on(peer, [ruling])]
-        report = gradient.report
+            return [*effects, *self._rule_on(peer, [ruling]), *self._check_limit(now)]
         moments = (report.observations, event.buffers[1]) if report and report.observations else None
         job = Job(
             session=peer.session,
@@ -244,20 +246,10 @@ class LearnerState:
             lag_s=lag_s,
             sender=peer.sender,
             arrived=now,
+            report=report,
         )
         self.intake.put(peer.sender, job, now)
         return [*effects, *self._next_batch(now)]
-
-    def _record(self, gradient: Gradient, peer: Peer, now: float) -> list[Effect]:
-        """Books what a gradient tells of its actor, whatever becomes of the gradient itself."""
-        peer.version = gradient.base_version
-        if gradient.report is None:
-            return []
-        report = believable(gradient.report)
-        self.progress.record(report)
-        peer.env_steps += report.env_steps
-        peer.progressed_at = now
-        return self._check_goal(now)
 
     def _turned_away(self, gradient: Gradient, lag_s: float) -> Reason | None:
         """Why a gradient is dropped on arrival, before anything is decoded; None if it may wait for its batch."""
@@ -303,6 +295,9 @@ class LearnerState:
         effects = self.publication.made(event, self.members.training, self.progress.env_steps, now)
         effects += self._verdicts(event, now)  # after the weights, so that whoever was waiting goes on with the newest
         effects += self.saving.logged(event)
+        if any(outcome.outcome == APPLIED for outcome in event.outcomes):
+            effects += self._check_target(now)
+        effects += self._check_limit(now)
         effects += self._next_batch(now)
         return effects + self._drained(now)
 
@@ -315,6 +310,7 @@ class LearnerState:
                 peer = self.peers.get(outcome.session)
                 name = "one that left" if peer is None else peer.name
                 effects += self.guard.judge(outcome.sender, name, outcome.outcome, now)
+            self.reports.judge(outcome.report, outcome.outcome)
             self.progress.aged(outcome.lag_updates, outcome.lag_s)
             self.progress.waits.observe(now - outcome.arrived)
             ruling = Ruling(outcome.sequence, outcome.outcome, outcome.version, outcome.scale)
@@ -381,17 +377,19 @@ class LearnerState:
         left = {"actor": peer.name, "why": why, "actors": self.members.training}
         return [Announce("actor_left" if peer.trains else "evaluator_left", left)]
 
-    def _check_goal(self, now: float) -> list[Effect]:
-        run = self.experiment.run
-        if self.stage is not Stage.RUNNING:
+    def _check_target(self, now: float) -> list[Effect]:
+        """Asked when gradients were applied, so that none that is refused ends the run as solved."""
+        if self.stage is not Stage.RUNNING or not self.progress.reached(self.experiment.run.until_return):
             return []
-        if self.progress.reached(run.until_return):
-            self.solved = self.final = True
-            return self._drain("target reached", 0, now)
-        if run.until_steps is not None and self.progress.env_steps >= run.until_steps:
-            self.final = True
-            return self._drain("step limit reached", 3 if run.until_return is not None else 0, now)
-        return []
+        self.solved = self.final = True
+        return self._drain("target reached", 0, now)
+
+    def _check_limit(self, now: float) -> list[Effect]:
+        run = self.experiment.run
+        if self.stage is not Stage.RUNNING or run.until_steps is None or self.progress.env_steps < run.until_steps:
+            return []
+        self.final = True
+        return self._drain("step limit reached", 3 if run.until_return is not None else 0, now)
 
     def _stop(self, event: StopRequested, now: float) -> list[Effect]:
         if self.stage is not Stage.RUNNING:
@@ -430,6 +428,7 @@ class LearnerState:
         """What no group comes together for any more."""
         effects: list[Effect] = []
         for job in jobs:
+            self.reports.judge(job.report, Reason.DRAINING)
             ruling = Ruling(job.sequence, Reason.DRAINING, self.progress.updates, 0.0)
             effects += self._rule_on(self.peers.get(job.session), [ruling])
         return effects

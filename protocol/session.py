@@ -165,6 +165,9 @@ class Peer:
     progressed_at: float = 0.0  # when that last grew
     version: int = 0  # newest weights that it says it holds
     env_steps: int = 0  # environment steps that its reports told
+    life_steps: int = 0  # environment steps of its actor's life, earlier sessions included, as far as it told
+    episode_steps: int = 0  # of them, in episodes that it reported
+    doubted: int = 0  # reports that could not be true in every part
     gradients: int = 0  # judged so far
     bytes_up: int = 0
     role: Role = "train"  # as its hello said

@@ -81,15 +81,49 @@ def test_what_passes_is_finite_and_within_the_bound(numbers: list[float], bound:
 @pytest.mark.parametrize(
     ("told", "booked"), [(0, 0), (MAX_REPORT_STEPS, MAX_REPORT_STEPS), (MAX_REPORT_STEPS + 1, 0), ((1 << 53) - 1, 0)]
 )
-def test_steps_that_nobody_can_have_taken_count_as_none_and_the_rest_stands(told: int, booked: int) -> None:
-    report = Report(told, (Episode(1.5, 9),), Losses(policy=0.5), 7)
-    assert believable(report) == Report(booked, (Episode(1.5, 9),), Losses(policy=0.5), 7)
+def test_steps_that_nobody_can_have_taken_count_as_none_and_the_losses_stand(told: int, booked: int) -> None:
+    report = Report(told, (), Losses(policy=0.5), min(7, booked))
+    assert believable(report) == Report(booked, (), Losses(policy=0.5), min(7, booked))
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_episodes_and_losses_that_are_no_numbers_are_left_out(bad: float) -> None:
     report = Report(10, (Episode(bad, 9), Episode(2.0, 8)), Losses(policy=0.5, kl=bad))
     assert believable(report) == Report(10, (Episode(2.0, 8),), Losses())
+
+
+@pytest.mark.parametrize("score", [1.01e15, -1e300, 1.7e308])
+def test_a_score_that_no_target_may_be_is_left_out(score: float) -> None:
+    assert believable(Report(10, (Episode(score, 2), Episode(1e15, 3)))) == Report(10, (Episode(1e15, 3),))
+
+
+@pytest.mark.parametrize(
+    ("env_steps", "earlier", "lengths", "kept"),
+    [
+        (10, 0, (4, 6), True),
+        (10, 0, (5, 6), False),
+        (10, 1, (5, 6), True),
+        (2, 1000, (300, 300), True),
+        (2, 1000, (300, 300, 1), False),  # each ended with a step of this report
+        (0, 1000, (1,), False),
+        (MAX_REPORT_STEPS + 1, 0, (1,), False),
+        (2, 0, (MAX_REPORT_STEPS,), False),
+    ],
+)
+def test_episodes_are_of_steps_that_nothing_else_accounted_for(
+    env_steps: int, earlier: int, lengths: tuple[int, ...], kept: bool
+) -> None:
+    episodes = tuple(Episode(1.0, length) for length in lengths)
+    assert believable(Report(env_steps, episodes), earlier).episodes == (episodes if kept else ())
+
+
+def test_an_episode_without_steps_is_left_out() -> None:
+    assert believable(Report(10, (Episode(1.0, 0), Episode(2.0, 3)))).episodes == (Episode(2.0, 3),)
+
+
+@pytest.mark.parametrize(("rows", "kept"), [(10, 10), (11, 0), ((1 << 53) - 1, 0)])
+def test_observations_are_of_the_steps_that_were_taken(rows: int, kept: int) -> None:
+    assert believable(Report(10, observations=rows)).observations == kept
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from learner.admission import MAX_REPORT_STEPS
 from learner.events import Announce, ApplyBatch, Finish, KeysRevoked, StopRequested
 from learner.quarantine import TOLERATED
 from learner.state import Stage
@@ -313,9 +314,19 @@ def test_an_observation_that_nobody_made_moves_the_normaliser_by_one_vote() -> N
     sessions = joined(it, "a", "b", "c")
     with_moments(it, sessions[0], 0, 1.0)
     with_moments(it, sessions[1], 1, 3.0)
-    it.does(with_moments(it, sessions[2], 2, 1e30, rows=2**53 - 1))
+    it.does(with_moments(it, sessions[2], 2, 1e30, rows=MAX_REPORT_STEPS))
     assert it.parameters.moments.mean.tolist() == [3.0]
     assert it.parameters.moments.count == 12
+
+
+def test_observations_of_more_rows_than_steps_are_passed_over_and_the_gradient_stands() -> None:
+    it = learner()
+    it.parameters.moments = Moments.empty(1)
+    (session,) = joined(it, "a")
+    header = gradient(session, 1, report=Report(4, observations=5))
+    assert ruling(it.does(it.hear(header, payload(), seen_by(1.0), route=bytes(1), key="a"))).outcome == "applied"
+    assert it.parameters.moments.count == 0
+    assert it.state.progress.reports_doubted == 1
 
 
 def test_a_gradient_without_observations_takes_nobody_elses_away() -> None:

@@ -64,3 +64,8 @@ def test_a_difference_of_one_takes_nothing_back() -> None:
 @pytest.mark.parametrize("told", [(0.0, 0.0), (math.nan, 0.1), (0.1, math.nan), (math.inf, 0.1), (0.1, math.inf)])
 def test_what_says_nothing_changes_nothing(told: tuple[float, float]) -> None:
     assert grant(3, *told, 1, SETTINGS) == 3
+
+
+@pytest.mark.parametrize("work_s", [5e-324, 1e-300, 86_400.0])
+def test_no_two_numbers_that_a_heartbeat_may_hold_are_too_much(work_s: float) -> None:
+    assert 1 <= settled(86_400.0, work_s) <= SETTINGS.most_credit

@@ -176,7 +176,7 @@ def payload(vector: np.ndarray = ONES) -> bytes:
 
 
 def report(steps: int = 1, *scores: float) -> Report:
-    return Report(steps, tuple(Episode(score, 10) for score in scores))
+    return Report(steps, tuple(Episode(score, 1) for score in scores))
 
 
 def every(effects: list[Effect], kind: type[E]) -> list[E]:
@@ -448,14 +448,84 @@ def test_a_payload_of_another_size_is_refused() -> None:
     assert ruling(effects).outcome == Reason.MALFORMED_PAYLOAD
 
 
-def test_a_report_is_booked_once_whatever_becomes_of_its_gradient() -> None:
+NAN_PAYLOAD, LARGE = payload(np.full(P, np.nan)), payload(np.full(P, 1e7))
+
+
+@pytest.mark.parametrize(
+    ("header", "body", "settings", "outcome", "scores"),
+    [
+        ({}, payload(), {}, "applied", [3.0]),
+        ({}, payload(), {"max_lag_s": 1.0}, Reason.STALE_SECONDS, [3.0]),
+        ({}, payload(), {"max_lag_updates": 0}, Reason.STALE_UPDATES, [3.0]),
+        ({}, payload(), {"quota_gradients_per_s": 0.1}, Reason.OVER_QUOTA, [3.0]),
+        ({"base_version": 9}, payload(), {}, Reason.FUTURE_VERSION, []),
+        ({"length": P + 1}, payload(), {}, Reason.WRONG_LENGTH, []),
+        ({"codec": "zip"}, payload(), {}, Reason.UNKNOWN_CODEC, []),
+        ({}, payload()[1:], {}, Reason.MALFORMED_PAYLOAD, []),
+        ({}, NAN_PAYLOAD, {}, Reason.NOT_FINITE, []),
+        ({}, LARGE, {}, Reason.NORM_EXCEEDED, []),
+    ],
+)
+def test_steps_are_booked_once_whatever_becomes_of_a_gradient_and_episodes_unless_that_tells_against_its_sender(
+    header: dict[str, Any], body: bytes, settings: dict[str, Any], outcome: str, scores: list[float]
+) -> None:
+    it = learner(staleness_rule="accept", **settings)
+    session = it.join().session
+    it.does(it.hear(gradient(session, 1), payload()))
+    it.now = 3.0
+    it.tick(3.0)
+    judged = gradient(session, 2, report=report(7, 3.0), **header)
+    for _ in range(2):
+        effects = it.hear(judged, body)
+        if every(effects, ApplyBatch):
+            effects = it.does(effects)
+        assert ruling(effects).outcome == outcome
+    progress = it.state.progress
+    assert (progress.env_steps, it.peer.env_steps) == (7, 7)
+    assert (progress.episodes, list(progress.scores)) == (len(scores), scores)
+
+
+@pytest.mark.parametrize(("body", "base_version"), [(NAN_PAYLOAD, 0), (LARGE, 0), (payload(), 9), (payload()[1:], 0)])
+def test_a_target_is_not_reached_by_what_a_refused_gradient_reports(body: bytes, base_version: int) -> None:
+    it = learner({"until_return": 10.0})
+    session = it.join().session
+    for sequence in range(1, 4):
+        effects = it.hear(gradient(session, sequence, base_version, report=report(100, *[50.0] * 100)), body)
+        if every(effects, ApplyBatch):
+            it.does(effects)
+    it.applies(session, 4)
+    assert (it.state.stage, it.state.progress.episodes) == (Stage.RUNNING, 0)
+
+
+def test_a_late_gradient_s_episodes_count_towards_the_target_that_a_later_one_reaches() -> None:
+    it = learner({"until_return": 10.0}, max_lag_updates=0)
+    session = it.join().session
+    it.applies(session, 1)
+    late = it.hear(gradient(session, 2, 0, report=report(100, *[50.0] * 100)), payload())
+    assert ruling(late).outcome == Reason.STALE_UPDATES
+    assert it.state.stage is Stage.RUNNING
+    it.applies(session, 3, 1)
+    assert it.state.solved
+
+
+def test_episodes_may_have_begun_in_earlier_reports_and_in_an_earlier_session() -> None:
     it = learner()
     session = it.join().session
-    refused = gradient(session, base_version=9, report=report(7, 3.0))
-    it.hear(refused, payload())
-    it.hear(refused, payload())
-    progress = it.state.progress
-    assert (progress.env_steps, progress.episodes, list(progress.scores), it.peer.env_steps) == (7, 1, [3.0], 7)
+
+    def ends(sequence: int, steps: int, *lengths: int) -> list[str]:
+        told = Report(steps, tuple(Episode(1.0, length) for length in lengths))
+        effects = it.hear(gradient(session, sequence, report=told), payload())
+        return announced([*effects, *it.does(effects)])
+
+    assert ends(1, 10) == []
+    assert ends(2, 10, 15, 5) == []
+    assert it.state.progress.episodes == 2
+    assert ends(3, 10, 11) == ["report_doubted"]
+    assert ends(4, 10, 20, 1) == []  # told once for each session
+    assert (it.state.progress.episodes, it.state.progress.reports_doubted) == (2, 2)
+    it.hear(Heartbeat(session, 100, 0))  # it stepped before this session, too
+    assert ends(5, 10, 80) == []
+    assert it.state.progress.episodes == 3
 
 
 def test_the_rate_is_annealed_by_reported_steps() -> None:
@@ -919,9 +989,9 @@ def solved(**settings: Any) -> tuple[Learner, int, list[Effect]]:
     it = learner({"until_return": 10.0}, **settings)
     session = it.join().session
     it.applies(session, 1)
-    told = report(1, *[10.0] * 99)
+    told = report(99, *[10.0] * 99)
     it.does(it.hear(gradient(session, 2, report=told), payload()))
-    return it, session, it.hear(gradient(session, 3, report=report(1, 10.0)), payload())
+    return it, session, it.does(it.hear(gradient(session, 3, report=report(1, 10.0)), payload()))
 
 
 def test_reaching_the_target_writes_a_last_checkpoint_then_says_goodbye() -> None:
@@ -929,9 +999,9 @@ def test_reaching_the_target_writes_a_last_checkpoint_then_says_goodbye() -> Non
     assert it.state.solved
     assert announced(effects) == ["draining"]
     assert every(effects, WriteCheckpoint)
-    assert ruling(effects).outcome == Reason.DRAINING
+    assert ruling(effects).outcome == "applied"
     assert every(effects, Finish) == []
-    effects = it.post(CheckpointWritten(2, Path("c")))
+    effects = it.post(CheckpointWritten(3, Path("c")))
     assert sent(effects, Goodbye) == Goodbye(session, True, "the run is over")
     assert effects[-1] == Finish(0)
     assert it.post(Ticked()) == []
@@ -955,16 +1025,17 @@ def test_the_batch_under_way_is_applied_before_the_last_checkpoint() -> None:
 
 def test_99_episodes_solve_nothing() -> None:
     it = learner({"until_return": 1.0})
-    it.hear(gradient(it.join().session, report=report(1, *[5.0] * 99)), payload())
+    it.does(it.hear(gradient(it.join().session, report=report(99, *[5.0] * 99)), payload()))
+    assert it.state.progress.episodes == 99
     assert it.state.stage is Stage.RUNNING
 
 
 @pytest.mark.parametrize(("until_return", "exit_code"), [(500.0, 3), (None, 0)])
 def test_a_step_limit_ends_the_run(until_return: float | None, exit_code: int) -> None:
     it = learner({"until_return": until_return, "until_steps": 100})
-    it.hear(gradient(it.join().session, report=report(100)), payload())
+    it.does(it.hear(gradient(it.join().session, report=report(100)), payload()))
     assert (it.state.solved, it.state.final) == (False, True)
-    assert it.post(CheckpointWritten(0, Path("c")))[-1] == Finish(exit_code)
+    assert it.post(CheckpointWritten(1, Path("c")))[-1] == Finish(exit_code)
 
 
 def test_a_stop_is_not_final() -> None:
@@ -989,7 +1060,7 @@ def test_a_second_stop_changes_nothing() -> None:
 
 def test_a_last_checkpoint_that_fails_is_a_failure() -> None:
     it, _, _ = solved()
-    effects = it.post(CheckpointFailed(2, "disk full"))
+    effects = it.post(CheckpointFailed(3, "disk full"))
     assert announced(effects) == ["checkpoint_failed"]
     assert effects[-1] == Finish(1)
 
@@ -1003,7 +1074,7 @@ def test_a_disk_that_hangs_does_not_keep_the_learner() -> None:
 def test_a_slow_disk_gets_the_time_that_the_last_checkpoint_takes() -> None:
     it, session, _ = solved(drain_s=3.0, silence_s=60.0)
     it.does(it.tick(15.0))
-    effects = it.post(CheckpointWritten(2, Path("c")))
+    effects = it.post(CheckpointWritten(3, Path("c")))
     assert sent(effects, Goodbye).session == session
     assert effects[-1] == Finish(0)
     assert it.state.saving.version == it.state.progress.updates
