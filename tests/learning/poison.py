@@ -2,7 +2,7 @@
 
 Ten actors in turns in one process, as in ``turns.py``: one gradient of each makes a group, the group one step. The
 first HOSTILE of them send theirs multiplied by POISON. ``python -m tests.learning.poison SEED RULE [--hostile N]
-[TABLE.KEY=VALUE ...]`` prints JSON. RULE is mean, trimmed_mean, median, or none: a step for each.
+[--poison X] [TABLE.KEY=VALUE ...]`` prints JSON. RULE is mean, trimmed_mean, median, or none: a step for each.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from learner.aggregate import Rule, merge
 from learner.config import Experiment, load, named
 from learner.update import Update
 from protocol.codecs import Array, codec
+from protocol.session import Sender
 from tests.learning.turns import Baton, Run, begin, train_by
 
 ACTORS, HOSTILE = 10, 2
@@ -41,15 +42,17 @@ class Groups(Run):
 
     rule: Rule | None = "mean"  # None: each gradient makes a step of its own
     hostile: int = HOSTILE
+    poison: float = POISON
     group: list[Update] = field(default_factory=list)
     turn: int = 0
 
-    def apply(self, work: Work) -> int:
+    def apply(self, work: Work, sender: Sender = "") -> int:
         """Run.apply, once the group is whole."""
-        sent = poisoned(work) if self.turn % ACTORS < self.hostile else work
+        sender = self.turn % ACTORS
+        sent = poisoned(work, self.poison) if sender < self.hostile else work
         self.turn += 1
         if self.rule is None:
-            return super().apply(sent)
+            return super().apply(sent, sender)
         self.group.append(Update(sent.decoded, sent.codec, sent.count, sent.payload))
         if len(self.group) < ACTORS:
             return 0
@@ -71,11 +74,11 @@ class Rotation(Baton):
         self._next = (self._next + 1) % len(self._gates)
 
 
-def poisoned(work: Work) -> Work:
+def poisoned(work: Work, poison: float = POISON) -> Work:
     """What a hostile actor sends in its place."""
     value = work.decoded
     assert isinstance(value, np.ndarray)
-    encoded = codec(work.codec).encode(np.float32(POISON) * value)
+    encoded = codec(work.codec).encode(np.float32(poison) * value)
     return with_payload(work, work.codec, encoded.count, encoded.buffer, encoded.decoded)
 
 
@@ -84,10 +87,10 @@ def with_payload(work: Work, codec_name: str, count: int, payload: bytes, decode
     return replace(work, codec=codec_name, count=count, payload=payload, decoded=decoded)
 
 
-def train(experiment: Experiment, rule: Rule | None, hostile: int = HOSTILE) -> Run:
+def train(experiment: Experiment, rule: Rule | None, hostile: int = HOSTILE, poison: float = POISON) -> Run:
     """Until the experiment's target or its step limit."""
     baton = Rotation(ACTORS)
-    make_run = partial(Groups, rule=rule, hostile=hostile)
+    make_run = partial(Groups, rule=rule, hostile=hostile, poison=poison)
     return train_by(baton, *begin(experiment, ACTORS, 0, baton, make_run))
 
 
@@ -98,9 +101,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("rule", choices=("mean", "trimmed_mean", "median", "none"))
     parser.add_argument("settings", nargs="*", metavar="TABLE.KEY=VALUE")
     parser.add_argument("--hostile", type=int, default=HOSTILE)
+    parser.add_argument(
+        "--poison", type=float, default=POISON, metavar="X", help="what hostile ones multiply theirs by"
+    )
     asked = parser.parse_intermixed_args(arguments)
     experiment = load(named("cartpole"), [*SETTINGS, *asked.settings, f"run.seed={asked.seed}"], {})
-    run = train(experiment, None if asked.rule == "none" else asked.rule, asked.hostile)
+    run = train(experiment, None if asked.rule == "none" else asked.rule, asked.hostile, asked.poison)
     progress = run.progress
     answer = {
         "rule": asked.rule,

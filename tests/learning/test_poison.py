@@ -62,7 +62,7 @@ def test_only_the_hostile_ones_are_replaced(monkeypatch: pytest.MonkeyPatch) -> 
         counted += 1
         return original(run, work)
 
-    def noted(work: Work) -> Work:
+    def noted(work: Work, poison: float) -> Work:
         turns.append((counted - 1) % ACTORS)
         return work
 

@@ -35,6 +35,7 @@ from learner.progress import Progress, learning_rate
 from learner.staleness import age_rule
 from protocol.messages import Welcome
 from protocol.moments import Moments
+from protocol.session import Sender
 from protocol.snapshot import Reconstruction
 
 CURVE_STEPS = 2_000  # between points of a curve
@@ -77,11 +78,11 @@ class Run:
         version, theta = self.target if self.target is not None else (None, None)
         return Weights(1, held.version, held.theta, held.moments, steps, theta, version)
 
-    def apply(self, work: Work) -> int:
-        """One gradient, as the learner would; how many updates late it was."""
+    def apply(self, work: Work, sender: Sender = "") -> int:
+        """One gradient, as the learner would; how many updates late it was. sender: who has a vote of its norm."""
         report = work.report
         moments = (report.observations, work.moments) if report and work.moments else None
-        job = Job(1, 1, work.base_version, work.codec, work.length, work.count, work.payload, moments, 0.0)
+        job = Job(1, 1, work.base_version, work.codec, work.length, work.count, work.payload, moments, 0.0, sender)
         (outcome,) = self.parameters.apply([job], learning_rate(self.experiment.learner, self.progress.env_steps))
         self.progress.rulings[outcome.outcome] += 1
         self.progress.lags.observe(outcome.lag_updates)
