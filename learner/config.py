@@ -73,9 +73,9 @@ class LearnerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     max_lag_updates: Annotated[int, Meta(ge=0, le=1_000_000)] = 1000  # updates; older gradients are dropped
     max_lag_s: Seconds = 60.0  # since its weights were the newest; older gradients are dropped
     norm_bound: Positive = 1e6  # L2; gradients above it are refused
-    # Times the median of what all senders sent lately, where there are three or more (learner/norms.py); above it
-    # gradients are refused. "auto": 100 where actors precondition; "none" elsewhere, for a raw gradient may well be
-    # thousands of times the usual one, as the first that meets a reward is.
+    # Times the median of what all senders sent lately, and ten times that where fewer than three did
+    # (learner/norms.py); above it gradients are refused. "auto": 100 where actors precondition; "none" elsewhere, for a
+    # raw gradient may well be thousands of times the usual one, as the first that meets a reward is.
     norm_factor: Annotated[float, Meta(ge=2.0, le=1e15)] | Literal["auto", "none"] = "auto"
 
     # many as one

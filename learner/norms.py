@@ -1,7 +1,7 @@
 """Which norms are too large to be true, from what all senders sent lately. Pure. ``now`` is an argument.
 
 Each sender has one vote: the median of its last VOTE norms. The bound is a factor times the median of the votes, or
-times the least norm that is usual, where that is more. So how much anybody sends moves nothing: as long as hostile
+times the least norm that is usual, where that is more (ten times as much where fewer than three voted). So how much anybody sends moves nothing: as long as hostile
 senders are fewer than half, the median of all votes lies between two honest ones. Norms that are refused count in their
 sender's vote like the others. So when all norms rise, by whatever factor, the bound follows after VOTE / 2 + 1
 gradients of each: nobody is locked out for good.
@@ -27,6 +27,9 @@ from protocol.session import Sender
 VOTE = 8  # norms: one outlier changes no vote, and a vote turns before conduct counts (quarantine.TOLERATED)
 LAPSE_S = 600.0  # after a sender's last gradient its vote no longer counts: far above the interval of slow rollouts
 LEAST_VOTES = 3  # of two nobody knows which is hostile, and one would be judged by itself: a burst, and it is refused
+# Where there are fewer, so much more is borne, and nothing but the floor makes a bound: what is absurd for an update is
+# refused before a third sender was heard, too.
+FEW = 10.0
 # L2 of a preconditioned update over √P, where it is small. A policy that has converged sends next to nothing, and the
 # first gradient after that may have 1 / √(1 - β2) in each coordinate (Kingma and Ba 2015, section 2.1): 32 with β2
 # 0.999, which is what the default factor of 100 leaves it. While policies learn it is 0.2 to 10 (SECURITY.md).
@@ -46,14 +49,16 @@ class Norms:
 
     @property
     def bound(self) -> float | None:
-        """L2; None below LEAST_VOTES senders, and while the usual norm is zero, of which nothing is a multiple.
+        """L2; None without a floor below LEAST_VOTES senders, and while the usual norm is zero, of which nothing is a
+        multiple.
 
         Of an even number of votes the upper one in the middle counts: half of the senders must not be able to shut the
         others out.
         """
+        usual = max(self._floor, self._votes[len(self._votes) // 2]) if self._votes else self._floor
         if len(self._votes) < LEAST_VOTES:
-            return None
-        return self._factor * max(self._floor, self._votes[len(self._votes) // 2]) or None
+            return FEW * self._factor * usual if self._floor else None
+        return self._factor * usual or None
 
     def judge(self, sender: Sender, norm: float, now: float) -> Reason | None:
         """norm_exceeded, or None. norm: L2 of a gradient of finite numbers, >= 0, infinity where it overflows.

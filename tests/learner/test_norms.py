@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from learner.config import LearnerSettings
-from learner.norms import LAPSE_S, LEAST_VOTES, MOST_VOTES, VOTE, Norms, make_screen
+from learner.norms import FEW, LAPSE_S, LEAST_VOTES, MOST_VOTES, VOTE, Norms, make_screen
 from protocol.errors import Reason
 
 FACTOR = 10.0
@@ -43,10 +43,21 @@ def test_the_bound_is_a_factor_times_the_usual() -> None:
 
 
 @pytest.mark.parametrize("senders", [0, 1, 2])
-def test_who_would_be_judged_by_itself_or_by_one_other_is_not_judged(senders: int) -> None:
+def test_raw_gradients_are_judged_by_nobody_s_own_norms_nor_one_other_s(senders: int) -> None:
     norms = usual(senders, 1e-6)
     assert norms.bound is None
     assert all(norms.judge(sender, 1e6, 0.0) is None for sender in range(senders))
+
+
+def test_before_three_were_heard_what_is_absurd_for_an_update_is_refused_and_nobody_for_good() -> None:
+    norms = Norms(FACTOR, 30.0)
+    assert norms.bound == FEW * 300.0
+    assert norms.judge("hostile", 3001.0, 0.0) is EXCEEDED
+    norms = usual(1, 1e-9, floor=30.0)
+    assert norms.judge(0, 3000.0, 0.0) is None
+    verdicts = [norms.judge(0, 1e9, 0.0) for _ in range(VOTE)]
+    assert verdicts.index(None) <= VOTE // 2 + 1
+    assert not any(verdicts[VOTE // 2 + 1 :])
 
 
 def test_after_all_have_converged_what_is_usual_while_policies_learn_still_is() -> None:
@@ -171,7 +182,8 @@ def test_it_is_what_the_plainest_loop_finds(heard: list[tuple[int, float, float]
     for sender, norm, pause in heard:
         now += pause
         votes = sorted(sorted(each)[len(each) // 2] for each in of.values())
-        bound = FACTOR * max(floor, votes[len(votes) // 2]) if len(votes) >= LEAST_VOTES else 0.0
+        bound = max(floor, votes[len(votes) // 2] if votes else 0.0)
+        bound *= FACTOR if len(votes) >= LEAST_VOTES else FEW * FACTOR if floor else 0.0
         assert norms.bound == (bound or None)
         assert norms.judge(sender, norm, now) is (EXCEEDED if bound and norm > bound else None)
         of[sender].append(norm)
