@@ -1,10 +1,10 @@
 """Which norms are too large to be true, from what all senders sent lately. Pure. ``now`` is an argument.
 
 Each sender has one vote: the median of its last VOTE norms. The bound is a factor times the median of the votes, or
-times the least norm that is usual, where that is more (ten times as much where fewer than three voted). So how much anybody sends moves nothing: as long as hostile
-senders are fewer than half, the median of all votes lies between two honest ones. Norms that are refused count in their
-sender's vote like the others. So when all norms rise, by whatever factor, the bound follows after VOTE / 2 + 1
-gradients of each: nobody is locked out for good.
+times the least norm that is usual, where that is more; and ten times as much where fewer than three voted. So how much
+anybody sends moves nothing: as long as hostile senders are fewer than half, the median of all votes lies between two
+honest ones. Norms that are refused count in their sender's vote like the others. So when all norms rise, by whatever
+factor, the bound follows after VOTE / 2 + 1 gradients of each: nobody is locked out for good.
 
 A refusal here says what a gradient is and not what its sender is: an honest one that met something new may send it. So
 it is no misconduct (quarantine.STRIKES), and what was refused is not sent again.
