@@ -31,12 +31,9 @@ class UndoLog:
         self.begin = self.end = 0  # what lies between them is held
         self._offset = -1  # position of the entry 0, which stands for what is not held
         self._head = np.zeros(length, np.int32)  # newest entry of each coordinate
-        self._allocate(1)
-
-    def _allocate(self, size: int) -> None:
-        self._before = np.zeros(size, np.float32)
-        self._previous = np.zeros(size, np.int32)
-        self._leap = np.zeros(size, np.int64)  # an older entry and, in the last bits, the leap's rank
+        self._before = np.zeros(1, np.float32)
+        self._previous = np.zeros(1, np.int32)  # below 0 and 0 are not held
+        self._leap = np.zeros(1, np.int64)  # an older entry, and in the last bits the leap's rank
 
     def write(self, indices: Indices, values: Floats) -> None:
         """These coordinates are about to be overwritten. indices: int32 [k], unique. values: float32 [k], as yet.
@@ -49,7 +46,7 @@ class UndoLog:
         new = slice(first, first + len(indices))
         previous = self._head[indices]
         leap = self._leap[previous]
-        further = self._leap[leap >> RANK_BITS]
+        further = self._leap[np.maximum(leap >> RANK_BITS, 0)]
         level = ((leap ^ further) & ((1 << RANK_BITS) - 1)) == 0  # two leaps of one rank, which one more joins
         self._before[new], self._previous[new] = values, previous
         self._leap[new] = np.where(level, further + 1, (previous.astype(np.int64) << RANK_BITS) + 1)
@@ -57,17 +54,17 @@ class UndoLog:
         self.end += len(indices)
 
     def _move(self, count: int) -> None:
-        """Makes room for ``count`` more, in new arrays of at most ``most`` entries. Costs O(entries + length)."""
+        """Makes room for ``count`` more, in arrays of at most ``most`` entries. Costs O(entries + length)."""
         self.begin = min(self.end, max(self.begin, self.end + count - self._most * 7 // 8))  # not soon again
-        held = self.end - self.begin
-        gone = self.begin - 1 - self._offset
-        before, previous, leap = self._before[gone:], self._previous[gone:], self._leap[gone:]
-        self._allocate(1 + max(held + count, min(self._most, max(LEAST, 2 * (held + count)))))
-        kept = slice(1, held + 1)
-        self._before[kept] = before[kept]
-        np.maximum(previous[kept] - gone, 0, out=self._previous[kept])
-        rank = leap[kept] & ((1 << RANK_BITS) - 1)
-        self._leap[kept] = (np.maximum((leap[kept] >> RANK_BITS) - gone, 0) << RANK_BITS) | rank
+        held, gone = self.end - self.begin, self.begin - 1 - self._offset
+        old, new = slice(gone + 1, gone + 1 + held), slice(1, 1 + held)
+        before, previous, leap = self._before, self._previous, self._leap
+        if 4 * (held + count) > 3 * len(before):
+            size = 1 + max(held + count, min(self._most, max(LEAST, 2 * (held + count))))
+            self._before, self._previous, self._leap = (np.zeros(size, each.dtype) for each in (before, previous, leap))
+        self._before[new] = before[old]
+        np.subtract(previous[old], gone, out=self._previous[new])
+        np.subtract(leap[old], gone << RANK_BITS, out=self._leap[new])
         self._head -= gone
         np.maximum(self._head, 0, out=self._head)
         self._offset += gone

@@ -1,7 +1,7 @@
 """What it costs to judge, apply and log updates: ``python -m tests.bench.apply_rate [SECONDS]``.
 
 ``Parameters`` as the math thread uses them, batches of eight, each a record: by what arrives, by staleness rule and by
-lag. Prints gradients per second, of rounds in turns the best: what else the machine does only takes away.
+lag. Prints gradients per second of processor time, of some rounds the best: what else the machine does only takes away.
 """
 
 from __future__ import annotations
@@ -51,11 +51,11 @@ def rate(length: int, codec: str, count: int, scaling: Scaling, lag: int, second
         parameters.apply(jobs, 1e-3)
         parameters.record(1)
 
-    began = time.perf_counter()
-    while parameters.version < WARM and time.perf_counter() - began < seconds:
+    began = time.process_time()
+    while parameters.version < WARM and time.process_time() - began < seconds:
         apply(0)
-    first, began = parameters.version, time.perf_counter()
-    while (spent := time.perf_counter() - began) < seconds:
+    first, began = parameters.version, time.process_time()
+    while (spent := time.process_time() - began) < seconds:
         apply(lag)
     return (parameters.version - first) / spent
 
