@@ -18,6 +18,7 @@ from protocol.codecs import Array, Floats, Sparse
 from protocol.messages import Buffer
 
 RING_VERSIONS = 4096  # as many as the learner remembers publication times of
+SMALL_BYTES = 1 << 18  # of θ, which a step copies in 20 µs; in a log the smallest step takes as long
 
 
 class Drift(Protocol):
@@ -53,7 +54,7 @@ class Trail:
         self._positions: deque[int] = deque()  # in the log, of each version from the oldest to the last before now
         self._now = 0
         self._copies: deque[tuple[int, Floats]] = deque()  # with their versions, oldest first
-        small = theta.nbytes * max_lag_updates <= max_bytes
+        small = theta.nbytes <= min(SMALL_BYTES, max_bytes // max(max_lag_updates, 1))
         self._least_copied = 0 if small else -(-theta.nbytes // ENTRY_BYTES)  # coordinates of a step
 
     def keep(self, version: int, theta: Buffer) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from learner.drift import Ring, Trail
+from learner.drift import SMALL_BYTES, Ring, Trail
 from learner.undo import Where
 from protocol.codecs import Array, Sparse
 from protocol.updates import subtract
@@ -47,6 +47,25 @@ def test_a_trail_knows_the_way_from_every_version_to_the_bit(kind: str, max_byte
                 assert drift is not None
                 np.testing.assert_array_equal(drift, (theta - before)[where])
         assert trail.since(version + 1, EVERYWHERE) is None
+
+
+def test_a_large_network_is_copied_for_no_small_step_whatever_memory_there_is() -> None:
+    length = SMALL_BYTES // 4 + 1
+    theta = np.zeros(length, np.float32)
+    trail = Trail(theta, 1 << 40, 10)
+    trail.note(0, Sparse(length, np.array([7], np.int32), np.ones(1, np.float32)))
+    assert not trail._copies
+    trail.note(1, np.ones(length, np.float32))
+    assert len(trail._copies) == 1
+
+
+def test_theta_that_came_from_elsewhere_has_no_past() -> None:
+    theta = np.zeros(P, np.float32)
+    trail = Trail(theta, 1 << 20, 1000)
+    trail.note(3, np.ones(P, np.float32))
+    trail.note(9, np.ones(P, np.float32))
+    assert len(trail) == 1
+    assert trail.since(10, EVERYWHERE) is None
 
 
 def test_a_ring_knows_the_way_from_what_was_published() -> None:
