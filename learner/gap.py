@@ -8,7 +8,7 @@ Age counts updates; the gap is what they did. Two remedies from the literature n
   Gradient Descent with Delay Compensation", DC-ASGD).
 
 Both need to know how far θ has moved since a gradient's base version, which ``learner/drift.py`` remembers. With
-"addition" an update costs O(k · lag) then; with an optimizer here every step costs O(P) anyway.
+"addition" an update costs O(k) then, whatever its age; with an optimizer here every step costs O(P) anyway.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from typing import Protocol
 
 import numpy as np
 
-from learner.drift import Drift, Ring, Trail, Where
+from learner.drift import Drift, Ring, Trail
 from learner.optimizer import Optimizer
 from learner.staleness import Rule
+from learner.undo import Where
 from learner.update import Update
 from protocol.codecs import Floats, Sparse
 from protocol.messages import Buffer
@@ -69,7 +70,7 @@ def make_remedy(rule: Rule, optimizer: Optimizer, theta: Floats) -> Remedy:
 def make_drift(rule: Rule, theta: Floats, *, steps_tell: bool) -> Drift:
     """The memory that costs least. steps_tell: the steps that are noted lead from what was published to θ."""
     if steps_tell:
-        return Trail(theta.size, rule.ring_bytes, rule.max_lag_updates)
+        return Trail(theta, rule.ring_bytes, rule.max_lag_updates)
     return Ring(theta, rule.ring_bytes, rule.max_lag_updates)
 
 
@@ -120,13 +121,17 @@ class GapAware:
 
     def step(self, update: Update, version: int, base_version: int, rate: float, scale: float) -> tuple[float, Update]:
         """Remedy.step."""
-        where = _where(update) if self._optimizer.adds else slice(None)
-        drift = self._drift.since(base_version, where) if self._lossy or base_version < version else None
-        if not self._optimizer.adds:
+        adds = self._optimizer.adds
+        where = _where(update) if adds else slice(None)
+        empty = adds and not update.numbers.size
+        asks = not empty and (self._lossy or base_version < version)
+        drift = self._drift.since(base_version, where) if asks else None
+        if not adds:
             return self._shrink(update, drift, rate, scale), update
-        mean, update = self._add(update, where, drift, rate, scale)
-        self._drift.note(version + 1, update.value, np.float32(rate * scale))
-        return mean, update
+        self._drift.note(version, update.value)
+        if empty:
+            return scale, update
+        return self._add(update, where, drift, rate, scale)
 
     def _add(
         self, update: Update, where: Where, drift: Floats | None, rate: float, scale: float
@@ -205,15 +210,16 @@ class Compensation:
     def step(self, update: Update, version: int, base_version: int, rate: float, scale: float) -> tuple[float, Update]:
         """Remedy.step."""
         where, numbers = _where(update), update.numbers
-        drift = self._drift.since(base_version, where) if self._lossy or base_version < version else None
+        asks = numbers.size > 0 and (self._lossy or base_version < version)
+        drift = self._drift.since(base_version, where) if asks else None
         if drift is not None:
             update = update.with_numbers(numbers + self._correction(where, numbers, drift))
             if self._optimizer.adds:
                 update = update.written()
             elif self._journaled:
                 update = update.whole()
+        self._drift.note(version, update.value)
         self._optimizer.step(update.value, rate, scale)
-        self._drift.note(version + 1, update.value, np.float32(rate * scale))
         return scale, update
 
     def _correction(self, where: Where, numbers: Floats, drift: Floats) -> Floats:

@@ -106,7 +106,7 @@ class LearnerState:
         gathers = asked.aggregation != "none"
         gather = Gather(asked.aggregate_window, asked.aggregate_wait_s, asked.least_senders) if gathers else None
         self.guard = Guard(self.settings, manifest.layout.length)
-        self.intake = Intake(gather, self.guard.holds)  # admitted; at most credit for each peer
+        self.intake = Intake(gather, self.guard.holds, whole=asked.quantity == "gradient")  # what was admitted
         self.busy = False  # a batch is with the math thread
         self.training_since: float | None = None  # when the first actor of this life was handed weights to step with
         self.saving = Saving(self.settings, progress, now)

@@ -16,8 +16,8 @@ from tests.architecture.sources import PACKAGES, Source, Tree, closure, house, p
 PURE = {
     "protocol": "messages frames layout vectors quantise dense sparse lowrank lossless codecs budget updates snapshot"
     " moments manifest session security memory errors",
-    "learner": "events state members credit admission staleness optimizer drift gap update entries log mirror downlink"
-    " parameters publication saving evaluation progress options toml quota intake norms quarantine aggregate"
+    "learner": "events state members credit admission staleness optimizer undo drift gap update entries log mirror"
+    " downlink parameters publication saving evaluation progress options toml quota intake norms quarantine aggregate"
     " histogram vitals curves history limits status view pace",
     "actor": "config events state backoff pulse weights spaces simulators rollout returns losses distributions"
     " exploration methods gradients compression selection stride uplink flat policy layers networks pipe liveness",

@@ -1,7 +1,7 @@
 """A thousand actors with keys of their own: all at once after a restart, and what they cost a learner.
 
-Light actors in a few processes, each with its own connections and its own CURVE key. First eight of them offer as many
-gradients as the thousand will.
+Light actors in a few processes, each with its own connections and its own CURVE key, on a learner with default
+settings. The loop is closed: each sends its next gradient as soon as verdict and weights permit. First eight do alone.
 """
 
 from __future__ import annotations
@@ -15,19 +15,18 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from learner.keyring import LIST, read_list, write_list
+from protocol.errors import STALE
 from protocol.keys import read_pair, write_pair
 from protocol.transport import new_pair
 from tests.faults import bars
 from tests.faults.bars import Record
-from tests.faults.scene import PLAIN, Options, Scene, descriptors, require, rss, until, watched
+from tests.faults.scene import Options, Scene, descriptors, require, rss, until, watched
 from tests.loopback.system import Daemon, Launcher
 
 PROCESSES, FEW = 4, 8
-OFFERED = 400.0  # gradients a second, of all together
+RATE = 1e9  # gradients a second that each would make: what its permits let it send, at once
 TICK_S = 0.25  # of a light actor among hundreds
 CALM_S, MEASURED_S = 5.0, 20.0
-# A record goes to every subscriber: a learner with so many should tell twice a second and not after every batch.
-SETTINGS = (*PLAIN, "learner.max_actors=4096", "learner.publish_interval_s=0.5", "learner.credit_lag=1000")
 ADMITTED_S, LAG_S, SHARE = 30.0, 0.25, 0.8
 SCRAPES, SCRAPE_S, SERIES = 20, 0.05, 400
 
@@ -41,25 +40,25 @@ def drill(options: Options) -> Record:
         with Launcher(Path(folder)) as launch:
             assert launch.command("learner", "keys", "new", "p0", "--keys", keys).wait() == 0
         _authorize(keys, [*names, *(f"few-{number}" for number in range(FEW))])
-        with Scene(*SETTINGS, keys=keys) as scene:
+        with Scene(keys=keys) as scene:
             scene.start().event("started")
             bare = rss(scene.learner.pid)
-            few = scene.light("few", "--count", FEW, "--rate", OFFERED / FEW, "--skim", "--keys", keys)
+            few = scene.light("few", "--count", FEW, "--rate", RATE, "--skim", "--keys", keys)
             require(lambda: _members(scene) == FEW, "eight are in")
-            few_per_s, few_lag_s = _measured(scene)
+            few_per_s, few_lag_s, _ = _measured(scene)
             few.signal(signal.SIGTERM)
             few.wait()
             began = time.monotonic()
-            rest = ("--count", each, "--rate", OFFERED / len(names), "--tick", TICK_S, "--skim", "--keys", keys)
+            rest = ("--count", each, "--rate", RATE, "--tick", TICK_S, "--skim", "--keys", keys)
             peers = [scene.light(f"p{process}", *rest) for process in range(PROCESSES)]
             require(lambda: _members(scene) == len(names), "all are in for the first time", 120.0)
             first_s = time.monotonic() - began
-            all_per_s, all_lag_s = _measured(scene)
+            all_per_s, all_lag_s, stale = _measured(scene)
             scrape_s, series = _scraped(scene)
             held, open_ = rss(scene.learner.pid), descriptors(scene.learner.pid)
             came_s, restart_s = _restarted(scene, peers, len(names))
             again = rss(scene.learner.pid)
-            after_per_s, after_lag_s = _measured(scene)
+            after_per_s, after_lag_s, stale_after = _measured(scene)
     return bars.record(
         [
             bars.at_most("s from the restarted learner's first word until all were admitted", max(came_s), ADMITTED_S),
@@ -75,12 +74,13 @@ def drill(options: Options) -> Record:
         came_in_second=[sum(int(at) == second for at in came_s) for second in range(int(max(came_s)) + 1)],
         restart_s=restart_s,
         first_s=first_s,
-        offered_per_s=OFFERED,
         few_per_s=few_per_s,
         all_per_s=all_per_s,
         after_per_s=after_per_s,
         few_lag_ms=1e3 * few_lag_s,
         all_lag_ms=1e3 * all_lag_s,
+        stale_share=stale,
+        stale_share_after=stale_after,
         kb_for_each_peer=(held - bare) / len(names) / 1e3,
         kb_for_each_peer_after=(again - bare) / len(names) / 1e3,
         descriptors=open_,
@@ -101,13 +101,18 @@ def _members(scene: Scene) -> int:
     return int((scene.status() or {"actors": 0})["actors"])
 
 
-def _measured(scene: Scene) -> tuple[float, float]:
-    """Gradients a second that are applied, and the time within which 99 of 100 questions were answered."""
+def _measured(scene: Scene) -> tuple[float, float, float]:
+    """Gradients a second that are applied, the time within which 99 of 100 questions were answered, and what share of
+    the gradients was refused for its age.
+    """
     time.sleep(CALM_S)
     with watched(scene.page) as seen:
         time.sleep(MEASURED_S)
     (began, first), (ended, last) = seen.status[0], seen.status[-1]
-    return (last["version"] - first["version"]) / (ended - began), bars.percentile(seen.answers_s, 0.99) or float("inf")
+    ruled = {outcome: count - first["rulings"].get(outcome, 0) for outcome, count in last["rulings"].items()}
+    stale = sum(ruled.get(reason, 0) for reason in STALE) / max(1, sum(ruled.values()))
+    per_s = (last["version"] - first["version"]) / (ended - began)
+    return per_s, bars.percentile(seen.answers_s, 0.99) or float("inf"), stale
 
 
 def _scraped(scene: Scene) -> tuple[list[float], int]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from learner.drift import Ring, Trail
+from learner.drift import SMALL_BYTES, Ring, Trail
+from learner.undo import Where
 from protocol.codecs import Array, Sparse
 from protocol.updates import subtract
 
@@ -27,20 +28,44 @@ def steps(kind: str, count: int) -> list[tuple[Array, np.float32]]:
     return made
 
 
-@pytest.mark.parametrize("where", [EVERYWHERE, np.array([0, 3, 11], np.int32)], ids=["everywhere", "some"])
+WHERE: list[Where] = [EVERYWHERE, np.array([0, 3, 11], np.int32), np.array([], np.int32)]
+
+
+@pytest.mark.parametrize("max_bytes", [1 << 20, 4 * P * 40], ids=["copies", "a log"])
 @pytest.mark.parametrize("kind", ["sparse", "dense", "mixed"])
-def test_a_trail_knows_the_way_from_every_version(kind: str, where: slice | np.ndarray) -> None:
-    theta, trail = np.zeros(P, np.float32), Trail(P, 1 << 20, 1000)
-    history = [theta.copy()]
-    for version, (value, factor) in enumerate(steps(kind, 12), start=1):
-        subtract(theta, value, factor)
-        trail.note(version, value, factor)
+def test_a_trail_knows_the_way_from_every_version_to_the_bit(kind: str, max_bytes: int) -> None:
+    theta = np.zeros(P, np.float32)
+    trail = Trail(theta, max_bytes, 100)
+    history: list[np.ndarray] = []
+    for version, (value, factor) in enumerate(steps(kind, 30)):
         history.append(theta.copy())
-        for base, before in enumerate(history[:-1]):
-            drift = trail.since(base, where)
-            assert drift is not None
-            np.testing.assert_allclose(drift, (theta - before)[where], atol=1e-5)
-        assert trail.since(version, where) is None
+        trail.note(version, value)
+        subtract(theta, value, factor)
+        for base, before in enumerate(history):
+            for where in WHERE:
+                drift = trail.since(base, where)
+                assert drift is not None
+                np.testing.assert_array_equal(drift, (theta - before)[where])
+        assert trail.since(version + 1, EVERYWHERE) is None
+
+
+def test_a_large_network_is_copied_for_no_small_step_whatever_memory_there_is() -> None:
+    length = SMALL_BYTES // 4 + 1
+    theta = np.zeros(length, np.float32)
+    trail = Trail(theta, 1 << 40, 10)
+    trail.note(0, Sparse(length, np.array([7], np.int32), np.ones(1, np.float32)))
+    assert not trail._copies
+    trail.note(1, np.ones(length, np.float32))
+    assert len(trail._copies) == 1
+
+
+def test_theta_that_came_from_elsewhere_has_no_past() -> None:
+    theta = np.zeros(P, np.float32)
+    trail = Trail(theta, 1 << 20, 1000)
+    trail.note(3, np.ones(P, np.float32))
+    trail.note(9, np.ones(P, np.float32))
+    assert len(trail) == 1
+    assert trail.since(10, EVERYWHERE) is None
 
 
 def test_a_ring_knows_the_way_from_what_was_published() -> None:
@@ -55,9 +80,11 @@ def test_a_ring_knows_the_way_from_what_was_published() -> None:
 
 def trail_of(count: int, **bounds: int) -> Trail:
     """Each step moves everything by -1."""
-    trail = Trail(P, **{"max_bytes": 1 << 20, "max_lag_updates": 1000, **bounds})
-    for version in range(1, count + 1):
-        trail.note(version, np.ones(P, np.float32), np.float32(1.0))
+    theta, ones = np.zeros(P, np.float32), np.ones(P, np.float32)
+    trail = Trail(theta, **{"max_bytes": 1 << 20, "max_lag_updates": 1000, **bounds})
+    for version in range(count):
+        trail.note(version, ones)
+        subtract(theta, ones, np.float32(1.0))
     return trail
 
 

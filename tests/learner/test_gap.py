@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from learner.config import LearnerSettings
+from learner.drift import Trail
 from learner.gap import MEMORY, Compensation, GapAware, make_remedy
 from learner.norms import Screen
 from learner.optimizer import make_optimizer
@@ -208,6 +209,22 @@ def test_compensation_is_the_paper_s(optimizer: str, kind: str) -> None:
         assert held.step(value, lag) == 1.0
         off = 10 * WRITTEN if (optimizer, kind) == ("addition", "sparse") else 2e-5  # it adds up over the steps
         np.testing.assert_allclose(held.theta, theta, rtol=2e-4, atol=off)
+
+
+@pytest.mark.parametrize("rule", [GAP, COMPENSATE], ids=["gap", "compensate"])
+def test_an_empty_gradient_asks_for_no_drift_and_the_next_one_gets_all_of_it(
+    rule: Rule, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held, alike = Held(rule), Held(rule)
+    empty, ones = Sparse(P, np.empty(0, np.int32), np.empty(0, np.float32)), np.ones(P, np.float32)
+    for each in (held, alike):
+        each.step(ones, 0)
+    with monkeypatch.context() as patch:
+        patch.setattr(Trail, "since", None)  # whoever asks raises
+        assert held.step(empty, 1) == 1.0
+    held.step(ones, 2)
+    alike.step(ones, 1)
+    np.testing.assert_array_equal(held.theta, alike.theta)
 
 
 def test_without_drift_there_is_nothing_to_correct() -> None:

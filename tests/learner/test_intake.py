@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from random import Random
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from learner.intake import JOB_BYTES, Gather, Intake
+from learner.intake import JOB_BYTES, NUMBER_BYTES, Gather, Intake
 from learner.parameters import Job
 
 BATCH = 16
+NUMBERS = 9 * JOB_BYTES // NUMBER_BYTES  # ten times the cost of a job without any
 
 
-def job(session: int, sequence: int = 1, size_bytes: int = 1000, moments_bytes: int = 0) -> Job:
+def job(session: int, sequence: int = 1, size_bytes: int = 1000, moments_bytes: int = 0, **fields: Any) -> Job:
     moments = (1, bytes(moments_bytes)) if moments_bytes else None
-    return Job(session, sequence, 0, "i8", 4, 4, bytes(size_bytes), moments, 0.0)
+    said = {"codec": "topk_i8", "length": 1 << 20, "count": 0, **fields}
+    return Job(session, sequence, 0, buffer=bytes(size_bytes), moments=moments, lag_s=0.0, **said)
 
 
 def filled(*counts: int, intake: Intake | None = None, now: float = 0.0) -> Intake:
@@ -76,8 +79,8 @@ def test_shares_are_of_bytes() -> None:
     for number in range(1000):
         intake.put("thick", job(1, number, 9 * JOB_BYTES), 0.0)  # ten times the cost of
         intake.put("thin", job(2, number, 0), 0.0)
-    served = Counter(sessions(take(intake, 550)))
-    assert served == {1: 50, 2: 500}
+    served = Counter(sessions(take(intake, 110)) + sessions(take(intake, 110)))
+    assert served == {1: 20, 2: 200}
 
 
 def test_moments_are_paid_for_too() -> None:
@@ -86,6 +89,40 @@ def test_moments_are_paid_for_too() -> None:
         intake.put("with", job(1, number, 0, moments_bytes=JOB_BYTES), 0.0)
         intake.put("without", job(2, number, 0), 0.0)
     assert Counter(sessions(take(intake, 30))) == {1: 10, 2: 20}
+
+
+@pytest.mark.parametrize(
+    "thick",
+    [
+        {"codec": "topk_i8", "count": NUMBERS},
+        {"codec": "i8+zstd", "length": NUMBERS},
+        {"codec": "lowrank", "length": NUMBERS, "count": 3},
+    ],
+)
+def test_shares_are_of_what_is_to_be_done_however_few_bytes_say_it(thick: dict[str, Any]) -> None:
+    intake = Intake()
+    for number in range(100):
+        intake.put("thick", job(1, number, 0, **thick), 0.0)
+        intake.put("thin", job(2, number, 0), 0.0)
+    assert Counter(sessions(take(intake, 44))) == {1: 4, 2: 40}
+
+
+def test_where_each_step_moves_all_of_theta_an_empty_gradient_costs_as_much_as_a_full_one() -> None:
+    intake = Intake(whole=True)
+    for number in range(100):
+        intake.put("full", job(1, number, 0, codec="i8", length=1 << 14), 0.0)
+        intake.put("empty", job(2, number, 0, length=1 << 14), 0.0)
+    assert Counter(sessions(take(intake, 20))) == {1: 10, 2: 10}
+
+
+def test_a_batch_of_heavy_work_takes_one_visit_of_each() -> None:
+    intake = Intake()
+    for number in range(32):
+        intake.put("many", job(1, number, 0, codec="i8", length=1 << 20), 0.0)
+    intake.put("one", job(2, 1, 0), 0.0)
+    assert sessions(take(intake, 256)) == [1, 2]
+    assert sessions(take(intake, 256)) == [1]
+    assert sessions(take(filled(32, 2), 256)) == [1, 2] * 2 + [1] * 30  # all of what is light
 
 
 def test_what_a_limit_cut_short_goes_on_with_the_next_batch() -> None:
