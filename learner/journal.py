@@ -142,16 +142,17 @@ def read(
     """All that leads on from ``version``, in order, as far as it goes; marks of that version among it.
 
     Heads of segments come before what they hold. tell: hears of bytes where it ends that no record could be read from;
-    a crash leaves less than one record, more is damage. Raises JournalError for another run's segment, and OSError.
+    a crash leaves less than one record (``journal_torn``), more is damage (``journal_damaged``). Raises JournalError
+    for another run's segment, and OSError.
     """
-    reached, unread = version, (folder, 0)
+    reached, path, segment = version, folder, Segment(b"")
     found = _in_force(stretches(folder, disk))
     for index, stretch in enumerate(found):
         if index + 1 < len(found) and found[index + 1].version <= version and stretch.version < version:
             continue  # all of it is older
         if stretch.version > reached:
             break
-        segment = Segment(disk.read(stretch.path))
+        path, segment = stretch.path, Segment(disk.read(stretch.path))
         if segment.head is not None and segment.head.manifest != manifest:
             raise JournalError(stretch.path, "it belongs to another run")
         if segment.head is not None:
@@ -165,9 +166,12 @@ def read(
                 reached = version_after(record)
             elif record.version > reached:
                 return
-        unread = stretch.path, segment.unread_bytes
-    if tell is not None and unread[1]:
-        tell("journal_torn", {"path": str(unread[0]), "version": reached, "bytes": unread[1]})
+    if tell is not None and segment.unread_bytes:
+        told: dict[str, object] = {"path": str(path), "version": reached, "bytes": segment.unread_bytes}
+        if segment.damaged:
+            tell("journal_damaged", told)
+        else:
+            tell("journal_torn", told)
 
 
 def _in_force(found: list[Stretch]) -> list[Stretch]:

@@ -221,7 +221,8 @@ class Service:
         def tell(event: str, fields: dict[str, object]) -> None:
             self._loop.call_soon_threadsafe(self._announce, event, fields)
 
-        files = Files(directory.checkpoints, directory.journal, self._digest, tell)
+        where = directory.checkpoints, directory.journal
+        files = Files(*where, self._digest, tell, journaled=directory.journaled)
         make = partial(blank, layout=first.layout, observations=first.observation_size)
         theta = np.array(first.theta, np.float32)
         parameters = make_parameters(settings, theta, first.layout, first.observation_size)
