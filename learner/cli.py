@@ -128,7 +128,7 @@ def run(
     and flags. Ctrl-C saves a checkpoint and stops; a second one stops at once.
 
     Exit codes: 0 target reached or asked to stop, 1 failure, 2 usage or configuration, 3 stopped at a limit first,
-    75 try again later: what it needs is in use, or the disk is full or does not answer.
+    75 try again later: what it needs is in use, the disk is full or does not answer, or the journal cannot be written.
     """
     from learner.config import load
     from learner.installed import require

@@ -277,6 +277,7 @@ def summary(state: LearnerState, now: float, started_at: float, exit_code: int) 
         "env_steps": progress.env_steps,
         "updates": progress.updates,
         "saved_version": state.saving.version,
+        "journal_failure": state.saving.broken,
         "parameters": manifest.layout.length,
         "wall_s": 0.0 if state.training_since is None else now - state.training_since,
         "total_s": now - started_at,

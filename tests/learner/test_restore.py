@@ -304,6 +304,58 @@ def test_a_full_disk_stops_no_batch_and_the_journal_begins_anew_from_a_checkpoin
     assert len(bases(folder / "journal")) == 2
 
 
+def test_a_mark_that_fails_costs_nothing(folder: Path) -> None:
+    """What follows it follows the record before it, in a segment of its own."""
+    note(folder, made())
+    disk = FailingDisk(failing())
+    life = Life(folder, made(), disk=disk)
+    life.work(3)
+    for point in ("journal.write", "journal.sync"):
+        disk.passed = failing(point)
+        life.save()
+        assert life.store.journal is not None
+        assert not life.store.journal.takes
+        disk.passed = failing()
+        assert life.work(2) is None
+        life.save()
+    assert Life(folder, made(), 2).digest() == life.digest()
+    assert sentences(folder) == ""
+
+
+def test_a_life_that_stops_keeps_no_weights_that_its_journal_lacks(folder: Path) -> None:
+    disk = FailingDisk(failing())
+    life = Life(folder, made(), disk=disk)
+    life.work(3)
+    held, digest = life.parameters.version, life.digest()
+    assert life.store.refuse(held) is None
+    disk.passed = failing("journal.write")
+    assert life.work(1) == "No space left on device"
+    assert life.store.refuse(life.parameters.version) == CheckpointFailed(
+        life.parameters.version, "the journal does not lead to it"
+    )
+    going_on = Store(life.files, made(on_journal_failure="continue"), life.store.journal)
+    assert going_on.refuse(life.parameters.version) is None
+    again = Life(folder, made(), 2)
+    assert (again.began_at, again.digest()) == (held, digest)
+
+
+def test_a_life_that_ends_for_want_of_room_leaves_what_can_be_spared(folder: Path) -> None:
+    disk = FailingDisk(failing())
+    life = Life(folder, made(checkpoints_kept=1), disk=disk)
+    life.store.journal._segment_bytes = 500  # type: ignore[union-attr]
+    for _ in range(3):
+        life.work(4)
+        life.save()
+    before = len(stretches(folder / "journal"))
+    disk.passed = failing("journal.write")
+    assert life.work(1) is not None
+    disk.passed = failing()
+    held = life.store.journal.version  # type: ignore[union-attr]
+    life.store.close()
+    assert len(stretches(folder / "journal")) < before
+    assert Life(folder, made(), 2).began_at == held
+
+
 def test_a_sync_that_fails_is_no_different(folder: Path) -> None:
     disk = FailingDisk(failing())
     life = Life(folder, made(), disk=disk)

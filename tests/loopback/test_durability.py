@@ -57,7 +57,8 @@ def test_a_full_disk_is_told_and_mended(launch: Launcher) -> None:
     full: Path = launch.folder / "full"
     full.touch()
     rarely = ("--set", "learner.checkpoint_interval_s=60")  # else the write may be a mark, of which nothing is missed
-    daemon = learner(launch, "journal.write@30=full", *rarely, **{WHILE: str(full)})
+    goes_on = ("--set", "learner.on_journal_failure=continue")
+    daemon = learner(launch, "journal.write@30=full", *rarely, *goes_on, **{WHILE: str(full)})
     failed = daemon.event("journal_failed")
     assert failed["detail"] == "No space left on device"
     daemon.event("progress", lambda said: said["updates"] > failed["version"] + 20)
@@ -69,6 +70,24 @@ def test_a_full_disk_is_told_and_mended(launch: Launcher) -> None:
     result = json.loads((launch.folder / "run" / "result.json").read_text())
     assert result["faults"]["journal_failed"] == 1
     assert replayed(launch, gap=True)["version"] == result["updates"]
+
+
+def test_a_full_disk_ends_a_run_that_promised_its_journal_and_costs_nothing(launch: Launcher) -> None:
+    full: Path = launch.folder / "full"
+    full.touch()
+    daemon = learner(launch, "journal.write@30=full", **{WHILE: str(full)})
+    assert daemon.wait() == 75, daemon.story()
+    (failed,) = daemon.said("journal_failed")
+    assert failed["detail"] == "No space left on device"
+    result = json.loads((launch.folder / "run" / "result.json").read_text())
+    assert (result["exit_code"], result["journal_failure"]) == (75, failed["detail"])
+    assert replayed(launch)["version"] == result["updates"] < failed["version"]
+    assert not daemon.lines
+    again = learner(launch, None, "--continue")
+    assert again.event("started")["version"] == result["updates"]
+    again.event("progress", lambda said: said["updates"] > failed["version"])
+    again.signal(signal.SIGTERM)
+    assert again.wait() == 0, again.story()
 
 
 def test_a_result_that_finds_no_room_is_told(launch: Launcher) -> None:
