@@ -441,7 +441,8 @@ class World:
         self.await_leave(actor)
 
     def await_leave(self, actor: Actor) -> None:
-        if actor.dead and self.actors[actor.index] is actor and self.state.stage is Stage.RUNNING:
+        goes_on = self.state.stage is Stage.RUNNING or (not self.up and self.exit_code is None)
+        if actor.dead and self.actors[actor.index] is actor and goes_on:
             self.actors[actor.index] = self.new_actor(actor.index)
         elif not actor.dead:
             self.later(1.0, lambda: self.await_leave(actor))
