@@ -43,6 +43,7 @@ class Counters:
     connected: bool = False  # it has a session
     unanswered: int = 0  # gradients that are
     unseen: int = 0  # gradients that were applied, and that the newest weights do not show yet
+    unlogged: int = 0  # of the applied, those that the learner's journal did not hold when it said so
     simulator_failures: Mapping[str, int] = field(default_factory=dict)  # by kind: simulators that were replaced
 
 
@@ -83,6 +84,7 @@ def _families(counters: Counters) -> Iterator[Metric]:
         ("env_steps", "Environment steps taken.", counters.env_steps),
         ("gradients_sent", "Gradients handed to the link.", counters.sent),
         ("gradients_lost", "Gradients whose fate was never learnt.", counters.lost),
+        ("gradients_unlogged", "Applied while the learner could not write its journal.", counters.unlogged),
         ("sent_bytes", "Sent to the learner, headers included.", counters.bytes_up),
         ("received_bytes", "Received on the link and the weight stream.", counters.bytes_down),
         ("dials", "Connections begun, the first one too.", counters.dials),

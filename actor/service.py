@@ -246,6 +246,7 @@ class Service:
         """Copies what the state and the desk keep into the books that a scrape reads."""
         counters, state, desk = self.counters, self._state, self.desk
         counters.applied, counters.refused, counters.lost = state.applied, state.refused, state.lost
+        counters.unlogged = state.unlogged
         counters.sent, counters.env_steps = state.sent, desk.env_steps
         counters.simulator_failures = desk.simulator_failures
         counters.collect_s, counters.learn_s, counters.compress_s = desk.collect_s, desk.learn_s, desk.compress_s

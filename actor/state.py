@@ -77,14 +77,13 @@ class ActorState:
         self.holding: Holding | None = None  # once the worker's network is known to fit
         self.lost = 0  # gradients whose fate was never learnt
         self.sent = 0  # gradients handed to the link; each is applied, refused or lost in the end
-        self.applied = 0
-        self.refused = 0
+        self.applied = self.refused = 0
+        self.unlogged = 0  # of the applied, those that the learner's journal did not hold when it said so
         self._random = random
         self._attempts = 0
         self._hello_at = 0.0  # when to say hello next
         self._hurries = False  # once for each lost link, sooner where weights still come
-        self._heard_at = 0.0
-        self._beat_at = 0.0
+        self._heard_at = self._beat_at = 0.0
         self._env_steps = 0
         self._pulse = Pulse()
         self._worker_ready = False
@@ -237,6 +236,7 @@ class ActorState:
         for ruling, sent in self.outbox.settle(verdict):
             applied = ruling.outcome == "applied"
             self.applied += applied
+            self.unlogged += applied and verdict.unlogged
             self.refused += not applied
             if applied and self.holding is not None:
                 self.holding.applied(ruling.version)

@@ -128,7 +128,7 @@ def run(
     and flags. Ctrl-C saves a checkpoint and stops; a second one stops at once.
 
     Exit codes: 0 target reached or asked to stop, 1 failure, 2 usage or configuration, 3 stopped at a limit first,
-    75 try again later: what it needs is in use, or the disk is full or does not answer.
+    75 try again later: what it needs is in use, the disk is full or does not answer, or the journal cannot be written.
     """
     from learner.config import load
     from learner.installed import require
@@ -177,18 +177,25 @@ def replay(
 
     Prints one JSON line for each checkpoint compared and one at the end, with θ's digest.
 
-    Exit codes: 0 repeated, 1 a digest differs, 2 there is nothing to repeat.
+    Exit codes: 0 repeated, 1 a digest differs, 2 there is nothing to repeat, 3 what could be repeated is the same, but
+    some of the run could not be: records that cannot be read, checkpoints that nothing leads to; with --verify also
+    gaps, and where nothing was compared. A sentence says what and where.
     """
     from learner.rerun import Rerun
 
     def tell(event: str, fields: dict[str, object]) -> None:
         typer.echo(json.dumps({"event": event, **fields}))
 
-    rerun = Rerun(run_dir, tell)
-    rerun.play(until, verify=verify)
+    try:
+        rerun = Rerun(run_dir, tell)
+        rerun.play(until, verify=verify)
+    except OSError as error:
+        raise UserError(f"{error.filename or run_dir}: {error.strerror or error}") from None
     if write is not None:
         rerun.write(write)
-    raise typer.Exit(1 if rerun.differing else 0)
+    for sentence in rerun.lacking:
+        typer.echo(f"error: {sentence}", err=True)
+    raise typer.Exit(1 if rerun.differing else 3 if rerun.lacking else 0)
 
 
 app.command()(retrospect.plot)

@@ -126,8 +126,12 @@ class LearnerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
 
     # durability
     # "checkpoint": a crash loses at most what came since the last one. "journal": a verdict that says applied means
-    # that the update is on disk, and the run can be replayed bit for bit.
+    # that the update is on disk (but see on_journal_failure), and the run can be replayed bit for bit.
     durability: Literal["checkpoint", "journal"] = "checkpoint"
+    # journal: what becomes of the run when it cannot be written. "stop": the run ends at once with exit code 75, and
+    # nothing was answered or published that is not on disk; started again, it goes on from there. "continue": it goes
+    # on and says with each verdict that a crash may lose it, until a checkpoint mends the journal.
+    on_journal_failure: Literal["stop", "continue"] = "stop"
     # journal: bytes on disk from which on what lies before the oldest checkpoint is forgotten
     journal_bytes: Annotated[int, Meta(ge=1 << 20, le=1 << 50)] = 1 << 30
     checkpoint_interval_s: Seconds = 60.0  # between checkpoints, where anything was applied
@@ -172,7 +176,7 @@ RULES_OF = {  # which staleness rules do
     "ring_bytes": ("gap", "compensate"),
     "full_lag_updates": ("scale",),
 }
-DURABILITY_OF = {"journal_bytes": ("journal",)}
+DURABILITY_OF = {"journal_bytes": ("journal",), "on_journal_failure": ("journal",)}
 AGGREGATIONS_OF = {  # which ways to make one of many do
     "aggregate_window": ("mean", "trimmed_mean", "median"),
     "aggregate_least": ("mean", "trimmed_mean", "median"),

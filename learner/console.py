@@ -97,7 +97,10 @@ def rows(seen: View) -> list[tuple[str, str]]:
     size = "none yet" if seen.bytes_per_gradient is None else f"{seen.bytes_per_gradient:,.0f}"
     evaluated = "none yet" if seen.evaluated_best_mean is None else f"{seen.evaluated_best_mean:.1f}"
     scores = [("evaluated, best mean", f"{evaluated} of {seen.evaluations:,}")] if seen.evaluations else []
+    failure = seen.journal_failure
+    failing = [("journal", f"fails, so a crash loses what is applied: {printable(failure)}")] if failure else []
     return [
+        *failing,
         ("return, mean of 100", mean),
         *scores,
         ("environment steps", f"{seen.env_steps:,} ({seen.env_steps_per_s:,.0f}/s)"),

@@ -78,6 +78,8 @@ Record = Batch | Mark
 _encoder = msgspec.msgpack.Encoder()
 _records: msgspec.msgpack.Decoder[Record] = msgspec.msgpack.Decoder(Record)
 _heads = msgspec.msgpack.Decoder(Head)
+# Of a record's header, six bytes or seven; a segment's payloads hold them by chance once in 2**24.
+_BEGINNINGS = (_encoder.encode(Batch(0, (), {}))[:7], _encoder.encode(Mark(0, ""))[:6])
 
 
 class Draft:
@@ -158,6 +160,12 @@ class Segment:
     def unread_bytes(self) -> int:
         """Behind the last record that was read; zeros at the end were reserved and never written."""
         return len(bytes(self._left).rstrip(b"\0"))
+
+    @property
+    def damaged(self) -> bool:
+        """Whether another record begins behind the first that could not be read; a crash leaves less than one."""
+        left = bytes(self._left)
+        return any(left.find(sign, FRAME.size + LENGTH.size + 1) >= 0 for sign in _BEGINNINGS)
 
     def _decoded_head(self) -> Head | None:
         body = self._body()

@@ -194,7 +194,7 @@ class Announce:
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """Stop the service. exit_code: 0 reached or asked to stop, 1 failure, 3 a limit before the target."""
+    """Stop the service. exit_code: 0 reached or asked to stop, 1 failure, 3 a limit before the target, 75 later."""
 
     exit_code: int
 

@@ -46,6 +46,7 @@ class JournalError(UserError):
 class Journal:
     """What one life writes; one thread does. folder: of the run's journal. head: of its segments, but for versions.
 
+    version: of θ after the last record. failure: why nothing was taken when it was last tried; None where it was.
     Of this life, for who watches: appended_bytes; syncs, one for each record; sync_s, what writing and syncing took.
     """
 
@@ -54,8 +55,8 @@ class Journal:
         self._writer = Writer()
         self._file: File | None = None
         self._size = self._reserved = 0  # bytes written, and from where on none are reserved
-        self._version = 0  # of θ after the last record
-        self._failed: str | None = None  # why nothing is taken
+        self.version = 0
+        self.failure: OSError | None = None
         self.appended_bytes = self.syncs = 0
         self.sync_s = 0.0
 
@@ -72,19 +73,21 @@ class Journal:
             file.close()
             self._disk.remove(file.path)  # it holds nothing
             raise
-        self._file, self._size, self._version, self._failed = file, len(head), version, None
+        self._file, self._size, self.version, self.failure = file, len(head), version, None
         self._reserved = 0
 
     def append(self, record: Record, buffers: Sequence[Buffer] = ()) -> None:
         """It is on disk on return. Raises OSError, and from then on until it begins anew.
 
-        What the system still holds of a file that failed to sync is not known, so that one is not written to again.
+        What the system still holds of a file that failed to sync is not known, so that one is not written to again. A
+        record that follows the last one that was taken begins a segment: what failed then was a mark.
         """
-        if self._failed is not None or self._file is None:
-            raise OSError(f"the journal takes nothing since it failed: {self._failed}")
+        if not self.takes and record.version != self.version:
+            raise OSError(f"the journal takes nothing since it failed: {self.failure and self.failure.strerror}")
         try:
-            if self._size >= self._segment_bytes:
-                self.begin(self._version)
+            if self._file is None or self.failure is not None or self._size >= self._segment_bytes:
+                self.begin(self.version)
+            assert self._file is not None
             data = self._writer.record(record, buffers)
             thin = len(data) < RESERVED_BYTES // 4  # else zeros would cost as much as they save
             if thin and self._size + len(data) > self._reserved:
@@ -96,16 +99,16 @@ class Journal:
             self.sync_s += time.perf_counter() - began
             self.syncs += 1
         except OSError as error:
-            self._failed = error.strerror or str(error)
+            self.failure = error
             raise
         self._size += len(data)
         self.appended_bytes += len(data)
-        self._version = version_after(record)
+        self.version = version_after(record)
 
     @property
     def takes(self) -> bool:
         """Whether records are taken."""
-        return self._file is not None and self._failed is None
+        return self._file is not None and self.failure is None
 
     def close(self) -> None:
         """Nothing more is written."""
@@ -142,16 +145,17 @@ def read(
     """All that leads on from ``version``, in order, as far as it goes; marks of that version among it.
 
     Heads of segments come before what they hold. tell: hears of bytes where it ends that no record could be read from;
-    a crash leaves less than one record, more is damage. Raises JournalError for another run's segment, and OSError.
+    a crash leaves less than one record (``journal_torn``), more is damage (``journal_damaged``). Raises JournalError
+    for another run's segment, and OSError.
     """
-    reached, unread = version, (folder, 0)
+    reached, path, segment = version, folder, Segment(b"")
     found = _in_force(stretches(folder, disk))
     for index, stretch in enumerate(found):
         if index + 1 < len(found) and found[index + 1].version <= version and stretch.version < version:
             continue  # all of it is older
         if stretch.version > reached:
             break
-        segment = Segment(disk.read(stretch.path))
+        path, segment = stretch.path, Segment(disk.read(stretch.path))
         if segment.head is not None and segment.head.manifest != manifest:
             raise JournalError(stretch.path, "it belongs to another run")
         if segment.head is not None:
@@ -165,9 +169,12 @@ def read(
                 reached = version_after(record)
             elif record.version > reached:
                 return
-        unread = stretch.path, segment.unread_bytes
-    if tell is not None and unread[1]:
-        tell("journal_torn", {"path": str(unread[0]), "version": reached, "bytes": unread[1]})
+    if tell is not None and segment.unread_bytes:
+        told: dict[str, object] = {"path": str(path), "version": reached, "bytes": segment.unread_bytes}
+        if segment.damaged:
+            tell("journal_damaged", told)
+        else:
+            tell("journal_torn", told)
 
 
 def _in_force(found: list[Stretch]) -> list[Stretch]:

@@ -12,11 +12,12 @@ from random import Random
 
 from learner.config import LearnerSettings
 from learner.credit import first
+from learner.events import Send
 from learner.progress import Progress
 from learner.vitals import Vitals
 from protocol.errors import Reason, SessionFault
 from protocol.manifest import Manifest
-from protocol.messages import Heartbeat, Hello, Welcome
+from protocol.messages import Goodbye, Heartbeat, Hello, Welcome
 from protocol.session import Ledger, Peer, Sender
 from protocol.snapshot import KEY_CODEC
 
@@ -157,3 +158,12 @@ class Members:
             table_digest=self._manifest.actor_digest,
             credit_lag=self._settings.credit_lag,
         )
+
+    def beats(self, version: int) -> list[Send]:
+        """A heartbeat for each. version: newest that the weight stream has told."""
+        return [Send(p.route, Heartbeat(p.session, self._progress.updates, version)) for p in self.peers.values()]
+
+    def goodbyes(self, final: bool) -> list[Send]:
+        """The last word for each. final: the run is over, and nobody need come back."""
+        detail = "the run is over" if final else "the learner stops; it may be back"
+        return [Send(p.route, Goodbye(p.session, final, detail)) for p in self.peers.values()]

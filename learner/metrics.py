@@ -206,7 +206,7 @@ def _life_gauges(state: LearnerState, now: float) -> Gauges:
         ("parameters", "Length of the parameter vector.", state.manifest.layout.length),
         ("checkpoint_version", "Newest version on disk by this process.", state.saving.version),
         ("checkpoint_age_seconds", "Since the newest checkpoint on disk by this process was begun.", age),
-        ("journal_broken", "1 while verdicts promise what the journal does not hold.", broken),
+        ("journal_broken", "1 while the journal does not hold what verdicts say was applied.", broken),
         ("training_seconds", "Since the first actor of this process had weights.", training_s),
         ("epoch", "Life of the learner in this run, counted from 1.", state.address.epoch),
         ("running", "1 while gradients are taken, 0 while the run ends.", float(state.stage is Stage.RUNNING)),

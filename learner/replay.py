@@ -48,13 +48,13 @@ class Tape:
         """
         for record, buffers in records:
             if isinstance(record, Batch):
+                if until is not None and self.parameters.version >= until:
+                    return  # not before the marks of that version
                 self._batch(record, iter(buffers), until)
             else:
                 if isinstance(record, Head):
                     self._optimize_as(record)
                 yield record
-            if until is not None and self.parameters.version >= until:
-                return
 
     def _optimize_as(self, head: Head) -> None:
         if head.optimizer == optimizer_settings(self._settings):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from learner import checkpoint as checkpoints
@@ -25,7 +25,8 @@ Tell = Callable[[str, dict[str, object]], None]
 class Rerun:
     """The journal of one run directory, played. Raises UserError where there is none.
 
-    tell: hears of each digest that was compared, of gaps, and of the end.
+    tell: hears of each digest that was compared, of gaps, and of the end. lacking: sentences that say what of the run
+    could not be repeated or compared; with any of them "the same" says too much.
     """
 
     def __init__(self, path: Path, tell: Tell) -> None:
@@ -33,8 +34,13 @@ class Rerun:
         self._checkpoints, self._journal, self._tell = path / "checkpoints", path / "journal", tell
         self._bases = journals.bases(self._journal)
         if not self._bases:
-            cause = 'it holds no journal; a run that is to be replayed has learner.durability = "journal"'
-            raise RunDirectoryError(path, cause)
+            kept = self._settings.durability == "journal"
+            gone = "its journal is gone: journal/ holds nothing to begin from, though the run keeps one"
+            never = 'it holds no journal; a run that is to be replayed has learner.durability = "journal"'
+            raise RunDirectoryError(path, gone if kept else never)
+        self._kept = dict(checkpoints.listed(self._checkpoints))  # before the journal, which leads to all of them
+        self._marked: set[int] = set()
+        self.lacking: list[str] = []
         self._tape: Tape | None = None
         self._epoch = 0
         self.compared = self.differing = self.updates = 0
@@ -55,7 +61,9 @@ class Rerun:
             raise RunDirectoryError(self._journal, "there is no base that can be read")
         parameters = self._tape.parameters
         if until is not None and parameters.version != until:
-            raise UserError(f"--until {until}: the journal leads to version {parameters.version}")
+            why = "".join(f"; {sentence}" for sentence in self.lacking)
+            raise UserError(f"--until {until}: the journal leads to version {parameters.version}{why}")
+        self._look_around(first, parameters.version, whole=until is None, verify=verify)
         told: dict[str, object] = {
             "run": self._manifest.run,
             "version": parameters.version,
@@ -68,6 +76,23 @@ class Rerun:
         self._tell("replayed", told)
         return parameters
 
+    def _look_around(self, first: int, reached: int, *, whole: bool, verify: bool) -> None:
+        """For what nothing led to. whole: all was asked for, so nothing may lie beyond."""
+        kept = sorted(version for version, path in self._kept.items() if path.exists())
+        later = [version for version in kept if version > reached]
+        segments = [stretch.path.name for stretch in journals.stretches(self._journal) if stretch.version > reached]
+        missed = [version for version in kept if first <= version <= reached and version not in self._marked]
+        missed = [version for version in missed if version not in self._bases]
+        ends = f"{self._journal}: it can be read to version {reached}"
+        if whole and later:
+            self.lacking.append(f"{ends}, and kept checkpoints lie beyond: {_listed(later)}")
+        if whole and segments:
+            self.lacking.append(f"{ends}, and segments lie beyond: {_listed(segments)}")
+        if verify and missed:
+            self.lacking.append(f"{self._journal}: it leads to no kept checkpoint of version {_listed(missed)}")
+        if verify and not self.compared:
+            self.lacking.append(f"{self._journal}: nothing was compared, for no checkpoint is noted on the way")
+
     def _stretch(self, version: int, path: Path, until: int | None, *, verify: bool) -> None:
         """From one base on; nothing where what was played before has passed it."""
         if self._tape is not None and self._tape.parameters.version >= version:
@@ -76,20 +101,30 @@ class Rerun:
             base = checkpoints.load(path)
         except checkpoints.CheckpointFault as fault:
             self._tell("checkpoint_refused", {"path": str(path), "cause": fault.cause})
+            self.lacking.append(str(fault))
             return
         if base.manifest != self._digest:
             raise checkpoints.CheckpointFault(path, "it belongs to another run")
         if self._tape is not None:
             self._tell("gap", {"from": self._tape.parameters.version, "to": version})
+            if verify:
+                gap = f"{self._tape.parameters.version} to {version}"
+                self.lacking.append(f"{self._journal}: it does not lead from version {gap}")
         parameters = self._make(self._settings)
         parameters.restore(base.version, base.arrays)
         self._tape = tape = Tape(parameters, self._settings, self._make)
-        for record in tape.play(journals.read(self._journal, self._digest, version, tell=self._tell), until):
+        for record in tape.play(journals.read(self._journal, self._digest, version, tell=self._hear), until):
             if isinstance(record, Head):
                 self._epoch = record.epoch
             elif verify:
                 self._compare(record)
         self.updates += tape.parameters.version - version
+
+    def _hear(self, event: str, fields: dict[str, object]) -> None:
+        self._tell(event, fields)
+        if event == "journal_damaged":
+            behind = f"{fields['bytes']} bytes behind version {fields['version']} cannot be read"
+            self.lacking.append(f"{fields['path']}: {behind}, more than one record; a crash leaves less")
 
     def _make(self, settings: LearnerSettings) -> Parameters:
         return blank(settings, self._manifest.layout, self._manifest.observation_size)
@@ -97,7 +132,8 @@ class Rerun:
     def _compare(self, mark: Mark) -> None:
         """With the digest that was noted, and with the checkpoint's file while it is kept."""
         assert self._tape is not None
-        digest, kept = self._tape.digest, dict(checkpoints.listed(self._checkpoints)).get(mark.version)
+        digest, kept = self._tape.digest, self._kept.get(mark.version)
+        self._marked.add(mark.version)
         found = {"mark": mark.digest}
         if kept is not None:
             try:
@@ -119,6 +155,12 @@ class Rerun:
             checkpoints.write(path, path.with_name(f".{path.name}.tmp"), kept)
         except OSError as error:
             raise checkpoints.CheckpointFault(path, error.strerror or str(error)) from None
+
+
+def _listed(found: Sequence[object], most: int = 5) -> str:
+    """The first of them, and how many there are where that is not all."""
+    shown = ", ".join(map(str, found[:most]))
+    return shown if len(found) <= most else f"{shown} and {len(found) - most} more"
 
 
 def _run_of(path: Path) -> tuple[Manifest, str, LearnerSettings]:

@@ -33,7 +33,7 @@ Make = Callable[[LearnerSettings], Parameters]
 class Files:
     """Where a run's numbers are, and whose they must be. manifest: digest of the run's, in hexadecimal.
 
-    tell: hears of what could not be used.
+    tell: hears of what could not be used. journaled: the life before kept a journal, so one must be there.
     """
 
     checkpoints: Path
@@ -42,6 +42,7 @@ class Files:
     tell: Tell
     disk: Disk = DISK
     segment_bytes: int = SEGMENT_BYTES
+    journaled: bool = False
 
 
 @dataclass(frozen=True)
@@ -87,17 +88,20 @@ def _restore(parameters: Parameters, settings: LearnerSettings, make: Make, file
     if found.checkpoint is None:
         if journals.stretches(files.journal, files.disk):
             raise journals.JournalError(files.journal, "there is no checkpoint that it leads on from")
+        _miss_journal(files, 0)
         return Restored(Progress())
     if found.checkpoint.manifest != files.manifest:
         raise UserError(f"{files.checkpoints}: its newest checkpoint belongs to another run")
-    parameters.restore(found.checkpoint.version, found.checkpoint.arrays)
+    version = found.checkpoint.version
+    parameters.restore(version, found.checkpoint.arrays)
     tape = Tape(parameters, settings, make)
-    for _ in tape.play(journals.read(files.journal, files.manifest, parameters.version, files.disk, files.tell)):
-        pass
+    found_on = tape.play(journals.read(files.journal, files.manifest, version, files.disk, files.tell))
+    if version not in [record.version for record in found_on] and tape.parameters.version == version:
+        _miss_journal(files, version)
     if tape.parameters is not parameters:  # the tail is another optimizer's
         parameters.restore(tape.parameters.version, tape.parameters.checkpoint_arrays())
-    if parameters.version > found.checkpoint.version:
-        told: dict[str, object] = {"checkpoint": found.checkpoint.version, "version": parameters.version}
+    if parameters.version > version:
+        told: dict[str, object] = {"checkpoint": version, "version": parameters.version}
         files.tell("journal_repeated", told)
     lost = journals.set_aside(files.journal, parameters.version, files.disk)  # or a later life would repeat them
     if lost:
@@ -105,6 +109,15 @@ def _restore(parameters: Parameters, settings: LearnerSettings, make: Make, file
         files.tell("journal_unreachable", told)
     progress = Progress.restored(tape.counters or found.checkpoint.counters, parameters.version)
     return Restored(progress, found.checkpoint, found.path)
+
+
+def _miss_journal(files: Files, version: int) -> None:
+    """Says aloud that what should lead on from ``version`` is not there, where the life before wrote it."""
+    if files.journaled:
+        held = journals.stretches(files.journal, files.disk)
+        what = "nothing in it leads on from this version" if held else "it is gone, or empty"
+        lost = "the run goes on, without what was applied and acknowledged since"
+        files.tell("journal_missing", {"path": str(files.journal), "version": version, "detail": f"{what}; {lost}"})
 
 
 def begin_journal(

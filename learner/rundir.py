@@ -21,7 +21,7 @@ from typing import IO, Any
 
 import msgspec
 
-from learner.config import Experiment, actor_table
+from learner.config import Experiment, actor_table, load
 from learner.disk import DISK
 from learner.journal import stretches
 from learner.progress import WINDOW
@@ -74,13 +74,15 @@ class Ended(msgspec.Struct):
 class RunDirectory:
     """A directory that this process holds. A context manager: leaving it closes the log and lets go of the lock.
 
-    lost_lines: lines of progress.jsonl that could not be written; training goes on without them.
+    lost_lines: lines of progress.jsonl that could not be written; training goes on without them. journaled: the life
+    before kept a journal, known after ``begin``.
     """
 
     def __init__(self, path: Path, resuming: bool, lock: IO[bytes]) -> None:
         self.path, self.resuming = path, resuming
         self.checkpoints, self.journal = path / "checkpoints", path / "journal"
         self.lost_lines = 0
+        self.journaled = False
         self._lock = lock
         self._log: IO[bytes] | None = None
         self._early: deque[bytes] = deque(maxlen=EARLY_LINES)  # recorded before ``begin``
@@ -124,6 +126,7 @@ class RunDirectory:
         try:
             if self.resuming:
                 self._compare(manifest)
+                self.journaled = self._was_journaled()
             else:
                 self._write(MANIFEST, manifests.encode(manifest))
             self._write(EXPERIMENT, dumps(experiment).encode())
@@ -214,6 +217,12 @@ class RunDirectory:
         if difference is not None:
             raise RunDirectoryError(self.path, f"it holds another experiment. {difference}")
 
+    def _was_journaled(self) -> bool:
+        """As the experiment says that is about to be written over; no where it cannot be read."""
+        with contextlib.suppress(UserError):
+            return load(self.path / EXPERIMENT, (), {}).learner.durability == "journal"
+        return False
+
     def _last_epoch(self) -> int:
         """As the file says; no less than the journal knows of, should that be lost: two lives must not share one."""
         known = max((stretch.epoch for stretch in stretches(self.journal)), default=0)
@@ -268,6 +277,7 @@ def summary(state: LearnerState, now: float, started_at: float, exit_code: int) 
         "env_steps": progress.env_steps,
         "updates": progress.updates,
         "saved_version": state.saving.version,
+        "journal_failure": state.saving.broken,
         "parameters": manifest.layout.length,
         "wall_s": 0.0 if state.training_since is None else now - state.training_since,
         "total_s": now - started_at,

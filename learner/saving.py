@@ -1,7 +1,8 @@
 """When θ is saved: at intervals, at the end, and where the journal must begin anew. Pure; ``now`` is an argument.
 
-While the journal fails the run goes on as it would without one, which is announced and counted. A checkpoint mends it,
-whose version the journal then leads on from.
+Where the journal fails, a run that is to ``stop`` ends at once. One that is to ``continue`` goes on as it would without
+one, which is announced, counted and said with each verdict; a checkpoint mends it, whose version the journal then leads
+on from.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from learner.progress import Progress
 # Longest wait for what is being written when the run ends, beyond learner.drain_s: with it a learner is out within the
 # 30 s that service managers give, and a volume that takes 20 s for a checkpoint loses nothing.
 SAVE_S = 20.0
+STOPS = "the learner stops; all that it answered is on disk, and a run that is resumed goes on from there"
+GOES_ON = "the run goes on; until the journal is restored a crash loses what was applied since the newest checkpoint"
 MEND_S = 5.0  # until the first attempt to begin the journal anew; twice as long until each next one
 
 
@@ -21,12 +24,13 @@ class Saving:
 
     version: newest on disk by this life, None before the first. written_at: when that was begun. begun_at: when the
     newest was, written or not. last: the run ends, and what is asked for now is what it was for. journaled: verdicts
-    promise a journal. broken: why that is not kept at present.
+    promise a journal. broken: why that is not kept at present. stops: the run ends where it is not kept.
     """
 
     def __init__(self, settings: LearnerSettings, progress: Progress, now: float) -> None:
         self._interval_s, self._progress = settings.checkpoint_interval_s, progress
         self.journaled = settings.durability == "journal"
+        self.stops = settings.on_journal_failure == "stop"
         self.busy = False
         self.version: int | None = None
         self.begun_at = now
@@ -66,9 +70,10 @@ class Saving:
             effects.append(Announce("journal_restored", {"version": event.version}))
         return effects
 
-    def began(self) -> None:
+    def began(self) -> list[Effect]:
         """The journal takes records again; it leads to them once the checkpoint is on disk."""
         self._began = True
+        return []
 
     def failed(self, event: CheckpointFailed) -> list[Effect]:
         """It is not."""
@@ -85,4 +90,5 @@ class Saving:
             return []
         self.broken = event.unlogged
         self._progress.faults["journal_failed"] += 1
-        return [Announce("journal_failed", {"version": event.version, "detail": event.unlogged})]
+        told = {"version": event.version, "detail": event.unlogged, "then": STOPS if self.stops else GOES_ON}
+        return [Announce("journal_failed", told)]

@@ -48,7 +48,7 @@ from learner.view import View, view
 from protocol import frames as framing
 from protocol import manifest as manifests
 from protocol import messages
-from protocol.errors import PeerFault
+from protocol.errors import TRY_AGAIN, PeerFault
 from protocol.manifest import Manifest, digest_of
 from protocol.messages import Buffer
 from protocol.notify import Supervisor
@@ -165,8 +165,7 @@ class Service:
             await self._site.stop()
         if self._restoring is not None:  # it writes, and the directory must not be another's before it has ended
             await asyncio.wait([self._restoring])
-        ended = self._math.close()
-        self._disk.close()
+        ended = all([self._math.close(), self._disk.close()])
         if ended and self._store is not None:  # a disk that hangs keeps its file: the number of one that
             self._store.close()  # was closed may be another's by the time it wakes
 
@@ -221,7 +220,8 @@ class Service:
         def tell(event: str, fields: dict[str, object]) -> None:
             self._loop.call_soon_threadsafe(self._announce, event, fields)
 
-        files = Files(directory.checkpoints, directory.journal, self._digest, tell)
+        where = directory.checkpoints, directory.journal
+        files = Files(*where, self._digest, tell, journaled=directory.journaled)
         make = partial(blank, layout=first.layout, observations=first.observation_size)
         theta = np.array(first.theta, np.float32)
         parameters = make_parameters(settings, theta, first.layout, first.observation_size)
@@ -261,7 +261,7 @@ class Service:
                 task.result()  # a bug in a handler ends the daemon with its traceback
 
     def _conclude(self, exit_code: int) -> int:
-        """Leaves the run's result; returns the exit code, 1 where it could not be written."""
+        """Leaves the run's result; returns the exit code, 1 where it could not be written, unless that is 75."""
         assert self._state is not None
         now = time.monotonic()
         self._show(now, last=True)
@@ -270,7 +270,7 @@ class Service:
             self._directory.finish(result)
         except OSError as error:
             self._announce("result_failed", {"detail": error.strerror or str(error)})
-            return 1
+            return exit_code if exit_code == TRY_AGAIN else 1
         finally:
             self._announce("finished", result)
         return exit_code
@@ -369,6 +369,8 @@ class Service:
         parameters, epoch, store = self._parameters, self._state.address.epoch, self._store
 
         def copy() -> Event | None:
+            if (refused := store.refuse(parameters.version)) is not None:
+                return refused
             arrays = parameters.checkpoint_arrays()
             kept = Checkpoint(self._digest, parameters.version, epoch, effect.counters, arrays)
             based = store.mark(kept, rebase=effect.rebase)

@@ -45,12 +45,11 @@ from learner.progress import Progress, learning_rate
 from learner.publication import Publication
 from learner.reports import Reports
 from learner.saving import SAVE_S, Saving
-from protocol.errors import STALE, Reason, SessionFault
+from protocol.errors import STALE, TRY_AGAIN, Reason, SessionFault
 from protocol.manifest import Manifest
 from protocol.messages import (
     AnyMessage,
     Evaluation,
-    Goodbye,
     Gradient,
     Heartbeat,
     Hello,
@@ -210,7 +209,7 @@ class LearnerState:
             return []
         if seen is Seen.ANSWERED:
             ruling = peer.ledger.rulings[gradient.sequence]
-            return [Send(peer.route, Verdict(peer.session, peer.credit, (ruling,)))]
+            return [self._verdict(peer, (ruling,))]
         return self._new_gradient(gradient, event, peer, reason, now)
 
     def _out_of_order(self, gradient: Gradient, fault: SessionFault, peer: Peer, now: float) -> list[Effect]:
@@ -220,7 +219,7 @@ class LearnerState:
             struck = self.guard.judge(peer.sender, peer.name, fault.reason, now)
             return [*struck, *self._rule_on(peer, [ruling])]
         self.progress.rulings[fault.reason] += 1
-        return [Send(peer.route, Verdict(peer.session, peer.credit, (ruling,)))]
+        return [self._verdict(peer, (ruling,))]
 
     def _new_gradient(
         self, gradient: Gradient, event: MessageArrived, peer: Peer, reason: Reason | None, now: float
@@ -290,16 +289,19 @@ class LearnerState:
 
     def _batch_applied(self, event: BatchApplied, now: float) -> list[Effect]:
         self.busy = False
+        told = self.saving.logged(event)  # first, for verdicts say it
+        if event.unlogged is not None and self.saving.stops:
+            self.exit_code, self.final = TRY_AGAIN, False
+            return [*told, *self._end()]  # nobody hears of this batch: its gradients stay unanswered
         self.progress.advance(event.version, event.math_s, now)
         self.progress.snapshots += event.record is not None
         effects = self.publication.made(event, self.members.training, self.progress.env_steps, now)
         effects += self._verdicts(event, now)  # after the weights, so that whoever was waiting goes on with the newest
-        effects += self.saving.logged(event)
         if any(outcome.outcome == APPLIED for outcome in event.outcomes):
             effects += self._check_target(now)
         effects += self._check_limit(now)
         effects += self._next_batch(now)
-        return effects + self._drained(now)
+        return told + effects + self._drained(now)
 
     def _verdicts(self, event: BatchApplied, now: float) -> list[Effect]:
         """One verdict for each peer of the batch."""
@@ -328,7 +330,10 @@ class LearnerState:
         for ruling in rulings:
             peer.ledger.settle(ruling)
         peer.gradients += len(rulings)
-        return [Send(peer.route, Verdict(peer.session, peer.credit, tuple(rulings)))]
+        return [self._verdict(peer, tuple(rulings))]
+
+    def _verdict(self, peer: Peer, rulings: tuple[Ruling, ...]) -> Send:
+        return Send(peer.route, Verdict(peer.session, peer.credit, rulings, self.saving.broken is not None))
 
     # time, disk, the end
 
@@ -342,22 +347,14 @@ class LearnerState:
             effects += self._forget(peer, "silent")
         if now - self._beat_at >= self.settings.heartbeat_s:
             self._beat_at = now
-            effects += self._beat()
+            effects += self.members.beats(self.publication.version)
         if self.stage is Stage.RUNNING and self.saving.due(now):
             effects += self.saving.begin(now)
         effects += self._next_batch(now, ticked=True)
         return effects + self._drained(now)
 
-    def _beat(self) -> list[Effect]:
-        version = self.publication.version
-        return [Send(p.route, Heartbeat(p.session, self.progress.updates, version)) for p in self.peers.values()]
-
     def _checkpoint_written(self, event: CheckpointWritten, now: float) -> list[Effect]:
         return [*self.saving.written(event), *self._drained(now)]
-
-    def _journal_began(self, event: JournalBegan, now: float) -> list[Effect]:
-        self.saving.began()
-        return []
 
     def _checkpoint_failed(self, event: CheckpointFailed, now: float) -> list[Effect]:
         if self.saving.last:
@@ -417,12 +414,14 @@ class LearnerState:
             return [*effects, *asked]
         if (unfinished or self.contest.writing) and now < self._drain_by + SAVE_S:
             return effects
-        self.stage = Stage.FINISHED
         if unfinished:
             self.exit_code = 1  # the last checkpoint is not on disk
-        detail = "the run is over" if self.final else "the learner stops; it may be back"
-        goodbyes = [Send(p.route, Goodbye(p.session, self.final, detail)) for p in self.peers.values()]
-        return [*effects, *goodbyes, Finish(self.exit_code)]
+        return [*effects, *self._end()]
+
+    def _end(self) -> list[Effect]:
+        """The goodbyes, and no further word."""
+        self.stage = Stage.FINISHED
+        return [*self.members.goodbyes(self.final), Finish(self.exit_code)]
 
     def _send_home(self, jobs: Sequence[Job]) -> list[Effect]:
         """What no group comes together for any more."""
@@ -441,7 +440,7 @@ _HANDLERS: dict[type[Any], Callable[[LearnerState, Any, float], list[Effect]]] =
     BatchApplied: LearnerState._batch_applied,
     CheckpointWritten: LearnerState._checkpoint_written,
     CheckpointFailed: LearnerState._checkpoint_failed,
-    JournalBegan: LearnerState._journal_began,
+    JournalBegan: lambda state, *_: state.saving.began(),
     BestWritten: LearnerState._best_saved,
     BestFailed: LearnerState._best_saved,
     Ticked: LearnerState._ticked,

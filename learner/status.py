@@ -87,7 +87,7 @@ def status(state: LearnerState, now: float, memory: Memory | None = None, asked:
         "math_share": _rounded(rates.math_share),
         "pending_gradients": len(state.intake),
         "idle_s": round(max(0.0, now - memory.recent.updated_s), 3),
-        "limit": {"cause": judged.cause.value, "text": judged.text},
+        "limit": {"cause": judged.cause.value, "text": judged.text + _risk(seen)},
         "target_version": state.publication.shelf.target_version,
         "evaluated_best_version": progress.evaluated_best_version,
         "staleness_rule": state.settings.staleness_rule,
@@ -95,6 +95,12 @@ def status(state: LearnerState, now: float, memory: Memory | None = None, asked:
         "faults": dict(progress.faults),
         "actor_list": fleet(state, now, memory.recent, asked),
     }
+
+
+def _risk(seen: View) -> str:
+    """What a crash would cost, where that is not what the run promises."""
+    failure = seen.journal_failure
+    return "" if failure is None else f" The journal cannot be written ({failure}): a crash loses what is applied now."
 
 
 def history(state: LearnerState, memory: Memory, after_s: float) -> Row:

@@ -30,6 +30,7 @@ class Store:
         self.journal = journal
         self._lacks_room = False  # the journal found the disk full
         self._files, self._kept, self._max_bytes = files, settings.checkpoints_kept, settings.journal_bytes
+        self._stops = settings.on_journal_failure == "stop"
         self._before = 0  # bytes on disk when they were last measured, less what this life had appended by then
         with contextlib.suppress(OSError):
             self._measure()
@@ -46,6 +47,12 @@ class Store:
             self._lacks_room = error.errno == errno.ENOSPC
             return False
         return rebase
+
+    def refuse(self, version: int) -> CheckpointFailed | None:
+        """Math thread: θ that the journal lacks, in a life that is about to stop for it. Nobody has heard of it."""
+        if self.journal is None or not self._stops or self.journal.version == version:
+            return None
+        return CheckpointFailed(version, "the journal does not lead to it")
 
     def save(self, checkpoint: Checkpoint, *, based: bool) -> Event:
         """Disk thread. based: the journal leads on from it."""
@@ -105,6 +112,8 @@ class Store:
             return BestFailed(best.version, str(error))
 
     def close(self) -> None:
-        """The journal's files."""
+        """The journal's files. Where the disk is full, the next life finds what room can be made."""
         if self.journal is not None:
             self.journal.close()
+            if self.journal.failure is not None and self.journal.failure.errno == errno.ENOSPC:
+                self._make_room()

@@ -37,6 +37,7 @@ class View:
     evaluators: int
     evaluations: int  # scores that evaluators sent
     evaluated_best_mean: float | None  # highest of them whose θ is on disk
+    journal_failure: str | None  # why the journal that the run keeps does not hold what is applied; None while it does
 
     def fields(self) -> dict[str, object]:
         """For a progress event: rounded, without what only the next view needs."""
@@ -73,6 +74,7 @@ def view(state: LearnerState, now: float, before: View | None = None) -> View:
         evaluators=state.members.evaluating,
         evaluations=progress.evaluations,
         evaluated_best_mean=progress.evaluated_best_mean,
+        journal_failure=state.saving.broken,
     )
 
 

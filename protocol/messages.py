@@ -131,6 +131,7 @@ class Verdict(Message, frozen=True, tag="verdict"):
     session: Session
     credit: Annotated[int, Meta(ge=1, le=65_536)]
     rulings: Annotated[tuple[Ruling, ...], Meta(min_length=1, max_length=65_536)]
+    unlogged: bool = False  # what they say was applied is not in the journal that the run keeps: a crash loses it
 
 
 class Heartbeat(Message, frozen=True, tag="heartbeat"):
@@ -238,6 +239,7 @@ KINDS: frozenset[str] = frozenset(kind.__struct_config__.tag for kind in AnyMess
 
 _LATER: dict[type[Message], tuple[int, ...]] = {
     Hello: (1,),
+    Verdict: (1,),
     Heartbeat: (2, 5),
     SnapshotRequest: (1,),
     Snapshot: (2, 1),

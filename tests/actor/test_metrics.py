@@ -15,10 +15,10 @@ def scraped(page: str) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
 
 
 def test_every_counter_has_a_series() -> None:
-    counters = Counters(1, 2, 3, 4, 5, 6, 7, 8, 9, 10.5, 11.5, 0.25, 12.5, 13.5, 14.5, 0.5, 15.5, 16, True, 17, 18)
+    counters = Counters(1, 2, 3, 4, 5, 6, 7, 8, 9, 10.5, 11.5, 0.25, 12.5, 13.5, 14.5, 0.5, 15.5, 16, True, 17, 18, 19)
     found = scraped(render(counters).decode())
     own = sorted(value for (name, _), value in found.items() if name.startswith("farflung_actor_"))
-    assert own == [0.25, 0.5, 1, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10.5, 11.5, 12.5, 13.5, 14.5, 15.5, 16, 17, 18]
+    assert own == [0.25, 0.5, 1, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10.5, 11.5, 12.5, 13.5, 14.5, 15.5, 16, 17, 18, 19]
 
 
 def test_labels() -> None:

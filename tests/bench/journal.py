@@ -43,8 +43,10 @@ def _run(experiment: str, steps: int, seed: int, durability: str, folder: Path) 
     result = {name: found[name] for name in ("env_steps", "updates", "wall_s", "staleness_mean")}
     result["env_steps_per_s"] = found["env_steps"] / found["wall_s"]
     if durability == "journal":
-        verified = _farflung("replay", folder, "--verify").stdout.splitlines()[-1]
-        result |= {name: json.loads(verified)[name] for name in ("compared", "differing", "updates")}
+        verified = _farflung("replay", folder, "--verify")
+        told = json.loads(verified.stdout.splitlines()[-1])
+        result |= {name: told[name] for name in ("compared", "differing", "updates")}
+        result["verified"] = verified.returncode == 0
         result["journal_bytes"] = sum(path.stat().st_size for path in (folder / "journal").iterdir())
     return result
 

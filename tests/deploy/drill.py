@@ -162,7 +162,7 @@ def checkpoints() -> list[Row]:
 
 def journal() -> list[Row]:
     """The disk refuses records, and then it does not."""
-    with staged(*JOURNAL, failpoint="journal.write=broken") as stage:
+    with staged(*JOURNAL, "learner.on_journal_failure=continue", failpoint="journal.write=broken") as stage:
         stage.trouble.touch()
         stage.fires("JournalBroken", "journal.write: input/output error", along=("CheckpointFailing",))
         stage.mend("JournalBroken")

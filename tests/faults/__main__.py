@@ -59,6 +59,8 @@ def main() -> int:
     asked = parser.parse_args()
     if unknown := sorted(set(asked.drills) - set(DRILLS)):
         parser.error(f"no such drill: {', '.join(unknown)}; there are {', '.join(DRILLS)}")
+    if asked.times is not None and asked.times < 1:
+        parser.error("--times: at least 1; a drill of nothing would hold every bar")
     options = Options(asked.times, asked.minutes, asked.real, asked.journal, asked.peers, asked.seed)
     short = asked.times is not None or asked.minutes is not None or asked.peers != PEERS
     folder = asked.results / "short" if short else asked.results

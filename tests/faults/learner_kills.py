@@ -21,6 +21,7 @@ TIMES, REAL = 50, 2
 BACK_S = 15.0
 QUIET_S = 3.0  # most that a life is left alone once all are back
 EARLY, EARLY_S = 0.2, 2.5  # share of lives that are killed while they start, and within what time
+NOTHING_COMPARED = 3  # exit code of a replay that met no checkpoint
 REPLAYED = 10  # lives between two looks at the journal
 METRIC = 'farflung_actor_gradients_answered_total{outcome="applied"}'
 

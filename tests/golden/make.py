@@ -69,6 +69,7 @@ MESSAGES: dict[str, Message] = {
     "gradient": Gradient(17, 1, 9, "topk_i8", 17, 2),
     "gradient_with_report": Gradient(17, 2, 9, "f32", 17, 17, REPORT),
     "verdict": Verdict(17, 4, (Ruling(1, "applied", 10, 0.5), Ruling(2, "stale_updates", 10, 0.0))),
+    "verdict_unlogged": Verdict(17, 4, (Ruling(1, "applied", 10, 0.5),), True),
     "heartbeat": Heartbeat(17, 1000, 10),
     "heartbeat_with_link": Heartbeat(17, 1000, 10, 0.25, 0.0625),
     "heartbeat_with_times": Heartbeat(17, 1000, 10, 0.25, 0.0625, 61_250, 30_500, 1_200, 70_000, 13),

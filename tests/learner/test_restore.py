@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
@@ -10,10 +11,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from actor.selection import make_choice
 from learner.batch import apply_batch
 from learner.checkpoint import Checkpoint, CheckpointFault, load
+from learner.cli import app
 from learner.config import Experiment, LearnerSettings, RunSettings
 from learner.disk import DISK, Disk
 from learner.entries import Head
@@ -75,9 +78,18 @@ def make(settings: LearnerSettings) -> Parameters:
 class Life:
     """One life of a learner's numbers: what the service's threads do, in one."""
 
-    def __init__(self, folder: Path, settings: LearnerSettings, epoch: int = 1, disk: Disk = DISK) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        settings: LearnerSettings,
+        epoch: int = 1,
+        disk: Disk = DISK,
+        *,
+        journaled: bool = False,
+    ) -> None:
         self.told: list[tuple[str, dict[str, object]]] = []
-        self.files = Files(folder / "checkpoints", folder / "journal", DIGEST, self.tell, disk)
+        where = folder / "checkpoints", folder / "journal"
+        self.files = Files(*where, DIGEST, self.tell, disk, journaled=journaled)
         theta = np.linspace(-1.0, 1.0, P, dtype=np.float32)
         self.parameters = make_parameters(settings, theta, LAYOUT, D)
         self.settings = settings
@@ -292,6 +304,58 @@ def test_a_full_disk_stops_no_batch_and_the_journal_begins_anew_from_a_checkpoin
     assert len(bases(folder / "journal")) == 2
 
 
+def test_a_mark_that_fails_costs_nothing(folder: Path) -> None:
+    """What follows it follows the record before it, in a segment of its own."""
+    note(folder, made())
+    disk = FailingDisk(failing())
+    life = Life(folder, made(), disk=disk)
+    life.work(3)
+    for point in ("journal.write", "journal.sync"):
+        disk.passed = failing(point)
+        life.save()
+        assert life.store.journal is not None
+        assert not life.store.journal.takes
+        disk.passed = failing()
+        assert life.work(2) is None
+        life.save()
+    assert Life(folder, made(), 2).digest() == life.digest()
+    assert sentences(folder) == ""
+
+
+def test_a_life_that_stops_keeps_no_weights_that_its_journal_lacks(folder: Path) -> None:
+    disk = FailingDisk(failing())
+    life = Life(folder, made(), disk=disk)
+    life.work(3)
+    held, digest = life.parameters.version, life.digest()
+    assert life.store.refuse(held) is None
+    disk.passed = failing("journal.write")
+    assert life.work(1) == "No space left on device"
+    assert life.store.refuse(life.parameters.version) == CheckpointFailed(
+        life.parameters.version, "the journal does not lead to it"
+    )
+    going_on = Store(life.files, made(on_journal_failure="continue"), life.store.journal)
+    assert going_on.refuse(life.parameters.version) is None
+    again = Life(folder, made(), 2)
+    assert (again.began_at, again.digest()) == (held, digest)
+
+
+def test_a_life_that_ends_for_want_of_room_leaves_what_can_be_spared(folder: Path) -> None:
+    disk = FailingDisk(failing())
+    life = Life(folder, made(checkpoints_kept=1), disk=disk)
+    life.store.journal._segment_bytes = 500  # type: ignore[union-attr]
+    for _ in range(3):
+        life.work(4)
+        life.save()
+    before = len(stretches(folder / "journal"))
+    disk.passed = failing("journal.write")
+    assert life.work(1) is not None
+    disk.passed = failing()
+    held = life.store.journal.version  # type: ignore[union-attr]
+    life.store.close()
+    assert len(stretches(folder / "journal")) < before
+    assert Life(folder, made(), 2).began_at == held
+
+
 def test_a_sync_that_fails_is_no_different(folder: Path) -> None:
     disk = FailingDisk(failing())
     life = Life(folder, made(), disk=disk)
@@ -399,8 +463,127 @@ def test_a_gap_is_told_and_leapt_over(folder: Path) -> None:
     life.save(rebase=True)
     life.work(3)
     rerun, told = told_of(folder)
-    assert ("gap", {"from": before, "to": list(bases(folder / "journal"))[1]}) in told
+    after = list(bases(folder / "journal"))[1]
+    assert ("gap", {"from": before, "to": after}) in told
+    assert rerun.lacking == [f"{folder / 'journal'}: it does not lead from version {before} to {after}"]
     assert rerun.play(None, verify=False).digest() == life.parameters.digest()
+
+
+def flip(path: Path, offset: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[offset] ^= 0xFF
+    path.write_bytes(data)
+
+
+def sentences(folder: Path, **asked: Any) -> str:
+    """What a replay of the run could not say, from a journal that was closed."""
+    rerun = Rerun(folder, lambda *_: None)
+    rerun.play(asked.get("until"), verify=asked.get("verify", True))
+    return "\n".join(sentence.replace(str(folder), "") for sentence in rerun.lacking)
+
+
+@pytest.mark.parametrize("verify", [True, False])
+def test_one_flipped_byte_near_the_beginning_is_no_success(folder: Path, verify: bool) -> None:
+    note(folder, made())
+    life = Life(folder, made())
+    for _ in range(3):
+        life.work(3)
+        life.save()
+    (stretch,) = stretches(folder / "journal")
+    flip(stretch.path, 400)
+    said = sentences(folder, verify=verify)
+    assert f"/journal/{stretch.path.name}: " in said
+    assert "cannot be read, more than one record; a crash leaves less" in said
+    assert ", and kept checkpoints lie beyond: " in said
+    assert ("nothing was compared" in said) == verify
+
+
+def test_the_exit_code_of_a_replay_tells_the_same_from_all_that_is_not(folder: Path) -> None:
+    note(folder, made())
+    life = Life(folder, made())
+    life.work(3)
+    life.save()
+    replay = [*map(str, ("replay", folder, "--verify"))]
+    assert CliRunner().invoke(app, replay).exit_code == 0
+    life.parameters.theta[0] += 1.0
+    life.save()
+    assert CliRunner().invoke(app, replay).exit_code == 1
+    (stretch,) = stretches(folder / "journal")
+    flip(stretch.path, 400)
+    damaged = CliRunner().invoke(app, replay)
+    assert damaged.exit_code == 3
+    assert f"error: {stretch.path}: " in damaged.stderr
+    assert '"compared": 0, "differing": 0' in damaged.stdout
+    shutil.rmtree(folder / "journal")
+    gone = CliRunner().invoke(app, replay)
+    assert isinstance(gone.exception, UserError)  # which main makes one line and code 2
+    assert gone.exception.exit_code == 2
+
+
+def test_a_journal_that_may_not_be_read_is_one_line(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    note(folder, made())
+    Life(folder, made()).work(3)
+
+    def refuse(_: Disk, path: Path) -> bytes:
+        if path.suffix == ".log":
+            raise PermissionError(13, "Permission denied", "journal")
+        return path.read_bytes()
+
+    monkeypatch.setattr(Disk, "read", refuse)
+    refused = CliRunner().invoke(app, ["replay", str(folder)])
+    assert str(refused.exception) == "journal: Permission denied"
+
+
+def test_what_one_flipped_byte_hides_is_never_a_success(folder: Path) -> None:
+    """Wherever in the segment it is, but for the zeros behind what was written."""
+    note(folder, made())
+    life = Life(folder, made())
+    for _ in range(3):
+        life.work(2)
+        life.save()
+    life.store.close()
+    (stretch,) = stretches(folder / "journal")
+    assert sentences(folder) == ""
+    for offset in range(0, stretch.path.stat().st_size - 100, 37):
+        flip(stretch.path, offset)
+        assert "kept checkpoints lie beyond" in sentences(folder), offset
+        flip(stretch.path, offset)
+    assert sentences(folder) == ""
+
+
+def test_a_segment_that_is_missing_is_no_success(folder: Path) -> None:
+    note(folder, made())
+    life = Life(folder, made())
+    life.store.journal._segment_bytes = 500  # type: ignore[union-attr]
+    life.work(12)
+    stretches(folder / "journal")[1].path.unlink()
+    assert "segments lie beyond" in sentences(folder, verify=False)
+
+
+def test_a_replay_that_met_no_checkpoint_compared_nothing(folder: Path) -> None:
+    note(folder, made())
+    life = Life(folder, made())
+    life.work(3)
+    nothing = "/journal: nothing was compared, for no checkpoint is noted on the way"
+    assert sentences(folder) == nothing
+    assert sentences(folder, verify=False) == ""
+    life.save()
+    assert sentences(folder) == ""
+    assert sentences(folder, until=1) == nothing
+
+
+def test_a_kept_checkpoint_that_the_journal_does_not_note_is_no_success(folder: Path) -> None:
+    note(folder, made())
+    life = Life(folder, made())
+    life.work(3)
+    life.save()
+    version = life.parameters.version
+    life.work(1)
+    kept = Checkpoint(DIGEST, life.parameters.version, 1, {}, life.parameters.checkpoint_arrays())
+    life.store.save(kept, based=False)
+    life.work(1)
+    assert sentences(folder) == f"/journal: it leads to no kept checkpoint of version {kept.version}"
+    assert sentences(folder, until=version) == ""
 
 
 def test_other_bits_are_found(folder: Path) -> None:
@@ -448,6 +631,9 @@ def test_a_version_that_is_not_on_the_way_is_refused(folder: Path, until: int) -
 
 def test_what_is_no_run_or_has_no_journal_is_refused(folder: Path) -> None:
     note(folder, made())
+    with pytest.raises(RunDirectoryError, match="its journal is gone: journal/ holds nothing to begin from"):
+        Rerun(folder, lambda *_: None)
+    note(folder, LearnerSettings())
     with pytest.raises(RunDirectoryError, match="it holds no journal; a run that is to be replayed"):
         Rerun(folder, lambda *_: None)
     with pytest.raises(RunDirectoryError, match=r"there is no run: manifest\.json"):
@@ -497,6 +683,7 @@ def test_a_damaged_base_is_told_and_the_next_one_taken(folder: Path) -> None:
     next(iter(bases(folder / "journal").values())).write_bytes(b"nonsense")
     _, told = told_of(folder)
     assert told[0][0] == "checkpoint_refused"
+    assert "not a safetensors file of ours" in sentences(folder)
     assert told[-1][1]["theta"] == second.parameters.digest()
 
 
@@ -516,9 +703,46 @@ def test_damage_in_the_only_segment_is_told(folder: Path) -> None:
     data[len(data) // 3] ^= 1
     stretch.path.write_bytes(data)
     second = Life(folder, made(), 2)
-    torn = dict(second.told)["journal_torn"]
-    assert torn["version"] == second.began_at < first.parameters.version
-    assert int(str(torn["bytes"])) > len(data) // 2
+    damaged = dict(second.told)["journal_damaged"]
+    assert damaged["version"] == second.began_at < first.parameters.version
+    assert int(str(damaged["bytes"])) > len(data) // 2
+
+
+@pytest.mark.parametrize("what", ["gone", "empty", "cut short"])
+def test_a_journal_that_the_life_before_kept_and_that_is_gone_is_said_aloud(folder: Path, what: str) -> None:
+    first = Life(folder, made())
+    first.work(3)
+    first.save()
+    version = first.parameters.version
+    first.store.close()
+    again = Life(folder, made(), 2, journaled=True)
+    assert not again.told  # the one that is there is not missed
+    old, new = (stretch.path for stretch in stretches(folder / "journal"))
+    if what == "cut short":
+        new.unlink()
+        old.write_bytes(old.read_bytes()[:500])
+    else:
+        shutil.rmtree(folder / "journal")
+    if what == "empty":
+        (folder / "journal").mkdir()
+    third = Life(folder, made(), 3, journaled=True)
+    told = dict(third.told)["journal_missing"]
+    detail = "nothing in it leads on" if what == "cut short" else "it is gone, or empty; the run goes on, without"
+    assert (told["path"], told["version"]) == (str(folder / "journal"), version)
+    assert str(told["detail"]).startswith(detail)
+    assert third.began_at == version
+    third.work(2)
+    assert Life(folder, made(), 4, journaled=True).digest() == third.digest()
+
+
+def test_a_journal_that_is_gone_before_there_was_a_checkpoint_is_said_aloud(folder: Path) -> None:
+    Life(folder, made()).work(2)
+    shutil.rmtree(folder / "journal")
+    assert dict(Life(folder, made(), 2, journaled=True).told)["journal_missing"]["version"] == 0
+
+
+def test_a_run_that_kept_none_misses_no_journal(folder: Path) -> None:
+    assert not Life(folder, made()).told
 
 
 def test_a_full_disk_gives_up_what_it_can_spare(folder: Path) -> None:

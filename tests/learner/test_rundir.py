@@ -11,7 +11,7 @@ from typing import IO
 import pytest
 
 from learner import rundir
-from learner.config import Experiment, RunSettings, load
+from learner.config import Experiment, LearnerSettings, RunSettings, load
 from learner.disk import Disk
 from learner.events import CheckpointWritten
 from learner.rundir import RunDirectory, RunDirectoryError, host, summary, versions
@@ -314,6 +314,16 @@ def test_every_name_of_a_run_is_durable_before_it_begins(tmp_path: Path, monkeyp
         assert synced == [tmp_path]
         directory.begin(Experiment(), manifest())
     assert synced[1:] == [tmp_path / "run"] * 4  # manifest, experiment, checkpoints, epoch
+
+
+def test_whether_the_life_before_kept_a_journal_is_known(tmp_path: Path) -> None:
+    found: list[bool] = []
+    for durability in ("journal", "journal", "checkpoint", "checkpoint"):
+        experiment = Experiment(learner=LearnerSettings(durability=durability))
+        with RunDirectory.prepare(tmp_path / "run", resume=bool(found)) as directory:
+            directory.begin(experiment, manifest())
+            found.append(directory.journaled)
+    assert found == [False, True, True, False]
 
 
 def test_lives_do_not_share_a_number_if_the_file_is_lost(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from learner.config import LearnerSettings
 from learner.events import Announce, BatchApplied, CheckpointFailed, CheckpointWritten, Effect, WriteCheckpoint
 from learner.progress import Progress
-from learner.saving import MEND_S, Saving
+from learner.saving import GOES_ON, MEND_S, Saving
 
 PATH = Path("checkpoint")
 
@@ -55,11 +55,12 @@ def test_a_failure_is_counted_and_tried_again() -> None:
 
 
 def test_a_journal_that_fails_is_told_once_and_mended_soon() -> None:
-    kept, progress = saving(durability="journal")
+    kept, progress = saving(durability="journal", on_journal_failure="continue")
     assert kept.journaled
+    assert not kept.stops
     assert kept.logged(batch()) == []
     assert kept.logged(batch("No space left on device")) == [
-        Announce("journal_failed", {"version": 6, "detail": "No space left on device"})
+        Announce("journal_failed", {"version": 6, "detail": "No space left on device", "then": GOES_ON})
     ]
     assert kept.logged(batch("closed")) == []
     assert not kept.due(100.0 + MEND_S / 2)

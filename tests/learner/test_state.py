@@ -23,6 +23,7 @@ from learner.events import (
     Event,
     FaultArrived,
     Finish,
+    JournalBegan,
     KeysRevoked,
     MessageArrived,
     Publish,
@@ -37,9 +38,10 @@ from learner.norms import make_screen
 from learner.optimizer import make_optimizer
 from learner.parameters import Parameters
 from learner.progress import Progress
-from learner.saving import SAVE_S
+from learner.saving import SAVE_S, STOPS
 from learner.staleness import age_rule
 from learner.state import BATCH_LIMIT, Address, LearnerState, Stage
+from learner.view import view
 from protocol.codecs import Sparse, codec
 from protocol.errors import FrameFault, Reason
 from protocol.layout import Entry, Layout
@@ -132,12 +134,12 @@ class Learner:
     def join(self, instance: int = 1, route: bytes = A) -> Welcome:
         return sent(self.hear(hello(instance), route=route), Welcome)
 
-    def does(self, effects: list[Effect]) -> list[Effect]:
-        """The math thread's answer to the one batch among the effects."""
+    def does(self, effects: list[Effect], unlogged: str | None = None) -> list[Effect]:
+        """The math thread's answer to the one batch among the effects. unlogged: why it is in no journal."""
         order = only(effects, ApplyBatch)
         event = apply_batch(self.parameters, order, EPOCH)
         record_s = SNAPSHOT_S if event.record is not None else 0.0
-        return self.post(replace(event, math_s=0.01, record_s=record_s, key_s=0.0))
+        return self.post(replace(event, math_s=0.01, record_s=record_s, key_s=0.0, unlogged=unlogged))
 
     def applies(self, session: int, sequence: int = 1, base_version: int = 0) -> list[Effect]:
         """One gradient from its arrival to what follows on its application."""
@@ -1011,6 +1013,43 @@ def test_draining_takes_nothing_new_and_greets_nobody() -> None:
     it, session, _ = solved()
     assert ruling(it.hear(gradient(session, 4), payload())).outcome == Reason.DRAINING
     assert sent(it.hear(hello(2), route=B), Refusal).reason == Reason.DRAINING
+
+
+@pytest.mark.parametrize("draining", [False, True])
+def test_of_a_batch_that_the_journal_does_not_hold_nobody_hears(draining: bool) -> None:
+    it = learner(durability="journal", run={"until_return": 1.0})
+    session = it.join().session
+    it.hear(SnapshotRequest(session))
+    it.applies(session)
+    asked = it.hear(gradient(session, 2), payload())
+    it.hear(gradient(session, 3), payload())
+    if draining:
+        it.state.solved = it.state.final = True
+        it.post(StopRequested("target reached", 0))
+    effects = it.does(asked, "No space left on device")
+    said, farewell, end = effects
+    assert isinstance(said, Announce)
+    assert (said.event, said.fields["then"]) == ("journal_failed", STOPS)
+    assert sent([farewell], Goodbye) == Goodbye(session, False, "the learner stops; it may be back")
+    assert end == Finish(75)
+    assert it.state.progress.updates == 1
+    assert it.state.progress.rulings == {"applied": 1}
+    assert it.tick(60.0) == []
+
+
+def test_a_learner_that_goes_on_without_its_journal_says_so_with_each_verdict() -> None:
+    it = learner(durability="journal", on_journal_failure="continue")
+    session = it.join().session
+    assert not sent(it.applies(session), Verdict).unlogged
+    verdict = sent(it.does(it.hear(gradient(session, 2), payload()), "full"), Verdict)
+    assert (verdict.unlogged, verdict.rulings[0].outcome) == (True, "applied")
+    assert sent(it.hear(gradient(session, 2), payload()), Verdict).unlogged  # as it is when it is told again
+    assert view(it.state, it.now).journal_failure == "full"
+    assert only(it.tick(6.0), WriteCheckpoint).rebase
+    it.post(JournalBegan(2))
+    it.post(CheckpointWritten(2, Path("two"), based=True))
+    assert not sent(it.hear(gradient(session, 2), payload()), Verdict).unlogged
+    assert view(it.state, it.now).journal_failure is None
 
 
 def test_the_batch_under_way_is_applied_before_the_last_checkpoint() -> None:

@@ -24,10 +24,12 @@ def learner(launch: Launcher, failpoint: str | None, *arguments: object, **envir
     return launch.learner("--run-dir", "run", *JOURNALED, *arguments, failpoint=failpoint, **more)
 
 
-def replayed(launch: Launcher) -> dict[str, object]:
-    """What ``learner replay --verify`` says in the end."""
+def replayed(launch: Launcher, *, gap: bool = False) -> dict[str, object]:
+    """What ``learner replay --verify`` says in the end. A life may have died before its first checkpoint."""
     command = launch.command("learner", "replay", "run", "--verify")
-    assert command.wait() == 0, command.story()
+    code = command.wait()
+    assert code == (0 if command.events[-1]["compared"] and not gap else 3), command.story()
+    assert any(said["event"] == "gap" for said in command.events) == gap
     return command.events[-1]
 
 
@@ -55,7 +57,8 @@ def test_a_full_disk_is_told_and_mended(launch: Launcher) -> None:
     full: Path = launch.folder / "full"
     full.touch()
     rarely = ("--set", "learner.checkpoint_interval_s=60")  # else the write may be a mark, of which nothing is missed
-    daemon = learner(launch, "journal.write@30=full", *rarely, **{WHILE: str(full)})
+    goes_on = ("--set", "learner.on_journal_failure=continue")
+    daemon = learner(launch, "journal.write@30=full", *rarely, *goes_on, **{WHILE: str(full)})
     failed = daemon.event("journal_failed")
     assert failed["detail"] == "No space left on device"
     daemon.event("progress", lambda said: said["updates"] > failed["version"] + 20)
@@ -64,10 +67,27 @@ def test_a_full_disk_is_told_and_mended(launch: Launcher) -> None:
     daemon.event("progress", lambda said: said["updates"] > restored["version"])
     daemon.signal(signal.SIGTERM)
     assert daemon.wait() == 0, daemon.story()
-    assert any(said["event"] == "gap" for said in launch.command("learner", "replay", "run", "--verify").events)
     result = json.loads((launch.folder / "run" / "result.json").read_text())
     assert result["faults"]["journal_failed"] == 1
-    assert replayed(launch)["version"] == result["updates"]
+    assert replayed(launch, gap=True)["version"] == result["updates"]
+
+
+def test_a_full_disk_ends_a_run_that_promised_its_journal_and_costs_nothing(launch: Launcher) -> None:
+    full: Path = launch.folder / "full"
+    full.touch()
+    daemon = learner(launch, "journal.write@30=full", **{WHILE: str(full)})
+    assert daemon.wait() == 75, daemon.story()
+    (failed,) = daemon.said("journal_failed")
+    assert failed["detail"] == "No space left on device"
+    result = json.loads((launch.folder / "run" / "result.json").read_text())
+    assert (result["exit_code"], result["journal_failure"]) == (75, failed["detail"])
+    assert replayed(launch)["version"] == result["updates"] < failed["version"]
+    assert not daemon.lines
+    again = learner(launch, None, "--continue")
+    assert again.event("started")["version"] == result["updates"]
+    again.event("progress", lambda said: said["updates"] > failed["version"])
+    again.signal(signal.SIGTERM)
+    assert again.wait() == 0, again.story()
 
 
 def test_a_result_that_finds_no_room_is_told(launch: Launcher) -> None:

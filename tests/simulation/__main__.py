@@ -18,6 +18,8 @@ from tests.simulation.world import bad, crowd
 
 def main(arguments: argparse.Namespace) -> int:
     """0 if no promise was broken."""
+    if arguments.seeds + arguments.crowds < 1:
+        raise SystemExit("no world was asked for, so none is known to keep its promises")
     first, last = arguments.begin, arguments.begin + arguments.seeds
     worlds = [Regression(seed, bad(seed), arguments.events, 60.0) for seed in range(first, last)]
     worlds += [Regression(seed, crowd(seed), 60_000, 60.0) for seed in range(first, first + arguments.crowds)]

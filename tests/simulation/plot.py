@@ -91,6 +91,7 @@ def bad(seed: int) -> Plot:
             "checkpoints_kept": random.choice((1, 3)),
             "durability": durability,
             "journal_bytes": random.choice((8_000, 1 << 30)),
+            "on_journal_failure": Random(f"{seed} journal").choice(("stop", "continue")),
         },
         sync_s=random.choice((0.0, 0.01, 1.0)),
         disk_fails=random.choice((0.0, 0.0, 0.05)),

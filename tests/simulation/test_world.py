@@ -9,12 +9,13 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from learner.saving import Saving
 from learner.state import Stage
 from learner.vitals import PARTS
 from protocol.memory import Faults
 from tests.disk import failing
 from tests.simulation import regressions
-from tests.simulation.history import Acked
+from tests.simulation.history import Acked, check
 from tests.simulation.regressions import Regression, keep, kept, play
 from tests.simulation.world import Broken, Plot, World, bad, crowd
 
@@ -90,7 +91,8 @@ def test_a_learner_with_a_journal_loses_nothing_that_it_acked() -> None:
 
 
 def test_a_full_disk_stops_no_training_and_is_told() -> None:
-    world = World(6, Plot(settings={"durability": "journal", "checkpoint_interval_s": 4.0}))
+    settings = {"durability": "journal", "checkpoint_interval_s": 4.0, "on_journal_failure": "continue"}
+    world = World(6, Plot(settings=settings))
     world.run_for(5.0)
     world.disk.passed = failing("journal.write", "checkpoint.write")
     before = world.parameters.version
@@ -105,6 +107,41 @@ def test_a_full_disk_stops_no_training_and_is_told() -> None:
     world.run_for(20.0)
     world.check_alive()
     world.check_history()
+
+
+FAILING = Plot(
+    settings={"durability": "journal", "checkpoint_interval_s": 3.0, "on_journal_failure": "stop"},
+    sync_s=0.05,
+    disk_fails=0.02,
+    power=0.5,
+    learner_kill_rate=0.05,
+)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_learner_that_stops_where_its_disk_fails_loses_nothing_that_it_acked(seed: int) -> None:
+    world = World(seed, FAILING)
+    world.run(1500)
+    world.calm(30.0)
+    world.check_alive()
+    world.check_history()
+    acked = [each for each in world.history if isinstance(each, Acked)]
+    assert all(each.durable for each in acked)
+    assert len(acked) > 50
+    assert world.epoch > 2
+
+
+def test_a_learner_that_went_on_and_said_nothing_would_lose_what_it_acked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What makes it stop is what the worlds above rest on."""
+    monkeypatch.setattr(Saving, "logged", lambda *_: [])
+    monkeypatch.setattr(Saving, "stops", property(lambda _: False, lambda *_: None), raising=False)
+    lies = []
+    for seed in range(6):
+        world = World(seed, FAILING)
+        world.run(1500)
+        world.calm(30.0)
+        lies += [lie for lie in check(world.history) if "nothing_that_was_promised_is_lost" in lie]
+    assert len(lies) >= 3
 
 
 def test_one_actor_in_calm_weather_loses_nothing() -> None:

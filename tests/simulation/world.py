@@ -33,7 +33,7 @@ from learner.state import Address, LearnerState, Stage
 from learner.store import Store
 from protocol import frames as framing
 from protocol import messages
-from protocol.errors import PeerFault, UserError
+from protocol.errors import TRY_AGAIN, PeerFault, UserError
 from protocol.manifest import Manifest, digest_of
 from protocol.memory import Delivery, Faults, Network
 from protocol.messages import Verdict
@@ -48,6 +48,8 @@ __all__ = ["Broken", "P", "Plot", "World", "bad", "crowd"]
 STORY = 40  # events of the peer that a broken run prints
 MANIFEST = "ab" * 8
 RUN = Path("/run")
+# A learner that continues is what worlds were about before it could stop.
+USUAL = {"anneal": "none", "learning_rate": 2.0**-6, "on_journal_failure": "continue"}
 
 
 class Died(BaseException):
@@ -91,7 +93,7 @@ class World:
         self.trouble = False  # the first life begins on a sound disk
         self._agenda: list[tuple[float, int, Callable[[], None]]] = []
         self._n = 0
-        self.settings = LearnerSettings(**{"anneal": "none", "learning_rate": 2.0**-6, **plot.settings})
+        self.settings = LearnerSettings(**{**USUAL, **plot.settings})
         self.most_credit = max(self.settings.credit, self.settings.most_credit)
         self.disk = MemoryDisk(self.pass_point)
         self.saved: int | None = None  # version of the newest checkpoint
@@ -305,6 +307,9 @@ class World:
         elif isinstance(effect, l.Announce):
             self.log("learner", f"{effect.event} {effect.fields}")
         elif isinstance(effect, l.Finish):
+            if effect.exit_code == TRY_AGAIN:
+                self.kill_learner()  # and whoever supervises it starts it again
+                return
             self.exit_code = effect.exit_code
             self.end_learner()
 
@@ -368,11 +373,17 @@ class World:
 
     @property
     def journal_holds(self) -> bool:
-        """Whether the learner's word for what it applies is that it is on disk."""
-        return self.state.saving.journaled and self.state.saving.broken is None
+        """Whether the learner's word for what it says of a gradient or of weights is that they are on disk. One that
+        stops where the journal fails has no other.
+        """
+        stops = self.settings.on_journal_failure == "stop"
+        return self.state.saving.journaled and (stops or self.state.saving.broken is None)
 
     def copy(self, order: l.WriteCheckpoint) -> None:
         version, arrays = self.parameters.version, self.parameters.checkpoint_arrays()
+        if (refused := self.store.refuse(version)) is not None:
+            self.post(refused)
+            return
         kept = Checkpoint(MANIFEST, version, self.epoch, order.counters, arrays)
         based = self.store.mark(kept, rebase=order.rebase)
         self.later(self.plot.disk_s, self.of_this_life(lambda: self.save(kept, based)))
@@ -430,7 +441,8 @@ class World:
         self.await_leave(actor)
 
     def await_leave(self, actor: Actor) -> None:
-        if actor.dead and self.actors[actor.index] is actor and self.state.stage is Stage.RUNNING:
+        goes_on = self.state.stage is Stage.RUNNING or (not self.up and self.exit_code is None)
+        if actor.dead and self.actors[actor.index] is actor and goes_on:
             self.actors[actor.index] = self.new_actor(actor.index)
         elif not actor.dead:
             self.later(1.0, lambda: self.await_leave(actor))
@@ -529,7 +541,10 @@ class World:
         for ruling in message.rulings:
             number = (message.session, ruling.sequence)
             if ruling.outcome == "applied" and number not in self.rulings:
-                self.history.append(Acked(self.epoch, ruling.version, number, self.journal_holds))
+                needless = message.unlogged and self.journal_holds
+                self.promise(not needless, "learner", f"{message}, though it promises a journal")
+                durable = self.state.saving.journaled and not message.unlogged
+                self.history.append(Acked(self.epoch, ruling.version, number, durable))
             told = self.rulings.setdefault(number, ruling)
             forgotten = ruling.outcome == "duplicate"
             self.promise(told == ruling or forgotten, "learner", f"{number} was ruled {told}, then {ruling}")
