@@ -11,7 +11,9 @@ from typing import Annotated, Literal
 
 import typer
 
+from actor.modules import allow
 from protocol.errors import UserError
+from protocol.stdio import prepare
 
 MAX_SEED = (1 << 30) - 1  # SEEDS of actor.simulators, which loads too much for --help
 MAX_STEPS = 100_000  # several times the 27,000 at which Atari's games end by themselves, and minutes of most simulators
@@ -90,12 +92,13 @@ def run(
     """
     from actor.metrics import page_address
 
+    modules = allow(allow_module or ())
     page = None if metrics is None else page_address(metrics)
     called, budget = _name(name), _kbps(uplink_kbps)
     one_thread()
     from actor import service
 
-    raise typer.Exit(service.run(learner, called, tuple(allow_module or ()), with_parent, page, budget, key))
+    raise typer.Exit(service.run(learner, called, modules, with_parent, page, budget, key))
 
 
 @app.command("key")
@@ -139,12 +142,13 @@ def init(
     A learner whose machine has no simulators begins with them: learner run EXPERIMENT --actors 0 --initial FILE.
     """
     one_thread()
+    modules = allow(allow_module or ())
     encoded, seed_of_run = _table(experiment, table)
     from actor.config import read_settings
     from actor.initial import initial, write
     from protocol.manifest import digest_of
 
-    made = initial(read_settings(encoded), seed_of_run if seed is None else seed, allow_module or ())
+    made = initial(read_settings(encoded), seed_of_run if seed is None else seed, modules)
     write(made, out, digest_of(encoded))
 
 
@@ -176,16 +180,18 @@ def evaluate(
     _one_source(run_dir, learner, best, key)
     if run_dir is not None and once:
         raise UserError("--once belongs to --learner; a RUN_DIR is evaluated once anyway")
-    called = _name(name, "evaluator-")
+    called, modules = _name(name, "evaluator-"), allow(allow_module or ())
     one_thread()
     import msgspec
 
     from actor import evaluate as evaluation
+    from actor import service
     from actor.events import Dialling
     from actor.play import Score
 
     if run_dir is not None:
-        score = evaluation.evaluate(run_dir, episodes, seed, max_steps, allow_module or (), best)
+        score = evaluation.evaluate(run_dir, episodes, seed, max_steps, modules, best)
+        service.decided()
         typer.echo(_json(score) if as_json else str(score))
         return
 
@@ -194,7 +200,7 @@ def evaluate(
 
     assert learner is not None
     dialling = Dialling(learner, called, key)
-    code, tally = evaluation.follow(dialling, episodes, seed, max_steps, allow_module or (), once, report)
+    code, tally = evaluation.follow(dialling, episodes, seed, max_steps, modules, once, report)
     finished = {"event": "finished", "evaluations": tally.evaluations, "best": tally.best}
     typer.echo(_json(finished) if as_json else str(tally))
     raise typer.Exit(code)
@@ -233,19 +239,21 @@ def watch(
     Exit codes: 0 done, 1 failure, 2 usage, configuration, or nothing to render with.
     """
     _one_source(run_dir, learner, best, key)
-    called = _name(name, "watcher-")
+    called, modules = _name(name, "watcher-"), allow(allow_module or ())
     one_thread()
+    from actor import service
     from actor import watch as watching
     from actor.events import Dialling
     from actor.watch import Viewing
 
-    viewing = Viewing(episodes, seed, max_steps, fps, frozenset(allow_module or ()), out)
+    viewing = Viewing(episodes, seed, max_steps, fps, modules, out)
     code = 0
     if run_dir is not None:
         recorder = watching.watch(run_dir, viewing, best, typer.echo)
     else:
         assert learner is not None
         code, recorder = watching.follow(Dialling(learner, called, key), viewing, typer.echo)
+    service.decided()
     if recorder is not None and recorder.frames:
         typer.echo(str(recorder))
     raise typer.Exit(code)
@@ -253,6 +261,7 @@ def watch(
 
 def main() -> None:
     """The command; what a person can put right becomes one line and exit code 2, or 75 if it may pass."""
+    prepare()
     try:
         app()
     except UserError as error:
@@ -300,6 +309,8 @@ def _name(given: str | None, prefix: str = "") -> str:
         return f"{prefix}{platform.node()[:40] or 'actor'}-{os.getpid()}"
     if not 1 <= len(given) <= 64:
         raise UserError(f"--name {given[:64]!r}: expected 1 to 64 characters, not {len(given)}")
+    if not given.isascii() and given != given.encode(errors="replace").decode():
+        raise UserError(f"--name {given!r}: expected text in UTF-8")
     return given
 
 

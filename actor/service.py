@@ -13,7 +13,7 @@ import secrets
 import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from random import SystemRandom
 from typing import Any, Literal, Protocol
@@ -39,6 +39,7 @@ from protocol.security import Address, parse_learner_address
 from protocol.session import Phase
 from protocol.transport import ActorSockets
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 TICK_S = 0.05
 WORKER_LEAVES_S = 10.0  # after the link has ended; a step of a slow simulator, or the end of child simulators
 
@@ -58,7 +59,7 @@ Hire = Callable[[Welcome, Callable[[Event], None]], Hand]  # from a welcome and 
 def run(
     learner: str,
     name: str,
-    allow_modules: Sequence[str],
+    allow_modules: Iterable[str],
     with_parent: bool,
     metrics: tuple[str, int] | None = None,
     uplink_kbps: float | Literal["auto"] | None = None,
@@ -100,7 +101,7 @@ def _live(
 ) -> int:
     """The life of one actor, from its address to its exit code. engage: imports what the work needs."""
     service = Service(parse_learner_address(learner), identity, parent, None if key is None else actor_pair(key))
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in SIGNALS:
         signal.signal(number, service.signalled)
     service.start()
     if metrics is not None:
@@ -109,8 +110,15 @@ def _live(
         _work(service, engage)
     finally:
         code = service.join()
+        decided()
         voice.finish()
     return code
+
+
+def decided() -> None:
+    """The exit code stays as it is: from here on nothing is left that a signal should end."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _work(service: Service, engage: Callable[[], Hire]) -> None:
@@ -169,9 +177,9 @@ class Service:
             self._loop.call_soon_threadsafe(self._handle, event)
 
     def signalled(self, number: int, frame: object) -> None:
-        """On the main thread: drain; twice: at once."""
+        """On the main thread: drain; twice: at once, with the exit code that was decided, if one was."""
         if self._stopping:
-            os._exit(1)
+            os._exit(self._exit_code)
         self._stopping = True
         self.post(events.StopRequested(signal.Signals(number).name))
 

@@ -19,6 +19,7 @@ import typer  # noqa: E402
 from learner import retrospect  # noqa: E402
 from learner.keys import app as key_commands  # noqa: E402
 from protocol.errors import UserError  # noqa: E402
+from protocol.stdio import prepare  # noqa: E402
 
 if TYPE_CHECKING:
     from learner.config import Experiment
@@ -197,6 +198,7 @@ app.command()(retrospect.export)
 
 def main() -> None:
     """Entry point of the command; what a person can put right becomes one line and code 2, or 75 if it may pass."""
+    prepare()
     for variable in THREAD_LIMITS:
         os.environ.setdefault(variable, "1")  # one math thread is one thread, before numpy is imported
     try:

@@ -23,7 +23,7 @@ import msgspec
 from learner.initial import Initial, InitialError, read
 from protocol.errors import UserError
 
-COMMAND = (sys.executable, "-m", "actor")
+COMMAND = (sys.executable, "-P", "-m", "actor")  # -P: what lies in the working directory is none of ours
 THREAD_LIMITS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 INITIAL_DEADLINE_S = 60.0  # torch from a cold disk takes ten
 RESTARTS = 5  # of one slot in the whole run

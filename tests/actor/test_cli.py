@@ -6,9 +6,10 @@ import dataclasses
 import json
 import math
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,18 @@ from protocol.manifest import digest_of
 from protocol.transport import new_pair
 
 SCORE = Score("E-v0", 7, 20, 475.25, 3.0, 1.5, 470.0, 480.0, 33.0, 5)
+
+NONE: frozenset[str] = frozenset()
+
+
+@pytest.fixture(autouse=True)
+def _own_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What a command changes of its process is put back."""
+    monkeypatch.setattr(sys, "meta_path", sys.meta_path[:])
+    held = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in held.items():
+        signal.signal(number, handler)
 
 
 def called(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
@@ -59,13 +72,13 @@ def test_run_hands_everything_over(monkeypatch: pytest.MonkeyPatch, starts: list
     )
     flags += " --key k"
     assert called(monkeypatch, "run", *flags.split()) == 1
-    assert starts == [("ipc:///x", "n", ("a", "b"), True, ("::1", 0), 64.0, Path("k"))]
+    assert starts == [("ipc:///x", "n", frozenset({"a", "b"}), True, ("::1", 0), 64.0, Path("k"))]
 
 
 def test_run_has_a_name_of_its_own(monkeypatch: pytest.MonkeyPatch, starts: list[tuple[object, ...]]) -> None:
     called(monkeypatch, "run", "--learner", "ipc:///x")
     assert str(os.getpid()) in str(starts[0][1])
-    assert starts[0][2:] == ((), False, None, None, None)
+    assert starts[0][2:] == (frozenset(), False, None, None, None)
 
 
 @pytest.mark.parametrize("budget", ["0", "-3", "inf", "nan", "fast"])
@@ -182,7 +195,7 @@ def test_evaluate_prints_a_line_or_an_object(
     flags = "somewhere --json --best --episodes 3 --seed 4 --max-steps 9"
     assert called(monkeypatch, "evaluate", *flags.split()) == 0
     assert json.loads(capsys.readouterr().out)["mean"] == 475.25
-    assert calls == [(Path("somewhere"), 100, 0, 100_000, (), False), (Path("somewhere"), 3, 4, 9, (), True)]
+    assert calls == [(Path("somewhere"), 100, 0, 100_000, NONE, False), (Path("somewhere"), 3, 4, 9, NONE, True)]
 
 
 @pytest.mark.parametrize("as_json", [False, True])
@@ -190,7 +203,7 @@ def test_evaluate_follows_a_learner_and_sums_up(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], as_json: bool
 ) -> None:
     def followed(dialling: Dialling, *arguments: Any) -> tuple[int, Tally]:
-        assert (dialling, arguments[:-1]) == (Dialling("ipc:///x", "judge", Path("a.key")), (3, 4, 9, ["m"], True))
+        assert (dialling, arguments[:-1]) == (Dialling("ipc:///x", "judge", Path("a.key")), (3, 4, 9, frozenset({"m"}), True))
         tally = Tally()
         for score in (SCORE, dataclasses.replace(SCORE, mean=480.0, ci95=math.inf)):
             tally.note(score)
