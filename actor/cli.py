@@ -59,6 +59,16 @@ MaxSteps = Annotated[
     typer.Option(metavar="N", help="Steps at which an episode is cut; it counts with the return it has.", min=1),
 ]
 Best = Annotated[bool, typer.Option("--best", help="The best evaluated checkpoint instead of the newest.")]
+GiveUp = Annotated[
+    float | None,
+    typer.Option(
+        "--give-up-after",
+        metavar="S",
+        help="Seconds without a learner, at first or later, after which to leave with exit code 75. Default: never.",
+        min=0.0,
+        show_default=False,
+    ),
+]
 Name = Annotated[
     str | None, typer.Option(metavar="N", help="For people. Default: host and process id.", show_default=False)
 ]
@@ -83,12 +93,13 @@ def run(
         ),
     ] = None,
     key: Key = None,
+    give_up_after: GiveUp = None,
     with_parent: Annotated[bool, typer.Option("--with-parent", hidden=True)] = False,
 ) -> None:
     """Work for the learner at ADDR until it ends the run; all settings come from there.
 
     Exit codes: 0 the run is over or asked to stop, 1 failure, 2 usage or configuration, 75 try again later: the port
-    of --metrics is in use.
+    of --metrics is in use, or no learner came within --give-up-after.
     """
     from actor.metrics import page_address
 
@@ -98,7 +109,7 @@ def run(
     one_thread()
     from actor import service
 
-    raise typer.Exit(service.run(learner, called, modules, with_parent, page, budget, key))
+    raise typer.Exit(service.run(learner, called, modules, with_parent, page, budget, key, _patience(give_up_after)))
 
 
 @app.command("key")
@@ -164,6 +175,7 @@ def evaluate(
     ] = 0,
     max_steps: MaxSteps = MAX_STEPS,
     once: Annotated[bool, typer.Option("--once", help="With --learner: one evaluation, then leave.")] = False,
+    give_up_after: GiveUp = None,
     name: Name = None,
     allow_module: AllowModule = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
@@ -175,9 +187,9 @@ def evaluate(
     summary follows when the learner ends the run. Returns are raw and undiscounted, as the environment pays them.
     With the same seed the first episode of each of the run's environments begins the same each time.
 
-    Exit codes: 0 done, 1 failure, 2 usage or configuration.
+    Exit codes: 0 done, 1 failure, 2 usage or configuration, 75 no learner came within --give-up-after.
     """
-    _one_source(run_dir, learner, best, key)
+    _one_source(run_dir, learner, best, key, give_up_after)
     if run_dir is not None and once:
         raise UserError("--once belongs to --learner; a RUN_DIR is evaluated once anyway")
     called, modules = _name(name, "evaluator-"), allow(allow_module or ())
@@ -199,7 +211,7 @@ def evaluate(
         typer.echo(_json({"event": "evaluated", **msgspec.to_builtins(score)}) if as_json else str(score))
 
     assert learner is not None
-    dialling = Dialling(learner, called, key)
+    dialling = Dialling(learner, called, key, _patience(give_up_after))
     code, tally = evaluation.follow(dialling, episodes, seed, max_steps, modules, once, report)
     finished = {"event": "finished", "evaluations": tally.evaluations, "best": tally.best}
     typer.echo(_json(finished) if as_json else str(tally))
@@ -226,6 +238,7 @@ def watch(
             metavar="F", help="Frames a second. Default: the environment's.", min=1, max=240, show_default=False
         ),
     ] = None,
+    give_up_after: GiveUp = None,
     name: Name = None,
     allow_module: AllowModule = None,
 ) -> None:
@@ -236,9 +249,10 @@ def watch(
     (ALE/... through its vector environment) cannot be shown in a window; its recording is the newest image of what
     the policy sees, enlarged, without the game's colours.
 
-    Exit codes: 0 done, 1 failure, 2 usage, configuration, or nothing to render with.
+    Exit codes: 0 done, 1 failure, 2 usage, configuration, or nothing to render with, 75 no learner came within
+    --give-up-after.
     """
-    _one_source(run_dir, learner, best, key)
+    _one_source(run_dir, learner, best, key, give_up_after)
     called, modules = _name(name, "watcher-"), allow(allow_module or ())
     one_thread()
     from actor import service
@@ -252,7 +266,7 @@ def watch(
         recorder = watching.watch(run_dir, viewing, best, typer.echo)
     else:
         assert learner is not None
-        code, recorder = watching.follow(Dialling(learner, called, key), viewing, typer.echo)
+        code, recorder = watching.follow(Dialling(learner, called, key, _patience(give_up_after)), viewing, typer.echo)
     service.decided()
     if recorder is not None and recorder.frames:
         typer.echo(str(recorder))
@@ -314,11 +328,19 @@ def _name(given: str | None, prefix: str = "") -> str:
     return given
 
 
-def _one_source(run_dir: Path | None, learner: str | None, best: bool, key: Path | None) -> None:
+def _patience(give_up_after: float | None) -> float:
+    return math.inf if give_up_after is None else give_up_after
+
+
+def _one_source(
+    run_dir: Path | None, learner: str | None, best: bool, key: Path | None, give_up_after: float | None
+) -> None:
     if (run_dir is None) == (learner is None):
         raise UserError("give either a RUN_DIR or --learner ADDR")
     if learner is None and key is not None:
         raise UserError("--key belongs to --learner; a RUN_DIR asks for none")
+    if learner is None and give_up_after is not None:
+        raise UserError("--give-up-after belongs to --learner; a RUN_DIR is not waited for")
     if learner is not None and best:
         raise UserError("--best belongs to a RUN_DIR; a live learner hands out its newest weights only")
 

@@ -302,7 +302,7 @@ class Service:
             due = time.monotonic() + TICK_S
             await asyncio.sleep(TICK_S)
             self._shell.loop_lag.observe(max(0.0, time.monotonic() - due))
-            self._doors.look()
+            self._doors.look(time.monotonic())
             self._post(events.Ticked())
             self._show(time.monotonic())
             if self._stuck() is None:

@@ -70,15 +70,15 @@ def test_run_hands_everything_over(monkeypatch: pytest.MonkeyPatch, starts: list
     flags = (
         "--learner ipc:///x --name n --allow-module a --allow-module b --metrics [::1]:0 --uplink-kbps 64 --with-parent"
     )
-    flags += " --key k"
+    flags += " --key k --give-up-after 60"
     assert called(monkeypatch, "run", *flags.split()) == 1
-    assert starts == [("ipc:///x", "n", frozenset({"a", "b"}), True, ("::1", 0), 64.0, Path("k"))]
+    assert starts == [("ipc:///x", "n", frozenset({"a", "b"}), True, ("::1", 0), 64.0, Path("k"), 60.0)]
 
 
 def test_run_has_a_name_of_its_own(monkeypatch: pytest.MonkeyPatch, starts: list[tuple[object, ...]]) -> None:
     called(monkeypatch, "run", "--learner", "ipc:///x")
     assert str(os.getpid()) in str(starts[0][1])
-    assert starts[0][2:] == (frozenset(), False, None, None, None)
+    assert starts[0][2:] == (NONE, False, None, None, None, math.inf)
 
 
 @pytest.mark.parametrize("budget", ["0", "-3", "inf", "nan", "fast"])
@@ -88,7 +88,7 @@ def test_a_budget_is_a_rate_or_auto(
     assert called(monkeypatch, "run", "--learner", "ipc:///x", f"--uplink-kbps={budget}") == 2
     assert starts == []
     called(monkeypatch, "run", "--learner", "ipc:///x", "--uplink-kbps", "auto")
-    assert starts[0][-2:] == ("auto", None)
+    assert starts[0][5] == "auto"
 
 
 def test_threads_are_limited_unless_a_person_did(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -203,7 +203,8 @@ def test_evaluate_follows_a_learner_and_sums_up(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], as_json: bool
 ) -> None:
     def followed(dialling: Dialling, *arguments: Any) -> tuple[int, Tally]:
-        assert (dialling, arguments[:-1]) == (Dialling("ipc:///x", "judge", Path("a.key")), (3, 4, 9, frozenset({"m"}), True))
+        assert dialling == Dialling("ipc:///x", "judge", Path("a.key"), 9.0)
+        assert arguments[:-1] == (3, 4, 9, frozenset({"m"}), True)
         tally = Tally()
         for score in (SCORE, dataclasses.replace(SCORE, mean=480.0, ci95=math.inf)):
             tally.note(score)
@@ -212,6 +213,7 @@ def test_evaluate_follows_a_learner_and_sums_up(
 
     monkeypatch.setattr(evaluate, "follow", followed)
     flags = "--learner ipc:///x --key a.key --name judge --episodes 3 --seed 4 --max-steps 9 --allow-module m --once"
+    flags += " --give-up-after 9"
     assert called(monkeypatch, "evaluate", *flags.split(), *["--json"] * as_json) == 0
     first, second, last = capsys.readouterr().out.splitlines()
     if not as_json:

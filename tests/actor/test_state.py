@@ -220,7 +220,7 @@ def test_weights_that_flow_tell_that_a_hello_would_be_heard() -> None:
     actor = active()
     for n in range(80):  # silence, and hellos that are further and further apart
         actor.tick(10.0 + n * 0.5)
-    assert actor.state._hello_at - actor.now > 2.0
+    assert actor.state.waiting.hello_at - actor.now > 2.0
     actor.hear(*key(3))
     assert actor.state.phase is Phase.GREETING
     told = [effect for _ in range(4) for effect in actor.tick(actor.now + 0.5)]
