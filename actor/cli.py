@@ -7,13 +7,17 @@ import math
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from actor.modules import allow
 from protocol.errors import UserError
-from protocol.stdio import prepare
+from protocol.shipped import experiment_file
+from protocol.stdio import prepare, version_of
+
+if TYPE_CHECKING:
+    from actor.config import ActorSettings
 
 MAX_SEED = (1 << 30) - 1  # SEEDS of actor.simulators, which loads too much for --help
 MAX_STEPS = 100_000  # several times the 27,000 at which Atari's games end by themselves, and minutes of most simulators
@@ -21,12 +25,26 @@ THREAD_LIMITS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "
 
 app = typer.Typer(
     name="actor",
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     no_args_is_help=True,
-    help="Run simulators, compute policy gradients and send them to a learner.",
 )
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"actor {version_of('farflung')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    """Run simulators, compute policy gradients and send them to a learner."""
+
 
 AllowModule = Annotated[
     list[str] | None,
@@ -133,14 +151,33 @@ def make_key(
     typer.echo(pair.public)
 
 
+ExperimentName = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[EXPERIMENT]",
+        help="A TOML file with an [actor] table, or the name of a shipped experiment.",
+        show_default=False,
+    ),
+]
+Table = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="The [actor] table alone, as msgpack.", show_default=False)
+]
+
+
+@app.command()
+def check(experiment: ExperimentName = None, table: Table = None, allow_module: AllowModule = None) -> None:
+    """Say in a second what is wrong with an experiment's [actor] table, or with its environment on this machine.
+
+    Exit codes: 0 nothing that can be seen without making the environment, 2 what the one line says.
+    """
+    modules = allow(allow_module or ())
+    _checked(_table(experiment, table)[0], modules)
+
+
 @app.command()
 def init(
-    experiment: Annotated[
-        Path | None, typer.Argument(metavar="[EXPERIMENT]", help="A TOML file with an [actor] table.")
-    ] = None,
-    table: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="The [actor] table alone, as msgpack.", show_default=False)
-    ] = None,
+    experiment: ExperimentName = None,
+    table: Table = None,
     seed: Annotated[
         int | None,
         typer.Option(metavar="S", help="Seed of the run. Default: EXPERIMENT's, else 0.", min=0, show_default=False),
@@ -155,11 +192,11 @@ def init(
     one_thread()
     modules = allow(allow_module or ())
     encoded, seed_of_run = _table(experiment, table)
-    from actor.config import read_settings
+    settings = _checked(encoded, modules)  # before torch is imported, which takes longest
     from actor.initial import initial, write
     from protocol.manifest import digest_of
 
-    made = initial(read_settings(encoded), seed_of_run if seed is None else seed, modules)
+    made = initial(settings, seed_of_run if seed is None else seed, modules)
     write(made, out, digest_of(encoded))
 
 
@@ -351,11 +388,21 @@ def _json(value: object) -> str:
     return msgspec.json.encode(value).decode()
 
 
-def _table(experiment: Path | None, table: Path | None) -> tuple[bytes, int]:
+def _checked(table: bytes, modules: frozenset[str]) -> ActorSettings:
+    """Settings that fit, of an environment that is registered. Imports no torch. Raises UserError."""
+    from actor.config import read_settings
+    from actor.envs import check as look_up
+
+    settings = read_settings(table)
+    look_up(settings, modules)
+    return settings
+
+
+def _table(experiment: str | None, table: Path | None) -> tuple[bytes, int]:
     """The actor's table as canonical msgpack, and the run's seed where the file says it, from whichever was given."""
     if (experiment is None) == (table is None):
         raise UserError("give either an EXPERIMENT or --table")
-    path = experiment or table
+    path = table if experiment is None else experiment_file(experiment)
     assert path is not None
     try:
         data = path.read_bytes()

@@ -29,6 +29,11 @@ REGISTERED_BY = {"ALE": "ale_py"}  # namespace -> the package that fills it on i
 PROVIDERS = {"box2d": "farflung[box2d]", "mujoco": "farflung[mujoco]", "ALE": "farflung[atari]"}
 
 
+def check(settings: ActorSettings, allowed_modules: frozenset[str]) -> None:
+    """What the registry tells of the environment, which is not made. Raises UserError as ``make_simulators`` does."""
+    _vectorization(settings, _find_spec(settings.env, settings.env_options, allowed_modules))
+
+
 def describe(settings: ActorSettings, allowed_modules: frozenset[str]) -> Spaces:
     """The spaces of ``settings.env``. Raises UserError as ``make_simulators`` does."""
     spec = _find_spec(settings.env, settings.env_options, allowed_modules)

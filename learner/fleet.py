@@ -68,6 +68,14 @@ async def initial(
             raise ChildFailed(f"`actor init` wrote no initial parameters: {error.cause}") from None
 
 
+async def check(table: bytes, allow_modules: Sequence[str], *, command: Sequence[str] = COMMAND) -> None:
+    """Whether actors on this machine can use the table, told without torch, in a second. Raises ChildFailed."""
+    with tempfile.TemporaryDirectory(prefix="farflung-check-") as folder:
+        given = Path(folder, "table.msgpack")
+        given.write_bytes(table)  # noqa: ASYNC240  (64 KiB at most, before anything else runs)
+        await _make([*command, "check", "--table", str(given), *_allow(allow_modules)], INITIAL_DEADLINE_S)
+
+
 async def _make(command: Sequence[str], deadline_s: float) -> None:
     child = await asyncio.create_subprocess_exec(
         *command, stdin=DEVNULL, stdout=DEVNULL, stderr=PIPE, env=child_environment(os.environ), start_new_session=True

@@ -27,7 +27,7 @@ from learner.checkpoint import Checkpoint
 from learner.console import Console
 from learner.doors import Doors, let_in
 from learner.events import Event
-from learner.fleet import ChildFailed, Fleet, initial
+from learner.fleet import ChildFailed, Fleet, check, initial
 from learner.history import RECALLED, recalled
 from learner.http import Site, bind, pages_of
 from learner.initial import Initial, given
@@ -153,7 +153,6 @@ class Service:
         _heed_signals(lambda number, _: self._loop.call_soon_threadsafe(self._signalled, number))
         modules, told = self._options.allow_modules, (self._fleet_ended, self._announce)
         self._fleet = Fleet(local, run.actors, modules, *told, keys=keys)
-        self._fleet.start()  # they import torch and dial while θ₀ is made
         beginning = self._loop.create_task(self._begin())
         await _first(beginning, self._finished)
         if not beginning.done():  # stopped before it began
@@ -218,11 +217,16 @@ class Service:
         self._announce("started", started)
 
     async def _theta(self, table: bytes) -> Initial:
-        """θ₀: as it was handed over, or made here. table: the actor's, msgpack."""
-        seed, file = self._experiment.run.seed, self._options.initial
-        if file is None:
-            return await initial(table, seed, self._options.allow_modules)
-        return given(file, self._experiment.actor.get("env"), seed, digest_of(table))
+        """θ₀: as it was handed over, or made here, while local actors import torch and dial. table: theirs, msgpack.
+
+        None of them starts before the table is known to be sound: a mistake is told in a second, and once.
+        """
+        run, modules, file = self._experiment.run, self._options.allow_modules, self._options.initial
+        made = None if file is None else given(file, self._experiment.actor.get("env"), run.seed, digest_of(table))
+        if run.actors and self._fleet is not None:
+            await check(table, modules)
+            self._fleet.start()
+        return made or await initial(table, run.seed, modules)
 
     def _restore(self, first: Initial, epoch: int) -> tuple[Parameters, Progress]:
         """The numbers to go on from, and the journal that leads on from them."""

@@ -6,6 +6,7 @@ import io
 import os
 import sys
 from collections.abc import Mapping
+from importlib import metadata
 
 import msgspec
 
@@ -31,6 +32,14 @@ def prepare() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+def version_of(package: str) -> str:
+    """Of an installed package; "unknown" where it is not installed as one."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "unknown"
 
 
 def json_line(fields: Mapping[str, object]) -> bytes:

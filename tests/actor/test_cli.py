@@ -150,7 +150,7 @@ def test_a_setting_that_does_not_fit(
     [
         (["init"], "either an EXPERIMENT or --table"),
         (["init", "absent.toml"], "absent.toml: No such file"),
-        (["evaluate", "absent"], "manifest.json: No such file"),
+        (["evaluate", "absent"], "this is no run's directory"),
         (["evaluate"], "either a RUN_DIR or --learner"),
         (["evaluate", "absent", "--learner", "ipc:///x"], "either a RUN_DIR or --learner"),
         (["evaluate", "--learner", "ipc:///x", "--best"], "--best belongs to a RUN_DIR"),
@@ -158,7 +158,7 @@ def test_a_setting_that_does_not_fit(
         (["evaluate", "absent", "--once"], "--once belongs to --learner"),
         (["watch"], "either a RUN_DIR or --learner"),
         (["watch", "--learner", "ipc:///x", "--best"], "--best belongs to a RUN_DIR"),
-        (["watch", "absent", "--out", "a.mp4"], "manifest.json: No such file"),
+        (["watch", "absent", "--out", "a.mp4"], "this is no run's directory"),
         (["watch", "--learner", "ipc:///x", "--out", "a.gif"], "ends in .mp4"),
         (["watch", "--learner", "ipc:///x", "--name", "n" * 65], "1 to 64 characters, not 65"),
         (["run", "--learner", "ipc:///x", "--metrics", "9401"], "expected HOST:PORT"),
