@@ -310,3 +310,50 @@ def assert_one_line(capsys: pytest.CaptureFixture[str], words: str) -> None:
     assert said.startswith("error: ")
     assert words in said
     assert said.count("\n") == 1
+
+
+def test_the_version_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert called(monkeypatch, "--version") == 0
+    assert capsys.readouterr().out.startswith("actor 0.")
+
+
+def test_init_and_check_take_shipped_names(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    out = tmp_path / "theta"
+    assert called(monkeypatch, "check", "acrobot") == 0
+    assert called(monkeypatch, "init", "acrobot", "--out", str(out)) == 0
+    with safetensors.safe_open(out, framework="numpy") as made:
+        assert made.metadata()["env"] == "Acrobot-v1"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["init", "acrobat"], "did you mean acrobot?"),
+        (["check", "acrobat"], "did you mean acrobot?"),
+        (["run", "--learner", "ipc:///x", "--allow-module", "learner"], "--allow-module learner"),
+        (["evaluate", "x", "--allow-module", "protocol"], "--allow-module protocol"),
+        (["watch", "x", "--allow-module", "actor"], "--allow-module actor"),
+        (["init", "acrobot", "--allow-module", "actor.envs"], "--allow-module actor"),
+        (["evaluate", "x", "--give-up-after", "3"], "--give-up-after belongs to --learner"),
+        (["evaluate", __file__], "it is a file"),
+        (["watch", "absent"], "it is not there"),
+        (["run", "--learner", "ipc:///x", "--name", "\udcff"], "expected text in UTF-8"),
+    ],
+)
+def test_other_mistakes_are_one_line_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str], words: str
+) -> None:
+    assert called(monkeypatch, *arguments) == 2
+    assert_one_line(capsys, words)
+
+
+def test_a_check_imports_no_torch(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text('[actor]\nenv = "CartPol-v1"\n')
+    script = (
+        "import sys, actor.cli as c; sys.argv[1:] = sys.argv[2:]\ntry: c.main()\nfinally: print('torch' in sys.modules)"
+    )
+    command = [sys.executable, "-c", script, "", "init", str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "False\n")
+    assert "did you mean CartPole-v1?" in done.stderr
