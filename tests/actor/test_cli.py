@@ -195,6 +195,7 @@ def test_evaluate_prints_a_line_or_an_object(
     flags = "somewhere --json --best --episodes 3 --seed 4 --max-steps 9"
     assert called(monkeypatch, "evaluate", *flags.split()) == 0
     assert json.loads(capsys.readouterr().out)["mean"] == 475.25
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN  # a signal after the score does not change the code
     assert calls == [(Path("somewhere"), 100, 0, 100_000, NONE, False), (Path("somewhere"), 3, 4, 9, NONE, True)]
 
 
