@@ -48,6 +48,15 @@ def read_manifest(run_dir: Path) -> Manifest:
     """``manifest.json`` of a run directory. Raises UserError."""
     try:
         return manifests.decode((run_dir / "manifest.json").read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        why = (
+            "it is a file"
+            if run_dir.is_file()
+            else "it has no manifest.json"
+            if run_dir.exists()
+            else "it is not there"
+        )
+        raise Unreadable(run_dir, f"this is no run's directory: {why}; learner run prints its own as run_dir") from None
     except OSError as error:
         raise Unreadable(run_dir / "manifest.json", error.strerror or str(error)) from None
 

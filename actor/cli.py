@@ -7,11 +7,17 @@ import math
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from actor.modules import allow
 from protocol.errors import UserError
+from protocol.shipped import experiment_file
+from protocol.stdio import prepare, version_of
+
+if TYPE_CHECKING:
+    from actor.config import ActorSettings
 
 MAX_SEED = (1 << 30) - 1  # SEEDS of actor.simulators, which loads too much for --help
 MAX_STEPS = 100_000  # several times the 27,000 at which Atari's games end by themselves, and minutes of most simulators
@@ -19,12 +25,26 @@ THREAD_LIMITS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "
 
 app = typer.Typer(
     name="actor",
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     no_args_is_help=True,
-    help="Run simulators, compute policy gradients and send them to a learner.",
 )
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"actor {version_of('farflung')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    """Run simulators, compute policy gradients and send them to a learner."""
+
 
 AllowModule = Annotated[
     list[str] | None,
@@ -57,6 +77,16 @@ MaxSteps = Annotated[
     typer.Option(metavar="N", help="Steps at which an episode is cut; it counts with the return it has.", min=1),
 ]
 Best = Annotated[bool, typer.Option("--best", help="The best evaluated checkpoint instead of the newest.")]
+GiveUp = Annotated[
+    float | None,
+    typer.Option(
+        "--give-up-after",
+        metavar="S",
+        help="Seconds without a learner, at first or later, after which to leave with exit code 75. Default: never.",
+        min=0.0,
+        show_default=False,
+    ),
+]
 Name = Annotated[
     str | None, typer.Option(metavar="N", help="For people. Default: host and process id.", show_default=False)
 ]
@@ -81,21 +111,23 @@ def run(
         ),
     ] = None,
     key: Key = None,
+    give_up_after: GiveUp = None,
     with_parent: Annotated[bool, typer.Option("--with-parent", hidden=True)] = False,
 ) -> None:
     """Work for the learner at ADDR until it ends the run; all settings come from there.
 
     Exit codes: 0 the run is over or asked to stop, 1 failure, 2 usage or configuration, 75 try again later: the port
-    of --metrics is in use.
+    of --metrics is in use, or no learner came within --give-up-after.
     """
     from actor.metrics import page_address
 
+    modules = allow(allow_module or ())
     page = None if metrics is None else page_address(metrics)
     called, budget = _name(name), _kbps(uplink_kbps)
     one_thread()
     from actor import service
 
-    raise typer.Exit(service.run(learner, called, tuple(allow_module or ()), with_parent, page, budget, key))
+    raise typer.Exit(service.run(learner, called, modules, with_parent, page, budget, key, _patience(give_up_after)))
 
 
 @app.command("key")
@@ -119,14 +151,33 @@ def make_key(
     typer.echo(pair.public)
 
 
+ExperimentName = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[EXPERIMENT]",
+        help="A TOML file with an [actor] table, or the name of a shipped experiment.",
+        show_default=False,
+    ),
+]
+Table = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="The [actor] table alone, as msgpack.", show_default=False)
+]
+
+
+@app.command()
+def check(experiment: ExperimentName = None, table: Table = None, allow_module: AllowModule = None) -> None:
+    """Say in a second what is wrong with an experiment's [actor] table, or with its environment on this machine.
+
+    Exit codes: 0 nothing that can be seen without making the environment, 2 what the one line says.
+    """
+    modules = allow(allow_module or ())
+    _checked(_table(experiment, table)[0], modules)
+
+
 @app.command()
 def init(
-    experiment: Annotated[
-        Path | None, typer.Argument(metavar="[EXPERIMENT]", help="A TOML file with an [actor] table.")
-    ] = None,
-    table: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="The [actor] table alone, as msgpack.", show_default=False)
-    ] = None,
+    experiment: ExperimentName = None,
+    table: Table = None,
     seed: Annotated[
         int | None,
         typer.Option(metavar="S", help="Seed of the run. Default: EXPERIMENT's, else 0.", min=0, show_default=False),
@@ -139,12 +190,13 @@ def init(
     A learner whose machine has no simulators begins with them: learner run EXPERIMENT --actors 0 --initial FILE.
     """
     one_thread()
+    modules = allow(allow_module or ())
     encoded, seed_of_run = _table(experiment, table)
-    from actor.config import read_settings
+    settings = _checked(encoded, modules)  # before torch is imported, which takes longest
     from actor.initial import initial, write
     from protocol.manifest import digest_of
 
-    made = initial(read_settings(encoded), seed_of_run if seed is None else seed, allow_module or ())
+    made = initial(settings, seed_of_run if seed is None else seed, modules)
     write(made, out, digest_of(encoded))
 
 
@@ -160,6 +212,7 @@ def evaluate(
     ] = 0,
     max_steps: MaxSteps = MAX_STEPS,
     once: Annotated[bool, typer.Option("--once", help="With --learner: one evaluation, then leave.")] = False,
+    give_up_after: GiveUp = None,
     name: Name = None,
     allow_module: AllowModule = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
@@ -171,21 +224,23 @@ def evaluate(
     summary follows when the learner ends the run. Returns are raw and undiscounted, as the environment pays them.
     With the same seed the first episode of each of the run's environments begins the same each time.
 
-    Exit codes: 0 done, 1 failure, 2 usage or configuration.
+    Exit codes: 0 done, 1 failure, 2 usage or configuration, 75 no learner came within --give-up-after.
     """
-    _one_source(run_dir, learner, best, key)
+    _one_source(run_dir, learner, best, key, give_up_after)
     if run_dir is not None and once:
         raise UserError("--once belongs to --learner; a RUN_DIR is evaluated once anyway")
-    called = _name(name, "evaluator-")
+    called, modules = _name(name, "evaluator-"), allow(allow_module or ())
     one_thread()
     import msgspec
 
     from actor import evaluate as evaluation
+    from actor import service
     from actor.events import Dialling
     from actor.play import Score
 
     if run_dir is not None:
-        score = evaluation.evaluate(run_dir, episodes, seed, max_steps, allow_module or (), best)
+        score = evaluation.evaluate(run_dir, episodes, seed, max_steps, modules, best)
+        service.decided()
         typer.echo(_json(score) if as_json else str(score))
         return
 
@@ -193,8 +248,8 @@ def evaluate(
         typer.echo(_json({"event": "evaluated", **msgspec.to_builtins(score)}) if as_json else str(score))
 
     assert learner is not None
-    dialling = Dialling(learner, called, key)
-    code, tally = evaluation.follow(dialling, episodes, seed, max_steps, allow_module or (), once, report)
+    dialling = Dialling(learner, called, key, _patience(give_up_after))
+    code, tally = evaluation.follow(dialling, episodes, seed, max_steps, modules, once, report)
     finished = {"event": "finished", "evaluations": tally.evaluations, "best": tally.best}
     typer.echo(_json(finished) if as_json else str(tally))
     raise typer.Exit(code)
@@ -220,6 +275,7 @@ def watch(
             metavar="F", help="Frames a second. Default: the environment's.", min=1, max=240, show_default=False
         ),
     ] = None,
+    give_up_after: GiveUp = None,
     name: Name = None,
     allow_module: AllowModule = None,
 ) -> None:
@@ -230,22 +286,25 @@ def watch(
     (ALE/... through its vector environment) cannot be shown in a window; its recording is the newest image of what
     the policy sees, enlarged, without the game's colours.
 
-    Exit codes: 0 done, 1 failure, 2 usage, configuration, or nothing to render with.
+    Exit codes: 0 done, 1 failure, 2 usage, configuration, or nothing to render with, 75 no learner came within
+    --give-up-after.
     """
-    _one_source(run_dir, learner, best, key)
-    called = _name(name, "watcher-")
+    _one_source(run_dir, learner, best, key, give_up_after)
+    called, modules = _name(name, "watcher-"), allow(allow_module or ())
     one_thread()
+    from actor import service
     from actor import watch as watching
     from actor.events import Dialling
     from actor.watch import Viewing
 
-    viewing = Viewing(episodes, seed, max_steps, fps, frozenset(allow_module or ()), out)
+    viewing = Viewing(episodes, seed, max_steps, fps, modules, out)
     code = 0
     if run_dir is not None:
         recorder = watching.watch(run_dir, viewing, best, typer.echo)
     else:
         assert learner is not None
-        code, recorder = watching.follow(Dialling(learner, called, key), viewing, typer.echo)
+        code, recorder = watching.follow(Dialling(learner, called, key, _patience(give_up_after)), viewing, typer.echo)
+    service.decided()
     if recorder is not None and recorder.frames:
         typer.echo(str(recorder))
     raise typer.Exit(code)
@@ -253,6 +312,7 @@ def watch(
 
 def main() -> None:
     """The command; what a person can put right becomes one line and exit code 2, or 75 if it may pass."""
+    prepare()
     try:
         app()
     except UserError as error:
@@ -300,14 +360,24 @@ def _name(given: str | None, prefix: str = "") -> str:
         return f"{prefix}{platform.node()[:40] or 'actor'}-{os.getpid()}"
     if not 1 <= len(given) <= 64:
         raise UserError(f"--name {given[:64]!r}: expected 1 to 64 characters, not {len(given)}")
+    if not given.isascii() and given != given.encode(errors="replace").decode():
+        raise UserError(f"--name {given!r}: expected text in UTF-8")
     return given
 
 
-def _one_source(run_dir: Path | None, learner: str | None, best: bool, key: Path | None) -> None:
+def _patience(give_up_after: float | None) -> float:
+    return math.inf if give_up_after is None else give_up_after
+
+
+def _one_source(
+    run_dir: Path | None, learner: str | None, best: bool, key: Path | None, give_up_after: float | None
+) -> None:
     if (run_dir is None) == (learner is None):
         raise UserError("give either a RUN_DIR or --learner ADDR")
     if learner is None and key is not None:
         raise UserError("--key belongs to --learner; a RUN_DIR asks for none")
+    if learner is None and give_up_after is not None:
+        raise UserError("--give-up-after belongs to --learner; a RUN_DIR is not waited for")
     if learner is not None and best:
         raise UserError("--best belongs to a RUN_DIR; a live learner hands out its newest weights only")
 
@@ -318,11 +388,21 @@ def _json(value: object) -> str:
     return msgspec.json.encode(value).decode()
 
 
-def _table(experiment: Path | None, table: Path | None) -> tuple[bytes, int]:
+def _checked(table: bytes, modules: frozenset[str]) -> ActorSettings:
+    """Settings that fit, of an environment that is registered. Imports no torch. Raises UserError."""
+    from actor.config import read_settings
+    from actor.envs import check as look_up
+
+    settings = read_settings(table)
+    look_up(settings, modules)
+    return settings
+
+
+def _table(experiment: str | None, table: Path | None) -> tuple[bytes, int]:
     """The actor's table as canonical msgpack, and the run's seed where the file says it, from whichever was given."""
     if (experiment is None) == (table is None):
         raise UserError("give either an EXPERIMENT or --table")
-    path = experiment or table
+    path = table if experiment is None else experiment_file(experiment)
     assert path is not None
     try:
         data = path.read_bytes()

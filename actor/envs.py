@@ -16,6 +16,7 @@ from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AutoresetMode, VectorEnv
 
 from actor.config import ActorSettings
+from actor.modules import import_allowed
 from actor.simulators import InProcess, Simulators
 from actor.spaces import Spaces, spaces_of
 from protocol.errors import SettingError, UserError, nearest
@@ -26,6 +27,11 @@ RESERVED_OPTIONS = ("id", "num_envs", "vectorization_mode", "vector_kwargs", "wr
 REGISTERED_BY = {"ALE": "ale_py"}  # namespace -> the package that fills it on import
 # Part of an entry point or namespace -> what brings it.
 PROVIDERS = {"box2d": "farflung[box2d]", "mujoco": "farflung[mujoco]", "ALE": "farflung[atari]"}
+
+
+def check(settings: ActorSettings, allowed_modules: frozenset[str]) -> None:
+    """What the registry tells of the environment, which is not made. Raises UserError as ``make_simulators`` does."""
+    _vectorization(settings, _find_spec(settings.env, settings.env_options, allowed_modules))
 
 
 def describe(settings: ActorSettings, allowed_modules: frozenset[str]) -> Spaces:
@@ -106,7 +112,7 @@ def _find_spec(env_id: str, env_options: Mapping[str, object], allowed_modules: 
         raise SettingError("actor.env", env_id, "not an id such as CartPole-v1, ALE/Pong-v5 or module:Env-v0")
     module, name = match["module"], match["name"]
     if module is not None:
-        _import_allowed(module, allowed_modules)
+        import_allowed(module, allowed_modules)
     _import_namespace(name)
     spec = gymnasium.registry.get(name)
     if spec is None:
@@ -127,18 +133,6 @@ def _newest_ids() -> list[str]:
         if rival is None or (spec.version or 0) > (rival.version or 0):
             newest[spec.namespace, spec.name] = spec
     return [spec.id for spec in newest.values()]
-
-
-def _import_allowed(module: str, allowed_modules: frozenset[str]) -> None:
-    if module not in allowed_modules:
-        raise UserError(
-            f"actor.env asks to import module {module!r}, which this machine does not allow; "
-            f"--allow-module {module} would"
-        )
-    try:
-        importlib.import_module(module)
-    except ImportError as error:
-        raise UserError(f"actor.env names module {module!r}, which cannot be imported: {error}") from error
 
 
 def _import_namespace(name: str) -> None:

@@ -5,6 +5,7 @@ Events are things that were; effects are orders to the service and, through the 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,11 +43,15 @@ class Weights:
 
 @dataclass(frozen=True, slots=True)
 class Dialling:
-    """How a live learner is reached: its address, what this process is called there, and the file of its key."""
+    """How a live learner is reached: its address, what this process is called there, and the file of its key.
+
+    give_up_after_s: how long it is waited for, each time that there is none.
+    """
 
     learner: str
     name: str
     key: Path | None = None
+    give_up_after_s: float = math.inf
 
 
 @dataclass(frozen=True, slots=True)

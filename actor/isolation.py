@@ -45,7 +45,7 @@ from actor.pipe import (
 from actor.spaces import Spaces
 from protocol.errors import UserError
 
-COMMAND = (sys.executable, "-m", "actor.simulator")
+COMMAND = (sys.executable, "-P", "-m", "actor.simulator")  # -P: never from the working directory
 START_S = (
     60.0  # for a process to import, make and first reset its environment on a busy machine; or the step's patience
 )

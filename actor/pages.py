@@ -47,10 +47,11 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def __init__(self, host: str, port: int, handler: type[BaseHTTPRequestHandler], clock: Callable[[], float]) -> None:
-        self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        family, _, _, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        self.address_family = family
         self._clock = clock
         self._since: dict[socket.socket, float] = {}  # when each open connection came
-        super().__init__((host, port), handler)
+        super().__init__((str(place[0]), port), handler)
 
     def process_request(self, request: Any, client_address: object) -> None:
         if len(self._since) >= MOST:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import secrets
 import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from random import SystemRandom
 from typing import Any, Literal, Protocol
@@ -31,14 +32,15 @@ from actor.state import ActorState
 from actor.weights import latest
 from protocol import frames as framing
 from protocol import messages
+from protocol.dialling import ActorSockets
 from protocol.errors import PeerFault, UserError
-from protocol.keys import KeyPair, actor_pair
+from protocol.keys import actor_pair
 from protocol.messages import Buffer, Role, Welcome
 from protocol.notify import Supervisor
-from protocol.security import Address, parse_learner_address
+from protocol.security import parse_learner_address
 from protocol.session import Phase
-from protocol.transport import ActorSockets
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 TICK_S = 0.05
 WORKER_LEAVES_S = 10.0  # after the link has ended; a step of a slow simulator, or the end of child simulators
 
@@ -58,16 +60,18 @@ Hire = Callable[[Welcome, Callable[[Event], None]], Hand]  # from a welcome and 
 def run(
     learner: str,
     name: str,
-    allow_modules: Sequence[str],
+    allow_modules: Iterable[str],
     with_parent: bool,
     metrics: tuple[str, int] | None = None,
     uplink_kbps: float | Literal["auto"] | None = None,
     key: Path | None = None,
+    give_up_after_s: float = math.inf,
 ) -> int:
     """Works for the learner at this address until told to stop; returns the exit code.
 
     with_parent: leave when the process that started this one is gone. metrics: host and port of a Prometheus page.
     uplink_kbps: in place of the experiment's, for the link of this machine. key: file of this actor's keys.
+    give_up_after_s: how long a learner is waited for, each time that there is none.
     Raises UserError for an address or a page that cannot be.
     """
     allowed = frozenset(allow_modules)
@@ -78,29 +82,24 @@ def run(
         return lambda welcome, _: Worker(welcome, allowed, uplink_kbps)
 
     parent = os.getppid() if with_parent else None
-    return _live(learner, _identity(name, "train"), engage, parent, metrics, key)
+    return _live(Dialling(learner, name, key, give_up_after_s), "train", engage, parent, metrics)
 
 
 def attend(dialling: Dialling, engage: Callable[[], Hire]) -> int:
     """The same for an actor that plays with the learner's weights and trains nothing."""
-    return _live(dialling.learner, _identity(dialling.name, "evaluate"), engage, key=dialling.key)
-
-
-def _identity(name: str, role: Role) -> Identity:
-    return Identity(name, secrets.randbits(62) + 1, role)
+    return _live(dialling, "evaluate", engage)
 
 
 def _live(
-    learner: str,
-    identity: Identity,
+    dialling: Dialling,
+    role: Role,
     engage: Callable[[], Hire],
     parent: int | None = None,
     metrics: tuple[str, int] | None = None,
-    key: Path | None = None,
 ) -> int:
     """The life of one actor, from its address to its exit code. engage: imports what the work needs."""
-    service = Service(parse_learner_address(learner), identity, parent, None if key is None else actor_pair(key))
-    for number in (signal.SIGINT, signal.SIGTERM):
+    service = Service(dialling, role, parent)
+    for number in SIGNALS:
         signal.signal(number, service.signalled)
     service.start()
     if metrics is not None:
@@ -109,8 +108,15 @@ def _live(
         _work(service, engage)
     finally:
         code = service.join()
+        decided()
         voice.finish()
     return code
+
+
+def decided() -> None:
+    """The exit code stays as it is: from here on nothing is left that a signal should end."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _work(service: Service, engage: Callable[[], Hire]) -> None:
@@ -143,16 +149,19 @@ def _work(service: Service, engage: Callable[[], Hire]) -> None:
 class Service:
     """Owns the link's thread, its loop and its sockets."""
 
-    def __init__(self, learner: Address, identity: Identity, parent: int | None, pair: KeyPair | None = None) -> None:
+    def __init__(self, dialling: Dialling, role: Role, parent: int | None) -> None:
+        """Raises UserError for an address or a key that cannot be."""
         self.desk = Desk(
             lambda work: self.post(events.WorkDone(work)), lambda work: self.post(events.LastWorkDone(work))
         )
-        self._state = ActorState(identity, str(learner), SystemRandom())
+        self._learner, self._parent = parse_learner_address(dialling.learner), parent
+        self._pair = None if dialling.key is None else actor_pair(dialling.key)
+        identity = Identity(dialling.name, secrets.randbits(62) + 1, role)
+        self._state = ActorState(identity, str(self._learner), SystemRandom(), dialling.give_up_after_s)
         self.counters = Counters()
         self.importing = True
         self._liveness, self._supervisor = Liveness(time.monotonic()), Supervisor(os.environ)
         self._stopping = False
-        self._learner, self._parent, self._pair = learner, parent, pair
         self._loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
         self._finished = asyncio.Event()
         self._sockets: ActorSockets | None = None
@@ -169,9 +178,9 @@ class Service:
             self._loop.call_soon_threadsafe(self._handle, event)
 
     def signalled(self, number: int, frame: object) -> None:
-        """On the main thread: drain; twice: at once."""
+        """On the main thread: drain; twice: at once, with the exit code that was decided, if one was."""
         if self._stopping:
-            os._exit(1)
+            os._exit(self._exit_code)
         self._stopping = True
         self.post(events.StopRequested(signal.Signals(number).name))
 
@@ -181,7 +190,9 @@ class Service:
 
     def unready(self) -> str | None:
         """From any thread: why it does not work for its learner, or None."""
-        return self.stuck() or (None if self._state.phase is Phase.ACTIVE else f"no session with {self._learner}")
+        if (trouble := self.stuck()) is not None or self._state.phase is Phase.ACTIVE:
+            return trouble
+        return f"no session with {self._learner}: {self._state.waiting.told(time.monotonic())}"
 
     def join(self) -> int:
         """Waits for the link to end and returns the exit code."""
@@ -294,8 +305,8 @@ class Service:
 
     def _announce(self, effect: events.Announce) -> None:
         line = {"event": effect.event, "actor": self._state.identity.name, **effect.fields}
-        if effect.event == "waiting_for_learner" and self._pair is not None:  # who is not let in is not told so either
-            line["perhaps"] = f"it is not there, or does not know {self._pair.name}: {self._pair.public}"
+        if effect.event in ("waiting_for_learner", "gave_up") and self._sockets is not None:
+            line["why"] = self._sockets.trouble
         voice.say(line)
 
     def _finish(self, effect: events.Finish) -> None:

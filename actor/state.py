@@ -7,12 +7,13 @@ weights.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from random import Random
 from typing import Any
 
-from actor.backoff import FIRST_S, wait_s
+from actor.backoff import FIRST_S, Waiting
 from actor.events import (
     Adopt,
     Announce,
@@ -44,7 +45,7 @@ from actor.events import (
 from actor.pulse import Pulse
 from actor.weights import Holding
 from protocol.codecs import CODECS
-from protocol.errors import RESTORED, STALE, PeerFault, Reason, SessionFault
+from protocol.errors import RESTORED, STALE, TRY_AGAIN, PeerFault, Reason, SessionFault
 from protocol.messages import (
     AnyMessage,
     Evaluation,
@@ -62,14 +63,13 @@ from protocol.messages import (
 from protocol.session import ACTOR_HEARS, Outbox, Phase, follow
 from protocol.snapshot import Outcome, Reconstruction
 
-QUIET_ATTEMPTS = 3  # a learner that starts at the same time needs a few seconds; that is no news
 DRAIN_S = 2.0  # how long a stopping actor waits for what its worker holds back, and for verdicts
 
 
 class ActorState:
     """The actor's memory of its link; ``handle`` is the only way in."""
 
-    def __init__(self, identity: Identity, learner: str, random: Random) -> None:
+    def __init__(self, identity: Identity, learner: str, random: Random, give_up_after_s: float = math.inf) -> None:
         self.identity, self.learner = identity, learner
         self.phase = Phase.OFFLINE
         self.welcome: Welcome | None = None  # the session in force
@@ -79,9 +79,7 @@ class ActorState:
         self.sent = 0  # gradients handed to the link; each is applied, refused or lost in the end
         self.applied = self.refused = 0
         self.unlogged = 0  # of the applied, those that the learner's journal did not hold when it said so
-        self._random = random
-        self._attempts = 0
-        self._hello_at = 0.0  # when to say hello next
+        self.waiting = Waiting(random, give_up_after_s)
         self._hurries = False  # once for each lost link, sooner where weights still come
         self._heard_at = self._beat_at = 0.0
         self._env_steps = 0
@@ -101,14 +99,11 @@ class ActorState:
 
     def _dial(self, now: float) -> list[Effect]:
         self.phase = Phase.GREETING
-        wait = wait_s(self._attempts, self._random)
-        self._hello_at = now + wait
-        self._attempts += 1
+        self.waiting.greeted(now)
         hello = Hello(self.identity.name, self.identity.instance, tuple(CODECS), self.identity.role)
         effects: list[Effect] = [Dial(), Send(hello)]
-        if self._attempts > QUIET_ATTEMPTS:
-            waited = {"learner": self.learner, "attempt": self._attempts, "next_attempt_s": round(wait, 1)}
-            effects.append(Announce("waiting_for_learner", waited))
+        if self.waiting.worth_a_line(now):
+            effects.append(Announce("waiting_for_learner", {"learner": self.learner, **self.waiting.fields(now)}))
         return effects
 
     def _welcomed(self, welcome: Welcome, now: float) -> list[Effect]:
@@ -118,7 +113,8 @@ class ActorState:
             return []
         if self.holding is not None:
             self.holding.forget_asks(silent=self.phase is Phase.GREETING)
-        self.phase, self._attempts = Phase.ACTIVE, 0
+        self.phase = Phase.ACTIVE
+        self.waiting.answered()
         if self.outbox is not None and welcome.session == self.outbox.session:
             return [*self._permit(), *self._resend(now, patience_s=0.0), *self._ask_what_lacks(now)]
         before, self.welcome = self.welcome, welcome
@@ -183,7 +179,7 @@ class ActorState:
     def _lose(self, why: str, now: float, wait_s: float = 0.0) -> list[Effect]:
         """The link is gone; what is unanswered waits for the next welcome, which may be of the same session."""
         self.phase, self._hurries = Phase.OFFLINE, True
-        self._hello_at = now + wait_s
+        self.waiting.lost(now, wait_s)
         return [*self._permit(), Announce("learner_lost", {"learner": self.learner, "why": why})]
 
     # what the learner says
@@ -193,7 +189,8 @@ class ActorState:
         try:
             streams = isinstance(message, Snapshot | Updates) and self.phase is Phase.GREETING
             if streams and self._hurries:  # it flows on meanwhile, so there is somebody to hear a hello
-                self._hurries, self._hello_at = False, min(self._hello_at, now + wait_s(1, self._random))
+                self._hurries = False
+                self.waiting.hurry(now)
             if self.phase is Phase.OFFLINE or streams:
                 return []  # the former from a link that was given up
             follow(ACTOR_HEARS, self.phase, message)
@@ -389,7 +386,10 @@ class ActorState:
     def _ticked(self, event: Ticked, now: float) -> list[Effect]:
         self._env_steps = event.env_steps
         if self.phase in (Phase.OFFLINE, Phase.GREETING):
-            return self._dial(now) if now >= self._hello_at else []
+            if self.waiting.hopeless(now):
+                fields = {"learner": self.learner, **self.waiting.fields(now)}
+                return [Announce("gave_up", fields), *self._finish(TRY_AGAIN)]
+            return self._dial(now) if now >= self.waiting.hello_at else []
         assert self.welcome is not None
         if self.phase is Phase.DRAINING:
             return self._drained(now)

@@ -9,9 +9,8 @@ import sys
 from collections.abc import Callable, Mapping
 from functools import cache, partial
 
-import msgspec
-
 from protocol.outlet import Outlet, unbuffered
+from protocol.stdio import json_line
 
 Write = Callable[[Mapping[str, object]], None]
 
@@ -34,7 +33,7 @@ def _voice() -> tuple[Outlet, Write]:
     stream = unbuffered(sys.stderr)
 
     def write(line: Mapping[str, object]) -> None:
-        stream.write(msgspec.json.encode(line).decode() + "\n")
+        stream.write(json_line(line).decode())
         stream.flush()
 
     return Outlet(lambda count: write({"event": "output_lost", "lines": count})), write

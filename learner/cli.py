@@ -19,6 +19,8 @@ import typer  # noqa: E402
 from learner import retrospect  # noqa: E402
 from learner.keys import app as key_commands  # noqa: E402
 from protocol.errors import UserError  # noqa: E402
+from protocol.shipped import experiment_file, named  # noqa: E402
+from protocol.stdio import prepare, version_of  # noqa: E402
 
 if TYPE_CHECKING:
     from learner.config import Experiment
@@ -29,12 +31,25 @@ DEFAULT_HTTP = "127.0.0.1:0"  # any free port, so that two runs on one machine d
 
 app = typer.Typer(
     name="learner",
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     no_args_is_help=True,
-    help="Own the parameters of a run: apply the gradients that actors send and publish the weights.",
 )
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"learner {version_of('farflung')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    """Own the parameters of a run: apply the gradients that actors send and publish the weights."""
 
 
 app.add_typer(key_commands, name="keys")
@@ -136,7 +151,7 @@ def run(
 
     file = _experiment_file(experiment, env, run_dir, resume, proceed)
     overrides = [*(settings or []), *_flags(env, actors, until_return, until_steps, seed)]
-    resolved = load(file, overrides, os.environ)
+    resolved = load(file, overrides, os.environ, lambda text: sys.stderr.write(f"note: {text}\n"))
     require(resolved, initial)
     if http != "off":
         host_and_port(http)
@@ -204,6 +219,7 @@ app.command()(retrospect.export)
 
 def main() -> None:
     """Entry point of the command; what a person can put right becomes one line and code 2, or 75 if it may pass."""
+    prepare()
     for variable in THREAD_LIMITS:
         os.environ.setdefault(variable, "1")  # one math thread is one thread, before numpy is imported
     try:
@@ -231,15 +247,12 @@ def _experiment_file(
     experiment: str | None, env: str | None, run_dir: Path | None, resume: bool, proceed: bool
 ) -> Path | None:
     """Which file the settings start from; None for plain defaults."""
-    from learner.config import named
-
     if resume and proceed:
         raise UserError("--resume and --continue: the second does what the first does, where there is a run")
     if (resume or proceed) and run_dir is None:
         raise UserError(f"{'--resume' if resume else '--continue'} needs --run-dir: which run should go on?")
     if experiment is not None:
-        looks_like_a_path = experiment.endswith(".toml") or os.sep in experiment
-        return Path(experiment) if looks_like_a_path else named(experiment)
+        return experiment_file(experiment)
     if run_dir is not None and (resume or (proceed and (run_dir / "experiment.toml").exists())):
         return run_dir / "experiment.toml"
     return named(DEFAULT_EXPERIMENT) if env is None else _shipped_for(env)
@@ -247,8 +260,6 @@ def _experiment_file(
 
 def _shipped_for(env: str) -> Path | None:
     """The shipped experiment whose environment is exactly ``env``; the one with the shortest name where several are."""
-    from learner.config import named
-
     for path in sorted(named(DEFAULT_EXPERIMENT).parent.glob("*.toml"), key=lambda path: (len(path.stem), path.stem)):
         if tomllib.loads(path.read_text(encoding="utf-8")).get("actor", {}).get("env") == env:
             return path

@@ -9,7 +9,7 @@ Later sources win: defaults, the file, ``FARFLUNG_TABLE__KEY`` environment varia
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
@@ -17,7 +17,8 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_t
 import msgspec
 from msgspec import Meta
 
-from protocol.errors import SettingError, UserError, nearest
+from protocol import shipped
+from protocol.errors import SettingError, UserError
 
 MAX_TABLE_BYTES = 1 << 16  # the welcome's limit on the actor table (protocol/messages.py)
 # Twice what honest updates came to in the worst runs measured: 25 times the median at the end of a density warm-up, 46
@@ -183,10 +184,14 @@ AGGREGATIONS_OF = {  # which ways to make one of many do
     "aggregate_trim": ("trimmed_mean",),
     "aggregate_wait_s": ("mean", "trimmed_mean", "median"),
 }
+OPTIONS = "actor.env_options"  # of the constructor, which environments of one namespace (ALE/...) share
+# What is chosen for one environment: its scale of scores and rewards, its constructor, its observation's numbers.
+ENVIRONMENTS_OWN = ("run.until_return", OPTIONS, "actor.reward_scale", "actor.hidden_observations")
 ACTORS_OWN = ("beta1", "beta2", "epsilon")  # with "addition" the actors precondition, by settings of theirs
 
 TABLES: dict[str, type[msgspec.Struct]] = {"run": RunSettings, "learner": LearnerSettings}
 TABLE_NAMES = (*TABLES, "actor")
+named = shipped.named
 
 
 class UnreadableExperiment(UserError):
@@ -200,45 +205,27 @@ class UnreadableExperiment(UserError):
         return f"experiment {self.path}: {self.cause}"
 
 
-class UnknownExperiment(UserError):
-    """No shipped experiment has this name. known: those that have one."""
+def load(
+    path: Path | None,
+    overrides: Iterable[str],
+    environ: Mapping[str, str],
+    tell: Callable[[str], object] = lambda _: None,
+) -> Experiment:
+    """Defaults < file < environment < overrides ("table.key=value"). Raises UserError; SettingError names the key.
 
-    def __init__(self, name: str, known: Iterable[str]) -> None:
-        self.name, self.known = name, sorted(known)
-        super().__init__(name, self.known)
-
-    def __str__(self) -> str:
-        closest = nearest(self.name, self.known)
-        hint = f"; did you mean {closest}?" if closest else ""
-        return f"no experiment is named {self.name!r}; there are {', '.join(self.known) or 'none'}{hint}"
-
-
-def load(path: Path | None, overrides: Iterable[str], environ: Mapping[str, str]) -> Experiment:
-    """Defaults < file < environment < overrides ("table.key=value"). Raises UserError; SettingError names the key."""
+    tell: hears which settings of the file were left out, as they are of another environment than the one asked for.
+    """
     tables = _read(path) if path else {name: {} for name in TABLE_NAMES}
-    for key, text in _from_environment(environ):
+    given = [*_from_environment(environ), *map(_override, overrides)]
+    _leave_out(tables, given, tell)
+    for key, text in given:
         _assign(tables, key, text)
-    for override in overrides:
-        key, equals, text = override.partition("=")
-        if not equals:
-            raise SettingError(override, "", "an override is written table.key=value")
-        _assign(tables, key.strip(), text.strip())
     run = _typed("run", RunSettings, tables["run"])
     learner = _typed("learner", LearnerSettings, tables["learner"])
     experiment = Experiment(run=run, learner=learner, actor=tables["actor"])
     _check_together(run, learner)
     actor_table(experiment)
     return experiment
-
-
-def named(name: str) -> Path:
-    """The shipped experiment of that name: package data in a wheel, deploy/experiments in a checkout."""
-    package = Path(__file__).resolve().parent
-    folders = (package / "experiments", package.parent / "deploy" / "experiments")
-    known = {path.stem: path for folder in folders for path in sorted(folder.glob("*.toml"))}
-    if name not in known:
-        raise UnknownExperiment(name, known)
-    return known[name]
 
 
 def actor_table(experiment: Experiment) -> bytes:
@@ -273,6 +260,31 @@ def _read(path: Path) -> dict[str, dict[str, Any]]:
         if name not in TABLE_NAMES:
             raise SettingError(name, "[...]", f"there is no such table; {_listed()}", TABLE_NAMES)
     return {name: found.get(name, {}) for name in TABLE_NAMES}
+
+
+def _override(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise SettingError(text, "", "an override is written table.key=value")
+    return key.strip(), value.strip()
+
+
+def _leave_out(
+    tables: dict[str, dict[str, Any]], given: Iterable[tuple[str, str]], tell: Callable[[str], object]
+) -> None:
+    """Of an experiment that is run on another environment than its own, what was chosen for that one."""
+    own = tables["actor"].get("env")
+    asked = [_toml_value(text) for key, text in given if key == "actor.env"]
+    if own is None or not asked or asked[-1] == own:
+        return
+    kept = OPTIONS if "/" in own and str(asked[-1]).startswith(f"{own.partition('/')[0]}/") else ""
+    left = []
+    for key in ENVIRONMENTS_OWN:
+        table, _, name = key.partition(".")
+        if name in tables[table] and key != kept:
+            left.append(f"{key} = {tables[table].pop(name)}")
+    if left:
+        tell(f"the experiment is of {own}; for {asked[-1]} these of its settings are left out: {', '.join(left)}")
 
 
 def _from_environment(environ: Mapping[str, str]) -> list[tuple[str, str]]:

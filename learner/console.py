@@ -13,10 +13,9 @@ from collections.abc import Mapping
 from functools import partial
 from typing import IO, TYPE_CHECKING
 
-import msgspec
-
 from learner.view import View, rounded
 from protocol.outlet import LIMIT, Outlet, unbuffered
+from protocol.stdio import json_line
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -63,7 +62,7 @@ class Console:
 
     def _write(self, name: str, fields: Mapping[str, object]) -> None:
         if self._live is None:
-            self._stream.write(msgspec.json.encode({"event": name, **fields}).decode() + "\n")
+            self._stream.write(json_line({"event": name, **fields}).decode())
             self._stream.flush()
         else:
             self._live.console.print(said(name, fields), markup=False, highlight=False, soft_wrap=True)

@@ -1,10 +1,12 @@
 """Who may be connected while a run goes on: the list of keys is watched, and who was taken off it is cut off.
 
-Knows the keyring and the sockets; no gradient. Without a keyring the doors stand open.
+Knows the keyring and the sockets; no gradient, no clock. Without a keyring the doors stand open. Who knocks with a key
+that is not on the list is told of: an actor whose key was mistyped looks like one that is not there.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,9 @@ def let_in(ring: Keyring, count: int, folder: Path) -> None:
         write_pair(folder / f"{pair.name}.key", pair)
 
 
+TELL_S = 60.0  # between two lines about strangers, however many knock
+
+
 class Doors:
     """post: takes events for the state. announce: what people are told."""
 
@@ -38,11 +43,15 @@ class Doors:
     ) -> None:
         self._ring, self._sockets, self._post, self._announce = ring, sockets, post, announce
         self._cut = False  # connections are cut and not all addresses could be listened on again
+        self._told, self._tell_at = 0, -math.inf  # strangers
 
-    def look(self) -> None:
+    def look(self, now: float) -> None:
         """Who was taken off the list has to go. A list that cannot be read changes nothing."""
         if self._ring is None:
             return
+        if (count := self._sockets.strangers - self._told) and now >= self._tell_at:
+            self._told, self._tell_at = self._sockets.strangers, now + TELL_S
+            self._announce("key_unknown", {"key": self._sockets.stranger, "connections": count})
         try:
             revoked = self._ring.refresh()
         except UserError as error:

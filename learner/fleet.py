@@ -23,7 +23,7 @@ import msgspec
 from learner.initial import Initial, InitialError, read
 from protocol.errors import UserError
 
-COMMAND = (sys.executable, "-m", "actor")
+COMMAND = (sys.executable, "-P", "-m", "actor")  # -P: what lies in the working directory is none of ours
 THREAD_LIMITS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 INITIAL_DEADLINE_S = 60.0  # torch from a cold disk takes ten
 RESTARTS = 5  # of one slot in the whole run
@@ -66,6 +66,14 @@ async def initial(
             return read(made)
         except InitialError as error:
             raise ChildFailed(f"`actor init` wrote no initial parameters: {error.cause}") from None
+
+
+async def check(table: bytes, allow_modules: Sequence[str], *, command: Sequence[str] = COMMAND) -> None:
+    """Whether actors on this machine can use the table, told without torch, in a second. Raises ChildFailed."""
+    with tempfile.TemporaryDirectory(prefix="farflung-check-") as folder:
+        given = Path(folder, "table.msgpack")
+        given.write_bytes(table)  # noqa: ASYNC240  (64 KiB at most, before anything else runs)
+        await _make([*command, "check", "--table", str(given), *_allow(allow_modules)], INITIAL_DEADLINE_S)
 
 
 async def _make(command: Sequence[str], deadline_s: float) -> None:

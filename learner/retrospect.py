@@ -98,9 +98,18 @@ def export(
 
 def _looked_at(paths: Sequence[Path]) -> list[Run]:
     """The runs that have got somewhere, each directory once; of the others, and of what is special, a note."""
-    from learner.runs import load
+    from learner.runs import UnreadableRun, load
 
-    runs = [load(path) for path in dict.fromkeys(path.resolve() for path in paths)]
+    runs = []
+    for path in dict.fromkeys(path.resolve() for path in paths):
+        try:
+            runs.append(load(path))
+        except UnreadableRun as error:
+            if len(paths) == 1:
+                raise
+            sys.stderr.write(f"note: {error}: left out\n")
+    if not runs:
+        raise UserError("none of these is the directory of a run")
     for run in runs:
         for remark in run.remarks if len(run.course) else ["it has not recorded any progress yet: left out"]:
             sys.stderr.write(f"note: {run.path}: {remark}\n")

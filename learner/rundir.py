@@ -30,6 +30,7 @@ from learner.toml import dumps
 from protocol import manifest as manifests
 from protocol.errors import UserError
 from protocol.manifest import Manifest, digest_of
+from protocol.stdio import json_line
 
 EARLY_LINES = 1000  # actors start while θ₀ is made and have little to say by then
 LOCK, EPOCH, EXPERIMENT, MANIFEST, RESULT = "lock", "epoch", "experiment.toml", "manifest.json", "result.json"
@@ -171,7 +172,7 @@ class RunDirectory:
         What the fields say of these three names is not heard: readers rely on them (deploy/PROGRESS.md).
         """
         stamp = {"event": event, "wall_s": round(wall_s, 3), "unix_s": round(time.time(), 3)}
-        line = msgspec.json.encode(stamp | {name: value for name, value in fields.items() if name not in stamp}) + b"\n"
+        line = json_line(stamp | {name: value for name, value in fields.items() if name not in stamp})
         if self._log is None:
             self._early.append(line)
         else:
@@ -195,7 +196,7 @@ class RunDirectory:
 
     def finish(self, summary: Mapping[str, object]) -> None:
         """Writes result.json whole or not at all. Raises OSError."""
-        text = msgspec.json.format(msgspec.json.encode(summary), indent=2) + b"\n"
+        text = msgspec.json.format(json_line(summary), indent=2) + b"\n"
         self._write(RESULT, text)
 
     def _write(self, name: str, data: bytes) -> None:

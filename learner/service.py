@@ -11,7 +11,6 @@ import contextlib
 import os
 import signal
 import socket
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -28,7 +27,7 @@ from learner.checkpoint import Checkpoint
 from learner.console import Console
 from learner.doors import Doors, let_in
 from learner.events import Event
-from learner.fleet import ChildFailed, Fleet, initial
+from learner.fleet import ChildFailed, Fleet, check, initial
 from learner.history import RECALLED, recalled
 from learner.http import Site, bind, pages_of
 from learner.initial import Initial, given
@@ -40,7 +39,8 @@ from learner.parameters import Parameters, arrays_of
 from learner.progress import Progress
 from learner.restore import Files, Restored, begin_journal, blank, make_parameters, recall_best, restore
 from learner.rundir import RunDirectory, summary
-from learner.state import Address, LearnerState, Stage
+from learner.scratch import scratch_folder
+from learner.state import Address, LearnerState
 from learner.status import Memory
 from learner.store import Store
 from learner.threads import WorkThread
@@ -55,6 +55,7 @@ from protocol.notify import Supervisor
 from protocol.security import parse_address, require_private
 from protocol.transport import Gate, LearnerSockets
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 TICK_S = 0.05
 SHOW_S = 0.25  # between refreshes of the terminal
 STOP_S = 3.0  # local actors may take this long to leave before they are killed
@@ -64,7 +65,16 @@ STUCK_S = 30.0  # a math thread that is busy for longer is not alive
 def run(options: Options) -> int:
     """Serves one run until it ends; returns the exit code. Raises UserError for what a person can put right."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_serve(options))
+        try:
+            return runner.run(_serve(options))
+        finally:
+            _heed_signals(signal.SIG_IGN)  # the exit code is decided, and nothing is left that they could end
+
+
+def _heed_signals(handler: Any) -> None:
+    """Python's own handlers, and not the loop's, which puts the system's defaults in their place when it closes."""
+    for number in SIGNALS:
+        signal.signal(number, handler)
 
 
 async def _serve(options: Options) -> int:
@@ -73,7 +83,7 @@ async def _serve(options: Options) -> int:
         require_private(parse_address(text), options.insecure or options.keys is not None)
     ring = None if options.keys is None else Keyring(options.keys)
     async with contextlib.AsyncExitStack() as stack:
-        scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="farflung-"))
+        scratch = stack.enter_context(scratch_folder())
         site = stack.enter_context(bind(*host_and_port(options.http))) if options.http is not None else None
         directory = stack.enter_context(RunDirectory.prepare(options.run_dir, options.resume, options.proceed))
         console = Console(options.json)
@@ -120,6 +130,7 @@ class Service:
         self._restoring: asyncio.Future[tuple[Parameters, Progress]] | None = None
         self._fleet: Fleet | None = None
         self._site: Site | None = None
+        self._signals = 0  # that came, to end it
         self._state: LearnerState | None = None
         self._parameters: Parameters | None = None
         self._limits = framing.HARD_LIMITS  # until the layout says what is enough
@@ -139,11 +150,9 @@ class Service:
         local: where this machine's actors dial. keys: the folder of theirs.
         """
         run = self._experiment.run
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._loop.add_signal_handler(number, self._signalled, number)
+        _heed_signals(lambda number, _: self._loop.call_soon_threadsafe(self._signalled, number))
         modules, told = self._options.allow_modules, (self._fleet_ended, self._announce)
         self._fleet = Fleet(local, run.actors, modules, *told, keys=keys)
-        self._fleet.start()  # they import torch and dial while θ₀ is made
         beginning = self._loop.create_task(self._begin())
         await _first(beginning, self._finished)
         if not beginning.done():  # stopped before it began
@@ -207,11 +216,16 @@ class Service:
         self._announce("started", started)
 
     async def _theta(self, table: bytes) -> Initial:
-        """θ₀: as it was handed over, or made here. table: the actor's, msgpack."""
-        seed, file = self._experiment.run.seed, self._options.initial
-        if file is None:
-            return await initial(table, seed, self._options.allow_modules)
-        return given(file, self._experiment.actor.get("env"), seed, digest_of(table))
+        """θ₀: as it was handed over, or made here, while local actors import torch and dial. table: theirs, msgpack.
+
+        None of them starts before the table is known to be sound: a mistake is told in a second, and once.
+        """
+        run, modules, file = self._experiment.run, self._options.allow_modules, self._options.initial
+        made = None if file is None else given(file, self._experiment.actor.get("env"), run.seed, digest_of(table))
+        if run.actors and self._fleet is not None:
+            await check(table, modules)
+            self._fleet.start()
+        return made or await initial(table, run.seed, modules)
 
     def _restore(self, first: Initial, epoch: int) -> tuple[Parameters, Progress]:
         """The numbers to go on from, and the journal that leads on from them."""
@@ -292,19 +306,19 @@ class Service:
             due = time.monotonic() + TICK_S
             await asyncio.sleep(TICK_S)
             self._shell.loop_lag.observe(max(0.0, time.monotonic() - due))
-            self._doors.look()
+            self._doors.look(time.monotonic())
             self._post(events.Ticked())
             self._show(time.monotonic())
             if self._stuck() is None:
                 self._supervisor.alive(time.monotonic())
 
     def _signalled(self, number: int) -> None:
-        """Once: drain. Twice: at once. Before the run began there is nothing to drain."""
-        name = signal.Signals(number).name
+        """Once: drain, where that has not begun. Twice: at once. Before the run began there is nothing to drain."""
+        self._signals += 1
         if self._state is None:
             self._end(0)
-        elif self._state.stage is Stage.RUNNING:
-            self._post(events.StopRequested(name, 0))
+        elif self._signals == 1:
+            self._post(events.StopRequested(signal.Signals(number).name, 0))
         else:
             self._end(1)
             if self._fleet is not None:

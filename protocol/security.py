@@ -16,6 +16,7 @@ ANY_HOST = "*"
 
 ACCEPTED = "tcp://HOST:PORT (an IPv6 address in brackets; to listen, also * as HOST or PORT) or ipc://PATH"
 
+_IPV4 = re.compile(r"[0-9.]+", re.ASCII)
 _TCP = re.compile(r"(?P<host>\*|\[[0-9A-Fa-f:.]+(%[\w.-]+)?\]|[\w.-]+):(?P<port>\*|\d{1,5})", re.ASCII)
 
 
@@ -65,8 +66,13 @@ class Address:
 
     @property
     def is_ipv6(self) -> bool:
-        """Whether the host is an IPv6 address; a name is looked up as IPv4."""
+        """Whether the host is an IPv6 address."""
         return self.host.startswith("[")
+
+    @property
+    def is_name(self) -> bool:
+        """Whether the host has to be looked up: it is neither an address in numbers nor ``*``."""
+        return self.scheme == "tcp" and not (self.is_ipv6 or self.host == ANY_HOST or _IPV4.fullmatch(self.host))
 
     def weights(self) -> Address:
         """Where the weight stream of a learner bound here is bound."""

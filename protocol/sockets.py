@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 import zmq
 
 from protocol.keys import KeyPair
-from protocol.messages import Buffer, Quantity
+from protocol.messages import PREAMBLE, Buffer, Quantity
 from protocol.security import Address
 
 Frames = list[Buffer]
@@ -69,6 +69,7 @@ PUB: Options = {
 # frame of a message alone. libzmq counts messages and not bytes, so a record that is thicker than its share of
 # STREAM_KEYS counts as several (``LearnerSockets.publish``).
 STREAM_DEPTH: dict[Quantity, int] = {"update": 62, "gradient": 14}
+PADDING = [PREAMBLE]  # a message of the weight stream that says nothing
 STREAM_KEYS = 2  # keys' bytes that may wait for a subscriber, beside one on its way; depths are multiples of it
 RECONNECT_MS = (100, 200)  # drawn once for all sockets of a dial: libzmq adds no jitter once a maximum is set
 RECONNECT_MAX_MS = (3_000, 6_000)  # likewise; doubles from the one to the other

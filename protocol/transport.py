@@ -1,6 +1,7 @@
-"""The learner's sockets and the actor's, and who may come in. Knows frames and addresses, not messages.
+"""The learner's sockets, and who may come in. Knows frames and addresses, not messages.
 
-With ``protocol/sockets.py`` the only files that know ZeroMQ. A learner with a gate speaks CURVE (ZeroMQ RFC 26): each
+With ``sockets.py`` and ``dialling.py`` the only files that know ZeroMQ. A learner with a gate speaks CURVE (ZeroMQ
+RFC 26): each
 connection proves a key, and every message tells whose it came over.
 """
 
@@ -20,21 +21,18 @@ from zmq.utils import z85
 from protocol.errors import UserError
 from protocol.frames import MAX_FRAME_BYTES, Limits
 from protocol.keys import KeyPair, Secret
-from protocol.messages import PREAMBLE, Buffer, Quantity
-from protocol.security import ANY_HOST, Address, weights_address
+from protocol.messages import Buffer, Quantity
+from protocol.security import ANY_HOST, Address
 from protocol.sockets import (
     CURVE_BYTES,
-    DEALER,
-    DRAIN_WEIGHTS_S,
     GOODBYE_MS,
+    PADDING,
     PUB,
     ROUTER,
     STREAM_DEPTH,
     STREAM_KEYS,
     Frames,
     Sockets,
-    Take,
-    back_off,
     nothing,
 )
 from protocol.vectors import size_of
@@ -45,7 +43,6 @@ Admit = Callable[[str], str | None]  # from a public key the name of whose it is
 ZAP_ENDPOINT = "inproc://zeromq.zap.01"  # where libzmq asks who may come in (ZeroMQ RFC 27)
 ZAP_DOMAIN = b"farflung"
 EARLY_FRAME_BYTES = 64 << 10  # until the layout is known: an actor says hello, in 17 kB at most, and waits
-PADDING = [PREAMBLE]  # a message of the weight stream that says nothing
 REBIND_S, REBIND_STEP_S = 2.0, 0.01  # libzmq gives a port back a moment after its socket was closed
 
 
@@ -77,7 +74,7 @@ class LearnerSockets(Sockets):
     bound: the link's addresses with their real ports. weights: the weight stream's addresses as a welcome names them,
     separated by spaces. quantity: what it tells of, as in a welcome. unreachable, full: messages that ``send``
     refused because their peer is gone, or does not read. gate: who may come in, over CURVE; None lets everybody in.
-    strangers: connections that it turned away.
+    strangers: connections that it turned away. stranger: the public key of the last of them.
     """
 
     def __init__(
@@ -93,7 +90,7 @@ class LearnerSockets(Sockets):
         self._endpoints: dict[Address, str] = {}  # of the link over TCP, as libzmq names them
         self.unreachable = 0
         self.full = 0
-        self.strangers = 0
+        self.strangers, self.stranger = 0, ""
         self._files: list[Path] = []
         self._unbound: list[tuple[bool, Address]] = []  # since cut_off: whether of the stream, and where
         self._gate, self._quantity = gate, quantity
@@ -179,7 +176,9 @@ class LearnerSockets(Sockets):
         assert self._gate is not None
         assert self._zap is not None
         answer, admitted = zap_answer([bytes(frame) for frame in frames], self._gate.admit)
-        self.strangers += not admitted
+        if not admitted:
+            self.strangers += 1
+            self.stranger = key_of(frames)
         self._send(self._zap, answer)
 
     def send(self, route: bytes, frames: Sequence[Buffer]) -> bool:
@@ -265,110 +264,9 @@ def zap_answer(request: list[bytes], admit: Admit) -> tuple[list[bytes], bool]:
     return [b"1.0", number, *status, b""], name is not None
 
 
-class ActorSockets(Sockets):
-    """DEALER and SUB of an actor. Nothing is opened before ``connect``. unsent: messages that ``send`` refused.
-
-    pair: its keys, which name the learner's; None where that asks for none.
-    """
-
-    def __init__(
-        self,
-        learner: Address,
-        context: zmq.Context[zmq.Socket[bytes]] | None = None,
-        max_frame_bytes: int = MAX_FRAME_BYTES,
-        pair: KeyPair | None = None,
-    ) -> None:
-        super().__init__(context, max_frame_bytes)
-        self.learner, self._pair = learner, pair
-        self.unsent = 0
-        self.subscribed: Address | None = None
-        self._quantity: Quantity = "gradient"  # as the welcome said
-        self._link: zmq.Socket[bytes] | None = None
-        self._weights: zmq.Socket[bytes] | None = None
-        self._on_link: Take = nothing
-        self._on_weights: Callable[[list[Frames]], None] = nothing
-        self._waiting: list[Frames] = []
-        self._again = back_off()
-
-    def connect(self) -> None:
-        """Dials; what is sent meanwhile waits. libzmq redials by itself, and the learner then sees another route.
-
-        The weight stream too, where one was followed: a connection over which packets were lost for long may be alive
-        and yet say nothing for as long again, until the other side tries once more. Both try at the same times: whoever
-        finds the learner on the link and not on the stream until seconds later sends gradients and sees no weights.
-        """
-        self._hang_up(self._link)
-        self._again = back_off()
-        self._link = self._dial(zmq.DEALER, self.learner, DEALER, self._pair, self._again)
-        self._link.connect(str(self.learner))
-        self._watch_link()
-        if self.subscribed is not None:
-            self._follow(self.subscribed)
-
-    redial = connect  # a fresh DEALER has a fresh routing id and an empty queue
-
-    def subscribe(self, weights: str, quantity: Quantity = "gradient") -> None:
-        """Follows the weight stream that a welcome names; raises MessageFault if none of it can be dialled.
-
-        quantity: as in the welcome: how many records may wait here depends on what they are.
-        """
-        address = weights_address(self.learner, weights)
-        if address == self.subscribed:
-            return
-        self.subscribed, self._quantity = address, quantity
-        self._follow(address)
-
-    def _follow(self, address: Address) -> None:
-        self._hang_up(self._weights)
-        depth = {zmq.RCVHWM: STREAM_DEPTH[self._quantity]}
-        self._weights = self._dial(zmq.SUB, address, depth, self._pair, self._again)
-        self._weights.setsockopt(zmq.SUBSCRIBE, PREAMBLE)
-        self._weights.connect(str(address))
-        self._watch_weights()
-
-    def send(self, frames: Sequence[Buffer]) -> bool:
-        """Whether the message was taken: sent, or queued until the link is up. Never blocks."""
-        assert self._link is not None, "connect first"
-        taken = self._send(self._link, frames) == 0
-        self.unsent += not taken
-        return taken
-
-    async def receive(self, link: Take, weights: Callable[[list[Frames]], None]) -> None:
-        """Calls handlers until ``close``; raises what they raise.
-
-        link: gets each message of the learner. weights: gets all snapshots that were waiting, oldest first, so that
-        it can find the newest key from the end and decode nothing before it.
-        """
-        self._begin()
-        self._on_link, self._on_weights = link, weights
-        self._watch_link()
-        self._watch_weights()
-        await self._until_over()
-
-    def close(self, linger_ms: int = GOODBYE_MS) -> None:
-        """Blocks for ``linger_ms`` at most. ``receive`` returns."""
-        self._hang_up(self._link, linger_ms)
-        self._hang_up(self._weights)
-        self._link = self._weights = None
-        self._finish()
-
-    def _watch_link(self) -> None:
-        if self._over is not None and self._link is not None:
-            self._watch(self._link, self._on_link, nothing)
-
-    def _watch_weights(self) -> None:
-        if self._over is not None and self._weights is not None:
-            self._watch(self._weights, self._keep, self._hand_over, DRAIN_WEIGHTS_S)
-
-    def _keep(self, frames: Frames) -> None:
-        if frames != PADDING:
-            self._waiting.append(frames)
-
-    def _hand_over(self) -> None:
-        if self._waiting:
-            waiting = self._waiting[:]
-            self._waiting.clear()
-            self._on_weights(waiting)
+def key_of(request: Sequence[Buffer]) -> str:
+    """The public key that a request of libzmq asks for; empty where it names none."""
+    return z85.encode(bytes(request[6])).decode() if len(request) == 7 and len(request[6]) == 32 else ""
 
 
 def _bind(socket: zmq.Socket[bytes], address: Address) -> Address:

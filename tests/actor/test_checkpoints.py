@@ -45,7 +45,7 @@ def test_no_checkpoint_is_said(tmp_path: Path) -> None:
 
 
 def test_a_directory_without_a_run(tmp_path: Path) -> None:
-    with pytest.raises(Unreadable, match=r"manifest\.json: No such file"):
+    with pytest.raises(Unreadable, match=r"no run's directory: it has no manifest"):
         read_manifest(tmp_path)
 
 

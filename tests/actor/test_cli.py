@@ -6,9 +6,10 @@ import dataclasses
 import json
 import math
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,18 @@ from protocol.manifest import digest_of
 from protocol.transport import new_pair
 
 SCORE = Score("E-v0", 7, 20, 475.25, 3.0, 1.5, 470.0, 480.0, 33.0, 5)
+
+NONE: frozenset[str] = frozenset()
+
+
+@pytest.fixture(autouse=True)
+def _own_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What a command changes of its process is put back."""
+    monkeypatch.setattr(sys, "meta_path", sys.meta_path[:])
+    held = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in held.items():
+        signal.signal(number, handler)
 
 
 def called(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
@@ -57,15 +70,15 @@ def test_run_hands_everything_over(monkeypatch: pytest.MonkeyPatch, starts: list
     flags = (
         "--learner ipc:///x --name n --allow-module a --allow-module b --metrics [::1]:0 --uplink-kbps 64 --with-parent"
     )
-    flags += " --key k"
+    flags += " --key k --give-up-after 60"
     assert called(monkeypatch, "run", *flags.split()) == 1
-    assert starts == [("ipc:///x", "n", ("a", "b"), True, ("::1", 0), 64.0, Path("k"))]
+    assert starts == [("ipc:///x", "n", frozenset({"a", "b"}), True, ("::1", 0), 64.0, Path("k"), 60.0)]
 
 
 def test_run_has_a_name_of_its_own(monkeypatch: pytest.MonkeyPatch, starts: list[tuple[object, ...]]) -> None:
     called(monkeypatch, "run", "--learner", "ipc:///x")
     assert str(os.getpid()) in str(starts[0][1])
-    assert starts[0][2:] == ((), False, None, None, None)
+    assert starts[0][2:] == (NONE, False, None, None, None, math.inf)
 
 
 @pytest.mark.parametrize("budget", ["0", "-3", "inf", "nan", "fast"])
@@ -75,7 +88,7 @@ def test_a_budget_is_a_rate_or_auto(
     assert called(monkeypatch, "run", "--learner", "ipc:///x", f"--uplink-kbps={budget}") == 2
     assert starts == []
     called(monkeypatch, "run", "--learner", "ipc:///x", "--uplink-kbps", "auto")
-    assert starts[0][-2:] == ("auto", None)
+    assert starts[0][5] == "auto"
 
 
 def test_threads_are_limited_unless_a_person_did(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,7 +150,7 @@ def test_a_setting_that_does_not_fit(
     [
         (["init"], "either an EXPERIMENT or --table"),
         (["init", "absent.toml"], "absent.toml: No such file"),
-        (["evaluate", "absent"], "manifest.json: No such file"),
+        (["evaluate", "absent"], "this is no run's directory"),
         (["evaluate"], "either a RUN_DIR or --learner"),
         (["evaluate", "absent", "--learner", "ipc:///x"], "either a RUN_DIR or --learner"),
         (["evaluate", "--learner", "ipc:///x", "--best"], "--best belongs to a RUN_DIR"),
@@ -145,7 +158,7 @@ def test_a_setting_that_does_not_fit(
         (["evaluate", "absent", "--once"], "--once belongs to --learner"),
         (["watch"], "either a RUN_DIR or --learner"),
         (["watch", "--learner", "ipc:///x", "--best"], "--best belongs to a RUN_DIR"),
-        (["watch", "absent", "--out", "a.mp4"], "manifest.json: No such file"),
+        (["watch", "absent", "--out", "a.mp4"], "this is no run's directory"),
         (["watch", "--learner", "ipc:///x", "--out", "a.gif"], "ends in .mp4"),
         (["watch", "--learner", "ipc:///x", "--name", "n" * 65], "1 to 64 characters, not 65"),
         (["run", "--learner", "ipc:///x", "--metrics", "9401"], "expected HOST:PORT"),
@@ -182,7 +195,8 @@ def test_evaluate_prints_a_line_or_an_object(
     flags = "somewhere --json --best --episodes 3 --seed 4 --max-steps 9"
     assert called(monkeypatch, "evaluate", *flags.split()) == 0
     assert json.loads(capsys.readouterr().out)["mean"] == 475.25
-    assert calls == [(Path("somewhere"), 100, 0, 100_000, (), False), (Path("somewhere"), 3, 4, 9, (), True)]
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN  # a signal after the score does not change the code
+    assert calls == [(Path("somewhere"), 100, 0, 100_000, NONE, False), (Path("somewhere"), 3, 4, 9, NONE, True)]
 
 
 @pytest.mark.parametrize("as_json", [False, True])
@@ -190,7 +204,8 @@ def test_evaluate_follows_a_learner_and_sums_up(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], as_json: bool
 ) -> None:
     def followed(dialling: Dialling, *arguments: Any) -> tuple[int, Tally]:
-        assert (dialling, arguments[:-1]) == (Dialling("ipc:///x", "judge", Path("a.key")), (3, 4, 9, ["m"], True))
+        assert dialling == Dialling("ipc:///x", "judge", Path("a.key"), 9.0)
+        assert arguments[:-1] == (3, 4, 9, frozenset({"m"}), True)
         tally = Tally()
         for score in (SCORE, dataclasses.replace(SCORE, mean=480.0, ci95=math.inf)):
             tally.note(score)
@@ -199,6 +214,7 @@ def test_evaluate_follows_a_learner_and_sums_up(
 
     monkeypatch.setattr(evaluate, "follow", followed)
     flags = "--learner ipc:///x --key a.key --name judge --episodes 3 --seed 4 --max-steps 9 --allow-module m --once"
+    flags += " --give-up-after 9"
     assert called(monkeypatch, "evaluate", *flags.split(), *["--json"] * as_json) == 0
     first, second, last = capsys.readouterr().out.splitlines()
     if not as_json:
@@ -295,3 +311,50 @@ def assert_one_line(capsys: pytest.CaptureFixture[str], words: str) -> None:
     assert said.startswith("error: ")
     assert words in said
     assert said.count("\n") == 1
+
+
+def test_the_version_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert called(monkeypatch, "--version") == 0
+    assert capsys.readouterr().out.startswith("actor 0.")
+
+
+def test_init_and_check_take_shipped_names(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    out = tmp_path / "theta"
+    assert called(monkeypatch, "check", "acrobot") == 0
+    assert called(monkeypatch, "init", "acrobot", "--out", str(out)) == 0
+    with safetensors.safe_open(out, framework="numpy") as made:
+        assert made.metadata()["env"] == "Acrobot-v1"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["init", "acrobat"], "did you mean acrobot?"),
+        (["check", "acrobat"], "did you mean acrobot?"),
+        (["run", "--learner", "ipc:///x", "--allow-module", "learner"], "--allow-module learner"),
+        (["evaluate", "x", "--allow-module", "protocol"], "--allow-module protocol"),
+        (["watch", "x", "--allow-module", "actor"], "--allow-module actor"),
+        (["init", "acrobot", "--allow-module", "actor.envs"], "--allow-module actor"),
+        (["evaluate", "x", "--give-up-after", "3"], "--give-up-after belongs to --learner"),
+        (["evaluate", __file__], "it is a file"),
+        (["watch", "absent"], "it is not there"),
+        (["run", "--learner", "ipc:///x", "--name", "\udcff"], "expected text in UTF-8"),
+    ],
+)
+def test_other_mistakes_are_one_line_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str], words: str
+) -> None:
+    assert called(monkeypatch, *arguments) == 2
+    assert_one_line(capsys, words)
+
+
+def test_a_check_imports_no_torch(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text('[actor]\nenv = "CartPol-v1"\n')
+    script = (
+        "import sys, actor.cli as c; sys.argv[1:] = sys.argv[2:]\ntry: c.main()\nfinally: print('torch' in sys.modules)"
+    )
+    command = [sys.executable, "-c", script, "", "init", str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "False\n")
+    assert "did you mean CartPole-v1?" in done.stderr

@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from actor.backoff import Waiting
 from actor.events import (
     Adopt,
     Announce,
@@ -216,11 +217,32 @@ def test_it_says_that_it_waits() -> None:
     assert set(told) == {"waiting_for_learner"}
 
 
+def test_it_gives_up_where_it_was_told_to() -> None:
+    actor = Actor()
+    actor.state.waiting = Waiting(Random(0), give_up_after_s=60.0)
+    actor.post(Started())
+    assert actor.tick(59.9) != []
+    effects = actor.tick(60.0)
+    assert only(effects, Announce).fields["waited"] == "no learner for 1 min"
+    assert (announced(effects), only(effects, Finish).exit_code) == (["gave_up"], 75)
+    assert actor.tick(99.0) == []
+
+
+def test_a_learner_that_came_and_went_is_waited_for_anew() -> None:
+    actor = active()
+    actor.state.waiting._give_up_after_s = 60.0
+    actor.alive_until(100.0)
+    actor.tick(106.0)
+    assert actor.state.phase is Phase.OFFLINE
+    assert not [effect for effect in actor.tick(165.9) if isinstance(effect, Finish)]
+    assert only(actor.tick(166.0), Finish).exit_code == 75
+
+
 def test_weights_that_flow_tell_that_a_hello_would_be_heard() -> None:
     actor = active()
     for n in range(80):  # silence, and hellos that are further and further apart
         actor.tick(10.0 + n * 0.5)
-    assert actor.state._hello_at - actor.now > 2.0
+    assert actor.state.waiting.hello_at - actor.now > 2.0
     actor.hear(*key(3))
     assert actor.state.phase is Phase.GREETING
     told = [effect for _ in range(4) for effect in actor.tick(actor.now + 0.5)]

@@ -226,9 +226,9 @@ RULES = (
         {"protocol/codecs.py": "import struct\nimport numpy as np"},
     ),
     Rule(
-        "ZeroMQ lives in two files",
+        "ZeroMQ lives in three files",
         "socket options and their traps are one worry",
-        _only_in(frozenset({"zmq"}), "protocol/transport.py protocol/sockets.py"),
+        _only_in(frozenset({"zmq"}), "protocol/transport.py protocol/dialling.py protocol/sockets.py"),
         {"learner/service.py": "import zmq.asyncio"},
         {"protocol/transport.py": "import zmq"},
     ),

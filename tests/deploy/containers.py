@@ -154,7 +154,7 @@ def test_who_has_another_key_stays_outside(endless: Project, learner: Container,
     options = ("--network", f"{endless.name}_default", "-v", f"{key}:/thief.key:ro")
     words = ("run", "--learner", "tcp://learner:5555", "--name", "thief", "--key", "/thief.key")
     with started(ACTOR, *words, options=options) as thief:
-        assert pair.public in thief.event("waiting_for_learner")["perhaps"]
+        assert pair.public in thief.event("waiting_for_learner")["why"]
         assert not any(said["event"] == "welcomed" for said in thief.events())
     assert not any(said.get("actor") == "thief" for said in learner.events())
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import platform
 import re
 import shutil
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from actor.liveness import LINK_STUCK_S
 from learner.service import STUCK_S
+from tests.loopback.system import Launcher
 
 UNITS = Path(__file__).resolve().parents[2] / "deploy/systemd"
 NAMES = ("farflung-learner.service", "farflung-actor@.service")
@@ -78,3 +82,39 @@ def test_they_are_hardly_exposed(units: list[str]) -> None:
         command = ["systemd-analyze", "security", "--offline=yes", f"--threshold={MOST_EXPOSED}", "--no-pager", unit]
         told = subprocess.run(command, capture_output=True, text=True, check=False)
         assert told.returncode == 0, told.stdout + told.stderr
+
+
+def families(name: str) -> str:
+    return ",".join(settings(name)["RestrictAddressFamilies"][0].split())
+
+
+confined = pytest.mark.skipif(
+    sys.platform != "linux" or platform.machine() not in ("x86_64", "aarch64"),
+    reason="filters of system calls are written for Linux on x86-64 and ARM",
+)
+
+
+@pytest.fixture
+def launch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launcher]:
+    with Launcher(tmp_path_factory.mktemp("x")) as launcher:
+        yield launcher
+
+
+@confined
+def test_both_daemons_start_and_train_with_the_sockets_that_their_units_leave_them(launch: Launcher) -> None:
+    """The filter is what systemd makes of RestrictAddressFamilies=; tests/deploy/units.py starts the units whole."""
+    words = ("--actors", 0, "--bind", "tcp://0.0.0.0:0", "--insecure", "--until-steps", 500, "--http", "127.0.0.1:0")
+    within = "tests.deploy.confined"
+    learner = launch.start(within, families(NAMES[0]), "learner", "run", "--json", *words)
+    port = learner.event("started")["bound"][0].rpartition(":")[2]
+    address = f"tcp://localhost:{port}"  # a name, for the resolver's sockets
+    actor = launch.start(within, families(NAMES[1]), "actor", "run", "--learner", address)
+    assert (learner.wait(), actor.wait()) == (3, 0), learner.story() + actor.story()
+
+
+@confined
+def test_a_family_that_a_daemon_lacks_is_noticed(launch: Launcher) -> None:
+    words = ("--actors", 0, "--bind", "tcp://127.0.0.1:0", "--http", "off")
+    learner = launch.start("tests.deploy.confined", "AF_INET,AF_INET6,AF_UNIX", "learner", "run", *words)
+    assert learner.wait() == -signal.SIGABRT
+    assert any("Address family not supported" in line for line in learner.lines), learner.story()

@@ -32,11 +32,11 @@ from actor.events import Effect, Event, Identity, Work
 from actor.state import ActorState
 from protocol import messages
 from protocol.codecs import Sparse, codec
+from protocol.dialling import ActorSockets
 from protocol.errors import PeerFault
 from protocol.keys import KeyPair, read_pair
 from protocol.messages import Buffer, Updates, Verdict
 from protocol.security import parse_learner_address
-from protocol.transport import ActorSockets
 
 TICK_S = 0.05
 SIZE = 127.0  # of the coordinate: exactly a scale of 1 and the largest level

@@ -224,3 +224,17 @@ def test_each_shipped_experiment_is_sound(path: Path) -> None:
     assert experiment.run.until_steps is not None
     raw = tomllib.loads(path.read_text())
     assert raw.keys() == {"run", "learner", "actor"}
+
+
+def test_a_target_is_left_behind_aloud(asked: Asked, capsys: pytest.CaptureFixture[str]) -> None:
+    assert asked.experiment("pong", "--env", "ALE/Breakout-v5").run.until_return is None
+    told = capsys.readouterr().err
+    assert told.startswith("note: ")
+    assert "ALE/Pong-v5" in told
+    assert "run.until_return = 18" in told
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["--show-completion", "bash"]])
+def test_what_a_shell_asks(asked: Asked, capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
+    assert asked(*arguments) == 0
+    assert "learner" in capsys.readouterr().out

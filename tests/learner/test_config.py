@@ -245,3 +245,47 @@ def test_names_lead_to_shipped_files_only() -> None:
     for name in ("../deploy/experiments/cartpole", "/etc/passwd", ""):
         with pytest.raises(UserError):
             named(name)
+
+
+MINE = """
+[run]
+until_return = 18
+until_steps = 900
+[actor]
+env = "ALE/Pong-v5"
+env_options = { repeat_action_probability = 0.0 }
+reward_scale = 0.1
+hidden_observations = [1]
+discount = 0.9
+"""
+
+
+@pytest.mark.parametrize(
+    ("env", "left"),
+    [
+        ("ALE/Pong-v5", []),
+        ("ALE/Breakout-v5", ["run.until_return = 18", "actor.reward_scale = 0.1", "actor.hidden_observations = [1]"]),
+        (
+            "Acrobot-v1",
+            ["run.until_return = 18", "actor.env_options = {'repeat_action_probability': 0.0}", "actor.reward_scale"],
+        ),
+    ],
+)
+@pytest.mark.parametrize("how", ["override", "environment"])
+def test_what_was_chosen_for_one_environment_stays_with_it(tmp_path: Path, env: str, left: list[str], how: str) -> None:
+    file, told = tmp_path / "a.toml", list[str]()
+    file.write_text(MINE)
+    overrides, environ = ([f"actor.env={env}"], {}) if how == "override" else ([], {"FARFLUNG_ACTOR__ENV": env})
+    experiment = load(file, overrides, environ, told.append)
+    assert len(told) == bool(left)
+    assert all(part in told[0] for part in [env, "ALE/Pong-v5", *left] if left)
+    assert experiment.run.until_return == (None if left else 18)
+    assert ("env_options" in experiment.actor) == env.startswith("ALE/")
+    assert (experiment.run.until_steps, experiment.actor["discount"], experiment.actor["env"]) == (900, 0.9, env)
+
+
+def test_what_is_asked_for_by_itself_is_kept(tmp_path: Path) -> None:
+    file = tmp_path / "a.toml"
+    file.write_text(MINE)
+    experiment = load(file, ["run.until_return=5", "actor.env=Acrobot-v1", "actor.reward_scale=0.5"], {})
+    assert (experiment.run.until_return, experiment.actor["reward_scale"]) == (5, 0.5)

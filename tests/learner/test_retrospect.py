@@ -109,3 +109,17 @@ def test_a_package_that_is_missing_is_named_with_the_command(
     monkeypatch.setitem(sys.modules, package, None)
     code, _, err = command(*arguments)
     assert (code, err) == (2, f"error: {package} is not installed: pip install '{extra}'\n")
+
+
+def test_what_is_no_run_is_passed_over_aloud(command: Command, tmp_path: Path) -> None:
+    one, empty, file = run_dir(tmp_path / "one"), tmp_path / "empty", tmp_path / "notes"
+    empty.mkdir()
+    file.touch()
+    code, out, err = command("export", one, empty, file, "--csv", "table")
+    assert code == 0
+    assert "table/one.csv" in out
+    assert [line.partition(": ")[0] for line in err.splitlines() if "left out" in line] == ["note", "note"]
+    assert (str(empty) in err, str(file) in err) == (True, True)
+    code, _, err = command("export", empty, file, "--csv", "table")
+    assert (code, err.splitlines()[-1]) == (2, "error: none of these is the directory of a run")
+    assert command("export", empty, "--csv", "table")[0] == 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import signal
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,6 +17,7 @@ from learner import service as module
 from learner.checkpoint import Checkpoint, save, save_best
 from learner.config import Experiment, RunSettings
 from learner.console import Console
+from learner.events import StopRequested
 from learner.initial import Initial
 from learner.options import Options
 from learner.progress import Progress
@@ -89,3 +91,25 @@ def test_the_best_of_another_run_is_not_recalled(tmp_path: Path) -> None:
     save_best(tmp_path / "run" / "checkpoints", a_best("ab" * 8))
     progress, _ = life(tmp_path / "run", resume=True)
     assert recalled(progress) == (None, None)
+
+
+def test_the_first_signal_never_ends_at_once_what_is_ending_by_itself() -> None:
+    told: list[object] = []
+    fleet = SimpleNamespace(kill=lambda: told.append("killed"))
+    life = SimpleNamespace(_signals=0, _state=object(), _post=told.append, _end=told.append, _fleet=fleet)
+    Service._signalled(cast("Any", life), signal.SIGTERM)
+    assert told == [StopRequested("SIGTERM", 0)]  # which a state that drains already does not heed
+    Service._signalled(cast("Any", life), signal.SIGTERM)
+    assert told[1:] == [1, "killed"]
+
+
+def test_a_decided_exit_code_stays() -> None:
+    """What the future holds is the code; a second signal changes nothing but the fleet's patience."""
+
+    async def story() -> int:
+        finished: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        finished.set_result(3)
+        Service._end(cast("Any", SimpleNamespace(_finished=finished)), 1)
+        return await finished
+
+    assert asyncio.run(story()) == 3

@@ -40,7 +40,9 @@ def test_keys_decide_who_takes_part(launch: Launcher) -> None:
     seen = learner.event("progress", after=since)
     learner.event("progress", lambda said: said["updates"] > seen["updates"] + 100, after=since)
 
-    assert unknown.public in stranger.event("waiting_for_learner")["perhaps"]
+    assert "has not let in" in (why := stranger.event("waiting_for_learner")["why"])
+    assert unknown.public in why
+    assert learner.event("key_unknown")["key"] == unknown.public
     with urlopen(f"{started['http']}/metrics", timeout=30) as answer:
         (refused,) = re.findall(r"^farflung_learner_strangers_total (\S+)$", answer.read().decode(), re.MULTILINE)
     assert float(refused) > 0

@@ -90,7 +90,8 @@ def test_both_daemons_are_ready_alive_and_stopping(launch: Launcher, managers: t
     assert of_actor.hear() == "READY=1"
     assert of_actor.hear() == "WATCHDOG=1"
     assert probe(page, "/livez") == (200, "ok\n")
-    assert probe(page, "/readyz") == (503, f"no session with {address}\n")
+    code, why = probe(page, "/readyz")
+    assert (code, why.rpartition(" for ")[0]) == (503, f"no session with {address}: no learner")
 
     learner = launch.learner("--actors", 0, "--bind", address, *ENDLESS, **of_learner.environment)
     assert of_learner.hear() == "READY=1"

@@ -12,12 +12,13 @@ import zmq
 
 from protocol import sockets as shared
 from protocol import transport
+from protocol.dialling import ActorSockets
 from protocol.frames import Limits
 from protocol.keys import KeyPair, Secret
 from protocol.messages import PREAMBLE
 from protocol.security import Address, parse_address
 from protocol.sockets import Frames
-from protocol.transport import ActorSockets, BindError, Gate, LearnerSockets, new_pair
+from protocol.transport import BindError, Gate, LearnerSockets, new_pair
 
 DEADLINE_S, QUIET_S = 20.0, 0.5
 OWN = new_pair("learner")

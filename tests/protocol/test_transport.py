@@ -15,12 +15,13 @@ import uvloop
 import zmq
 
 from protocol import sockets as shared
+from protocol.dialling import ActorSockets
 from protocol.errors import UserError
 from protocol.frames import Limits
 from protocol.messages import PREAMBLE
 from protocol.security import Address, AddressError, parse_address
 from protocol.sockets import CURVE_BYTES, LENT_BYTES, Frames
-from protocol.transport import EARLY_FRAME_BYTES, ActorSockets, BindError, LearnerSockets
+from protocol.transport import EARLY_FRAME_BYTES, BindError, LearnerSockets
 
 DEADLINE_S = 20.0  # a hang becomes a failure; nothing waits for it otherwise
 LIMIT = 1 << 20

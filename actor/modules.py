@@ -1,0 +1,96 @@
+"""Modules of a user's own that --allow-module names, found in the working directory too. Knows the import system.
+
+Daemons and their children run without the working directory on their path: a user's actor.py or torch.py there is none
+of ours. What is allowed by name is looked for there last, and nothing else is.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Iterable, Sequence
+from importlib.machinery import ModuleSpec, PathFinder
+from pathlib import Path
+from types import ModuleType
+
+from protocol.errors import UserError
+
+OURS = ("actor", "learner", "protocol")
+
+
+class ModuleRefused(UserError):
+    """A module that --allow-module cannot mean. name: of it. cause: why."""
+
+    def __init__(self, name: str, cause: str) -> None:
+        super().__init__(name, cause)
+        self.name, self.cause = name, cause
+
+    def __str__(self) -> str:
+        return f"--allow-module {self.name}: {self.cause}"
+
+
+class Beside:
+    """A finder for these top-level modules in one folder; its place is behind all others."""
+
+    def __init__(self, folder: Path, names: frozenset[str]) -> None:
+        self.folder, self.names = folder, names
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """As the import system asks, for a top-level module."""
+        return PathFinder.find_spec(name, [str(self.folder)]) if path is None and name in self.names else None
+
+
+def allow(names: Iterable[str]) -> frozenset[str]:
+    """Lets these modules, with their packages, be found in the working directory. Returns the names.
+
+    Raises ModuleRefused for one of ours, and for one that is in the working directory and elsewhere too: which of them
+    is meant nobody could tell.
+    """
+    allowed = frozenset(names)
+    tops = frozenset(name.partition(".")[0] for name in allowed)
+    if any(isinstance(finder, Beside) and tops <= finder.names for finder in sys.meta_path):
+        return allowed  # an environment may have changed the working directory meanwhile
+    beside = Beside(Path.cwd(), tops)
+    for name in sorted(tops):
+        _check(name, beside)
+    sys.meta_path.append(beside)
+    return allowed
+
+
+def _check(name: str, beside: Beside) -> None:
+    if name in OURS:
+        raise ModuleRefused(name, "this is a package of Farflung itself; give yours another name")
+    here = beside.find_spec(name)
+    if here is None or here.origin is None:  # a folder that is no package is none
+        return
+    elsewhere = _elsewhere(name)
+    if elsewhere is not None and Path(elsewhere).resolve() != Path(here.origin).resolve():
+        raise ModuleRefused(name, f"there is {here.origin}, and {elsewhere} has the same name; rename yours")
+
+
+def _elsewhere(name: str) -> str | None:
+    """Where it would be found without the working directory."""
+    if name in sys.builtin_module_names:
+        return "a module of Python itself"
+    found = PathFinder.find_spec(name)
+    return None if found is None else found.origin
+
+
+def import_allowed(module: str, allowed: frozenset[str]) -> None:
+    """Imports a module that the machine's owner named. Raises UserError where it is none of them, or cannot be."""
+    if module not in allowed:
+        raise UserError(
+            f"actor.env asks to import module {module!r}, which this machine does not allow; "
+            f"--allow-module {module} would"
+        )
+    allow(allowed)
+    try:
+        importlib.import_module(module)
+    except ImportError as error:
+        problem = f"actor.env names module {module!r}, which cannot be imported: {error}"
+        missing = (error.name or "").partition(".")[0]
+        if missing and missing not in allowed and PathFinder.find_spec(missing, [str(Path.cwd())]):
+            problem += f"; it is in the working directory, and --allow-module {missing} lets it be found there"
+        raise UserError(problem) from error

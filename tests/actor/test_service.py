@@ -1,0 +1,50 @@
+"""How an actor's process ends: a signal asks, a second one insists, and neither changes a code that is decided."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from actor import service as module
+from actor.events import Dialling, Finish
+from actor.service import SIGNALS, Service
+
+
+class Left(Exception):
+    """In place of the process's end."""
+
+
+@pytest.fixture
+def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
+    """One that does not dial."""
+
+    def left(code: int) -> None:
+        raise Left(code)
+
+    monkeypatch.setattr(os, "_exit", left)
+    made = Service(Dialling("ipc:///nowhere", "a"), "train", None)
+    yield made
+    made._loop.close()
+
+
+@pytest.mark.parametrize(("decided", "code"), [(None, 1), (0, 0), (2, 2)])
+def test_a_second_signal_ends_at_once_with_what_was_decided(service: Service, decided: int | None, code: int) -> None:
+    if decided is not None:
+        service._finish(Finish(decided))
+    service.signalled(signal.SIGTERM, None)
+    with pytest.raises(Left) as left:
+        service.signalled(signal.SIGTERM, None)
+    assert left.value.args == (code,)
+
+
+def test_once_all_is_over_signals_are_not_heard() -> None:
+    held = [signal.getsignal(number) for number in SIGNALS]
+    try:
+        module.decided()
+        assert [signal.getsignal(number) for number in SIGNALS] == [signal.SIG_IGN] * len(SIGNALS)
+    finally:
+        for number, handler in zip(SIGNALS, held, strict=True):
+            signal.signal(number, handler)
