@@ -103,7 +103,9 @@ def gradient(
     policy.backward_pass(tape, slopes.outputs.numpy(), None if slopes.values is None else slopes.values.numpy())
     vector = flat.gradient_vector()
     norm = math.sqrt(float(np.dot(vector, vector)))
-    if norm > max_norm:
+    if math.isinf(norm):  # too large for float32 to square, perhaps, and not for itself
+        norm = float(np.linalg.norm(vector.astype(np.float64)))
+    if norm > max_norm and math.isfinite(norm):
         vector *= np.float32(max_norm / norm)
     return vector, stats, norm
 

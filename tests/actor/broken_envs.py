@@ -92,7 +92,7 @@ class Fragile(gymnasium.Env[Any, Any]):
         if act is Act.OLD_API:
             return observation, reward, over, {}
         strange = {Act.NAN: np.nan, Act.NO_REWARD: None}
-        return observation, strange.get(act, reward), 0 if act is Act.NO_FLAG else over, act is Act.CUT, {}
+        return observation, strange.get(act, reward), 2 if act is Act.NO_FLAG else over, act is Act.CUT, {}
 
     def _disturb(self, act: Act) -> None:
         if act is Act.RAISE:

@@ -21,7 +21,7 @@ from actor.worker import HOPELESS, Worker, moments_size, normalization
 from protocol.codecs import Sparse, codec
 from protocol.errors import UserError
 from protocol.layout import Entry, Layout
-from protocol.messages import Losses, Welcome
+from protocol.messages import Fault, Losses, Welcome
 from protocol.moments import Moments
 
 SMALL = ActorSettings(envs=2, rollout_steps=8, passes=2, minibatches=2, hidden=(4,), codec="f32", residual_decay=1.0)
@@ -38,6 +38,7 @@ class List:
     def __init__(self, weights: Weights | None) -> None:
         self.env_steps = 0
         self.simulator_failures: Mapping[str, int] = {}
+        self.faults: tuple[Fault, ...] = ()
         self.collect_s = self.learn_s = self.compress_s = 0.0
         self.residual_norm = self.residual_age = self.beta1 = 0.0
         self.weights = weights
