@@ -234,13 +234,13 @@ def evaluate(
     import msgspec
 
     from actor import evaluate as evaluation
-    from actor import service
+    from actor import signals
     from actor.events import Dialling
     from actor.play import Score
 
     if run_dir is not None:
         score = evaluation.evaluate(run_dir, episodes, seed, max_steps, modules, best)
-        service.decided()
+        signals.decided()
         typer.echo(_json(score) if as_json else str(score))
         return
 
@@ -292,7 +292,7 @@ def watch(
     _one_source(run_dir, learner, best, key, give_up_after)
     called, modules = _name(name, "watcher-"), allow(allow_module or ())
     one_thread()
-    from actor import service
+    from actor import signals
     from actor import watch as watching
     from actor.events import Dialling
     from actor.watch import Viewing
@@ -304,7 +304,7 @@ def watch(
     else:
         assert learner is not None
         code, recorder = watching.follow(Dialling(learner, called, key, _patience(give_up_after)), viewing, typer.echo)
-    service.decided()
+    signals.decided()
     if recorder is not None and recorder.frames:
         typer.echo(str(recorder))
     raise typer.Exit(code)

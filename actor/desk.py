@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 
 from actor.events import Answer, Weights, Work
-from protocol.messages import Welcome
+from protocol.messages import Fault, Welcome
 
 ANSWERS = 64  # kept until the worker asks
 WAKE_S = 1.0  # a waiting worker looks around this often even if nobody wakes it
@@ -50,6 +50,7 @@ class Desk:
         # written by the worker's thread, read by the link's for heartbeats and metrics
         self.env_steps = 0
         self.simulator_failures: Mapping[str, int] = {}  # by kind, of simulators in processes of their own
+        self.faults: tuple[Fault, ...] = ()  # of these, and of gradients
         self.collect_s = 0.0  # stepping simulators
         self.learn_s = 0.0  # gradients
         self.compress_s = 0.0  # preconditioning, choosing and encoding them
@@ -150,6 +151,7 @@ class Desk:
             self._weights = None
             self._refused.clear()
             self._answers.clear()
+            self.faults = ()
             self._changed.notify_all()
 
     def adopt(self, weights: Weights) -> None:

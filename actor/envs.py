@@ -15,9 +15,12 @@ import gymnasium
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AutoresetMode, VectorEnv
 
+from actor import signals
 from actor.config import ActorSettings
+from actor.contract import Checked
+from actor.inprocess import InProcess
 from actor.modules import import_allowed
-from actor.simulators import InProcess, Simulators
+from actor.simulators import Simulators
 from actor.spaces import Spaces, spaces_of
 from protocol.errors import SettingError, UserError, nearest
 from protocol.moments import MAX_OBSERVATION
@@ -85,8 +88,11 @@ def _group(settings: ActorSettings, spec: EnvSpec, count: int, allowed_modules: 
         return Simulators(env, _checked(settings, env.spaces), resets_late=False)
     env = _make(settings, spec, mode, count)
     try:
+        if env.num_envs != count:
+            raise SettingError("actor.env", settings.env, f"asked for {count} environments it makes {env.num_envs}")
         spaces = _checked(settings, spaces_of(settings.env, env.single_observation_space, env.single_action_space))
-        return Simulators(InProcess(env), spaces, resets_late=_resets_late(settings.env, env))
+        late = _resets_late(settings.env, env)
+        return Simulators(InProcess(env, resets_late=late, name=settings.env), spaces, resets_late=late)
     except BaseException:
         env.close()
         raise
@@ -166,12 +172,15 @@ def _vectorization(settings: ActorSettings, spec: EnvSpec) -> str:
 
 
 def _make(settings: ActorSettings, spec: EnvSpec, mode: str, count: int) -> VectorEnv[Any, Any, Any]:
-    vector_kwargs: dict[str, Any] = {} if mode == "vector_entry_point" else {"copy": False}  # we copy into our own
+    own = mode == "vector_entry_point"
+    vector_kwargs: dict[str, Any] = {} if own else {"copy": False}  # we copy into our own
+    wrappers = () if own else (Checked,)
     try:
         options: dict[str, Any] = settings.env_options
         if "ale_py" in str(spec.vector_entry_point) and mode == "vector_entry_point":
             options = {"num_threads": 1, **options}  # an actor is one core's worth of work
-        return gymnasium.make_vec(spec.id, count, mode, vector_kwargs, **options)
+        with signals.kept():
+            return gymnasium.make_vec(spec.id, count, mode, vector_kwargs, wrappers, **options)
     except (gymnasium.error.DependencyNotInstalled, ImportError) as error:
         raise _not_installed(settings.env, str(spec.vector_entry_point or spec.entry_point), error) from error
     except TypeError as error:

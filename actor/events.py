@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from protocol.codecs import Sparse
 from protocol.errors import PeerFault
-from protocol.messages import AnyMessage, Buffer, Message, Quantity, Report, Role, Welcome
+from protocol.messages import AnyMessage, Buffer, Fault, Message, Quantity, Report, Role, Welcome
 from protocol.moments import Moments
 
 Vector = NDArray[np.float32]
@@ -134,17 +134,18 @@ class WorkerReady:
 
 @dataclass(frozen=True, slots=True)
 class WorkerFailed:
-    """The worker cannot go on. exit_code: 2 where a setting is wrong, else 1."""
+    """The worker cannot go on. exit_code: 2 where a setting is wrong, else 1. trace: where it was, for people."""
 
     detail: str
     exit_code: int
+    trace: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Ticked:
     """Time passed. What the worker did in its life: steps taken; seconds waited, and spent on each of its parts.
 
-    residual_age: of what compression holds back, in gradients.
+    residual_age: of what compression holds back, in gradients. faults: of its simulators and gradients so far.
     """
 
     env_steps: int
@@ -153,6 +154,7 @@ class Ticked:
     learn_s: float = 0.0
     compress_s: float = 0.0
     residual_age: float = 0.0
+    faults: tuple[Fault, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -102,8 +102,11 @@ def gradient(
     slopes, stats = _loss(outputs, values, method, minibatch)
     policy.backward_pass(tape, slopes.outputs.numpy(), None if slopes.values is None else slopes.values.numpy())
     vector = flat.gradient_vector()
-    norm = math.sqrt(float(np.dot(vector, vector)))
-    if norm > max_norm:
+    with np.errstate(over="ignore", invalid="ignore"):
+        norm = math.sqrt(float(np.dot(vector, vector)))
+    if math.isinf(norm):  # too large for float32 to square, perhaps, and not for itself
+        norm = float(np.linalg.norm(vector.astype(np.float64)))
+    if norm > max_norm and math.isfinite(norm):
         vector *= np.float32(max_norm / norm)
     return vector, stats, norm
 

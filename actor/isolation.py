@@ -18,7 +18,7 @@ from __future__ import annotations
 import selectors
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any
@@ -26,7 +26,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from actor import voice
 from actor.child import Answer, Child, Stage, end, epitaph, kill, start
 from actor.config import ActorSettings
 from actor.pipe import (
@@ -43,6 +42,7 @@ from actor.pipe import (
     unpack,
 )
 from actor.spaces import Spaces
+from actor.voice import OnFailure, simulator_failed
 from protocol.errors import UserError
 
 COMMAND = (sys.executable, "-P", "-m", "actor.simulator")  # -P: never from the working directory
@@ -92,16 +92,8 @@ class Batch:
     final_observations: NDArray[Any] | None = None
 
 
-OnFailure = Callable[[int, FailureKind, str], None]  # row, kind, one line of detail
-
-
-def tell(row: int, kind: FailureKind, detail: str) -> None:
-    """An OnFailure: one line of JSON on stderr, as all that an actor has to say."""
-    voice.say({"event": "simulator_failed", "row": row, "kind": kind, "detail": detail})
-
-
 def isolated(
-    settings: ActorSettings, count: int, allowed_modules: frozenset[str], on_failure: OnFailure = tell
+    settings: ActorSettings, count: int, allowed_modules: frozenset[str], on_failure: OnFailure = simulator_failed
 ) -> IsolatedSimulators:
     """``count`` of the environments of ``settings``. Raises as IsolatedSimulators does."""
     deadline_s = settings.simulator_deadline_s
@@ -124,6 +116,8 @@ class IsolatedSimulators:
     ``close`` may follow the latter.
     """
 
+    begins_anew = True  # a row that failed
+
     def __init__(
         self,
         description: Description,
@@ -134,6 +128,7 @@ class IsolatedSimulators:
         command: Sequence[str] = COMMAND,
     ) -> None:
         self.count, self.failure_counts = count, dict.fromkeys(FAILURE_KINDS, 0)
+        self.first_failures: dict[FailureKind, str] = {}
         self._description, self._command, self._budget, self._on_failure = description, command, budget, on_failure
         self._spaces, self._seed, self._began = spaces, 0, False
         self._rebuilds = [0] * count  # of each row since the last reset
@@ -345,6 +340,8 @@ class IsolatedSimulators:
             self._now.batch.cut[child.row] = True
         self._bury(child)
         self.failure_counts[failure.kind] += 1
+        name, row = self._description.env_id, child.row
+        self.first_failures.setdefault(failure.kind, f"{name}: {failure.detail}, row {row}")
         self._on_failure(child.row, failure.kind, failure.detail)
         if self.failures > self._budget:
             raise SimulatorsExhausted(self.failure_counts, self._budget, child.row, failure)

@@ -96,7 +96,7 @@ def _families(counters: Counters) -> Iterator[Metric]:
     spent["wait"] = counters.wait_s
     yield _labelled("work_seconds", "Where the worker's time went.", "part", spent)
     if counters.simulator_failures:
-        told = "Simulators that raised, hung, died or answered nonsense, and were replaced."
+        told = "Simulators that were replaced, and numbers of theirs that were not finite."
         yield _labelled("simulator_failures", told, "kind", counters.simulator_failures)
     for name, text, number in (
         ("weights_version", "Version of the newest weights held.", counters.weights_version),

@@ -27,7 +27,7 @@ TERMINATED, TRUNCATED = 1, 2  # flags
 MAX_TEXT_BYTES = 1 << 20  # of JSON in an answer; spaces with a thousand action axes take a tenth of it
 DETAIL_CHARACTERS = 1000  # of an error's text that is passed on
 
-FailureKind = Literal["raised", "hung", "died", "wrong_shape"]
+FailureKind = Literal["raised", "hung", "died", "wrong_shape", "reward_not_finite", "observation_not_finite"]
 FAILURE_KINDS: tuple[FailureKind, ...] = get_args(FailureKind)
 
 T = TypeVar("T")

@@ -157,9 +157,7 @@ def _play_on(
 
 def _ended(step: Step) -> Iterable[tuple[int, tuple[float, int]]]:
     """(environment, episode) of this step's finished episodes, which are listed in the order of environments."""
-    if not step.episodes:
-        return ()
-    return zip(np.flatnonzero(step.terminated | step.truncated).tolist(), step.episodes, strict=True)
+    return zip(step.rows.tolist(), step.episodes, strict=True)
 
 
 def quotas(episodes: int, environments: int) -> NDArray[np.int64]:

@@ -1,10 +1,12 @@
-"""What an actor tells of its link with each heartbeat. Pure; times are arguments."""
+"""What an actor tells of its link and its worker with each heartbeat. Pure; times are arguments."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 from actor.events import Ticked
+from protocol.messages import Fault
 
 FADING = 0.9  # of running means, for each value
 
@@ -15,6 +17,9 @@ class Pulse:
     def __init__(self) -> None:
         self.round_trip_s = 0.0
         self._made = 0
+        self._session = 0
+        self._excused: dict[str, int] = {}  # faults that were told in earlier sessions
+        self._told: dict[str, int] = {}  # all of them so far
         self._since: tuple[float, float] | None = None  # when the last heartbeat was, and what had been waited by then
 
     def made(self) -> None:
@@ -25,12 +30,30 @@ class Pulse:
         """A gradient that was sent once is answered."""
         self.round_trip_s = faded(self.round_trip_s or None, round_trip_s)
 
-    def beat(self, now: float, worker: Ticked) -> tuple[float, float, int, int, int, int, int]:
-        """All that a heartbeat says behind its versions: WIRE.md, section 3."""
+    def presses(self, worker: Ticked) -> bool:
+        """Whether something went wrong in a way that it has not before, so that a heartbeat should not wait."""
+        return any(fault.kind not in self._told for fault in worker.faults)
+
+    def beat(
+        self, now: float, worker: Ticked, session: int
+    ) -> tuple[float, float, int, int, int, int, int, tuple[Fault, ...]]:
+        """All that a heartbeat of this session says behind its versions: WIRE.md, section 3."""
         age = round(worker.residual_age) if math.isfinite(worker.residual_age) else 0
         times = (worker.collect_s, worker.learn_s, worker.compress_s, worker.wait_s)
         collect_ms, learn_ms, compress_ms, wait_ms = (int(1e3 * seconds) for seconds in times)
-        return self.round_trip_s, self._work(now, worker.wait_s), collect_ms, learn_ms, compress_ms, wait_ms, age
+        work_s, faults = self._work(now, worker.wait_s), tuple(self._of_session(worker.faults, session))
+        return self.round_trip_s, work_s, collect_ms, learn_ms, compress_ms, wait_ms, age, faults
+
+    def _of_session(self, faults: tuple[Fault, ...], session: int) -> Iterator[Fault]:
+        """Those counted since the session's first heartbeat; a count that fell is that of a new worker."""
+        if session != self._session:
+            self._session, self._excused = session, self._told
+        self._told = {fault.kind: fault.count for fault in faults}
+        for fault in faults:
+            before = self._excused.get(fault.kind, 0)
+            count = fault.count - before if fault.count >= before else fault.count
+            if count:
+                yield Fault(fault.kind, count, fault.detail)
 
     def _work(self, now: float, waited_s: float) -> float:
         """Seconds of work for each gradient since the last call, waiting for permits not counted; 0 if unknown."""

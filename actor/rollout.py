@@ -218,7 +218,8 @@ class Collector:
         self._starts[t + 1, rows] = step.starts
         if step.final_observations is not None:
             done = np.flatnonzero(step.terminated | step.truncated)
-            self._end(t, rows, done, step.final_observations[done], finals)
+            if len(done):
+                self._end(t, rows, done, step.final_observations[done], finals)
 
     def _end(self, t: int, rows: slice, done: NDArray[np.intp], seen: NDArray[Any], finals: list[Final]) -> None:
         """The last observations of episodes whose next row belongs to another one."""

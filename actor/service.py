@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import math
 import os
 import secrets
 import signal
+import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from random import SystemRandom
@@ -21,7 +24,8 @@ from typing import Any, Literal, Protocol
 
 import uvloop
 
-from actor import events, voice
+from actor import events, signals, voice
+from actor.contract import Wrong
 from actor.desk import Desk, Interrupted
 from actor.events import Dialling, Event, Identity
 from actor.isolation import SimulatorsExhausted
@@ -40,8 +44,8 @@ from protocol.notify import Supervisor
 from protocol.security import parse_learner_address
 from protocol.session import Phase
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
 TICK_S = 0.05
+TRACE_FRAMES, TRACE_CHARACTERS = 20, 4000  # the innermost, which are the environment's; a line of its own on stderr
 WORKER_LEAVES_S = 10.0  # after the link has ended; a step of a slow simulator, or the end of child simulators
 
 
@@ -99,8 +103,9 @@ def _live(
 ) -> int:
     """The life of one actor, from its address to its exit code. engage: imports what the work needs."""
     service = Service(dialling, role, parent)
-    for number in SIGNALS:
-        signal.signal(number, service.signalled)
+    signals.hold(service.signalled)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # what an environment prints is passed on as it comes
     service.start()
     if metrics is not None:
         serve(Pages(lambda: render(service.counters), service.stuck, service.unready), *metrics)
@@ -108,42 +113,40 @@ def _live(
         _work(service, engage)
     finally:
         code = service.join()
-        decided()
+        signals.decided()
         voice.finish()
     return code
-
-
-def decided() -> None:
-    """The exit code stays as it is: from here on nothing is left that a signal should end."""
-    for number in SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
 
 
 def _work(service: Service, engage: Callable[[], Hire]) -> None:
     """The main thread's life: build what a welcome describes, work until interrupted, again; or until it is done."""
     hire = engage()
     service.importing = False
-    desk, generation, worker = service.desk, 0, None
+    generation = 0
     with contextlib.suppress(Interrupted):
         while True:
-            welcome, generation = desk.next_welcome(generation)
+            welcome, generation = service.desk.next_welcome(generation)
             try:
-                worker = hire(welcome, service.post)
-                service.post(events.WorkerReady())
-                with contextlib.suppress(Interrupted):
-                    worker.run(desk, generation)
-                    service.post(events.StopRequested("the work is done"))
-            except UserError as error:
-                service.post(events.WorkerFailed(str(error), 2))
-            except SimulatorsExhausted as error:
-                service.post(events.WorkerFailed(str(error), 1))
-            except Exception as error:
-                service.post(events.WorkerFailed(f"{type(error).__name__}: {error}", 1))
-                raise
-            finally:
-                if worker is not None:
-                    worker.close()
-                    worker = None
+                _employ(service, hire, welcome, generation)
+            except BaseException as error:  # an environment in this process may also try to end the interpreter
+                service.post(_failed(error))
+
+
+def _employ(service: Service, hire: Hire, welcome: Welcome, generation: int) -> None:
+    with contextlib.closing(hire(welcome, service.post)) as worker, contextlib.suppress(Interrupted):
+        service.post(events.WorkerReady())
+        worker.run(service.desk, generation)
+        service.post(events.StopRequested("the work is done"))
+
+
+def _failed(error: BaseException) -> events.WorkerFailed:
+    """What ended the worker, in words; with a traceback where it may be anybody's fault."""
+    if isinstance(error, UserError):
+        return events.WorkerFailed(str(error), 2)
+    if isinstance(error, SimulatorsExhausted | Wrong):
+        return events.WorkerFailed(str(error), 1)
+    trace = "".join(traceback.format_exception(error, limit=-TRACE_FRAMES))[-TRACE_CHARACTERS:]
+    return events.WorkerFailed(f"{type(error).__name__}: {error}", 1, trace)
 
 
 class Service:
@@ -241,7 +244,7 @@ class Service:
                 await asyncio.wait_for(self._finished.wait(), TICK_S)
             desk = self.desk
             worked = (desk.collect_s, desk.learn_s, desk.compress_s, desk.residual_age)
-            self._handle(events.Ticked(desk.env_steps, desk.wait_s, *worked))
+            self._handle(events.Ticked(desk.env_steps, desk.wait_s, *worked, desk.faults))
             self._count()
             self._show_life(time.monotonic())
             if self._parent is not None and os.getppid() != self._parent:

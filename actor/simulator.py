@@ -9,20 +9,19 @@ Gymnasium's contract is reported in words, and the process ends, because nobody 
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import signal
 import socket
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import gymnasium
 import numpy as np
-from gymnasium.spaces import Dict, Discrete, MultiDiscrete, Space, Tuple
 from numpy.typing import NDArray
 
+from actor.contract import ObservationNotFinite, Wrong, checked, finite, first_of, outcome_of, unsound
 from actor.pipe import (
     DETAIL_CHARACTERS,
     HEADER,
@@ -43,10 +42,6 @@ Make = Callable[[str, dict[str, Any], frozenset[str]], Environment]
 
 REQUEST_BYTES = 1 << 16  # room for a question; grows where an action is larger
 ORPHAN_FACTOR, ORPHAN_S = 2.0, 1.0  # the parent's patience, doubled, and a second: only an orphan gets there
-
-
-class Wrong(Exception):
-    """The environment returned something that Gymnasium's contract does not allow; the text says what."""
 
 
 def main(make: Make | None = None) -> None:
@@ -132,7 +127,7 @@ def _say(channel: socket.socket, kind: Kind, number: int, value: object) -> None
 def _failure(error: Exception) -> Failure:
     """In words, and for who looks after the machine with its traceback on stderr."""
     if isinstance(error, Wrong):
-        return Failure("wrong_shape", str(error)[:DETAIL_CHARACTERS])
+        return Failure(error.kind, str(error)[:DETAIL_CHARACTERS])
     traceback.print_exception(error, file=sys.stderr)
     return Failure("raised", f"{type(error).__name__}: {error}"[:DETAIL_CHARACTERS])
 
@@ -189,13 +184,13 @@ class Simulator:
         """The OUTCOME of the action whose bytes are ``data``; otherwise as ``reset``."""
         action = np.frombuffer(bytes(data), self._action_type).reshape(self._action_shape)
         outcome = self._env.step(action.copy()[()])  # writable, and a plain number where it is one
-        observation, reward, flags = outcome_of(outcome)
-        length = self._size
+        observation, reward, terminated, truncated, _ = outcome_of(outcome)
+        flags, length = TERMINATED * terminated + TRUNCATED * truncated, self._size
         if flags:
             self._write(self._final, observation)
             observation, length = first_of(self._env.reset()), 2 * self._size
         self._write(self._seen, observation)
-        HEADER.pack_into(self._frame, 0, Kind.OUTCOME, flags, number, length, reward)
+        HEADER.pack_into(self._frame, 0, Kind.OUTCOME, flags, number, length, finite(reward))
         return memoryview(self._frame)[: HEADER.size + length]
 
     def close(self) -> None:
@@ -206,82 +201,7 @@ class Simulator:
         flat = flatten(self._space, checked(self._space, observation), 1)
         place[...] = flat.reshape(place.shape)
         if place.dtype == np.float32 and not np.isfinite(place).all():
-            raise Wrong("an observation is not finite")
-
-
-def first_of(returned: Any) -> Any:
-    """The observation in what ``reset`` returned. Raises Wrong."""
-    if not isinstance(returned, tuple) or len(returned) != 2:
-        raise Wrong(f"reset returned {_described(returned)}, not (observation, info)")
-    return returned[0]
-
-
-def outcome_of(returned: Any) -> tuple[Any, float, int]:
-    """(observation, reward, flags) in what ``step`` returned. Raises Wrong."""
-    if not isinstance(returned, tuple) or len(returned) != 5:
-        raise Wrong(f"step returned {_described(returned)}, not (observation, reward, terminated, truncated, info)")
-    observation, reward, terminated, truncated, _ = returned
-    flags = TERMINATED * _flag("terminated", terminated) + TRUNCATED * _flag("truncated", truncated)
-    return observation, _reward(reward), flags
-
-
-def _reward(reward: Any) -> float:
-    if type(reward) is not float:
-        number = _array(reward)
-        if number.shape != () or number.dtype.kind not in "fiub":
-            raise Wrong(f"the reward is {_described(reward)}, not a number")
-        reward = float(number)
-    if not math.isfinite(reward):
-        raise Wrong(f"the reward is {reward}")
-    return float(reward)
-
-
-def _flag(name: str, flag: Any) -> bool:
-    if isinstance(flag, bool | np.bool_):
-        return bool(flag)
-    raise Wrong(f"{name} is {_described(flag)}, not a bool")
-
-
-def checked(space: Space[Any], observation: Any) -> Any:
-    """``observation`` with a batch axis of one at each leaf, as ``flatten`` takes it. Raises Wrong.
-
-    As Gymnasium's own vector environments it forgives a type that casts within its kind, such as float64 for float32,
-    and numbers outside a Box; a shape, a missing part or a choice that does not exist it cannot forgive.
-    """
-    if isinstance(space, Dict):
-        if not isinstance(observation, Mapping) or not space.spaces.keys() <= observation.keys():
-            raise Wrong(f"an observation is {_described(observation)}, not a dict of {', '.join(space.spaces)}")
-        return {name: checked(part, observation[name]) for name, part in space.spaces.items()}
-    if isinstance(space, Tuple):
-        if not isinstance(observation, Sequence) or len(observation) != len(space.spaces):
-            raise Wrong(f"an observation is {_described(observation)}, not a tuple of {len(space.spaces)}")
-        return tuple(checked(part, seen) for part, seen in zip(space.spaces, observation, strict=True))
-    return _leaf(space, observation)[None]
-
-
-def _leaf(space: Space[Any], observation: Any) -> NDArray[Any]:
-    seen = _array(observation)
-    if seen.shape != space.shape or not np.can_cast(seen.dtype, space.dtype or seen.dtype, "same_kind"):
-        raise Wrong(f"an observation is {_described(observation)}, not of {space}")
-    if isinstance(space, Discrete | MultiDiscrete):
-        choices = space.n if isinstance(space, Discrete) else space.nvec
-        if not ((seen >= space.start) & (seen - space.start < choices)).all():
-            raise Wrong(f"an observation is {seen.tolist()}, outside {space}")
-    return seen
-
-
-def _array(value: Any) -> NDArray[Any]:
-    try:
-        return np.asarray(value)
-    except ValueError:  # a list of lists of unequal lengths
-        raise Wrong(f"{_described(value)} is no array") from None
-
-
-def _described(value: Any) -> str:
-    """Type, and shape where it has one; never the value, which may be large."""
-    if isinstance(value, np.ndarray | np.generic):
-        return f"{value.dtype} {list(value.shape)}"
-    return f"{type(value).__name__} of {len(value)}" if isinstance(value, list | tuple | dict) else type(value).__name__
+            raise ObservationNotFinite(unsound(place.reshape(-1)))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,9 @@
 Both of Gymnasium's autoreset modes end up in one ``Step``. Next-step mode: the row after a finished one ignores its
 action and only resets, so ``valid`` is False there. Same-step mode: every row is valid, and a finished row's true
 successor is in ``final_observations``, because its observation already belongs to the next episode. A simulator of its
-own process that failed is like the first: its rows are not valid until a new one shows its first observation.
+own process that failed is like the first: its rows are not valid until a new one shows its first observation. In this
+process a reward or observation that is not finite makes its row invalid, and so the row after it, whose action nobody
+could choose; the simulator goes on, and the score of an episode with such a hole is not told.
 """
 
 from __future__ import annotations
@@ -15,7 +17,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from actor.spaces import ActionCodec, Spaces, flatten, flatten_one
+from actor.pipe import FailureKind
+from actor.spaces import ActionCodec, Spaces
 
 SEEDS = (1 << 30) - 1  # the emulator of Atari games keeps seeds in 32 bits with a sign, and each row adds its number
 
@@ -30,7 +33,7 @@ class Step:
     valid: bool [B], False where the action was ignored: the environment only reset, or it failed
     starts: bool [B], where the observation is the first of an episode
     final_observations: [B, *shape] with the true successor in finished rows, in same-step mode when a row finished
-    episodes: (undiscounted raw return, length in steps) of each episode that this step finished
+    episodes: (undiscounted raw return, length in steps) of each episode that this step finished; rows: int64, whose
     """
 
     observations: NDArray[Any]
@@ -41,6 +44,7 @@ class Step:
     starts: NDArray[np.bool_]
     final_observations: NDArray[Any] | None = None
     episodes: list[tuple[float, int]] = field(default_factory=list)
+    rows: NDArray[np.intp] = field(default_factory=lambda: np.zeros(0, np.intp))
 
 
 class Batch(Protocol):
@@ -59,69 +63,18 @@ class Engine(Protocol):
     """Environments of one process or of many: actions go out, and a batch comes back."""
 
     count: int
+    begins_anew: bool  # whether a row that was cut comes back with a new episode
+
+    @property
+    def failure_counts(self) -> Mapping[FailureKind, int]: ...
+
+    @property
+    def first_failures(self) -> Mapping[FailureKind, str]: ...  # what the first of each kind was, in words
 
     def reset(self, seed: int) -> NDArray[Any]: ...  # row i from seed + i
     def send(self, actions: NDArray[Any]) -> None: ...
     def receive(self) -> Batch: ...
     def close(self) -> None: ...
-
-
-@dataclass(slots=True)
-class _Answer:
-    """Batch of environments that do not fail."""
-
-    observations: NDArray[Any]
-    rewards: NDArray[Any]
-    terminated: NDArray[np.bool_]
-    truncated: NDArray[np.bool_]
-    final_observations: NDArray[Any] | None
-    valid: NDArray[np.bool_] | None = None
-    cut: NDArray[np.bool_] | None = None
-
-
-class InProcess:
-    """Engine over one of Gymnasium's vector environments. One with threads of its own steps while nobody waits."""
-
-    def __init__(self, env: Any) -> None:
-        self.count: int = env.num_envs
-        self._env = env
-        self._space = env.single_observation_space
-        self._threaded = hasattr(env, "send") and hasattr(env, "recv")
-        self._actions: NDArray[Any] | None = None
-
-    def reset(self, seed: int) -> NDArray[Any]:
-        """Engine.reset."""
-        observations, _ = self._env.reset(seed=seed)  # each environment adds its row
-        return flatten(self._space, observations, self.count)
-
-    def send(self, actions: NDArray[Any]) -> None:
-        """Engine.send."""
-        if self._threaded:
-            self._env.send(actions)
-        else:
-            self._actions = actions
-
-    def receive(self) -> _Answer:
-        """Engine.receive."""
-        answer = self._env.recv() if self._threaded else self._env.step(self._actions)
-        observations, rewards, terminated, truncated, infos = answer
-        finals = infos.get("final_obs") if terminated.any() or truncated.any() else None
-        observations = flatten(self._space, observations, self.count)
-        return _Answer(observations, rewards, terminated, truncated, self._finals(finals, observations))
-
-    def _finals(self, finals: Any, observations: NDArray[Any]) -> NDArray[Any] | None:
-        """The true successors of finished rows, in place; None where the environments reset one step later."""
-        if finals is None:
-            return None
-        successors = observations.copy()
-        for row, seen in enumerate(finals):
-            if seen is not None:
-                successors[row] = flatten_one(self._space, seen)
-        return successors
-
-    def close(self) -> None:
-        """Engine.close."""
-        self._env.close()
 
 
 class Simulators:
@@ -143,6 +96,7 @@ class Simulators:
         self._returns = np.zeros(self.count, np.float64)
         self._begun_at = np.zeros(self.count, np.int64)
         self._resetting: NDArray[np.bool_] | None = None
+        self._holed = np.zeros(self.count, np.bool_)  # rows whose running episode has a step that does not count
 
     def reset(self, seed: int) -> NDArray[Any]:
         """Start every environment anew, row i from ``seed`` + i, cut to SEEDS. Returns observations [B, *shape]."""
@@ -164,18 +118,20 @@ class Simulators:
         raw = self._engine.receive()
         rewards = np.asarray(raw.rewards, np.float32)
         step = Step(raw.observations, rewards, raw.terminated, raw.truncated, self._all_valid, self._none)
+        valid, ended = raw.valid, raw.terminated | raw.truncated
         if self._resetting is not None:
-            self._mask(step, ~self._resetting)
+            valid = ~self._resetting if valid is None else valid & ~self._resetting
+            ended &= ~self._resetting
+            self._begun_at[self._resetting] = self._steps + 1
             self._resetting = None
-        if raw.valid is not None and not raw.valid.all():
-            self._mask(step, raw.valid)
+        if valid is not None and not valid.all():
+            self._mask(step, valid)
         self._steps += 1
         self._returns += step.rewards
         if raw.cut is not None:
-            self._returns[raw.cut] = 0.0  # nobody knows how those episodes would have ended
-        done = step.terminated | step.truncated
-        if done.any():
-            self._finish(step, done, raw.final_observations)
+            self._cut(raw.cut)
+        if ended.any():
+            self._finish(step, ended, raw.final_observations)
         return step
 
     def unfinished(self) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
@@ -183,29 +139,42 @@ class Simulators:
         return self._returns, self._steps - self._begun_at
 
     @property
-    def failures(self) -> Mapping[str, int]:
-        """How many simulators were replaced, by kind of failure; empty where they share this process."""
-        return getattr(self._engine, "failure_counts", {})
+    def failures(self) -> Mapping[FailureKind, int]:
+        """By kind: how many simulators were replaced, and in this process numbers that were not finite."""
+        return self._engine.failure_counts
+
+    @property
+    def first_failures(self) -> Mapping[FailureKind, str]:
+        """What the first of each kind was, in words."""
+        return self._engine.first_failures
 
     def close(self) -> None:
         """Release the simulators and their processes."""
         self._engine.close()
 
     def _mask(self, step: Step, valid: NDArray[np.bool_]) -> None:
-        """Rows that took no action: an episode begins with what they show."""
+        """Rows that took no action, or none that counts: what they show begins something new."""
         step.valid, step.starts = valid, ~valid
         step.rewards = step.rewards * valid
         step.terminated, step.truncated = step.terminated & valid, step.truncated & valid
-        self._begun_at[step.starts] = self._steps + 1
+        if self._engine.begins_anew:
+            self._begun_at[step.starts] = self._steps + 1
 
-    def _finish(self, step: Step, done: NDArray[np.bool_], finals: NDArray[Any] | None) -> None:
-        rows = np.flatnonzero(done)
+    def _cut(self, cut: NDArray[np.bool_]) -> None:
+        """Nobody knows how those episodes would have ended; one that goes on has a hole."""
+        if self._engine.begins_anew:
+            self._returns[cut] = 0.0
+        else:
+            self._holed |= cut
+
+    def _finish(self, step: Step, ended: NDArray[np.bool_], finals: NDArray[Any] | None) -> None:
+        step.rows = rows = np.flatnonzero(ended & ~self._holed)
         lengths = self._steps - self._begun_at[rows]
         step.episodes = list(zip(self._returns[rows].tolist(), lengths.tolist(), strict=True))
-        self._returns[rows] = 0.0
-        self._begun_at[rows] = self._steps
+        self._returns[ended], self._holed[ended] = 0.0, False
+        self._begun_at[ended] = self._steps
         if self.resets_late:
-            self._resetting = done
+            self._resetting = ended
         else:
             step.final_observations = finals
-            step.starts = step.starts | done
+            step.starts = step.starts | ended

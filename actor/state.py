@@ -316,7 +316,7 @@ class ActorState:
         return [*self._permit(), *self._ask(now)]
 
     def _worker_failed(self, event: WorkerFailed, now: float) -> list[Effect]:
-        effects: list[Effect] = [Announce("worker_failed", {"detail": event.detail})]
+        effects: list[Effect] = [Announce("worker_failed", {"detail": event.detail, "traceback": event.trace})]
         if self.welcome is not None and self.phase in (Phase.ACTIVE, Phase.DRAINING):
             effects.append(Send(Goodbye(self.welcome.session, True, event.detail[:500])))
         return effects + self._finish(event.exit_code)
@@ -396,10 +396,10 @@ class ActorState:
         if now - self._heard_at > (self.welcome if self.holding is None else self.holding).silence_s:
             return self._lose("silence", now)
         effects = self._resend(now, self.welcome.silence_s)
-        if now - self._beat_at >= self.welcome.heartbeat_s:
+        if now - self._beat_at >= self.welcome.heartbeat_s or self._pulse.presses(event):
             self._beat_at = now
             held = self.weights.version if self.weights is not None else 0
-            told = self._pulse.beat(now, event)
+            told = self._pulse.beat(now, event, self.welcome.session)
             effects.append(Send(Heartbeat(self.welcome.session, self._env_steps, held, *told)))
             effects += self._ask_what_lacks(now)
         return effects

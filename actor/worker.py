@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from actor import voice
 from actor.compression import Compressor, Momentum, Preconditioner
 from actor.config import ActorSettings, read_settings
 from actor.desk import Leaving
@@ -35,12 +36,12 @@ from protocol.budget import THIN
 from protocol.codecs import Encoded, codec
 from protocol.errors import UserError
 from protocol.layout import Layout
-from protocol.messages import Episode, Losses, Report, Welcome
+from protocol.messages import Episode, Fault, Losses, Report, Welcome
 from protocol.moments import Moments
 
 MAX_EPISODES = 10_000  # in one report, of an actor that could not report for long; far inside the wire's bound
 LEAVING: tuple[str, Choice] = "i8", Everything()  # how all that is held back is said in the end
-HOPELESS = 100  # gradients in a row that are not finite, after which waiting for better weights is no use
+HOPELESS = 100  # gradients or rollouts in a row of which nothing comes, after which waiting is no use
 
 
 class Link(Protocol):
@@ -48,6 +49,7 @@ class Link(Protocol):
 
     env_steps: int
     simulator_failures: Mapping[str, int]
+    faults: tuple[Fault, ...]
     collect_s: float
     learn_s: float
     compress_s: float
@@ -102,6 +104,7 @@ class Worker:
         self._moments: bytes | None = None
         self._losses = Losses()
         self._hopeless = 0
+        self._overflow: Fault | None = None  # gradients that were not finite
         self._waited_s = 0.0  # for permits
 
     def run(self, link: Employer, generation: int) -> None:
@@ -121,8 +124,10 @@ class Worker:
         rollout = self._collector.collect()
         link.collect_s += time.perf_counter() - began
         link.env_steps += rollout.env_steps
-        link.simulator_failures = sum((Counter(group.failures) for group in self._groups), Counter())
+        self._tell_faults(link)
         self._note(rollout)
+        if not rollout.env_steps:
+            self._despair("rollouts had no step that counts")
         stats: LossStats | None = None
         norm = 0.0
         first = self._stand
@@ -136,7 +141,8 @@ class Worker:
                 self.flat, self.policy, self.method, minibatch, self.settings.max_gradient_norm
             )
             link.learn_s += time.perf_counter() - began
-            self._send(vector, norm, link)
+            if not self._send(vector, norm, link):
+                self._note_overflow(norm, stats, rollout, link)
             if self._stride.exhausted(stats.approx_kl):
                 break
         if stats is not None:
@@ -181,11 +187,35 @@ class Worker:
         episodes = tuple(Episode(score, length) for score, length in rollout.episodes)
         self._report = _joined(self._report, Report(rollout.env_steps, episodes, self._losses, rows))
 
-    def _send(self, vector: NDArray[np.float32], norm: float, link: Link) -> None:
+    def _tell_faults(self, link: Link) -> None:
+        """All groups' failures, and gradients that were left out."""
+        counts: Counter[str] = sum((Counter(group.failures) for group in self._groups), Counter())
+        link.simulator_failures = counts
+        first: dict[str, str] = {
+            kind: told for group in reversed(self._groups) for kind, told in group.first_failures.items()
+        }
+        faults = [Fault(kind, count, first.get(kind, "")[:200]) for kind, count in counts.items()]
+        link.faults = (*faults, *([self._overflow] if self._overflow is not None else ()))
+
+    def _note_overflow(self, norm: float, stats: LossStats, rollout: Rollout, link: Link) -> None:
+        """A gradient with NaN or infinity would poison moments and residual: it is left out, counted and told once."""
+        if self._overflow is None:
+            rewards, seen = float(np.abs(rollout.rewards).max()), float(np.abs(rollout.observations).max())
+            why = (
+                f"policy loss {stats.policy_loss:.3g}, value loss {stats.value_loss:.3g}, largest reward {rewards:.3g}"
+            )
+            told = f"{self.settings.env}: a gradient has norm {norm}: {why}, largest number seen {seen:.3g}"
+            voice.say({"event": "gradient_not_finite", "detail": told})
+            self._overflow = Fault("gradient_not_finite", 0, told[:200])
+        self._overflow = Fault("gradient_not_finite", self._overflow.count + 1, self._overflow.detail)
+        self._tell_faults(link)
+        self._despair("gradients were not finite")
+
+    def _send(self, vector: NDArray[np.float32], norm: float, link: Link) -> bool:
+        """Whether there was something finite to send."""
         self._collect_refused(link)
         if not math.isfinite(norm):
-            self._despair()
-            return
+            return False
         self._hopeless = 0
         began = time.perf_counter()
         answers = link.collect_answers()
@@ -198,6 +228,7 @@ class Worker:
         encoded = self._compressor.compress(vector, self._stride.length)
         link.compress_s += time.perf_counter() - began
         link.hand_in(self._work(encoded, self._compressor.codec.name))
+        return True
 
     def _part(self, link: Employer) -> None:
         self._collect_refused(link)
@@ -228,11 +259,13 @@ class Worker:
             moments=moments,
         )
 
-    def _despair(self) -> None:
-        """A gradient with NaN or infinity would poison moments and residual: it is left out, and not for ever."""
+    def _despair(self, what: str) -> None:
+        """Nothing comes of it, and not for ever."""
         self._hopeless += 1
         if self._hopeless >= HOPELESS:
-            raise FloatingPointError(f"{HOPELESS} gradients in a row were not finite")
+            known = [told for group in self._groups for told in group.first_failures.values()]
+            known += [self._overflow.detail] if self._overflow is not None else []
+            raise FloatingPointError(f"{HOPELESS} {what} in a row; the first: {'; '.join(known) or 'not known'}")
 
 
 def normalization(settings: ActorSettings, moments: Moments) -> tuple[Normalizer | None, float]:

@@ -78,10 +78,11 @@ class Console:
 
 
 def said(name: str, fields: Mapping[str, object]) -> str:
-    """An event as one line for people, safe to print. Of the summary, what they want to know first."""
-    shown = {key: fields[key] for key in SUMMARY_SHOWN if key in fields} if name == "finished" else fields
+    """An event as a line for people, safe to print, and more for a traceback. Of the summary, what they ask first."""
+    shown = {key: fields[key] for key in SUMMARY_SHOWN if key in fields} if name == "finished" else dict(fields)
+    below = str(shown.pop("traceback", "")).splitlines()
     details = "  ".join(f"{key}={rounded(value)}" for key, value in shown.items())
-    return printable(f"{name.replace('_', ' ')}  {details}".rstrip())
+    return "\n".join(map(printable, [f"{name.replace('_', ' ')}  {details}".rstrip(), *below]))
 
 
 def printable(text: str) -> str:

@@ -1,8 +1,9 @@
 """Child processes of the learner: ``actor init`` once, and the local actors. Knows asyncio and processes; no sockets.
 
 Children live in sessions of their own, so Ctrl-C in a terminal reaches the learner alone and it says goodbye to them.
-An actor that dies is started again after a back-off, a limited number of times; one that exits with code 2 would only
-do so again, and ends the run.
+An actor that dies is started again after a back-off, a limited number of times, fewer where it dies early of the same
+error each time; one that exits with code 2 would only do so again, and ends the run. A child's end is the end of its
+process: its pipes may be held by what it started, for ever.
 """
 
 from __future__ import annotations
@@ -13,25 +14,22 @@ import os
 import signal
 import sys
 import tempfile
-from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections import deque
+from asyncio.subprocess import DEVNULL, Process
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 
-import msgspec
-
 from learner.initial import Initial, InitialError, read
+from learner.relay import LINE_BYTES, TAIL_LINES, Announcer, Relay
 from protocol.errors import UserError
 
 COMMAND = (sys.executable, "-P", "-m", "actor")  # -P: what lies in the working directory is none of ours
 THREAD_LIMITS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 INITIAL_DEADLINE_S = 60.0  # torch from a cold disk takes ten
+SAID_BYTES = 1 << 16  # of the end of what `actor init` said
 RESTARTS = 5  # of one slot in the whole run
 FIRST_BACKOFF_S, LONGEST_BACKOFF_S = 0.5, 8.0  # before a restart; doubled each time
 LAST_WORDS_S = 1.0  # for stderr after an exit: a grandchild may hold the pipe open for ever
-LINE_CHARACTERS, LINES_RELAYED, TAIL_LINES = 500, 200, 15  # of one child's stderr
-
-Announcer = Callable[[str, dict[str, object]], None]  # event, fields
+SAME_ERRORS, EARLY_S = 3, 60.0  # so many ends in a row of one error, each so soon, and a slot is given up
 
 
 class ChildFailed(UserError):
@@ -77,18 +75,24 @@ async def check(table: bytes, allow_modules: Sequence[str], *, command: Sequence
 
 
 async def _make(command: Sequence[str], deadline_s: float) -> None:
-    child = await asyncio.create_subprocess_exec(
-        *command, stdin=DEVNULL, stdout=DEVNULL, stderr=PIPE, env=child_environment(os.environ), start_new_session=True
-    )
-    try:
-        _, said = await asyncio.wait_for(child.communicate(), deadline_s)
-    except (TimeoutError, asyncio.CancelledError) as ended:
-        _signal(child, signal.SIGKILL)
-        await child.communicate()
-        if isinstance(ended, TimeoutError):
+    with tempfile.TemporaryFile() as said:  # and no pipe, which would last as long as what the child started
+        child = await asyncio.create_subprocess_exec(
+            *command,
+            stdin=DEVNULL,
+            stdout=DEVNULL,
+            stderr=said,
+            env=child_environment(os.environ),
+            start_new_session=True,
+        )
+        try:
+            await asyncio.wait_for(child.wait(), deadline_s)
+        except TimeoutError:
             raise ChildFailed(f"`actor init` took longer than {deadline_s:g} s") from None
-        raise
-    lines = said.decode(errors="replace").strip().splitlines()
+        finally:
+            _signal(child, signal.SIGKILL)  # whatever it started and left behind, too
+            await child.wait()
+        said.seek(-min(said.seek(0, os.SEEK_END), SAID_BYTES), os.SEEK_END)
+        lines = said.read().decode(errors="replace").strip().splitlines()
     if child.returncode == 2 and lines:
         raise ChildFailed(lines[-1].removeprefix("error: "))
     if child.returncode != 0:
@@ -99,8 +103,8 @@ class Fleet:
     """The local actors. Slot n is named ``local-n`` through all its restarts.
 
     on_exit: called once at most, with (detail, exit code), when an actor refuses its configuration (2) or none is left
-    alive and none will be started again (1). announce: told of each exit, restart and line on stderr. keys: folder with
-    a key file for each, named after it.
+    alive and none will be started again (1). announce: told of each exit, restart and line that one prints. keys:
+    folder with a key file for each, named after it.
     """
 
     def __init__(
@@ -123,6 +127,7 @@ class Fleet:
         self._stopping = asyncio.Event()
         self._children: dict[str, Process] = {}
         self._slots: list[asyncio.Task[None]] = []
+        self._given_up = ""
         self._told = False
 
     @property
@@ -157,39 +162,47 @@ class Fleet:
 
     async def _keep(self, name: str) -> None:
         """One slot's life: start, wait, back off, start again."""
+        clock, same, before = asyncio.get_running_loop().time, 0, None
         for restart in range(RESTARTS + 1):
-            code, tail = await self._live(name)
-            if code in (0, None) or self._stopping.is_set():
+            relay, began = Relay(name, self._announce), clock()
+            code = await self._live(name, relay)
+            if code is None or self._stopping.is_set() or (code == 0 and relay.dismissed):
                 return
+            words = relay.last_words
             if code == 2:
-                self._tell(f"{name}: {tail[-1].removeprefix('error: ') if tail else 'refused its configuration'}", 2)
+                self._tell(f"{name}: {words.removeprefix('error: ') or 'refused its configuration'}", 2)
                 return
-            again = restart < RESTARTS
-            exited = {"actor": name, "how": _how(code), "last_words": tail[-1] if tail else "", "restarting": again}
+            same = same + 1 if (code, words) == before and clock() - began < EARLY_S else 1
+            before = code, words
+            again = code != 0 and restart < RESTARTS and (same < SAME_ERRORS or not words)
+            exited = {"actor": name, "how": _how(code), "last_words": words, "restarting": again}
             self._announce("actor_exited", exited)
-            if again and await self._back_off(restart):
+            if not again:
+                if words and same >= SAME_ERRORS:
+                    self._given_up = f"; {name} ended {same} times in a row of the same error: {words}"
                 return
-            self.restarts += again
+            if await self._back_off(restart):
+                return
+            self.restarts += 1
 
-    async def _live(self, name: str) -> tuple[int | None, Sequence[str]]:
-        """One process from start to exit: its code (None: stopped before it began) and the tail of its stderr.
+    async def _live(self, name: str, relay: Relay) -> int | None:
+        """One process from start to exit: its code, or None where it was stopped before it began.
 
         The pipe is ours and not asyncio's, whose ``wait`` would last until every grandchild has closed it.
         """
         if self._stopping.is_set():
-            return None, ()
+            return None
         heard, said = os.pipe()
-        listening = asyncio.create_task(self._listen(name, heard))
+        listening = asyncio.create_task(self._listen(relay, heard))
         try:
-            code = await self._run(name, said)
+            return await self._run(name, said)
         finally:
             await asyncio.wait([listening], timeout=LAST_WORDS_S)
             listening.cancel()
             await asyncio.wait([listening])
-        return code, () if listening.cancelled() else listening.result()
 
     async def _run(self, name: str, stderr: int) -> int:
-        """The exit code of one process, which writes to the pipe ``stderr``."""
+        """The exit code of one process, which writes to the pipe ``stderr``, and so does what prints in it."""
         keyed = [] if self._keys is None else ["--key", str(self._keys / f"{name}.key")]
         try:
             child = await asyncio.create_subprocess_exec(
@@ -198,7 +211,7 @@ class Fleet:
                 "--name",
                 name,
                 stdin=DEVNULL,
-                stdout=DEVNULL,
+                stdout=stderr,
                 stderr=stderr,
                 env=child_environment(os.environ),
                 start_new_session=True,
@@ -217,19 +230,13 @@ class Fleet:
             del self._children[name]
             _signal(child, signal.SIGKILL)  # whatever it started and left behind
 
-    async def _listen(self, name: str, pipe: int) -> Sequence[str]:
-        """Passes on what a child says, up to a bound, and returns its last lines."""
-        tail: deque[str] = deque(maxlen=TAIL_LINES)
-        lines = 0
-        async for line in _lines(pipe):
-            lines += 1
-            event, fields = understood(line)
-            tail.append(str(fields.get("detail") or line) if event == "worker_failed" else line)
-            if lines <= LINES_RELAYED:
-                self._announce(event, {"actor": name, **fields})
-            elif lines == LINES_RELAYED + 1:
-                self._announce("actor_muted", {"actor": name, "lines": LINES_RELAYED})
-        return tail
+    async def _listen(self, relay: Relay, pipe: int) -> None:
+        clock = asyncio.get_running_loop().time
+        try:
+            async for line in _lines(pipe):
+                relay.hear(line, clock())
+        finally:
+            relay.finish()
 
     async def _back_off(self, restart: int) -> bool:
         """Waits before a restart; whether the fleet was stopped meanwhile."""
@@ -242,21 +249,13 @@ class Fleet:
         if not ended.cancelled() and (error := ended.exception()) is not None:
             self._tell(f"the fleet failed: {error!r}", 1)
         elif all(slot.done() for slot in self._slots) and not self._stopping.is_set():
-            self._tell("no local actor is left, and each has used up its restarts or was asked to stop", 1)
+            why = "and each has used up its restarts, or left by itself"
+            self._tell(f"no local actor is left, {why}{self._given_up}", 1)
 
     def _tell(self, detail: str, exit_code: int) -> None:
         if not self._told and not self._stopping.is_set():
             self._told = True
             self._on_exit(detail, exit_code)
-
-
-def understood(line: str) -> tuple[str, dict[str, object]]:
-    """(event, fields) of a line that an actor wrote: its own JSON event, or else ("actor_said", its text)."""
-    if line.startswith("{"):
-        with contextlib.suppress(msgspec.DecodeError, KeyError, TypeError):
-            fields = msgspec.json.decode(line, type=dict[str, object])
-            return str(fields.pop("event")), fields
-    return "actor_said", {"text": line}
 
 
 def child_environment(environ: Mapping[str, str]) -> dict[str, str]:
@@ -265,7 +264,7 @@ def child_environment(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 async def _lines(pipe: int) -> AsyncIterator[str]:
-    """Lines from a pipe, which is then closed, each cut to LINE_CHARACTERS; one that never ends costs no memory."""
+    """Lines from a pipe, which is then closed, each cut to LINE_BYTES; one that never ends costs no memory."""
     stream = asyncio.StreamReader()
     protocol = asyncio.StreamReaderProtocol(stream)
     transport, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, os.fdopen(pipe, "rb", 0))
@@ -274,12 +273,17 @@ async def _lines(pipe: int) -> AsyncIterator[str]:
         while chunk := await stream.read(1 << 16):
             *whole, rest = (rest + chunk).split(b"\n")
             for line in whole:
-                yield line.decode(errors="replace").rstrip()[:LINE_CHARACTERS]
-            rest = rest[: 4 * LINE_CHARACTERS]
+                yield _shown(line)
+            rest = rest[:LINE_BYTES]
         if rest:
-            yield rest.decode(errors="replace").rstrip()[:LINE_CHARACTERS]
+            yield _shown(rest)
     finally:
         transport.close()
+
+
+def _shown(line: bytes) -> str:
+    """As a terminal would show it in the end: a carriage return begins it anew."""
+    return line[:LINE_BYTES].decode(errors="replace").rstrip().rpartition("\r")[2]
 
 
 def _allow(modules: Sequence[str]) -> list[str]:

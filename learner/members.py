@@ -12,12 +12,12 @@ from random import Random
 
 from learner.config import LearnerSettings
 from learner.credit import first
-from learner.events import Send
+from learner.events import Announce, Effect, Send
 from learner.progress import Progress
 from learner.vitals import Vitals
 from protocol.errors import Reason, SessionFault
 from protocol.manifest import Manifest
-from protocol.messages import Goodbye, Heartbeat, Hello, Welcome
+from protocol.messages import FAULTS, Goodbye, Heartbeat, Hello, Welcome
 from protocol.session import Ledger, Peer, Sender
 from protocol.snapshot import KEY_CODEC
 
@@ -100,13 +100,23 @@ class Members:
         self.join(peer)
         return peer
 
-    def told(self, peer: Peer, beat: Heartbeat, now: float) -> None:
-        """A heartbeat says how far this actor is."""
+    def told(self, peer: Peer, beat: Heartbeat, now: float) -> list[Effect]:
+        """A heartbeat says how far this actor is, and what went wrong in it."""
         if beat.progress > peer.progress:
             peer.progress, peer.progressed_at = beat.progress, now
         peer.version = beat.version
         if peer.trains:
             self.vitals.hear(beat, now)
+        return self._faults(peer, beat)
+
+    def _faults(self, peer: Peer, beat: Heartbeat) -> list[Effect]:
+        """Books them, and announces the kinds that this actor tells for the first time."""
+        told = [fault for fault in beat.faults if fault.kind in FAULTS and fault.count > peer.faults[fault.kind]]
+        new = [(fault.kind, fault.detail) for fault in told if not peer.faults[fault.kind]]
+        for fault in told:
+            self._progress.actor_faults[fault.kind] += fault.count - peer.faults[fault.kind]
+            peer.faults[fault.kind] = fault.count
+        return [Announce("actor_fault", {"actor": peer.name, "kind": kind, "detail": detail}) for kind, detail in new]
 
     def join(self, peer: Peer) -> None:
         """Its session begins."""

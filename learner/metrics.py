@@ -32,6 +32,7 @@ from learner.store import JournalBooks
 from learner.vitals import PARTS, QUANTILES, quantiles
 from protocol.codecs import CODECS
 from protocol.errors import Reason
+from protocol.messages import FAULTS as ACTOR_FAULTS
 
 PREFIX = "farflung_learner"
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -137,6 +138,7 @@ def _labelled_counters(progress: Progress, seconds: Sequence[float], before: Sav
     for name, text, label, counts, known in (
         ("gradients", "Gradients judged, by outcome.", "outcome", judged, OUTCOMES),
         ("faults", "Messages and files refused, by reason.", "reason", progress.faults, FAULTS),
+        ("actor_faults", "What went wrong in actors, as they tell.", "kind", progress.actor_faults, ACTOR_FAULTS),
         ("codec_gradients", "Messages with a gradient, by codec.", "codec", progress.codec_gradients, KNOWN_CODECS),
         ("codec_bytes", "Bytes of these messages, by codec.", "codec", progress.codec_bytes_up, KNOWN_CODECS),
         ("weight_bytes", "Of sent bytes, weights by record.", "record", progress.weight_bytes_down, RECORDS),

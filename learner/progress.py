@@ -42,6 +42,7 @@ class Progress:
     updates: int = 0  # gradients applied = version of θ
     rulings: Counter[str] = field(default_factory=Counter)  # "applied" or the reason of the drop
     faults: Counter[str] = field(default_factory=Counter)  # messages refused before any ruling, by reason
+    actor_faults: Counter[str] = field(default_factory=Counter)  # what went wrong in actors without ending them
     sessions_granted: int = 0  # to actors that train
     evaluators_granted: int = 0  # sessions of actors that evaluate
     sessions_lost: int = 0  # of actors that trained, ended by silence

@@ -297,6 +297,7 @@ def summary(state: LearnerState, now: float, started_at: float, exit_code: int) 
         "staleness_rule": state.settings.staleness_rule,
         "rulings": dict(progress.rulings),
         "faults": dict(progress.faults),
+        "actor_faults": dict(progress.actor_faults),
         "math_s": progress.math_s,
         "epoch": state.address.epoch,
         "actors": progress.sessions_granted,

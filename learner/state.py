@@ -185,7 +185,7 @@ class LearnerState:
         return answered or self._next_batch(now)
 
     def _heartbeat(self, beat: Heartbeat, peer: Peer, now: float) -> list[Effect]:
-        self.members.told(peer, beat, now)
+        told = self.members.told(peer, beat, now)
         peer.life_steps = max(peer.life_steps, beat.progress)
         if peer.trains:
             training = self.members.training
@@ -194,7 +194,7 @@ class LearnerState:
             else:
                 peer.credit = first(training, self.settings)  # who waits for a group is not far: more would be late
             self.publication.told(peer, beat.round_trip_s, training, now)
-        return []
+        return told
 
     # one gradient
 

@@ -93,6 +93,7 @@ def status(state: LearnerState, now: float, memory: Memory | None = None, asked:
         "staleness_rule": state.settings.staleness_rule,
         "rulings": dict(progress.rulings),
         "faults": dict(progress.faults),
+        "actor_faults": dict(progress.actor_faults),
         "actor_list": fleet(state, now, memory.recent, asked),
     }
 

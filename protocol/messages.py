@@ -32,6 +32,8 @@ Name = Annotated[str, Meta(min_length=1, max_length=64)]
 Text = Annotated[str, Meta(max_length=500)]
 Digest = Annotated[bytes, Meta(min_length=8, max_length=8)]
 Seconds = Annotated[float, Meta(ge=0.0, le=86_400.0)]
+# Of an actor: simulators that were replaced, and numbers that were left out of learning.
+FAULTS = ("raised", "hung", "died", "wrong_shape", "reward_not_finite", "observation_not_finite", "gradient_not_finite")
 Quantity = Literal["gradient", "update"]
 Role = Literal["train", "evaluate"]
 
@@ -134,6 +136,14 @@ class Verdict(Message, frozen=True, tag="verdict"):
     unlogged: bool = False  # what they say was applied is not in the journal that the run keeps: a crash loses it
 
 
+class Fault(msgspec.Struct, frozen=True, array_like=True):
+    """One kind of what went wrong in an actor without ending it."""
+
+    kind: Name  # one of FAULTS
+    count: Counter  # in this session
+    detail: Annotated[str, Meta(max_length=200)] = ""  # the first of them, for people
+
+
 class Heartbeat(Message, frozen=True, tag="heartbeat"):
     """Either way: alive, and how far. A wedged peer is one whose progress stands still."""
 
@@ -149,6 +159,7 @@ class Heartbeat(Message, frozen=True, tag="heartbeat"):
     compress_ms: Counter = 0  # preconditioning, choosing and encoding them
     wait_ms: Counter = 0  # for permits and weights
     residual_age: Counter = 0  # actor: gradients that what it holds back has waited, on average
+    faults: Annotated[tuple[Fault, ...], Meta(max_length=16)] = ()  # actor: totals of this session, by kind
 
 
 class SnapshotRequest(Message, frozen=True, tag="snapshot_request"):
@@ -240,7 +251,7 @@ KINDS: frozenset[str] = frozenset(kind.__struct_config__.tag for kind in AnyMess
 _LATER: dict[type[Message], tuple[int, ...]] = {
     Hello: (1,),
     Verdict: (1,),
-    Heartbeat: (2, 5),
+    Heartbeat: (2, 5, 1),
     SnapshotRequest: (1,),
     Snapshot: (2, 1),
 }  # how many trailing fields came later, in the order in which they came

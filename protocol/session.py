@@ -13,7 +13,7 @@ So a gradient is applied at most once, and exactly once while its session lives.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -173,6 +173,7 @@ class Peer:
     role: Role = "train"  # as its hello said
     key: str = ""  # public, that its connections prove to have; empty where none is asked for
     credit: int = 1  # granted last; the ledger bears the most that is ever granted
+    faults: Counter[str] = field(default_factory=Counter)  # that its heartbeats told, by kind
     left: deque[bytes] = field(default_factory=lambda: deque(maxlen=ROUTES_LEFT))  # connections it spoke over before
 
     @property

@@ -95,6 +95,7 @@ function showRefused(s) {
   const total = Object.values(s.rulings).reduce((sum, n) => sum + n, 0);
   const refused = Object.entries(s.rulings).filter(([outcome, n]) => outcome !== "applied" && n);
   const rows = [...refused.map(([why, n]) => [`gradient: ${why.replaceAll("_", " ")}`, n]),
+    ...Object.entries(s.actor_faults).filter(([, n]) => n).map(([why, n]) => [`actor: ${why.replaceAll("_", " ")}`, n]),
     ...Object.entries(s.faults).filter(([, n]) => n).map(([why, n]) => [`message: ${why.replaceAll("_", " ")}`, n])];
   by("refused").hidden = !rows.length;
   say(by("refused-share"), s.dropped ? `${count((100 * s.dropped) / total, 2)}${THIN}% of gradients` : "no gradient");

@@ -92,7 +92,7 @@ class Fragile(gymnasium.Env[Any, Any]):
         if act is Act.OLD_API:
             return observation, reward, over, {}
         strange = {Act.NAN: np.nan, Act.NO_REWARD: None}
-        return observation, strange.get(act, reward), 0 if act is Act.NO_FLAG else over, act is Act.CUT, {}
+        return observation, strange.get(act, reward), 2 if act is Act.NO_FLAG else over, act is Act.CUT, {}
 
     def _disturb(self, act: Act) -> None:
         if act is Act.RAISE:
@@ -163,7 +163,26 @@ class Screen(gymnasium.Env[Any, Any]):
         return self.np_random.integers(0, 256, (400, 400, 3), np.uint8)
 
 
+class Unpaid(gymnasium.Env[Any, Any]):
+    """Never pays a number."""
+
+    def __init__(self) -> None:
+        self.observation_space, self.action_space = Box(-1.0, 1.0, (4,), np.float32), Discrete(2)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        super().reset(seed=seed)
+        return np.zeros(4, np.float32), {}
+
+    def step(self, action: Any) -> Any:
+        return np.zeros(4, np.float32), np.nan, False, False, {}
+
+
 OURS: dict[str, type[gymnasium.Env[Any, Any]]] = {"Fragile": Fragile, "Mixed": Mixed, "Screen": Screen}
+
+
+UNPAID = "Unpaid-v0"
+gymnasium.register(UNPAID, f"{__name__}:Unpaid", disable_env_checker=True)
+gymnasium.register("Fragile-v0", f"{__name__}:Fragile", disable_env_checker=True)
 
 
 def make(env_id: str, env_options: dict[str, Any], allowed_modules: frozenset[str]) -> Environment:

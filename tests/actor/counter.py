@@ -9,7 +9,8 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from actor.simulators import InProcess, Simulators
+from actor.inprocess import InProcess
+from actor.simulators import Simulators
 from actor.spaces import Actions, Spaces, spaces_of
 
 NONE_ALLOWED: frozenset[str] = frozenset()
@@ -44,7 +45,8 @@ class Counter(gymnasium.Env[np.ndarray, Any]):
 def simulators_of(env: SyncVectorEnv, mode: AutoresetMode) -> Simulators:
     """What ``actor.envs`` would make of a vector environment."""
     spaces = spaces_of("Counter-v0", env.single_observation_space, env.single_action_space)
-    return Simulators(InProcess(env), spaces, resets_late=mode is AutoresetMode.NEXT_STEP)
+    late = mode is AutoresetMode.NEXT_STEP
+    return Simulators(InProcess(env, resets_late=late), spaces, resets_late=late)
 
 
 def counters(mode: AutoresetMode, *lengths: int, **options: Any) -> Simulators:

@@ -16,7 +16,8 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from actor.config import ActorSettings
 from actor.envs import describe, make_one, make_simulators
-from actor.simulators import InProcess, Simulators
+from actor.inprocess import InProcess
+from actor.simulators import Simulators
 from actor.spaces import Actions, Spaces
 from protocol.errors import SettingError, UserError
 from tests.actor.counter import NONE_ALLOWED, Counter

@@ -193,6 +193,14 @@ def test_a_long_gradient_is_scaled_to_the_bound_and_a_short_one_left_alone() -> 
     np.testing.assert_allclose(bounded, free / 4, rtol=1e-5, atol=1e-7)
 
 
+def test_a_gradient_whose_square_float32_cannot_hold_is_scaled_like_any_other() -> None:
+    part = one_pass(LOOSE)[0]
+    part.returns[0] = 1e25
+    bounded, _, norm = Learning().gradient(part, max_norm=2.0)
+    assert 1e19 < norm < math.inf
+    assert np.linalg.norm(bounded) == pytest.approx(2.0, rel=1e-5)
+
+
 def test_a_gradient_that_is_not_finite_says_so_in_its_norm() -> None:
     part = one_pass(LOOSE)[0]
     part.returns[0] = torch.nan

@@ -21,9 +21,9 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from actor import child as child_module
 from actor import voice
 from actor.config import ActorSettings
+from actor.contract import checked
 from actor.isolation import Batch, IsolatedSimulators, SimulatorsExhausted, fresh_seed, isolated
 from actor.pipe import Description, FailureKind
-from actor.simulator import checked
 from actor.spaces import flatten, spaces_of
 from protocol.errors import UserError
 from tests.actor import broken_envs
@@ -97,8 +97,8 @@ FAILURES: dict[Act, tuple[FailureKind, str]] = {
     Act.HANG: ("hung", "within 0.4 s"),
     Act.SHAPE: ("wrong_shape", r"float32 \[2\]"),
     Act.DTYPE: ("wrong_shape", "observation is <U"),
-    Act.INFINITE: ("wrong_shape", "not finite"),
-    Act.NAN: ("wrong_shape", "reward is nan"),
+    Act.INFINITE: ("observation_not_finite", "number 0 of an observation is inf"),
+    Act.NAN: ("reward_not_finite", "reward is nan"),
     Act.NO_REWARD: ("wrong_shape", "reward is NoneType"),
     Act.NO_FLAG: ("wrong_shape", "terminated is int, not a bool"),
     Act.OLD_API: ("wrong_shape", "tuple of 4"),
@@ -297,7 +297,7 @@ import sys
 import numpy as np
 from actor.isolation import IsolatedSimulators
 from actor.pipe import Description, FailureKind
-from actor.simulator import checked
+from actor.contract import checked
 simulators = IsolatedSimulators(Description("Fragile", {}, (), 0.05, 60.0), 2, 0, print, command=sys.argv[2:])
 simulators.reset(0)
 simulators.send(np.array([int(sys.argv[1]), 0]))

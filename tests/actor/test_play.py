@@ -138,7 +138,7 @@ class Clockwork(Simulators):
         halves = np.arange(self.count) % 2 == 0  # some terminate, some are truncated
         seen = np.zeros((self.count, 1), np.float32)
         valid = np.ones(self.count, np.bool_)
-        return Step(seen, zeros, done & halves, done & ~halves, valid, done, None, episodes)
+        return Step(seen, zeros, done & halves, done & ~halves, valid, done, None, episodes, np.flatnonzero(done))
 
     def unfinished(self) -> tuple[np.ndarray, np.ndarray]:
         return np.zeros(self.count), np.zeros(self.count, np.int64)

@@ -6,10 +6,11 @@ import pytest
 
 from actor.events import Ticked
 from actor.pulse import FADING, Pulse
+from protocol.messages import Fault
 
 
 def work_s(pulse: Pulse, now: float, waited_s: float) -> float:
-    return pulse.beat(now, Ticked(0, waited_s))[1]
+    return pulse.beat(now, Ticked(0, waited_s), 1)[1]
 
 
 def test_work_is_the_time_between_gradients_without_the_waits() -> None:
@@ -33,5 +34,23 @@ def test_round_trips_fade_from_the_first_on() -> None:
 
 
 def test_times_are_whole_milliseconds_and_the_age_is_rounded() -> None:
-    assert Pulse().beat(1.0, Ticked(0, 4.0, 1.0009, 2.5, 0.25, 12.6))[2:] == (1000, 2500, 250, 4000, 13)
-    assert Pulse().beat(1.0, Ticked(0, residual_age=float("inf")))[-1] == 0
+    assert Pulse().beat(1.0, Ticked(0, 4.0, 1.0009, 2.5, 0.25, 12.6), 1)[2:] == (1000, 2500, 250, 4000, 13, ())
+    assert Pulse().beat(1.0, Ticked(0, residual_age=float("inf")), 1)[-2] == 0
+
+
+def test_faults_are_those_of_the_session_and_a_new_kind_does_not_wait() -> None:
+    pulse = Pulse()
+
+    def told(session: int, *faults: Fault) -> tuple[bool, tuple[Fault, ...]]:
+        ticked = Ticked(0, faults=faults)
+        return pulse.presses(ticked), pulse.beat(1.0, ticked, session)[-1]
+
+    assert told(1) == (False, ())
+    assert told(1, Fault("raised", 2, "boom")) == (True, (Fault("raised", 2, "boom"),))
+    assert told(1, Fault("raised", 5, "boom")) == (False, (Fault("raised", 5, "boom"),))
+    assert told(2, Fault("raised", 5, "boom")) == (False, ())
+    assert told(2, Fault("raised", 6, "boom"), Fault("hung", 1)) == (
+        True,
+        (Fault("raised", 1, "boom"), Fault("hung", 1)),
+    )
+    assert told(2, Fault("raised", 1, "of a new worker"))[1] == (Fault("raised", 1, "of a new worker"),)

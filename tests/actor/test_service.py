@@ -8,9 +8,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from actor import service as module
+from actor import signals
 from actor.events import Dialling, Finish
-from actor.service import SIGNALS, Service
+from actor.service import Service
+from actor.signals import OURS
 
 
 class Left(Exception):
@@ -41,10 +42,10 @@ def test_a_second_signal_ends_at_once_with_what_was_decided(service: Service, de
 
 
 def test_once_all_is_over_signals_are_not_heard() -> None:
-    held = [signal.getsignal(number) for number in SIGNALS]
+    held = [signal.getsignal(number) for number in OURS]
     try:
-        module.decided()
-        assert [signal.getsignal(number) for number in SIGNALS] == [signal.SIG_IGN] * len(SIGNALS)
+        signals.decided()
+        assert [signal.getsignal(number) for number in OURS] == [signal.SIG_IGN] * len(OURS)
     finally:
-        for number, handler in zip(SIGNALS, held, strict=True):
+        for number, handler in zip(OURS, held, strict=True):
             signal.signal(number, handler)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import gymnasium
 import numpy as np
@@ -12,6 +12,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from actor.config import ActorSettings
 from actor.envs import make_simulators
+from actor.pipe import FailureKind
 from actor.simulators import Simulators
 from actor.spaces import Spaces
 from tests.actor import counter
@@ -87,6 +88,10 @@ def test_actions_that_start_elsewhere_are_numbered_from_zero() -> None:
 
 class Scripted:
     """An engine whose answers are written down: of each step (observation, reward, truncated, valid, cut)."""
+
+    begins_anew = True
+    failure_counts: ClassVar[dict[FailureKind, int]] = {}
+    first_failures: ClassVar[dict[FailureKind, str]] = {}
 
     def __init__(self, *script: tuple[float, float, bool, bool, bool]) -> None:
         self.count = 1
@@ -204,10 +209,12 @@ class Threaded:
 
 
 def test_an_environment_with_threads_works_between_the_halves_of_a_step() -> None:
-    from actor.simulators import InProcess
+    from actor.inprocess import InProcess
 
     env = Threaded()
-    simulators = Simulators(InProcess(env), Spaces((1,), "float32", counter.discrete(2)), resets_late=True)
+    simulators = Simulators(
+        InProcess(env, resets_late=True), Spaces((1,), "float32", counter.discrete(2)), resets_late=True
+    )
     simulators.send(actions(0, 1))
     assert env.log == ["send [0, 1]"]
     assert simulators.receive().rewards.tolist() == [1.0, 1.0]

@@ -21,8 +21,9 @@ from actor.worker import HOPELESS, Worker, moments_size, normalization
 from protocol.codecs import Sparse, codec
 from protocol.errors import UserError
 from protocol.layout import Entry, Layout
-from protocol.messages import Losses, Welcome
+from protocol.messages import Fault, Losses, Welcome
 from protocol.moments import Moments
+from tests.actor import broken_envs
 
 SMALL = ActorSettings(envs=2, rollout_steps=8, passes=2, minibatches=2, hidden=(4,), codec="f32", residual_decay=1.0)
 GRADIENTS = SMALL.passes * SMALL.minibatches
@@ -38,6 +39,7 @@ class List:
     def __init__(self, weights: Weights | None) -> None:
         self.env_steps = 0
         self.simulator_failures: Mapping[str, int] = {}
+        self.faults: tuple[Fault, ...] = ()
         self.collect_s = self.learn_s = self.compress_s = 0.0
         self.residual_norm = self.residual_age = self.beta1 = 0.0
         self.weights = weights
@@ -237,9 +239,24 @@ def test_reports_accumulate_while_nothing_is_sent(bench: Bench, monkeypatch: pyt
 
 def test_an_actor_that_sees_nothing_but_nan_gives_up(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     poisoned(monkeypatch, bad=set(range(HOPELESS)))
-    with pytest.raises(FloatingPointError):
+    with pytest.raises(
+        FloatingPointError, match=r"100 gradients were not finite in a row; the first: CartPole-v1: .* nan"
+    ):
         bench.worker.run(bench.link, 0)
     assert bench.link.works == []
+    (fault,) = bench.link.faults
+    assert (fault.kind, fault.count) == ("gradient_not_finite", HOPELESS)
+
+
+def test_an_actor_whose_steps_never_count_gives_up_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "HOPELESS", 3)
+    bench = Bench(msgspec.structs.replace(SMALL, env=broken_envs.UNPAID))
+    with pytest.raises(FloatingPointError, match=r"3 rollouts had no step that counts in a row; .* the reward is nan"):
+        bench.worker.run(bench.link, 0)
+    bench.worker.close()
+    (fault,) = bench.link.faults
+    assert fault.kind == "reward_not_finite"
+    assert fault.count == 3 * SMALL.rollout_steps * SMALL.envs
 
 
 def test_a_worker_that_leaves_hands_in_what_it_held_back_and_what_was_refused() -> None:

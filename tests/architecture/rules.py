@@ -19,14 +19,14 @@ PURE = {
     "learner": "events state members credit admission staleness optimizer undo drift gap update entries log mirror"
     " downlink parameters publication saving evaluation progress options toml quota intake norms quarantine aggregate"
     " histogram vitals curves history limits status view pace",
-    "actor": "config events state backoff pulse weights spaces simulators rollout returns losses distributions"
+    "actor": "config events state backoff pulse weights spaces contract simulators rollout returns losses distributions"
     " exploration methods gradients compression selection stride uplink flat policy layers networks pipe liveness",
 }
 IMPURE = frozenset(
     {"aiohttp", "asyncio", "datetime", "multiprocessing", "selectors", "signal", "socket", "ssl", "subprocess"}
     | {"threading", "time", "uvloop", "zmq"}
 )
-GYMNASIUM_FILES = "actor/envs.py actor/spaces.py actor/simulator.py"
+GYMNASIUM_FILES = "actor/envs.py actor/spaces.py actor/contract.py actor/simulator.py"
 HEAVY = frozenset({"torch", "gymnasium"})
 MAX_FILE_LINES = 450
 MAX_FUNCTION_LINES = 60

@@ -159,3 +159,9 @@ def test_the_summary_is_short_on_a_terminal() -> None:
 def test_a_peer_cannot_move_the_cursor() -> None:
     assert "\x1b" not in said("actor_joined", {"actor": "\x1b[2J\nevil"})
     assert printable("a\x07b") == "a\N{REPLACEMENT CHARACTER}b"
+
+
+def test_a_traceback_stands_below_its_event() -> None:
+    told = said("worker_failed", {"detail": "boom", "traceback": "Traceback:\n  File \x1b[2J\n"})
+    assert told.splitlines() == ["worker failed  detail=boom", "Traceback:", "  File \N{REPLACEMENT CHARACTER}[2J"]
+    assert said("worker_failed", {"detail": "boom", "traceback": ""}) == "worker failed  detail=boom"

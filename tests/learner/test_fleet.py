@@ -15,8 +15,8 @@ import pytest
 import safetensors.numpy
 import uvloop
 
-from learner import fleet as module
-from learner.fleet import RESTARTS, ChildFailed, Fleet, child_environment, initial, understood
+from learner import relay as module
+from learner.fleet import RESTARTS, SAME_ERRORS, ChildFailed, Fleet, child_environment, initial
 from learner.initial import Initial
 from protocol.errors import UserError
 from tests.learner.books import LAYOUT
@@ -27,6 +27,7 @@ STAYS = "say('ready', os.getpid()); signal.pause()"
 DEAF = "signal.signal(signal.SIGTERM, signal.SIG_IGN); say('ready', os.getpid())\nwhile True: signal.pause()"
 REFUSES = "say('error: actor.env = nothing'); sys.exit(2)"
 REFUSES_AS_AN_EVENT = """say('{"event": "worker_failed", "detail": "no such module"}'); sys.exit(2)"""
+CRASHES_ANEW = "say('Traceback', os.getpid()); sys.exit(3)"
 CRASHES = "say('Traceback'); sys.exit(3)"
 LEAVES = "sys.exit(0)"
 PRELUDE = "import os, signal, sys\ndef say(*words): print(*words, file=sys.stderr, flush=True)\n"
@@ -168,13 +169,26 @@ def test_a_refused_configuration_is_fatal_at_once(tmp_path: Path, script: str, d
 
 
 def test_a_crash_is_restarted_a_limited_number_of_times(tmp_path: Path) -> None:
-    heard = with_fleet(tmp_path, CRASHES, 1, until_ended)
+    heard = with_fleet(tmp_path, CRASHES_ANEW, 1, until_ended)
     detail, code = heard.ended.result()
     assert code == 1
     assert "no local actor is left" in detail
     exits = heard.named("actor_exited")
     assert [fields["restarting"] for fields in exits] == [True] * RESTARTS + [False]
-    assert exits[0] == {"actor": "local-0", "how": "exited with code 3", "last_words": "Traceback", "restarting": True}
+    assert exits[0] | {"last_words": ""} == {
+        "actor": "local-0",
+        "how": "exited with code 3",
+        "last_words": "",
+        "restarting": True,
+    }
+
+
+def test_the_same_error_each_time_is_not_tried_as_often(tmp_path: Path) -> None:
+    heard = with_fleet(tmp_path, CRASHES, 1, until_ended)
+    detail, code = heard.ended.result()
+    assert code == 1
+    assert detail.endswith("local-0 ended 3 times in a row of the same error: Traceback")
+    assert [fields["restarting"] for fields in heard.named("actor_exited")] == [True] * (SAME_ERRORS - 1) + [False]
 
 
 def test_a_restarted_actor_keeps_its_name(tmp_path: Path) -> None:
@@ -198,7 +212,25 @@ if not os.path.exists({str(tmp_path / "once")!r}):
 def test_actors_that_were_asked_to_stop_are_not_restarted(tmp_path: Path) -> None:
     heard = with_fleet(tmp_path, LEAVES, 2, until_ended)
     assert heard.ended.result()[1] == 1
+    assert [(fields["how"], fields["restarting"]) for fields in heard.named("actor_exited")] == [
+        ("exited with code 0", False)
+    ] * 2  # nobody here asked them
+
+
+def test_one_that_the_learner_dismissed_is_no_news(tmp_path: Path) -> None:
+    heard = with_fleet(tmp_path, """say('{"event": "dismissed", "why": "over"}')""", 1, until_ended)
     assert not heard.named("actor_exited")
+
+
+def test_what_is_printed_comes_with_the_actor_s_name(tmp_path: Path) -> None:
+    """On standard output too, and also where it looks like an event of the learner or claims another name."""
+    lines = ("a remark", '{"event": "finished"}', '{"event": "fault", "actor": "x", "reason": "r"}', "10%\\r99%")
+    script = "\n".join(f"print('{line}')" for line in lines)
+    heard = with_fleet(tmp_path, script, 1, until_ended)
+    assert heard.named("actor_said") == [
+        {"actor": "local-0", "text": text} for text in ("a remark", '{"event": "finished"}', "99%")
+    ]
+    assert heard.named("fault") == [{"actor": "local-0", "reason": "r"}]
 
 
 def test_a_fleet_of_none_says_nothing(tmp_path: Path) -> None:
@@ -210,16 +242,11 @@ def test_a_fleet_of_none_says_nothing(tmp_path: Path) -> None:
 
 def test_a_chatterbox_is_muted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "LINES_RELAYED", 3)
-
-    async def use(_: Fleet, heard: Heard) -> None:
-        while not heard.named("actor_muted"):
-            await heard.events.get()
-
-    heard = with_fleet(tmp_path, "for n in range(50): say(n, 'x' * 100_000)\n" + STAYS, 1, use)
+    heard = with_fleet(tmp_path, "for n in range(50): say(n, 'x' * 100_000)\n", 1, until_ended)
     said = [str(fields["text"]) for fields in heard.named("actor_said")]
     assert len(said) == 3
     assert max(map(len, said)) == module.LINE_CHARACTERS
-    assert len(heard.named("actor_muted")) == 1
+    assert heard.named("actor_muted") == [{"actor": "local-0", "lines": 47}]
 
 
 def test_a_command_that_is_not_there_uses_up_its_restarts() -> None:
@@ -234,12 +261,6 @@ def test_a_command_that_is_not_there_uses_up_its_restarts() -> None:
         return ended
 
     assert asyncio.run(scene())[1] == 1
-
-
-def test_events_of_actors_are_told_from_other_lines() -> None:
-    assert understood('{"event": "welcomed", "run": "r"}') == ("welcomed", {"run": "r"})
-    for line in ("plain", "{broken", '{"no": "event"}', "{}", '["event"]'):
-        assert understood(line) == ("actor_said", {"text": line})
 
 
 def test_the_environment_is_ours_with_one_thread() -> None:
@@ -287,6 +308,12 @@ def test_initial_in_the_child_s_own_words(tmp_path: Path) -> None:
 def test_initial_that_crashes_shows_its_tail(tmp_path: Path) -> None:
     with pytest.raises(ChildFailed, match="exited with code 3: Traceback"):
         made_by(tmp_path, CRASHES)
+
+
+def test_initial_is_there_although_what_the_child_started_holds_its_stderr(tmp_path: Path) -> None:
+    grandchild = 'import subprocess; subprocess.Popen([sys.executable, "-S", "-c", "import signal; signal.pause()"])'
+    made = made_by(tmp_path, grandchild + copying(tmp_path, METADATA, np.zeros(10, np.float32)))
+    assert made.env == "E-v0"
 
 
 def test_initial_has_a_deadline(tmp_path: Path) -> None:

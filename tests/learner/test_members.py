@@ -7,12 +7,13 @@ from random import Random
 import pytest
 
 from learner.config import LearnerSettings
+from learner.events import Announce, Effect
 from learner.members import Members
 from learner.progress import Progress
 from protocol.errors import Reason, SessionFault
 from protocol.layout import Entry, Layout
 from protocol.manifest import Manifest, digest_of
-from protocol.messages import Hello
+from protocol.messages import Fault, Heartbeat, Hello
 
 TABLE = b"\x80"
 MANIFEST = Manifest(
@@ -45,6 +46,19 @@ def test_a_key_has_as_many_sessions_as_it_may_and_the_next_is_over_quota() -> No
     greet(here, 3, "other")
     here.part(here.peers[first])
     greet(here, 3, "key")
+
+
+def test_what_went_wrong_in_an_actor_is_booked_once_and_announced_once() -> None:
+    here = members(None)
+    peer = here.peers[greet(here, 1, "key")]
+
+    def told(*faults: Fault) -> list[Effect]:
+        return here.told(peer, Heartbeat(peer.session, 0, 0, faults=faults), 1.0)
+
+    news: dict[str, object] = {"actor": "actor", "kind": "raised", "detail": "boom"}
+    assert told(Fault("raised", 2, "boom"), Fault("made up", 9)) == [Announce("actor_fault", news)]
+    assert told(Fault("raised", 2, "boom")) == told(Fault("raised", 5, "bang")) == told(Fault("raised", 1)) == []
+    assert here._progress.actor_faults == {"raised": 5}
 
 
 @pytest.mark.parametrize(("most", "key"), [(None, "key"), (1, "")])

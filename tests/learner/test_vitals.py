@@ -53,9 +53,9 @@ def test_whatever_one_actor_says_it_adds_no_more_than_there_was_time_for(
     said: list[tuple[float, int, int, int, int]],
 ) -> None:
     vitals, now = Vitals(), 100.0
-    for after_s, *times in said:
+    for after_s, collect_ms, learn_ms, compress_ms, wait_ms in said:
         now += after_s
-        vitals.hear(Heartbeat(1, 0, 0, 0.0, 0.0, *times), now)
+        vitals.hear(Heartbeat(1, 0, 0, 0.0, 0.0, collect_ms, learn_ms, compress_ms, wait_ms), now)
     here_s = now - 100.0
     assert sum(vitals.seconds) <= here_s + min(here_s, LATE_S) + 1e-6
     assert min(vitals.seconds) >= 0.0

@@ -33,7 +33,7 @@ from learner.optimizer import make_optimizer
 from learner.parameters import Job, Parameters
 from learner.progress import Progress, learning_rate
 from learner.staleness import age_rule
-from protocol.messages import Welcome
+from protocol.messages import Fault, Welcome
 from protocol.moments import Moments
 from protocol.session import Sender
 from protocol.snapshot import Reconstruction
@@ -109,6 +109,7 @@ class LateLink:
     ) -> None:
         self.env_steps = 0
         self.simulator_failures: Mapping[str, int] = {}
+        self.faults: tuple[Fault, ...] = ()
         self.collect_s = self.learn_s = self.compress_s = 0.0
         self.residual_norm = self.residual_age = self.beta1 = 0.0
         self._run, self._lag, self._travelling, self._turn = run, lag, travelling, turn

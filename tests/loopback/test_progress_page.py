@@ -27,7 +27,7 @@ TELLERS = {"Announce", "_announce", "announce", "tell"}
 NOT_OF_A_RUN = {"learner/rerun.py"}  # `learner replay` prints what it finds and records nothing
 ELSEWHERE = {  # said by other means than a call with their name
     "learner": {"progress", "finished", "actor_said", "output_lost"},
-    "actor": {"simulator_failed", "output_lost"},
+    "actor": {"simulator_failed", "gradient_not_finite", "output_lost"},
 }
 
 

@@ -160,7 +160,7 @@ def test_what_an_actor_says_of_itself_does_not_spoil_the_page(waiting: Waiting, 
     session, top = stranger.greet().session, (1 << 53) - 1
     before = [counted(waiting, "actor_seconds_total", part=part) for part in PARTS]
     stranger.say(Heartbeat(session, 0, 0))
-    stranger.say(Heartbeat(session, top, top, 86_400.0, 86_400.0, *[top] * 5))
+    stranger.say(Heartbeat(session, top, top, 86_400.0, 86_400.0, top, top, top, top, top))
     stranger.throw(b"noise")
     assert stranger.hear(Refusal).reason == Reason.MALFORMED_FRAME  # what came before it was heard
     assert [counted(waiting, "actor_seconds_total", part=part) for part in PARTS] == before

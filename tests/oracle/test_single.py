@@ -38,7 +38,7 @@ from learner.state import Address, LearnerState
 from protocol import messages
 from protocol.layout import Layout
 from protocol.manifest import Manifest, digest_of
-from protocol.messages import Gradient, Hello, Welcome
+from protocol.messages import Fault, Gradient, Hello, Welcome
 from protocol.snapshot import Reconstruction
 
 SEED, ROLLOUTS, RATE = 11, 3, 2e-3
@@ -61,6 +61,7 @@ class DirectLink:
     def __init__(self, settings: LearnerSettings) -> None:
         self.env_steps = 0
         self.simulator_failures: Mapping[str, int] = {}
+        self.faults: tuple[Fault, ...] = ()
         self.collect_s = self.learn_s = self.compress_s = 0.0
         self.residual_norm = self.residual_age = self.beta1 = 0.0
         theta, layout = initial()

@@ -14,6 +14,7 @@ from protocol.messages import (
     KINDS,
     PREAMBLE,
     Buffer,
+    Fault,
     Gradient,
     Heartbeat,
     Message,
@@ -113,8 +114,10 @@ def test_trailing_bytes_and_deep_nesting_are_malformed() -> None:
 
 
 def test_a_field_that_a_later_version_appends_is_passed_over() -> None:
-    whole = ["heartbeat", 1, 2, 3, 0.5, 0.25, 4, 5, 6, 7, 8]
-    assert decode(framed([*whole, "later"]))[0] == Heartbeat(1, 2, 3, 0.5, 0.25, 4, 5, 6, 7, 8)
+    whole = ["heartbeat", 1, 2, 3, 0.5, 0.25, 4, 5, 6, 7, 8, [["raised", 2, "boom"]]]
+    assert decode(framed([*whole, "later"]))[0] == Heartbeat(
+        1, 2, 3, 0.5, 0.25, 4, 5, 6, 7, 8, (Fault("raised", 2, "boom"),)
+    )
 
 
 def test_a_header_cut_anywhere_is_refused() -> None:
