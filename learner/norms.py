@@ -24,15 +24,13 @@ from protocol.codecs import Sparse
 from protocol.errors import Reason
 from protocol.session import Sender
 
-VOTE = 8  # norms: one outlier changes no vote, and a vote turns before conduct counts (quarantine.TOLERATED)
+VOTE = 8  # norms: one outlier changes no vote, and a lasting rise turns it after five
 LAPSE_S = 600.0  # after a sender's last gradient its vote no longer counts: far above the interval of slow rollouts
-LEAST_VOTES = 3  # of two nobody knows which is hostile, and one would be judged by itself: a burst, and it is refused
-# Where there are fewer, so much more is borne, and nothing but the floor makes a bound: what is absurd for an update is
-# refused before a third sender was heard, too.
-FEW = 10.0
-# L2 of a preconditioned update over √P, where it is small. A policy that has converged sends next to nothing, and the
-# first gradient after that may have 1 / √(1 - β2) in each coordinate (Kingma and Ba 2015, section 2.1): 32 with β2
-# 0.999, which is what the default factor of 100 leaves it. While policies learn it is 0.2 to 10 (SECURITY.md).
+LEAST_VOTES = 3  # of two nobody knows which is hostile, and one would be judged by itself
+FEW = 10.0  # so much more is borne below LEAST_VOTES; an honest sender had 228 √P once, of the 300 √P that this allows
+# L2 of a preconditioned update over √P, as it is while policies learn (medians of 0.2 to 1.1, SECURITY.md). Converged
+# ones send next to nothing, and the first gradient after that may have 1 / √(1 - β2) in each coordinate (Kingma and Ba
+# 2015, section 2.1): 32 with β2 0.999, about what the default factor of 100 makes of it.
 USUAL_UPDATE = 0.3
 MOST_VOTES = 4096  # four times the usual learner.max_actors; beyond them the vote that is oldest goes
 
