@@ -116,7 +116,7 @@ def _miss_journal(files: Files, version: int) -> None:
     if files.journaled:
         held = journals.stretches(files.journal, files.disk)
         what = "nothing in it leads on from this version" if held else "it is gone, or empty"
-        lost = "the run goes on, without what was applied and acknowledged since"
+        lost = "the run goes on, without what was applied and acknowledged since, if anything was"
         files.tell("journal_missing", {"path": str(files.journal), "version": version, "detail": f"{what}; {lost}"})
 
 
