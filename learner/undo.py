@@ -52,10 +52,14 @@ class UndoLog:
         Neither is changed by anybody from now on. What lies before ``begin`` is forgotten, and what is too much.
         """
         self.begin = min(self.end, max(self.begin, self.end + len(indices) - self._most * 3 // 4))
-        while self._waiting and self._waiting[0][0] < self.begin:
-            self._waiting.popleft()
+        self._forget()
         self._waiting.append((self.end, indices, values))
         self.end += len(indices)
+
+    def _forget(self) -> None:
+        """Of what waits, what lies before ``begin``."""
+        while self._waiting and self._waiting[0][0] < self.begin:
+            self._waiting.popleft()
 
     def _chain(self, position: int, indices: Indices, values: Floats) -> None:
         """O(k). Makes a write part of the chains."""
@@ -97,6 +101,7 @@ class UndoLog:
         if start >= self._chained and len(near) <= NEAR:
             self._walk(values, where, [write for write in near if write[0] < stop])
             return
+        self._forget()
         while self._waiting:
             self._chain(*self._waiting.popleft())
         first, last = max(start, self.begin) - self._offset, stop - self._offset
