@@ -49,6 +49,41 @@ def test_a_trail_knows_the_way_from_every_version_to_the_bit(kind: str, max_byte
         assert trail.since(version + 1, EVERYWHERE) is None
 
 
+def an_update(random: np.random.Generator, length: int) -> Array:
+    """Mostly a few coordinates, the first of them far more often than the last; at times nothing, or all."""
+    kind = random.random()
+    if kind < 0.05:
+        return random.standard_normal(length).astype(np.float32)
+    share = np.linspace(0.5, 0.0, length) * (kind > 0.2)
+    indices = np.flatnonzero(random.random(length) < share).astype(np.int32)
+    return Sparse(length, indices, random.standard_normal(len(indices)).astype(np.float32))
+
+
+@pytest.mark.parametrize("max_lag_updates", [7, 90])
+@pytest.mark.parametrize("max_bytes", [1, 900, 9_000, 1 << 20])
+def test_whatever_is_asked_is_what_adding_up_the_steps_says(max_bytes: int, max_lag_updates: int) -> None:
+    """Against the plain loop over the steps since, in float64; what is held is told by the trail's own length."""
+    random, length = np.random.default_rng(max_bytes + max_lag_updates), 40
+    theta = np.zeros(length, np.float32)
+    trail = Trail(theta, max_bytes, max_lag_updates)
+    past: list[np.ndarray] = []
+    for version in range(250):
+        value = an_update(random, length)
+        trail.note(version, value)
+        subtract(theta, value, np.float32(0.1))
+        past.append(0.1 * (value.dense() if isinstance(value, Sparse) else value).astype(np.float64))
+        assert 1 <= len(trail) <= max_lag_updates
+        if random.random() < 0.3:
+            base = version + 1 - int(random.integers(1, len(trail) + 1))
+            where = np.flatnonzero(random.random(length) < random.random()).astype(np.int32)
+            drift = trail.since(base, where)
+            assert drift is not None
+            moved = np.zeros(length)
+            for step in past[base:]:
+                moved -= step
+            np.testing.assert_allclose(drift, moved[where], atol=1e-5)
+
+
 def test_a_large_network_is_copied_for_no_small_step_whatever_memory_there_is() -> None:
     length = SMALL_BYTES // 4 + 1
     theta = np.zeros(length, np.float32)
