@@ -151,7 +151,7 @@ def run(
 
     file = _experiment_file(experiment, env, run_dir, resume, proceed)
     overrides = [*(settings or []), *_flags(env, actors, until_return, until_steps, seed)]
-    resolved = load(file, overrides, os.environ, lambda text: sys.stderr.write(f"note: {text}\n"))
+    resolved = load(file, overrides, os.environ, lambda text: resume or sys.stderr.write(f"note: {text}\n"))
     require(resolved, initial)
     if http != "off":
         host_and_port(http)

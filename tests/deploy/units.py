@@ -1,7 +1,7 @@
 """The units as they ship, started by a real systemd: ``make test-deploy`` runs this where UNITS_ROOT names a Debian.
 
 A Debian tree with systemd, dbus and Python of this interpreter's minor version, as debootstrap makes it (see
-CONTRIBUTING.md). It is booted in systemd-nspawn with a network of its own; what it writes into /var is all that it keeps.
+CONTRIBUTING.md). It is booted in systemd-nspawn with a network of its own, and keeps what it writes into /var.
 Knows nspawn, nsenter and /proc.
 """
 
