@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from actor.pipe import FailureKind
 
 LARGEST = float(np.finfo(np.float32).max)  # rewards are learnt from as float32
+FLAG_TYPES = frozenset({bool, np.bool_})
 FINALS = ("final_obs", "final_observation")  # where info holds true successors; the latter before Gymnasium 1.0
 
 
@@ -131,13 +132,19 @@ def _leaf(space: Space[Any], observation: Any, batch: tuple[int, ...] = ()) -> N
     if not fits or seen.shape != (*batch, *(space.shape or ())):
         each = f"{batch[0]} times " if batch else ""
         raise Wrong(f"an observation is {described(observation)}, not {each}of {space}")
-    if isinstance(space, Discrete | MultiDiscrete):
+    if isinstance(space, Discrete | MultiDiscrete) and not _within(space, seen):
         choices = space.n if isinstance(space, Discrete) else space.nvec
         within = (seen >= space.start) & (seen - space.start < choices)
-        if not within.all():
-            lost = seen if not batch else seen[int(np.argmin(within.reshape(*batch, -1).all(1)))]
-            raise Wrong(f"an observation is {lost.tolist()}, outside {space}")
+        lost = seen if not batch else seen[int(np.argmin(within.reshape(*batch, -1).all(1)))]
+        raise Wrong(f"an observation is {lost.tolist()}, outside {space}")
     return seen
+
+
+def _within(space: Discrete | MultiDiscrete, seen: NDArray[Any]) -> bool:
+    if isinstance(space, Discrete) and seen.dtype == np.int64 and seen.shape and seen.flags.c_contiguous:
+        return bool((seen - space.start if space.start else seen).view(np.uint64).max() < space.n)  # below 0: huge
+    choices = space.n if isinstance(space, Discrete) else space.nvec
+    return bool(((seen >= space.start) & (seen - space.start < choices)).all())
 
 
 def final_of(info: Mapping[str, Any], row: int, space: Space[Any]) -> Any | None:
@@ -172,6 +179,7 @@ class Checked(gymnasium.Wrapper[Any, Any, Any, Any]):
         super().__init__(env)
         self._space = env.observation_space
         self._shape, self._type = self._space.shape, self._space.dtype
+        self._chooses = isinstance(self._space, Discrete)
 
     def reset(self, **options: Any) -> Any:
         """Gymnasium's."""
@@ -181,13 +189,24 @@ class Checked(gymnasium.Wrapper[Any, Any, Any, Any]):
 
     def step(self, action: Any) -> Any:
         """Gymnasium's."""
-        outcome = outcome_of(self.env.step(action))
+        returned = self.env.step(action)
+        if type(returned) is tuple and len(returned) == 5:  # as nearly all of them, at once
+            observation, reward, terminated, truncated, _ = returned
+            flagged = type(terminated) in FLAG_TYPES and type(truncated) in FLAG_TYPES
+            if flagged and isinstance(reward, float) and self._plain(observation):
+                return returned
+        outcome = outcome_of(returned)
         self._check(outcome[0])
         return outcome
 
+    def _plain(self, observation: Any) -> bool:
+        if self._chooses:
+            return isinstance(observation, int | np.integer)
+        fits = type(observation) is np.ndarray and observation.dtype == self._type
+        return fits and bool(observation.shape == self._shape)
+
     def _check(self, observation: Any) -> None:
-        plain = type(observation) is np.ndarray and observation.dtype == self._type
-        if not plain or observation.shape != self._shape:
+        if not self._plain(observation):
             checked(self._space, observation)
 
 

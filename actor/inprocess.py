@@ -53,6 +53,7 @@ class InProcess:
         self._threaded = hasattr(env, "send") and hasattr(env, "recv")
         self._actions: NDArray[Any] | None = None
         self._steps = 0  # of each row, since the beginning
+        self._was_blind = False
         self._blind = np.zeros(self.count, np.bool_)  # rows that last showed nothing to act on
         self._nought: NDArray[np.float32] = np.zeros(0, np.float32)
 
@@ -62,7 +63,7 @@ class InProcess:
             returned = self._env.reset(seed=seed)  # each environment adds its row
             seen = flatten(self._space, checked(self._space, first_of(returned), self.count), self.count)
             self._nought = np.zeros(0 if seen.dtype == np.uint8 else seen.size, np.float32)
-            self._blind[...] = False
+            self._blind, self._was_blind = np.zeros(self.count, np.bool_), False
             if not self._sound(seen):
                 row = int(np.argmin(np.isfinite(seen).all(1)))
                 raise Wrong(f"{unsound(seen[row])}, the first of row {row}")
@@ -96,8 +97,10 @@ class InProcess:
         if not self._resets_late and (terminated.any() or truncated.any()):
             finals = self._finals(info, seen, terminated, truncated)
         answer = _Answer(seen, rewards, terminated, truncated, finals)
-        held = self._sound(seen) and (finals is None or self._sound(finals)) and np.abs(rewards).max() <= LARGEST
-        if not held or self._blind.any():
+        paid = (
+            float(np.vdot(rewards, rewards)) <= LARGEST**2
+        )  # if so all are finite; if not one may be, and is looked at
+        if not (paid and self._sound(seen) and (finals is None or self._sound(finals))) or self._was_blind:
             self._leave_out(answer)
         return answer
 
@@ -118,6 +121,7 @@ class InProcess:
         if not seen_held.all():
             answer.observations = np.where(seen_held[:, None], answer.observations, np.float32(0.0))
         answer.valid, answer.cut, self._blind = valid, ~valid, ~seen_held
+        self._was_blind = not seen_held.all()
 
     def _seen_held(self, seen: NDArray[Any], asked: NDArray[np.bool_] | np.bool_ = np.True_) -> NDArray[np.bool_]:
         """Bool [B], which rows are finite; notes those asked for that are not."""

@@ -1,0 +1,74 @@
+"""Environments that take liberties with the actor's process, in real daemons: a run begins, is heard, and ends."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+
+import pytest
+
+from tests.loopback.system import Launcher
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="ends what it leaves behind by /proc")
+
+ODD = """
+import os, signal, subprocess, sys, threading
+import gymnasium
+from gymnasium.envs.classic_control.cartpole import CartPoleEnv
+
+class Free(CartPoleEnv):
+    def __init__(self, **options):
+        super().__init__(**options)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        subprocess.Popen(["sleep", "600"], start_new_session=True)  # holds all our pipes
+        threading.Thread(target=threading.Event().wait).start()
+        os.chdir("/")
+        self.taken = 0
+
+    def reset(self, **options):
+        print("a new episode")
+        return super().reset(**options)
+
+    def step(self, action):
+        self.taken += 1
+        seen, reward, *rest = super().step(action)
+        return seen, float("nan") if self.taken == 50 else reward, *rest
+
+class Leaving(CartPoleEnv):
+    def step(self, action):
+        sys.exit("licence expired")
+
+gymnasium.register("Free-v0", Free, max_episode_steps=40)
+gymnasium.register("Leaving-v0", Leaving)
+"""
+
+
+def test_one_that_takes_every_liberty_is_heard_and_does_not_stop_the_end(launch: Launcher) -> None:
+    (launch.folder / "odd.py").write_text(ODD)
+    run_dir = launch.folder / "run"
+    odd = ("--env", "odd:Free-v0", "--allow-module", "odd", "--set", "actor.envs=2")
+    learner = launch.learner("--actors", 1, "--until-steps", 3000, "--run-dir", run_dir, *odd)
+    assert learner.event("actor_said", lambda said: said["text"] == "a new episode")["actor"] == "local-0"
+    told = learner.event("actor_fault")
+    assert (told["actor"], told["kind"]) == ("local-0", "reward_not_finite")
+    assert told["detail"].startswith("odd:Free-v0: the reward is nan, in step 5")
+    assert learner.wait() == 0, learner.story()
+    assert not learner.said("actors_killed")
+    assert json.loads((run_dir / "result.json").read_text())["actor_faults"] == {"reward_not_finite": 2}
+
+
+def test_one_that_ends_the_interpreter_ends_its_actor_with_the_reason(launch: Launcher) -> None:
+    (launch.folder / "odd.py").write_text(ODD)
+    link = f"ipc://{launch.folder}/link"
+    odd = ("--env", "odd:Leaving-v0", "--allow-module", "odd", "--until-steps", 3000)
+    learner = launch.learner("--actors", 0, "--bind", link, *odd)
+    learner.event("started")
+    actor = launch.actor(link, "doomed", "--allow-module", "odd")
+    assert actor.wait() == 1, actor.story()
+    (failed,) = actor.said("worker_failed")
+    assert failed["detail"] == "SystemExit: licence expired"
+    assert 'sys.exit("licence expired")' in failed["traceback"]
+    assert learner.event("actor_left")["actor"] == "doomed"
+    learner.signal(signal.SIGTERM)
+    assert learner.wait() == 0
