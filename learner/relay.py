@@ -18,7 +18,17 @@ LINE_CHARACTERS, LINE_BYTES = 500, 1 << 14  # of a line that is passed on; of an
 LINES_RELAYED, WINDOW_S = 100, 10.0  # so many lines of one actor, and as many events, in each such span
 TAIL_LINES = 15
 EVENTS = frozenset(  # of actors, as deploy/PROGRESS.md has them
-    {"waiting_for_learner", "welcomed", "learner_lost", "refused", "dismissed", "fault", "diverged", "worker_failed"}
+    {
+        "waiting_for_learner",
+        "gave_up",
+        "welcomed",
+        "learner_lost",
+        "refused",
+        "dismissed",
+        "fault",
+        "diverged",
+        "worker_failed",
+    }
     | {"simulator_failed", "gradient_not_finite", "output_lost"}
 )
 
