@@ -31,6 +31,13 @@ class Likelihood(Protocol):
     @property
     def entropies(self) -> Tensor: ...
 
+    @property
+    def information(self) -> float:
+        """Fisher information of the actions about the outputs, as a share of the most there can be: 1 for choices that
+        are all as likely and for normal numbers (in deviations from the mean) far inside their bounds, 0 where each
+        action is certain. Half of it times a squared step of the outputs is about the KL divergence of that step.
+        """
+
     def slopes(self, pull: Tensor, entropy_weight: float) -> Tensor:
         """By outputs, [N, K]: of -mean(terms) - entropy_weight · mean(entropies), with pull [N] = d term / d log π."""
 
@@ -107,6 +114,13 @@ class Choices:
     def entropies(self) -> Tensor:
         """Likelihood.entropies."""
         return -torch.stack([(log_all.exp() * log_all).sum(1) for log_all in self._log_all]).sum(0)
+
+    @property
+    def information(self) -> float:
+        """Likelihood.information: the trace of diag(π) - π πᵀ, which is 1 - 1/n for n choices that are as likely."""
+        most = sum(1.0 - 1.0 / log_all.shape[1] for log_all in self._log_all)
+        found = sum(1.0 - log_all.exp().square().sum(1).mean().item() for log_all in self._log_all)
+        return found / most if most else 0.0
 
     def slopes(self, pull: Tensor, entropy_weight: float) -> Tensor:
         """d log π(a) / d z_j = 1[j = a] - π_j, and d H / d z_j = -π_j (log π_j + H), in each part by itself."""
@@ -185,11 +199,21 @@ class CutNormal:
         """Of the normal numbers before the cut, which have a closed form and never reward leaving the bounds."""
         return (self._log_deviations + (0.5 + HALF_LOG_TAU)).sum(1)
 
+    @property
+    def information(self) -> float:
+        """Likelihood.information: the mean of (σ · d log π / d μ)², where these actions were drawn from about π."""
+        return self._force[0].square().mean().item()
+
+    @property
+    def _force(self) -> tuple[Tensor, Tensor]:
+        """σ · d log π / d μ, and at a bound the inverse Mills ratio."""
+        mills = SQRT_2_OVER_PI / torch.special.erfcx(self._side * self._z * math.sqrt(0.5))  # φ and Φ would both vanish
+        return torch.where(self._inside, self._z, self._side * mills), mills
+
     def slopes(self, pull: Tensor, entropy_weight: float) -> Tensor:
         """Likelihood.slopes."""
         z, side = self._z, self._side
-        mills = SQRT_2_OVER_PI / torch.special.erfcx(side * z * math.sqrt(0.5))  # φ and Φ alone would both vanish
-        force = torch.where(self._inside, z, side * mills)  # σ · d log π / d μ
+        force, mills = self._force
         spread = torch.where(self._inside, z.square() - 1.0, side * mills * z)  # d log π / d log σ
         column = pull.unsqueeze(1)
         by_mean = -column * force / self._deviations

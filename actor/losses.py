@@ -63,6 +63,11 @@ class LossStats:
         return 0.0 if self.likelihood is None else self.likelihood.entropies.mean().item()
 
     @property
+    def information(self) -> float:
+        """What the policy's actions can tell of its outputs, as ``Likelihood.information`` has it; 0 without one."""
+        return 0.0 if self.likelihood is None else self.likelihood.information
+
+    @property
     def approx_kl(self) -> float:
         """KL(π_old, π) estimated from the samples as mean(ratio - 1 - log ratio), nats; never negative."""
         if self.log_ratios is None:

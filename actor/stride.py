@@ -7,6 +7,7 @@ from typing import TypeAlias
 
 STRIDE_FACTOR, STRIDE_BAND = 1.5, 2.0
 STRIDE_LIMITS = (1.0 / 64.0, 64.0)  # of the length of updates: a rate four orders of magnitude wrong is put right
+LEAST_INFORMATION = 0.1  # share of the most (Likelihood.information); of less the divergence tells no length
 
 Stand: TypeAlias = tuple[int, int]  # weights: their epoch and version
 
@@ -16,14 +17,21 @@ class StrideControl:
     that moved it by less than half of that longer: Schulman et al. 2017, section 4, with the step in the place of the
     penalty.
 
+    What is put right so is a rate that is too low, and nothing else that makes a divergence small. One is annealing: a
+    divergence goes with the square of the rate, so what makes updates longer is compared to the target times the square
+    of the share that is left of the rate. Another is a policy that has settled: where its actions are nearly certain,
+    steps of any length move it by nearly nothing until they undo it, so there updates become no longer than the rate
+    has them.
+
     Heeded are weights of one life of the learner that followed each other, and only where most of what led from the
     first to the last came after the length was changed: changed again before the change can be seen it would overshoot,
     and the more so the later gradients are.
     """
 
-    def __init__(self, target: float, *, stretches: bool) -> None:
+    def __init__(self, target: float, *, stretches: bool, anneal_steps: int = 0, anneal_floor: float = 1.0) -> None:
         self.length = 1.0  # multiplies preconditioned updates; within STRIDE_LIMITS
         self._target, self._stretches = target, stretches
+        self._anneal_steps, self._anneal_floor = anneal_steps, anneal_floor  # the learner's, as a welcome has them
         self._lag = 0  # updates, of the gradient that was answered last
         self._since: Stand = (0, 0)  # the first weights that an update of the present length is in
 
@@ -31,20 +39,32 @@ class StrideControl:
         """lags_updates: of the gradients that were answered since the last call."""
         self._lag = lags_updates[-1] if lags_updates else self._lag
 
-    def heed(self, kl: float, first: Stand, last: Stand) -> None:
-        """kl: nats, >= 0, from the policy that collected, of the weights ``first``, to the one at the last gradient."""
+    def heed(self, kl: float, information: float, env_steps: int, first: Stand, last: Stand) -> None:
+        """kl: nats, >= 0, from the policy that collected, of the weights ``first``, to the one at the last gradient.
+
+        information: of that policy, as a share of the most. env_steps: of the run at those weights.
+        """
         if not self._target or not self._stretches or first[0] != last[0] or first[1] >= last[1]:
             return
         epoch, since = self._since
         if first[0] == epoch and first[1] + last[1] < 2 * since:
             return
-        before = self.length
+        length = self._next(kl, information, self._target * self._rate_share(env_steps) ** 2)
+        if length != self.length:
+            self.length, self._since = length, (last[0], last[1] + 1 + self._lag)
+
+    def _next(self, kl: float, information: float, annealed: float) -> float:
+        """annealed: nats, the target at the present rate."""
         if kl > STRIDE_BAND * self._target:
-            self.length = max(STRIDE_LIMITS[0], self.length / STRIDE_FACTOR)
-        elif kl < self._target / STRIDE_BAND:
-            self.length = min(STRIDE_LIMITS[1], self.length * STRIDE_FACTOR)
-        if self.length != before:
-            self._since = last[0], last[1] + 1 + self._lag
+            return max(STRIDE_LIMITS[0], self.length / STRIDE_FACTOR)
+        most = STRIDE_LIMITS[1] if information >= LEAST_INFORMATION else max(1.0, self.length / STRIDE_FACTOR)
+        return min(most, self.length * STRIDE_FACTOR if kl < annealed / STRIDE_BAND else self.length)
+
+    def _rate_share(self, env_steps: int) -> float:
+        """What annealing leaves of the first rate (WIRE.md, section 3, welcome)."""
+        if not self._anneal_steps:
+            return 1.0
+        return self._anneal_floor + (1.0 - self._anneal_floor) * max(0.0, 1.0 - env_steps / self._anneal_steps)
 
     def exhausted(self, kl: float) -> bool:
         """Whether a rollout moved the policy too far to be used again, where updates cannot be made shorter."""

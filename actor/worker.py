@@ -90,7 +90,12 @@ class Worker:
             self.policy, self.flat = build_policy(settings, spaces, seed=0)
             if self.flat.layout().digest != welcome.layout.digest:
                 raise UserError(_mismatch(welcome, self.flat))
-            self._stride = StrideControl(settings.kl_target, stretches=welcome.quantity == "update")
+            self._stride = StrideControl(
+                settings.kl_target,
+                stretches=welcome.quantity == "update",
+                anneal_steps=welcome.anneal_steps,
+                anneal_floor=welcome.anneal_floor,
+            )
             self._compressor = make_compressor(settings, welcome.quantity, self.flat.layout(), rollout_seed)
             self._fitting = make_fitting(settings, self.flat.layout().length, uplink_kbps)
             self.method = make_method(settings, spaces, self.policy, rollout_seed)
@@ -149,7 +154,9 @@ class Worker:
             held = self._compressor
             link.residual_norm, link.residual_age, link.beta1 = held.residual_norm, held.residual_age, held.beta1
             self._losses = _losses(stats, norm, link.residual_norm)
-            self._stride.heed(self._losses.kl, first, self._stand)
+            assert self._weights is not None
+            env_steps = self._weights.env_steps
+            self._stride.heed(self._losses.kl, stats.information, env_steps, first, self._stand)
 
     def close(self) -> None:
         """Ends the simulators."""

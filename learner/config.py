@@ -149,6 +149,11 @@ class LearnerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
         return self.aggregate_least or (1 if self.aggregation in ("none", "mean") else 3)
 
     @property
+    def annealing(self) -> tuple[int, float]:
+        """anneal_steps and anneal_floor as a welcome tells them."""
+        return (0, 1.0) if self.anneal == "none" else (self.anneal_steps, self.anneal_floor)
+
+    @property
     def most_norm_factor(self) -> float | None:
         """What ``norm_factor`` comes to; None leaves norm_bound alone."""
         if self.norm_factor == "auto":

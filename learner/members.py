@@ -167,6 +167,8 @@ class Members:
             table=self._manifest.actor_table,
             table_digest=self._manifest.actor_digest,
             credit_lag=self._settings.credit_lag,
+            anneal_steps=self._settings.annealing[0],
+            anneal_floor=self._settings.annealing[1],
         )
 
     def beats(self, version: int) -> list[Send]:

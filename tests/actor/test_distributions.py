@@ -66,6 +66,29 @@ def test_probabilities_of_huge_logits_are_finite() -> None:
     assert likelihood.slopes(torch.ones(1), 0.1).isfinite().all()
 
 
+def test_the_information_of_choices() -> None:
+    """All as likely: all there can be. Certain: none. Two parts of which one is certain: its share of both."""
+    family, actions = distribution(discrete(2, 3)), torch.zeros(1, 2, dtype=torch.int64)
+    certain, even = [1000.0, 0.0], [0.0, 0.0, 0.0]
+    assert family.likelihood(torch.tensor([[0.0, 0.0, *even]]), actions).information == pytest.approx(1.0)
+    assert family.likelihood(torch.tensor([[*certain, *even]]), actions).information == pytest.approx(4 / 7)
+    assert family.likelihood(torch.tensor([[*certain, 500.0, 0.0, 0.0]]), actions).information == 0.0
+    only = distribution(discrete(1)).likelihood(torch.zeros(1, 1), actions[:, :1])
+    assert only.information == 0.0
+
+
+@pytest.mark.parametrize(("mean", "share"), [(0.0, 1.0), (0.75, 0.9684), (1.25, 0.0147)])
+def test_the_information_of_cut_normals(mean: float, share: float) -> None:
+    """Far within the bounds as much as there can be, beyond them none: there every draw becomes the same action.
+
+    share: Φ(b) - b φ(b) + φ(b)² / Φ(-b) with b = (1 - mean) / σ for the near bound; the far one adds nothing.
+    """
+    family = distribution(box((-1.0,), (1.0,)))
+    outputs = np.tile(np.array([[mean, math.log(0.25 if mean < 1.0 else 1 / 12)]], np.float32), (40_000, 1))
+    likelihood = family.likelihood(torch.from_numpy(outputs), torch.from_numpy(drawn(family, outputs, 1)[0]))
+    assert likelihood.information == pytest.approx(share, abs=4 * 1.42 / 200)
+
+
 def drawn(family: Distribution, outputs: np.ndarray, steps: int) -> np.ndarray:
     """[steps, N, width], by noise of a fixed seed."""
     noise = family.noise(rng(0), steps, len(outputs))

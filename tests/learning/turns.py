@@ -212,6 +212,8 @@ def begin(
             layout=first.layout,
             table=table,
             table_digest=bytes(8),
+            anneal_steps=settings.annealing[0],
+            anneal_floor=settings.annealing[1],
         )
         worker = Worker(welcome, frozenset())
         link = LateLink(run, lag, deque())
