@@ -417,18 +417,44 @@ def test_only_weights_that_followed_tell_how_long_updates_are(epoch: int, steps:
     """A stream that stands still would look like updates that are far too short, and a restart like any."""
     bench = Bench(msgspec.structs.replace(SMALL, kl_target=10.0), quantity="update")
     bench.link.weights = weights_of(SMALL, version=100)
+    renewing(bench, epoch, steps)
+    bench.step()
+    bench.worker.close()
+    assert (bench.worker._stride.length > 1.0) is longer
+
+
+def renewing(bench: Bench, epoch: int = 1, steps: int = 1, env_steps: int = 0) -> None:
+    """Every gradient is followed by a newer version of equal weights."""
     plain = bench.link.hand_in
 
     def hand_in(work: Work) -> None:
         plain(work)
         held = bench.link.weights
         assert held is not None
-        bench.link.weights = Weights(epoch, held.version + steps, held.theta.copy(), None)
+        bench.link.weights = Weights(epoch, held.version + steps, held.theta.copy(), None, env_steps)
 
     bench.link.hand_in = hand_in  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize(("env_steps", "longer"), [(99, True), (100, False)])
+def test_updates_are_not_lengthened_against_annealing(env_steps: int, longer: bool) -> None:
+    bench = Bench(msgspec.structs.replace(SMALL, kl_target=1e-9), quantity="update", anneal_steps=100, anneal_floor=0.0)
+    renewing(bench, env_steps=env_steps)
     bench.step()
     bench.worker.close()
     assert (bench.worker._stride.length > 1.0) is longer
+
+
+def test_updates_of_a_settled_policy_are_not_lengthened() -> None:
+    bench = Bench(msgspec.structs.replace(SMALL, kl_target=10.0), quantity="update")
+    held = bench.link.weights
+    assert held is not None
+    bench.link.weights = Weights(1, 1, held.theta * np.float32(1e4), None)
+    bench.worker._stride.length = 64.0
+    renewing(bench)
+    bench.step()
+    bench.worker.close()
+    assert bench.worker._stride.length == pytest.approx(64.0 / 1.5)
 
 
 def jumping(settings: ActorSettings, **fields: Any) -> Bench:

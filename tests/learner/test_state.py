@@ -222,6 +222,13 @@ def test_a_welcome_hands_over_all_that_an_actor_needs() -> None:
     assert announced(effects) == ["actor_joined"]
 
 
+@pytest.mark.parametrize(("anneal", "told"), [("linear", (1000, 0.25)), ("none", (0, 1.0))])
+def test_a_welcome_tells_how_the_rate_falls(anneal: str, told: tuple[int, float]) -> None:
+    it = learner(anneal=anneal, **({"anneal_steps": 1000, "anneal_floor": 0.25} if anneal == "linear" else {}))
+    welcome = it.join()
+    assert (welcome.anneal_steps, welcome.anneal_floor) == told
+
+
 def test_a_repeated_hello_of_one_life_gets_the_same_session_over_the_new_route() -> None:
     it = learner()
     first = it.join()

@@ -14,7 +14,7 @@ from pathlib import Path
 from tests.bench.farflung import train
 from tests.bench.machine import ROOT
 from tests.bench.store import Record, Store
-from tests.learning import codecs, lag, momentum, pixels, pong_thin, report, robustness, thin
+from tests.learning import beyond, codecs, lag, momentum, pixels, pong_thin, report, robustness, thin
 from tests.learning.tasks import TASKS, Task
 
 STUDIES = {
@@ -25,6 +25,7 @@ STUDIES = {
     "momentum": momentum.measure,
     "thin": thin.measure,
     "pong_thin": pong_thin.measure,
+    "beyond": beyond.measure,
 }
 PARTS = (*(task.name for task in TASKS), *STUDIES)
 KEPT = ("solved", "wall_s", "env_steps", "return_mean_100", "compression", "updates", "staleness_mean", "rulings")
@@ -37,6 +38,7 @@ def main() -> int:
     parser.add_argument("--results", type=Path, default=ROOT / "bench-results", metavar="DIR", help="where lines go")
     parser.add_argument("--quick", action="store_true", help="studies: a smoke test that judges no bar")
     parser.add_argument("--report", action="store_true", help="measure nothing, write the report from what is there")
+    parser.add_argument("--only", action="append", choices=beyond.CASES, help="beyond: of this experiment (repeatable)")
     asked = parser.parse_args()
     if unknown := sorted(set(asked.parts) - set(PARTS)):
         parser.error(f"no such part: {', '.join(unknown)}")
@@ -47,7 +49,8 @@ def main() -> int:
         for seed in task.each_seed:
             store.once({"task": task.name, "seed": seed}, lambda task=task, seed=seed: run(task, seed))  # type: ignore[misc]
     for name in [name for name in STUDIES if name in parts]:
-        STUDIES[name](Store(results, name), quick=asked.quick)
+        only = {"only": asked.only or ()} if name == "beyond" else {}
+        STUDIES[name](Store(results, name), quick=asked.quick, **only)  # type: ignore[operator]
     report.write(results, results if asked.quick else Path(__file__).parents[1] / "bench")
     missed = report.missed(report.read(results), asked.parts if asked.report else parts)
     if missed:

@@ -16,14 +16,15 @@ from matplotlib.figure import Figure
 from learner.plot import FAINT, INK, POINTS
 from tests.bench.machine import description, versions
 from tests.bench.store import Record, Store, origins
-from tests.learning import codecs, lag, momentum, pixels, pong_thin, robustness, thin
+from tests.learning import beyond, codecs, lag, momentum, pixels, pong_thin, robustness, thin
 from tests.learning.tasks import TASKS, Task
 
 COLORS = ("#1d6fb8", "#c8641b", "#3a8f4d", "#8a4fa3")
 COLUMNS = 3
-FILES = ("learning", "robustness", "pixels", "lag", "codecs", "momentum", "thin", "pong_thin")
+FILES = ("learning", "robustness", "pixels", "lag", "codecs", "momentum", "thin", "pong_thin", "beyond")
 STUDIES = {"robustness": robustness.holds, "pixels": pixels.holds, "thin": thin.holds} | {
-    "pong_thin": pong_thin.holds
+    "pong_thin": pong_thin.holds,
+    "beyond": beyond.holds,
 }  # that have bars
 HARMLESS = {"applied", "draining"}  # the last gradients find a learner that has all it wants
 WORDS = (
@@ -54,6 +55,7 @@ def write(results: Path, out: Path) -> None:
     lines += _momentum(found["momentum"], out)
     lines += _thin(found["thin"], out)
     lines += _pong_thin(found["pong_thin"])
+    lines += _beyond(found["beyond"])
     (out / "LEARNING.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     print(f"wrote {out / 'LEARNING.md'}")
 
@@ -276,6 +278,42 @@ def _pong_thin(records: Sequence[Record]) -> list[str]:
         *_table(("codec", "times fewer bytes than f32", "return", "each seed")),
         *rows,
     ]
+
+
+def _beyond(records: Sequence[Record]) -> list[str]:
+    """Runs that go on past their target, each seed."""
+    if not records:
+        return []
+    rows, missing = [], []
+    for name in beyond.CASES:
+        found = sorted((r for r in records if r["experiment"] == name), key=lambda record: record["seed"])
+        rows += [_beyond_row(record) for record in found]
+        missing += [] if found else [name]
+    return [
+        "",
+        "## Past the target",
+        "",
+        (
+            f"Every shipped experiment, and FrozenLake-v1 without slipping ({beyond.CERTAIN}, with `kl_target`), on to "
+            f"{beyond.TIMES} times the steps that the target took; two actors and the learner in one process, in "
+            f"turns. Fallen is a mean of 100 training episodes below {beyond.KEPT:.0%} of the target; bar: for at most "
+            f"{beyond.FALLEN_SHARE:.0%} of the steps since{_verdict(beyond.holds(records))}. "
+            f"Not measured: {', '.join(missing) or 'none'}."
+        ),
+        "",
+        *_table(("experiment", "seed", "target", "reached at", "went on to", "lowest since", "at the end", "fallen")),
+        *rows,
+    ]
+
+
+def _beyond_row(record: Record) -> str:
+    means, reached = beyond.since(record), record["reached_at"]
+    ends = [_number(min(means)), _number(means[-1])] if means else ["none", "none"]
+    at = "never" if reached is None else f"{reached:,}"
+    share = beyond.fallen_share(record)
+    fallen = f"{share:.1%}{_verdict(share <= beyond.FALLEN_SHARE)}"
+    target = f"{record['target']:g}"
+    return _cells([record["experiment"], str(record["seed"]), target, at, f"{record['env_steps']:,}", *ends, fallen])
 
 
 def _reached(found: Sequence[Record]) -> tuple[str, str, str]:

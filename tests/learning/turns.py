@@ -223,10 +223,10 @@ def begin(
     return run, workers
 
 
-def train(experiment: Experiment, actors: int = 2, lag: int = 0) -> Run:
-    """Until the experiment's target or its step limit."""
+def train(experiment: Experiment, actors: int = 2, lag: int = 0, over: Callable[[Run], bool] | None = None) -> Run:
+    """Until the experiment's target or its step limit, or until ``over``, which is asked after every turn."""
     run, workers = begin(experiment, actors, lag)
-    while not done(run):
+    while not (over or done)(run):
         for worker, link in workers:
             worker.step(link, 0)
     return _closed(run, workers)
