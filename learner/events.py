@@ -25,7 +25,8 @@ Key = tuple[Snapshot, Sequence[Buffer]]  # θ whole and its buffers, immutable, 
 class MessageArrived:
     """A message that decoded. route: the connection to answer over. wire_bytes: headers and buffers together.
 
-    key: the public key that the connection proved to have; empty where the learner asks for none.
+    key: the public key that the connection proved to have; empty where the learner asks for none. local: whether it
+    came over a socket file of this machine; asked for hellos alone.
     """
 
     route: bytes
@@ -33,6 +34,7 @@ class MessageArrived:
     buffers: Sequence[Buffer]
     wire_bytes: int
     key: str = ""
+    local: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -282,7 +282,9 @@ class Service:
         event: Event
         try:
             framing.check(frames, self._limits)
-            event = events.MessageArrived(route, *messages.decode(frames), wire_bytes, key)
+            message, buffers = messages.decode(frames)
+            local = isinstance(message, messages.Hello) and self._sockets.local()
+            event = events.MessageArrived(route, message, buffers, wire_bytes, key, local)
         except PeerFault as fault:
             event = events.FaultArrived(route, fault, wire_bytes)
         self._post(event)

@@ -166,12 +166,13 @@ class LearnerState:
     def _hello(self, hello: Hello, event: MessageArrived, now: float) -> list[Effect]:
         if self.stage is not Stage.RUNNING:
             raise SessionFault(Reason.DRAINING, "the learner is stopping")
-        peer, new = self.members.greet(hello, event.route, event.key, now)
-        welcome = Send(event.route, self.members.welcome(peer))
+        peer, new, yielding = self.members.greet(hello, event.route, event.key, now)
+        effects = [effect for other, why in yielding for effect in self._forget(other, why)]
+        effects.append(Send(event.route, self.members.welcome(peer, local=event.local)))
         if not new:
-            return [welcome]
+            return effects
         joined = {"actor": peer.name, "ordinal": peer.ordinal, "actors": self.members.training}
-        return [welcome, Announce("actor_joined" if peer.trains else "evaluator_joined", joined)]
+        return [*effects, Announce("actor_joined" if peer.trains else "evaluator_joined", joined)]
 
     @property
     def peers(self) -> dict[int, Peer]:
@@ -208,17 +209,20 @@ class LearnerState:
             return []
         if seen is Seen.ANSWERED:
             ruling = peer.ledger.rulings[gradient.sequence]
-            return [Send(peer.route, Verdict(peer.session, peer.credit, (ruling,)))]
+            return [self._verdict(peer, (ruling,))]
         return self._new_gradient(gradient, event, peer, reason, now)
 
     def _out_of_order(self, gradient: Gradient, fault: SessionFault, peer: Peer, now: float) -> list[Effect]:
-        """Answers a number that no honest actor uses. An overdrawn one keeps this answer if it comes again."""
+        """Answers a number that no honest actor uses. An overdrawn one keeps this answer if it comes again, and is held
+        against its sender where it is more than anybody was ever granted.
+        """
         ruling = Ruling(gradient.sequence, fault.reason, self.progress.updates, 0.0)
         if fault.reason is Reason.OVERDRAWN:
-            struck = self.guard.judge(peer.sender, peer.name, fault.reason, now)
+            most = len(peer.ledger.pending) >= peer.ledger.credit
+            struck = self.guard.judge(peer.sender, peer.name, fault.reason, now) if most else []
             return [*struck, *self._rule_on(peer, [ruling])]
         self.progress.rulings[fault.reason] += 1
-        return [Send(peer.route, Verdict(peer.session, peer.credit, (ruling,)))]
+        return [self._verdict(peer, (ruling,))]
 
     def _new_gradient(
         self, gradient: Gradient, event: MessageArrived, peer: Peer, reason: Reason | None, now: float
@@ -332,7 +336,12 @@ class LearnerState:
         for ruling in rulings:
             peer.ledger.settle(ruling)
         peer.gradients += len(rulings)
-        return [Send(peer.route, Verdict(peer.session, peer.credit, tuple(rulings)))]
+        return [self._verdict(peer, tuple(rulings), min(ruling.sequence for ruling in rulings))]
+
+    def _verdict(self, peer: Peer, rulings: tuple[Ruling, ...], settles: int | None = None) -> Send:
+        """settles: the least number that is answered for the first time."""
+        peer.ledger.tell(peer.credit, settles)
+        return Send(peer.route, Verdict(peer.session, peer.credit, rulings))
 
     # time, disk, the end
 

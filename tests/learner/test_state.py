@@ -328,7 +328,7 @@ def test_two_peers_of_one_batch_get_verdicts_of_their_own() -> None:
 
 
 def test_a_batch_is_no_larger_than_its_limit() -> None:
-    it = learner(credit=BATCH_LIMIT + 10)
+    it = learner(credit=BATCH_LIMIT + 10, credit_lag=4 * BATCH_LIMIT)
     session = it.join().session
     busy = it.hear(gradient(session, 1), payload())
     for sequence in range(2, BATCH_LIMIT + 5):
@@ -617,9 +617,9 @@ def test_a_sum_at_its_end_is_still_published() -> None:
 JUDGE = b"route of the evaluator"
 
 
-def judge(it: Learner, instance: int = 50) -> int:
+def judge(it: Learner, instance: int = 50, route: bytes = JUDGE, key: str = "") -> int:
     """The session of an evaluating actor."""
-    return sent(it.hear(hello(instance, "judge", "evaluate"), route=JUDGE), Welcome).session
+    return sent(it.hear(hello(instance, "judge", "evaluate"), route=route, key=key), Welcome).session
 
 
 def score(session: int, version: int, mean: float, std: float = 1.0, ci95: float = 0.6) -> Evaluation:
@@ -668,7 +668,7 @@ def test_one_life_of_an_actor_has_one_role() -> None:
 def test_evaluators_are_few_because_each_may_hold_a_snapshot() -> None:
     it = learner()
     for instance in range(MAX_EVALUATORS):
-        judge(it, instance + 1)
+        judge(it, instance + 1, b"judge %d" % instance)
     effects = it.hear(hello(99, role="evaluate"), route=JUDGE)
     assert sent(effects, Refusal).reason == Reason.DRAINING
     assert it.join(100)
@@ -820,15 +820,33 @@ def test_what_was_sent_under_a_larger_credit_is_taken() -> None:
     for beat in range(5):
         it.hear(Heartbeat(session, beat, 0, 1.0, 0.1))
     assert it.peer.credit == 4
+    assert sent(it.applies(session, 1), Verdict).credit == 4
     for instance in range(2, 6):
         it.join(instance, b"route %d" % instance)
     peer = it.state.peers[session]
     for beat in range(5):
         it.hear(Heartbeat(session, beat, 0, 1.0, 0.1))
     assert peer.credit == 1
-    it.hear(gradient(session, 1), payload())
-    assert messages(it.hear(gradient(session, 2), payload()), Verdict) == []  # judged, not overdrawn
-    assert peer.ledger.pending == {1, 2}
+    busy = it.hear(gradient(session, 2), payload())
+    for sequence in (3, 4, 5):
+        assert messages(it.hear(gradient(session, sequence), payload()), Verdict) == []  # judged, not overdrawn
+    assert peer.ledger.pending == {2, 3, 4, 5}
+    assert sent(it.does(busy), Verdict).credit == 1  # whoever has not heard it holds 2, and sends nothing above 9
+    assert messages(it.hear(gradient(session, 9), payload()), Verdict) == []
+    assert ruling(it.hear(gradient(session, 10), payload())).outcome == Reason.OVERDRAWN
+
+
+def test_a_grant_that_was_never_told_counts_for_nothing_and_what_is_granted_is_kept() -> None:
+    it = learner(credit=2, most_credit=32)
+    session = it.join().session
+    busy = it.hear(gradient(session, 1), payload())
+    for sequence in range(2, 40):
+        it.hear(gradient(session, sequence), payload())
+    assert it.peer.ledger.pending == {1, 2}
+    assert it.state.progress.rulings[Reason.OVERDRAWN] == 37
+    assert not it.state.guard.holds(it.peer.sender, it.now)  # what a lost verdict explains is held against nobody
+    it.does(busy)
+    assert messages(it.hear(gradient(session, 41), payload()), Verdict) == []
 
 
 def test_an_evaluating_session_is_granted_nothing() -> None:
