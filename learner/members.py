@@ -7,16 +7,17 @@ actors, so that watching a run does not change its seeds, and nothing that asks 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Container, Sequence
 from random import Random
 
 from learner.config import LearnerSettings
 from learner.credit import first
+from learner.events import Announce
 from learner.progress import Progress
 from learner.vitals import Vitals
 from protocol.errors import Reason, SessionFault
 from protocol.manifest import Manifest
-from protocol.messages import Heartbeat, Hello, Role, Welcome
+from protocol.messages import ROLES, Heartbeat, Hello, Role, Welcome
 from protocol.session import Ledger, Peer, Sender
 from protocol.snapshot import KEY_CODEC
 
@@ -62,12 +63,16 @@ class Members:
         """Those that train: each key once, or where none is asked for each session."""
         return self._training.keys()
 
-    def greet(self, hello: Hello, route: bytes, key: str, now: float) -> tuple[Peer, bool, Yielding]:
+    def greet(
+        self, hello: Hello, route: bytes, key: str, now: float, roles: Container[str] = ROLES
+    ) -> tuple[Peer, bool, Yielding]:
         """The session for this hello, whether it is a new one, and those that end for it, which the caller parts with.
 
         key: what the connection proved to have, to which the session is bound for its life. A connection holds one
-        session: that of its last hello. Raises SessionFault where there is none for it.
+        session: that of its last hello. roles: what the key may do. Raises SessionFault where there is none for it.
         """
+        if hello.role not in roles:
+            raise SessionFault(Reason.UNEXPECTED_MESSAGE, f"this key may not {hello.role}; the learner's list says so")
         if KEY_CODEC not in hello.codecs:
             raise SessionFault(Reason.UNKNOWN_CODEC, f"keys are written in {KEY_CODEC}, which this actor cannot read")
         peer, before = self._lives.get((hello.instance, key)), self._greeted.get(route)
@@ -159,6 +164,16 @@ class Members:
         self.vitals.forget(peer.session)
         if not self.training:
             self.training_from = None
+
+    def joined(self, peer: Peer) -> Announce:
+        """Its session began: a line for people."""
+        told: dict[str, object] = {"actor": peer.name, "ordinal": peer.ordinal, "actors": self.training}
+        return Announce("actor_joined" if peer.trains else "evaluator_joined", told)
+
+    def left(self, peer: Peer, why: str) -> Announce:
+        """Its session is over: a line for people."""
+        told: dict[str, object] = {"actor": peer.name, "why": why, "actors": self.training}
+        return Announce("actor_left" if peer.trains else "evaluator_left", told)
 
     def _leave_connection(self, peer: Peer) -> None:
         if self._greeted.get(peer.greeted) is peer:

@@ -291,7 +291,7 @@ def _by_a_stranger(lock: IO[bytes]) -> bool:
     file = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
     try:
         rows = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
-        users = {os.stat(f"/proc/{row[4]}").st_uid for row in rows if row[1] == "FLOCK" and row[5] == file}
+        users = {Path("/proc", row[4]).stat().st_uid for row in rows if row[1] == "FLOCK" and row[5] == file}
     except (OSError, IndexError):
         return False
     return bool(users) and users.isdisjoint({OPERATOR, os.geteuid()})

@@ -14,6 +14,7 @@ import socket
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from random import SystemRandom
@@ -50,7 +51,7 @@ from protocol import manifest as manifests
 from protocol import messages
 from protocol.errors import PeerFault
 from protocol.manifest import Manifest, digest_of
-from protocol.messages import Buffer
+from protocol.messages import Buffer, Hello
 from protocol.notify import Supervisor
 from protocol.security import parse_address, require_private
 from protocol.transport import Gate, LearnerSockets
@@ -227,7 +228,8 @@ class Service:
         parameters = make_parameters(settings, theta, first.layout, first.observation_size)
         resumes = directory.resuming
         restored = restore(parameters, settings, make, files) if resumes else Restored(Progress())
-        recall_best(restored.progress, files)  # without a checkpoint too: a best may have been written before the first
+        # without a checkpoint too: a best may have been written before the first
+        recall_best(restored.progress, files, lambda key: "evaluate" in self._doors.roles(key))
         journaled = settings.durability == "journal"
         journal = begin_journal(parameters, restored, settings, files, epoch) if journaled else None
         self._store = Store(files, settings, journal)
@@ -283,8 +285,9 @@ class Service:
         try:
             framing.check(frames, self._limits)
             message, buffers = messages.decode(frames)
-            local = isinstance(message, messages.Hello) and self._sockets.local()
-            event = events.MessageArrived(route, message, buffers, wire_bytes, key, local)
+            event = events.MessageArrived(route, message, buffers, wire_bytes, key)
+            if isinstance(message, Hello):
+                event = replace(event, local=self._sockets.local(), roles=self._doors.roles(key))
         except PeerFault as fault:
             event = events.FaultArrived(route, fault, wire_bytes)
         self._post(event)
@@ -385,9 +388,19 @@ class Service:
         assert self._store is not None
         record, buffers = effect.record
         kept = Checkpoint(
-            self._digest, record.version, record.epoch, effect.counters, arrays_of(record, buffers), effect.score
+            self._digest,
+            record.version,
+            record.epoch,
+            effect.counters,
+            arrays_of(record, buffers),
+            effect.score,
+            effect.key,
         )
-        self._disk.submit(partial(self._store.save_best, kept))
+        self._disk.submit(partial(self._store.save_best, kept, leads=effect.leads))
+
+    def _lead_best(self, effect: events.LeadBest) -> None:
+        assert self._store is not None
+        self._disk.submit(partial(self._store.lead_best, effect.key, effect.version))
 
     def _announce(self, event: str, fields: dict[str, object]) -> None:
         self._console.event(event, fields)
@@ -422,6 +435,7 @@ _PERFORM: dict[type[Any], Callable[[Service, Any], None]] = {
     events.ApplyBatch: Service._apply,
     events.WriteCheckpoint: Service._write_checkpoint,
     events.WriteBest: Service._write_best,
+    events.LeadBest: Service._lead_best,
     events.Announce: lambda service, effect: service._announce(effect.event, effect.fields),
     events.Finish: lambda service, effect: service._end(effect.exit_code),
 }

@@ -12,7 +12,7 @@ release are left out while all of them are at their defaults, so that what was w
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import msgspec
 from msgspec import Meta
@@ -34,6 +34,7 @@ Digest = Annotated[bytes, Meta(min_length=8, max_length=8)]
 Seconds = Annotated[float, Meta(ge=0.0, le=86_400.0)]
 Quantity = Literal["gradient", "update"]
 Role = Literal["train", "evaluate"]
+ROLES: frozenset[str] = frozenset(get_args(Role))
 
 
 class Episode(msgspec.Struct, frozen=True, array_like=True):

@@ -212,6 +212,18 @@ class Peer:
             self.left.append(self.route)
             self.route = route
 
+    def settle(self, rulings: Sequence[Ruling]) -> Verdict:
+        """Records what became of gradients; the answer to them."""
+        for ruling in rulings:
+            self.ledger.settle(ruling)
+        self.gradients += len(rulings)
+        return self.verdict(rulings, min(ruling.sequence for ruling in rulings))
+
+    def verdict(self, rulings: Sequence[Ruling], settles: int | None = None) -> Verdict:
+        """An answer, which grants ``credit`` from now on. settles: as in ``Ledger.tell``."""
+        self.ledger.tell(self.credit, settles)
+        return Verdict(self.session, self.credit, tuple(rulings))
+
     def silent(self, now: float, silence_s: float) -> bool:
         """Whether nothing was heard for longer than a peer may be silent."""
         return now - self.heard_at > silence_s

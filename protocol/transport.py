@@ -221,7 +221,8 @@ class LearnerSockets(Sockets):
         handler, known = self._handler, self._gate is not None
 
         def take(frames: Frames) -> None:
-            self._from = first = frames[0]
+            first: Any = frames[0]
+            self._from = first
             handler(bytes(first), str(first.get("User-Id")) if known else "", frames[1:])
 
         self._watch(self._link, take, nothing, routed=True)
