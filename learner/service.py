@@ -12,6 +12,7 @@ import os
 import signal
 import socket
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -49,6 +50,7 @@ from learner.view import View, view
 from protocol import frames as framing
 from protocol import manifest as manifests
 from protocol import messages
+from protocol.descriptors import RESERVE, Apart, raise_limit
 from protocol.errors import PeerFault
 from protocol.manifest import Manifest, digest_of
 from protocol.messages import Buffer, Hello
@@ -59,6 +61,7 @@ from protocol.transport import Gate, LearnerSockets
 TICK_S = 0.05
 SHOW_S = 0.25  # between refreshes of the terminal
 STOP_S = 3.0  # local actors may take this long to leave before they are killed
+LEAST_FILES, FILES_PER_ACTOR = 96, 8  # a learner opens 40, and for each actor 2 connections and up to 4 pipes
 STUCK_S = 30.0  # a math thread that is busy for longer is not alive
 
 
@@ -70,10 +73,14 @@ def run(options: Options) -> int:
 
 async def _serve(options: Options) -> int:
     """Opens what the run needs, in the order in which a mistake is cheapest to report, and closes it in reverse."""
+    raise_limit(LEAST_FILES + FILES_PER_ACTOR * options.experiment.run.actors, "a learner with so many local actors")
+    apart = Apart()
+    RESERVE.fill()
     for text in options.bind:
         require_private(parse_address(text), options.insecure or options.keys is not None)
     ring = None if options.keys is None else Keyring(options.keys)
     async with contextlib.AsyncExitStack() as stack:
+        stack.callback(apart.close)
         scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="farflung-"))
         site = stack.enter_context(bind(*host_and_port(options.http))) if options.http is not None else None
         directory = stack.enter_context(RunDirectory.prepare(options.run_dir, options.resume, options.proceed))
@@ -90,7 +97,7 @@ async def _serve(options: Options) -> int:
         gate = None if ring is None else Gate(ring.pair.secret, ring.name)
         sockets = LearnerSockets([local, *map(parse_address, options.bind)], quantity=quantity, gate=gate)
         stack.callback(sockets.close)
-        service = Service(options, directory, sockets, console, site, ring)
+        service = Service(options, directory, sockets, console, site, ring, lambda thread: apart.call(thread.start))
         stack.push_async_callback(service.close)
         if ring is not None:
             let_in(ring, options.experiment.run.actors, Path(scratch))
@@ -108,7 +115,9 @@ class Service:
         console: Console,
         http: socket.socket | None,
         ring: Keyring | None = None,
+        start: Callable[[threading.Thread], None] = threading.Thread.start,
     ) -> None:
+        """start: starts the thread that writes checkpoints."""
         self._http = http
         self._doors = Doors(ring, sockets, self._post, self._announce)
         self._options, self._directory, self._sockets, self._console = options, directory, sockets, console
@@ -116,7 +125,7 @@ class Service:
         self._loop, self._supervisor = asyncio.get_running_loop(), Supervisor(os.environ)
         self._finished: asyncio.Future[int] = self._loop.create_future()
         self._math = WorkThread("math", self._loop, self._done, self._broke)
-        self._disk = WorkThread("disk", self._loop, self._done, self._broke)
+        self._disk = WorkThread("disk", self._loop, self._done, self._broke, start=start)
         self._store: Store | None = None
         self._restoring: asyncio.Future[tuple[Parameters, Progress]] | None = None
         self._fleet: Fleet | None = None
@@ -298,6 +307,7 @@ class Service:
             await asyncio.sleep(TICK_S)
             self._shell.loop_lag.observe(max(0.0, time.monotonic() - due))
             self._doors.look()
+            RESERVE.fill()
             self._post(events.Ticked())
             self._show(time.monotonic())
             if self._stuck() is None:
@@ -387,15 +397,8 @@ class Service:
         assert self._state is not None
         assert self._store is not None
         record, buffers = effect.record
-        kept = Checkpoint(
-            self._digest,
-            record.version,
-            record.epoch,
-            effect.counters,
-            arrays_of(record, buffers),
-            effect.score,
-            effect.key,
-        )
+        told = (self._digest, record.version, record.epoch, effect.counters, arrays_of(record, buffers))
+        kept = Checkpoint(*told, effect.score, effect.key)
         self._disk.submit(partial(self._store.save_best, kept, leads=effect.leads))
 
     def _lead_best(self, effect: events.LeadBest) -> None:
