@@ -127,8 +127,9 @@ class LearnerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     # "checkpoint": a crash loses at most what came since the last one. "journal": a verdict that says applied means
     # that the update is on disk, and the run can be replayed bit for bit.
     durability: Literal["checkpoint", "journal"] = "checkpoint"
-    # journal: bytes on disk from which on what lies before the oldest checkpoint is forgotten
-    journal_bytes: Annotated[int, Meta(ge=1 << 20, le=1 << 50)] = 1 << 30
+    # journal: bytes on disk from which on what lies before the oldest checkpoint is forgotten. At least two segments:
+    # one that is written, whole from its beginning, and one that leads from the oldest checkpoint to it.
+    journal_bytes: Annotated[int, Meta(ge=32 << 20, le=1 << 50)] = 1 << 30
     checkpoint_interval_s: Seconds = 60.0  # between checkpoints, where anything was applied
     checkpoints_kept: Annotated[int, Meta(ge=1, le=10_000)] = 3  # the newest; the best evaluated one is kept, too
 
