@@ -107,7 +107,8 @@ class LearnerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     # and waits in the actor's residual. Unset sets no bound.
     quota_gradients_per_s: Annotated[float, Meta(gt=0.0, le=1e6)] | None = None
     quota_kbps: Positive | None = None  # kilobits a second of gradients, headers included
-    # That one key may have at once; an actor that died holds its own for silence_s.
+    # That one key may have at once; an actor that died holds its own for silence_s. Unset sets no bound: a fleet may
+    # have one key, and when all seats are taken a newcomer gets one of the key that holds most (SECURITY.md).
     sessions_per_key: Annotated[int, Meta(ge=1, le=65_536)] | None = None
     drain_s: Annotated[float, Meta(ge=0.0, le=3600.0)] = 3.0  # for the last verdicts; a checkpoint has 20 s more
 
