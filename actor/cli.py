@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from actor.modules import allow
+from protocol.descriptors import raise_limit
 from protocol.errors import UserError
 from protocol.shipped import experiment_file
 from protocol.stdio import prepare, version_of
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 MAX_SEED = (1 << 30) - 1  # SEEDS of actor.simulators, which loads too much for --help
 MAX_STEPS = 100_000  # several times the 27,000 at which Atari's games end by themselves, and minutes of most simulators
+LEAST_FILES = 48  # an actor opens some 30, and more where simulators have processes of their own
 THREAD_LIMITS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
 app = typer.Typer(
@@ -314,6 +316,7 @@ def main() -> None:
     """The command; what a person can put right becomes one line and exit code 2, or 75 if it may pass."""
     prepare()
     try:
+        raise_limit(LEAST_FILES, "an actor")
         app()
     except UserError as error:
         sys.stderr.write(f"error: {' '.join(str(error).split())}\n")

@@ -6,8 +6,9 @@ No threads, no pickle. One process writes a folder at a time.
 A file is ``checkpoint-<version>.safetensors``: named arrays, and in its metadata a JSON header and a BLAKE2b digest
 over header and arrays. It is written to one temporary name, synced, renamed, and the folder synced; what a crash leaves
 under the temporary name is overwritten by the next writing and never read. ``best.safetensors`` is a file of the same
-format, written in the same way: the θ that scored highest, with its score, without optimizer state. A run is never
-resumed from it, and retention never removes it.
+format, written in the same way: the θ that scored highest, with its score, without optimizer state. Where keys are
+asked for ``best-<digest of the key>.safetensors`` is the best by what one key said. A run is never resumed from these,
+and retention never removes them.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from protocol.errors import UserError
 FORMAT = 1
 TEMPORARY = "checkpoint.tmp"
 BEST = "best.safetensors"
+_BEST_OF = re.compile(r"best-[0-9a-f]{12}\.safetensors")
 _NAME = re.compile(r"checkpoint-(\d{12,})\.safetensors")
 
 
@@ -39,7 +41,8 @@ class Checkpoint:
 
     manifest: digest of the run's manifest, in hexadecimal; a run resumes only its own. version: of θ. epoch: life of
     the learner that wrote it. counters: the run's, by name. arrays: θ, optimizer state, observation moments, by name.
-    score: of the best alone: mean, std, ci95, episodes, seed; else None.
+    score: of the best alone: mean, std, ci95, episodes, seed; else None. evaluator: public key whose score it is, where
+    keys are asked for.
     """
 
     manifest: str
@@ -48,6 +51,7 @@ class Checkpoint:
     counters: dict[str, int | float]
     arrays: dict[str, np.ndarray]
     score: dict[str, int | float] | None = None
+    evaluator: str = ""
 
 
 class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -59,6 +63,7 @@ class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
     epoch: int
     counters: dict[str, int | float]
     score: dict[str, int | float] | None = None
+    evaluator: str = ""
 
 
 class CheckpointFault(UserError):
@@ -92,9 +97,28 @@ def save(folder: Path, checkpoint: Checkpoint, keep: int, disk: Disk = DISK) -> 
     return path
 
 
-def save_best(folder: Path, checkpoint: Checkpoint, disk: Disk = DISK) -> Path:
-    """Write durably in place of the best before. Raises OSError; that one is then untouched."""
-    write(folder / BEST, folder / TEMPORARY, checkpoint, disk)
+def best_of(key: str) -> str:
+    """The name of the file of a key's best; that of the best of all where no key is asked for."""
+    return f"best-{hashlib.blake2b(key.encode(), digest_size=6).hexdigest()}.safetensors" if key else BEST
+
+
+def save_best(folder: Path, checkpoint: Checkpoint, disk: Disk = DISK, *, leads: bool = True) -> Path:
+    """Write durably in place of its key's best before and, where it leads, of the best of all; the path of the last.
+
+    Raises OSError; what was not reached is then untouched.
+    """
+    names = [best_of(checkpoint.evaluator), *([BEST] if leads and checkpoint.evaluator else [])]
+    for name in names:
+        write(folder / name, folder / TEMPORARY, checkpoint, disk)
+    return folder / names[-1]
+
+
+def lead_best(folder: Path, key: str | None, disk: Disk = DISK) -> Path:
+    """Make a key's best the best of all, or with None there is none. Raises OSError."""
+    if key is None:
+        disk.remove(folder / BEST)
+    else:
+        disk.write_whole(folder / BEST, folder / TEMPORARY, disk.read(folder / best_of(key)), "checkpoint")
     return folder / BEST
 
 
@@ -102,6 +126,11 @@ def load_best(folder: Path, disk: Disk = DISK) -> Checkpoint | None:
     """The best that was written, None where there is none. Raises CheckpointFault for one that cannot be used."""
     path = folder / BEST
     return load(path, disk) if path in disk.list(folder) else None
+
+
+def bests(folder: Path, disk: Disk = DISK) -> list[Path]:
+    """Files of the best of each key."""
+    return [path for path in disk.list(folder) if _BEST_OF.fullmatch(path.name)]
 
 
 def write(path: Path, temporary: Path, checkpoint: Checkpoint, disk: Disk = DISK, what: str = "checkpoint") -> None:
@@ -140,7 +169,9 @@ def load(path: Path, disk: Disk = DISK) -> Checkpoint:
     except (safetensors.SafetensorError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise CheckpointFault(path, f"not a safetensors file of ours: {error}") from None
     header = _header(path, metadata, arrays)
-    return Checkpoint(header.manifest, header.version, header.epoch, header.counters, arrays, header.score)
+    return Checkpoint(
+        header.manifest, header.version, header.epoch, header.counters, arrays, header.score, header.evaluator
+    )
 
 
 def _metadata(data: bytes) -> dict[str, str]:
@@ -155,7 +186,13 @@ class _Metadata(msgspec.Struct):
 
 def _pack(checkpoint: Checkpoint) -> bytes:
     header = Header(
-        FORMAT, checkpoint.manifest, checkpoint.version, checkpoint.epoch, checkpoint.counters, checkpoint.score
+        FORMAT,
+        checkpoint.manifest,
+        checkpoint.version,
+        checkpoint.epoch,
+        checkpoint.counters,
+        checkpoint.score,
+        checkpoint.evaluator,
     )
     text = msgspec.json.encode(header).decode()
     arrays = {name: np.asarray(array, order="C") for name, array in checkpoint.arrays.items()}  # a scalar stays one

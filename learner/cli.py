@@ -89,6 +89,14 @@ def run(
     http: Annotated[
         str, typer.Option(metavar="HOST:PORT|off", help="Where to serve metrics and status; port 0 takes a free one.")
     ] = DEFAULT_HTTP,
+    http_name: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Another host name under which browsers may ask for the pages, such as a proxy's. Repeatable.",
+            show_default=False,
+        ),
+    ] = None,
     run_dir: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Default: runs/<env>-<seed>-<time>.", show_default=False)
     ] = None,
@@ -159,6 +167,7 @@ def run(
         experiment=resolved,
         bind=tuple(bind or ()),
         http=None if http == "off" else http,
+        http_names=tuple(http_name or ()),
         run_dir=run_dir or default_run_dir(resolved, time.strftime("%Y%m%d-%H%M%S")),
         resume=resume,
         allow_modules=tuple(allow_module or ()),

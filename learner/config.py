@@ -109,7 +109,8 @@ class LearnerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     # and waits in the actor's residual. Unset sets no bound.
     quota_gradients_per_s: Annotated[float, Meta(gt=0.0, le=1e6)] | None = None
     quota_kbps: Positive | None = None  # kilobits a second of gradients, headers included
-    # That one key may have at once; an actor that died holds its own for silence_s.
+    # That one key may have at once; an actor that died holds its own for silence_s. Unset sets no bound: a fleet may
+    # have one key, and when all seats are taken a newcomer gets one of the key that holds most (SECURITY.md).
     sessions_per_key: Annotated[int, Meta(ge=1, le=65_536)] | None = None
     drain_s: Annotated[float, Meta(ge=0.0, le=3600.0)] = 3.0  # for the last verdicts; a checkpoint has 20 s more
 
@@ -133,8 +134,9 @@ class LearnerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     # nothing was answered or published that is not on disk; started again, it goes on from there. "continue": it goes
     # on and says with each verdict that a crash may lose it, until a checkpoint mends the journal.
     on_journal_failure: Literal["stop", "continue"] = "stop"
-    # journal: bytes on disk from which on what lies before the oldest checkpoint is forgotten
-    journal_bytes: Annotated[int, Meta(ge=1 << 20, le=1 << 50)] = 1 << 30
+    # journal: bytes on disk from which on what lies before the oldest checkpoint is forgotten. At least two segments:
+    # one that is written, whole from its beginning, and one that leads from the oldest checkpoint to it.
+    journal_bytes: Annotated[int, Meta(ge=32 << 20, le=1 << 50)] = 1 << 30
     checkpoint_interval_s: Seconds = 60.0  # between checkpoints, where anything was applied
     checkpoints_kept: Annotated[int, Meta(ge=1, le=10_000)] = 3  # the newest; the best evaluated one is kept, too
 

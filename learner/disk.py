@@ -12,6 +12,8 @@ import errno
 import os
 from pathlib import Path
 
+from protocol.descriptors import RESERVE
+
 POINTS = tuple(  # in the order in which they are passed
     f"{what}.{operation}"
     for what, operations in (
@@ -35,7 +37,8 @@ class File:
     def __init__(self, disk: Disk, path: Path, what: str) -> None:
         self.path = path
         self._disk, self._what = disk, what
-        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, MODE)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+        self._descriptor = RESERVE.lend(lambda: os.open(path, flags, MODE))
         self._written = self._reserved = 0
 
     def reserve(self, size: int) -> None:
@@ -130,7 +133,7 @@ class Disk:
 
     def read(self, path: Path) -> bytes:
         """All of a file."""
-        return path.read_bytes()
+        return RESERVE.lend(path.read_bytes)
 
     def size(self, path: Path) -> int:
         """Bytes."""
@@ -143,7 +146,7 @@ class Disk:
 
     def list(self, folder: Path) -> list[Path]:
         """The files of a folder, in order of names; none where there is no such folder."""
-        return sorted(folder.iterdir()) if folder.is_dir() else []
+        return sorted(RESERVE.lend(lambda: list(folder.iterdir()))) if folder.is_dir() else []
 
     def remove(self, path: Path) -> None:
         """If it is there."""
@@ -152,7 +155,7 @@ class Disk:
 
 def _sync_path(path: Path, flags: int) -> None:
     """What lies there becomes durable, whoever wrote it. flags: to open it with."""
-    descriptor = os.open(path, flags | os.O_CLOEXEC)
+    descriptor = RESERVE.lend(lambda: os.open(path, flags | os.O_CLOEXEC))
     try:
         os.fsync(descriptor)
     finally:

@@ -13,9 +13,10 @@ from typing import Any
 
 from learner import events
 from learner.events import Event
-from learner.keyring import Keyring
+from learner.keyring import Authorized, Keyring
 from protocol.errors import UserError
 from protocol.keys import write_pair
+from protocol.messages import ROLES
 from protocol.session import Peer
 from protocol.transport import LearnerSockets, new_pair
 
@@ -24,7 +25,7 @@ def let_in(ring: Keyring, count: int, folder: Path) -> None:
     """A key in ``folder`` for each of this life's own actors, for as long as it lasts: each answers for itself."""
     for slot in range(count):
         pair = new_pair(f"local-{slot}", ring.pair.public)
-        ring.extra[pair.public] = pair.name
+        ring.extra[pair.public] = Authorized(pair.name, frozenset({"train"}))
         write_pair(folder / f"{pair.name}.key", pair)
 
 
@@ -62,6 +63,10 @@ class Doors:
             self._listen(self._sockets.cut_off)
         elif self._cut:
             self._listen(self._sockets.listen)
+
+    def roles(self, key: str) -> frozenset[str]:
+        """What a key may do; without keys everybody may do all."""
+        return ROLES if self._ring is None else self._ring.roles(key)
 
     def ours(self, peer: Peer) -> bool:
         """Whether it is a local actor, as its key says; without keys everybody is believed."""

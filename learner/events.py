@@ -13,7 +13,7 @@ from pathlib import Path
 from learner.mirror import Record
 from learner.parameters import Job, Outcome
 from protocol.errors import PeerFault
-from protocol.messages import AnyMessage, Buffer, Message, Snapshot, Updates
+from protocol.messages import ROLES, AnyMessage, Buffer, Message, Snapshot, Updates
 
 Key = tuple[Snapshot, Sequence[Buffer]]  # θ whole and its buffers, immutable, ready to send
 
@@ -25,7 +25,8 @@ Key = tuple[Snapshot, Sequence[Buffer]]  # θ whole and its buffers, immutable, 
 class MessageArrived:
     """A message that decoded. route: the connection to answer over. wire_bytes: headers and buffers together.
 
-    key: the public key that the connection proved to have; empty where the learner asks for none.
+    key: the public key that the connection proved to have; empty where the learner asks for none. local: whether it
+    came over a socket file of this machine. roles: what the key may do. Both are asked for hellos alone.
     """
 
     route: bytes
@@ -33,6 +34,8 @@ class MessageArrived:
     buffers: Sequence[Buffer]
     wire_bytes: int
     key: str = ""
+    local: bool = False
+    roles: frozenset[str] = ROLES
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,11 +180,24 @@ class WriteCheckpoint:
 
 @dataclass(frozen=True, slots=True)
 class WriteBest:
-    """Write the θ of this record as the best. score: mean, std, ci95, episodes, seed. counters: of the run now."""
+    """Write the θ of this record as the best of a key and, where it leads, as the best of all.
+
+    score: mean, std, ci95, episodes, seed. counters: of the run now.
+    """
 
     record: Key
     score: dict[str, int | float]
     counters: dict[str, int | float]
+    key: str = ""
+    leads: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class LeadBest:
+    """Make the best of this key, which is on disk and of this version, the best of all; None: there is none left."""
+
+    key: str | None
+    version: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,4 +215,4 @@ class Finish:
     exit_code: int
 
 
-Effect = Send | Publish | ApplyBatch | WriteCheckpoint | WriteBest | Announce | Finish
+Effect = Send | Publish | ApplyBatch | WriteCheckpoint | WriteBest | LeadBest | Announce | Finish

@@ -6,12 +6,14 @@ loaded by it, and no script but its own runs in it: names in it come from peers.
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import hashlib
+import ipaddress
 import math
 import re
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,7 +43,14 @@ GUARDED = {  # with every answer
     "Referrer-Policy": "no-referrer",
 }
 
+MOST = 64  # connections: a browser has six, a scraper one; strangers' would take descriptors from actors
+LONGEST_S, SWEEP_S = 10.0, 1.0  # from one whole request to the next, or to the first; how often that is looked at
+ANY_NAME = ("/metrics", "/livez", "/readyz")  # for machines, which use whatever name they know; numbers alone are there
+# Trees of names in which nobody can have one for the public: RFC 6761, 6762, 8375, ICANN's .internal, and Kubernetes'.
+INNER = (".localhost", ".local", ".internal", ".home.arpa", ".test", ".svc")
+
 Handler = Callable[[web.Request], Awaitable[web.Response]]
+Next = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,24 +76,83 @@ class PortUnusable(UserError):
 
 
 class Site:
-    """An HTTP server in the running loop, on a socket that ``bind`` made."""
+    """An HTTP server in the running loop, on a socket that ``bind`` made. names: of hosts under which it may be asked,
+    beside those that ``known_host`` knows. It has MOST connections, and none that asks for nothing in LONGEST_S.
+    """
 
-    def __init__(self, bound: socket.socket, pages: Pages) -> None:
-        self._bound = bound
-        app = web.Application()
+    def __init__(self, bound: socket.socket, pages: Pages, names: Collection[str] = ()) -> None:
+        self._bound, self._names = bound, {socket.gethostname().lower(), *map(str.lower, names)}
+        app = web.Application(middlewares=[self._asked])
         app.add_routes([web.get(path, handler) for path, handler in _handlers(pages).items()])
         app.on_response_prepare.append(_guard)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_S)
+        self._since: dict[web.RequestHandler, float] = {}  # when each connection came, or last asked for something
+        self._ends: asyncio.TimerHandle | None = None
 
     async def start(self) -> int:
         """Listens; returns the port, chosen by the system where it was 0."""
         await self._runner.setup()
-        await web.SockSite(self._runner, self._bound).start()
-        return int(self._runner.addresses[0][1])
+        self._listener = await asyncio.get_running_loop().create_server(self._came, sock=self._bound)
+        self._sweep()
+        return int(self._bound.getsockname()[1])
 
     async def stop(self) -> None:
         """Stops listening and ends open connections."""
+        if self._ends is not None:
+            self._ends.cancel()
+            self._listener.close()
         await self._runner.cleanup()
+
+    def _came(self) -> web.RequestHandler:
+        """A new connection has room always: where there are MOST, what has said nothing for longest ends."""
+        server = self._runner.server
+        assert server is not None
+        self._forget()
+        if len(self._since) >= MOST:
+            self._end(min(self._since, key=self._since.__getitem__))
+        connection = server()
+        self._since[connection] = asyncio.get_running_loop().time()
+        return connection
+
+    def _forget(self) -> None:
+        """Connections that are over."""
+        alive = set(self._runner.server.connections) if self._runner.server else set()
+        now = asyncio.get_running_loop().time()
+        self._since = {one: at for one, at in self._since.items() if one in alive or now - at < SWEEP_S}
+
+    def _sweep(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._forget()
+        for connection in [one for one, since in self._since.items() if loop.time() - since > LONGEST_S]:
+            self._end(connection)
+        self._ends = loop.call_later(SWEEP_S, self._sweep)
+
+    def _end(self, connection: web.RequestHandler) -> None:
+        del self._since[connection]
+        connection.force_close()
+
+    @web.middleware
+    async def _asked(self, request: web.Request, handler: Next) -> web.StreamResponse:
+        """Notes a whole request, and answers a page only under a name that is ours."""
+        self._since[request.protocol] = asyncio.get_running_loop().time()
+        if request.path not in ANY_NAME and not known_host(request.headers.get("Host", ""), self._names):
+            raise web.HTTPMisdirectedRequest(text="not a name of this learner; --http-name NAME lets it be one\n")
+        return await handler(request)
+
+
+def known_host(header: str, names: Collection[str]) -> bool:
+    """Whether a browser that sends this Host header was meant to ask us.
+
+    A page of somebody else's may have its own name point to this machine, and then read what is served here. For that
+    it needs a name in the public tree: so addresses, names without a dot and those under INNER are ours, and ``names``.
+    """
+    host = re.sub(r":\d*$", "", header.strip().lower()).strip("[]").removesuffix(".")
+    if "." not in host or host in names or host.endswith(INNER):
+        return True
+    try:
+        return bool(ipaddress.ip_address(host))
+    except ValueError:
+        return False
 
 
 def bind(host: str, port: int) -> socket.socket:

@@ -1,7 +1,8 @@
 """Who may take part: the learner's own pair and the public keys that it lets in. Knows files; no sockets, no clock.
 
-A directory holds ``learner.key`` and ``authorized``, one line for each actor: its public key and its name. The list is
-looked at again and again while the learner runs: who is added may come, who is taken off must go.
+A directory holds ``learner.key`` and ``authorized``, one line for each actor: its public key, its name and, by commas,
+its roles; without any it has all. The list is looked at again and again while the learner runs: who is added may come,
+who is taken off, or loses a role, must go.
 """
 
 from __future__ import annotations
@@ -11,14 +12,23 @@ import fcntl
 import os
 import stat
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from protocol.errors import UserError
 from protocol.keys import KeyPair, is_key, is_name, read_pair
+from protocol.messages import ROLES
 
 OWN, LIST, LOCK = "learner.key", "authorized", ".lock"
 MAX_LIST_BYTES = 1 << 20
+
+
+class Authorized(NamedTuple):
+    """name: of an actor, for people. roles: what it may do: train, evaluate."""
+
+    name: str
+    roles: frozenset[str] = ROLES
 
 
 class ListError(UserError):
@@ -32,8 +42,10 @@ class ListError(UserError):
         return f"{self.path}: {self.problem}"
 
 
-def read_list(path: Path) -> dict[str, str]:
-    """Names by public key; empty where there is no such file. Raises ListError, also where others may write it."""
+def read_list(path: Path) -> dict[str, Authorized]:
+    """Who may take part, by public key; nobody where there is no such file. Raises ListError, also where others may
+    write it.
+    """
     try:
         with path.open("rb") as file:
             status = os.fstat(file.fileno())
@@ -49,18 +61,32 @@ def read_list(path: Path) -> dict[str, str]:
     return _parsed(path, data.decode("utf-8", "replace"))
 
 
-def _parsed(path: Path, text: str) -> dict[str, str]:
-    names: dict[str, str] = {}
+def _parsed(path: Path, text: str) -> dict[str, Authorized]:
+    listed: dict[str, Authorized] = {}
     for number, line in enumerate(text.splitlines(), 1):
         words = line.split()
-        if not words or (words[0].startswith("#") and not (len(words) == 2 and is_key(words[0]))):
+        if not words or (words[0].startswith("#") and not (2 <= len(words) <= 3 and is_key(words[0]))):
             continue
-        if len(words) != 2 or not is_key(words[0]) or not is_name(words[1]):
-            raise ListError(path, f"line {number} is not PUBLIC_KEY NAME")
-        if words[0] in names or words[1] in names.values():
+        if not 2 <= len(words) <= 3 or not is_key(words[0]) or not is_name(words[1]):
+            raise ListError(path, f"line {number} is not PUBLIC_KEY NAME or PUBLIC_KEY NAME ROLE,ROLE")
+        if words[0] in listed or words[1] in names_of(listed):
             raise ListError(path, f"line {number} has a key or a name a second time")
-        names[words[0]] = words[1]
-    return names
+        listed[words[0]] = Authorized(words[1], _roles(path, f"line {number} has", words[2:]))
+    return listed
+
+
+def names_of(listed: Mapping[str, Authorized]) -> set[str]:
+    """All names of a list."""
+    return {actor.name for actor in listed.values()}
+
+
+def _roles(path: Path, where: str, given: Sequence[str]) -> frozenset[str]:
+    """All where none is given. Raises ListError for one that there is not. given: each one or more, by commas."""
+    roles = frozenset(role for text in given for role in text.split(","))
+    if roles - ROLES:
+        unknown = ", ".join(sorted(map(repr, roles - ROLES)))[:80]
+        raise ListError(path, f"{where} the role {unknown}; there are {' and '.join(sorted(ROLES))}")
+    return roles or ROLES
 
 
 @contextlib.contextmanager
@@ -79,9 +105,9 @@ def _alone(directory: Path) -> Iterator[Path]:
         os.close(descriptor)
 
 
-def write_list(path: Path, names: Mapping[str, str]) -> None:
+def write_list(path: Path, listed: Mapping[str, Authorized]) -> None:
     """Replaces the list whole: a reader sees the old one or the new one, with the same owner. Raises ListError."""
-    text = "".join(f"{key} {name}\n" for key, name in names.items())
+    text = "".join(f"{key} {described(actor)}\n" for key, actor in listed.items())
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{LIST}-")
@@ -100,6 +126,11 @@ def write_list(path: Path, names: Mapping[str, str]) -> None:
         raise ListError(path, error.strerror or str(error)) from None
 
 
+def described(actor: Authorized) -> str:
+    """Its name and, where it has not all of them, its roles, as on the list."""
+    return actor.name if actor.roles == ROLES else f"{actor.name} {','.join(sorted(actor.roles))}"
+
+
 def _like(path: Path, descriptor: int) -> None:
     """Gives a new file the mode and the owner of the one that it replaces, or of the directory."""
     try:
@@ -111,57 +142,62 @@ def _like(path: Path, descriptor: int) -> None:
         os.fchown(descriptor, status.st_uid, status.st_gid)
 
 
-def authorize(directory: Path, public: str, name: str) -> None:
-    """Lets a key in. Raises ListError where the key or the name is there already."""
+def authorize(directory: Path, public: str, name: str, roles: Sequence[str] = ()) -> None:
+    """Lets a key in, for these roles or all. Raises ListError where the key or the name is there already."""
     with _alone(directory) as path:
-        names = read_list(path)
+        listed, allowed = read_list(path), _roles(path, f"{name[:80]!r} was given", roles)
         if not is_key(public):
             raise ListError(path, f"{public[:64]!r} is no public key of 40 characters")
         if not is_name(name):
             raise ListError(path, f"{name[:80]!r} is no name: letters, digits, dots, dashes, underscores, at most 64")
-        if public in names:
-            raise ListError(path, f"this key is there already, as {names[public]}")
-        if name in names.values():
+        if public in listed:
+            raise ListError(path, f"this key is there already, as {listed[public].name}")
+        if name in names_of(listed):
             raise ListError(path, f"{name} is there already, with another key; revoke it first")
-        write_list(path, names | {public: name})
+        write_list(path, listed | {public: Authorized(name, allowed)})
 
 
 def revoke(directory: Path, who: str) -> str:
     """Takes a key off, by its name or itself; returns its name. Raises ListError where it is not there."""
     with _alone(directory) as path:
-        names = read_list(path)
-        found = [key for key, name in names.items() if who in (key, name)]
+        listed = read_list(path)
+        found = [key for key, actor in listed.items() if who in (key, actor.name)]
         if not found:
-            raise ListError(
-                path, f"{who[:64]!r} is not there; {len(names)} are: {', '.join(list(names.values())[:10])}"
-            )
+            some = ", ".join([actor.name for actor in listed.values()][:10])
+            raise ListError(path, f"{who[:64]!r} is not there; {len(listed)} are: {some}")
         (public,) = found
-        name = names.pop(public)
-        write_list(path, names)
+        name = listed.pop(public).name
+        write_list(path, listed)
     return name
 
 
 class Keyring:
     """What the learner holds while it runs. pair: its own. Raises UserError where a file is missing or wrong.
 
-    extra: keys that are let in besides those of the list, as of this life's own local actors: names by public key.
+    extra: keys that are let in besides those of the list, as of this life's own local actors.
     """
 
     def __init__(self, directory: Path) -> None:
         self.pair: KeyPair = read_pair(directory / OWN)
-        self.extra: dict[str, str] = {}
+        self.extra: dict[str, Authorized] = {}
         self._path = directory / LIST
         self._stamp = self._seen = self._stamp_now()  # of the list that is in force; of the one that was seen last
         self._told = ""
-        self._names = read_list(self._path)
+        self._listed = read_list(self._path)
 
     def name(self, public: str) -> str | None:
         """Of the actor whose key this is; None where it may not take part."""
-        return self._names.get(public) or self.extra.get(public)
+        found = self._listed.get(public) or self.extra.get(public)
+        return None if found is None else found.name
+
+    def roles(self, public: str) -> frozenset[str]:
+        """What this key may do: nothing where it may not take part."""
+        found = self._listed.get(public) or self.extra.get(public)
+        return frozenset() if found is None else found.roles
 
     def refresh(self) -> frozenset[str]:
-        """Looks at the list again; the keys that were taken off. Raises ListError, keeping what it held and trying
-        again at the next call; the same error is told once.
+        """Looks at the list again; the keys that were taken off, or lost a role. Raises ListError, keeping what it held
+        and trying again at the next call; the same error is told once.
 
         A list counts when it was seen twice: an editor that empties it before it writes shuts nobody out.
         """
@@ -170,15 +206,15 @@ class Keyring:
         if stamp == self._stamp or stamp != seen:
             return frozenset()
         try:
-            names = read_list(self._path)
+            listed = read_list(self._path)
         except ListError as error:
             if str(error) == self._told:
                 return frozenset()
             self._told = str(error)
             raise
         self._stamp, self._told = stamp, ""
-        before, self._names = self._names, names
-        return frozenset(before) - frozenset(names)
+        before, self._listed = self._listed, listed
+        return frozenset(key for key, actor in before.items() if actor.roles - self.roles(key))
 
     def _stamp_now(self) -> tuple[int, int, int, int] | None:
         try:

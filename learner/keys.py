@@ -11,12 +11,17 @@ app = typer.Typer(no_args_is_help=True, help="Who may reach this learner: its ow
 
 Directory = Annotated[Path, typer.Option("--keys", metavar="DIR", help="Where the learner's key and list are.")]
 DEFAULT = Path("keys")
+Roles = Annotated[
+    list[str] | None,
+    typer.Option("--role", metavar="train|evaluate", help="All it may do; both where none is given. Repeatable."),
+]
 
 
 @app.command()
 def new(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Of the actor, or of a fleet that shares one key.")],
     keys: Directory = DEFAULT,
+    role: Roles = None,
 ) -> None:
     """Make a key for an actor and let it in; the learner's own is made where there is none.
 
@@ -34,7 +39,7 @@ def new(
     path = keys / f"{name}.key"
     write_pair(path, pair)
     try:
-        authorize(keys, pair.public, name)
+        authorize(keys, pair.public, name, role or ())
     except ListError:
         path.unlink()
         raise
@@ -46,11 +51,12 @@ def authorize_key(
     public: Annotated[str, typer.Argument(metavar="PUBLIC", help="The public key that `actor key` printed.")],
     name: Annotated[str, typer.Argument(metavar="NAME")],
     keys: Directory = DEFAULT,
+    role: Roles = None,
 ) -> None:
     """Let in a key whose secret stays where it was made; a running learner hears of it within a second."""
     from learner.keyring import authorize
 
-    authorize(keys, public, name)
+    authorize(keys, public, name, role or ())
 
 
 @app.command()
@@ -66,11 +72,11 @@ def revoke(
 
 @app.command("list")
 def list_keys(keys: Directory = DEFAULT) -> None:
-    """Who is let in: public key and name."""
-    from learner.keyring import LIST, read_list
+    """Who is let in: public key, name and, where it may not do all, its roles."""
+    from learner.keyring import LIST, described, read_list
 
-    for public, name in read_list(keys / LIST).items():
-        typer.echo(f"{public}  {name}")
+    for public, actor in read_list(keys / LIST).items():
+        typer.echo(f"{public}  {described(actor)}")
 
 
 @app.command()

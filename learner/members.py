@@ -7,7 +7,7 @@ actors, so that watching a run does not change its seeds, and nothing that asks 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Container, Sequence
 from random import Random
 
 from learner.config import LearnerSettings
@@ -17,11 +17,14 @@ from learner.progress import Progress
 from learner.vitals import Vitals
 from protocol.errors import Reason, SessionFault
 from protocol.manifest import Manifest
-from protocol.messages import FAULTS, Goodbye, Heartbeat, Hello, Welcome
+from protocol.messages import FAULTS, ROLES, Goodbye, Heartbeat, Hello, Role, Welcome
 from protocol.session import Ledger, Peer, Sender
 from protocol.snapshot import KEY_CODEC
 
 MAX_EVALUATORS = 16  # each may hold one whole snapshot in the learner's memory
+SPEAKS_BEATS = 3.0  # heartbeats within which who was welcomed says something, if it means to take part
+
+Yielding = list[tuple[Peer, str]]  # whose session ends for a newcomer's sake, and why
 
 
 class Members:
@@ -46,6 +49,7 @@ class Members:
         self._training: Counter[Sender] = Counter()  # sessions of each sender
         self._evaluating: Counter[Sender] = Counter()
         self._lives: dict[tuple[int, str], Peer] = {}  # by the actor's life and its key
+        self._greeted: dict[bytes, Peer] = {}  # by the connection that its last hello came over
         self._settings, self._manifest, self._progress = settings, manifest, progress
         self._epoch, self._weights, self._random = epoch, weights, random
 
@@ -59,31 +63,68 @@ class Members:
         """Those that train: each key once, or where none is asked for each session."""
         return self._training.keys()
 
-    def greet(self, hello: Hello, route: bytes, key: str, now: float) -> tuple[Peer, bool]:
-        """The session for this hello, and whether it is a new one. Raises SessionFault where there is none for it.
+    def greet(
+        self, hello: Hello, route: bytes, key: str, now: float, roles: Container[str] = ROLES
+    ) -> tuple[Peer, bool, Yielding]:
+        """The session for this hello, whether it is a new one, and those that end for it, which the caller parts with.
 
-        key: what the connection proved to have, to which the session is bound for its life.
+        key: what the connection proved to have, to which the session is bound for its life. A connection holds one
+        session: that of its last hello. roles: what the key may do. Raises SessionFault where there is none for it.
         """
+        if hello.role not in roles:
+            raise SessionFault(Reason.UNEXPECTED_MESSAGE, f"this key may not {hello.role}; the learner's list says so")
         if KEY_CODEC not in hello.codecs:
             raise SessionFault(Reason.UNKNOWN_CODEC, f"keys are written in {KEY_CODEC}, which this actor cannot read")
-        peer = self._lives.get((hello.instance, key))
-        if peer is None:
-            return self._grant(hello, route, key, now), True
-        if peer.role != hello.role:
+        peer, before = self._lives.get((hello.instance, key)), self._greeted.get(route)
+        if peer is not None and peer.role != hello.role:
             raise SessionFault(Reason.UNEXPECTED_MESSAGE, f"this life of the actor has a session to {peer.role}")
-        peer.hear(hello, route, now)
-        return peer, False
+        yielding: Yielding = []
+        if before is not None and before is not peer and before.key == key:
+            yielding.append((before, "its connection greets as another"))
+        if new := peer is None:
+            self._make_room(hello.role, key, yielding, now)
+            peer = self._grant(hello, route, key, now)
+        else:
+            peer.hear(hello, route, now)
+        self._leave_connection(peer)
+        peer.greeted, self._greeted[route] = route, peer
+        return peer, new, yielding
 
-    def _grant(self, hello: Hello, route: bytes, key: str, now: float) -> Peer:
-        if len(self.peers) >= self._settings.max_actors:
-            raise SessionFault(Reason.DRAINING, f"{len(self.peers)} actors are here, learner.max_actors allows no more")
+    def _make_room(self, role: Role, key: str, yielding: Yielding, now: float) -> None:
+        """Adds who yields to a newcomer where all seats are taken; raises SessionFault where nobody does."""
+        gone = {peer.session for peer, _ in yielding}
         most = self._settings.sessions_per_key
-        if key and most is not None and self._training[key] + self._evaluating[key] >= most:
+        ours = self._training[key] + self._evaluating[key] - sum(peer.key == key for peer, _ in yielding)
+        if key and most is not None and ours >= most:
             raise SessionFault(
                 Reason.OVER_QUOTA, f"{most} sessions of one key, learner.sessions_per_key allows no more"
             )
-        if hello.role == "evaluate" and self.evaluating >= MAX_EVALUATORS:
-            raise SessionFault(Reason.DRAINING, f"{MAX_EVALUATORS} actors evaluate, more would cost too much memory")
+        evaluating = self.evaluating - sum(not peer.trains for peer, _ in yielding)
+        if role == "evaluate" and evaluating >= MAX_EVALUATORS:
+            crowd = [peer for peer in self.peers.values() if not peer.trains and peer.session not in gone]
+            told = f"{MAX_EVALUATORS} actors evaluate, more would cost too much memory"
+            yielding.append(self._yielding(crowd, key, told, now))
+        if len(self.peers) - len(yielding) >= self._settings.max_actors:
+            crowd = [peer for peer in self.peers.values() if peer.session not in gone]
+            told = f"{len(crowd)} actors are here, learner.max_actors allows no more"
+            yielding.append(self._yielding(crowd, key, told, now))
+
+    def _yielding(self, crowd: Sequence[Peer], key: str, told: str, now: float) -> tuple[Peer, str]:
+        """Who of a crowd yields to a newcomer: one that never said anything, else one of the key that holds most, if it
+        holds at least two more than the newcomer's does. Raises SessionFault.
+        """
+        late = now - SPEAKS_BEATS * self._settings.heartbeat_s
+        silent = [peer for peer in crowd if not peer.bytes_up and peer.progressed_at <= late]
+        if silent:
+            return min(silent, key=lambda peer: peer.progressed_at), "said nothing"
+        held = Counter(peer.key for peer in crowd)
+        most, count = held.most_common(1)[0]
+        if not key or count < held[key] + 2:
+            raise SessionFault(Reason.DRAINING, told)
+        theirs = [peer for peer in crowd if peer.key == most]
+        return min(theirs, key=lambda peer: (peer.gradients, -peer.ordinal)), "made room for another key"
+
+    def _grant(self, hello: Hello, route: bytes, key: str, now: float) -> Peer:
         peer = Peer(
             session=self._random.getrandbits(62) + 1,
             instance=hello.instance,
@@ -128,10 +169,25 @@ class Members:
     def part(self, peer: Peer) -> None:
         """Its session is over."""
         del self.peers[peer.session], self._lives[peer.instance, peer.key]
+        self._leave_connection(peer)
         self._count(peer, -1)
         self.vitals.forget(peer.session)
         if not self.training:
             self.training_from = None
+
+    def joined(self, peer: Peer) -> Announce:
+        """Its session began: a line for people."""
+        told: dict[str, object] = {"actor": peer.name, "ordinal": peer.ordinal, "actors": self.training}
+        return Announce("actor_joined" if peer.trains else "evaluator_joined", told)
+
+    def left(self, peer: Peer, why: str) -> Announce:
+        """Its session is over: a line for people."""
+        told: dict[str, object] = {"actor": peer.name, "why": why, "actors": self.training}
+        return Announce("actor_left" if peer.trains else "evaluator_left", told)
+
+    def _leave_connection(self, peer: Peer) -> None:
+        if self._greeted.get(peer.greeted) is peer:
+            del self._greeted[peer.greeted]
 
     def _count(self, peer: Peer, change: int) -> None:
         sessions = self._training if peer.trains else self._evaluating
@@ -149,8 +205,12 @@ class Members:
         progress.evaluators_granted += 1
         return progress.evaluators_granted - 1
 
-    def welcome(self, peer: Peer) -> Welcome:
-        """What this peer is told, as often as it says hello."""
+    def welcome(self, peer: Peer, local: bool = False) -> Welcome:
+        """What this peer is told, as often as it says hello. local: it dialled a socket file, whose path is nobody
+        else's business.
+        """
+        peer.ledger.tell(peer.credit)
+        weights = [text for text in self._weights.split() if local or not text.startswith("ipc:")]
         return Welcome(
             instance=peer.instance,
             run=self._manifest.run,
@@ -162,7 +222,7 @@ class Members:
             heartbeat_s=self._settings.heartbeat_s,
             silence_s=self._settings.silence_s,
             quantity=self._settings.quantity,
-            weights=self._weights,
+            weights=" ".join(weights),
             layout=self._manifest.layout,
             table=self._manifest.actor_table,
             table_digest=self._manifest.actor_digest,

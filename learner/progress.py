@@ -33,6 +33,17 @@ WAIT_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5,
 STRANGE = "unknown"  # a codec that nobody here knows, so that what actors make up adds no name
 
 
+@dataclass(frozen=True, slots=True)
+class Best:
+    """A score whose θ is on disk. mean: of returns. version: of θ. key: public, of who told it; empty where none is
+    asked for.
+    """
+
+    mean: float
+    version: int
+    key: str = ""
+
+
 @dataclass(slots=True)
 class Progress:
     """Counters of one run. Those in SAVED live through a checkpoint; the others count this process's life."""
@@ -66,8 +77,8 @@ class Progress:
     best_mean: float = float("-inf")  # of a full window of this life
     worst_mean: float = float("inf")
     evaluations: int = 0  # scores that evaluating actors sent
-    evaluated_best_mean: float | None = None  # highest mean score whose θ is on disk; None before the first
-    evaluated_best_version: int | None = None  # of that θ
+    best: Best | None = None  # highest mean score whose θ is on disk as the best of all; None before the first
+    runners_up: dict[str, Best] = field(default_factory=dict)  # the best of each other key, on disk in its own file
 
     def record(self, report: Report) -> None:
         """Takes in what an actor told of its rollout."""
@@ -117,6 +128,16 @@ class Progress:
             self.updates, self.advanced_at = version, now
 
     @property
+    def evaluated_best_mean(self) -> float | None:
+        """Highest mean score whose θ is on disk; None before the first."""
+        return None if self.best is None else self.best.mean
+
+    @property
+    def evaluated_best_version(self) -> int | None:
+        """Of that θ."""
+        return None if self.best is None else self.best.version
+
+    @property
     def return_mean(self) -> float | None:
         """Mean return of the last 100 episodes (of fewer, while there are fewer); None before the first."""
         return sum(self.scores) / len(self.scores) if self.scores else None
@@ -129,9 +150,8 @@ class Progress:
     def saved(self) -> dict[str, int | float]:
         """What a checkpoint keeps."""
         counts: dict[str, int | float] = {name: getattr(self, name) for name in SAVED}
-        if self.evaluated_best_mean is not None and self.evaluated_best_version is not None:
-            counts["evaluated_best_mean"] = self.evaluated_best_mean
-            counts["evaluated_best_version"] = self.evaluated_best_version
+        if self.best is not None:
+            counts |= {"evaluated_best_mean": self.best.mean, "evaluated_best_version": self.best.version}
         return counts | {f"ruling.{outcome}": count for outcome, count in self.rulings.items()}
 
     @classmethod
@@ -142,8 +162,8 @@ class Progress:
             if name.startswith("ruling."):
                 progress.rulings[name.removeprefix("ruling.")] = int(value)
             elif name == "evaluated_best_mean":
-                progress.evaluated_best_mean = float(value)
-            elif name in SAVED or name == "evaluated_best_version":
+                progress.best = Best(float(value), int(saved["evaluated_best_version"]))
+            elif name in SAVED:
                 setattr(progress, name, int(value))
         progress.rulings["applied"] = max(version, progress.rulings["applied"])  # counted before the last batch
         return progress

@@ -18,7 +18,7 @@ from learner.journal import SEGMENT_BYTES, Journal
 from learner.norms import make_screen
 from learner.optimizer import make_optimizer
 from learner.parameters import Parameters
-from learner.progress import Progress
+from learner.progress import Best, Progress
 from learner.replay import Tape
 from learner.staleness import age_rule
 from protocol.errors import UserError
@@ -146,13 +146,33 @@ def begin_journal(
     return journal
 
 
-def recall_best(progress: Progress, files: Files) -> None:
-    """The file of the best rules: it may be newer than the checkpoint, and it is what must not be overwritten."""
-    progress.evaluated_best_mean = progress.evaluated_best_version = None
+def recall_best(progress: Progress, files: Files, evaluates: Callable[[str], bool] = lambda _: True) -> None:
+    """The files of the best rule: they may be newer than the checkpoint, and they are what must not be overwritten.
+
+    evaluates: whether a key may, now. What another said does not count; the best of all is then the best of the rest,
+    on disk too. Raises OSError where that cannot be written.
+    """
+    folder, disk = files.checkpoints, files.disk
+    leads = folder / checkpoints.BEST
+    there = [leads] if leads in disk.list(folder) else []
+    found = {path: best for path in [*there, *checkpoints.bests(folder, disk)] if (best := _recalled(path, files))}
+    progress.best = found.pop(leads, None)
+    progress.runners_up = {best.key: best for best in found.values() if evaluates(best.key)}
+    if progress.best is not None and progress.best.key and not evaluates(progress.best.key):
+        dropped, heirs = progress.best, progress.runners_up.values()
+        progress.best = max(heirs, key=lambda each: each.mean, default=None)
+        checkpoints.lead_best(folder, None if progress.best is None else progress.best.key, disk)
+        told = {"version": dropped.version, "mean": dropped.mean, "why": "its key may not evaluate"}
+        files.tell("best_dropped", told)
+    if progress.best is not None:
+        progress.runners_up.pop(progress.best.key, None)
+
+
+def _recalled(path: Path, files: Files) -> Best | None:
     try:
-        best = checkpoints.load_best(files.checkpoints, files.disk)
+        kept = checkpoints.load(path, files.disk)
     except CheckpointFault as fault:
         files.tell("checkpoint_refused", {"path": str(fault.path), "cause": fault.cause})
-        return
-    if best is not None and best.manifest == files.manifest and best.score is not None:
-        progress.evaluated_best_mean, progress.evaluated_best_version = best.score["mean"], best.version
+        return None
+    ours = kept.manifest == files.manifest and kept.score is not None
+    return Best(kept.score["mean"], kept.version, kept.evaluator) if ours and kept.score else None

@@ -33,10 +33,11 @@ from protocol.manifest import Manifest, digest_of
 from protocol.stdio import json_line
 
 EARLY_LINES = 1000  # actors start while θ₀ is made and have little to say by then
+OPERATOR = 0  # root's processes may be a learner
 LOCK, EPOCH, EXPERIMENT, MANIFEST, RESULT = "lock", "epoch", "experiment.toml", "manifest.json", "result.json"
 # A directory with nothing but these holds no run: what a learner leaves that died before it began, and what a new file
 # system has at its root, which a volume shows.
-NO_RUN = {LOCK, f".{MANIFEST}.tmp", "lost+found"}
+NO_RUN = {LOCK, f".{LOCK}.tmp", f".{MANIFEST}.tmp", "lost+found"}
 SEEN_BYTES = 4096  # of progress.jsonl in which one whole line is looked for: several times the longest
 PROGRESS = "progress.jsonl"
 PACKAGES = ("farflung", "torch", "numpy", "pyzmq", "gymnasium", "msgspec")  # whose versions can change a result
@@ -251,13 +252,59 @@ def _resumes(path: Path, resume: bool, proceed: bool) -> bool:
 
 
 def _locked(path: Path) -> IO[bytes]:
-    lock = (path / LOCK).open("ab")
+    """The lock of a directory, which nobody else may open: to read a file is enough to lock it.
+
+    One that others may open, as earlier versions left it, is replaced: where it is held, only if the holder is another
+    user's.
+    """
+    held, own = _open_lock(path / LOCK), None
+    try:
+        taken, ours = _taken(held), not os.fstat(held.fileno()).st_mode & 0o077
+        if (taken and (ours or not _by_a_stranger(held))) or not _lies_at(held, path / LOCK):
+            raise RunDirectoryError(path, "another learner is using it", passing=True)
+        if ours:
+            return held
+        own = _open_lock(path / f".{LOCK}.tmp")
+        if _taken(own) or not _lies_at(held, path / LOCK):  # another learner replaces it, or has
+            raise RunDirectoryError(path, "another learner is using it", passing=True)
+        (path / f".{LOCK}.tmp").replace(path / LOCK)
+    except BaseException:
+        held.close()
+        if own is not None:
+            own.close()
+        raise
+    held.close()
+    return own
+
+
+def _open_lock(path: Path) -> IO[bytes]:
+    return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "ab")
+
+
+def _taken(lock: IO[bytes]) -> bool:
+    """Whether somebody else has it; now we do where nobody had."""
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        lock.close()
-        raise RunDirectoryError(path, "another learner is using it", passing=True) from None
-    return lock
+        return True
+    return False
+
+
+def _lies_at(lock: IO[bytes], path: Path) -> bool:
+    """Whether the file is still the one of that name."""
+    return os.path.samestat(os.fstat(lock.fileno()), path.stat())
+
+
+def _by_a_stranger(lock: IO[bytes]) -> bool:
+    """Whether all who hold it are processes of users who could not run this learner. False where that is not known."""
+    status = os.fstat(lock.fileno())
+    file = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
+    try:
+        rows = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
+        users = {Path("/proc", row[4]).stat().st_uid for row in rows if row[1] == "FLOCK" and row[5] == file}
+    except (OSError, IndexError):
+        return False
+    return bool(users) and users.isdisjoint({OPERATOR, os.geteuid()})
 
 
 def summary(state: LearnerState, now: float, started_at: float, exit_code: int) -> dict[str, Any]:

@@ -11,8 +11,10 @@ import contextlib
 import os
 import signal
 import socket
+import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from random import SystemRandom
@@ -48,9 +50,10 @@ from learner.view import View, view
 from protocol import frames as framing
 from protocol import manifest as manifests
 from protocol import messages
+from protocol.descriptors import RESERVE, Apart, raise_limit
 from protocol.errors import TRY_AGAIN, PeerFault
 from protocol.manifest import Manifest, digest_of
-from protocol.messages import Buffer
+from protocol.messages import Buffer, Hello
 from protocol.notify import Supervisor
 from protocol.security import parse_address, require_private
 from protocol.transport import Gate, LearnerSockets
@@ -59,6 +62,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 TICK_S = 0.05
 SHOW_S = 0.25  # between refreshes of the terminal
 STOP_S = 3.0  # local actors may take this long to leave before they are killed
+LEAST_FILES, FILES_PER_ACTOR = 96, 8  # a learner opens 40, and for each actor 2 connections and up to 4 pipes
 STUCK_S = 30.0  # a math thread that is busy for longer is not alive
 
 
@@ -79,10 +83,14 @@ def _heed_signals(handler: Any) -> None:
 
 async def _serve(options: Options) -> int:
     """Opens what the run needs, in the order in which a mistake is cheapest to report, and closes it in reverse."""
+    raise_limit(LEAST_FILES + FILES_PER_ACTOR * options.experiment.run.actors, "a learner with so many local actors")
+    apart = Apart()
+    RESERVE.fill()
     for text in options.bind:
         require_private(parse_address(text), options.insecure or options.keys is not None)
     ring = None if options.keys is None else Keyring(options.keys)
     async with contextlib.AsyncExitStack() as stack:
+        stack.callback(apart.close)
         scratch = stack.enter_context(scratch_folder())
         site = stack.enter_context(bind(*host_and_port(options.http))) if options.http is not None else None
         directory = stack.enter_context(RunDirectory.prepare(options.run_dir, options.resume, options.proceed))
@@ -99,7 +107,7 @@ async def _serve(options: Options) -> int:
         gate = None if ring is None else Gate(ring.pair.secret, ring.name)
         sockets = LearnerSockets([local, *map(parse_address, options.bind)], quantity=quantity, gate=gate)
         stack.callback(sockets.close)
-        service = Service(options, directory, sockets, console, site, ring)
+        service = Service(options, directory, sockets, console, site, ring, lambda thread: apart.call(thread.start))
         stack.push_async_callback(service.close)
         if ring is not None:
             let_in(ring, options.experiment.run.actors, Path(scratch))
@@ -117,7 +125,9 @@ class Service:
         console: Console,
         http: socket.socket | None,
         ring: Keyring | None = None,
+        start: Callable[[threading.Thread], None] = threading.Thread.start,
     ) -> None:
+        """start: starts the thread that writes checkpoints."""
         self._http = http
         self._doors = Doors(ring, sockets, self._post, self._announce)
         self._options, self._directory, self._sockets, self._console = options, directory, sockets, console
@@ -125,7 +135,7 @@ class Service:
         self._loop, self._supervisor = asyncio.get_running_loop(), Supervisor(os.environ)
         self._finished: asyncio.Future[int] = self._loop.create_future()
         self._math = WorkThread("math", self._loop, self._done, self._broke)
-        self._disk = WorkThread("disk", self._loop, self._done, self._broke)
+        self._disk = WorkThread("disk", self._loop, self._done, self._broke, start=start)
         self._store: Store | None = None
         self._restoring: asyncio.Future[tuple[Parameters, Progress]] | None = None
         self._fleet: Fleet | None = None
@@ -241,7 +251,8 @@ class Service:
         parameters = make_parameters(settings, theta, first.layout, first.observation_size)
         resumes = directory.resuming
         restored = restore(parameters, settings, make, files) if resumes else Restored(Progress())
-        recall_best(restored.progress, files)  # without a checkpoint too: a best may have been written before the first
+        # without a checkpoint too: a best may have been written before the first
+        recall_best(restored.progress, files, lambda key: "evaluate" in self._doors.roles(key))
         journaled = settings.durability == "journal"
         journal = begin_journal(parameters, restored, settings, files, epoch) if journaled else None
         self._store = Store(files, settings, journal)
@@ -255,7 +266,8 @@ class Service:
         metrics = Metrics(state, time.monotonic, self._shell)
         past = await self._loop.run_in_executor(None, self._directory.progress_lines, RECALLED)
         self._memory = Memory(time.monotonic(), recalled(past, state.progress.env_steps))
-        self._site = Site(self._http, pages_of(state, metrics.render, time.monotonic, self._stuck, self._memory))
+        pages = pages_of(state, metrics.render, time.monotonic, self._stuck, self._memory)
+        self._site = Site(self._http, pages, [*self._options.http_names, str(self._options.http).rpartition(":")[0]])
         host = str(self._options.http).rpartition(":")[0]
         return f"http://{host}:{await self._site.start()}"
 
@@ -296,7 +308,10 @@ class Service:
         event: Event
         try:
             framing.check(frames, self._limits)
-            event = events.MessageArrived(route, *messages.decode(frames), wire_bytes, key)
+            message, buffers = messages.decode(frames)
+            event = events.MessageArrived(route, message, buffers, wire_bytes, key)
+            if isinstance(message, Hello):
+                event = replace(event, local=self._sockets.local(), roles=self._doors.roles(key))
         except PeerFault as fault:
             event = events.FaultArrived(route, fault, wire_bytes)
         self._post(event)
@@ -307,6 +322,7 @@ class Service:
             await asyncio.sleep(TICK_S)
             self._shell.loop_lag.observe(max(0.0, time.monotonic() - due))
             self._doors.look(time.monotonic())
+            RESERVE.fill()
             self._post(events.Ticked())
             self._show(time.monotonic())
             if self._stuck() is None:
@@ -398,10 +414,13 @@ class Service:
         assert self._state is not None
         assert self._store is not None
         record, buffers = effect.record
-        kept = Checkpoint(
-            self._digest, record.version, record.epoch, effect.counters, arrays_of(record, buffers), effect.score
-        )
-        self._disk.submit(partial(self._store.save_best, kept))
+        told = (self._digest, record.version, record.epoch, effect.counters, arrays_of(record, buffers))
+        kept = Checkpoint(*told, effect.score, effect.key)
+        self._disk.submit(partial(self._store.save_best, kept, leads=effect.leads))
+
+    def _lead_best(self, effect: events.LeadBest) -> None:
+        assert self._store is not None
+        self._disk.submit(partial(self._store.lead_best, effect.key, effect.version))
 
     def _announce(self, event: str, fields: dict[str, object]) -> None:
         self._console.event(event, fields)
@@ -436,6 +455,7 @@ _PERFORM: dict[type[Any], Callable[[Service, Any], None]] = {
     events.ApplyBatch: Service._apply,
     events.WriteCheckpoint: Service._write_checkpoint,
     events.WriteBest: Service._write_best,
+    events.LeadBest: Service._lead_best,
     events.Announce: lambda service, effect: service._announce(effect.event, effect.fields),
     events.Finish: lambda service, effect: service._end(effect.exit_code),
 }

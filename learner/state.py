@@ -40,6 +40,7 @@ from learner.events import (
 from learner.guard import Guard
 from learner.intake import Gather, Intake
 from learner.members import Members
+from learner.notices import Notices
 from learner.parameters import APPLIED, Job
 from learner.progress import Progress, learning_rate
 from learner.publication import Publication
@@ -56,7 +57,6 @@ from protocol.messages import (
     Refusal,
     Ruling,
     SnapshotRequest,
-    Verdict,
 )
 from protocol.session import HEARD_FROM_ANY, Peer, Phase, Seen, follow
 
@@ -101,6 +101,7 @@ class LearnerState:
         self.members = Members(self.settings, manifest, address.epoch, address.weights, progress, random)
         self.contest = Contest(progress)  # for the best evaluated θ
         self.reports = Reports(progress)
+        self.notices = Notices()
         asked = self.settings
         gathers = asked.aggregation != "none"
         gather = Gather(asked.aggregate_window, asked.aggregate_wait_s, asked.least_senders) if gathers else None
@@ -117,7 +118,7 @@ class LearnerState:
         """What to do about ``event``. The only code that changes this state."""
         if self.stage is Stage.FINISHED:
             return []
-        return _HANDLERS[type(event)](self, event, now)
+        return self.notices.bounded(_HANDLERS[type(event)](self, event, now), now)
 
     # what peers say
 
@@ -138,7 +139,7 @@ class LearnerState:
             if isinstance(message, Heartbeat):
                 return self._heartbeat(message, peer, now)
             if isinstance(message, Evaluation):
-                return self.contest.judge(message, peer.name)
+                return self.contest.judge(message, peer, now)
             return self._forget(peer, "left")
         except SessionFault as fault:
             return self._fault(FaultArrived(event.route, fault, 0), now)
@@ -161,17 +162,16 @@ class LearnerState:
     def _revoked(self, event: KeysRevoked, now: float) -> list[Effect]:
         gone = [peer for peer in self.peers.values() if peer.key in event.keys]
         self.intake.drop({peer.session for peer in gone})
-        return [effect for peer in gone for effect in self._forget(peer, "its key was revoked")]
+        effects = [effect for peer in gone for effect in self._forget(peer, "its key was revoked")]
+        return effects + self.contest.revoke(event.keys)
 
     def _hello(self, hello: Hello, event: MessageArrived, now: float) -> list[Effect]:
         if self.stage is not Stage.RUNNING:
             raise SessionFault(Reason.DRAINING, "the learner is stopping")
-        peer, new = self.members.greet(hello, event.route, event.key, now)
-        welcome = Send(event.route, self.members.welcome(peer))
-        if not new:
-            return [welcome]
-        joined = {"actor": peer.name, "ordinal": peer.ordinal, "actors": self.members.training}
-        return [welcome, Announce("actor_joined" if peer.trains else "evaluator_joined", joined)]
+        peer, new, yielding = self.members.greet(hello, event.route, event.key, now, event.roles)
+        effects = [effect for other, why in yielding for effect in self._forget(other, why)]
+        effects.append(Send(event.route, self.members.welcome(peer, local=event.local)))
+        return [*effects, self.members.joined(peer)] if new else effects
 
     @property
     def peers(self) -> dict[int, Peer]:
@@ -209,17 +209,18 @@ class LearnerState:
             return []
         if seen is Seen.ANSWERED:
             ruling = peer.ledger.rulings[gradient.sequence]
-            return [self._verdict(peer, (ruling,))]
+            return [Send(peer.route, peer.verdict([ruling], unlogged=self._unlogged))]
         return self._new_gradient(gradient, event, peer, reason, now)
 
     def _out_of_order(self, gradient: Gradient, fault: SessionFault, peer: Peer, now: float) -> list[Effect]:
         """Answers a number that no honest actor uses. An overdrawn one keeps this answer if it comes again."""
         ruling = Ruling(gradient.sequence, fault.reason, self.progress.updates, 0.0)
         if fault.reason is Reason.OVERDRAWN:
-            struck = self.guard.judge(peer.sender, peer.name, fault.reason, now)
+            most = len(peer.ledger.pending) >= peer.ledger.credit  # which nobody was ever granted
+            struck = self.guard.judge(peer.sender, peer.name, fault.reason, now) if most else []
             return [*struck, *self._rule_on(peer, [ruling])]
         self.progress.rulings[fault.reason] += 1
-        return [self._verdict(peer, (ruling,))]
+        return [Send(peer.route, peer.verdict([ruling], unlogged=self._unlogged))]
 
     def _new_gradient(
         self, gradient: Gradient, event: MessageArrived, peer: Peer, reason: Reason | None, now: float
@@ -327,18 +328,17 @@ class LearnerState:
             self.progress.rulings[ruling.outcome] += 1
         if peer is None:
             return []
-        for ruling in rulings:
-            peer.ledger.settle(ruling)
-        peer.gradients += len(rulings)
-        return [self._verdict(peer, tuple(rulings))]
+        return [Send(peer.route, peer.settle(rulings, unlogged=self._unlogged))]
 
-    def _verdict(self, peer: Peer, rulings: tuple[Ruling, ...]) -> Send:
-        return Send(peer.route, Verdict(peer.session, peer.credit, rulings, self.saving.broken is not None))
+    @property
+    def _unlogged(self) -> bool:
+        """What verdicts say of the journal."""
+        return self.saving.broken is not None
 
     # time, disk, the end
 
     def _ticked(self, event: Ticked, now: float) -> list[Effect]:
-        effects = [*self.guard.tick(now), *self.intake.tick(self._present(now), now)]
+        effects = [*self.guard.tick(now), *self.intake.tick(self._present(now), now), *self.notices.tick(now)]
         stalled_s, self._ticked_at = now - self._ticked_at, now
         if stalled_s > self.settings.heartbeat_s:
             self.members.excuse(stalled_s, now)
@@ -371,8 +371,7 @@ class LearnerState:
         self.guard.forget(peer)
         self.contest.forget(peer.session)
         self.publication.forget(peer.session)
-        left = {"actor": peer.name, "why": why, "actors": self.members.training}
-        return [Announce("actor_left" if peer.trains else "evaluator_left", left)]
+        return [self.members.left(peer, why)]
 
     def _check_target(self, now: float) -> list[Effect]:
         """Asked when gradients were applied, so that none that is refused ends the run as solved."""

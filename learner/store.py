@@ -104,12 +104,21 @@ class Store:
             return None
         return JournalBooks(self._before + journal.appended_bytes, journal.syncs, journal.sync_s)
 
-    def save_best(self, best: Checkpoint) -> Event:
-        """Disk thread."""
+    def save_best(self, best: Checkpoint, *, leads: bool = True) -> Event:
+        """Disk thread. leads: it is the best of all keys."""
+        files = self._files
         try:
-            return BestWritten(best.version, checkpoints.save_best(self._files.checkpoints, best, self._files.disk))
+            path = checkpoints.save_best(files.checkpoints, best, files.disk, leads=leads)
         except OSError as error:
             return BestFailed(best.version, str(error))
+        return BestWritten(best.version, path)
+
+    def lead_best(self, key: str | None, version: int) -> Event:
+        """Disk thread. The best of this key, of this version, becomes the best of all."""
+        try:
+            return BestWritten(version, checkpoints.lead_best(self._files.checkpoints, key, self._files.disk))
+        except OSError as error:
+            return BestFailed(version, str(error))
 
     def close(self) -> None:
         """The journal's files. Where the disk is full, the next life finds what room can be made."""

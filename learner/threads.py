@@ -18,7 +18,8 @@ JOIN_S = 0.5  # longest wait when closing: what is still written then was waited
 class WorkThread:
     """One thread that does one thing at a time and reports back to the loop.
 
-    done: called on the loop with each event that a job returns. broke: called on the loop if a job raises.
+    done: called on the loop with each event that a job returns. broke: called on the loop if a job raises. start: in
+    whose place it is started.
     """
 
     def __init__(
@@ -27,12 +28,14 @@ class WorkThread:
         loop: asyncio.AbstractEventLoop,
         done: Callable[[Event], None],
         broke: Callable[[BaseException], None],
+        *,
+        start: Callable[[threading.Thread], None] = threading.Thread.start,
     ) -> None:
         self._loop, self._done, self._broke = loop, done, broke
         self._jobs: queue.SimpleQueue[Callable[[], Event | None] | None] = queue.SimpleQueue()
         self._since: float | None = None
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-        self._thread.start()
+        start(self._thread)
 
     def submit(self, job: Callable[[], Event | None]) -> None:
         """Queues a job; the state machine has at most two under way."""

@@ -12,7 +12,7 @@ release are left out while all of them are at their defaults, so that what was w
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import msgspec
 from msgspec import Meta
@@ -36,6 +36,7 @@ Seconds = Annotated[float, Meta(ge=0.0, le=86_400.0)]
 FAULTS = ("raised", "hung", "died", "wrong_shape", "reward_not_finite", "observation_not_finite", "gradient_not_finite")
 Quantity = Literal["gradient", "update"]
 Role = Literal["train", "evaluate"]
+ROLES: frozenset[str] = frozenset(get_args(Role))
 
 
 class Episode(msgspec.Struct, frozen=True, array_like=True):

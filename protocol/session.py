@@ -13,6 +13,7 @@ So a gradient is applied at most once, and exactly once while its session lives.
 
 from __future__ import annotations
 
+import math
 from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -118,10 +119,11 @@ class Seen(Enum):
 class Ledger:
     """The learner's memory of one session's sequence numbers; bounded by 2 * SPAN * credit rulings."""
 
-    credit: int  # gradients that may be unanswered, >= 1
+    credit: int  # the most that is ever granted, >= 1
     pending: set[int] = field(default_factory=set)
     rulings: dict[int, Ruling] = field(default_factory=dict)  # in the order of judgement
     floor: int = 0  # every number up to here was answered, and its ruling forgotten
+    grants: dict[int, float] = field(default_factory=dict)  # that may be in use: credit, and the number that ends it
 
     def see(self, sequence: int) -> Seen:
         """What to do with a gradient of this number; raises SessionFault for forgotten or overdrawn ones."""
@@ -131,10 +133,25 @@ class Ledger:
             return Seen.PENDING
         if sequence <= self.floor:
             raise SessionFault(Reason.DUPLICATE, f"gradient {sequence} was answered long ago")
-        if len(self.pending) >= self.credit:
-            raise SessionFault(Reason.OVERDRAWN, f"{len(self.pending)} gradients unanswered, credit is {self.credit}")
+        allowed = self.allowed(sequence)
+        if len(self.pending) >= allowed:
+            raise SessionFault(Reason.OVERDRAWN, f"{len(self.pending)} gradients unanswered, credit is {allowed}")
         self.pending.add(sequence)
         return Seen.NEW
+
+    def allowed(self, sequence: int) -> int:
+        """How many may be unanswered with this number among them; the most that is ever granted before any grant."""
+        return min(self.credit, max((c for c, end in self.grants.items() if sequence < end), default=self.credit))
+
+    def tell(self, credit: int, settles: int | None = None) -> None:
+        """An answer goes out that grants ``credit``. settles: the least number that it answers for the first time.
+
+        A larger grant told before stays in force until the answer must have been heard: who has not heard it holds
+        ``settles`` unanswered, and its numbers lie within SPAN * credit of each other.
+        """
+        end = math.inf if settles is None else settles + SPAN * max([credit, *self.grants])
+        larger = {granted: min(ends, end) for granted, ends in self.grants.items() if granted > credit}
+        self.grants = {credit: math.inf, **larger}
 
     def settle(self, ruling: Ruling) -> None:
         """Records what became of a pending number."""
@@ -172,8 +189,9 @@ class Peer:
     bytes_up: int = 0
     role: Role = "train"  # as its hello said
     key: str = ""  # public, that its connections prove to have; empty where none is asked for
-    credit: int = 1  # granted last; the ledger bears the most that is ever granted
+    credit: int = 1  # granted last; it counts from when it is told (``Ledger.tell``)
     faults: Counter[str] = field(default_factory=Counter)  # that its heartbeats told, by kind
+    greeted: bytes = b""  # connection that its last hello came over
     left: deque[bytes] = field(default_factory=lambda: deque(maxlen=ROUTES_LEFT))  # connections it spoke over before
 
     @property
@@ -197,6 +215,18 @@ class Peer:
         if route != self.route and route not in self.left and not isinstance(message, Hello):
             self.left.append(self.route)
             self.route = route
+
+    def settle(self, rulings: Sequence[Ruling], *, unlogged: bool) -> Verdict:
+        """Records what became of gradients; the answer to them. unlogged: as in a verdict."""
+        for ruling in rulings:
+            self.ledger.settle(ruling)
+        self.gradients += len(rulings)
+        return self.verdict(rulings, min(ruling.sequence for ruling in rulings), unlogged=unlogged)
+
+    def verdict(self, rulings: Sequence[Ruling], settles: int | None = None, *, unlogged: bool) -> Verdict:
+        """An answer, which grants ``credit`` from now on. settles: as in ``Ledger.tell``. unlogged: as in a verdict."""
+        self.ledger.tell(self.credit, settles)
+        return Verdict(self.session, self.credit, tuple(rulings), unlogged)
 
     def silent(self, now: float, silence_s: float) -> bool:
         """Whether nothing was heard for longer than a peer may be silent."""

@@ -15,6 +15,7 @@ import errno
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import zmq
 
@@ -184,9 +185,9 @@ class Sockets:
         rested: Callable[[], None],
         drain_s: float = DRAIN_S,
         *,
-        known: bool = False,
+        routed: bool = False,
     ) -> None:
-        read = receive_known if known else receive_frames
+        read = receive_routed if routed else receive_frames
         self._pumps[socket] = Pump(socket, take, rested, self._fail, drain_s, read)
 
     def _hang_up(self, socket: zmq.Socket[bytes] | None, linger_ms: int = 0) -> None:
@@ -256,10 +257,10 @@ def receive_frames(socket: zmq.Socket[bytes]) -> Frames:
     return frames
 
 
-def receive_known(socket: zmq.Socket[bytes]) -> Frames:
-    """The same behind a gate: before its frames the public key of whose connection it came over."""
+def receive_routed(socket: zmq.Socket[bytes]) -> Frames:
+    """The same of a ROUTER, whose first frame stays libzmq's, which knows the connection that it came over."""
     frame = socket.recv(zmq.NOBLOCK, copy=False)
-    frames: Frames = [str(frame.get("User-Id")).encode(), frame.bytes]
+    frames: list[Any] = [frame]
     while frame.more:
         frame = socket.recv(zmq.NOBLOCK, copy=False)
         frames.append(frame.bytes if len(frame) < LENT_BYTES else frame.buffer)

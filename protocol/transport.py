@@ -8,12 +8,14 @@ connection proves a key, and every message tells whose it came over.
 from __future__ import annotations
 
 import errno
+import ipaddress
 import socket as unix
 import stat
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import zmq
 from zmq.utils import z85
@@ -96,6 +98,7 @@ class LearnerSockets(Sockets):
         self._gate, self._quantity = gate, quantity
         self._ipv6 = any(address.is_ipv6 for address in addresses)
         self._handler: Callable[[bytes, str, Frames], None] = nothing
+        self._from: Any = None  # first frame of the message that is being handled, which knows its connection
         self._zap = None if gate is None else self._open(zmq.REP)
         try:
             if self._zap is not None:
@@ -214,17 +217,19 @@ class LearnerSockets(Sockets):
         await self._until_over()
 
     def _watch_both(self) -> None:
-        handler = self._handler
+        handler, known = self._handler, self._gate is not None
 
         def take(frames: Frames) -> None:
-            handler(bytes(frames[0]), "", frames[1:])
+            first: Any = frames[0]
+            self._from = first
+            handler(bytes(first), str(first.get("User-Id")) if known else "", frames[1:])
 
-        def take_known(frames: Frames) -> None:
-            handler(bytes(frames[1]), bytes(frames[0]).decode(), frames[2:])
-
-        known = self._gate is not None
-        self._watch(self._link, take_known if known else take, nothing, known=known)
+        self._watch(self._link, take, nothing, routed=True)
         self._watch(self._weights, None, nothing)
+
+    def local(self) -> bool:
+        """Whether the message that is being handled came over ipc."""
+        return not _is_ip(_peer_address(self._from))
 
     def close(self, linger_ms: int = GOODBYE_MS) -> None:
         """Blocks for ``linger_ms`` at most. ``receive`` returns."""
@@ -280,6 +285,21 @@ def _bind(socket: zmq.Socket[bytes], address: Address) -> Address:
     if address.scheme == "ipc":
         return address
     return replace(address, port=int(_endpoint(socket).rpartition(":")[2]))
+
+
+def _peer_address(frame: Any) -> str:
+    """Whom libzmq says that a frame came from: over TCP an IP address, over ipc a process or nothing."""
+    try:
+        return str(frame.get("Peer-Address"))
+    except zmq.ZMQError:
+        return ""
+
+
+def _is_ip(text: str) -> bool:
+    try:
+        return bool(ipaddress.ip_address(text))
+    except ValueError:
+        return False
 
 
 def _endpoint(socket: zmq.Socket[bytes]) -> str:

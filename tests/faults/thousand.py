@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from learner.keyring import LIST, read_list, write_list
+from learner.keyring import LIST, Authorized, read_list, write_list
 from protocol.errors import STALE
 from protocol.keys import read_pair, write_pair
 from protocol.transport import new_pair
@@ -94,7 +94,7 @@ def _authorize(keys: Path, names: Sequence[str]) -> None:
     pairs = [new_pair(name, learner) for name in names]
     for pair in pairs:
         write_pair(keys / f"{pair.name}.key", pair)
-    write_list(keys / LIST, read_list(keys / LIST) | {pair.public: pair.name for pair in pairs})
+    write_list(keys / LIST, read_list(keys / LIST) | {pair.public: Authorized(pair.name) for pair in pairs})
 
 
 def _members(scene: Scene) -> int:

@@ -8,7 +8,7 @@ from random import Random
 from learner.config import Experiment, LearnerSettings, RunSettings
 from learner.events import MessageArrived
 from learner.metrics import Metrics, Shell
-from learner.progress import Progress
+from learner.progress import Best, Progress
 from learner.state import Address, LearnerState
 from learner.store import JournalBooks
 from protocol.layout import Entry, Layout
@@ -98,5 +98,5 @@ def whole(count: int = 1) -> tuple[LearnerState, Shell]:
     state, shell = fleet(count), Shell(journal=lambda: JournalBooks(1, 2, 3.0))
     state.training_since = 1.0
     state.saving.journaled, state.saving.written_at, state.saving.version = True, 0.0, 1
-    state.progress.evaluated_best_mean, state.progress.evaluated_best_version = 1.0, 1
+    state.progress.best = Best(1.0, 1)
     return state, shell

@@ -13,7 +13,8 @@ from typing import Any
 import aiohttp
 import pytest
 
-from learner.http import PAGE, PARTS, PortUnusable, Site, bind, pages_of
+from learner import http
+from learner.http import ANY_NAME, PAGE, PARTS, PortUnusable, Site, bind, known_host, pages_of
 from learner.metrics import Metrics
 from learner.state import LearnerState, Stage
 from tests.learner.books import join, learner_state, trained
@@ -171,3 +172,81 @@ def test_the_page_is_in_the_wheel() -> None:
     ignored = (ROOT / ".gitignore").read_text(encoding="utf-8").split()
     assert not any(Path(name).match(pattern.strip("/")) for name, _ in PARTS.values() for pattern in ignored)
     assert all((PAGE / name).is_file() for name, _ in PARTS.values())
+
+
+HALF = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n"
+
+
+def test_a_request_that_never_ends_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "LONGEST_S", 0.0)
+    monkeypatch.setattr(http, "SWEEP_S", 0.01)
+
+    async def dawdle(port: int) -> list[bytes]:
+        ends = []
+        for said in (b"", HALF, HALF + b"\r\n"):  # the last asks once, and then keeps the connection
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(said)
+            ends.append(await reader.read())
+            writer.close()
+        return ends
+
+    silent, half, whole = asyncio.run(_served(learner_state(), dawdle))
+    assert (silent, half) == (b"", b"")
+    assert whole.startswith(b"HTTP/1.1 200 OK")
+
+
+def test_who_comes_when_all_connections_are_taken_gets_that_of_who_was_silent_longest(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(http, "MOST", 4)
+
+    async def crowd(port: int) -> tuple[list[bool], bytes]:
+        silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(4)]
+        async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{port}/livez") as answer:
+            said = await answer.read()
+        await silent[0][0].read()
+        ended = [reader.at_eof() for reader, _ in silent]
+        for _, writer in silent:
+            writer.close()
+        return ended, said
+
+    assert asyncio.run(_served(learner_state(), crowd)) == ([True, False, False, False], b"ok\n")
+
+
+@pytest.mark.parametrize(
+    ("host", "known"),
+    [
+        ("127.0.0.1:9400", True),
+        ("[::1]:9400", True),
+        ("10.4.0.7", True),
+        ("localhost:1", True),
+        ("learner:9400", True),  # compose's and Kubernetes' services, a machine of the same domain
+        ("LEARNER.farflung.svc:9400", True),
+        ("learner.farflung.svc.cluster.local.", True),
+        ("box.home.arpa", True),
+        ("proxy.example.org:443", True),  # as --http-name says
+        ("", True),  # HTTP/1.0
+        ("evil.example", False),
+        ("127.0.0.1.evil.example:9400", False),
+        ("svc.evil.example", False),
+        ("a.proxy.example.org", False),
+        ("[::1].evil.example", False),
+        ("[::ffff:10.0.0.1]:80", True),
+    ],
+)
+def test_pages_are_answered_under_names_that_nobody_else_can_have(host: str, known: bool) -> None:
+    assert known_host(host, {"proxy.example.org"}) is known
+
+
+def test_a_page_of_somebody_elses_reads_nothing_and_machines_ask_under_any_name() -> None:
+    async def rebinding(port: int) -> dict[str, int]:
+        found = {}
+        async with aiohttp.ClientSession(f"http://127.0.0.1:{port}", headers={"Host": "evil.example"}) as session:
+            for path in (*PARTS, "/status", "/history", "/nothing", "/metrics", "/livez", "/readyz"):
+                async with session.get(path) as answer:
+                    found[path] = answer.status
+        return found
+
+    found = asyncio.run(_served(learner_state(), rebinding))
+    assert {path for path, status in found.items() if status == 200} == {"/metrics", "/livez", "/readyz"}
+    assert {status for path, status in found.items() if path not in ANY_NAME} == {421}

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from learner import keyring
 from learner.cli import app
-from learner.keyring import LIST, LOCK, OWN, Keyring, ListError, authorize, read_list, revoke, write_list
+from learner.keyring import LIST, LOCK, OWN, Authorized, Keyring, ListError, authorize, read_list, revoke, write_list
 from protocol.keys import KeyFileError, actor_pair, read_pair, write_pair
 from protocol.transport import new_pair
 
@@ -20,7 +20,7 @@ ONE, TWO = new_pair("one").public, new_pair("two").public
 
 def ring(folder: Path, **names: str) -> Keyring:
     write_pair(folder / OWN, new_pair("learner"))
-    write_list(folder / LIST, {key: name for name, key in names.items()})
+    write_list(folder / LIST, {key: Authorized(name) for name, key in names.items()})
     return Keyring(folder)
 
 
@@ -31,7 +31,7 @@ def looked(keys: Keyring) -> frozenset[str]:
 
 def test_who_is_on_the_list_is_known_by_name(tmp_path: Path) -> None:
     keys = ring(tmp_path, one=ONE)
-    keys.extra[TWO] = "local"
+    keys.extra[TWO] = Authorized("local")
     assert (keys.name(ONE), keys.name(TWO), keys.name(new_pair("x").public)) == ("one", "local", None)
 
 
@@ -110,7 +110,7 @@ def test_what_is_no_list_is_refused_with_its_line(text: str, tmp_path: Path) -> 
 
 def test_comments_and_empty_lines_are_passed_over(tmp_path: Path) -> None:
     (tmp_path / LIST).write_text(f"# who\n#{'-' * 39}\n\n{ONE} one\n", encoding="utf-8")
-    assert read_list(tmp_path / LIST) == {ONE: "one"}
+    assert read_list(tmp_path / LIST) == {ONE: Authorized("one")}
 
 
 def test_the_same_key_or_name_is_not_let_in_twice(tmp_path: Path) -> None:
@@ -118,7 +118,7 @@ def test_the_same_key_or_name_is_not_let_in_twice(tmp_path: Path) -> None:
     for public, name in ((ONE, "other"), (TWO, "one"), ("short", "x"), (TWO, "a b"), (TWO, "a" * 40)):
         with pytest.raises(ListError):
             authorize(tmp_path, public, name)
-    assert read_list(tmp_path / LIST) == {ONE: "one"}
+    assert read_list(tmp_path / LIST) == {ONE: Authorized("one")}
     assert sorted(path.name for path in tmp_path.iterdir()) == [LOCK, LIST]
 
 
@@ -131,6 +131,32 @@ def test_who_is_not_there_cannot_be_revoked(tmp_path: Path) -> None:
 def test_a_learner_without_its_key_does_not_start(tmp_path: Path) -> None:
     with pytest.raises(KeyFileError, match=r"learner\.key"):
         Keyring(tmp_path)
+
+
+def test_a_key_may_do_what_its_line_says_and_without_roles_all(tmp_path: Path) -> None:
+    (tmp_path / LIST).write_text(f"{ONE} one\n{TWO} two evaluate\n", encoding="utf-8")
+    write_pair(tmp_path / OWN, new_pair("learner"))
+    keys = Keyring(tmp_path)
+    assert [sorted(keys.roles(key)) for key in (ONE, TWO)] == [["evaluate", "train"], ["evaluate"]]
+    assert keys.roles(new_pair("x").public) == frozenset()
+    write_list(tmp_path / LIST, read_list(tmp_path / LIST))
+    assert (tmp_path / LIST).read_text(encoding="utf-8").splitlines() == [f"{ONE} one", f"{TWO} two evaluate"]
+
+
+def test_a_key_that_lost_a_role_is_cut_off_and_one_that_gained_one_is_not(tmp_path: Path) -> None:
+    keys, path = ring(tmp_path, one=ONE, two=TWO), tmp_path / LIST
+    path.write_text(f"{ONE} one train\n{TWO} two\n", encoding="utf-8")
+    assert looked(keys) == frozenset({ONE})
+    path.write_text(f"{ONE} one train,evaluate\n{TWO} two\n", encoding="utf-8")
+    assert looked(keys) == frozenset()
+    assert keys.roles(ONE) == {"train", "evaluate"}
+
+
+@pytest.mark.parametrize("text", [f"{ONE} one watch", f"{ONE} one train,", f"{ONE} one train evaluate"])
+def test_a_role_that_there_is_not_is_refused_with_its_line(text: str, tmp_path: Path) -> None:
+    (tmp_path / LIST).write_text(text, encoding="utf-8")
+    with pytest.raises(ListError, match="line 1"):
+        read_list(tmp_path / LIST)
 
 
 # the commands
@@ -156,6 +182,19 @@ def test_a_new_key_fits_the_learner_and_is_let_in(tmp_path: Path) -> None:
     assert read_pair(tmp_path / "keys" / OWN) == own
     said("revoke", "rack7", "--keys", folder)
     assert said("list", "--keys", folder).split()[1:] == ["rack8"]
+
+
+def test_a_key_is_made_for_a_role(tmp_path: Path) -> None:
+    folder = str(tmp_path)
+    said("new", "judge", "--keys", folder, "--role", "evaluate")
+    said("authorize", "--keys", folder, "--role", "train", "--role", "evaluate", "--", ONE, "both")
+    assert [line.split()[1:] for line in said("list", "--keys", folder).splitlines()] == [
+        ["judge", "evaluate"],
+        ["both"],
+    ]
+    with pytest.raises(ListError, match="the role 'watch'; there are evaluate and train"):
+        said("new", "other", "--keys", folder, "--role", "watch")
+    assert not (tmp_path / "other.key").exists()
 
 
 def test_a_name_that_is_taken_leaves_no_key_behind(tmp_path: Path) -> None:

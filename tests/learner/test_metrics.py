@@ -6,7 +6,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from learner.metrics import STALL_S, Metrics, Shell, stalled
-from learner.progress import WINDOW, Progress
+from learner.progress import WINDOW, Best, Progress
 from learner.state import LearnerState
 from learner.store import JournalBooks
 from protocol.messages import Episode, Losses, Report
@@ -101,7 +101,7 @@ def test_gauges() -> None:
 def test_evaluations_and_the_target_network() -> None:
     state = learner_state(trained([10.0]), target_interval_steps=100)
     join(state, "judge", 0.0, "evaluate")
-    state.progress.evaluations, state.progress.evaluated_best_mean, state.progress.evaluated_best_version = 2, 9.5, 1
+    state.progress.evaluations, state.progress.best = 2, Best(9.5, 1)
     assert (value(state, "actors"), value(state, "evaluators"), value(state, "evaluations_total")) == (0, 1, 2)
     assert (value(state, "evaluated_best_mean"), value(state, "evaluated_best_version")) == (9.5, 1)
     assert value(state, "target_version") == 0

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from learner.config import LearnerSettings
-from learner.progress import MAX_STEPS, WINDOW, Progress, learning_rate
+from learner.progress import MAX_STEPS, WINDOW, Best, Progress, learning_rate
 from protocol.messages import Applied, Episode, Heartbeat, Losses, Report, Snapshot, Updates
 
 
@@ -125,7 +125,7 @@ def test_the_rate_can_stand_still() -> None:
 
 
 def test_the_best_evaluation_lives_through_a_checkpoint() -> None:
-    progress = Progress(evaluations=4, evaluated_best_mean=-2.5, evaluated_best_version=9)
+    progress = Progress(evaluations=4, best=Best(-2.5, 9))
     again = Progress.restored(progress.saved(), version=12)
     assert (again.evaluations, again.evaluated_best_mean, again.evaluated_best_version) == (4, -2.5, 9)
     assert "evaluated_best_mean" not in Progress().saved()

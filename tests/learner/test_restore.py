@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from actor.selection import make_choice
 from learner.batch import apply_batch
-from learner.checkpoint import Checkpoint, CheckpointFault, load
+from learner.checkpoint import BEST, Checkpoint, CheckpointFault, bests, load
 from learner.cli import app
 from learner.config import Experiment, LearnerSettings, RunSettings
 from learner.disk import DISK, Disk
@@ -23,6 +23,7 @@ from learner.entries import Head
 from learner.events import ApplyBatch, CheckpointFailed, CheckpointWritten
 from learner.journal import JournalError, bases, read, stretches
 from learner.parameters import Job, Parameters
+from learner.progress import Best
 from learner.replay import ReplayError, Tape
 from learner.rerun import Rerun
 from learner.restore import Files, begin_journal, blank, make_parameters, recall_best, restore
@@ -282,6 +283,22 @@ def test_the_best_is_recalled_from_its_file(folder: Path) -> None:
     life.store.save_best(Checkpoint(DIGEST, 3, 1, {}, life.parameters.checkpoint_arrays(), score))
     recall_best(life.restored.progress, life.files)
     assert (life.restored.progress.evaluated_best_mean, life.restored.progress.evaluated_best_version) == (9.5, 3)
+
+
+def test_what_a_key_said_that_may_not_evaluate_is_not_recalled(folder: Path) -> None:
+    life, arrays = Life(folder, made()), {"theta": np.zeros(2, np.float32)}
+    for version, mean, key in ((3, 9.5, "one"), (4, 8.0, "two"), (5, 1e14, "liar")):
+        life.store.save_best(Checkpoint(DIGEST, version, 1, {}, arrays, {"mean": mean}, key))
+    progress = life.restored.progress
+    recall_best(progress, life.files)
+    assert (progress.best, sorted(progress.runners_up)) == (Best(1e14, 5, "liar"), ["one", "two"])
+    for _ in range(2):  # the second time from what the first left on disk
+        recall_best(progress, life.files, lambda key: key != "liar")
+        assert (progress.best, progress.runners_up) == (Best(9.5, 3, "one"), {"two": Best(8.0, 4, "two")})
+    recall_best(progress, life.files, lambda _: False)
+    assert (progress.best, progress.runners_up) == (None, {})
+    assert not (life.files.checkpoints / BEST).exists()
+    assert len(bests(life.files.checkpoints)) == 3  # nothing that was found is deleted
 
 
 # disks that fail

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 from pathlib import Path
@@ -186,6 +187,36 @@ def test_one_learner_at_a_time(tmp_path: Path) -> None:
     assert told.value.exit_code == 75
     with RunDirectory.prepare(tmp_path, resume=True):
         pass
+
+
+def test_nobody_else_may_open_the_lock_whoever_made_it(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    path.touch(0o644)  # as earlier versions left it
+    path.chmod(0o644)
+    for _ in range(2):
+        with RunDirectory.prepare(tmp_path, resume=False):
+            assert path.stat().st_mode & 0o077 == 0
+            with pytest.raises(RunDirectoryError, match="another learner is using it"):
+                RunDirectory.prepare(tmp_path, resume=False)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["lock"]
+
+
+@pytest.mark.parametrize("stranger", [True, False])
+def test_a_lock_that_others_may_open_is_theirs_to_hold_only_if_they_could_run_this_learner(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stranger: bool
+) -> None:
+    path = tmp_path / "lock"
+    path.touch(0o644)
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + stranger)  # who holds it is then somebody else
+    monkeypatch.setattr(rundir, "OPERATOR", -1)
+    with path.open("rb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        if stranger:
+            with RunDirectory.prepare(tmp_path, resume=False), pytest.raises(RunDirectoryError):
+                RunDirectory.prepare(tmp_path, resume=False)
+        else:
+            with pytest.raises(RunDirectoryError, match="another learner is using it"):
+                RunDirectory.prepare(tmp_path, resume=False)
 
 
 def test_what_begins_while_it_waits_for_the_lock_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

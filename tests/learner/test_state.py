@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -25,6 +26,7 @@ from learner.events import (
     Finish,
     JournalBegan,
     KeysRevoked,
+    LeadBest,
     MessageArrived,
     Publish,
     Send,
@@ -37,7 +39,7 @@ from learner.members import MAX_EVALUATORS
 from learner.norms import make_screen
 from learner.optimizer import make_optimizer
 from learner.parameters import Parameters
-from learner.progress import Progress
+from learner.progress import Best, Progress
 from learner.saving import SAVE_S, STOPS
 from learner.staleness import age_rule
 from learner.state import BATCH_LIMIT, Address, LearnerState, Stage
@@ -224,7 +226,8 @@ def test_a_welcome_hands_over_all_that_an_actor_needs() -> None:
 
 @pytest.mark.parametrize(("anneal", "told"), [("linear", (1000, 0.25)), ("none", (0, 1.0))])
 def test_a_welcome_tells_how_the_rate_falls(anneal: str, told: tuple[int, float]) -> None:
-    it = learner(anneal=anneal, **({"anneal_steps": 1000, "anneal_floor": 0.25} if anneal == "linear" else {}))
+    settings: dict[str, Any] = {"anneal_steps": 1000, "anneal_floor": 0.25} if anneal == "linear" else {}
+    it = learner(anneal=anneal, **settings)
     welcome = it.join()
     assert (welcome.anneal_steps, welcome.anneal_floor) == told
 
@@ -337,7 +340,7 @@ def test_two_peers_of_one_batch_get_verdicts_of_their_own() -> None:
 
 
 def test_a_batch_is_no_larger_than_its_limit() -> None:
-    it = learner(credit=BATCH_LIMIT + 10)
+    it = learner(credit=BATCH_LIMIT + 10, credit_lag=4 * BATCH_LIMIT)
     session = it.join().session
     busy = it.hear(gradient(session, 1), payload())
     for sequence in range(2, BATCH_LIMIT + 5):
@@ -696,9 +699,9 @@ def test_a_sum_at_its_end_is_still_published() -> None:
 JUDGE = b"route of the evaluator"
 
 
-def judge(it: Learner, instance: int = 50) -> int:
+def judge(it: Learner, instance: int = 50, route: bytes = JUDGE, key: str = "") -> int:
     """The session of an evaluating actor."""
-    return sent(it.hear(hello(instance, "judge", "evaluate"), route=JUDGE), Welcome).session
+    return sent(it.hear(hello(instance, "judge", "evaluate"), route=route, key=key), Welcome).session
 
 
 def score(session: int, version: int, mean: float, std: float = 1.0, ci95: float = 0.6) -> Evaluation:
@@ -747,7 +750,7 @@ def test_one_life_of_an_actor_has_one_role() -> None:
 def test_evaluators_are_few_because_each_may_hold_a_snapshot() -> None:
     it = learner()
     for instance in range(MAX_EVALUATORS):
-        judge(it, instance + 1)
+        judge(it, instance + 1, b"judge %d" % instance)
     effects = it.hear(hello(99, role="evaluate"), route=JUDGE)
     assert sent(effects, Refusal).reason == Reason.DRAINING
     assert it.join(100)
@@ -849,11 +852,127 @@ def test_a_best_that_could_not_be_written_is_no_best() -> None:
 
 def test_a_resumed_run_keeps_what_was_better() -> None:
     it = learner()
-    it.state.progress.evaluated_best_mean, it.state.progress.evaluated_best_version = 50.0, 3
+    it.state.progress.best = Best(50.0, 3)
     evaluates = judge(it)
     hands_out(it, evaluates)
     assert every(scores(it, evaluates, 0, 49.0), WriteBest) == []
     assert every(scores(it, evaluates, 0, 51.0), WriteBest)
+
+
+@pytest.mark.parametrize("fields", [{"mean": 1e300}, {"mean": -1e16}, {"std": 1e300}, {"ci95": 1e16}])
+def test_scores_beyond_what_a_target_may_be_are_refused(fields: dict[str, float]) -> None:
+    it = learner()
+    evaluates = judge(it)
+    hands_out(it, evaluates)
+    assert sent(scores(it, evaluates, 0, **{"mean": 1.0, **fields}), Refusal).reason == Reason.MALFORMED_MESSAGE
+    assert it.state.progress.evaluations == 0
+
+
+class Panel:
+    """Two evaluators with a key each, of which the second lies; each was handed version 0."""
+
+    def __init__(self) -> None:
+        self.it = learner()
+        self.sessions = {}
+        for instance, key in ((50, "honest"), (51, "liar")):
+            self.sessions[key] = judge(self.it, instance, key.encode(), key)
+            self.it.hear(SnapshotRequest(self.sessions[key]), route=key.encode(), key=key)
+
+    def scores(self, key: str, mean: float) -> list[Effect]:
+        self.it.now += 1.0
+        return self.it.hear(score(self.sessions[key], 0, mean), route=key.encode(), key=key)
+
+    def written(self) -> list[Effect]:
+        return self.it.post(BestWritten(0, Path("best")))
+
+    def best(self) -> tuple[float | None, str | None]:
+        best = self.it.state.progress.best
+        return (None, None) if best is None else (best.mean, best.key)
+
+
+def test_each_keys_scores_compete_with_its_own_alone() -> None:
+    panel = Panel()
+    assert only(panel.scores("liar", 1e14), WriteBest).leads
+    panel.written()
+    effects = panel.scores("honest", 480.0)
+    assert only(effects, Announce).fields["best"] is True
+    order = only(effects, WriteBest)
+    assert (order.key, order.leads) == ("honest", False)
+    panel.written()
+    assert every(panel.scores("honest", 479.0), WriteBest) == []
+    assert panel.best() == (1e14, "liar")
+
+
+def test_when_a_key_is_revoked_the_best_of_the_others_is_the_best() -> None:
+    panel = Panel()
+    for key, mean in (("liar", 1e14), ("honest", 480.0)):
+        panel.scores(key, mean)
+        panel.written()
+    effects = panel.it.post(KeysRevoked(frozenset({"liar"})))
+    assert announced(effects) == ["evaluator_left", "best_dropped"]
+    assert only(effects, LeadBest) == LeadBest("honest", 0)
+    assert panel.best() == (None, None)  # until it is on disk
+    assert announced(panel.written()) == ["best_checkpoint"]
+    assert panel.best() == (480.0, "honest")
+    assert only(panel.scores("honest", 481.0), WriteBest).leads
+
+
+def test_a_best_that_was_being_written_when_its_key_was_revoked_does_not_count() -> None:
+    panel = Panel()
+    panel.scores("honest", 480.0)
+    panel.written()
+    assert only(panel.scores("liar", 1e14), WriteBest).leads
+    panel.scores("liar", 2e14)  # waits, and is dropped with it
+    assert announced(panel.it.post(KeysRevoked(frozenset({"liar"})))) == ["evaluator_left"]
+    effects = panel.written()
+    assert (announced(effects), only(effects, LeadBest).key) == ([], "honest")
+    panel.written()
+    assert panel.best() == (480.0, "honest")
+
+
+def test_without_another_evaluation_there_is_no_best_until_the_next() -> None:
+    panel = Panel()
+    panel.scores("liar", 1e14)
+    panel.written()
+    assert only(panel.it.post(KeysRevoked(frozenset({"liar"}))), LeadBest).key is None
+    assert announced(panel.written()) == []
+    assert panel.best() == (None, None)
+    assert only(panel.scores("honest", 1.0), WriteBest).leads
+
+
+def test_evaluations_of_a_sender_are_bounded_in_rate_and_what_is_beyond_is_answered() -> None:
+    it = learner()
+    evaluates = judge(it)
+    answers = [scores(it, evaluates, 0, 1.0) for _ in range(100)]
+    assert it.state.progress.evaluations == 20
+    assert sent(answers[20], Refusal).reason == Reason.OVER_QUOTA
+    assert it.state.progress.faults[Reason.OVER_QUOTA] == 80
+    it.now += 1.0
+    assert announced(scores(it, evaluates, 0, 1.0)) == ["evaluated"]
+
+
+def test_a_key_without_a_role_is_refused_it_by_name() -> None:
+    it = learner()
+    roles: tuple[Role, Role] = ("train", "evaluate")
+    for role, other in (roles, roles[::-1]):
+        effects = it.post(MessageArrived(A, hello(role=role), (), 100, "key", roles=frozenset({other})))
+        refusal = sent(effects, Refusal)
+        assert (refusal.reason, f"may not {role}" in refusal.detail) == (Reason.UNEXPECTED_MESSAGE, True)
+    assert it.state.peers == {}
+
+
+def test_comings_and_goings_are_told_up_to_a_fleets_and_then_summed_up() -> None:
+    it = learner()
+    told: Counter[str] = Counter()
+    for instance in range(3000):
+        told.update(announced(it.hear(hello(instance), route=A)))  # each ends the session before
+    assert told == {"actor_joined": 1024, "actor_left": 1024}
+    summary = only(it.tick(1.0), Announce)
+    assert (summary.event, summary.fields) == ("lines_left_out", {"actor_joined": 1976, "actor_left": 1975})
+    assert announced(it.hear(hello(9000), route=A)) == ["actor_left", "actor_joined"]
+    assert announced(it.hear(hello(9001), route=A)) == []
+    assert announced(it.tick(2.0)) == []
+    assert "lines_left_out" in announced(it.passes(62.0))
 
 
 def test_an_evaluator_that_falls_silent_is_no_lost_actor() -> None:
@@ -899,15 +1018,33 @@ def test_what_was_sent_under_a_larger_credit_is_taken() -> None:
     for beat in range(5):
         it.hear(Heartbeat(session, beat, 0, 1.0, 0.1))
     assert it.peer.credit == 4
+    assert sent(it.applies(session, 1), Verdict).credit == 4
     for instance in range(2, 6):
         it.join(instance, b"route %d" % instance)
     peer = it.state.peers[session]
     for beat in range(5):
         it.hear(Heartbeat(session, beat, 0, 1.0, 0.1))
     assert peer.credit == 1
-    it.hear(gradient(session, 1), payload())
-    assert messages(it.hear(gradient(session, 2), payload()), Verdict) == []  # judged, not overdrawn
-    assert peer.ledger.pending == {1, 2}
+    busy = it.hear(gradient(session, 2), payload())
+    for sequence in (3, 4, 5):
+        assert messages(it.hear(gradient(session, sequence), payload()), Verdict) == []  # judged, not overdrawn
+    assert peer.ledger.pending == {2, 3, 4, 5}
+    assert sent(it.does(busy), Verdict).credit == 1  # whoever has not heard it holds 2, and sends nothing above 9
+    assert messages(it.hear(gradient(session, 9), payload()), Verdict) == []
+    assert ruling(it.hear(gradient(session, 10), payload())).outcome == Reason.OVERDRAWN
+
+
+def test_a_grant_that_was_never_told_counts_for_nothing_and_what_is_granted_is_kept() -> None:
+    it = learner(credit=2, most_credit=32)
+    session = it.join().session
+    busy = it.hear(gradient(session, 1), payload())
+    for sequence in range(2, 40):
+        it.hear(gradient(session, sequence), payload())
+    assert it.peer.ledger.pending == {1, 2}
+    assert it.state.progress.rulings[Reason.OVERDRAWN] == 37
+    assert not it.state.guard.holds(it.peer.sender, it.now)  # what a lost verdict explains is held against nobody
+    it.does(busy)
+    assert messages(it.hear(gradient(session, 41), payload()), Verdict) == []
 
 
 def test_an_evaluating_session_is_granted_nothing() -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from learner.config import LearnerSettings
 from learner.history import INTERVAL_S, Point
+from learner.progress import Best
 from learner.state import LearnerState, Stage
 from learner.status import ACTORS_LISTED, FIELDS, Asked, Memory, history, status
 from protocol.session import Peer
@@ -35,7 +36,7 @@ def test_status_tells_roles_and_what_was_evaluated() -> None:
     state = learner_state(trained([3.0]))
     join(state, "local-0", now=1.0)
     join(state, "judge", now=1.0, role="evaluate")
-    state.progress.evaluations, state.progress.evaluated_best_mean, state.progress.evaluated_best_version = 2, 9.5, 1
+    state.progress.evaluations, state.progress.best = 2, Best(9.5, 1)
     told = status(state, 4.0)
     assert [actor["role"] for actor in told["actor_list"]] == ["train", "evaluate"]
     assert (told["actors"], told["evaluators"], told["target_version"]) == (1, 1, None)

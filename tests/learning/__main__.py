@@ -50,7 +50,7 @@ def main() -> int:
             store.once({"task": task.name, "seed": seed}, lambda task=task, seed=seed: run(task, seed))  # type: ignore[misc]
     for name in [name for name in STUDIES if name in parts]:
         only = {"only": asked.only or ()} if name == "beyond" else {}
-        STUDIES[name](Store(results, name), quick=asked.quick, **only)  # type: ignore[operator]
+        STUDIES[name](Store(results, name), quick=asked.quick, **only)
     report.write(results, results if asked.quick else Path(__file__).parents[1] / "bench")
     missed = report.missed(report.read(results), asked.parts if asked.report else parts)
     if missed:

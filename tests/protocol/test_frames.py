@@ -76,3 +76,10 @@ def _fits(name: str, size: int, length: int) -> bool:
     except Exception:
         return False
     return True
+
+
+def test_the_preamble_alone_is_no_message() -> None:
+    """On the weights link it is passed over before this is asked (WIRE.md, section 1)."""
+    with pytest.raises(FrameFault) as told:
+        check([PREAMBLE])
+    assert told.value.reason is Reason.MALFORMED_FRAME

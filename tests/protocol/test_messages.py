@@ -14,10 +14,12 @@ from protocol.messages import (
     KINDS,
     PREAMBLE,
     Buffer,
+    Evaluation,
     Fault,
     Gradient,
     Heartbeat,
     Message,
+    Refusal,
     Report,
     Snapshot,
     decode,
@@ -135,3 +137,39 @@ def test_the_specification_names_every_field_in_order() -> None:
         else:
             named = re.findall(r"^\| (\w+) \|", section, re.MULTILINE)[1:]  # below the table's head
         assert named == list(message.__struct_fields__)
+
+
+def header(*fields: object) -> list[Buffer]:
+    return [PREAMBLE + msgpack.packb(fields)]
+
+
+def test_an_integer_or_a_float_of_32_bits_may_stand_for_a_float() -> None:
+    short = msgpack.packb(("heartbeat", 1, 2, 3, 0.5), use_single_float=True)
+    for frames, round_trip_s in ((header("heartbeat", 1, 2, 3, 4), 4.0), ([PREAMBLE + short], 0.5)):
+        assert decode(frames)[0] == Heartbeat(1, 2, 3, round_trip_s)
+    large, _ = decode(header("evaluation", 1, 1, 1, (1 << 63) + 1, 0, 0, 0))
+    assert isinstance(large, Evaluation)
+    assert large.mean == float((1 << 63) + 1)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        ("heartbeat", 1, 2.0, 3),  # no float for an integer
+        ("heartbeat", True, 2, 3),
+        ("heartbeat", 1, 2, 3, True),
+        ("snapshot_request", 1, 1),  # no number for a boolean
+        ("hello", "actor", 1, ["f32"], "watch"),  # words that no table lists
+        ("snapshot", 1, 0, "diff", 0, bytes(8), "f32", 4, 4),
+    ],
+)
+def test_what_stands_for_nothing_else_is_refused(fields: tuple[object, ...]) -> None:
+    frames = [*header(*fields), b""] if fields[0] == "snapshot" else header(*fields)
+    assert refused(frames).reason is Reason.MALFORMED_MESSAGE
+
+
+def test_names_that_nobody_here_knows_are_taken_as_they_are() -> None:
+    message, _ = decode([*header("gradient", 1, 1, 0, "codec_of_tomorrow", 4, 4), b""])
+    assert isinstance(message, Gradient)
+    refusal, _ = decode(header("refusal", "reason_of_tomorrow", ""))
+    assert refusal == Refusal("reason_of_tomorrow", "")

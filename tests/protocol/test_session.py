@@ -173,6 +173,22 @@ def test_more_pending_than_credit_is_overdrawn() -> None:
     assert ledger.see(3) is Seen.NEW
 
 
+def test_a_smaller_grant_holds_from_where_it_must_have_been_heard() -> None:
+    ledger = Ledger(credit=8)
+    assert ledger.allowed(1) == 8  # nothing was told yet
+    ledger.tell(2)
+    assert ledger.allowed(1) == 2
+    ledger.tell(4, settles=1)
+    ledger.tell(1, settles=3)
+    assert [ledger.allowed(sequence) for sequence in (10, 11)] == [4, 1]  # 3 + SPAN * 4
+    ledger.tell(2)  # repeated answers end nothing, and raise at once
+    assert [ledger.allowed(sequence) for sequence in (10, 11)] == [4, 2]
+    ledger.tell(1)
+    assert ledger.allowed(10**9) == 2
+    ledger.tell(1, settles=20)
+    assert [ledger.allowed(sequence) for sequence in (27, 28)] == [2, 1]
+
+
 def test_a_forgotten_number_is_a_duplicate_and_not_new() -> None:
     ledger = Ledger(credit=1)
     answered(ledger, *range(1, 100))

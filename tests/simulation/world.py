@@ -33,7 +33,7 @@ from learner.state import Address, LearnerState, Stage
 from learner.store import Store
 from protocol import frames as framing
 from protocol import messages
-from protocol.errors import TRY_AGAIN, PeerFault, UserError
+from protocol.errors import TRY_AGAIN, PeerFault, Reason, UserError
 from protocol.manifest import Manifest, digest_of
 from protocol.memory import Delivery, Faults, Network
 from protocol.messages import Verdict
@@ -488,6 +488,8 @@ class World:
         self.promise(self.state.progress.updates <= version or not self.up, "learner", "the state is ahead of θ")
         self.version_seen = version
         self.promise(bool(np.isfinite(self.parameters.theta).all()), "learner", "θ is not finite")
+        overdrawn = self.state.progress.rulings[Reason.OVERDRAWN]
+        self.promise(not overdrawn, "learner", "an actor that kept to its credit was told that it did not")
 
     def check_peer(self, session: int) -> None:
         """What one session may take of the learner's memory."""
