@@ -3,8 +3,9 @@
 Real daemons as they are shipped, one learner for each task, all side by side: ``--keys``, and two actors with the same
 key, as Compose, Slurm and Kubernetes hand it out. The target is out of reach, so a converged policy goes on and on:
 its gradients are nearly nought, then something new comes. A task misses its bars where no gradient was applied for more
-than STALL_S, or a sender went into quarantine. ``python -m tests.faults.past_target [--hours H] [--tasks NAME ...]
-[--senders N]`` runs some of it; one JSON line for each task, then the record.
+than STALL_S, a sender went into quarantine, or what an honest actor reported was not believed.
+``python -m tests.faults.past_target [--hours H] [--tasks NAME ...] [--senders N]`` runs some of it; one JSON line for
+each task, then the record.
 """
 
 from __future__ import annotations
@@ -88,6 +89,7 @@ def run(tasks: Sequence[str], seconds: float, seed: int, senders: int = 1) -> Re
             for bar in (
                 bars.at_most(f"{name}: s, longest without an applied gradient", told["longest_s"], STALL_S),
                 bars.exactly(f"{name}: quarantines", told["quarantines"], 0),
+                bars.exactly(f"{name}: sessions with a report that was doubted", told["doubted"], 0),
             )
         ],
         minutes=seconds / 60.0,
@@ -139,6 +141,7 @@ def _figures(seen: Seen, learner: Daemon) -> Record:
         "return_mean": status["return_mean"],
         "longest_s": round(seen.longest_s, 2),
         "quarantines": len(learner.said("quarantined")),
+        "doubted": len(learner.said("report_doubted")),
         "refused": {outcome: count for outcome, count in status["rulings"].items() if outcome != "applied"},
         "faults": status["faults"],
         "curve": seen.curve,
