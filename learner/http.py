@@ -24,6 +24,7 @@ from aiohttp import web
 from learner.metrics import CONTENT_TYPE
 from learner.state import LearnerState, Stage
 from learner.status import ACTORS_LISTED, FIELDS, Asked, Memory, history, status
+from protocol.descriptors import Reserve
 from protocol.errors import UserError
 
 SHUTDOWN_S = 0.5  # a page takes milliseconds; nobody waits longer for one at the end
@@ -44,6 +45,7 @@ GUARDED = {  # with every answer
 }
 
 MOST = 64  # connections: a browser has six, a scraper one; strangers' would take descriptors from actors
+RESERVED = 8  # descriptors for visitors when strangers of the links hold all others
 LONGEST_S, SWEEP_S = 10.0, 1.0  # from one whole request to the next, or to the first; how often that is looked at
 ANY_NAME = ("/metrics", "/livez", "/readyz")  # for machines, which use whatever name they know; numbers alone are there
 # Trees of names in which nobody can have one for the public: RFC 6761, 6762, 8375, ICANN's .internal, and Kubernetes'.
@@ -88,11 +90,13 @@ class Site:
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_S)
         self._since: dict[web.RequestHandler, float] = {}  # when each connection came, or last asked for something
         self._ends: asyncio.TimerHandle | None = None
+        self._opening: set[asyncio.Task[Any]] = set()
+        self._reserve = Reserve(0.0)
 
     async def start(self) -> int:
         """Listens; returns the port, chosen by the system where it was 0."""
         await self._runner.setup()
-        self._listener = await asyncio.get_running_loop().create_server(self._came, sock=self._bound)
+        self._bound.setblocking(False)
         self._sweep()
         return int(self._bound.getsockname()[1])
 
@@ -100,8 +104,25 @@ class Site:
         """Stops listening and ends open connections."""
         if self._ends is not None:
             self._ends.cancel()
-            self._listener.close()
+            asyncio.get_running_loop().remove_reader(self._bound)
+        self._bound.close()
         await self._runner.cleanup()
+
+    def _accept(self) -> None:
+        """Takes a connection, with a descriptor from the reserve where strangers hold all others. Where that is empty
+        too, the next look at the connections tries again.
+        """
+        loop = asyncio.get_running_loop()
+        try:
+            connection, _ = self._reserve.lend(self._bound.accept)
+        except BlockingIOError:
+            return
+        except OSError:
+            loop.remove_reader(self._bound)
+            return
+        opening = loop.create_task(loop.connect_accepted_socket(self._came, connection))
+        self._opening.add(opening)
+        opening.add_done_callback(self._opening.discard)
 
     def _came(self) -> web.RequestHandler:
         """A new connection has room always: where there are MOST, what has said nothing for longest ends."""
@@ -122,6 +143,8 @@ class Site:
 
     def _sweep(self) -> None:
         loop = asyncio.get_running_loop()
+        self._reserve.fill(RESERVED)
+        loop.add_reader(self._bound, self._accept)
         self._forget()
         for connection in [one for one, since in self._since.items() if loop.time() - since > LONGEST_S]:
             self._end(connection)

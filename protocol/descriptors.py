@@ -52,10 +52,14 @@ def raise_limit(least: int, what: str) -> int:
 
 
 class Reserve:
-    """Descriptors that are held so that a file can be opened when there are no others."""
+    """Descriptors that are held so that a file can be opened when there are no others.
 
-    def __init__(self) -> None:
+    patience_s: before an attempt after one in which a stranger was quicker.
+    """
+
+    def __init__(self, patience_s: float = PATIENCE_S) -> None:
         self._held: list[int] = []
+        self._patience_s = patience_s
 
     def fill(self, count: int = RESERVED) -> bool:
         """Whether it holds ``count`` now."""
@@ -77,7 +81,7 @@ class Reserve:
             os.close(self._held.pop())
             with contextlib.suppress(OSError):
                 return act()
-            time.sleep(PATIENCE_S)
+            time.sleep(self._patience_s)
 
 
 RESERVE = Reserve()  # of the process, empty until a daemon fills it

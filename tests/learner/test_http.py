@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import re
 import tomllib
@@ -17,6 +18,7 @@ from learner import http
 from learner.http import ANY_NAME, PAGE, PARTS, PortUnusable, Site, bind, known_host, pages_of
 from learner.metrics import Metrics
 from learner.state import LearnerState, Stage
+from protocol.descriptors import Reserve
 from tests.learner.books import join, learner_state, trained
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -250,3 +252,19 @@ def test_a_page_of_somebody_elses_reads_nothing_and_machines_ask_under_any_name(
     found = asyncio.run(_served(learner_state(), rebinding))
     assert {path for path, status in found.items() if status == 200} == {"/metrics", "/livez", "/readyz"}
     assert {status for path, status in found.items() if path not in ANY_NAME} == {421}
+
+
+def test_a_visitor_who_finds_no_descriptor_is_let_in_at_the_next_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "SWEEP_S", 0.01)
+    refused: list[int] = []
+
+    class Empty(Reserve):
+        def lend(self, act: Callable[[], Any]) -> Any:
+            if len(refused) < 3:
+                refused.append(1)
+                raise OSError(errno.EMFILE, "Too many open files")
+            return super().lend(act)
+
+    monkeypatch.setattr(http, "Reserve", Empty)
+    assert visit(learner_state(), "/livez") == [(200, "text/plain", "ok\n")]
+    assert len(refused) == 3

@@ -9,7 +9,6 @@ import sys
 
 import pytest
 
-from protocol import descriptors
 from protocol.descriptors import MOST, Apart, Reserve, TooFewDescriptors, raise_limit
 
 
@@ -35,9 +34,8 @@ def test_a_limit_that_is_too_low_is_told_in_one_line(monkeypatch: pytest.MonkeyP
     assert told.value.exit_code == 2
 
 
-def test_a_file_is_opened_with_what_was_held_until_nothing_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(descriptors, "PATIENCE_S", 0.0)
-    reserve, tries = Reserve(), 0
+def test_a_file_is_opened_with_what_was_held_until_nothing_is() -> None:
+    reserve, tries = Reserve(0.0), 0
     assert reserve.fill(3)
 
     def full() -> int:
