@@ -139,6 +139,7 @@ def init(
     A learner whose machine has no simulators begins with them: learner run EXPERIMENT --actors 0 --initial FILE.
     """
     one_thread()
+    out = out.absolute()  # an environment may change the working directory
     encoded, seed_of_run = _table(experiment, table)
     from actor.config import read_settings
     from actor.initial import initial, write
@@ -239,7 +240,7 @@ def watch(
     from actor.events import Dialling
     from actor.watch import Viewing
 
-    viewing = Viewing(episodes, seed, max_steps, fps, frozenset(allow_module or ()), out)
+    viewing = Viewing(episodes, seed, max_steps, fps, frozenset(allow_module or ()), out and out.absolute())
     code = 0
     if run_dir is not None:
         recorder = watching.watch(run_dir, viewing, best, typer.echo)
