@@ -193,6 +193,7 @@ def init(
     """
     one_thread()
     modules = allow(allow_module or ())
+    out = out.absolute()  # an environment may change the working directory
     encoded, seed_of_run = _table(experiment, table)
     settings = _checked(encoded, modules)  # before torch is imported, which takes longest
     from actor.initial import initial, write
@@ -299,7 +300,7 @@ def watch(
     from actor.events import Dialling
     from actor.watch import Viewing
 
-    viewing = Viewing(episodes, seed, max_steps, fps, modules, out)
+    viewing = Viewing(episodes, seed, max_steps, fps, modules, out and out.absolute())
     code = 0
     if run_dir is not None:
         recorder = watching.watch(run_dir, viewing, best, typer.echo)

@@ -237,7 +237,7 @@ def test_watch_hands_everything_over(monkeypatch: pytest.MonkeyPatch, capsys: py
     monkeypatch.setattr(watch, "watch", watched)
     flags = "somewhere --best --out a.mp4 --episodes 2 --seed 4 --max-steps 9 --fps 20 --allow-module m"
     assert called(monkeypatch, "watch", *flags.split()) == 0
-    assert calls == [(Path("somewhere"), Viewing(2, 4, 9, 20.0, frozenset({"m"}), Path("a.mp4")), True)]
+    assert calls == [(Path("somewhere"), Viewing(2, 4, 9, 20.0, frozenset({"m"}), Path("a.mp4").absolute()), True)]
     assert capsys.readouterr().out == "episode 1  return 10.00  length 5  version 12\n"
 
 
