@@ -178,9 +178,9 @@ def run(
         proceed=proceed,
         initial=initial,
     )
-    from learner import service
+    from learner import bootstrap
 
-    raise typer.Exit(service.run(options))
+    raise typer.Exit(bootstrap.run(options))
 
 
 @app.command()

@@ -7,7 +7,6 @@ disk thread writes checkpoints from copies that the math thread made. Decides no
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import signal
 import socket
@@ -21,27 +20,25 @@ from random import SystemRandom
 from typing import Any
 
 import numpy as np
-import uvloop
 
 from learner import config, events
 from learner.batch import apply_batch
 from learner.checkpoint import Checkpoint
 from learner.console import Console
-from learner.doors import Doors, let_in
+from learner.doors import Doors
 from learner.events import Event
 from learner.fleet import ChildFailed, Fleet, check, initial
 from learner.history import RECALLED, recalled
-from learner.http import Site, bind, pages_of
+from learner.http import Site, pages_of
 from learner.initial import Initial, given
 from learner.keyring import Keyring
 from learner.metrics import Metrics, Shell
-from learner.options import Options, host_and_port
+from learner.options import Options
 from learner.pace import Pace
 from learner.parameters import Parameters, arrays_of
 from learner.progress import Progress
 from learner.restore import Files, Restored, begin_journal, blank, make_parameters, recall_best, restore
 from learner.rundir import RunDirectory, summary
-from learner.scratch import scratch_folder
 from learner.state import Address, LearnerState
 from learner.status import Memory
 from learner.store import Store
@@ -50,68 +47,24 @@ from learner.view import View, view
 from protocol import frames as framing
 from protocol import manifest as manifests
 from protocol import messages
-from protocol.descriptors import RESERVE, Apart, raise_limit
+from protocol.descriptors import RESERVE
 from protocol.errors import TRY_AGAIN, PeerFault
 from protocol.manifest import Manifest, digest_of
 from protocol.messages import Buffer, Hello
 from protocol.notify import Supervisor
-from protocol.security import parse_address, require_private
-from protocol.transport import Gate, LearnerSockets
+from protocol.transport import LearnerSockets
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 TICK_S = 0.05
 SHOW_S = 0.25  # between refreshes of the terminal
 STOP_S = 3.0  # local actors may take this long to leave before they are killed
-LEAST_FILES, FILES_PER_ACTOR = 96, 8  # a learner opens 40, and for each actor 2 connections and up to 4 pipes
 STUCK_S = 30.0  # a math thread that is busy for longer is not alive
 
 
-def run(options: Options) -> int:
-    """Serves one run until it ends; returns the exit code. Raises UserError for what a person can put right."""
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        try:
-            return runner.run(_serve(options))
-        finally:
-            _heed_signals(signal.SIG_IGN)  # the exit code is decided, and nothing is left that they could end
-
-
-def _heed_signals(handler: Any) -> None:
+def heed_signals(handler: Any) -> None:
     """Python's own handlers, and not the loop's, which puts the system's defaults in their place when it closes."""
     for number in SIGNALS:
         signal.signal(number, handler)
-
-
-async def _serve(options: Options) -> int:
-    """Opens what the run needs, in the order in which a mistake is cheapest to report, and closes it in reverse."""
-    raise_limit(LEAST_FILES + FILES_PER_ACTOR * options.experiment.run.actors, "a learner with so many local actors")
-    apart = Apart()
-    RESERVE.fill()
-    for text in options.bind:
-        require_private(parse_address(text), options.insecure or options.keys is not None)
-    ring = None if options.keys is None else Keyring(options.keys)
-    async with contextlib.AsyncExitStack() as stack:
-        stack.callback(apart.close)
-        scratch = stack.enter_context(scratch_folder())
-        site = stack.enter_context(bind(*host_and_port(options.http))) if options.http is not None else None
-        directory = stack.enter_context(RunDirectory.prepare(options.run_dir, options.resume, options.proceed))
-        console = Console(options.json)
-        stack.callback(console.close)
-        if options.proceed and (code := directory.over(options.experiment)) is not None:
-            console.event("over", {"run_dir": str(directory.path), "why": "the run has ended as it was asked to"})
-            supervisor = Supervisor(os.environ)
-            supervisor.ready()  # systemd takes one that ends before for one that failed, and starts it for ever
-            supervisor.stopping()
-            return code
-        local = parse_address(f"ipc://{scratch}/learner")
-        quantity = options.experiment.learner.quantity
-        gate = None if ring is None else Gate(ring.pair.secret, ring.name)
-        sockets = LearnerSockets([local, *map(parse_address, options.bind)], quantity=quantity, gate=gate)
-        stack.callback(sockets.close)
-        service = Service(options, directory, sockets, console, site, ring, lambda thread: apart.call(thread.start))
-        stack.push_async_callback(service.close)
-        if ring is not None:
-            let_in(ring, options.experiment.run.actors, Path(scratch))
-        return await service.serve(str(local), None if ring is None else Path(scratch))
 
 
 class Service:
@@ -160,7 +113,7 @@ class Service:
         local: where this machine's actors dial. keys: the folder of theirs.
         """
         run = self._experiment.run
-        _heed_signals(lambda number, _: self._loop.call_soon_threadsafe(self._signalled, number))
+        heed_signals(lambda number, _: self._loop.call_soon_threadsafe(self._signalled, number))
         modules, told = self._options.allow_modules, (self._fleet_ended, self._announce)
         self._fleet = Fleet(local, run.actors, modules, *told, keys=keys)
         beginning = self._loop.create_task(self._begin())

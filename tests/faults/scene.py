@@ -151,6 +151,14 @@ def rss(pid: int) -> int:
     return 0
 
 
+def processor_s(pid: int) -> float:
+    """Seconds that a process has computed; 0 once it has ended."""
+    with contextlib.suppress(OSError):
+        ticks = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[11:13]
+        return sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")
+    return 0.0
+
+
 def descriptors(pid: int) -> int:
     """Open ones; 0 once it has ended."""
     with contextlib.suppress(OSError):

@@ -29,10 +29,10 @@ class Asked:
         self.options: list[Options] = []
         self.code = 0
         self.trouble: UserError | None = None
-        service = type(sys)("learner.service")
-        service.run = self._run  # type: ignore[attr-defined]
-        monkeypatch.setitem(sys.modules, "learner.service", service)
-        monkeypatch.setattr("learner.service", service, raising=False)
+        bootstrap = type(sys)("learner.bootstrap")
+        bootstrap.run = self._run  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, "learner.bootstrap", bootstrap)
+        monkeypatch.setattr("learner.bootstrap", bootstrap, raising=False)
         for name in [name for name in os.environ if name.startswith("FARFLUNG_")]:
             monkeypatch.delenv(name)
 
