@@ -55,7 +55,7 @@ format: $(DEV)  ## repair what ruff can repair
 sim: $(DEV)  ## play SEEDS bad worlds under virtual time, and CROWDS of a thousand actors (ten minutes)
 	$(BIN)/python -m tests.simulation $(or $(SEEDS),1000) --crowds $(or $(CROWDS),4)
 
-learn: $(COMPARE)  ## train every task on every seed and write tests/bench/LEARNING.md (two hours)
+learn: $(COMPARE)  ## train every task on every seed and write tests/bench/LEARNING.md (hours)
 	$(BIN)/python -m tests.learning
 
 bench-streams: $(COMPARE)  ## measure what each codec costs, and what learning notices of it (a quarter of an hour)

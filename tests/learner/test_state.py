@@ -224,11 +224,12 @@ def test_a_welcome_hands_over_all_that_an_actor_needs() -> None:
     assert announced(effects) == ["actor_joined"]
 
 
-@pytest.mark.parametrize(("anneal", "told"), [("linear", (1000, 0.25)), ("none", (0, 1.0))])
-def test_a_welcome_tells_how_the_rate_falls(anneal: str, told: tuple[int, float]) -> None:
-    settings: dict[str, Any] = {"anneal_steps": 1000, "anneal_floor": 0.25} if anneal == "linear" else {}
-    it = learner(anneal=anneal, **settings)
-    welcome = it.join()
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [({"anneal_steps": 1000, "anneal_floor": 0.25}, (1000, 0.25)), ({"anneal": "none"}, (0, 1.0))],
+)
+def test_a_welcome_tells_how_the_rate_falls(settings: dict[str, Any], told: tuple[int, float]) -> None:
+    welcome = learner(**settings).join()
     assert (welcome.anneal_steps, welcome.anneal_floor) == told
 
 

@@ -16,7 +16,7 @@ from tests.bench.machine import ask
 from tests.bench.store import Record, Store
 from tests.learning import turns
 
-TIMES = 5  # the steps that the target took
+TIMES, LEAST_STEPS = 5, 200_000  # the steps that the target took; a quick run's fall takes longer
 KEPT, FALLEN_SHARE = 0.8, 0.05  # less than so much of the target, for more than such a share of the steps, is fallen
 SEEDS = 3
 CERTAIN = "frozenlake-certain"
@@ -48,7 +48,7 @@ def experiment_of(name: str, seed: int, settings: Sequence[str] = ()) -> Experim
 
 
 class Beyond:
-    """Whether a run is over: at TIMES the steps that its target took, or at its limit where it did not reach it.
+    """Whether a run is over: at TIMES the steps that its target took, LEAST_STEPS at least, or at its limit without it.
 
     reached_at: environment steps at which it did.
     """
@@ -63,7 +63,7 @@ class Beyond:
             self.reached_at = steps
         if self.reached_at is None:
             return wanted.until_steps is not None and steps >= wanted.until_steps
-        return steps >= TIMES * self.reached_at
+        return steps >= max(LEAST_STEPS, TIMES * self.reached_at)
 
 
 def train(experiment: Experiment) -> Record:

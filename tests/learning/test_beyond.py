@@ -6,7 +6,7 @@ import pytest
 
 from protocol.messages import Episode, Report
 from tests.bench.store import Record
-from tests.learning import report
+from tests.learning import beyond, report
 from tests.learning.beyond import CASES, SEEDS, Beyond, experiment_of, fallen_share, floor, holds, train
 from tests.learning.test_turns import SMALL
 from tests.learning.turns import begin
@@ -51,16 +51,19 @@ def test_every_case_has_a_target_and_an_end(name: str) -> None:
     assert run.seed == 3
 
 
-def test_a_run_goes_on_to_five_times_the_steps_of_its_target() -> None:
+def test_a_run_goes_on_to_five_times_the_steps_of_its_target(monkeypatch: pytest.MonkeyPatch) -> None:
     """The hundredth episode comes at 300 steps, and the limit of 1000 ends no run that has reached its target."""
     run, workers = begin(experiment_of("cartpole", 0, [*SMALL, "run.until_return=20", "run.until_steps=1000"]), 1, 0)
     workers[0][0].close()
+    monkeypatch.setattr(beyond, "LEAST_STEPS", 0)
     over, ends = Beyond(), []
     for _ in range(16):
         run.progress.record(Report(100, (Episode(20.0, 20),) * 34))
         ends.append(over(run))
     assert over.reached_at == 300
     assert ends == [False] * 14 + [True, True]
+    monkeypatch.setattr(beyond, "LEAST_STEPS", 1700)
+    assert not over(run)
 
 
 def test_a_run_that_never_reaches_its_target_ends_at_its_limit() -> None:
@@ -71,7 +74,7 @@ def test_a_run_that_never_reaches_its_target_ends_at_its_limit() -> None:
 
 def test_the_report_tells_each_seed_and_what_is_not_measured() -> None:
     text = "\n".join(report._beyond([record(seed=1), record(seed=0, fallen=50), record(seed=2, reached_at=None)]))
-    assert "| cartpole | 0 | 100 | 2,000 | 4,000 | 79.9 | 80.0 | 50.0% (missed) |" in text
-    assert "| cartpole | 1 | 100 | 2,000 | 4,000 | 80.0 | 80.0 | 0.0% |" in text
+    assert "| cartpole | 0 | 100 | 2,000 | 4,000 | 79.9 | 80 | 50.0% (missed) |" in text
+    assert "| cartpole | 1 | 100 | 2,000 | 4,000 | 80 | 80 | 0.0% |" in text
     assert "| cartpole | 2 | 100 | never | 4,000 | none | none | 100.0% (missed) |" in text
-    assert "since (missed). Not measured: cartpole-memory," in text
+    assert "since (missed). Not measured yet: cartpole-memory 0, cartpole-memory 1," in text
