@@ -24,7 +24,7 @@ from protocol.codecs import CODECS, Sparse
 from protocol.errors import PeerFault
 from protocol.keys import KeyFileError, KeyPair, Secret
 from protocol.manifest import Manifest, ManifestError, digest_of
-from protocol.messages import Buffer, Message, Snapshot, Updates
+from protocol.messages import ROLES, Buffer, Message, Snapshot, Updates
 from protocol.moments import Moments
 from protocol.snapshot import Reconstruction
 from protocol.transport import ZAP_DOMAIN, zap_answer
@@ -133,7 +133,9 @@ def key_files(data: bytes) -> None:
         assert pair.secret.reveal().decode() not in repr(pair) + str(pair)
     with contextlib.suppress(ListError):
         listed = keyring._parsed(SOMEWHERE, data.decode("utf-8", "replace"))
-        assert all(keys.is_key(key) and keys.is_name(name) for key, name in listed.items())
+        assert all(
+            keys.is_key(key) and keys.is_name(actor.name) and actor.roles <= ROLES for key, actor in listed.items()
+        )
 
 
 def checkpoints(data: bytes) -> None:
