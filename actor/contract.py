@@ -61,12 +61,12 @@ Outcomes = tuple[Any, NDArray[Any], NDArray[np.bool_], NDArray[np.bool_], Mappin
 def outcomes_of(returned: Any, space: Space[Any], count: int) -> Outcomes:
     """What ``step`` of a vector of ``count`` environments returned. space: of one observation. Raises Wrong.
 
-    Returns observations, rewards [count], terminated and truncated, bool [count], and info.
+    Returns observations, rewards, float64 [count], terminated and truncated, bool [count], and info.
     """
     observations, rewards, terminated, truncated, info = _five(returned)
     return (
         checked(space, observations, count),
-        _numbers("reward", rewards, (count,)),
+        _numbers("reward", rewards, (count,)).astype(np.float64, copy=False),  # whose squares overflow in no other way
         _flags("terminated", terminated, (count,)),
         _flags("truncated", truncated, (count,)),
         info if isinstance(info, Mapping) else {},
@@ -155,18 +155,26 @@ def final_of(info: Mapping[str, Any], row: int, space: Space[Any]) -> Any | None
     """
     for key in FINALS:
         told = info.get("_" + key)
-        if key in info and (told is None or told[row]):
-            found = _row(info[key], row, space)
+        if key in info and (told is None or _at(told, row, "_" + key)):
+            found = _row(info[key], row, space, key)
             return None if found is None else checked(space, found)
     return None
 
 
-def _row(batch: Any, row: int, space: Space[Any]) -> Any | None:
+def _row(batch: Any, row: int, space: Space[Any], key: str) -> Any | None:
     if isinstance(space, Dict) and isinstance(batch, Mapping):
-        return {name: _row(batch[name], row, part) for name, part in space.spaces.items() if name in batch}
+        return {name: _row(batch[name], row, part, key) for name, part in space.spaces.items() if name in batch}
     if isinstance(space, Tuple) and isinstance(batch, tuple) and len(batch) == len(space.spaces):
-        return tuple(_row(inner, row, part) for inner, part in zip(batch, space.spaces, strict=True))
-    return batch[row]
+        return tuple(_row(inner, row, part, key) for inner, part in zip(batch, space.spaces, strict=True))
+    return _at(batch, row, key)
+
+
+def _at(batch: Any, row: int, key: str) -> Any:
+    """One of a batch; ``key`` names it where there is none for the row."""
+    try:
+        return batch[row]
+    except (IndexError, KeyError, TypeError):
+        raise Wrong(f"info[{key!r}] is {described(batch)}, with nothing for environment {row}") from None
 
 
 class Checked(gymnasium.Wrapper[Any, Any, Any, Any]):

@@ -143,6 +143,18 @@ def test_a_true_successor_is_found_in_every_form(key: str, batch: Any) -> None:
     assert final_of({}, 0, PAIR) is None
 
 
+@pytest.mark.parametrize("info", [{"final_obs": DENSE[:1]}, {"final_obs": DENSE, "_final_obs": np.array([True])}])
+def test_a_true_successor_for_too_few_is_named(info: dict[str, Any]) -> None:
+    with pytest.raises(Wrong, match=r"info\['_?final_obs'\] is .*, with nothing for environment 1"):
+        final_of(info, 1, PAIR)
+
+
+@pytest.mark.parametrize("numbers", [np.array([1, 2**63 - 1]), np.array([1.0, np.inf], np.float16)])
+def test_rewards_are_float64_whatever_they_were(numbers: Any) -> None:
+    rewards = outcomes_of((BATCH[0], numbers, *BATCH[2:]), PAIR, 2)[1]
+    assert (rewards.dtype.name, rewards.tolist()) == ("float64", [float(number) for number in numbers])
+
+
 @pytest.mark.parametrize("returned", [None, np.zeros(2), (np.zeros(2),), [np.zeros(2), {}]])
 def test_an_old_reset_is_refused(returned: Any) -> None:
     with pytest.raises(Wrong, match="reset returned"):

@@ -36,12 +36,14 @@ class Written:
         self._steps = iter(steps)
         self.finals: Any = None
         self.first = 0.0
+        self.pays: Any = np.float64
 
     def reset(self, seed: int) -> Any:
         return np.full((2, 2), self.first, np.float32), {}
 
     def step(self, actions: np.ndarray) -> Any:
         seen, rewards, cut = map(np.array, next(self._steps))
+        rewards = rewards.astype(self.pays)
         shown = np.stack([np.zeros(2), seen], 1).astype(np.float32)
         info = {} if self.finals is None else {"final_obs": self.finals}
         return shown, rewards, np.zeros(2, np.bool_), cut, info
@@ -64,6 +66,13 @@ def simulators(env: Written, *, resets_late: bool = True) -> tuple[Simulators, F
 
 def taken(made: Simulators, count: int) -> list[Step]:
     return [made.step(ACTIONS) for _ in range(count)]
+
+
+def test_an_infinite_reward_of_half_precision_is_seen() -> None:
+    env = Written(((0, 0), (INF, 1.0), NO))
+    env.pays = np.float16
+    made, told = simulators(env)
+    assert (made.step(ACTIONS).valid.tolist(), [kind for _, kind, _ in told]) == ([False, True], ["reward_not_finite"])
 
 
 @pytest.mark.parametrize("reward", [NAN, INF, -INF, 1e39])
