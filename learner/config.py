@@ -134,8 +134,8 @@ class LearnerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     # nothing was answered or published that is not on disk; started again, it goes on from there. "continue": it goes
     # on and says with each verdict that a crash may lose it, until a checkpoint mends the journal.
     on_journal_failure: Literal["stop", "continue"] = "stop"
-    # journal: bytes on disk from which on what lies before the oldest checkpoint is forgotten. At least two segments:
-    # one that is written, whole from its beginning, and one that leads from the oldest checkpoint to it.
+    # journal: bytes on disk above which what the oldest checkpoint does not need is deleted. At least two segments: one
+    # that is written, whole from its beginning, and one that leads from the oldest checkpoint to it.
     journal_bytes: Annotated[int, Meta(ge=32 << 20, le=1 << 50)] = 1 << 30
     checkpoint_interval_s: Seconds = 60.0  # between checkpoints, where anything was applied
     checkpoints_kept: Annotated[int, Meta(ge=1, le=10_000)] = 3  # the newest; the best evaluated one is kept, too
