@@ -34,12 +34,12 @@ def test_lines_about_whatever_peers_say_are_bounded() -> None:
 
 def complains(it: Learner, instance: int) -> list[str]:
     """A new life of an actor says hello, tells of each kind of fault and reports what cannot be. What is told of it."""
-    key, route = "key", b"%d" % instance
+    key, route = "key", b"one"
     effects = it.hear(hello(instance), route=route, key=key)
     session = sent(effects, Welcome).session
     beat = Heartbeat(session, 0, 0, faults=tuple(Fault(kind, 1, "z" * 200) for kind in sorted(FAULTS)))
     effects += it.hear(beat, route=route, key=key)
-    effects += it.hear(gradient(session, report=Report(1, (), 2)), payload(), route=route, key=key)
+    effects += it.hear(gradient(session, report=Report(1, observations=2)), payload(), route=route, key=key)
     return [effect.event for effect in effects if isinstance(effect, Announce)]
 
 
