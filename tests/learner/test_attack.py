@@ -12,7 +12,7 @@ from learner.events import Announce, ApplyBatch, Finish, KeysRevoked, StopReques
 from learner.quarantine import TOLERATED
 from learner.state import Stage
 from protocol.errors import Reason
-from protocol.messages import Episode, Report, Ruling, Verdict, Welcome
+from protocol.messages import ROLES, Episode, Report, Ruling, Verdict, Welcome
 from protocol.moments import Moments
 from tests.learner.test_state import (
     ONES,
@@ -132,7 +132,7 @@ def test_what_waits_of_a_revoked_key_is_dropped() -> None:
     sends(it, good, 1, 0, "g")  # with the math thread
     sends(it, bad, 1, 1, "b")
     sends(it, good, 2, 0, "g")
-    it.post(KeysRevoked(frozenset({"b"})))
+    it.post(KeysRevoked({"b": ROLES}))
     assert it.state.intake.waiting() == {good: 1}
 
 
