@@ -121,9 +121,11 @@ def test_overdrawing_is_held_against_its_sender() -> None:
     it = learner(credit=1, most_credit=1, max_lag_s=1000.0)
     (session,) = joined(it, "k")
     sends(it, session, 1, key="k")
-    told = [announced(sends(it, session, number, key="k")) for number in range(2, TOLERATED + 3)]
+    report = Report(5)
+    told = [announced(sends(it, session, number, key="k", report=report)) for number in range(2, TOLERATED + 3)]
     assert told[-1] == ["quarantined"]
     assert not any(told[:-1])
+    assert it.state.progress.env_steps == 0  # what it reports is not read either
 
 
 def test_what_waits_of_a_revoked_key_is_dropped() -> None:
