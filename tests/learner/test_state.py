@@ -227,7 +227,7 @@ def test_a_welcome_hands_over_all_that_an_actor_needs() -> None:
 
 @pytest.mark.parametrize(
     ("settings", "told"),
-    [({"anneal_steps": 1000, "anneal_floor": 0.25}, (1000, 0.25)), ({"anneal": "none"}, (0, 1.0))],
+    [({"anneal": "linear", "anneal_steps": 1000, "anneal_floor": 0.25}, (1000, 0.25)), ({"anneal": "none"}, (0, 1.0))],
 )
 def test_a_welcome_tells_how_the_rate_falls(settings: dict[str, Any], told: tuple[int, float]) -> None:
     welcome = learner(**settings).join()
