@@ -61,7 +61,7 @@ async def _serve(options: Options) -> int:
         gate = None if ring is None else Gate(ring.pair.secret, ring.name)
         sockets = LearnerSockets([local, *map(parse_address, options.bind)], quantity=quantity, gate=gate)
         stack.callback(sockets.close)
-        service = Service(options, directory, sockets, console, site, ring, lambda thread: apart.call(thread.start))
+        service = Service(options, directory, sockets, console, site, ring, apart.start)
         stack.push_async_callback(service.close)
         if ring is not None:
             let_in(ring, options.experiment.run.actors, Path(scratch))

@@ -7,8 +7,8 @@ A file is ``checkpoint-<version>.safetensors``: named arrays, and in its metadat
 over header and arrays. It is written to one temporary name, synced, renamed, and the folder synced; what a crash leaves
 under the temporary name is overwritten by the next writing and never read. ``best.safetensors`` is a file of the same
 format, written in the same way: the θ that scored highest, with its score, without optimizer state. Where keys are
-asked for ``best-<digest of the key>.safetensors`` is the best by what one key said. A run is never resumed from these,
-and retention never removes them.
+asked for ``best-<digest of the key>.safetensors`` is the best by what one key said, the empty one for what was said
+without any. A run is never resumed from these, and retention never removes them.
 """
 
 from __future__ import annotations
@@ -98,8 +98,8 @@ def save(folder: Path, checkpoint: Checkpoint, keep: int, disk: Disk = DISK) -> 
 
 
 def best_of(key: str) -> str:
-    """The name of the file of a key's best; that of the best of all where no key is asked for."""
-    return f"best-{hashlib.blake2b(key.encode(), digest_size=6).hexdigest()}.safetensors" if key else BEST
+    """The name of the file of a key's best. Where no key is asked for that is ``best.safetensors`` while it leads."""
+    return f"best-{hashlib.blake2b(key.encode(), digest_size=6).hexdigest()}.safetensors"
 
 
 def save_best(folder: Path, checkpoint: Checkpoint, disk: Disk = DISK, *, leads: bool = True) -> Path:
@@ -107,10 +107,23 @@ def save_best(folder: Path, checkpoint: Checkpoint, disk: Disk = DISK, *, leads:
 
     Raises OSError; what was not reached is then untouched.
     """
-    names = [best_of(checkpoint.evaluator), *([BEST] if leads and checkpoint.evaluator else [])]
+    own = [] if leads and not checkpoint.evaluator else [best_of(checkpoint.evaluator)]
+    names = [*own, *([BEST] if leads else [])]
+    if leads and checkpoint.evaluator:
+        _set_aside(folder, disk)
     for name in names:
         write(folder / name, folder / TEMPORARY, checkpoint, disk)
     return folder / names[-1]
+
+
+def _set_aside(folder: Path, disk: Disk) -> None:
+    """Gives a best that has no key a file of its own, before a key's takes its place. Raises OSError."""
+    if folder / BEST not in disk.list(folder):
+        return
+    data = disk.read(folder / BEST)
+    with contextlib.suppress(ValueError, KeyError):  # one that is damaged is nobody's best
+        if not msgspec.json.decode(_metadata(data)["farflung"], type=Header).evaluator:
+            disk.write_whole(folder / best_of(""), folder / TEMPORARY, data, "checkpoint")
 
 
 def lead_best(folder: Path, key: str | None, disk: Disk = DISK) -> Path:

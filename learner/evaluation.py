@@ -10,13 +10,14 @@ the place of what another found. The best of all is the one with the highest mea
 from __future__ import annotations
 
 import math
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 
 from learner.events import Announce, BestFailed, BestWritten, Effect, Key, LeadBest, WriteBest
 from learner.progress import Best, Progress
 from learner.quota import Quota
 from protocol.errors import Reason, SessionFault
-from protocol.messages import Evaluation
+from protocol.messages import ROLES, Evaluation
 from protocol.session import Peer
 
 MAX_SCORE = 1e15  # beyond what a target may be (run.until_return)
@@ -79,8 +80,11 @@ class Contest:
         told: dict[str, object] = {"actor": peer.name, "version": score.version, **_numbers(score), "best": best}
         return [Announce("evaluated", told), *self._next()]
 
-    def revoke(self, keys: frozenset[str]) -> list[Effect]:
-        """What these keys said does not count any more: the best of all is the best of the others, if there is one."""
+    def revoke(self, lost: Mapping[str, Container[str]]) -> list[Effect]:
+        """What keys said that may not evaluate any more does not count: the best of all is the best of the others, if
+        there is one. lost: roles, by key.
+        """
+        keys = {key for key, roles in lost.items() if "evaluate" in roles}
         progress, dropped = self._progress, self._progress.best
         for key in keys:
             progress.runners_up.pop(key, None)
@@ -89,7 +93,7 @@ class Contest:
         if dropped is None or dropped.key not in keys:
             return []
         progress.best, self._unled = None, True
-        told = {"version": dropped.version, "mean": dropped.mean, "why": "its key was revoked"}
+        told = {"version": dropped.version, "mean": dropped.mean, "why": why_lost("evaluate", lost[dropped.key])}
         return [Announce("best_dropped", told), *self._next()]
 
     def _highest(self, key: str) -> float:
@@ -146,6 +150,11 @@ class Contest:
         else:
             progress.runners_up[best.key] = best
         return [Announce("best_checkpoint", {"version": best.version, "mean": best.mean, "path": str(event.path)})]
+
+
+def why_lost(role: str, lost: Container[str]) -> str:
+    """Why what a key did in this role is over, for people. lost: the roles that its key had, this one among them."""
+    return "its key was revoked" if all(each in lost for each in ROLES) else f"its key may not {role} any more"
 
 
 def _check(score: Evaluation) -> None:

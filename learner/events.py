@@ -6,7 +6,7 @@ Events are things that were; effects are orders to the service, which reports ba
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -49,9 +49,11 @@ class FaultArrived:
 
 @dataclass(frozen=True, slots=True)
 class KeysRevoked:
-    """These public keys may not take part any more; their connections are cut."""
+    """Roles that public keys have lost, by key; all of them where it may not take part any more. All connections are
+    cut.
+    """
 
-    keys: frozenset[str]
+    lost: Mapping[str, frozenset[str]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -195,26 +195,27 @@ class Keyring:
         found = self._listed.get(public) or self.extra.get(public)
         return frozenset() if found is None else found.roles
 
-    def refresh(self) -> frozenset[str]:
-        """Looks at the list again; the keys that were taken off, or lost a role. Raises ListError, keeping what it held
-        and trying again at the next call; the same error is told once.
+    def refresh(self) -> dict[str, frozenset[str]]:
+        """Looks at the list again; the roles that keys have lost, all where they were taken off. Raises ListError,
+        keeping what it held and trying again at the next call; the same error is told once.
 
         A list counts when it was seen twice: an editor that empties it before it writes shuts nobody out.
         """
         stamp, seen = self._stamp_now(), self._seen
         self._seen = stamp
         if stamp == self._stamp or stamp != seen:
-            return frozenset()
+            return {}
         try:
             listed = read_list(self._path)
         except ListError as error:
             if str(error) == self._told:
-                return frozenset()
+                return {}
             self._told = str(error)
             raise
         self._stamp, self._told = stamp, ""
         before, self._listed = self._listed, listed
-        return frozenset(key for key, actor in before.items() if actor.roles - self.roles(key))
+        lost = {key: actor.roles - self.roles(key) for key, actor in before.items()}
+        return {key: roles if self.roles(key) else ROLES for key, roles in lost.items() if roles}
 
     def _stamp_now(self) -> tuple[int, int, int, int] | None:
         try:

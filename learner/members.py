@@ -57,6 +57,7 @@ class Members:
         """The learner itself stood still for so long: what its peers said meanwhile is not read yet."""
         for peer in self.peers.values():
             peer.heard_at = min(now, peer.heard_at + stalled_s)
+            peer.progressed_at = min(now, peer.progressed_at + stalled_s)
 
     @property
     def senders(self) -> Collection[Sender]:

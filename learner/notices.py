@@ -15,6 +15,7 @@ from learner.events import Announce, Effect
 BY_PEERS = frozenset(  # what peers can bring about as often as they like
     {"actor_joined", "actor_left", "evaluator_joined", "evaluator_left", "evaluated", "best_checkpoint"}
     | {"best_checkpoint_failed", "quarantined", "released"}
+    | {"actor_fault", "report_doubted", "norm_exceeded"}
 )
 BURST = 1024.0  # lines of one event: as many as a fleet has actors
 LINES_PER_S = 1.0  # afterwards

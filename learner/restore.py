@@ -157,7 +157,7 @@ def recall_best(progress: Progress, files: Files, evaluates: Callable[[str], boo
     there = [leads] if leads in disk.list(folder) else []
     found = {path: best for path in [*there, *checkpoints.bests(folder, disk)] if (best := _recalled(path, files))}
     progress.best = found.pop(leads, None)
-    progress.runners_up = {best.key: best for best in found.values() if evaluates(best.key)}
+    progress.runners_up = {best.key: best for best in found.values() if not best.key or evaluates(best.key)}
     if progress.best is not None and progress.best.key and not evaluates(progress.best.key):
         dropped, heirs = progress.best, progress.runners_up.values()
         progress.best = max(heirs, key=lambda each: each.mean, default=None)

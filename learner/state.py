@@ -16,7 +16,7 @@ from typing import Any
 
 from learner.config import Experiment
 from learner.credit import first, grant
-from learner.evaluation import Contest
+from learner.evaluation import Contest, why_lost
 from learner.events import (
     Announce,
     ApplyBatch,
@@ -160,10 +160,10 @@ class LearnerState:
         return [Send(event.route, Refusal(event.fault.reason, event.fault.detail))]
 
     def _revoked(self, event: KeysRevoked, now: float) -> list[Effect]:
-        gone = [peer for peer in self.peers.values() if peer.key in event.keys]
+        gone = [peer for peer in self.peers.values() if peer.role in event.lost.get(peer.key, ())]
         self.intake.drop({peer.session for peer in gone})
-        effects = [effect for peer in gone for effect in self._forget(peer, "its key was revoked")]
-        return effects + self.contest.revoke(event.keys)
+        effects = [effect for peer in gone for effect in self._forget(peer, why_lost(peer.role, event.lost[peer.key]))]
+        return effects + self.contest.revoke(event.lost)
 
     def _hello(self, hello: Hello, event: MessageArrived, now: float) -> list[Effect]:
         if self.stage is not Stage.RUNNING:

@@ -15,7 +15,9 @@ import resource
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from threading import Thread, current_thread
 from typing import TypeVar
+from weakref import WeakSet
 
 from protocol.errors import UserError
 
@@ -70,13 +72,14 @@ class Reserve:
 
     def lend(self, act: Callable[[], T]) -> T:
         """What ``act`` returns, which opens a file. Where no descriptor is left it is given one of those held, and
-        again where a stranger was quicker, until none is left. Raises OSError.
+        again where a stranger was quicker, until none is left. Raises OSError, at once in a thread whose table is not
+        the process's: a number that is held here may be a file of its own there.
         """
         while True:
             try:
                 return act()
             except OSError as error:
-                if error.errno != errno.EMFILE or not self._held:
+                if error.errno != errno.EMFILE or not self._held or current_thread() in _APART:
                     raise
             os.close(self._held.pop())
             with contextlib.suppress(OSError):
@@ -84,6 +87,7 @@ class Reserve:
             time.sleep(self._patience_s)
 
 
+_APART: WeakSet[Thread] = WeakSet()  # that do not share the process's table
 RESERVE = Reserve()  # of the process, empty until a daemon fills it
 
 
@@ -103,6 +107,16 @@ class Apart:
         """What ``act`` returns, done in that thread."""
         return self._thread.submit(act).result()
 
+    def start(self, thread: Thread) -> None:
+        """Starts it with this table."""
+
+        def begin() -> None:
+            if current_thread() in _APART:
+                _APART.add(thread)
+            thread.start()
+
+        self.call(begin)
+
     def close(self) -> None:
         """Ends the thread, not what was started from it."""
         self._thread.shutdown()
@@ -110,5 +124,5 @@ class Apart:
 
 def _own_table() -> None:
     unshare = getattr(ctypes.CDLL(None), "unshare", None)
-    if unshare is not None:
-        unshare(CLONE_FILES)
+    if unshare is not None and unshare(CLONE_FILES) == 0:
+        _APART.add(current_thread())

@@ -12,7 +12,7 @@ from learner.events import Announce, ApplyBatch, Finish, KeysRevoked, StopReques
 from learner.quarantine import TOLERATED
 from learner.state import Stage
 from protocol.errors import Reason
-from protocol.messages import Episode, Report, Ruling, Verdict, Welcome
+from protocol.messages import ROLES, Episode, Report, Ruling, Verdict, Welcome
 from protocol.moments import Moments
 from tests.learner.test_state import (
     ONES,
@@ -121,9 +121,11 @@ def test_overdrawing_is_held_against_its_sender() -> None:
     it = learner(credit=1, most_credit=1, max_lag_s=1000.0)
     (session,) = joined(it, "k")
     sends(it, session, 1, key="k")
-    told = [announced(sends(it, session, number, key="k")) for number in range(2, TOLERATED + 3)]
+    report = Report(5)
+    told = [announced(sends(it, session, number, key="k", report=report)) for number in range(2, TOLERATED + 3)]
     assert told[-1] == ["quarantined"]
     assert not any(told[:-1])
+    assert it.state.progress.env_steps == 0  # what it reports is not read either
 
 
 def test_what_waits_of_a_revoked_key_is_dropped() -> None:
@@ -132,7 +134,7 @@ def test_what_waits_of_a_revoked_key_is_dropped() -> None:
     sends(it, good, 1, 0, "g")  # with the math thread
     sends(it, bad, 1, 1, "b")
     sends(it, good, 2, 0, "g")
-    it.post(KeysRevoked(frozenset({"b"})))
+    it.post(KeysRevoked({"b": ROLES}))
     assert it.state.intake.waiting() == {good: 1}
 
 

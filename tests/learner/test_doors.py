@@ -11,7 +11,7 @@ from learner.doors import TELL_S, Doors
 def test_strangers_are_told_of_at_once_and_then_together() -> None:
     told: list[tuple[str, dict[str, Any]]] = []
     sockets = SimpleNamespace(strangers=0, stranger="")
-    ring = SimpleNamespace(refresh=frozenset)
+    ring = SimpleNamespace(refresh=dict)
     doors = Doors(
         cast("Any", ring), cast("Any", sockets), lambda _: None, lambda event, fields: told.append((event, fields))
     )

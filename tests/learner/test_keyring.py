@@ -13,6 +13,7 @@ from learner import keyring
 from learner.cli import app
 from learner.keyring import LIST, LOCK, OWN, Authorized, Keyring, ListError, authorize, read_list, revoke, write_list
 from protocol.keys import KeyFileError, actor_pair, read_pair, write_pair
+from protocol.messages import ROLES
 from protocol.transport import new_pair
 
 ONE, TWO = new_pair("one").public, new_pair("two").public
@@ -24,7 +25,7 @@ def ring(folder: Path, **names: str) -> Keyring:
     return Keyring(folder)
 
 
-def looked(keys: Keyring) -> frozenset[str]:
+def looked(keys: Keyring) -> dict[str, frozenset[str]]:
     """Twice, as a list that changes is: the first look notes it."""
     return keys.refresh() | keys.refresh()
 
@@ -37,19 +38,19 @@ def test_who_is_on_the_list_is_known_by_name(tmp_path: Path) -> None:
 
 def test_a_list_that_changes_is_noticed_once(tmp_path: Path) -> None:
     keys = ring(tmp_path, one=ONE)
-    assert keys.refresh() == frozenset()
+    assert keys.refresh() == {}
     authorize(tmp_path, TWO, "two")
-    assert (keys.name(TWO), looked(keys), keys.name(TWO)) == (None, frozenset(), "two")
+    assert (keys.name(TWO), looked(keys), keys.name(TWO)) == (None, {}, "two")
     assert revoke(tmp_path, "one") == "one"
-    assert (looked(keys), looked(keys), keys.name(ONE)) == (frozenset({ONE}), frozenset(), None)
+    assert (looked(keys), looked(keys), keys.name(ONE)) == ({ONE: ROLES}, {}, None)
 
 
 def test_an_editor_that_empties_the_list_before_it_writes_shuts_nobody_out(tmp_path: Path) -> None:
     keys, path = ring(tmp_path, one=ONE, two=TWO), tmp_path / LIST
     path.write_text("", encoding="utf-8")
-    assert keys.refresh() == frozenset()
+    assert keys.refresh() == {}
     path.write_text(f"{ONE} one\n", encoding="utf-8")
-    assert looked(keys) == frozenset({TWO})
+    assert looked(keys) == {TWO: ROLES}
 
 
 def test_a_list_that_could_not_be_read_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,9 +60,9 @@ def test_a_list_that_could_not_be_read_is_tried_again(tmp_path: Path, monkeypatc
         patched.setattr(keyring, "MAX_LIST_BYTES", 3)
         with pytest.raises(ListError, match="3 bytes"):
             looked(keys)
-        assert looked(keys) == frozenset()  # told once
+        assert looked(keys) == {}  # told once
         assert keys.name(TWO) == "two"
-    assert keys.refresh() == frozenset({TWO})
+    assert keys.refresh() == {TWO: ROLES}
 
 
 @pytest.mark.parametrize("mode", [0o620, 0o602, 0o666])
@@ -88,7 +89,7 @@ def test_commands_change_the_list_one_after_the_other(tmp_path: Path) -> None:
 def test_a_list_that_is_gone_lets_nobody_in(tmp_path: Path) -> None:
     keys = ring(tmp_path, one=ONE)
     (tmp_path / LIST).unlink()
-    assert looked(keys) == frozenset({ONE})
+    assert looked(keys) == {ONE: ROLES}
     assert keys.name(ONE) is None
 
 
@@ -97,7 +98,7 @@ def test_a_list_that_cannot_be_read_changes_nothing_and_is_told_once(tmp_path: P
     (tmp_path / LIST).write_text(f"{ONE} one\nrubbish\n", encoding="utf-8")
     with pytest.raises(ListError, match="line 2 is not PUBLIC_KEY NAME"):
         looked(keys)
-    assert looked(keys) == frozenset()
+    assert looked(keys) == {}
     assert keys.name(ONE) == "one"
 
 
@@ -146,9 +147,9 @@ def test_a_key_may_do_what_its_line_says_and_without_roles_all(tmp_path: Path) -
 def test_a_key_that_lost_a_role_is_cut_off_and_one_that_gained_one_is_not(tmp_path: Path) -> None:
     keys, path = ring(tmp_path, one=ONE, two=TWO), tmp_path / LIST
     path.write_text(f"{ONE} one train\n{TWO} two\n", encoding="utf-8")
-    assert looked(keys) == frozenset({ONE})
+    assert looked(keys) == {ONE: frozenset({"evaluate"})}
     path.write_text(f"{ONE} one train,evaluate\n{TWO} two\n", encoding="utf-8")
-    assert looked(keys) == frozenset()
+    assert looked(keys) == {}
     assert keys.roles(ONE) == {"train", "evaluate"}
 
 

@@ -146,6 +146,17 @@ def test_a_seat_whose_holder_never_spoke_is_a_newcomers_when_all_are_taken(key: 
     assert [peer.instance for peer in here.peers.values()] == [1, 3]
 
 
+def test_whose_words_a_learner_that_stood_still_has_not_read_keeps_its_seat() -> None:
+    here = members(most=2)
+    late = SPEAKS_BEATS * LearnerSettings().heartbeat_s
+    greet(here, 1, "one")
+    greet(here, 2, "two")
+    here.excuse(late, late)
+    with pytest.raises(SessionFault):
+        greet(here, 3, "three", now=late)
+    greet(here, 3, "three", now=2 * late)
+
+
 def test_seats_to_evaluate_are_shared_among_keys_too() -> None:
     here = members()
     speaks(here, *(greet(here, instance, "thief", role="evaluate") for instance in range(MAX_EVALUATORS)))

@@ -20,7 +20,7 @@ from learner.cli import app
 from learner.config import Experiment, LearnerSettings, RunSettings
 from learner.disk import DISK, Disk
 from learner.entries import Head
-from learner.events import ApplyBatch, CheckpointFailed, CheckpointWritten
+from learner.events import ApplyBatch, BestWritten, CheckpointFailed, CheckpointWritten
 from learner.journal import JournalError, bases, read, stretches
 from learner.parameters import Job, Parameters
 from learner.progress import Best
@@ -299,6 +299,24 @@ def test_what_a_key_said_that_may_not_evaluate_is_not_recalled(folder: Path) -> 
     assert (progress.best, progress.runners_up) == (None, {})
     assert not (life.files.checkpoints / BEST).exists()
     assert len(bests(life.files.checkpoints)) == 3  # nothing that was found is deleted
+
+
+def test_a_best_that_has_no_key_outlives_a_liar_who_led(folder: Path) -> None:
+    life, arrays = Life(folder, made()), {"theta": np.zeros(2, np.float32)}
+    path, progress = life.files.checkpoints / BEST, life.restored.progress
+
+    def writes(version: int, mean: float, key: str) -> None:
+        life.store.save_best(Checkpoint(DIGEST, version, 1, {}, arrays, {"mean": mean}, key))
+
+    writes(3, 480.0, "")
+    writes(4, 1e14, "liar")
+    writes(5, 1e15, "liar")
+    assert isinstance(life.store.lead_best("", 3), BestWritten)  # as after a revocation
+    assert (load(path).version, load(path).evaluator) == (3, "")
+    writes(6, 1e15, "liar")
+    recall_best(progress, life.files, lambda _: False)  # after a restart
+    assert progress.best == Best(480.0, 3, "")
+    assert load(path).version == 3
 
 
 # disks that fail

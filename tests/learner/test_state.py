@@ -49,6 +49,7 @@ from protocol.errors import FrameFault, Reason
 from protocol.layout import Entry, Layout
 from protocol.manifest import Manifest, digest_of
 from protocol.messages import (
+    ROLES,
     Episode,
     Evaluation,
     Goodbye,
@@ -226,7 +227,7 @@ def test_a_welcome_hands_over_all_that_an_actor_needs() -> None:
 
 @pytest.mark.parametrize(
     ("settings", "told"),
-    [({"anneal_steps": 1000, "anneal_floor": 0.25}, (1000, 0.25)), ({"anneal": "none"}, (0, 1.0))],
+    [({"anneal": "linear", "anneal_steps": 1000, "anneal_floor": 0.25}, (1000, 0.25)), ({"anneal": "none"}, (0, 1.0))],
 )
 def test_a_welcome_tells_how_the_rate_falls(settings: dict[str, Any], told: tuple[int, float]) -> None:
     welcome = learner(**settings).join()
@@ -909,7 +910,7 @@ def test_when_a_key_is_revoked_the_best_of_the_others_is_the_best() -> None:
     for key, mean in (("liar", 1e14), ("honest", 480.0)):
         panel.scores(key, mean)
         panel.written()
-    effects = panel.it.post(KeysRevoked(frozenset({"liar"})))
+    effects = panel.it.post(KeysRevoked({"liar": ROLES}))
     assert announced(effects) == ["evaluator_left", "best_dropped"]
     assert only(effects, LeadBest) == LeadBest("honest", 0)
     assert panel.best() == (None, None)  # until it is on disk
@@ -924,7 +925,7 @@ def test_a_best_that_was_being_written_when_its_key_was_revoked_does_not_count()
     panel.written()
     assert only(panel.scores("liar", 1e14), WriteBest).leads
     panel.scores("liar", 2e14)  # waits, and is dropped with it
-    assert announced(panel.it.post(KeysRevoked(frozenset({"liar"})))) == ["evaluator_left"]
+    assert announced(panel.it.post(KeysRevoked({"liar": ROLES}))) == ["evaluator_left"]
     effects = panel.written()
     assert (announced(effects), only(effects, LeadBest).key) == ([], "honest")
     panel.written()
@@ -935,7 +936,7 @@ def test_without_another_evaluation_there_is_no_best_until_the_next() -> None:
     panel = Panel()
     panel.scores("liar", 1e14)
     panel.written()
-    assert only(panel.it.post(KeysRevoked(frozenset({"liar"}))), LeadBest).key is None
+    assert only(panel.it.post(KeysRevoked({"liar": ROLES})), LeadBest).key is None
     assert announced(panel.written()) == []
     assert panel.best() == (None, None)
     assert only(panel.scores("honest", 1.0), WriteBest).leads
@@ -1329,7 +1330,24 @@ def test_a_session_belongs_to_the_key_that_it_was_granted_to() -> None:
 def test_who_loses_its_key_loses_its_sessions() -> None:
     it = learner()
     gone, stays = (sent(it.hear(hello(n), key=key), Welcome).session for n, key in ((1, "one"), (2, "two")))
-    (told,) = (effect for effect in it.post(KeysRevoked(frozenset({"one"}))) if isinstance(effect, Announce))
+    (told,) = (effect for effect in it.post(KeysRevoked({"one": ROLES})) if isinstance(effect, Announce))
     assert (told.event, told.fields["why"]) == ("actor_left", "its key was revoked")
     assert list(it.state.peers) == [stays]
     assert sent(it.hear(Heartbeat(gone, 5, 0), key="one"), Refusal).reason is Reason.UNKNOWN_SESSION
+
+
+def test_who_loses_a_role_loses_the_sessions_of_that_role_and_no_score_but_with_evaluate() -> None:
+    panel = Panel()
+    trains = sent(panel.it.hear(hello(60), route=b"t", key="honest"), Welcome).session
+    panel.scores("honest", 480.0)
+    panel.written()
+    effects = panel.it.post(KeysRevoked({"honest": frozenset({"train"})}))
+    assert [(told.event, told.fields["why"]) for told in every(effects, Announce)] == [
+        ("actor_left", "its key may not train any more")
+    ]
+    assert trains not in panel.it.state.peers
+    assert panel.sessions["honest"] in panel.it.state.peers
+    assert panel.best() == (480.0, "honest")
+    effects = panel.it.post(KeysRevoked({"honest": frozenset({"evaluate"})}))
+    assert [told.fields["why"] for told in every(effects, Announce)] == ["its key may not evaluate any more"] * 2
+    assert panel.best() == (None, None)

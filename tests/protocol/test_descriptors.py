@@ -6,6 +6,7 @@ import errno
 import os
 import resource
 import sys
+import threading
 
 import pytest
 
@@ -72,3 +73,33 @@ def test_what_is_opened_apart_is_none_of_the_process_s() -> None:
         apart.call(lambda: os.close(opened))
     finally:
         apart.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="unshare(2) is Linux's")
+def test_a_thread_with_a_table_of_its_own_closes_nothing_of_the_reserve() -> None:
+    apart, reserve, raised = Apart(), Reserve(0.0), []
+    here = os.open(os.devnull, os.O_RDONLY)
+    try:
+        apart.call(lambda: os.fstat(here))
+        pytest.skip("this container lets no thread have a table of its own")
+    except OSError:
+        assert reserve.fill(3)
+
+    def never() -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    def lends() -> None:
+        with pytest.raises(OSError, match="Too many"):
+            reserve.lend(never)
+        raised.append(True)
+
+    try:
+        apart.start(thread := threading.Thread(target=lends))
+        thread.join()
+        apart.call(lends)
+        assert raised == [True, True]
+        assert len(reserve._held) == 3
+    finally:
+        apart.close()
+        for descriptor in (here, *reserve._held):
+            os.close(descriptor)
