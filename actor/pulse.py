@@ -6,16 +6,20 @@ import math
 from collections.abc import Iterator
 
 from actor.events import Ticked
-from protocol.messages import Fault
+from protocol.messages import Fault, Heartbeat
 
 FADING = 0.9  # of running means, for each value
 
 
 class Pulse:
-    """Round trips and work since the last heartbeat. round_trip_s: running mean of the answered, 0 before the first."""
+    """Round trips and work since the last heartbeat.
+
+    round_trip_s: running mean of the answered, 0 before the first. worker: what it did in its life, as last told.
+    """
 
     def __init__(self) -> None:
-        self.round_trip_s = 0.0
+        self.round_trip_s, self.worker = 0.0, Ticked(0)
+        self._beat_at = 0.0
         self._made = 0
         self._session = 0
         self._excused: dict[str, int] = {}  # faults that were told in earlier sessions
@@ -30,19 +34,20 @@ class Pulse:
         """A gradient that was sent once is answered."""
         self.round_trip_s = faded(self.round_trip_s or None, round_trip_s)
 
-    def presses(self, worker: Ticked) -> bool:
-        """Whether something went wrong in a way that it has not before, so that a heartbeat should not wait."""
-        return any(fault.kind not in self._told for fault in worker.faults)
+    def due(self, now: float, heartbeat_s: float) -> bool:
+        """Whether the last heartbeat is that long ago, or something went wrong in a way that it has not before."""
+        new = any(fault.kind not in self._told for fault in self.worker.faults)
+        return new or now - self._beat_at >= heartbeat_s
 
-    def beat(
-        self, now: float, worker: Ticked, session: int
-    ) -> tuple[float, float, int, int, int, int, int, tuple[Fault, ...]]:
-        """All that a heartbeat of this session says behind its versions: WIRE.md, section 3."""
+    def beat(self, now: float, session: int, version: int) -> Heartbeat:
+        """The heartbeat that is due: WIRE.md, section 3. version: of the newest weights held, 0 before the first."""
+        worker, self._beat_at = self.worker, now
         age = round(worker.residual_age) if math.isfinite(worker.residual_age) else 0
         times = (worker.collect_s, worker.learn_s, worker.compress_s, worker.wait_s)
         collect_ms, learn_ms, compress_ms, wait_ms = (int(1e3 * seconds) for seconds in times)
         work_s, faults = self._work(now, worker.wait_s), tuple(self._of_session(worker.faults, session))
-        return self.round_trip_s, work_s, collect_ms, learn_ms, compress_ms, wait_ms, age, faults
+        told = (self.round_trip_s, work_s, collect_ms, learn_ms, compress_ms, wait_ms, age, faults)
+        return Heartbeat(session, worker.env_steps, version, *told)
 
     def _of_session(self, faults: tuple[Fault, ...], session: int) -> Iterator[Fault]:
         """Those counted since the session's first heartbeat; a count that fell is that of a new worker."""

@@ -38,6 +38,7 @@ from protocol import frames as framing
 from protocol import messages
 from protocol.dialling import ActorSockets
 from protocol.errors import PeerFault, UserError
+from protocol.interrupts import Interrupts
 from protocol.keys import actor_pair
 from protocol.messages import Buffer, Role, Welcome
 from protocol.notify import Supervisor
@@ -164,7 +165,7 @@ class Service:
         self.counters = Counters()
         self.importing = True
         self._liveness, self._supervisor = Liveness(time.monotonic()), Supervisor(os.environ)
-        self._stopping = False
+        self._interrupts = Interrupts()
         self._loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
         self._finished = asyncio.Event()
         self._sockets: ActorSockets | None = None
@@ -182,10 +183,11 @@ class Service:
 
     def signalled(self, number: int, frame: object) -> None:
         """On the main thread: drain; twice: at once, with the exit code that was decided, if one was."""
-        if self._stopping:
+        meaning = self._interrupts.hear(number, time.monotonic())
+        if meaning == "insists":
             os._exit(self._exit_code)
-        self._stopping = True
-        self.post(events.StopRequested(signal.Signals(number).name))
+        if meaning == "first":
+            self.post(events.StopRequested(signal.Signals(number).name))
 
     def stuck(self) -> str | None:
         """From any thread: why this process is not alive, or None."""

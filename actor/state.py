@@ -81,8 +81,7 @@ class ActorState:
         self.unlogged = 0  # of the applied, those that the learner's journal did not hold when it said so
         self.waiting = Waiting(random, give_up_after_s)
         self._hurries = False  # once for each lost link, sooner where weights still come
-        self._heard_at = self._beat_at = 0.0
-        self._env_steps = 0
+        self._heard_at = 0.0
         self._pulse = Pulse()
         self._worker_ready = False
         self._permitted = 0  # what the worker was last told
@@ -116,9 +115,11 @@ class ActorState:
         self.phase = Phase.ACTIVE
         self.waiting.answered()
         if self.outbox is not None and welcome.session == self.outbox.session:
-            return [*self._permit(), *self._resend(now, patience_s=0.0), *self._ask_what_lacks(now)]
+            resent = self._resend(now, patience_s=0.0)
+            return [self._beat(welcome, now), *self._permit(), *resent, *self._ask_what_lacks(now)]
         before, self.welcome = self.welcome, welcome
-        effects = self._abandon()
+        # before a report, whose episodes may have begun in another session
+        effects = [*self._abandon(), *([] if before is None else [self._beat(welcome, now)])]
         self.outbox = Outbox(welcome.session, welcome.credit)
         if self._trains:
             effects.append(Subscribe(welcome.weights, welcome.quantity))
@@ -384,7 +385,7 @@ class ActorState:
     # time and the end
 
     def _ticked(self, event: Ticked, now: float) -> list[Effect]:
-        self._env_steps = event.env_steps
+        self._pulse.worker = event
         if self.phase in (Phase.OFFLINE, Phase.GREETING):
             if self.waiting.hopeless(now):
                 fields = {"learner": self.learner, **self.waiting.fields(now)}
@@ -396,13 +397,12 @@ class ActorState:
         if now - self._heard_at > (self.welcome if self.holding is None else self.holding).silence_s:
             return self._lose("silence", now)
         effects = self._resend(now, self.welcome.silence_s)
-        if now - self._beat_at >= self.welcome.heartbeat_s or self._pulse.presses(event):
-            self._beat_at = now
-            held = self.weights.version if self.weights is not None else 0
-            told = self._pulse.beat(now, event, self.welcome.session)
-            effects.append(Send(Heartbeat(self.welcome.session, self._env_steps, held, *told)))
-            effects += self._ask_what_lacks(now)
+        if self._pulse.due(now, self.welcome.heartbeat_s):
+            effects += [self._beat(self.welcome, now), *self._ask_what_lacks(now)]
         return effects
+
+    def _beat(self, welcome: Welcome, now: float) -> Effect:
+        return Send(self._pulse.beat(now, welcome.session, self.weights.version if self.weights is not None else 0))
 
     def _resend(self, now: float, patience_s: float) -> list[Effect]:
         if self.outbox is None:

@@ -74,14 +74,15 @@ class Ended(msgspec.Struct):
 
 
 class RunDirectory:
-    """A directory that this process holds. A context manager: leaving it closes the log and lets go of the lock.
+    """A directory that this process holds. A context manager: leaving it closes the log and lets go of the lock, and
+    removes a directory that ``prepare`` made and that nothing was written to.
 
     lost_lines: lines of progress.jsonl that could not be written; training goes on without them. journaled: the life
     before kept a journal, known after ``begin``.
     """
 
-    def __init__(self, path: Path, resuming: bool, lock: IO[bytes]) -> None:
-        self.path, self.resuming = path, resuming
+    def __init__(self, path: Path, resuming: bool, lock: IO[bytes], made: bool = False) -> None:
+        self.path, self.resuming, self._made = path, resuming, made
         self.checkpoints, self.journal = path / "checkpoints", path / "journal"
         self.lost_lines = 0
         self.journaled = False
@@ -105,7 +106,7 @@ class RunDirectory:
                 DISK.sync_folder(folder.parent, "run")
             lock = _locked(path)
             try:  # another may have begun in it, and died, since we looked
-                return cls(path, _resumes(path, resume, proceed), lock)
+                return cls(path, _resumes(path, resume, proceed), lock, path in missing)
             except BaseException:
                 lock.close()
                 raise
@@ -118,6 +119,9 @@ class RunDirectory:
     def __exit__(self, *_: object) -> None:
         if self._log is not None:
             self._log.close()
+        if self._made:
+            with contextlib.suppress(OSError):
+                _remove_unused(self.path)  # while nobody else can hold it
         self._lock.close()
 
     def begin(self, experiment: Experiment, manifest: Manifest) -> int:
@@ -249,6 +253,13 @@ def _resumes(path: Path, resume: bool, proceed: bool) -> bool:
     if not resume and held - NO_RUN:
         raise RunDirectoryError(path, "it is not empty; --resume goes on with its run, --run-dir names another")
     return resume
+
+
+def _remove_unused(path: Path) -> None:
+    """Removes a directory with nothing but the lock in it. Raises OSError."""
+    if [entry.name for entry in path.iterdir()] == [LOCK]:
+        (path / LOCK).unlink()
+        path.rmdir()
 
 
 def _locked(path: Path) -> IO[bytes]:

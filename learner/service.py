@@ -49,6 +49,7 @@ from protocol import manifest as manifests
 from protocol import messages
 from protocol.descriptors import RESERVE
 from protocol.errors import TRY_AGAIN, PeerFault
+from protocol.interrupts import Interrupts
 from protocol.manifest import Manifest, digest_of
 from protocol.messages import Buffer, Hello
 from protocol.notify import Supervisor
@@ -93,7 +94,7 @@ class Service:
         self._restoring: asyncio.Future[tuple[Parameters, Progress]] | None = None
         self._fleet: Fleet | None = None
         self._site: Site | None = None
-        self._signals = 0  # that came, to end it
+        self._interrupts = Interrupts()
         self._state: LearnerState | None = None
         self._parameters: Parameters | None = None
         self._limits = framing.HARD_LIMITS  # until the layout says what is enough
@@ -283,12 +284,14 @@ class Service:
 
     def _signalled(self, number: int) -> None:
         """Once: drain, where that has not begun. Twice: at once. Before the run began there is nothing to drain."""
-        self._signals += 1
+        meaning, name = self._interrupts.hear(number, time.monotonic()), signal.Signals(number).name
         if self._state is None:
             self._end(0)
-        elif self._signals == 1:
-            self._post(events.StopRequested(signal.Signals(number).name, 0))
-        else:
+        elif meaning == "first":
+            self._post(events.StopRequested(name, 0))
+        elif meaning == "insists":
+            if not self._finished.done():
+                self._announce("stopped_at_once", {"why": f"a second signal, {name}"})
             self._end(1)
             if self._fleet is not None:
                 self._fleet.kill()
@@ -307,7 +310,8 @@ class Service:
             self._post(events.StopRequested(detail, exit_code))
 
     def _done(self, event: Event) -> None:
-        self._post(event)
+        if not self._finished.done():  # what finishes after the end is in no result, and its log may be closed
+            self._post(event)
 
     def _broke(self, error: BaseException) -> None:
         """Our own fault in a thread: it ends the daemon with its traceback."""

@@ -185,10 +185,12 @@ class ActorSockets(Sockets):
         if self._seen & zmq.EVENT_HANDSHAKE_SUCCEEDED:
             return f"{self._reached} is there, and has not answered"
         if self._seen & zmq.EVENT_CONNECTED and self._pair is not None:
-            ours = f"the key {self._pair.name}: {self._pair.public}"
-            return f"{self._reached} is there, and has not let in {ours}; learner keys authorize would"
+            ours, theirs = f"the key {self._pair.name}: {self._pair.public}", f"{self._pair.learner}"[:8]
+            causes = f"`learner keys authorize` has not been told it, or the file is for another learner: {theirs}..."
+            return f"{self._reached} is there, and has not let in {ours}: {causes}"
         if self._seen & zmq.EVENT_CONNECTED:
-            return f"{self._reached} is there, and is no learner that lets in who has no --key"
+            hint = "--key FILE (`learner keys new` makes one there)"
+            return f"{self._reached} is there, and if it is a learner, it asks for a key: {hint}"
         if self._seen & zmq.EVENT_CONNECT_RETRIED:
             return f"nobody listens at {self._reached}"
         return f"{self._reached} does not answer"

@@ -6,11 +6,16 @@ import pytest
 
 from actor.events import Ticked
 from actor.pulse import FADING, Pulse
-from protocol.messages import Fault
+from protocol.messages import Fault, Heartbeat
+
+
+def beat(pulse: Pulse, now: float, worker: Ticked, session: int = 1) -> Heartbeat:
+    pulse.worker = worker
+    return pulse.beat(now, session, 0)
 
 
 def work_s(pulse: Pulse, now: float, waited_s: float) -> float:
-    return pulse.beat(now, Ticked(0, waited_s), 1)[1]
+    return beat(pulse, now, Ticked(0, waited_s)).work_s
 
 
 def test_work_is_the_time_between_gradients_without_the_waits() -> None:
@@ -34,16 +39,17 @@ def test_round_trips_fade_from_the_first_on() -> None:
 
 
 def test_times_are_whole_milliseconds_and_the_age_is_rounded() -> None:
-    assert Pulse().beat(1.0, Ticked(0, 4.0, 1.0009, 2.5, 0.25, 12.6), 1)[2:] == (1000, 2500, 250, 4000, 13, ())
-    assert Pulse().beat(1.0, Ticked(0, residual_age=float("inf")), 1)[-2] == 0
+    told = beat(Pulse(), 1.0, Ticked(7, 4.0, 1.0009, 2.5, 0.25, 12.6))
+    assert told == Heartbeat(1, 7, 0, 0.0, 0.0, 1000, 2500, 250, 4000, 13)
+    assert beat(Pulse(), 1.0, Ticked(0, residual_age=float("inf"))).residual_age == 0
 
 
 def test_faults_are_those_of_the_session_and_a_new_kind_does_not_wait() -> None:
     pulse = Pulse()
 
     def told(session: int, *faults: Fault) -> tuple[bool, tuple[Fault, ...]]:
-        ticked = Ticked(0, faults=faults)
-        return pulse.presses(ticked), pulse.beat(1.0, ticked, session)[-1]
+        pulse.worker = Ticked(0, faults=faults)
+        return pulse.due(0.0, 9.0), pulse.beat(0.0, session, 0).faults
 
     assert told(1) == (False, ())
     assert told(1, Fault("raised", 2, "boom")) == (True, (Fault("raised", 2, "boom"),))

@@ -36,8 +36,9 @@ def test_a_second_signal_ends_at_once_with_what_was_decided(service: Service, de
     if decided is not None:
         service._finish(Finish(decided))
     service.signalled(signal.SIGTERM, None)
+    service.signalled(signal.SIGTERM, None)  # the same one, as a terminal's
     with pytest.raises(Left) as left:
-        service.signalled(signal.SIGTERM, None)
+        service.signalled(signal.SIGINT, None)
     assert left.value.args == (code,)
 
 

@@ -837,6 +837,17 @@ def test_heartbeats_tell_of_progress() -> None:
     assert messages(actor.tick(1.5, env_steps=60), Heartbeat) == []
 
 
+@pytest.mark.parametrize("welcome", [WELCOME, NEXT_LIFE, ANOTHER_RUN])
+def test_a_learner_hears_how_far_the_actor_is_before_any_gradient(welcome: Welcome) -> None:
+    """A report may hold episodes that began in an earlier session, and a learner that starts again knows no step."""
+    actor = lost()
+    actor.tick(5.25, env_steps=70)
+    sent = [each.message for each in every(actor.hear(welcome), Send)]
+    assert isinstance(sent[0], Heartbeat)
+    assert (sent[0].session, sent[0].progress) == (welcome.session, 70)
+    assert not any(isinstance(message, Heartbeat) for message in sent[1:])
+
+
 def test_a_silent_learner_is_lost_and_dialled_again() -> None:
     actor = active()
     assert announced(actor.tick(5.0)) == []

@@ -16,7 +16,7 @@ from learner import rundir
 from learner.config import Experiment, LearnerSettings, RunSettings, load
 from learner.disk import Disk
 from learner.events import CheckpointWritten
-from learner.rundir import RunDirectory, RunDirectoryError, host, summary, versions
+from learner.rundir import LOCK, RunDirectory, RunDirectoryError, host, summary, versions
 from protocol import manifest as manifests
 from protocol.manifest import digest_of
 from tests.learner.books import learner_state, manifest, trained
@@ -84,6 +84,15 @@ def test_a_start_that_failed_early_leaves_the_place_usable(tmp_path: Path) -> No
     with RunDirectory.prepare(tmp_path, resume=False):
         pass
     begun(tmp_path)
+
+
+def test_a_start_that_failed_early_leaves_no_directory_that_it_made(tmp_path: Path) -> None:
+    with RunDirectory.prepare(tmp_path / "run", resume=False):
+        pass
+    assert list(tmp_path.iterdir()) == []
+    with RunDirectory.prepare(tmp_path / "run", resume=False) as directory:
+        (directory.path / "notes").touch()
+    assert sorted(entry.name for entry in (tmp_path / "run").iterdir()) == [LOCK, "notes"]
 
 
 def test_each_life_is_counted(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from learner.options import Options
 from learner.progress import Progress
 from learner.rundir import RunDirectory
 from learner.service import Service
+from protocol.interrupts import Interrupts
 from tests.learner.books import LAYOUT
 
 EXPERIMENT = Experiment(run=RunSettings(actors=0), actor={"env": "toy"})
@@ -96,11 +97,23 @@ def test_the_best_of_another_run_is_not_recalled(tmp_path: Path) -> None:
 def test_the_first_signal_never_ends_at_once_what_is_ending_by_itself() -> None:
     told: list[object] = []
     fleet = SimpleNamespace(kill=lambda: told.append("killed"))
-    life = SimpleNamespace(_signals=0, _state=object(), _post=told.append, _end=told.append, _fleet=fleet)
-    Service._signalled(cast("Any", life), signal.SIGTERM)
+    parts = {"_interrupts": Interrupts(), "_finished": SimpleNamespace(done=lambda: False), "_fleet": fleet}
+    said = {"_post": told.append, "_end": told.append, "_announce": lambda event, _: told.append(event)}
+    life = cast("Any", SimpleNamespace(_state=object(), **parts, **said))
+    Service._signalled(life, signal.SIGTERM)
     assert told == [StopRequested("SIGTERM", 0)]  # which a state that drains already does not heed
-    Service._signalled(cast("Any", life), signal.SIGTERM)
-    assert told[1:] == [1, "killed"]
+    Service._signalled(life, signal.SIGTERM)  # the same one, as a terminal's
+    assert told[1:] == []
+    Service._signalled(life, signal.SIGINT)
+    assert told[1:] == ["stopped_at_once", 1, "killed"]
+
+
+def test_what_finishes_after_the_end_is_passed_over() -> None:
+    told: list[object] = []
+    life = cast("Any", SimpleNamespace(_finished=SimpleNamespace(done=lambda: bool(told)), _post=told.append))
+    Service._done(life, StopRequested("before", 0))
+    Service._done(life, StopRequested("after", 0))
+    assert told == [StopRequested("before", 0)]
 
 
 def test_a_decided_exit_code_stays() -> None:

@@ -132,7 +132,8 @@ def test_a_second_interrupt_waits_for_nothing(launch: Launcher) -> None:
     os.mkfifo(run_dir / "checkpoints" / TEMPORARY)
     learner.signal(signal.SIGINT)
     learner.event("draining")
-    learner.signal(signal.SIGINT)
+    learner.signal(signal.SIGTERM)
     assert learner.wait() == 1, learner.story()
+    assert learner.event("stopped_at_once")["why"] == "a second signal, SIGTERM"
     assert learner.said("checkpoint_written") == []
     assert processes(launch.mark) == []

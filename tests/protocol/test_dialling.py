@@ -103,7 +103,7 @@ def test_a_port_where_nobody_listens() -> None:
 def test_a_key_that_is_not_let_in_and_none_at_all(keyed: bool) -> None:
     async def story(scene: Scene) -> None:
         pair = new_pair("rack", OWN.public) if keyed else None
-        words = f"has not let in the key rack: {pair.public}" if pair else "lets in who has no --key"
+        words = f"for another learner: {str(pair.learner)[:8]}" if pair else "asks for a key: --key FILE"
         await told(await scene.actor(f"tcp://127.0.0.1:{scene.port}", pair), words)
         await until(lambda: not keyed or scene.learner.strangers > 0)
         assert scene.learner.stranger == (pair.public if pair else "")
