@@ -75,6 +75,7 @@ async def check(table: bytes, allow_modules: Sequence[str], *, command: Sequence
 
 
 async def _make(command: Sequence[str], deadline_s: float) -> None:
+    name = "actor check" if "check" in command else "actor init"
     with tempfile.TemporaryFile() as said:  # and no pipe, which would last as long as what the child started
         child = await asyncio.create_subprocess_exec(
             *command,
@@ -87,7 +88,7 @@ async def _make(command: Sequence[str], deadline_s: float) -> None:
         try:
             await asyncio.wait_for(child.wait(), deadline_s)
         except TimeoutError:
-            raise ChildFailed(f"`actor init` took longer than {deadline_s:g} s") from None
+            raise ChildFailed(f"`{name}` took longer than {deadline_s:g} s") from None
         finally:
             _signal(child, signal.SIGKILL)  # whatever it started and left behind, too
             await child.wait()
@@ -96,7 +97,7 @@ async def _make(command: Sequence[str], deadline_s: float) -> None:
     if child.returncode == 2 and lines:
         raise ChildFailed(lines[-1].removeprefix("error: "))
     if child.returncode != 0:
-        raise ChildFailed(f"`actor init` {_how(child.returncode)}: {' | '.join(lines[-TAIL_LINES:])}")
+        raise ChildFailed(f"`{name}` {_how(child.returncode)}: {' | '.join(lines[-TAIL_LINES:])}")
 
 
 class Fleet:

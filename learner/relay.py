@@ -56,11 +56,12 @@ class Relay:
         if event == "worker_failed":
             self.cause = str(fields.get("detail", ""))
         self.dismissed |= event == "dismissed"
-        self.tail.append(line[:LINE_CHARACTERS])
+        known = event in EVENTS
+        if not known:  # those tell how the link fared, and differ each time
+            self.tail.append(line[:LINE_CHARACTERS])
         if self._until is None or now >= self._until:
             self.finish()
             self._until, self._left = now + WINDOW_S, {True: LINES_RELAYED, False: LINES_RELAYED}
-        known = event in EVENTS
         if self._left[known]:
             self._left[known] -= 1
             self._announce(event, {"actor": self._name} | fields | {"actor": self._name})

@@ -49,3 +49,10 @@ def test_a_failure_is_passed_on_behind_any_chatter_and_is_the_last_word() -> Non
     relay.hear("more chatter", now=0.0)
     assert told[-1][0] == "worker_failed"
     assert (relay.last_words, relay.tail[-1]) == ("ValueError: boom", "more chatter")
+
+
+def test_how_the_link_fared_is_nobody_s_last_word() -> None:
+    relay = Relay("local-0", Told())
+    relay.hear("Segmentation fault", now=0.0)
+    relay.hear('{"event": "welcomed", "ordinal": 3}', now=0.0)
+    assert relay.last_words == "Segmentation fault"
