@@ -27,6 +27,7 @@ class Waiting:
         self.since: float | None = None
         self._random, self._give_up_after_s = random, give_up_after_s
         self._tell_at = -math.inf
+        self._refusal = ""  # of the newest hello that a learner answered with one
 
     def greeted(self, now: float) -> None:
         """A hello was said."""
@@ -41,11 +42,16 @@ class Waiting:
 
     def lost(self, now: float, pause_s: float) -> None:
         """The session is gone."""
-        self.since, self.hello_at = now, now + pause_s
+        self.since, self.hello_at, self._refusal = now, now + pause_s, ""
+
+    def refused(self, reason: str, detail: str) -> dict[str, object]:
+        """A learner answered with this: what a line about it says, and from now on why there is no session."""
+        self._refusal = detail or reason
+        return {"reason": reason, "detail": detail}
 
     def answered(self) -> None:
         """There is a session."""
-        self.attempts, self.since, self._tell_at = 0, None, -math.inf
+        self.attempts, self.since, self._tell_at, self._refusal = 0, None, -math.inf, ""
 
     def waited_s(self, now: float) -> float:
         """Without a session until now; 0 with one."""
@@ -63,9 +69,10 @@ class Waiting:
         return self.since is not None and self.waited_s(now) >= self._give_up_after_s
 
     def fields(self, now: float) -> dict[str, object]:
-        """For a line about it."""
+        """For a line about it. ``why`` is there where a learner refused; else sockets know it."""
         next_s = round(max(0.0, self.hello_at - now), 1)
-        return {"waited": self.told(now), "attempt": self.attempts, "next_attempt_s": next_s}
+        why = {"why": f"the learner refused: {self._refusal}"} if self._refusal else {}
+        return {"waited": self.told(now), "attempt": self.attempts, "next_attempt_s": next_s, **why}
 
     def told(self, now: float) -> str:
         """For people: no learner for 10 min."""

@@ -123,7 +123,7 @@ def _find_spec(env_id: str, env_options: Mapping[str, object], allowed_modules: 
     spec = gymnasium.registry.get(name)
     if spec is None:
         close = nearest(name, _newest_ids())
-        hint = f"; did you mean {close}?" if close else ""
+        hint = f"; did you mean {env_id.removesuffix(name)}{close}?" if close else ""
         raise SettingError("actor.env", env_id, f"no such environment is registered{hint}")
     for option in RESERVED_OPTIONS:
         if (value := env_options.get(option)) is not None:

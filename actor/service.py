@@ -311,7 +311,7 @@ class Service:
     def _announce(self, effect: events.Announce) -> None:
         line = {"event": effect.event, "actor": self._state.identity.name, **effect.fields}
         if effect.event in ("waiting_for_learner", "gave_up") and self._sockets is not None:
-            line["why"] = self._sockets.trouble
+            line.setdefault("why", self._sockets.trouble)
         voice.say(line)
 
     def _finish(self, effect: events.Finish) -> None:

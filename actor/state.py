@@ -285,7 +285,7 @@ class ActorState:
         return [*(self._ask(now) if self.holding.lacks_weights() else []), *self._ask_target(now)]
 
     def _refusal(self, refusal: Refusal, now: float) -> list[Effect]:
-        told: Effect = Announce("refused", {"reason": refusal.reason, "detail": refusal.detail})
+        told: Effect = Announce("refused", self.waiting.refused(refusal.reason, refusal.detail))
         if refusal.reason == Reason.WRONG_PROTOCOL:
             return [told, *self._finish(2)]
         if refusal.reason == Reason.UNKNOWN_SESSION and self.phase is not Phase.GREETING:

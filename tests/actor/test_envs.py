@@ -94,6 +94,11 @@ def test_an_unknown_id_is_refused_with_the_nearest(env: str, nearest: str) -> No
         make_simulators(ActorSettings(env=env), NONE_ALLOWED)
 
 
+def test_the_nearest_id_comes_with_the_module_that_was_named() -> None:
+    with pytest.raises(SettingError, match=r"did you mean tests\.actor\.counter:CartPole-v1\?"):
+        make_simulators(ActorSettings(env="tests.actor.counter:CartPool-v1"), frozenset(["tests.actor.counter"]))
+
+
 def test_a_module_that_is_not_allowed_is_not_imported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "untrusted_simulator.py").write_text("")
     monkeypatch.syspath_prepend(tmp_path)

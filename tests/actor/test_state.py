@@ -228,6 +228,15 @@ def test_it_gives_up_where_it_was_told_to() -> None:
     assert actor.tick(99.0) == []
 
 
+def test_who_waits_says_that_a_learner_refused_it_until_there_is_a_session() -> None:
+    actor = dialling()
+    actor.hear(Refusal("unexpected_message", "this key may not train"))
+    waiting = actor.state.waiting
+    assert waiting.fields(1.0)["why"] == "the learner refused: this key may not train"
+    waiting.answered()
+    assert "why" not in waiting.fields(1.0)
+
+
 def test_a_learner_that_came_and_went_is_waited_for_anew() -> None:
     actor = active()
     actor.state.waiting._give_up_after_s = 60.0
