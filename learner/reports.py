@@ -11,7 +11,7 @@ from protocol.messages import Gradient, Report
 from protocol.session import Peer
 
 # What says nothing against the sender of a gradient that it was refused for.
-BLAMELESS = STALE | {Reason.DRAINING, Reason.OVER_QUOTA, Reason.NORM_EXCEEDED}
+BLAMELESS = STALE | {Reason.DRAINING, Reason.OVER_QUOTA}
 
 
 class Reports:

@@ -44,4 +44,4 @@ def test_episodes_and_losses_count_once_nothing_speaks_against_their_sender(outc
 
 
 def test_nothing_that_could_be_a_fault_of_the_sender_is_blameless() -> None:
-    assert sorted(BLAMELESS) == ["draining", "norm_exceeded", "over_quota", "stale_seconds", "stale_updates"]
+    assert sorted(BLAMELESS) == ["draining", "over_quota", "stale_seconds", "stale_updates"]
