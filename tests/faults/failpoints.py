@@ -12,7 +12,7 @@ import time
 from learner.disk import POINTS
 from tests.faults import bars
 from tests.faults.bars import Record
-from tests.faults.learner_kills import NOTHING_COMPARED, last_told, replay
+from tests.faults.learner_kills import last_told, replay
 from tests.faults.scene import JOURNAL, SPRY, Options, Scene, until
 
 BACK_S = 15.0
@@ -40,7 +40,7 @@ def drill(options: Options) -> Record:
             missed += _missed(scene, f"{point}@1=kill")
             scene.start().event("started")
             scene.learner.kill()
-            replays += replay(scene) != NOTHING_COMPARED
+            replays += bool(replay(scene))
     asked = cases(options)
     with Scene(*SETTINGS) as scene:
         begun = int(scene.start().event("started")["version"])
