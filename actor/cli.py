@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from actor.modules import allow
-from protocol.descriptors import raise_limit
+from actor.environments.modules import allow
 from protocol.errors import UserError
+from protocol.process.descriptors import raise_limit
+from protocol.process.stdio import prepare, version_of
 from protocol.shipped import experiment_file
-from protocol.stdio import prepare, version_of
 
 if TYPE_CHECKING:
     from actor.config import ActorSettings
@@ -121,7 +121,7 @@ def run(
     Exit codes: 0 the run is over or asked to stop, 1 failure, 2 usage or configuration, 75 try again later: the port
     of --metrics is in use, or no learner came within --give-up-after.
     """
-    from actor.metrics import page_address
+    from actor.monitoring.metrics import page_address
 
     modules = allow(allow_module or ())
     page = None if metrics is None else page_address(metrics)
@@ -139,8 +139,8 @@ def make_key(
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Default: NAME.key.", show_default=False)] = None,
 ) -> None:
     """Make a key whose secret never leaves this machine, and print its public half for `learner keys authorize`."""
-    from protocol.keys import is_key, is_name, write_pair
-    from protocol.transport import new_pair
+    from protocol.transport.keys import is_key, is_name, write_pair
+    from protocol.transport.learner_sockets import new_pair
 
     if not is_name(name):
         raise UserError(f"{name[:80]!r}: a name has letters, digits, dots, dashes and underscores, at most 64")
@@ -236,10 +236,10 @@ def evaluate(
     one_thread()
     import msgspec
 
-    from actor import evaluate as evaluation
-    from actor import signals
+    from actor.environments import signals
+    from actor.evaluation import evaluate as evaluation
+    from actor.evaluation.play import Score
     from actor.events import Dialling
-    from actor.play import Score
 
     if run_dir is not None:
         score = evaluation.evaluate(run_dir, episodes, seed, max_steps, modules, best)
@@ -295,10 +295,10 @@ def watch(
     _one_source(run_dir, learner, best, key, give_up_after)
     called, modules = _name(name, "watcher-"), allow(allow_module or ())
     one_thread()
-    from actor import signals
-    from actor import watch as watching
+    from actor.environments import signals
+    from actor.evaluation import watch as watching
+    from actor.evaluation.watch import Viewing
     from actor.events import Dialling
-    from actor.watch import Viewing
 
     viewing = Viewing(episodes, seed, max_steps, fps, modules, out and out.absolute())
     code = 0
@@ -395,7 +395,7 @@ def _json(value: object) -> str:
 def _checked(table: bytes, modules: frozenset[str]) -> ActorSettings:
     """Settings that fit, of an environment that is registered. Imports no torch. Raises UserError."""
     from actor.config import read_settings
-    from actor.envs import check as look_up
+    from actor.environments.registry import check as look_up
 
     settings = read_settings(table)
     look_up(settings, modules)

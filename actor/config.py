@@ -1,4 +1,4 @@
-"""The actor's table of an experiment: every setting, its unit, its range and its default. No torch, no gymnasium.
+"""The actor's table of an experiment: every setting, its unit, its range and its default. Pure. No torch, no gymnasium.
 
 The learner hands this table over unparsed (WIRE.md, section 6), so this file alone says what it may hold.
 """
@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import msgspec
 from msgspec import Meta
 
-from protocol.codecs import CODECS
+from protocol.codecs.registry import CODECS
 from protocol.errors import SettingError, UserError
 
 Unit = Annotated[float, Meta(ge=0.0, le=1.0)]
@@ -121,7 +121,7 @@ class ActorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     precision: Literal["auto", "fp32", "bf16"] = "auto"  # of convolutions; auto: bf16 where the CPU multiplies it
 
     # what is sent
-    codec: str = "topk_i8"  # protocol/codecs.py names them all; "auto": what the link of each actor bears
+    codec: str = "topk_i8"  # protocol/codecs/registry.py names them all; "auto": what the link of each actor bears
     uplink_kbps: Positive | Literal["auto"] = "auto"  # codec auto: gradients' kilobits a second; auto: as felt
     density: Annotated[float, Meta(gt=0.0, le=1.0)] = 0.05  # share of coordinates that a sparse codec sends
     density_warmup: Annotated[int, Meta(ge=0, le=1_000_000)] = 0  # gradients at first that send a larger share

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from protocol.codecs import Sparse
+from protocol.codecs.registry import Sparse
 from protocol.errors import PeerFault
 from protocol.messages import AnyMessage, Buffer, Fault, Message, Quantity, Report, Role, Welcome
 from protocol.moments import Moments

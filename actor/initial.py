@@ -12,8 +12,8 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 from actor.config import ActorSettings
-from actor.envs import describe
-from actor.policy import build_policy
+from actor.environments.registry import describe
+from actor.networks.policy import build_policy
 from actor.worker import moments_size
 from protocol.errors import UserError
 from protocol.layout import Layout

@@ -24,26 +24,28 @@ from typing import Any, Literal, Protocol
 
 import uvloop
 
-from actor import events, signals, voice
-from actor.contract import Wrong
-from actor.desk import Desk, Interrupted
+from actor import events
+from actor.environments import signals
+from actor.environments.contract import Wrong
+from actor.environments.isolated import SimulatorsExhausted
 from actor.events import Dialling, Event, Identity
-from actor.isolation import SimulatorsExhausted
-from actor.liveness import Liveness
-from actor.metrics import Counters, render
-from actor.pages import Pages, serve
+from actor.handoff import Desk, Interrupted
+from actor.link.weights import latest
+from actor.monitoring import log
+from actor.monitoring.liveness import Liveness
+from actor.monitoring.metrics import Counters, render
+from actor.monitoring.web import Pages, serve
 from actor.state import ActorState
-from actor.weights import latest
 from protocol import frames as framing
 from protocol import messages
-from protocol.dialling import ActorSockets
 from protocol.errors import PeerFault, UserError
-from protocol.interrupts import Interrupts
-from protocol.keys import actor_pair
 from protocol.messages import Buffer, Role, Welcome
-from protocol.notify import Supervisor
-from protocol.security import parse_learner_address
+from protocol.process.interrupts import Interrupts
+from protocol.process.notify import Supervisor
 from protocol.session import Phase
+from protocol.transport.actor_sockets import ActorSockets
+from protocol.transport.address import parse_learner_address
+from protocol.transport.keys import actor_pair
 
 TICK_S = 0.05
 TRACE_FRAMES, TRACE_CHARACTERS = 20, 4000  # the innermost, which are the environment's; a line of its own on stderr
@@ -115,7 +117,7 @@ def _live(
     finally:
         code = service.join()
         signals.decided()
-        voice.finish()
+        log.finish()
     return code
 
 
@@ -213,7 +215,7 @@ class Service:
             self.desk.close()
             self._loop.close()
             if self.importing:  # torch, for seconds, out of which an exception does not always come as what it was
-                voice.finish()
+                log.finish()
                 os._exit(self._exit_code)
             self._give_up_later()
 
@@ -312,7 +314,7 @@ class Service:
         line = {"event": effect.event, "actor": self._state.identity.name, **effect.fields}
         if effect.event in ("waiting_for_learner", "gave_up") and self._sockets is not None:
             line.setdefault("why", self._sockets.trouble)
-        voice.say(line)
+        log.say(line)
 
     def _finish(self, effect: events.Finish) -> None:
         self._exit_code = effect.exit_code

@@ -13,7 +13,6 @@ from dataclasses import replace
 from random import Random
 from typing import Any
 
-from actor.backoff import FIRST_S, Waiting
 from actor.events import (
     Adopt,
     Announce,
@@ -42,9 +41,10 @@ from actor.events import (
     WorkerFailed,
     WorkerReady,
 )
-from actor.pulse import Pulse
-from actor.weights import Holding
-from protocol.codecs import CODECS
+from actor.link.backoff import FIRST_S, Waiting
+from actor.link.heartbeat import Pulse
+from actor.link.weights import Holding
+from protocol.codecs.registry import CODECS
 from protocol.errors import RESTORED, STALE, TRY_AGAIN, PeerFault, Reason, SessionFault
 from protocol.messages import (
     AnyMessage,

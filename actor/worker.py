@@ -16,24 +16,24 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from actor import voice
-from actor.compression import Compressor, Momentum, Preconditioner
+from actor.algorithms.gradients import Minibatch, gradient, minibatches
+from actor.algorithms.losses import LossStats
+from actor.algorithms.methods import make_method
+from actor.algorithms.rollout import Collector, Normalizer, Rollout
+from actor.algorithms.step_size import Stand, StrideControl
+from actor.compression.bandwidth import Fitting, Uplink
+from actor.compression.compressor import Compressor, Momentum, Preconditioner
+from actor.compression.selection import Choice, Everything, make_choice
 from actor.config import ActorSettings, read_settings
-from actor.desk import Leaving
-from actor.envs import make_simulators
+from actor.environments.registry import make_simulators
+from actor.environments.spaces import Spaces
 from actor.events import Answer, Weights, Work
-from actor.flat import FlatModule
-from actor.gradients import Minibatch, gradient, minibatches
-from actor.losses import LossStats
-from actor.methods import make_method
-from actor.policy import build_policy
-from actor.rollout import Collector, Normalizer, Rollout
-from actor.selection import Choice, Everything, make_choice
-from actor.spaces import Spaces
-from actor.stride import Stand, StrideControl
-from actor.uplink import Fitting, Uplink
-from protocol.budget import THIN
-from protocol.codecs import Encoded, codec
+from actor.handoff import Leaving
+from actor.monitoring import log
+from actor.networks.flat import FlatModule
+from actor.networks.policy import build_policy
+from protocol.codecs.budget import THIN
+from protocol.codecs.registry import Encoded, codec
 from protocol.errors import UserError
 from protocol.layout import Layout
 from protocol.messages import Episode, Fault, Losses, Report, Welcome
@@ -212,7 +212,7 @@ class Worker:
                 f"policy loss {stats.policy_loss:.3g}, value loss {stats.value_loss:.3g}, largest reward {rewards:.3g}"
             )
             told = f"{self.settings.env}: a gradient has norm {norm}: {why}, largest number seen {seen:.3g}"
-            voice.say({"event": "gradient_not_finite", "detail": told})
+            log.say({"event": "gradient_not_finite", "detail": told})
             self._overflow = Fault("gradient_not_finite", 0, told[:200])
         self._overflow = Fault("gradient_not_finite", self._overflow.count + 1, self._overflow.detail)
         self._tell_faults(link)

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Annotated  # noqa: E402
 
 import typer  # noqa: E402
 
-from learner import retrospect  # noqa: E402
-from learner.keys import app as key_commands  # noqa: E402
+from learner.analysis import cli as analysis  # noqa: E402
+from learner.security.cli import app as key_commands  # noqa: E402
 from protocol.errors import UserError  # noqa: E402
+from protocol.process.stdio import prepare, version_of  # noqa: E402
 from protocol.shipped import experiment_file, named  # noqa: E402
-from protocol.stdio import prepare, version_of  # noqa: E402
 
 if TYPE_CHECKING:
     from learner.config import Experiment
@@ -154,8 +154,8 @@ def run(
     75 try again later: what it needs is in use, the disk is full or does not answer, or the journal cannot be written.
     """
     from learner.config import load
-    from learner.installed import require
-    from learner.options import Options, host_and_port
+    from learner.launch.options import Options, host_and_port
+    from learner.launch.requirements import require
 
     file = _experiment_file(experiment, env, run_dir, resume, proceed)
     overrides = [*(settings or []), *_flags(env, actors, until_return, until_steps, seed)]
@@ -178,9 +178,9 @@ def run(
         proceed=proceed,
         initial=initial,
     )
-    from learner import bootstrap
+    from learner import daemon
 
-    raise typer.Exit(bootstrap.run(options))
+    raise typer.Exit(daemon.run(options))
 
 
 @app.command()
@@ -205,7 +205,7 @@ def replay(
     some of the run could not be: records that cannot be read, checkpoints that nothing leads to; with --verify also
     gaps, and where nothing was compared. A sentence says what and where.
     """
-    from learner.rerun import Rerun
+    from learner.analysis.replay import Rerun
 
     def tell(event: str, fields: dict[str, object]) -> None:
         typer.echo(json.dumps({"event": event, **fields}))
@@ -222,8 +222,8 @@ def replay(
     raise typer.Exit(1 if rerun.differing else 3 if rerun.lacking else 0)
 
 
-app.command()(retrospect.plot)
-app.command()(retrospect.export)
+app.command()(analysis.plot)
+app.command()(analysis.export)
 
 
 def main() -> None:

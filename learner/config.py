@@ -75,13 +75,13 @@ class LearnerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     max_lag_s: Seconds = 60.0  # since its weights were the newest; older gradients are dropped
     norm_bound: Positive = 1e6  # L2; gradients above it are refused
     # Times the median of what all senders sent lately, and ten times that where fewer than three did
-    # (learner/norms.py); above it gradients are refused. "auto": 100 where actors precondition; "none" elsewhere, for a
-    # raw gradient may well be thousands of times the usual one, as the first that meets a reward is.
+    # (learner/optim/norms.py); above it gradients are refused. "auto": 100 where actors precondition; "none"
+    # elsewhere, for a raw gradient may well be thousands of times the usual one, as the first that meets a reward is.
     norm_factor: Annotated[float, Meta(ge=2.0, le=1e15)] | Literal["auto", "none"] = "auto"
 
     # many as one
     # Other than "none", one gradient of each of aggregate_window senders or more makes one step, of their mean, trimmed
-    # mean or median in each coordinate (learner/aggregate.py). The last two bear a minority that sends what it likes.
+    # mean or median in each coordinate (learner/optim/aggregation.py). The last two bear a minority that is hostile.
     # Needs a codec that carries all coordinates (actor.codec = "i8"). It makes one step where n gradients made n: raise
     # learning_rate by about the root of n, and keep actors from stretching what a rule shortens (actor.kl_target = 0).
     aggregation: Literal["none", "mean", "trimmed_mean", "median"] = "none"
@@ -119,7 +119,7 @@ class LearnerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     publish_interval_s: Annotated[float, Meta(ge=0.0, le=3600.0)] = 0.0
     publish_share: Annotated[float, Meta(gt=0.0, le=1.0)] = 0.1  # largest share of the math thread spent on snapshots
     # Kilobits a second that the weight stream takes to each actor; unset, all that is applied is told exactly. What
-    # does not fit is told later, the largest differences first (learner/mirror.py). Keys that are asked for come extra.
+    # does not fit is told later, the largest differences first (learner/stream/delta.py). A key costs extra.
     # "auto": as little as most actors take in time. A budget costs passes over θ for each record.
     downlink_kbps: Positive | Literal["auto"] | None = None
     # Environment steps of all actors together after which the next snapshot becomes the target network, which value

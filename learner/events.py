@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from learner.mirror import Record
-from learner.parameters import Job, Outcome
+from learner.optim.parameters import Job, Outcome
+from learner.stream.delta import Record
 from protocol.errors import PeerFault
 from protocol.messages import ROLES, AnyMessage, Buffer, Message, Snapshot, Updates
 

@@ -5,12 +5,13 @@ These are the only books: metrics, `/status`, the terminal and `result.json` all
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter, deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from learner.config import LearnerSettings
-from learner.histogram import Histogram
-from protocol.codecs import CODECS
+from protocol.codecs.registry import CODECS
 from protocol.messages import Losses, Message, Report, Snapshot, Updates
 
 MAX_STEPS = (1 << 53) - 1  # what a snapshot's counter holds (WIRE.md, section 3)
@@ -31,6 +32,34 @@ LAG_BUCKETS = (0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)  # upper bounds, 
 AGE_BUCKETS = (0, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 60)  # seconds; max_lag_s is 60 where nobody says otherwise
 WAIT_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)  # seconds
 STRANGE = "unknown"  # a codec that nobody here knows, so that what actors make up adds no name
+
+
+class Histogram:
+    """How often each size was observed. bounds: upper ones of the buckets, ascending; a last bucket takes the rest.
+
+    buckets: counts, one more than there are bounds. total: sum of all sizes. largest: of them, 0 before the first.
+    """
+
+    __slots__ = ("bounds", "buckets", "count", "largest", "total")
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self.bounds = tuple(bounds)
+        self.buckets = [0] * (len(self.bounds) + 1)
+        self.count = 0
+        self.total: float = 0
+        self.largest: float = 0
+
+    def observe(self, size: float) -> None:
+        """Counts one; size >= 0."""
+        self.buckets[bisect_left(self.bounds, size)] += 1
+        self.count += 1
+        self.total += size
+        self.largest = max(self.largest, size)
+
+    @property
+    def mean(self) -> float:
+        """Of all sizes, 0 before the first."""
+        return self.total / self.count if self.count else 0.0
 
 
 @dataclass(frozen=True, slots=True)

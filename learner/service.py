@@ -22,38 +22,38 @@ from typing import Any
 import numpy as np
 
 from learner import config, events
-from learner.batch import apply_batch
-from learner.checkpoint import Checkpoint
-from learner.console import Console
-from learner.doors import Doors
+from learner.apply_batch import apply_batch
+from learner.durability.checkpoint import Checkpoint
+from learner.durability.recovery import Files, Restored, begin_journal, blank, make_parameters, recall_best, restore
+from learner.durability.storage import Store
 from learner.events import Event
-from learner.fleet import ChildFailed, Fleet, check, initial
-from learner.history import RECALLED, recalled
-from learner.http import Site, pages_of
-from learner.initial import Initial, given
-from learner.keyring import Keyring
-from learner.metrics import Metrics, Shell
-from learner.options import Options
-from learner.pace import Pace
-from learner.parameters import Parameters, arrays_of
+from learner.launch.initial import Initial, given
+from learner.launch.local_actors import ChildFailed, Fleet, check, initial
+from learner.launch.options import Options
+from learner.launch.run_directory import RunDirectory, summary
+from learner.monitoring.console import Console
+from learner.monitoring.history import RECALLED, recalled
+from learner.monitoring.metrics import Metrics, Shell
+from learner.monitoring.progress_interval import Pace
+from learner.monitoring.status import Memory
+from learner.monitoring.summary import View, view
+from learner.monitoring.web import Site, pages_of
+from learner.optim.parameters import Parameters, arrays_of
 from learner.progress import Progress
-from learner.restore import Files, Restored, begin_journal, blank, make_parameters, recall_best, restore
-from learner.rundir import RunDirectory, summary
+from learner.security.access import Doors
+from learner.security.keyring import Keyring
 from learner.state import Address, LearnerState
-from learner.status import Memory
-from learner.store import Store
 from learner.threads import WorkThread
-from learner.view import View, view
 from protocol import frames as framing
 from protocol import manifest as manifests
 from protocol import messages
-from protocol.descriptors import RESERVE
 from protocol.errors import TRY_AGAIN, PeerFault
-from protocol.interrupts import Interrupts
 from protocol.manifest import Manifest, digest_of
 from protocol.messages import Buffer, Hello
-from protocol.notify import Supervisor
-from protocol.transport import LearnerSockets
+from protocol.process.descriptors import RESERVE
+from protocol.process.interrupts import Interrupts
+from protocol.process.notify import Supervisor
+from protocol.transport.learner_sockets import LearnerSockets
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 TICK_S = 0.05

@@ -14,9 +14,14 @@ from enum import Enum
 from random import Random
 from typing import Any
 
+from learner.admission.control import Guard
+from learner.admission.credit import first, grant
+from learner.admission.notices import Notices
+from learner.admission.queue import Gather, Intake
+from learner.admission.reports import Reports
+from learner.admission.sessions import Members
 from learner.config import Experiment
-from learner.credit import first, grant
-from learner.evaluation import Contest, why_lost
+from learner.durability.checkpoint_schedule import SAVE_S, Saving
 from learner.events import (
     Announce,
     ApplyBatch,
@@ -37,15 +42,10 @@ from learner.events import (
     StopRequested,
     Ticked,
 )
-from learner.guard import Guard
-from learner.intake import Gather, Intake
-from learner.members import Members
-from learner.notices import Notices
-from learner.parameters import APPLIED, Job
+from learner.optim.parameters import APPLIED, Job
 from learner.progress import Progress, learning_rate
-from learner.publication import Publication
-from learner.reports import Reports
-from learner.saving import SAVE_S, Saving
+from learner.stream.best import Contest, why_lost
+from learner.stream.publisher import Publication
 from protocol.errors import STALE, TRY_AGAIN, Reason, SessionFault
 from protocol.manifest import Manifest
 from protocol.messages import (

@@ -1,4 +1,4 @@
-"""Every error of the wire, as one tree. Knows no message, no socket, no metric.
+"""Every error of the wire, as one tree. Pure. Knows no message, no socket, no metric.
 
 ::
 

@@ -12,12 +12,12 @@ from typing import Literal
 
 import numpy as np
 
-from protocol.codecs import Encoded, Floats, Sparse, codec
+from protocol.codecs.registry import Encoded, Floats, Sparse, codec
+from protocol.codecs.vectors import finite, size_of
 from protocol.errors import PayloadFault, Reason
 from protocol.messages import Buffer, Snapshot, Updates
 from protocol.moments import Moments
 from protocol.updates import Entry, pack, subtract, theta_digest, unpack
-from protocol.vectors import finite, size_of
 
 KEY_CODEC = "f32"  # a key sets everybody's bits, so it must lose none
 WAITING = 8192  # records kept while a key is on its way, of at most two keys' bytes

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from protocol.codecs import Array, Floats, Sparse, codec
+from protocol.codecs.registry import Array, Floats, Sparse, codec
 from protocol.errors import PayloadFault, Reason
 from protocol.messages import Applied, Buffer, Updates
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
-from learner.disk import Disk, File
+from learner.durability.disk import Disk, File
 
 
 class Inode:

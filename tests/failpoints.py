@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from learner.disk import POINTS, Disk, File
+from learner.durability.disk import POINTS, Disk, File
 
 ERRORS = {"full": errno.ENOSPC, "broken": errno.EIO}
 WHILE = "FAILPOINTS_WHILE"

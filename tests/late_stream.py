@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import sys
 
-from protocol.dialling import ActorSockets
-from protocol.security import Address
+from protocol.transport.actor_sockets import ActorSockets
+from protocol.transport.address import Address
 
 
 def delay(seconds: float) -> None:

@@ -1,7 +1,7 @@
 """What a dashboard is made of: boards, panels, queries, and short words for PromQL. Pure; knows no Grafana.
 
 Learners are chosen by ``$instance``; actors' own pages have no run in them and are all shown. Names of metrics are
-those of ``learner/metrics.py`` and ``actor/metrics.py``; names with colons are recorded by
+those of ``learner/monitoring/metrics.py`` and ``actor/monitoring/metrics.py``; names with colons are recorded by
 ``deploy/prometheus/farflung.rules.yml``.
 """
 

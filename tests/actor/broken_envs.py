@@ -1,6 +1,6 @@
-"""Environments that misbehave on demand, and the process that serves them. Knows Gymnasium and ``actor.simulator``.
+"""Environments that misbehave on demand, and the process that serves them. Knows Gymnasium and ``child_main``.
 
-Run as a script it is what ``python -m actor.simulator`` is, with these environments beside Gymnasium's own.
+Run as a script it is what ``actor.environments.child_main`` is, with these environments beside Gymnasium's own.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import gymnasium
 import numpy as np
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Tuple
 
-from actor.simulator import Environment, main
+from actor.environments.child_main import Environment, main
 from protocol.errors import UserError
 
 

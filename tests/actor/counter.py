@@ -9,9 +9,9 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from actor.inprocess import InProcess
-from actor.simulators import Simulators
-from actor.spaces import Actions, Spaces, spaces_of
+from actor.environments.inprocess import InProcess
+from actor.environments.spaces import Actions, Spaces, spaces_of
+from actor.environments.vector import Simulators
 
 NONE_ALLOWED: frozenset[str] = frozenset()
 

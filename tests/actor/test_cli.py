@@ -17,15 +17,16 @@ import msgspec
 import pytest
 import safetensors
 
-from actor import cli, evaluate, watch
-from actor.evaluate import Tally
+from actor import cli
+from actor.environments.vector import SEEDS
+from actor.evaluation import evaluate, watch
+from actor.evaluation.evaluate import Tally
+from actor.evaluation.play import Score
+from actor.evaluation.watch import Viewing, Watched
 from actor.events import Dialling
-from actor.play import Score
-from actor.simulators import SEEDS
-from actor.watch import Viewing, Watched
-from protocol.keys import actor_pair
 from protocol.manifest import digest_of
-from protocol.transport import new_pair
+from protocol.transport.keys import actor_pair
+from protocol.transport.learner_sockets import new_pair
 
 SCORE = Score("E-v0", 7, 20, 475.25, 3.0, 1.5, 470.0, 480.0, 33.0, 5)
 

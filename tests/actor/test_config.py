@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from actor.config import HEARD_WITH, ActorSettings, read_settings
-from protocol.codecs import CODECS
+from protocol.codecs.registry import CODECS
 from protocol.errors import SettingError, UserError
 from tests.learning.tasks import TASKS
 

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from actor import signals
+from actor.environments import signals
+from actor.environments.signals import OURS
 from actor.events import Dialling, Finish
 from actor.service import Service
-from actor.signals import OURS
 
 
 class Left(Exception):

@@ -11,7 +11,6 @@ import msgspec
 import numpy as np
 import pytest
 
-from actor.backoff import Waiting
 from actor.events import (
     Adopt,
     Announce,
@@ -40,10 +39,11 @@ from actor.events import (
     WorkerFailed,
     WorkerReady,
 )
+from actor.link.backoff import Waiting
+from actor.link.weights import LEAST_UNSEEN
 from actor.state import DRAIN_S, ActorState
-from actor.weights import LEAST_UNSEEN
 from protocol import snapshot as records
-from protocol.codecs import codec
+from protocol.codecs.registry import codec
 from protocol.errors import FrameFault, Reason
 from protocol.layout import Entry, Layout
 from protocol.messages import (

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 
 from actor import worker as module
+from actor.algorithms.gradients import gradient
 from actor.config import ActorSettings
-from actor.desk import Leaving
-from actor.envs import describe
+from actor.environments.registry import describe
 from actor.events import Answer, Weights, Work
-from actor.gradients import gradient
-from actor.policy import build_policy
+from actor.handoff import Leaving
+from actor.networks.policy import build_policy
 from actor.worker import HOPELESS, Worker, moments_size, normalization
-from protocol.codecs import Sparse, codec
+from protocol.codecs.registry import Sparse, codec
 from protocol.errors import UserError
 from protocol.layout import Entry, Layout
 from protocol.messages import Fault, Losses, Welcome

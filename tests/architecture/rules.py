@@ -13,20 +13,13 @@ from dataclasses import dataclass
 
 from tests.architecture.sources import PACKAGES, Source, Tree, closure, house, python_files, top, within
 
-PURE = {
-    "protocol": "messages frames layout vectors quantise dense sparse lowrank lossless codecs budget updates snapshot"
-    " moments manifest session security memory errors",
-    "learner": "events state members credit admission staleness optimizer undo drift gap update entries log mirror"
-    " downlink parameters publication saving evaluation progress options toml quota intake norms quarantine aggregate"
-    " histogram vitals curves history limits status view pace",
-    "actor": "config events state backoff pulse weights spaces contract simulators rollout returns losses distributions"
-    " exploration methods gradients compression selection stride uplink flat policy layers networks pipe liveness",
-}
 IMPURE = frozenset(
     {"aiohttp", "asyncio", "datetime", "multiprocessing", "selectors", "signal", "socket", "ssl", "subprocess"}
     | {"threading", "time", "uvloop", "zmq"}
 )
-GYMNASIUM_FILES = "actor/envs.py actor/spaces.py actor/contract.py actor/simulator.py"
+GYMNASIUM_FILES = " ".join(f"actor/environments/{name}.py" for name in ("registry", "spaces", "contract", "child_main"))
+ZEROMQ_FILES = " ".join(f"protocol/transport/{name}.py" for name in ("learner_sockets", "actor_sockets", "sockets"))
+PICTURE_FILES = "learner/analysis/plot.py learner/analysis/export.py"
 HEAVY = frozenset({"torch", "gymnasium"})
 MAX_FILE_LINES = 450
 MAX_FUNCTION_LINES = 60
@@ -107,19 +100,20 @@ def _cli_is_light(tree: Tree) -> Iterator[Finding]:
                     yield source.path, 1, f"loads {found.name} through {reached.path}:{found.line}"
 
 
-def _pure(source: Source) -> bool:
-    return source.path in {f"{p}/{name}.py" for p, names in PURE.items() for name in names.split()}
+def pure(source: Source) -> bool:
+    """Whether its docstring says so: "Pure." or "Pure and ..." or "Pure; ..."."""
+    return re.search(r"\bPure\b", ast.get_docstring(source.tree) or "") is not None
 
 
 def _pure_imports(tree: Tree) -> Iterator[Finding]:
-    for source in filter(_pure, house(tree)):
+    for source in filter(pure, house(tree)):
         for found in source.imports:
             if top(found.name) in IMPURE:
                 yield source.path, found.line, f"imports {found.name}"
 
 
 def _pure_company(tree: Tree) -> Iterator[Finding]:
-    for source in filter(_pure, house(tree)):
+    for source in filter(pure, house(tree)):
         for reached in closure(source, tree).values():
             for found in reached.imports:
                 if reached is not source and found.eager and top(found.name) in IMPURE:
@@ -128,7 +122,7 @@ def _pure_company(tree: Tree) -> Iterator[Finding]:
 
 def _pure_environment(tree: Tree) -> Iterator[Finding]:
     names = frozenset({"os.environ", "os.environb", "os.getenv", "os.putenv", "os.urandom"})
-    for source in filter(_pure, house(tree)):
+    for source in filter(pure, house(tree)):
         for name, line in [*((f.name, f.line) for f in source.imports), *source.dotted()]:
             if within(name, names):
                 yield source.path, line, f"uses {name}"
@@ -222,62 +216,72 @@ RULES = (
         "the protocol has few dependencies",
         "an actor in another language has to do the same with as little",
         _protocol_dependencies,
-        {"protocol/codecs.py": "import torch"},
-        {"protocol/codecs.py": "import struct\nimport numpy as np"},
+        {"protocol/codecs/registry.py": "import torch"},
+        {"protocol/codecs/registry.py": "import struct\nimport numpy as np"},
     ),
     Rule(
         "ZeroMQ lives in three files",
         "socket options and their traps are one worry",
-        _only_in(frozenset({"zmq"}), "protocol/transport.py protocol/dialling.py protocol/sockets.py"),
+        _only_in(
+            frozenset({"zmq"}),
+            "protocol/transport/learner_sockets.py protocol/transport/actor_sockets.py protocol/transport/sockets.py",
+        ),
         {"learner/service.py": "import zmq.asyncio"},
-        {"protocol/transport.py": "import zmq"},
+        {"protocol/transport/learner_sockets.py": "import zmq"},
     ),
     Rule(
         "the learner's torch lives in one file",
         "the learner owns numbers; torch is its optimizer and nothing else",
-        _only_in(frozenset({"torch"}), "learner/optimizer.py", ("learner",)),
-        {"learner/parameters.py": "def f():\n    import torch"},
-        {"learner/optimizer.py": "def f():\n    import torch", "actor/policy.py": "import torch"},
+        _only_in(frozenset({"torch"}), "learner/optim/optimizers.py", ("learner",)),
+        {"learner/optim/parameters.py": "def f():\n    import torch"},
+        {"learner/optim/optimizers.py": "def f():\n    import torch", "actor/networks/policy.py": "import torch"},
     ),
     Rule(
         "the learner's torch comes late",
         "plain addition needs numpy only, and a learner that adds should start at once",
         _torch_is_late,
-        {"learner/optimizer.py": "import torch"},
-        {"learner/optimizer.py": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import torch"},
+        {"learner/optim/optimizers.py": "import torch"},
+        {"learner/optim/optimizers.py": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import torch"},
     ),
     Rule(
         "the learner has no networks",
         "any policy trains without touching the learner",
         _no_networks,
-        {"learner/optimizer.py": "def f():\n    import torch\n    return torch.nn.Linear"},
-        {"learner/optimizer.py": "def f():\n    import torch\n    return torch.optim.Adam"},
+        {"learner/optim/optimizers.py": "def f():\n    import torch\n    return torch.nn.Linear"},
+        {"learner/optim/optimizers.py": "def f():\n    import torch\n    return torch.optim.Adam"},
     ),
     Rule(
         "Gymnasium lives in few files",
         "what it changes from release to release is one worry: registry, spaces, one environment in its process",
         _only_in(frozenset({"gymnasium"}), GYMNASIUM_FILES),
-        {"actor/rollout.py": "import gymnasium as gym"},
-        {"actor/envs.py": "import gymnasium as gym", "actor/spaces.py": "from gymnasium.spaces import Box"},
+        {"actor/algorithms/rollout.py": "import gymnasium as gym"},
+        {
+            "actor/environments/registry.py": "import gymnasium as gym",
+            "actor/environments/spaces.py": "from gymnasium.spaces import Box",
+        },
     ),
     Rule(
         "Prometheus lives in one file per daemon",
         "metric names are an interface and want one place to be read",
-        _only_in(frozenset({"prometheus_client"}), "learner/metrics.py actor/metrics.py"),
-        {"learner/http.py": "from prometheus_client import REGISTRY"},
-        {"learner/metrics.py": "import prometheus_client"},
+        _only_in(frozenset({"prometheus_client"}), "learner/monitoring/metrics.py actor/monitoring/metrics.py"),
+        {"learner/monitoring/web.py": "from prometheus_client import REGISTRY"},
+        {"learner/monitoring/metrics.py": "import prometheus_client"},
     ),
     Rule(
         "pictures and event files are made in two files",
         "a learner trains where neither matplotlib nor tensorboard is installed",
-        _only_in(frozenset({"matplotlib", "PIL", "tensorboard"}), "learner/plot.py learner/export.py", ("learner",)),
+        _only_in(
+            frozenset({"matplotlib", "PIL", "tensorboard"}),
+            "learner/analysis/plot.py learner/analysis/export.py",
+            ("learner",),
+        ),
         {"learner/service.py": "def f():\n    from matplotlib.figure import Figure"},
-        {"learner/plot.py": "import matplotlib", "actor/rendering.py": "from PIL import Image"},
+        {"learner/analysis/plot.py": "import matplotlib", "actor/evaluation/rendering.py": "from PIL import Image"},
     ),
     Rule(
         "msgpack belongs to the protocol",
         "decoding needs bounds, and the bounds are kept in one place",
-        _only_in(frozenset({"msgpack", "msgspec.msgpack"}), "protocol/ learner/entries.py"),
+        _only_in(frozenset({"msgpack", "msgspec.msgpack"}), "protocol/ learner/durability/journal_format.py"),
         {"actor/service.py": "from msgspec import msgpack"},
         {"actor/service.py": "from msgspec import Struct", "protocol/messages.py": "import msgspec.msgpack"},
     ),
@@ -292,29 +296,32 @@ RULES = (
         "pure modules import no clocks, sockets or threads",
         "a decision must replay bit for bit from its events",
         _pure_imports,
-        {"learner/state.py": "def f():\n    from time import monotonic"},
-        {"learner/service.py": "import time", "learner/state.py": "import timeit_of_another_house"},
+        {"learner/state.py": '"""Decides. Pure."""\ndef f():\n    from time import monotonic'},
+        {"learner/service.py": "import time", "learner/state.py": '"""Pure."""\nimport timeit_of_another_house'},
     ),
     Rule(
         "pure modules keep pure company",
         "an impurity one import away is still there",
         _pure_company,
-        {"learner/state.py": "from protocol import transport", "protocol/transport.py": "import socket"},
-        {"learner/state.py": "from protocol import frames", "protocol/frames.py": "import struct"},
+        {
+            "learner/state.py": '"""Pure."""\nfrom protocol.transport import sockets',
+            "protocol/transport/sockets.py": "import socket",
+        },
+        {"learner/state.py": '"""Pure."""\nfrom protocol import frames', "protocol/frames.py": "import struct"},
     ),
     Rule(
         "pure modules read no environment",
         "settings are arguments; the environment is read once, at the edge",
         _pure_environment,
-        {"actor/losses.py": "import os\nDEBUG = os.environ.get('DEBUG')"},
+        {"actor/algorithms/losses.py": '"""Pure. No clock."""\nimport os\nDEBUG = os.environ.get("DEBUG")'},
         {"actor/worker.py": "import os\nos.environ['OMP_NUM_THREADS'] = '1'"},
     ),
     Rule(
         "data never becomes code",
         "a peer or a file that can be unpickled owns the machine",
         _no_code_from_data,
-        {"actor/flat.py": "import torch\nx = torch.load('theta.pt', weights_only=True)"},
-        {"actor/flat.py": "def f(model):\n    model.eval()\n    return np.load(p, allow_pickle=False)"},
+        {"actor/networks/flat.py": "import torch\nx = torch.load('theta.pt', weights_only=True)"},
+        {"actor/networks/flat.py": "def f(model):\n    model.eval()\n    return np.load(p, allow_pickle=False)"},
     ),
     Rule(
         "a file begins with what it may know",
@@ -342,7 +349,7 @@ RULES = (
         "a file named after nothing collects everything",
         _no_drawers,
         {"actor/utils.py": ""},
-        {"actor/flat.py": ""},
+        {"actor/networks/flat.py": ""},
     ),
     Rule(
         "no registry is named",

@@ -17,15 +17,15 @@ import gymnasium
 import numpy as np
 import torch
 
+from actor.algorithms.gradients import gradient, minibatches
+from actor.algorithms.methods import make_method
+from actor.algorithms.rollout import Collector
 from actor.config import ActorSettings, read_settings
-from actor.desk import Desk
-from actor.envs import describe, make_simulators
+from actor.environments.registry import describe, make_simulators
+from actor.environments.spaces import ActionCodec
 from actor.events import Weights, Work
-from actor.gradients import gradient, minibatches
-from actor.methods import make_method
-from actor.policy import build_policy
-from actor.rollout import Collector
-from actor.spaces import ActionCodec
+from actor.handoff import Desk
+from actor.networks.policy import build_policy
 from actor.worker import Worker
 from learner import config
 from protocol.manifest import digest_of

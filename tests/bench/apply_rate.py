@@ -12,10 +12,10 @@ import time
 import numpy as np
 
 from learner.config import LearnerSettings
-from learner.norms import Screen
-from learner.optimizer import make_optimizer
-from learner.parameters import Job, Parameters
-from learner.staleness import Rule, Scaling
+from learner.optim.norms import Screen
+from learner.optim.optimizers import make_optimizer
+from learner.optim.parameters import Job, Parameters
+from learner.optim.staleness import Rule, Scaling
 from protocol.layout import Entry, Layout
 from tests.bench.payloads import make_payloads
 

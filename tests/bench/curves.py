@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from numpy.typing import NDArray
 
-from learner.plot import INK, POINTS, STYLE, calm, short
+from learner.analysis.plot import INK, POINTS, STYLE, calm, short
 from tests.bench.store import Record
 from tests.bench.training import Task
 

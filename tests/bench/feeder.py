@@ -16,10 +16,10 @@ import uvloop
 
 from protocol import frames as framing
 from protocol import messages
-from protocol.codecs import CODECS, Encoded
-from protocol.dialling import ActorSockets
+from protocol.codecs.registry import CODECS, Encoded
 from protocol.messages import Goodbye, Gradient, Hello, SnapshotRequest, Verdict, Welcome
-from protocol.security import parse_learner_address
+from protocol.transport.actor_sockets import ActorSockets
+from protocol.transport.address import parse_learner_address
 from tests.bench.payloads import make_payloads
 
 WARM_S = 1.0  # after the first verdict; what comes before is not counted

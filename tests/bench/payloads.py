@@ -13,10 +13,10 @@ import time
 
 import numpy as np
 
-from actor.selection import make_choice
+from actor.compression.selection import make_choice
 from learner.config import LearnerSettings
-from learner.optimizer import make_optimizer
-from protocol.codecs import Encoded, Sparse, codec
+from learner.optim.optimizers import make_optimizer
+from protocol.codecs.registry import Encoded, Sparse, codec
 
 DIFFERENT = 8  # payloads sent in turns, so that not one of them stays in a cache
 SIZE = 1e-3  # of a coordinate: an L2 norm of about one at a million parameters

@@ -17,7 +17,7 @@ from contextlib import ExitStack
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 
-from learner.metrics import Metrics
+from learner.monitoring.metrics import Metrics
 from protocol.messages import Heartbeat, encode
 from tests.learner.books import fleet
 

@@ -18,12 +18,12 @@ from statistics import median
 import numpy as np
 import torch
 
-from actor.compression import Compressor, Momentum, Preconditioner
+from actor.algorithms.gradients import gradient, minibatches
+from actor.compression.compressor import Compressor, Momentum, Preconditioner
+from actor.compression.selection import make_choice
 from actor.config import ActorSettings, read_settings
-from actor.gradients import gradient, minibatches
-from actor.selection import make_choice
 from learner import config
-from protocol.codecs import CODECS, Floats, Sparse, codec
+from protocol.codecs.registry import CODECS, Floats, Sparse, codec
 from protocol.layout import Layout
 from tests.bench.actor_bare import Bare
 from tests.bench.machine import description

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from protocol.keys import write_pair
-from protocol.transport import new_pair
+from protocol.transport.keys import write_pair
+from protocol.transport.learner_sockets import new_pair
 from tests.deploy.engine import ROOT, Container, Project, engine, eventually, run, started
 
 SHIPPED = (ROOT / "deploy" / "experiments" / "cartpole.toml").read_text()

@@ -22,9 +22,9 @@ from typing import Any
 import pytest
 import yaml
 
-from learner.keyring import authorize
-from protocol.keys import write_pair
-from protocol.transport import new_pair
+from learner.security.keyring import authorize
+from protocol.transport.keys import write_pair
+from protocol.transport.learner_sockets import new_pair
 from tests.deploy.engine import Container, engine, eventually
 from tests.deploy.test_manifests import UID, Document, of_kind
 

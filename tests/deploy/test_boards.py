@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from actor.metrics import Counters
-from actor.metrics import render as actor_page
+from actor.monitoring.metrics import Counters
+from actor.monitoring.metrics import render as actor_page
 from deploy.grafana.boards import BOARDS
 from deploy.grafana.panels import COLUMNS
-from learner.metrics import Metrics, Shell
-from learner.store import JournalBooks
+from learner.durability.storage import JournalBooks
+from learner.monitoring.metrics import Metrics, Shell
 from tests.deploy import rules
 from tests.learner.books import join, learner_state, trained
 

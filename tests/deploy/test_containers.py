@@ -13,8 +13,8 @@ from typer.main import get_command
 
 from actor.cli import app as actor
 from learner.cli import app as learner
-from learner.installed import ACTORS_NEED
-from protocol.security import parse_address
+from learner.launch.requirements import ACTORS_NEED
+from protocol.transport.address import parse_address
 from tests.deploy.engine import ROOT
 
 DOCKERFILE = (ROOT / "deploy" / "Dockerfile").read_text()

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from learner.http import Site, bind, pages_of
+from learner.monitoring.web import Site, bind, pages_of
 from tests.deploy.browser import Page, browsing, found
 from tests.learner.books import join, learner_state, trained
 from tests.loopback.system import ENDLESS, Daemon, Launcher, free_ports, processes

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from actor.liveness import LINK_STUCK_S
+from actor.monitoring.liveness import LINK_STUCK_S
 from learner.service import STUCK_S
 from tests.loopback.system import Launcher
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from actor.cli import main
-from actor.compression import Compressor
-from protocol.codecs import Encoded, codec
+from actor.compression.compressor import Compressor
+from protocol.codecs.registry import Encoded, codec
 
 
 def arm() -> None:

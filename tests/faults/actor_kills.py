@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from learner import checkpoint as disk
+from learner.durability import checkpoint as disk
 from tests.faults import bars, paced
 from tests.faults.bars import Record
 from tests.faults.follower import Follower, weights_of

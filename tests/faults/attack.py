@@ -20,11 +20,11 @@ import zstandard
 
 from learner.config import LearnerSettings
 from protocol import messages
-from protocol.codecs import CODECS, Array, Encoded, Factors, Sparse
+from protocol.codecs.registry import CODECS, Array, Encoded, Factors, Sparse
 from protocol.errors import PeerFault
 from protocol.messages import PREAMBLE, Gradient, Hello, Message, Refusal, Verdict, Welcome
-from protocol.security import parse_address
-from protocol.sockets import CURVE_BYTES
+from protocol.transport.address import parse_address
+from protocol.transport.sockets import CURVE_BYTES
 from tests.golden import make
 
 DEADLINE_S = 120.0

@@ -9,7 +9,7 @@ from __future__ import annotations
 import signal
 import time
 
-from learner.disk import POINTS
+from learner.durability.disk import POINTS
 from tests.faults import bars
 from tests.faults.bars import Record
 from tests.faults.learner_kills import last_told, replay

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from protocol.codecs import CODECS
+from protocol.codecs.registry import CODECS
 from protocol.messages import Snapshot, SnapshotRequest
 from tests.loopback.stranger import Stranger
 

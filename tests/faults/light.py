@@ -31,12 +31,12 @@ from actor import events
 from actor.events import Effect, Event, Identity, Work
 from actor.state import ActorState
 from protocol import messages
-from protocol.codecs import Sparse, codec
-from protocol.dialling import ActorSockets
+from protocol.codecs.registry import Sparse, codec
 from protocol.errors import PeerFault
-from protocol.keys import KeyPair, read_pair
 from protocol.messages import Buffer, Updates, Verdict
-from protocol.security import parse_learner_address
+from protocol.transport.actor_sockets import ActorSockets
+from protocol.transport.address import parse_learner_address
+from protocol.transport.keys import KeyPair, read_pair
 
 TICK_S = 0.05
 SIZE = 127.0  # of the coordinate: exactly a scale of 1 and the largest level

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from actor.cli import main
-from actor.compression import Compressor
-from protocol.codecs import Encoded, Sparse, codec
+from actor.compression.compressor import Compressor
+from protocol.codecs.registry import Encoded, Sparse, codec
 from tests.learning.poison import POISON
 
 

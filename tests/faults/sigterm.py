@@ -7,7 +7,7 @@ import random
 import signal
 import time
 
-from learner import checkpoint as disk
+from learner.durability import checkpoint as disk
 from tests.faults import bars
 from tests.faults.bars import Record
 from tests.faults.scene import Options, Scene

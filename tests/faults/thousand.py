@@ -15,10 +15,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from learner.keyring import LIST, Authorized, read_list, write_list
+from learner.security.keyring import LIST, Authorized, read_list, write_list
 from protocol.errors import STALE
-from protocol.keys import read_pair, write_pair
-from protocol.transport import new_pair
+from protocol.transport.keys import read_pair, write_pair
+from protocol.transport.learner_sockets import new_pair
 from tests.faults import bars
 from tests.faults.bars import Record
 from tests.faults.scene import Options, Scene, descriptors, processor_s, require, rss, until, watched

@@ -15,19 +15,21 @@ import msgspec
 import numpy as np
 import safetensors.numpy
 
-from learner import checkpoint, keyring
-from learner.checkpoint import Checkpoint, CheckpointFault
-from learner.keyring import ListError
+from learner.durability import checkpoint
+from learner.durability.checkpoint import Checkpoint, CheckpointFault
+from learner.security import keyring
+from learner.security.keyring import ListError
 from protocol import frames as framing
-from protocol import keys, manifest, messages
-from protocol.codecs import CODECS, Sparse
+from protocol import manifest, messages
+from protocol.codecs.registry import CODECS, Sparse
 from protocol.errors import PeerFault
-from protocol.keys import KeyFileError, KeyPair, Secret
 from protocol.manifest import Manifest, ManifestError, digest_of
 from protocol.messages import ROLES, Buffer, Message, Snapshot, Updates
 from protocol.moments import Moments
 from protocol.snapshot import Reconstruction
-from protocol.transport import ZAP_DOMAIN, zap_answer
+from protocol.transport import keys
+from protocol.transport.keys import KeyFileError, KeyPair, Secret
+from protocol.transport.learner_sockets import ZAP_DOMAIN, zap_answer
 from tests.golden import make
 
 Target = Callable[[bytes], None]

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protocol import frames as framing
-from protocol.codecs import CODECS, Sparse
+from protocol.codecs.registry import CODECS, Sparse
 from protocol.errors import PeerFault
 from protocol.manifest import ManifestError
 from protocol.manifest import decode as decode_manifest

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from protocol.codecs import CODECS, Array, Factors, Sparse
+from protocol.codecs.registry import CODECS, Array, Factors, Sparse
+from protocol.codecs.sparse import random_indices
 from protocol.layout import Entry, Layout
 from protocol.messages import (
     PROTOCOL_VERSION,
@@ -36,7 +37,6 @@ from protocol.messages import (
     expected_buffers,
 )
 from protocol.moments import Moments
-from protocol.sparse import random_indices
 
 HERE = Path(__file__).parent
 LAYOUT = Layout((Entry("trunk.weight", (4, 3)), Entry("trunk.bias", (4,)), Entry("temperature", ())))

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from random import Random
 
 from learner.config import Experiment, LearnerSettings, RunSettings
+from learner.durability.storage import JournalBooks
 from learner.events import MessageArrived
-from learner.metrics import Metrics, Shell
+from learner.monitoring.metrics import Metrics, Shell
 from learner.progress import Best, Progress
 from learner.state import Address, LearnerState
-from learner.store import JournalBooks
 from protocol.layout import Entry, Layout
 from protocol.manifest import Manifest, digest_of
 from protocol.messages import Episode, Gradient, Heartbeat, Hello, Losses, Message, Report, Role, Snapshot

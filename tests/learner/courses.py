@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from learner.config import Experiment, RunSettings
-from learner.toml import dumps
+from learner.launch.toml import dumps
 from protocol import manifest as manifests
 from tests.learner.books import manifest
 

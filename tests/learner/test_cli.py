@@ -12,7 +12,7 @@ import pytest
 
 from learner import cli
 from learner.config import Experiment, RunSettings, load, named
-from learner.options import BadAddress, Options, host_and_port
+from learner.launch.options import BadAddress, Options, host_and_port
 from protocol.errors import UserError
 
 

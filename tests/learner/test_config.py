@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from learner.config import NORM_FACTOR, Experiment, LearnerSettings, RunSettings, actor_table, load, named
-from learner.toml import dumps
+from learner.launch.toml import dumps
 from protocol.errors import SettingError, UserError
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from learner.histogram import Histogram
+from learner.progress import Histogram
 
 BOUNDS = (0.0, 0.5, 1.0, 10.0, 1000.0)
 SIZES = st.floats(0.0, 5000.0) | st.sampled_from(BOUNDS)

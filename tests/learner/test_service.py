@@ -14,16 +14,16 @@ import numpy as np
 import pytest
 
 from learner import service as module
-from learner.checkpoint import Checkpoint, save, save_best
 from learner.config import Experiment, RunSettings
-from learner.console import Console
+from learner.durability.checkpoint import Checkpoint, save, save_best
 from learner.events import StopRequested
-from learner.initial import Initial
-from learner.options import Options
+from learner.launch.initial import Initial
+from learner.launch.options import Options
+from learner.launch.run_directory import RunDirectory
+from learner.monitoring.console import Console
 from learner.progress import Progress
-from learner.rundir import RunDirectory
 from learner.service import Service
-from protocol.interrupts import Interrupts
+from protocol.process.interrupts import Interrupts
 from tests.learner.books import LAYOUT
 
 EXPERIMENT = Experiment(run=RunSettings(actors=0), actor={"env": "toy"})

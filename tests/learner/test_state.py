@@ -11,8 +11,10 @@ from typing import Any, TypeVar
 import numpy as np
 import pytest
 
-from learner.batch import apply_batch
+from learner.admission.sessions import MAX_EVALUATORS
+from learner.apply_batch import apply_batch
 from learner.config import Experiment, LearnerSettings, RunSettings
+from learner.durability.checkpoint_schedule import SAVE_S, STOPS
 from learner.events import (
     Announce,
     ApplyBatch,
@@ -35,16 +37,14 @@ from learner.events import (
     WriteBest,
     WriteCheckpoint,
 )
-from learner.members import MAX_EVALUATORS
-from learner.norms import make_screen
-from learner.optimizer import make_optimizer
-from learner.parameters import Parameters
+from learner.monitoring.summary import view
+from learner.optim.norms import make_screen
+from learner.optim.optimizers import make_optimizer
+from learner.optim.parameters import Parameters
+from learner.optim.staleness import age_rule
 from learner.progress import Best, Progress
-from learner.saving import SAVE_S, STOPS
-from learner.staleness import age_rule
 from learner.state import BATCH_LIMIT, Address, LearnerState, Stage
-from learner.view import view
-from protocol.codecs import Sparse, codec
+from protocol.codecs.registry import Sparse, codec
 from protocol.errors import FrameFault, Reason
 from protocol.layout import Entry, Layout
 from protocol.manifest import Manifest, digest_of

@@ -16,10 +16,10 @@ from functools import partial
 import numpy as np
 
 from actor.events import Work
-from learner.aggregate import Rule, merge
 from learner.config import Experiment, load, named
-from learner.update import Update
-from protocol.codecs import Array, codec
+from learner.optim.aggregation import Rule, merge
+from learner.optim.update import Update
+from protocol.codecs.registry import Array, codec
 from protocol.session import Sender
 from tests.learning.turns import Baton, Run, begin, train_by
 

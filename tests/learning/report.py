@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from learner.plot import FAINT, INK, POINTS
+from learner.analysis.plot import FAINT, INK, POINTS
 from tests.bench.machine import description, versions
 from tests.bench.store import Record, Store, origins
 from tests.learning import beyond, codecs, lag, momentum, pixels, pong_thin, robustness, thin

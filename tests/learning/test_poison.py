@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from actor.events import Work
-from learner.aggregate import Rule
 from learner.config import load, named
-from protocol.codecs import codec
+from learner.optim.aggregation import Rule
+from protocol.codecs.registry import codec
 from tests.learning.poison import ACTORS, HOSTILE, POISON, SETTINGS, Groups, poisoned, train
 from tests.learning.turns import Run
 

@@ -10,7 +10,7 @@ import pytest
 
 from actor.config import read_settings
 from learner.config import actor_table, load, named
-from protocol.codecs import CODECS
+from protocol.codecs.registry import CODECS
 from tests.bench.store import Record
 from tests.learning import codecs, lag, pixels, report, robustness
 from tests.learning.tasks import TASKS, Task

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from learner.config import load, named
-from learner.drift import Ring
+from learner.optim.drift import Ring
 from learner.progress import LAG_BUCKETS
 from tests.learning.turns import Run, begin, train
 

@@ -23,16 +23,16 @@ from random import Random
 import numpy as np
 
 from actor.config import read_settings
-from actor.desk import Interrupted
 from actor.events import Answer, Weights, Work
+from actor.handoff import Interrupted
 from actor.initial import initial
 from actor.worker import Worker
 from learner.config import Experiment, actor_table, load, named
-from learner.norms import make_screen
-from learner.optimizer import make_optimizer
-from learner.parameters import Job, Parameters
+from learner.optim.norms import make_screen
+from learner.optim.optimizers import make_optimizer
+from learner.optim.parameters import Job, Parameters
+from learner.optim.staleness import age_rule
 from learner.progress import Progress, learning_rate
-from learner.staleness import age_rule
 from protocol.messages import Fault, Welcome
 from protocol.moments import Moments
 from protocol.session import Sender

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from learner.journal import bases
+from learner.durability.journal import bases
 from tests.failpoints import WHILE
 from tests.loopback.system import ENDLESS, Daemon, Launcher
 

@@ -9,8 +9,8 @@ import sys
 
 import pytest
 
-from learner import checkpoint as disk
-from learner.checkpoint import TEMPORARY
+from learner.durability import checkpoint as disk
+from learner.durability.checkpoint import TEMPORARY
 from tests.loopback.system import ENDLESS, Launcher, await_end, free_ports, processes
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="finds child processes in /proc")

@@ -8,7 +8,7 @@ import signal
 
 import numpy as np
 
-from learner.checkpoint import load_best
+from learner.durability.checkpoint import load_best
 from protocol.messages import Evaluation, Gradient, Hello, Report, Snapshot, SnapshotRequest, Welcome
 from tests.loopback.stranger import Stranger
 from tests.loopback.system import ENDLESS, Launcher

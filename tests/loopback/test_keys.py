@@ -6,9 +6,9 @@ import re
 from functools import partial
 from urllib.request import urlopen
 
-from learner.keyring import revoke
-from protocol.keys import read_pair, write_pair
-from protocol.transport import new_pair
+from learner.security.keyring import revoke
+from protocol.transport.keys import read_pair, write_pair
+from protocol.transport.learner_sockets import new_pair
 from tests.loopback.system import ENDLESS, Launcher, Said
 
 

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from learner.export import scalars
-from learner.rundir import summary
-from learner.runs import load
-from learner.view import view
+from learner.analysis.export import scalars
+from learner.analysis.runs import load
+from learner.launch.run_directory import summary
+from learner.monitoring.summary import view
 from tests.learner.books import learner_state
 from tests.learner.courses import life, run_dir, text
 from tests.loopback.conftest import Finished
@@ -24,7 +24,7 @@ from tests.loopback.system import ROOT
 
 STAMP = {"event", "wall_s", "unix_s"}
 TELLERS = {"Announce", "_announce", "announce", "tell"}
-NOT_OF_A_RUN = {"learner/rerun.py"}  # `learner replay` prints what it finds and records nothing
+NOT_OF_A_RUN = {"learner/analysis/replay.py"}  # `learner replay` prints what it finds and records nothing
 ELSEWHERE = {  # said by other means than a call with their name
     "learner": {"progress", "finished", "actor_said", "output_lost"},
     "actor": {"simulator_failed", "gradient_not_finite", "output_lost"},

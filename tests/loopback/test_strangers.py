@@ -12,8 +12,8 @@ import msgspec
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from learner.admission.telemetry import MOST_AGE, PARTS
 from learner.config import LearnerSettings
-from learner.vitals import MOST_AGE, PARTS
 from protocol.errors import Reason
 from protocol.messages import PREAMBLE, Goodbye, Heartbeat, Refusal, SnapshotRequest, Verdict
 from tests.loopback.conftest import Waiting

@@ -17,23 +17,23 @@ import numpy as np
 import pytest
 import torch
 
+from actor.algorithms.gradients import gradient, minibatches
+from actor.algorithms.methods import Targets, make_method
+from actor.algorithms.returns import gae
+from actor.algorithms.rollout import Collector
 from actor.config import ActorSettings
-from actor.envs import describe, make_simulators
+from actor.environments.registry import describe, make_simulators
 from actor.events import Answer, Weights, Work
-from actor.gradients import gradient, minibatches
-from actor.methods import Targets, make_method
-from actor.policy import build_policy
-from actor.returns import gae
-from actor.rollout import Collector
+from actor.networks.policy import build_policy
 from actor.worker import Worker
 from learner import events
-from learner.batch import apply_batch
+from learner.apply_batch import apply_batch
 from learner.config import Experiment, LearnerSettings, RunSettings
-from learner.norms import Screen
-from learner.optimizer import make_optimizer
-from learner.parameters import Parameters
+from learner.optim.norms import Screen
+from learner.optim.optimizers import make_optimizer
+from learner.optim.parameters import Parameters
+from learner.optim.staleness import age_rule
 from learner.progress import Progress
-from learner.staleness import age_rule
 from learner.state import Address, LearnerState
 from protocol import messages
 from protocol.layout import Layout
@@ -209,7 +209,7 @@ def plain_adam_direction(history: list[Vector]) -> Vector:
 
 def test_preconditioned_updates_and_addition_to_the_bit() -> None:
     """θ ← θ − rate·u with the actor's own preconditioner and nothing between the two."""
-    from actor.compression import Momentum, Preconditioner
+    from actor.compression.compressor import Momentum, Preconditioner
 
     theta, _ = initial()
     preconditioner = Preconditioner(len(theta), Momentum(SMALL.beta1), SMALL.beta2, SMALL.epsilon)

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from protocol.codecs import CODECS, Array, Encoded, Factors, Floats, Sparse, codec
+from protocol.codecs.registry import CODECS, Array, Encoded, Factors, Floats, Sparse, codec
+from protocol.codecs.sparse import random_indices
 from protocol.errors import PayloadFault, Reason
-from protocol.sparse import random_indices
 
 FLOATS = st.floats(-(2.0**100), 2.0**100, width=32)
 THIN = st.floats(-(2.0**60), 2.0**60, width=32)  # a product of two is finite

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from protocol.codecs import CODECS
+from protocol.codecs.lossless import SUFFIX
+from protocol.codecs.lowrank import MAX_RUNS
+from protocol.codecs.registry import CODECS
 from protocol.errors import FrameFault, Reason
 from protocol.frames import MAX_FRAMES, MAX_HEADER_BYTES, Limits, check
-from protocol.lossless import SUFFIX
-from protocol.lowrank import MAX_RUNS
 from protocol.messages import PREAMBLE, Buffer
 from protocol.moments import MAX_MOMENTS_BYTES
 

@@ -13,8 +13,8 @@ from typing import Any
 import msgpack
 import pytest
 
-from protocol.codecs import CODECS, Sparse
-from protocol.lossless import SUFFIX
+from protocol.codecs.lossless import SUFFIX
+from protocol.codecs.registry import CODECS, Sparse
 from protocol.messages import PROTOCOL_VERSION, decode
 from protocol.moments import Moments
 from tests.golden import make

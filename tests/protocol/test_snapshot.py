@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from protocol.codecs import Sparse, codec
+from protocol.codecs.registry import Sparse, codec
 from protocol.errors import PayloadFault, Reason
 from protocol.messages import Snapshot, decode, encode
 from protocol.moments import Moments

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from protocol.codecs import CODECS, Array, Factors, Sparse, codec
+from protocol.codecs.registry import CODECS, Array, Factors, Sparse, codec
+from protocol.codecs.sparse import random_indices
 from protocol.errors import PayloadFault, Reason
 from protocol.messages import Applied, Updates, decode, encode
 from protocol.moments import Moments
 from protocol.snapshot import WAITING, Reconstruction, key
-from protocol.sparse import random_indices
 from protocol.updates import Entry, pack, subtract, theta_digest, unpack
 
 P = 600

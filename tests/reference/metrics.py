@@ -7,10 +7,10 @@ from typing import get_args
 
 from prometheus_client.metrics_core import Metric
 
-from actor.metrics import Counters
-from actor.metrics import registry as actor_registry
-from actor.pipe import FailureKind
-from learner.metrics import Metrics
+from actor.environments.child_protocol import FailureKind
+from actor.monitoring.metrics import Counters
+from actor.monitoring.metrics import registry as actor_registry
+from learner.monitoring.metrics import Metrics
 from tests.learner.books import whole
 from tests.reference.markdown import code, table
 

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from actor import events as a
-from actor.compression import Compressor
-from actor.desk import Desk
+from actor.compression.compressor import Compressor
+from actor.compression.selection import Everything, make_choice
 from actor.events import Identity
-from actor.selection import Everything, make_choice
+from actor.handoff import Desk
+from actor.link.weights import LEAST_UNSEEN
 from actor.state import ActorState
-from actor.weights import LEAST_UNSEEN
 from protocol import messages
-from protocol.codecs import Encoded, Sparse, codec
+from protocol.codecs.registry import Encoded, Sparse, codec
 from protocol.layout import Entry, Layout
 from protocol.messages import Episode, Report
 from protocol.session import SPAN

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
-from learner.aggregate import TAKEN
-from protocol.codecs import CODECS
-from protocol.memory import Faults
+from learner.optim.aggregation import TAKEN
+from protocol.codecs.registry import CODECS
+from protocol.transport.memory import Faults
 
 
 @dataclass(frozen=True)

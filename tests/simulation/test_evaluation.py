@@ -11,14 +11,14 @@ from actor import events as a
 from actor.events import Identity
 from actor.state import ActorState
 from learner import events as l
-from learner.batch import apply_batch
-from learner.checkpoint import Checkpoint, load_best, save_best
+from learner.apply_batch import apply_batch
 from learner.config import Experiment, LearnerSettings
-from learner.norms import Screen
-from learner.optimizer import make_optimizer
-from learner.parameters import Job, Parameters, arrays_of
+from learner.durability.checkpoint import Checkpoint, load_best, save_best
+from learner.optim.norms import Screen
+from learner.optim.optimizers import make_optimizer
+from learner.optim.parameters import Job, Parameters, arrays_of
+from learner.optim.staleness import age_rule
 from learner.progress import Progress
-from learner.staleness import age_rule
 from learner.state import Address, LearnerState
 from protocol import messages
 from protocol.layout import Entry, Layout

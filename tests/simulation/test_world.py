@@ -9,10 +9,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from learner.saving import Saving
+from learner.admission.telemetry import PARTS
+from learner.durability.checkpoint_schedule import Saving
 from learner.state import Stage
-from learner.vitals import PARTS
-from protocol.memory import Faults
+from protocol.transport.memory import Faults
 from tests.disk import failing
 from tests.simulation import regressions
 from tests.simulation.history import Acked, check

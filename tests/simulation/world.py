@@ -22,22 +22,22 @@ import numpy as np
 
 from actor import events as a
 from learner import events as l
-from learner.batch import apply_batch
-from learner.checkpoint import Checkpoint, load
+from learner.apply_batch import apply_batch
 from learner.config import Experiment, LearnerSettings, RunSettings
-from learner.journal import bases, read
-from learner.parameters import Parameters
-from learner.replay import Tape
-from learner.restore import Files, begin_journal, make_parameters, restore
+from learner.durability.checkpoint import Checkpoint, load
+from learner.durability.journal import bases, read
+from learner.durability.journal_replay import Tape
+from learner.durability.recovery import Files, begin_journal, make_parameters, restore
+from learner.durability.storage import Store
+from learner.optim.parameters import Parameters
 from learner.state import Address, LearnerState, Stage
-from learner.store import Store
 from protocol import frames as framing
 from protocol import messages
 from protocol.errors import TRY_AGAIN, PeerFault, Reason, UserError
 from protocol.manifest import Manifest, digest_of
-from protocol.memory import Delivery, Faults, Network
 from protocol.messages import Verdict
 from protocol.session import SPAN, Phase
+from protocol.transport.memory import Delivery, Faults, Network
 from tests.disk import MemoryDisk
 from tests.simulation.actors import LAYOUT, LEARNER, Actor, P
 from tests.simulation.history import Acked, Applied, Began, Operation, Told, check

@@ -1,0 +1,4 @@
+"""From rollouts to gradients: returns, losses, exploration. Knows arrays and policies; no simulator, no wire.
+
+In reading order: returns, distributions, exploration, losses, methods, rollout, gradients, step_size.
+"""

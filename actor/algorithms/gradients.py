@@ -1,0 +1,128 @@
+"""From a rollout to minibatch gradients. Pure given a generator. Knows the network, the method and the flat vectors."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from actor.algorithms.losses import LossStats, Slopes
+from actor.algorithms.methods import Method, Targets
+from actor.algorithms.rollout import Rollout
+from actor.config import ActorSettings
+from actor.networks.flat import FlatModule
+from actor.networks.policy import Inputs, Policy
+
+ADVANTAGE_EPSILON = 1e-8  # against a minibatch whose advantages are all equal
+
+
+@dataclass(frozen=True, slots=True)
+class Minibatch:
+    """N valid samples of a rollout.
+
+    inputs: what the network sees: M = N rows, or whole sequences of M = T·b >= N rows
+    rows: int64 [N], which of the M rows are valid; None if all are
+    actions: [N, width]; log_probs, advantages, returns: float32 [N]; advantages normalised where settings ask
+    """
+
+    inputs: Inputs
+    rows: Tensor | None
+    actions: Tensor
+    log_probs: Tensor
+    advantages: Tensor
+    returns: Tensor
+
+
+def minibatches(
+    rollout: Rollout, targets: Targets, settings: ActorSettings, generator: torch.Generator
+) -> Iterator[Minibatch]:
+    """One pass over the rollout: its valid samples once, shuffled, in settings.minibatches equal parts.
+
+    Parts differ by one sample at most; fewer valid samples than parts give fewer parts. With a memory the parts are of
+    environments, each with its whole sequence.
+    """
+    if settings.memory != "none":
+        yield from _sequences(rollout, targets, settings, generator)
+        return
+    columns = [_flat(rollout.observations[:-1]), *_columns(rollout, targets)]
+    valid = torch.from_numpy(np.flatnonzero(rollout.valid))
+    order = valid[torch.randperm(len(valid), generator=generator)]
+    for part in order.tensor_split(settings.minibatches):
+        if len(part):
+            seen, *rest = (column.index_select(0, part) for column in columns)
+            yield _minibatch(Inputs(seen.numpy()), None, rest, settings)
+
+
+def _sequences(
+    rollout: Rollout, targets: Targets, settings: ActorSettings, generator: torch.Generator
+) -> Iterator[Minibatch]:
+    columns = [torch.unflatten(column, 0, rollout.valid.shape) for column in _columns(rollout, targets)]
+    order = torch.randperm(rollout.valid.shape[1], generator=generator)
+    for part in order.tensor_split(settings.minibatches):
+        envs = part.numpy()
+        valid = torch.from_numpy(np.flatnonzero(rollout.valid[:, envs]))
+        if len(valid):
+            inputs = Inputs(rollout.observations[:-1, envs], rollout.state[envs], rollout.starts[:, envs])
+            rest = [column[:, part].flatten(0, 1).index_select(0, valid) for column in columns]
+            yield _minibatch(inputs, valid, rest, settings)
+
+
+def _columns(rollout: Rollout, targets: Targets) -> list[Tensor]:
+    """Actions, log-probabilities, advantages and returns of all rows, in step order."""
+    return [_flat(array) for array in (rollout.actions, *targets)]
+
+
+def _flat(array: NDArray[Any]) -> Tensor:
+    return torch.from_numpy(array).flatten(0, 1)
+
+
+def _minibatch(inputs: Inputs, rows: Tensor | None, columns: list[Tensor], settings: ActorSettings) -> Minibatch:
+    actions, log_probs, advantages, returns = columns
+    if settings.normalize_advantages:
+        deviation, mean = torch.std_mean(advantages, correction=0)
+        advantages = (advantages - mean) / (deviation + ADVANTAGE_EPSILON)
+    return Minibatch(inputs, rows, actions, log_probs, advantages, returns)
+
+
+def gradient(
+    flat: FlatModule, policy: Policy, method: Method, minibatch: Minibatch, max_norm: float
+) -> tuple[NDArray[np.float32], LossStats, float]:
+    """The minibatch's gradient at the present θ, scaled to an L2 norm of at most ``max_norm``.
+
+    Returns the gradient float32 [P] (a view, overwritten by the next call), the loss statistics, and the norm
+    before scaling. A gradient that is not finite has a norm that is not finite either: the worker leaves it out.
+    """
+    outputs, values, tape = policy.forward_pass(minibatch.inputs)
+    slopes, stats = _loss(outputs, values, method, minibatch)
+    policy.backward_pass(tape, slopes.outputs.numpy(), None if slopes.values is None else slopes.values.numpy())
+    vector = flat.gradient_vector()
+    with np.errstate(over="ignore", invalid="ignore"):
+        norm = math.sqrt(float(np.dot(vector, vector)))
+    if math.isinf(norm):  # too large for float32 to square, perhaps, and not for itself
+        norm = float(np.linalg.norm(vector.astype(np.float64)))
+    if norm > max_norm and math.isfinite(norm):
+        vector *= np.float32(max_norm / norm)
+    return vector, stats, norm
+
+
+def _loss(
+    outputs: NDArray[np.float32], values: NDArray[np.float32] | None, method: Method, minibatch: Minibatch
+) -> tuple[Slopes, LossStats]:
+    """Slopes for every row that the network saw; those of rows that are not valid are zero."""
+    answers = torch.from_numpy(outputs), None if values is None else torch.from_numpy(values)
+    rows = minibatch.rows
+    if rows is None or len(rows) == len(outputs):
+        return method.loss(*answers, minibatch)
+    picked = [None if answer is None else answer.index_select(0, rows) for answer in answers]
+    assert picked[0] is not None
+    slopes, stats = method.loss(picked[0], picked[1], minibatch)
+    by_outputs = torch.zeros_like(answers[0]).index_copy_(0, rows, slopes.outputs)
+    if slopes.values is None or answers[1] is None:
+        return Slopes(by_outputs, None), stats
+    return Slopes(by_outputs, torch.zeros_like(answers[1]).index_copy_(0, rows, slopes.values)), stats

@@ -1,0 +1,132 @@
+"""Losses and their slopes. Pure. Knows tensors and likelihoods; no network, no optimizer, no rollout.
+
+A loss answers with its derivatives by the network's outputs and values, written out, and with statistics that are
+computed when somebody asks.
+
+values, log_probs_old, advantages, returns: float32 [N]. outputs: float32 [N, K].
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from actor.algorithms.distributions import Likelihood
+
+
+class Slopes(NamedTuple):
+    """Derivatives of the scalar loss. outputs: float32 [N, K]; values: float32 [N], None without a value function."""
+
+    outputs: Tensor
+    values: Tensor | None
+
+
+@dataclass(frozen=True, slots=True)
+class LossStats:
+    """One minibatch's statistics, each computed when it is read.
+
+    terms: float32 [N], what the policy part takes the negated mean of; None for a loss without a policy
+    errors: float32 [N], value - return
+    likelihood: of the actions; None for a loss without a policy
+    log_ratios: float32 [N], log π(a|s) - log π_old(a|s); None for a loss without an old policy
+    """
+
+    terms: Tensor | None
+    errors: Tensor
+    likelihood: Likelihood | None = None
+    log_ratios: Tensor | None = None
+    clip: float = 0.0
+    value_weight: float = 1.0
+    entropy_weight: float = 0.0
+
+    @property
+    def total(self) -> float:
+        """The scalar that the slopes are slopes of."""
+        return self.policy_loss + self.value_weight * self.value_loss - self.entropy_weight * self.entropy
+
+    @property
+    def policy_loss(self) -> float:
+        """The policy part, unweighted."""
+        return 0.0 if self.terms is None else -self.terms.mean().item()
+
+    @property
+    def value_loss(self) -> float:
+        """Mean squared error of the values, unweighted."""
+        return self.errors.square().mean().item()
+
+    @property
+    def entropy(self) -> float:
+        """Mean entropy of the policy, nats."""
+        return 0.0 if self.likelihood is None else self.likelihood.entropies.mean().item()
+
+    @property
+    def information(self) -> float:
+        """What the policy's actions can tell of its outputs, as ``Likelihood.information`` has it; 0 without one."""
+        return 0.0 if self.likelihood is None else self.likelihood.information
+
+    @property
+    def approx_kl(self) -> float:
+        """KL(π_old, π) estimated from the samples as mean(ratio - 1 - log ratio), nats; never negative."""
+        if self.log_ratios is None:
+            return 0.0
+        return (torch.expm1(self.log_ratios) - self.log_ratios).mean().item()
+
+    @property
+    def clip_fraction(self) -> float:
+        """Share of samples whose ratio is outside 1 ± clip."""
+        if self.log_ratios is None:
+            return 0.0
+        return (torch.expm1(self.log_ratios).abs() > self.clip).double().mean().item()
+
+
+@torch.no_grad()
+def clipped_loss(
+    likelihood: Likelihood,
+    values: Tensor,
+    log_probs_old: Tensor,
+    advantages: Tensor,
+    returns: Tensor,
+    clip: float,
+    value_weight: float,
+    entropy_weight: float,
+) -> tuple[Slopes, LossStats]:
+    """Schulman et al. 2017, equations 7 and 9: -E[min(r A, clip(r, 1-ε, 1+ε) A)] + c1 E[(V - R)²] - c2 E[H]."""
+    log_ratios = likelihood.log_probs - log_probs_old
+    ratios = log_ratios.exp()
+    free = ratios * advantages
+    bound = ratios.clamp_(1.0 - clip, 1.0 + clip).mul_(advantages)
+    terms = torch.minimum(free, bound)
+    pull = free.mul_(free <= bound)  # d term / d log π(a|s): r A, or 0 where the clip holds
+    errors = values - returns
+    slopes = Slopes(likelihood.slopes(pull, entropy_weight), errors * (2.0 * value_weight / len(errors)))
+    return slopes, LossStats(terms, errors, likelihood, log_ratios, clip, value_weight, entropy_weight)
+
+
+@torch.no_grad()
+def a3c_loss(
+    likelihood: Likelihood,
+    values: Tensor,
+    advantages: Tensor,
+    returns: Tensor,
+    value_weight: float,
+    entropy_weight: float,
+) -> tuple[Slopes, LossStats]:
+    """Mnih et al. 2016, section 4 and algorithm S3: -E[log π(a|s) A] + c1 E[(V - R)²] - c2 E[H], A held constant."""
+    terms = likelihood.log_probs * advantages
+    errors = values - returns
+    slopes = Slopes(likelihood.slopes(advantages, entropy_weight), errors * (2.0 * value_weight / len(errors)))
+    return slopes, LossStats(terms, errors, likelihood, None, 0.0, value_weight, entropy_weight)
+
+
+@torch.no_grad()
+def q_loss(action_values: Tensor, actions: Tensor, returns: Tensor) -> tuple[Slopes, LossStats]:
+    """Mnih et al. 2016, algorithms 1, S1 and S2: E[(R - Q(s, a; θ))²], R held constant.
+
+    action_values: float32 [N, A]. actions: int64 [N, 1].
+    """
+    errors = action_values.gather(1, actions).squeeze(1) - returns
+    slopes = torch.zeros_like(action_values).scatter_(1, actions, (errors * (2.0 / len(errors))).unsqueeze(1))
+    return Slopes(slopes, None), LossStats(None, errors)

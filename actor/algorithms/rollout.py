@@ -1,0 +1,348 @@
+"""Collects ``[T, B]`` steps with the present policy. Pure. Given simulators and a network; no clock, no wire, no loss.
+
+The environments may be in several groups: while one group's simulators step, the policy looks at another's
+observations. The arrays of a ``Rollout`` are views of buffers that the next ``collect`` overwrites.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from actor.config import ActorSettings
+from actor.environments.vector import Simulators, Step
+from actor.networks.policy import BYTE_SCALE, Policy, State
+
+Floats = NDArray[np.float32]
+Final = tuple[int, NDArray[np.intp], NDArray[Any]]  # t, environments, and the true successors of their last rows
+MomentSums = tuple[int, NDArray[np.float64], NDArray[np.float64]]
+NORMAL_CLIP = 10.0  # standard deviations; what lies further out is a glitch, and would own the gradient
+
+
+class Chooser(Protocol):
+    """How outputs become actions; ``distributions.py`` and ``exploration.py`` have the ways."""
+
+    def noise(self, generator: np.random.Generator, steps: int, count: int) -> Floats: ...
+    def draw(self, outputs: Floats, noise: Floats) -> NDArray[Any]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Normalizer:
+    """Numbers are seen as clip((number - mean) * scale). mean, scale: float32 [D]; scale is 1 / deviation."""
+
+    mean: Floats
+    scale: Floats
+
+    def apply(self, raw: Floats, out: Floats) -> None:
+        """raw, out: float32 [..., D]."""
+        np.subtract(raw, self.mean, out=out)
+        np.multiply(out, self.scale, out=out)
+        np.maximum(out, -NORMAL_CLIP, out=out)
+        np.minimum(out, NORMAL_CLIP, out=out)
+
+
+class Sight:
+    """Observations as the policy gets them.
+
+    plain: whether the policy sees what the simulators show, untouched but for the order of an image's bytes. Those
+    stay bytes, and the first layer normalises them.
+    """
+
+    def __init__(self, settings: ActorSettings, policy: Policy) -> None:
+        self._normalizer: Normalizer | None = None
+        self._policy, self._prepare = policy, policy.prepare
+        self._normalizes = settings.normalize_observations and not policy.sees_bytes
+        self._hidden = list(settings.hidden_observations)
+        self.plain = not (self._normalizes or self._hidden)
+
+    @property
+    def normalizer(self) -> Normalizer | None:
+        """May be set at any time; used where settings ask for it."""
+        return self._normalizer
+
+    @normalizer.setter
+    def normalizer(self, normalizer: Normalizer | None) -> None:
+        self._normalizer = normalizer
+        if self._policy.sees_bytes:
+            mean, scale = (0.0, BYTE_SCALE) if normalizer is None else (normalizer.mean[0], normalizer.scale[0])
+            self._policy.expose(float(mean), float(scale))
+
+    def __call__(self, raw: NDArray[Any]) -> NDArray[Any]:
+        """raw: [N, *shape]. Returns [N, *seen_shape], the same array where nothing is to be done."""
+        if self.plain:
+            return self._prepare(raw)
+        out = raw.copy()
+        if self.normalizer is not None and self._normalizes:
+            self.normalizer.apply(raw, out)
+        if self._hidden:
+            out[:, self._hidden] = 0.0
+        return out
+
+
+@dataclass(slots=True)
+class Rollout:
+    """T steps of B environments; row t is about the transition that action t made.
+
+    observations: [T + 1, B, *seen_shape], as the policy saw them before action t; the last row comes next
+    actions: [T, B, width], int64 or float32
+    outputs: float32 [T + 1, B, K], of the network that chose
+    values, next_values: float32 [T, B], V(s_t) and V of the true successor s_{t+1}; None without a value function
+    rewards: float32 [T, B], received after action t, as settings have them learnt from
+    terminated, truncated: bool [T, B], how the transition ended its episode, if it did
+    valid: bool [T, B], False where the simulator only reset, or failed
+    starts: bool [T, B], where observation t is the first of an episode
+    state: float32 [B, S], what the memory held before row 0
+    next_actions: int64 [B, width], drawn at the last row
+    finals: true successors where an episode ended and its next row already belongs to another
+    episodes: (raw return, length in steps) of those that finished
+    env_steps: number of valid steps
+    moments: (count, mean float64 [D], m2 float64 [D]) of what settings normalise, at valid steps
+    """
+
+    observations: NDArray[Any]
+    actions: NDArray[Any]
+    outputs: Floats
+    values: Floats | None
+    next_values: Floats | None
+    rewards: Floats
+    terminated: NDArray[np.bool_]
+    truncated: NDArray[np.bool_]
+    valid: NDArray[np.bool_]
+    starts: NDArray[np.bool_]
+    state: State
+    next_actions: NDArray[Any]
+    finals: list[Final]
+    episodes: list[tuple[float, int]]
+    env_steps: int
+    moments: MomentSums | None = None
+
+
+class Collector:
+    """Steps the simulators with the policy, each rollout starting where the last one stopped.
+
+    normalizer, return_scale: may be set between rollouts; used where settings ask for them.
+    """
+
+    def __init__(
+        self, groups: Sequence[Simulators], policy: Policy, chooser: Chooser, settings: ActorSettings, seed: int
+    ) -> None:
+        self._sight = Sight(settings, policy)
+        self.return_scale = 1.0
+        self._groups, self._policy, self._chooser, self._settings = groups, policy, chooser, settings
+        self._generator = np.random.default_rng([seed, 1])  # simulators seed default_rng with the bare number
+        ends = np.cumsum([group.count for group in groups]).tolist()
+        self._rows = [slice(end - group.count, end) for group, end in zip(groups, ends, strict=True)]
+        self._follows = settings.algorithm == "one_step_sarsa"  # its target needs the action that will be taken
+        self._allocate(settings.rollout_steps, ends[-1])
+        for group, rows in zip(groups, self._rows, strict=True):
+            self._take(-1, rows, group.reset(seed + rows.start))
+
+    @property
+    def normalizer(self) -> Normalizer | None:
+        """What observations are normalised by; None before there are statistics."""
+        return self._sight.normalizer
+
+    @normalizer.setter
+    def normalizer(self, normalizer: Normalizer | None) -> None:
+        self._sight.normalizer = normalizer
+
+    def _allocate(self, steps: int, count: int) -> None:
+        spaces, settings = self._groups[0].spaces, self._settings
+        shape = (steps + 1, count, *self._policy.seen_shape)
+        self._observations = np.zeros(shape, spaces.observation_type)
+        self._raw = self._observations if self._sight.plain else np.zeros_like(self._observations)
+        chosen = np.float32 if spaces.actions.kind == "box" else np.int64
+        self._actions = np.zeros((steps, count, spaces.actions.width), chosen)
+        self._next_actions = np.zeros_like(self._actions[0])
+        self._outputs = np.zeros((steps + 1, count, self._policy.outputs), np.float32)
+        self._values = np.zeros((steps + 1, count), np.float32)
+        self._next_values = np.zeros((steps, count), np.float32)
+        self._rewards = np.zeros((steps, count), np.float32)
+        self._terminated = np.zeros((steps, count), np.bool_)
+        self._truncated = np.zeros((steps, count), np.bool_)
+        self._valid = np.ones((steps, count), np.bool_)
+        self._starts = np.zeros((steps + 1, count), np.bool_)
+        self._starts[-1] = True
+        self._state = np.zeros((count, self._policy.state_size), np.float32)
+        self._begun = False  # whether next_actions were drawn
+        self._discounted = np.zeros(count, np.float32)  # running discounted return of each episode, raw
+        self._returns = np.zeros((steps, count if settings.normalize_returns else 0), np.float32)
+
+    def collect(self) -> Rollout:
+        """The next T steps of every environment."""
+        self._raw[0], self._starts[0] = self._raw[-1], self._starts[-1]
+        self._policy.begin()
+        noise = self._chooser.noise(self._generator, len(self._actions) + 1, self._actions.shape[1])
+        state = self._state.copy()
+        finals: list[Final] = []
+        episodes: list[tuple[float, int]] = []
+        for group, rows in zip(self._groups, self._rows, strict=True):
+            self._act(0, group, rows, noise)
+        for t in range(len(self._actions)):
+            for group, rows in zip(self._groups, self._rows, strict=True):
+                step = group.receive()
+                self._store(t, rows, step, finals)
+                episodes += step.episodes
+                if t + 1 < len(self._actions):
+                    self._act(t + 1, group, rows, noise)
+        self._look_ahead(noise[-1])
+        return self._finish(state, finals, episodes)
+
+    def _act(self, t: int, group: Simulators, rows: slice, noise: Floats) -> None:
+        """The policy sees row t of one group and its simulators begin to step."""
+        self._see(t, rows)
+        state = self._state[rows]
+        if self._policy.state_size:
+            state[self._starts[t, rows]] = 0.0
+        outputs, values = self._policy.act(self._observations[t, rows], state)
+        self._outputs[t, rows] = outputs
+        if values is not None:
+            self._values[t, rows] = values
+        if t == 0 and self._begun:
+            self._actions[0, rows] = self._next_actions[rows]
+        else:
+            self._actions[t, rows] = self._chooser.draw(outputs, noise[t, rows])
+        group.send(self._actions[t, rows])
+
+    def _store(self, t: int, rows: slice, step: Step, finals: list[Final]) -> None:
+        """What one group's simulators answered."""
+        self._take(t + 1, rows, step.observations)
+        self._rewards[t, rows] = step.rewards
+        self._terminated[t, rows] = step.terminated
+        self._truncated[t, rows] = step.truncated
+        self._valid[t, rows] = step.valid
+        self._starts[t + 1, rows] = step.starts
+        if step.final_observations is not None:
+            done = np.flatnonzero(step.terminated | step.truncated)
+            if len(done):
+                self._end(t, rows, done, step.final_observations[done], finals)
+
+    def _end(self, t: int, rows: slice, done: NDArray[np.intp], seen: NDArray[Any], finals: list[Final]) -> None:
+        """The last observations of episodes whose next row belongs to another one."""
+        seen = self._sight(seen)
+        finals.append((t, done + rows.start, seen))
+        if self._policy.valued:
+            self._next_values[t, rows][done] = self._policy.values(seen, self._state[rows][done])
+
+    def _look_ahead(self, noise: Floats) -> None:
+        """Row T: what the last transition is bootstrapped from, and the action that Sarsa will take there."""
+        every = slice(None)
+        self._see(-1, every)
+        if not (self._follows or self._policy.values_while_acting):
+            return
+        state = self._state.copy()
+        if self._policy.state_size:
+            state[self._starts[-1]] = 0.0
+        outputs, values = self._policy.act(self._observations[-1], state)
+        self._outputs[-1] = outputs
+        if values is not None:
+            self._values[-1] = values
+        if self._follows:
+            self._next_actions[...], self._begun = self._chooser.draw(outputs, noise), True
+
+    def _take(self, t: int, rows: slice, shown: NDArray[Any]) -> None:
+        """What the simulators show, before the policy needs to see it."""
+        self._raw[t, rows] = self._sight(shown) if self._sight.plain else shown
+
+    def _see(self, t: int, rows: slice) -> None:
+        if not self._sight.plain:
+            self._observations[t, rows] = self._sight(self._raw[t, rows])
+
+    def _finish(self, state: State, finals: list[Final], episodes: list[tuple[float, int]]) -> Rollout:
+        valued = self._policy.valued
+        if valued:
+            self._bootstrap(finals)
+        moments = self._moments()
+        return Rollout(
+            observations=self._observations,
+            actions=self._actions,
+            outputs=self._outputs,
+            values=self._values[:-1] if valued else None,
+            next_values=self._next_values if valued else None,
+            rewards=self._learnt_rewards(),
+            terminated=self._terminated,
+            truncated=self._truncated,
+            valid=self._valid,
+            starts=self._starts[:-1],
+            state=state,
+            next_actions=self._next_actions,
+            finals=finals,
+            episodes=episodes,
+            env_steps=int(np.count_nonzero(self._valid)),
+            moments=moments,
+        )
+
+    def _bootstrap(self, finals: list[Final]) -> None:
+        """values of all rows, where acting did not give them, and of every true successor."""
+        if not self._policy.values_while_acting:
+            flat = self._observations.reshape(-1, *self._observations.shape[2:])
+            empty = np.zeros((len(flat), 0), np.float32)
+            self._values[...] = self._policy.values(flat, empty).reshape(self._values.shape)
+        ended = [(t, rows, self._next_values[t, rows].copy()) for t, rows, _ in finals]
+        self._next_values[...] = self._values[1:]
+        for t, rows, values in ended:
+            self._next_values[t, rows] = values
+
+    def _learnt_rewards(self) -> Floats:
+        settings = self._settings
+        rewards = self._rewards
+        if settings.reward_clip is not None:
+            rewards = np.clip(rewards, -settings.reward_clip, settings.reward_clip)
+        rewards = rewards * np.float32(settings.reward_scale)
+        if settings.normalize_returns:
+            np.clip(rewards * np.float32(self.return_scale), -NORMAL_CLIP, NORMAL_CLIP, out=rewards)
+        return rewards
+
+    def _moments(self) -> MomentSums | None:
+        """Of raw observations, then of the running discounted return of rewards, over valid rows."""
+        settings = self._settings
+        count = int(np.count_nonzero(self._valid))
+        sums = []
+        if settings.normalize_observations:
+            sums.append(
+                _of_pixels(self._raw[0], count) if self._policy.sees_bytes else _of_rows(self._raw[:-1][self._valid])
+            )
+        if settings.normalize_returns:
+            sums.append(_of_rows(self._running_returns()[self._valid][:, None]))
+        if not sums:
+            return None
+        return count, np.concatenate([mean for mean, _ in sums]), np.concatenate([m2 for _, m2 in sums])
+
+    def _running_returns(self) -> Floats:
+        """G_t = r_t + γ G_{t-1} in each episode, float32 [T, B]; rewards as clipped and scaled, not normalised."""
+        rewards = (
+            self._rewards
+            if self._settings.reward_clip is None
+            else np.clip(self._rewards, -self._settings.reward_clip, self._settings.reward_clip)
+        )
+        gamma, running = np.float32(self._settings.discount), self._discounted
+        for t, reward in enumerate(rewards * np.float32(self._settings.reward_scale)):
+            running[self._starts[t]] = 0.0
+            running *= gamma
+            running += reward
+            self._returns[t] = running
+        return self._returns
+
+
+def _of_rows(rows: Floats) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """mean and m2, float64 [D], of rows [N, D]; zeros where there is none."""
+    if not len(rows):
+        return np.zeros(rows.shape[1]), np.zeros(rows.shape[1])
+    numbers = rows.astype(np.float64)
+    mean = numbers.mean(0)
+    return mean, np.square(numbers - mean).sum(0)
+
+
+def _of_pixels(images: NDArray[np.uint8], rows: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """mean and m2, float64 [1], as ``rows`` steps would have them whose pixels are spread as those of ``images``.
+
+    One image of each environment is enough of a sample, and looking at all of them would cost as much as acting.
+    """
+    counts = np.bincount(images.reshape(-1), minlength=256).astype(np.float64)
+    levels = np.arange(256.0)
+    mean = counts @ levels / counts.sum()
+    return np.array([mean]), np.array([rows * (counts @ np.square(levels - mean)) / counts.sum()])

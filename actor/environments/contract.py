@@ -1,0 +1,232 @@
+"""What an environment may return: checked in the same words in every process. Pure. Knows Gymnasium's spaces and numpy.
+
+What is certainly meant is converted: a flag of 0 or 1 of any type, and a number of the space's kind in another width.
+What is not is ``Wrong``, in words that name it. A number that is not finite is no breach of the contract but a
+simulator that came apart: a child process ends with it, and in the actor's own process its row is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium.spaces import Dict, Discrete, MultiDiscrete, Space, Tuple
+from numpy.typing import NDArray
+
+from actor.environments.child_protocol import FailureKind
+
+LARGEST = float(np.finfo(np.float32).max)  # rewards are learnt from as float32
+FLAG_TYPES = frozenset({bool, np.bool_})
+FINALS = ("final_obs", "final_observation")  # where info holds true successors; the latter before Gymnasium 1.0
+
+
+class Wrong(Exception):
+    """The environment returned something that Gymnasium's contract does not allow; the text says what."""
+
+    kind: FailureKind = "wrong_shape"
+
+
+class RewardNotFinite(Wrong):
+    kind: FailureKind = "reward_not_finite"
+
+
+class ObservationNotFinite(Wrong):
+    kind: FailureKind = "observation_not_finite"
+
+
+def first_of(returned: Any) -> Any:
+    """The observation in what ``reset`` returned. Raises Wrong."""
+    if not isinstance(returned, tuple) or len(returned) != 2:
+        raise Wrong(f"reset returned {described(returned)}, not (observation, info)")
+    return returned[0]
+
+
+def outcome_of(returned: Any) -> tuple[Any, float, bool, bool, Any]:
+    """What ``step`` of one environment returned, its reward and flags as Python has them. Raises Wrong."""
+    observation, reward, terminated, truncated, info = _five(returned)
+    if type(reward) is not float:
+        reward = float(_numbers("reward", reward, ()))
+    if type(terminated) is not bool:
+        terminated = bool(_flags("terminated", terminated, ()))
+    if type(truncated) is not bool:
+        truncated = bool(_flags("truncated", truncated, ()))
+    return observation, reward, terminated, truncated, info
+
+
+Outcomes = tuple[Any, NDArray[Any], NDArray[np.bool_], NDArray[np.bool_], Mapping[str, Any]]
+
+
+def outcomes_of(returned: Any, space: Space[Any], count: int) -> Outcomes:
+    """What ``step`` of a vector of ``count`` environments returned. space: of one observation. Raises Wrong.
+
+    Returns observations, rewards, float64 [count], terminated and truncated, bool [count], and info.
+    """
+    observations, rewards, terminated, truncated, info = _five(returned)
+    return (
+        checked(space, observations, count),
+        _numbers("reward", rewards, (count,)).astype(np.float64, copy=False),  # whose squares overflow in no other way
+        _flags("terminated", terminated, (count,)),
+        _flags("truncated", truncated, (count,)),
+        info if isinstance(info, Mapping) else {},
+    )
+
+
+def _five(returned: Any) -> tuple[Any, Any, Any, Any, Any]:
+    if not isinstance(returned, tuple) or len(returned) != 5:
+        raise Wrong(f"step returned {described(returned)}, not (observation, reward, terminated, truncated, info)")
+    return returned
+
+
+def _numbers(name: str, value: Any, shape: tuple[int, ...]) -> NDArray[Any]:
+    numbers = _array(value)
+    if numbers.shape != shape or numbers.dtype.kind not in "fiub":
+        raise Wrong(f"the {name} is {described(value)}, not {'a number' if shape == () else f'numbers {list(shape)}'}")
+    return numbers
+
+
+def _flags(name: str, value: Any, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    flags = _array(value)
+    if flags.shape == shape:
+        if flags.dtype == np.bool_:
+            return flags
+        if flags.dtype.kind in "iuf" and ((flags == 0) | (flags == 1)).all():
+            return flags.astype(np.bool_)
+    raise Wrong(f"{name} is {described(value)}, not {'a bool' if shape == () else f'bool {list(shape)}'}")
+
+
+def finite(reward: float) -> float:
+    """A reward that float32 holds. Raises RewardNotFinite."""
+    if not abs(reward) <= LARGEST:
+        raise RewardNotFinite(f"the reward is {reward}")
+    return reward
+
+
+def unsound(numbers: NDArray[np.float32]) -> str:
+    """Which of an observation's numbers [D] is the first that is not finite, in words."""
+    index = int(np.argmin(np.isfinite(numbers)))
+    return f"number {index} of an observation is {numbers[index]}"
+
+
+def checked(space: Space[Any], observation: Any, count: int | None = None) -> Any:
+    """Arrays as ``flatten`` takes them, of a batch of ``count``; None: of one, which gets a batch axis. Raises Wrong.
+
+    As Gymnasium's own vector environments it forgives a type that casts within its kind, such as float64 for float32,
+    and numbers outside a Box; a shape, a missing part or a choice that does not exist it cannot forgive.
+    """
+    if isinstance(space, Dict):
+        if not isinstance(observation, Mapping) or not space.spaces.keys() <= observation.keys():
+            raise Wrong(f"an observation is {described(observation)}, not a dict of {', '.join(space.spaces)}")
+        return {name: checked(part, observation[name], count) for name, part in space.spaces.items()}
+    if isinstance(space, Tuple):
+        if not isinstance(observation, Sequence) or len(observation) != len(space.spaces):
+            raise Wrong(f"an observation is {described(observation)}, not a tuple of {len(space.spaces)}")
+        return tuple(checked(part, seen, count) for part, seen in zip(space.spaces, observation, strict=True))
+    return _leaf(space, observation)[None] if count is None else _leaf(space, observation, (count,))
+
+
+def _leaf(space: Space[Any], observation: Any, batch: tuple[int, ...] = ()) -> NDArray[Any]:
+    seen = _array(observation)
+    fits = seen.dtype == space.dtype or np.can_cast(seen.dtype, space.dtype or seen.dtype, "same_kind")
+    if not fits or seen.shape != (*batch, *(space.shape or ())):
+        each = f"{batch[0]} times " if batch else ""
+        raise Wrong(f"an observation is {described(observation)}, not {each}of {space}")
+    if isinstance(space, Discrete | MultiDiscrete) and not _within(space, seen):
+        choices = space.n if isinstance(space, Discrete) else space.nvec
+        within = (seen >= space.start) & (seen - space.start < choices)
+        lost = seen if not batch else seen[int(np.argmin(within.reshape(*batch, -1).all(1)))]
+        raise Wrong(f"an observation is {lost.tolist()}, outside {space}")
+    return seen
+
+
+def _within(space: Discrete | MultiDiscrete, seen: NDArray[Any]) -> bool:
+    if isinstance(space, Discrete) and seen.dtype == np.int64 and seen.shape and seen.flags.c_contiguous:
+        return bool((seen - space.start if space.start else seen).view(np.uint64).max() < space.n)  # below 0: huge
+    choices = space.n if isinstance(space, Discrete) else space.nvec
+    return bool(((seen >= space.start) & (seen - space.start < choices)).all())
+
+
+def final_of(info: Mapping[str, Any], row: int, space: Space[Any]) -> Any | None:
+    """The true successor of a row whose episode ended, as ``checked`` gives one; None where info has none.
+
+    It may stand in an object array of rows, in a dense array, or in one of these for each part of a Dict or Tuple.
+    Raises Wrong for one that is not of ``space``.
+    """
+    for key in FINALS:
+        told = info.get("_" + key)
+        if key in info and (told is None or _at(told, row, "_" + key)):
+            found = _row(info[key], row, space, key)
+            return None if found is None else checked(space, found)
+    return None
+
+
+def _row(batch: Any, row: int, space: Space[Any], key: str) -> Any | None:
+    if isinstance(space, Dict) and isinstance(batch, Mapping):
+        return {name: _row(batch[name], row, part, key) for name, part in space.spaces.items() if name in batch}
+    if isinstance(space, Tuple) and isinstance(batch, tuple) and len(batch) == len(space.spaces):
+        return tuple(_row(inner, row, part, key) for inner, part in zip(batch, space.spaces, strict=True))
+    return _at(batch, row, key)
+
+
+def _at(batch: Any, row: int, key: str) -> Any:
+    """One of a batch; ``key`` names it where there is none for the row."""
+    try:
+        return batch[row]
+    except (IndexError, KeyError, TypeError):
+        raise Wrong(f"info[{key!r}] is {described(batch)}, with nothing for environment {row}") from None
+
+
+class Checked(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """One environment of a vector in this process, whose returns are checked before a vector's arrays swallow them.
+
+    What an array shows as well, such as a choice that does not exist, is left to ``outcomes_of``.
+    """
+
+    def __init__(self, env: gymnasium.Env[Any, Any]) -> None:
+        super().__init__(env)
+        self._space = env.observation_space
+        self._shape, self._type = self._space.shape, self._space.dtype
+        self._chooses = isinstance(self._space, Discrete)
+
+    def reset(self, **options: Any) -> Any:
+        """Gymnasium's."""
+        returned = self.env.reset(**options)
+        self._check(first_of(returned))
+        return returned
+
+    def step(self, action: Any) -> Any:
+        """Gymnasium's."""
+        returned = self.env.step(action)
+        if type(returned) is tuple and len(returned) == 5:  # as nearly all of them, at once
+            observation, reward, terminated, truncated, _ = returned
+            flagged = type(terminated) in FLAG_TYPES and type(truncated) in FLAG_TYPES
+            if flagged and isinstance(reward, float) and self._plain(observation):
+                return returned
+        outcome = outcome_of(returned)
+        self._check(outcome[0])
+        return outcome
+
+    def _plain(self, observation: Any) -> bool:
+        if self._chooses:
+            return isinstance(observation, int | np.integer)
+        fits = type(observation) is np.ndarray and observation.dtype == self._type
+        return fits and bool(observation.shape == self._shape)
+
+    def _check(self, observation: Any) -> None:
+        if not self._plain(observation):
+            checked(self._space, observation)
+
+
+def _array(value: Any) -> NDArray[Any]:
+    try:
+        return np.asarray(value)
+    except ValueError:  # a list of lists of unequal lengths
+        raise Wrong(f"{described(value)} is no array") from None
+
+
+def described(value: Any) -> str:
+    """Type, and shape where it has one; never the value, which may be large."""
+    if isinstance(value, np.ndarray | np.generic):
+        return f"{value.dtype} {list(value.shape)}"
+    return f"{type(value).__name__} of {len(value)}" if isinstance(value, list | tuple | dict) else type(value).__name__

@@ -1,0 +1,405 @@
+"""Simulators in child processes, each supervised alone. Knows processes, sockets and clocks; no gymnasium, no torch.
+
+All children step at once: ``send`` hands each its action, ``receive`` waits until each has answered or is late. A child
+that raises, hangs, dies or answers nonsense is killed and started anew, alone. The outcome of its last action is
+unknown, so that row is not valid in this step; it stays so, with the last good observation, while the new process
+starts, which takes a second and which nobody waits for, and it carries no action in the step that brings the new
+episode's first observation. A row's life::
+
+    STARTING --READY--> (IDLE) --RESET--> RESETTING --FIRST--> IDLE <==STEP, OUTCOME==> STEPPING
+        ^                                                                                  |
+        +------------------- killed, counted and started anew, from any stage -------------+
+
+Children end when their pipe closes, so also when this process is killed.
+"""
+
+from __future__ import annotations
+
+import selectors
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from time import monotonic
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from actor.config import ActorSettings
+from actor.environments.child import Answer, Child, Stage, end, epitaph, kill, start
+from actor.environments.child_protocol import (
+    FAILURE_KINDS,
+    SEED,
+    TERMINATED,
+    TRUNCATED,
+    Description,
+    Failure,
+    FailureKind,
+    Kind,
+    Malformed,
+    pack,
+    unpack,
+)
+from actor.environments.spaces import Spaces
+from actor.monitoring.log import OnFailure, simulator_failed
+from protocol.errors import UserError
+
+COMMAND = (sys.executable, "-P", "-m", "actor.environments.child_main")  # -P: never from the working directory
+START_S = (
+    60.0  # for a process to import, make and first reset its environment on a busy machine; or the step's patience
+)
+READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
+
+
+class SimulatorsExhausted(RuntimeError):
+    """More failures than the budget allows; to go on would only burn time.
+
+    counts: failures by kind. budget: how many were allowed. row, last: where the last one was, and which.
+    """
+
+    def __init__(self, counts: Mapping[FailureKind, int], budget: int, row: int, last: Failure) -> None:
+        super().__init__(counts, budget, row, last)
+        self.counts, self.budget, self.row, self.last = dict(counts), budget, row, last
+
+    def __str__(self) -> str:
+        kinds = ", ".join(f"{count} {kind}" for kind, count in self.counts.items() if count)
+        total = sum(self.counts.values())
+        return (
+            f"simulators failed too often: {total} times ({kinds}), {self.budget} allowed; "
+            f"the last, number {self.row}, {self.last.kind}: {self.last.detail}"
+        )
+
+
+@dataclass(slots=True)
+class Batch:
+    """What one step of every simulator gave. The step after the next one overwrites it.
+
+    observations: float32 or uint8 [B, *shape], after the action; where an episode ended, the next one's first
+    rewards: float64 [B], raw; 0 where not valid
+    terminated, truncated: bool [B]; False where not valid
+    valid: bool [B]; False where the action was lost or never taken: the row failed, is absent, or just came back
+    cut: bool [B]; True where this step's failure ended an episode, whose return nobody will know
+    final_observations: as observations, with the true successor in finished rows; None where no episode ended
+    """
+
+    observations: NDArray[Any]
+    rewards: NDArray[np.float64]
+    terminated: NDArray[np.bool_]
+    truncated: NDArray[np.bool_]
+    valid: NDArray[np.bool_]
+    cut: NDArray[np.bool_]
+    final_observations: NDArray[Any] | None = None
+
+
+def isolated(
+    settings: ActorSettings, count: int, allowed_modules: frozenset[str], on_failure: OnFailure = simulator_failed
+) -> IsolatedSimulators:
+    """``count`` of the environments of ``settings``. Raises as IsolatedSimulators does."""
+    deadline_s = settings.simulator_deadline_s
+    description = Description(
+        env_id=settings.env,
+        env_options=settings.env_options,
+        allowed_modules=tuple(sorted(allowed_modules)),
+        deadline_s=deadline_s,
+        start_deadline_s=max(START_S, deadline_s),
+    )
+    return IsolatedSimulators(description, count, settings.simulator_failures, on_failure)
+
+
+class IsolatedSimulators:
+    """B environments of one description, each in a process of its own.
+
+    budget: failures in the whole life that are borne; on_failure hears (row, kind, detail) of each. spaces: what the
+    children must report, where it is known already. Everything that waits for children raises UserError, in the words
+    of ``actor.envs``, where the environment cannot be made at all, and SimulatorsExhausted past the budget; nothing but
+    ``close`` may follow the latter.
+    """
+
+    begins_anew = True  # a row that failed
+
+    def __init__(
+        self,
+        description: Description,
+        count: int,
+        budget: int,
+        on_failure: OnFailure,
+        spaces: Spaces | None = None,
+        command: Sequence[str] = COMMAND,
+    ) -> None:
+        self.count, self.failure_counts = count, dict.fromkeys(FAILURE_KINDS, 0)
+        self.first_failures: dict[FailureKind, str] = {}
+        self._description, self._command, self._budget, self._on_failure = description, command, budget, on_failure
+        self._spaces, self._seed, self._began = spaces, 0, False
+        self._rebuilds = [0] * count  # of each row since the last reset
+        self._stepping = 0  # rows that owe an outcome
+        self._selector = selectors.DefaultSelector()
+        self._dying: list[subprocess.Popen[bytes]] = []
+        self._children: list[Child] = []
+        try:
+            for row in range(count):
+                self._children.append(self._launch(row, seed=None))
+            while all(child.stage is Stage.STARTING for child in self._children):
+                self._wait()
+            self._before, self._now = _Slab(count, self.spaces), _Slab(count, self.spaces)
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def spaces(self) -> Spaces:
+        """What every child reported."""
+        assert self._spaces is not None
+        return self._spaces
+
+    @property
+    def failures(self) -> int:
+        """Of all rows and kinds, since the beginning."""
+        return sum(self.failure_counts.values())
+
+    def reset(self, seed: int) -> NDArray[Any]:
+        """Begins every row anew, row i from ``seed + i``, and waits for all. Returns observations [B, *shape]."""
+        assert not self._stepping, "a step is under way"
+        self._seed, self._rebuilds = seed, [0] * self.count
+        for child in self._children:
+            child.seed = seed + child.row
+            if child.stage is Stage.IDLE:
+                self._begin(child)
+        while any(child.stage is not Stage.IDLE for child in self._children):
+            self._wait()
+        self._began = True
+        for child in self._children:
+            self._now.observations[child.row] = child.first
+            child.arrived = False
+        return self._now.observations
+
+    def step(self, actions: NDArray[Any]) -> Batch:
+        """actions: [B, *action shape], in the simulators' own form; ignored in rows that are absent."""
+        self.send(actions)
+        return self.receive()
+
+    def send(self, actions: NDArray[Any]) -> None:
+        """Sets every row that is up to work."""
+        assert self._began, "a reset comes first"
+        assert not self._stepping, "a step is under way"
+        self._before, self._now = self._now, self._before
+        self._now.clear()
+        shape = (self.count, *self.spaces.actions.shape)
+        spoken = np.asarray(actions, self.spaces.actions.type).reshape(shape).tobytes()
+        width = len(spoken) // self.count
+        deadline = monotonic() + self._description.deadline_s
+        for row, child in enumerate(self._children):
+            if child.stage is Stage.IDLE:
+                self._stepping += 1
+                child.room = self._now.room[row]
+                self._ask(child, Stage.STEPPING, Kind.STEP, spoken[row * width : (row + 1) * width], deadline)
+
+    def receive(self) -> Batch:
+        """Waits for the rows that step, or where none does for one to come back."""
+        absent = self._stepping == 0
+        while self._stepping or (absent and not any(child.arrived for child in self._children)):
+            self._wait()
+        batch = self._now.batch
+        if not batch.valid.all():
+            self._reap()
+            self._expire()  # a start may be overdue; above, only silence tells
+            self._fill_in(batch)
+        self._now.finish()
+        return batch
+
+    def close(self) -> None:
+        """Ends all children, within three times CLOSE_S. May be called twice."""
+        for child in self._children:
+            self._hang_up(child)
+            if child.stage is not Stage.IDLE:  # it does not listen
+                child.process.terminate()
+            self._dying.append(child.process)
+        self._children.clear()
+        self._selector.close()
+        end(self._dying)
+        self._dying.clear()
+
+    def _fill_in(self, batch: Batch) -> None:
+        """Rows that gave no observation: the first one of those that came back, else what they showed last."""
+        for row in np.flatnonzero(~batch.valid):
+            child = self._children[row]
+            batch.observations[row] = child.first if child.arrived else self._before.observations[row]
+            child.arrived = False
+
+    def _launch(self, row: int, seed: int | None) -> Child:
+        process, connection = start(self._command)
+        child = Child(row, process, connection, seed)
+        self._selector.register(connection, READ, child)
+        deadline = monotonic() + self._description.start_deadline_s
+        self._ask(child, Stage.STARTING, Kind.DESCRIPTION, pack(self._description), deadline)
+        return child
+
+    def _begin(self, child: Child) -> None:
+        assert child.seed is not None
+        child.begun_with = child.seed
+        child.room = [child.first.reshape(-1).view(np.uint8).data]
+        deadline = monotonic() + self._description.start_deadline_s
+        self._ask(child, Stage.RESETTING, Kind.RESET, SEED.pack(child.seed), deadline)
+
+    def _ask(self, child: Child, stage: Stage, kind: Kind, payload: bytes, deadline: float) -> None:
+        child.stage, child.deadline = stage, deadline
+        child.ask(kind, payload)
+        if child.muted or child.unsent:
+            self._watch(child)
+
+    def _watch(self, child: Child) -> None:
+        """Only what is due: a child that owes nothing and hangs up would wake us for ever."""
+        if child.muted:
+            self._selector.register(child.socket, READ | (WRITE if child.unsent else 0), child)
+        else:
+            self._selector.modify(child.socket, READ | (WRITE if child.unsent else 0), child)
+        child.muted = False
+
+    def _wait(self) -> None:
+        """One wake-up. Late is only who has sent nothing when there is nothing to read, however late we look."""
+        patience_s = min(child.deadline for child in self._children) - monotonic()
+        events = self._selector.select(max(0.0, patience_s))
+        for key, mask in events:
+            self._attend(key.data, mask)
+        if not events:
+            self._expire()
+
+    def _attend(self, child: Child, mask: int) -> None:
+        if child.stage is Stage.IDLE:
+            self._selector.unregister(child.socket)
+            child.muted = True
+            return
+        if mask & WRITE and not child.flush():
+            self._watch(child)
+        if mask & READ and (failure := self._hear(child)) is not None:
+            self._fail(child, failure)
+
+    def _hear(self, child: Child) -> Failure | None:
+        try:
+            answer = child.read()
+            return None if answer is None else self._take(child, answer)
+        except (EOFError, OSError):
+            return Failure("died", epitaph(child.process))
+        except Malformed as error:
+            return Failure("wrong_shape", str(error))
+
+    def _take(self, child: Child, answer: Answer) -> Failure | None:
+        if answer.kind == Kind.OUTCOME:
+            self._now.note(child.row, answer)
+            self._stepping -= 1
+            child.rest()
+        elif answer.kind == Kind.FIRST:
+            self._take_first(child)
+        elif answer.kind == Kind.READY:
+            self._take_spaces(child, unpack(answer.text, Spaces))
+        elif answer.kind == Kind.REFUSED:
+            return self._take_refusal(unpack(answer.text, str))
+        else:
+            return unpack(answer.text, Failure)
+        return None
+
+    def _take_first(self, child: Child) -> None:
+        if child.seed != child.begun_with:  # a reset came in between
+            self._begin(child)
+            return
+        child.arrived = True
+        child.rest()
+
+    def _take_spaces(self, child: Child, spaces: Spaces) -> None:
+        if self._spaces is None:
+            self._spaces = spaces
+        if spaces != self._spaces:
+            raise Malformed(f"its spaces are {spaces}, and the others' {self._spaces}")
+        child.first = np.zeros(spaces.observation_shape, spaces.observation_type)
+        child.rest()
+        if child.seed is not None:
+            self._begin(child)
+
+    def _take_refusal(self, text: str) -> Failure:
+        if not self._began:
+            raise UserError(text)
+        return Failure("raised", text)
+
+    def _expire(self) -> None:
+        now = monotonic()
+        for child in list(self._children):
+            if child.deadline <= now:
+                self._fail(child, self._lateness(child))
+
+    def _lateness(self, child: Child) -> Failure:
+        if child.process.poll() is not None:  # something that it started holds the pipe open
+            return Failure("died", epitaph(child.process))
+        if child.stage is Stage.STEPPING:
+            return Failure("hung", f"no answer to an action within {self._description.deadline_s:g} s")
+        return Failure("hung", f"no first observation within {self._description.start_deadline_s:g} s")
+
+    def _fail(self, child: Child, failure: Failure) -> None:
+        """Counts it, and starts the row anew from a seed that only the last reset's seed, row and attempt decide."""
+        if child.stage is Stage.STEPPING:
+            self._stepping -= 1
+            self._now.batch.cut[child.row] = True
+        self._bury(child)
+        self.failure_counts[failure.kind] += 1
+        name, row = self._description.env_id, child.row
+        self.first_failures.setdefault(failure.kind, f"{name}: {failure.detail}, row {row}")
+        self._on_failure(child.row, failure.kind, failure.detail)
+        if self.failures > self._budget:
+            raise SimulatorsExhausted(self.failure_counts, self._budget, child.row, failure)
+        self._rebuilds[child.row] += 1
+        seed = None if child.seed is None else fresh_seed(self._seed, child.row, self._rebuilds[child.row])
+        self._children[child.row] = self._launch(child.row, seed)
+
+    def _bury(self, child: Child) -> None:
+        self._hang_up(child)
+        kill(child.process)
+        self._dying.append(child.process)
+
+    def _reap(self) -> None:
+        self._dying = [process for process in self._dying if process.poll() is None]
+
+    def _hang_up(self, child: Child) -> None:
+        if not child.muted and child.socket.fileno() >= 0:
+            self._selector.unregister(child.socket)
+        child.socket.close()
+
+
+def fresh_seed(seed: int, row: int, attempt: int) -> int:
+    """For a row's process number ``attempt`` since the reset, from 1. Fits 31 bits, as some simulators want."""
+    return int(np.random.SeedSequence((seed, row, attempt)).generate_state(1)[0]) >> 1
+
+
+class _Slab:
+    """The arrays of one step, filled straight from the sockets. Two take turns, so a row can fall back on the last."""
+
+    def __init__(self, count: int, spaces: Spaces) -> None:
+        shape = (count, *spaces.observation_shape)
+        self.observations = np.zeros(shape, spaces.observation_type)
+        self._finals = np.zeros(shape, spaces.observation_type)
+        flags = np.zeros((4, count), np.bool_)
+        self.batch = Batch(self.observations, np.zeros(count), *flags)
+        self._flags = flags
+        self.room = list(zip(_rows(self.observations), _rows(self._finals), strict=True))
+
+    def clear(self) -> None:
+        self._flags[...] = False
+        self.batch.rewards[...] = 0.0
+
+    def note(self, row: int, answer: Answer) -> None:
+        self.batch.valid[row] = True
+        self.batch.rewards[row] = answer.reward
+        if answer.flags:
+            self.batch.terminated[row] = bool(answer.flags & TERMINATED)
+            self.batch.truncated[row] = bool(answer.flags & TRUNCATED)
+
+    def finish(self) -> None:
+        batch = self.batch
+        done = batch.terminated | batch.truncated
+        if not done.any():
+            batch.final_observations = None
+            return
+        self._finals[~done] = self.observations[~done]
+        batch.final_observations = self._finals
+
+
+def _rows(array: NDArray[Any]) -> list[memoryview]:
+    return [row.data for row in array.reshape(len(array), -1).view(np.uint8)]

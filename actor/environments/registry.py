@@ -1,0 +1,203 @@
+"""Finds and makes the environments that a run names. Knows Gymnasium's registry; no torch, no network.
+
+An environment id comes from the learner, so everything that could run code is checked before anything is made:
+the id's syntax, the module that it names against what this machine allows, and the registry.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import gymnasium
+from gymnasium.envs.registration import EnvSpec
+from gymnasium.vector import AutoresetMode, VectorEnv
+
+from actor.config import ActorSettings
+from actor.environments import signals
+from actor.environments.contract import Checked
+from actor.environments.inprocess import InProcess
+from actor.environments.modules import import_allowed
+from actor.environments.spaces import Spaces, spaces_of
+from actor.environments.vector import Simulators
+from protocol.errors import SettingError, UserError, nearest
+from protocol.moments import MAX_OBSERVATION
+
+ENV_ID = re.compile(r"(?:(?P<module>[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):)?(?P<name>(?:[\w-]+/)?[\w.-]+)")
+RESERVED_OPTIONS = ("id", "num_envs", "vectorization_mode", "vector_kwargs", "wrappers")  # make_vec's own arguments
+REGISTERED_BY = {"ALE": "ale_py"}  # namespace -> the package that fills it on import
+# Part of an entry point or namespace -> what brings it.
+PROVIDERS = {"box2d": "farflung[box2d]", "mujoco": "farflung[mujoco]", "ALE": "farflung[atari]"}
+
+
+def check(settings: ActorSettings, allowed_modules: frozenset[str]) -> None:
+    """What the registry tells of the environment, which is not made. Raises UserError as ``make_simulators`` does."""
+    _vectorization(settings, _find_spec(settings.env, settings.env_options, allowed_modules))
+
+
+def describe(settings: ActorSettings, allowed_modules: frozenset[str]) -> Spaces:
+    """The spaces of ``settings.env``. Raises UserError as ``make_simulators`` does."""
+    spec = _find_spec(settings.env, settings.env_options, allowed_modules)
+    mode = _vectorization(settings, spec)
+    env = _make(settings, spec, "sync" if mode == "processes" else mode, 1)  # no child process for one look
+    try:
+        return _checked(settings, spaces_of(settings.env, env.single_observation_space, env.single_action_space))
+    finally:
+        env.close()
+
+
+def make_one(env_id: str, env_options: dict[str, Any], allowed_modules: frozenset[str]) -> gymnasium.Env[Any, Any]:
+    """One environment by itself, for a process of its own. Raises UserError as ``make_simulators`` does."""
+    spec = _find_spec(env_id, env_options, allowed_modules)
+    try:
+        return gymnasium.make(spec.id, **env_options)
+    except (gymnasium.error.DependencyNotInstalled, ImportError) as error:
+        raise _not_installed(env_id, str(spec.entry_point), error) from error
+    except TypeError as error:
+        raise _refused(spec, env_options, error) from error
+
+
+def make_simulators(settings: ActorSettings, allowed_modules: frozenset[str]) -> list[Simulators]:
+    """``settings.envs`` environments in ``settings.groups`` equal groups, each stepped together.
+
+    Raises SettingError for an id, option or space that we cannot use, UserError for a module that is not allowed and
+    for a simulator that is not installed.
+    """
+    spec = _find_spec(settings.env, settings.env_options, allowed_modules)
+    count = settings.envs // settings.groups
+    groups: list[Simulators] = []
+    try:
+        for _ in range(settings.groups):
+            groups.append(_group(settings, spec, count, allowed_modules))  # noqa: PERF401 - a failure closes those before
+    except BaseException:
+        for group in groups:
+            group.close()
+        raise
+    return groups
+
+
+def _group(settings: ActorSettings, spec: EnvSpec, count: int, allowed_modules: frozenset[str]) -> Simulators:
+    mode = _vectorization(settings, spec)
+    env: Any
+    if mode == "processes":
+        from actor.environments.isolated import isolated
+
+        env = isolated(settings, count, allowed_modules)
+        return Simulators(env, _checked(settings, env.spaces), resets_late=False)
+    env = _make(settings, spec, mode, count)
+    try:
+        if env.num_envs != count:
+            raise SettingError("actor.env", settings.env, f"asked for {count} environments it makes {env.num_envs}")
+        spaces = _checked(settings, spaces_of(settings.env, env.single_observation_space, env.single_action_space))
+        late = _resets_late(settings.env, env)
+        return Simulators(InProcess(env, resets_late=late, name=settings.env), spaces, resets_late=late)
+    except BaseException:
+        env.close()
+        raise
+
+
+def _checked(settings: ActorSettings, spaces: Spaces) -> Spaces:
+    """Raises SettingError for settings that want something else of the observations than they are."""
+    if settings.normalize_observations and spaces.normalized_size >= MAX_OBSERVATION:
+        most = f"the statistics of {MAX_OBSERVATION - 1:,} numbers fit a message"
+        accepted = f"false: an observation of {settings.env} has {spaces.observation_size:,}, and {most}"
+        raise SettingError("actor.normalize_observations", True, accepted)
+    for index in settings.hidden_observations:
+        if len(spaces.observation_shape) != 1 or index >= spaces.observation_size:
+            accepted = f"numbers of a vector, below {spaces.observation_size}"
+            raise SettingError("actor.hidden_observations", list(settings.hidden_observations), accepted)
+    return spaces
+
+
+def _find_spec(env_id: str, env_options: Mapping[str, object], allowed_modules: frozenset[str]) -> EnvSpec:
+    """The registered environment that ``env_id`` names, after the checks in the file's docstring."""
+    match = ENV_ID.fullmatch(env_id)
+    if match is None:
+        raise SettingError("actor.env", env_id, "not an id such as CartPole-v1, ALE/Pong-v5 or module:Env-v0")
+    module, name = match["module"], match["name"]
+    if module is not None:
+        import_allowed(module, allowed_modules)
+    _import_namespace(name)
+    spec = gymnasium.registry.get(name)
+    if spec is None:
+        close = nearest(name, _newest_ids())
+        hint = f"; did you mean {env_id.removesuffix(name)}{close}?" if close else ""
+        raise SettingError("actor.env", env_id, f"no such environment is registered{hint}")
+    for option in RESERVED_OPTIONS:
+        if (value := env_options.get(option)) is not None:
+            raise SettingError(f"actor.env_options.{option}", value, "the actor sets this itself")
+    return spec
+
+
+def _newest_ids() -> list[str]:
+    """Registered ids without those that a later version supersedes: nobody wants to be pointed at CartPole-v0."""
+    newest: dict[tuple[str | None, str], EnvSpec] = {}
+    for spec in gymnasium.registry.values():
+        rival = newest.get((spec.namespace, spec.name))
+        if rival is None or (spec.version or 0) > (rival.version or 0):
+            newest[spec.namespace, spec.name] = spec
+    return [spec.id for spec in newest.values()]
+
+
+def _import_namespace(name: str) -> None:
+    namespace = name.partition("/")[0] if "/" in name else ""
+    if namespace not in REGISTERED_BY:
+        return
+    try:
+        importlib.import_module(REGISTERED_BY[namespace])
+    except ImportError as error:
+        raise _not_installed(name, namespace, error) from error
+
+
+def _not_installed(env_id: str, origin: str, error: Exception) -> UserError:
+    """origin: an entry point or namespace, which tells what brings it."""
+    for part, provider in PROVIDERS.items():
+        if part in origin:
+            return UserError(f'{env_id} needs a simulator that is not installed: pip install "{provider}"')
+    return UserError(f"{env_id} needs something that is not installed: {error}")
+
+
+def _vectorization(settings: ActorSettings, spec: EnvSpec) -> str:
+    """How to make it: ``vector_entry_point``, ``sync`` or ``processes``."""
+    own = spec.vector_entry_point is not None and not spec.additional_wrappers
+    if settings.vectorization == "auto":
+        return "vector_entry_point" if own or spec.entry_point is None else "sync"
+    if settings.vectorization == "vector_entry_point" and not own:
+        raise SettingError("actor.vectorization", "vector_entry_point", f"{spec.id} has none; auto, sync or processes")
+    if settings.vectorization != "vector_entry_point" and spec.entry_point is None:
+        raise SettingError("actor.vectorization", settings.vectorization, f"{spec.id} needs auto")
+    return settings.vectorization
+
+
+def _make(settings: ActorSettings, spec: EnvSpec, mode: str, count: int) -> VectorEnv[Any, Any, Any]:
+    own = mode == "vector_entry_point"
+    vector_kwargs: dict[str, Any] = {} if own else {"copy": False}  # we copy into our own
+    wrappers = () if own else (Checked,)
+    try:
+        options: dict[str, Any] = settings.env_options
+        if "ale_py" in str(spec.vector_entry_point) and mode == "vector_entry_point":
+            options = {"num_threads": 1, **options}  # an actor is one core's worth of work
+        with signals.kept():
+            return gymnasium.make_vec(spec.id, count, mode, vector_kwargs, wrappers, **options)
+    except (gymnasium.error.DependencyNotInstalled, ImportError) as error:
+        raise _not_installed(settings.env, str(spec.vector_entry_point or spec.entry_point), error) from error
+    except TypeError as error:
+        raise _refused(spec, settings.env_options, error) from error
+
+
+def _refused(spec: EnvSpec, env_options: dict[str, object], error: TypeError) -> Exception:
+    """An option that the constructor does not take; without options the environment's own fault."""
+    if not env_options:
+        return error
+    return SettingError("actor.env_options", env_options, f"{spec.id} refused them: {error}")
+
+
+def _resets_late(env_id: str, env: VectorEnv[Any, Any, Any]) -> bool:
+    """Whether a finished environment resets one step later."""
+    mode = env.metadata.get("autoreset_mode")
+    if mode not in (AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP):
+        said = mode.value if isinstance(mode, AutoresetMode) else mode
+        raise SettingError("actor.env", env_id, f"autoreset mode must be NextStep or SameStep, and this has {said}")
+    return mode is AutoresetMode.NEXT_STEP

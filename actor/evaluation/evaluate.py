@@ -1,0 +1,166 @@
+"""Scores a run that is on disk, or a live one whenever it has new weights. Knows simulators and the desk; no sockets.
+
+Episodes are played greedily, and the first one of each environment begins the same each time; where the later ones
+begin follows from what was played before them. Of as many episodes as environments, versions are compared on the same
+starts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import msgspec
+
+from actor.config import ActorSettings, read_settings
+from actor.environments.registry import make_simulators
+from actor.evaluation import checkpoints
+from actor.evaluation.play import Player, Score, play, quotas, summary
+from actor.events import Dialling, EvaluationDone, Event, Weights
+from actor.handoff import Desk
+from protocol.codecs.registry import Floats
+from protocol.layout import Layout
+from protocol.messages import Welcome
+from protocol.moments import Moments
+
+
+class Examination:
+    """So many episodes of the same environments, for every θ of one run. Raises UserError as a worker does.
+
+    max_steps: where an episode is cut, and counts with the return it has.
+    """
+
+    def __init__(
+        self,
+        table: bytes,
+        layout: Layout,
+        episodes: int,
+        seed: int,
+        max_steps: int,
+        allowed_modules: frozenset[str],
+    ) -> None:
+        settings = few(read_settings(table), episodes)
+        self._env, self._seed, self._max_steps = settings.env, seed, max_steps
+        (self._simulators,) = make_simulators(settings, allowed_modules)
+        try:
+            self._quotas = quotas(episodes, self._simulators.count)
+            self._player = Player(settings, self._simulators.spaces, layout)
+        except BaseException:
+            self.close()
+            raise
+
+    def score(
+        self,
+        version: int,
+        theta: Floats,
+        moments: Moments | None,
+        heed: Callable[[int], None] = lambda _: None,
+    ) -> Score:
+        """Plays all episodes with this θ. heed: as in ``play``."""
+        self._player.load(theta, moments)
+        self._player.begin(self._simulators.count)
+        played = play(self._simulators, self._player.act, self._quotas, self._seed, self._max_steps, heed)
+        return summary(self._env, version, played.episodes, self._seed, played.cut)
+
+    def close(self) -> None:
+        """Ends the simulators."""
+        self._simulators.close()
+
+
+def few(settings: ActorSettings, environments: int) -> ActorSettings:
+    """The same simulators in one group, and no more of them than this."""
+    return msgspec.structs.replace(settings, envs=min(settings.envs, environments), groups=1)
+
+
+def evaluate(
+    run_dir: Path, episodes: int, seed: int, max_steps: int, allow_modules: Iterable[str], best: bool = False
+) -> Score:
+    """Plays ``episodes`` >= 1 greedy episodes with the newest good checkpoint, or the best one. Raises UserError."""
+    manifest = checkpoints.read_manifest(run_dir)
+    find = checkpoints.best if best else checkpoints.newest
+    learnt = find(run_dir / "checkpoints")
+    allowed = frozenset(allow_modules)
+    examination = Examination(manifest.actor_table, manifest.layout, episodes, seed, max_steps, allowed)
+    try:
+        return examination.score(learnt.version, learnt.theta, learnt.moments)
+    finally:
+        examination.close()
+
+
+class Evaluator:
+    """What a live learner's evaluating actor does in the place of training. once: with one set of weights only.
+
+    report: gets each score. post: tells the link, which tells the learner.
+    """
+
+    def __init__(
+        self,
+        examination: Examination,
+        post: Callable[[Event], None],
+        report: Callable[[Score], None],
+        once: bool,
+    ) -> None:
+        self._examination, self._post, self._report, self._once = examination, post, report, once
+
+    def run(self, desk: Desk, generation: int) -> None:
+        """Until the desk interrupts, or once."""
+        weights: Weights | None = None
+        while weights is None or not self._once:
+            weights = desk.newer_weights(weights, generation)
+            self._play(weights, desk, generation)
+
+    def _play(self, weights: Weights, desk: Desk, generation: int) -> None:
+        def heed(steps: int) -> None:
+            desk.env_steps += steps  # in heartbeats: a simulator that hangs must look like one
+            desk.check(generation)
+
+        score = self._examination.score(weights.version, weights.theta, weights.moments, heed)
+        numbers = (score.version, score.episodes, score.mean, score.std, score.ci95, score.seed)
+        self._post(EvaluationDone(*numbers, epoch=weights.epoch))
+        self._report(score)
+
+    def close(self) -> None:
+        """Ends the simulators."""
+        self._examination.close()
+
+
+class Tally:
+    """The scores of one life of an evaluator. best: by mean, ties to the earlier, as the learner has it."""
+
+    def __init__(self) -> None:
+        self.evaluations = 0
+        self.best: Score | None = None
+
+    def __str__(self) -> str:
+        return f"best of {self.evaluations} evaluations: {self.best or 'none'}"
+
+    def note(self, score: Score) -> None:
+        """One more."""
+        self.evaluations += 1
+        if self.best is None or score.mean > self.best.mean:
+            self.best = score
+
+
+def follow(
+    dialling: Dialling,
+    episodes: int,
+    seed: int,
+    max_steps: int,
+    allow_modules: Iterable[str],
+    once: bool,
+    report: Callable[[Score], None],
+) -> tuple[int, Tally]:
+    """Evaluates a live learner until it ends the run. Returns the exit code and what was seen. Raises UserError."""
+    from actor import service
+
+    tally, allowed = Tally(), frozenset(allow_modules)
+
+    def noted(score: Score) -> None:
+        tally.note(score)
+        report(score)
+
+    def hire(welcome: Welcome, post: Callable[[Event], None]) -> Evaluator:
+        examination = Examination(welcome.table, welcome.layout, episodes, seed, max_steps, allowed)
+        return Evaluator(examination, post, noted, once)
+
+    return service.attend(dialling, lambda: hire), tally

@@ -1,0 +1,187 @@
+"""Plays with a policy as it stands: no chance, no learning. Knows simulators and networks; no files, no wire.
+
+Each environment contributes a fixed number of episodes: were the first N to end counted, short ones would be counted
+too often. An episode that the policy never ends is cut, and counts too: without it the mean would be of the others.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from actor.algorithms.distributions import distribution
+from actor.algorithms.rollout import Sight
+from actor.config import ActorSettings
+from actor.environments.spaces import Spaces
+from actor.environments.vector import Simulators, Step
+from actor.networks.policy import build_policy
+from actor.worker import normalization
+from protocol.errors import UserError
+from protocol.layout import Layout
+from protocol.moments import Moments
+
+STUDENT_95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)  # two-sided t, 1 to 10 degrees
+
+Act = Callable[[NDArray[Any], NDArray[np.bool_]], NDArray[Any]]  # (observations, starts) -> actions, as Player.act
+
+
+class Player:
+    """The best action of a run's policy, for observations as its training saw them.
+
+    Of a distribution that is its most probable action, of action values the one with the highest. ``load`` comes first,
+    ``begin`` before each sequence of observations. Raises UserError where ``layout`` is another network's.
+    """
+
+    def __init__(self, settings: ActorSettings, spaces: Spaces, layout: Layout) -> None:
+        self._settings = settings
+        self._policy, self._flat = build_policy(settings, spaces, seed=0)
+        if self._flat.layout().digest != layout.digest:
+            raise UserError("the run's network is not the one that this version builds for its environment")
+        self._distribution = distribution(spaces.actions)
+        self._sight = Sight(settings, self._policy)
+        self._state = np.zeros((0, self._policy.state_size), np.float32)
+
+    def load(self, theta: NDArray[np.float32], moments: Moments | None) -> None:
+        """theta: float32 [P]. moments: of what the run normalises, as in ``Weights``. Raises UserError for
+        another length.
+        """
+        if theta.shape != (length := self._flat.layout().length,):
+            raise UserError(f"the run's network has {length} parameters, and these are {theta.size}")
+        self._flat.load(theta)
+        self._policy.begin()
+        self._sight.normalizer = None
+        if moments is not None and moments.count > 1:
+            self._sight.normalizer, _ = normalization(self._settings, moments)
+
+    def begin(self, count: int) -> None:
+        """Forgets what the memory holds; from now on ``count`` environments are played."""
+        self._state = np.zeros((count, self._policy.state_size), np.float32)
+
+    def act(self, observations: NDArray[Any], starts: NDArray[np.bool_]) -> NDArray[Any]:
+        """observations: [B, *shape], raw. starts: bool [B], the first of an episode. Returns actions [B, width]."""
+        if self._policy.state_size:
+            self._state[starts] = 0.0
+        outputs, _ = self._policy.act(self._sight(observations), self._state)
+        return self._distribution.best(outputs)
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """Undiscounted raw returns of ``episodes`` episodes. ci95: half the width of the mean's 95 % interval.
+
+    cut: how many of them were stopped at the step limit, and count with the return that they had.
+    """
+
+    env: str
+    version: int
+    episodes: int
+    mean: float
+    std: float  # of the sample, n - 1
+    ci95: float
+    min: float
+    max: float
+    length_mean: float  # steps
+    seed: int  # of the environments' first episodes
+    cut: int = 0
+
+    def __str__(self) -> str:
+        cut = f"  {self.cut} cut at the step limit" if self.cut else ""
+        return (
+            f"{self.env}  {self.episodes} episodes  mean {self.mean:.2f} ± {self.ci95:.2f} (95 %)  "
+            f"std {self.std:.2f}  min {self.min:.2f}  max {self.max:.2f}  "
+            f"length {self.length_mean:.1f}  version {self.version}{cut}"
+        )
+
+
+class Played(NamedTuple):
+    """episodes: (return, length) of each, in the order of their ends. cut: how many of them were stopped."""
+
+    episodes: list[tuple[float, int]]
+    cut: int
+
+
+def play(
+    simulators: Simulators,
+    act: Act,
+    quota: NDArray[np.int64],
+    seed: int,
+    max_steps: int,
+    heed: Callable[[int], None] = lambda _: None,
+) -> Played:
+    """Each environment's first episodes. quota: int64 [B], how many of each. max_steps: where an episode is cut, >= 1.
+
+    One environment alone cannot be begun anew: one whose episode was cut waits until the others have played theirs or
+    were cut too, and then all begin again, from seeds that none had. heed: hears after each step how many environments
+    took it; what it raises ends the game.
+    """
+    left, played, cut = quota.copy(), list[tuple[float, int]](), 0
+    while left.any():
+        overlong = _play_on(simulators, act, left, seed, max_steps, heed, played)
+        left -= overlong
+        cut += int(np.count_nonzero(overlong))
+        seed += simulators.count
+    return Played(played, cut)
+
+
+def _play_on(
+    simulators: Simulators,
+    act: Act,
+    left: NDArray[np.int64],
+    seed: int,
+    max_steps: int,
+    heed: Callable[[int], None],
+    played: list[tuple[float, int]],
+) -> NDArray[np.bool_]:
+    """From a reset until each environment has none left to play, or was cut. Returns bool [B]: which were."""
+    cut = np.zeros(simulators.count, np.bool_)
+    observations, starts = simulators.reset(seed), np.ones(simulators.count, np.bool_)
+    while (left[~cut] > 0).any():
+        step = simulators.step(act(observations, starts))
+        for row, episode in _ended(step):
+            if left[row] and not cut[row]:
+                left[row] -= 1
+                played.append(episode)
+        returns, lengths = simulators.unfinished()
+        for row in np.flatnonzero((lengths >= max_steps) & (left > 0) & ~cut).tolist():
+            cut[row] = True
+            played.append((float(returns[row]), int(lengths[row])))
+        observations, starts = step.observations, step.starts
+        heed(int(np.count_nonzero(step.valid)))
+    return cut
+
+
+def _ended(step: Step) -> Iterable[tuple[int, tuple[float, int]]]:
+    """(environment, episode) of this step's finished episodes, which are listed in the order of environments."""
+    return zip(step.rows.tolist(), step.episodes, strict=True)
+
+
+def quotas(episodes: int, environments: int) -> NDArray[np.int64]:
+    """int64 [B] that sums to ``episodes``, as even as can be."""
+    each, more = divmod(episodes, environments)
+    return np.array([each + (row < more) for row in range(environments)], np.int64)
+
+
+def summary(env: str, version: int, finished: list[tuple[float, int]], seed: int, cut: int = 0) -> Score:
+    """The statistics of at least one episode; with a single one the spread is 0 and the interval infinite."""
+    returns = np.array([score for score, _ in finished], np.float64)
+    n = len(returns)
+    std = float(returns.std(ddof=1)) if n > 1 else 0.0
+    quantile = STUDENT_95[n - 2] if 1 < n <= len(STUDENT_95) + 1 else 1.96 + 2.5 / max(n - 1, 1)
+    return Score(
+        env=env,
+        version=version,
+        episodes=n,
+        mean=float(returns.mean()),
+        std=std,
+        ci95=quantile * std / math.sqrt(n) if n > 1 else math.inf,
+        min=float(returns.min()),
+        max=float(returns.max()),
+        length_mean=float(np.mean([length for _, length in finished])),
+        seed=seed,
+        cut=cut,
+    )

@@ -1,0 +1,225 @@
+"""One environment for people to look at: as it draws itself, or as its policy sees it. Knows simulators; no networks.
+
+A scene steps one episode at a time. What is drawn is always the episode that the policy plays: an environment that
+draws itself is used where its observations are the ones that the policy was trained on. Simulators that step in C++ may
+have others and draw nothing (``AtariVectorEnv``): then the newest image of what the policy sees is the picture.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from ctypes.util import find_library
+from typing import Any, Literal, Protocol
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from actor.config import ActorSettings
+from actor.environments.registry import describe, make_one, make_simulators
+from actor.environments.spaces import ActionCodec, Spaces, flatten_one, spaces_of
+from actor.environments.vector import Simulators
+from protocol.errors import UserError
+
+Frame = NDArray[np.uint8]  # [H, W, 3]
+Mode = Literal["human", "rgb_array"]  # Gymnasium's names: a window, or an array for each frame
+USUAL_FPS = 30.0  # where an environment does not say
+SEEN_FPS = 15.0  # Atari's sixty images a second, of which a policy sees every fourth
+SEEN_PIXELS = 336  # at least, on the shorter side: a policy's image is too small for people
+
+
+class Scene(Protocol):
+    """One environment. fps: frames for each second of its own time."""
+
+    spaces: Spaces
+    fps: float
+
+    def reset(self, seed: int) -> NDArray[Any]:
+        """Begins an episode. Returns the observation, [1, *shape]. Raises UserError where nothing can be drawn here."""
+
+    def step(self, chosen: NDArray[Any]) -> tuple[NDArray[Any], float, bool]:
+        """chosen: [1, width]. Returns the next observation, the raw reward and whether the episode is over."""
+
+    def frame(self) -> Frame:
+        """What there is to see now; not of a scene that has a window."""
+
+    def close(self) -> None:
+        """Ends the environment and its window."""
+
+
+def open_scene(settings: ActorSettings, allowed_modules: frozenset[str], mode: Mode, fps: float | None) -> Scene:
+    """The scene of these settings. fps: other than the environment's own. Raises UserError saying what is missing."""
+    if mode == "human":
+        check_display()
+    else:
+        _do_without_display()
+    try:
+        spaces = describe(settings, allowed_modules)
+    except UserError:
+        raise
+    except Exception as error:  # MuJoCo loads OpenGL when it is imported
+        raise _cannot(settings.env, mode, error) from error
+    drawn = _drawn(settings, allowed_modules, mode, fps)
+    if isinstance(drawn, Drawn) and drawn.spaces == spaces:
+        return drawn
+    if isinstance(drawn, Drawn):
+        drawn.close()
+        drawn = _cannot(settings.env, mode, "its policy sees other observations than the environment that draws itself")
+    if spaces.observation_type != "uint8":
+        raise drawn
+    if mode == "human":
+        cause = (
+            "nothing draws the episode that its policy plays; --out FILE.mp4 records the images that the policy sees"
+        )
+        raise _cannot(settings.env, mode, cause)
+    return Seen(settings, allowed_modules, fps)
+
+
+def _drawn(
+    settings: ActorSettings, allowed_modules: frozenset[str], mode: Mode, fps: float | None
+) -> Drawn | UserError:
+    try:
+        return Drawn(settings, allowed_modules, mode, fps)
+    except UserError as error:
+        return error
+
+
+def check_display() -> None:
+    """Raises UserError where no window can be opened."""
+    if _has_display() or os.environ.get("SDL_VIDEODRIVER"):
+        return
+    raise UserError("there is no display to open a window on (DISPLAY is not set); --out FILE.mp4 records instead")
+
+
+def _has_display() -> bool:
+    return sys.platform != "linux" or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY")))
+
+
+def _do_without_display() -> None:
+    """A recording opens no window, and what draws should not look for one. What a person has set stays."""
+    if not _has_display():
+        os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # pygame
+        if find_library("EGL"):
+            os.environ.setdefault("MUJOCO_GL", "egl")
+
+
+def _cannot(env: str, mode: Mode, cause: object) -> UserError:
+    said = cause if isinstance(cause, str) else f"{type(cause).__name__}: {cause}"
+    return UserError(f"{env} cannot be rendered {'in a window' if mode == 'human' else 'into images'} here: {said}")
+
+
+class Drawn:
+    """Scene of one Gymnasium environment that renders itself. Raises UserError where it does not."""
+
+    def __init__(self, settings: ActorSettings, allowed_modules: frozenset[str], mode: Mode, fps: float | None) -> None:
+        self._name, self._mode = settings.env, mode
+        self._env = self._made(settings, allowed_modules)
+        try:
+            if self._env.render_mode != mode or mode not in (self._env.metadata.get("render_modes") or ()):
+                raise self._cannot(f"it has no render mode {mode}")
+            self._pace(fps)
+            self.spaces = spaces_of(settings.env, self._env.observation_space, self._env.action_space)
+        except BaseException:
+            self._env.close()
+            raise
+        self._spoken = ActionCodec(self.spaces.actions)
+        self._proven = False  # whether anything was drawn yet
+
+    def _made(self, settings: ActorSettings, allowed_modules: frozenset[str]) -> Any:
+        options = {**settings.env_options, "render_mode": self._mode}
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # about render modes, which are looked at afterwards
+                return make_one(settings.env, options, allowed_modules)
+        except UserError:
+            raise
+        except Exception as error:  # whatever its constructor thinks of the render mode
+            raise self._cannot(error) from error
+
+    def _cannot(self, cause: object) -> UserError:
+        return _cannot(self._name, self._mode, cause)
+
+    def _pace(self, fps: float | None) -> None:
+        """A window draws as fast as the environment's metadata say."""
+        if fps is not None:
+            bare = self._env.unwrapped
+            bare.metadata = {**bare.metadata, "render_fps": fps}
+        self.fps = float(fps or self._env.metadata.get("render_fps") or USUAL_FPS)
+
+    def reset(self, seed: int) -> NDArray[Any]:
+        """Scene.reset."""
+        observed, _ = self._tried(lambda: self._env.reset(seed=seed))
+        return self._flat(observed)
+
+    def step(self, chosen: NDArray[Any]) -> tuple[NDArray[Any], float, bool]:
+        """Scene.step."""
+        action = self._spoken(chosen)[0]
+        observed, reward, terminated, truncated, _ = self._tried(lambda: self._env.step(action))
+        return self._flat(observed), float(reward), bool(terminated or truncated)
+
+    def frame(self) -> Frame:
+        """Scene.frame."""
+        picture = np.asarray(self._tried(self._env.render))
+        if picture.ndim != 3 or picture.shape[2] != 3:
+            raise self._cannot(f"a frame is {picture.dtype} {list(picture.shape)}, not an RGB image")
+        return picture.astype(np.uint8, copy=False)
+
+    def _tried(self, does: Any) -> Any:
+        """Until something was drawn once, a failure is most likely one of drawing: no display, no OpenGL, no pygame."""
+        if self._proven:
+            return does()
+        try:
+            result = does()
+        except Exception as error:
+            raise self._cannot(error) from error
+        self._proven = self._mode == "human" or does == self._env.render
+        return result
+
+    def _flat(self, observed: Any) -> NDArray[Any]:
+        return flatten_one(self._env.observation_space, observed)[None]
+
+    def close(self) -> None:
+        """Scene.close."""
+        self._env.close()
+
+
+class Seen:
+    """Scene of simulators that draw nothing and show images to the policy: the newest of its images, enlarged."""
+
+    def __init__(self, settings: ActorSettings, allowed_modules: frozenset[str], fps: float | None) -> None:
+        one = msgspec.structs.replace(settings, envs=1, groups=1)
+        self._simulators: Simulators
+        (self._simulators,) = make_simulators(one, allowed_modules)
+        self.spaces, self.fps = self._simulators.spaces, fps or SEEN_FPS
+        self._seen: NDArray[Any] = np.zeros((1, *self.spaces.observation_shape), np.uint8)
+
+    def reset(self, seed: int) -> NDArray[Any]:
+        """Scene.reset."""
+        self._seen = self._simulators.reset(seed)
+        return self._seen
+
+    def step(self, chosen: NDArray[Any]) -> tuple[NDArray[Any], float, bool]:
+        """Scene.step."""
+        step = self._simulators.step(chosen)
+        self._seen = step.observations if step.final_observations is None else step.final_observations
+        return self._seen, float(step.rewards[0]), bool(step.terminated[0] or step.truncated[0])
+
+    def frame(self) -> Frame:
+        """Scene.frame."""
+        return picture_of(self._seen[0])
+
+    def close(self) -> None:
+        """Scene.close."""
+        self._simulators.close()
+
+
+def picture_of(image: NDArray[np.uint8]) -> Frame:
+    """What a policy sees, for people. image: [H, W, C] or [C, H, W]; three numbers a pixel are colours."""
+    if image.shape[2] > image.shape[0]:
+        image = np.moveaxis(image, 0, 2)
+    if image.shape[2] != 3:
+        image = np.repeat(image[:, :, -1:], 3, 2)
+    factor = -(-SEEN_PIXELS // min(image.shape[:2]))
+    return np.repeat(np.repeat(image, factor, 0), factor, 1)

@@ -1,0 +1,46 @@
+"""What an actor says: JSON lines on stderr, which is one for the whole process, and so is this. Knows streams.
+
+A simulator's process and a learner's child alike may have a parent that does not read: nobody waits for it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from functools import cache, partial
+
+from actor.environments.child_protocol import FailureKind
+from protocol.process.outlet import Outlet, unbuffered
+from protocol.process.stdio import json_line
+
+Write = Callable[[Mapping[str, object]], None]
+OnFailure = Callable[[int, FailureKind, str], None]  # row, kind, one line of detail
+
+
+def say(line: Mapping[str, object]) -> None:
+    """One line, later; from any thread."""
+    outlet, write = _voice()
+    outlet.put(partial(write, line))
+
+
+def simulator_failed(row: int, kind: FailureKind, detail: str) -> None:
+    """An OnFailure: one line, as all that an actor has to say."""
+    say({"event": "simulator_failed", "row": row, "kind": kind, "detail": detail})
+
+
+def finish() -> None:
+    """Once all is said, or nobody has read it for a while; to be called before the process ends."""
+    outlet, _ = _voice()
+    outlet.close()
+    _voice.cache_clear()
+
+
+@cache
+def _voice() -> tuple[Outlet, Write]:
+    stream = unbuffered(sys.stderr)
+
+    def write(line: Mapping[str, object]) -> None:
+        stream.write(json_line(line).decode())
+        stream.flush()
+
+    return Outlet(lambda count: write({"event": "output_lost", "lines": count})), write

@@ -1,0 +1,67 @@
+"""What a gradient must be to come near θ. Pure. Knows one gradient, not its session.
+
+``admit`` reads the header, before a byte is decoded. ``examine`` reads the decoded numbers once. Sequence, credit and
+duplicates belong to the session's ledger (``protocol/session.py``); age belongs to ``learner/optim/staleness.py``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Container
+
+import msgspec
+import numpy as np
+
+from protocol.codecs.registry import Sparse
+from protocol.errors import Reason
+from protocol.messages import Gradient, Losses, Report
+
+MAX_REPORT_STEPS = 1_000_000_000  # a rollout has thousands; a million a second for a quarter of an hour
+MAX_SCORE = 1e15  # of an episode, either sign: what run.until_return may be, and no sum of them overflows
+
+
+def admit(gradient: Gradient, *, layout_length: int, version: int, codecs: Container[str]) -> Reason | None:
+    """Why this header is refused, or None. layout_length: P. version: the learner's current one."""
+    if gradient.length != layout_length:
+        return Reason.WRONG_LENGTH
+    if gradient.count > gradient.length:
+        return Reason.MALFORMED_PAYLOAD
+    if gradient.codec not in codecs:
+        return Reason.UNKNOWN_CODEC
+    if gradient.base_version > version:
+        return Reason.FUTURE_VERSION
+    return None
+
+
+def believable(report: Report, earlier_steps: int = 0) -> Report:
+    """The report without what cannot be true: the gradient beside it may be sound.
+
+    earlier_steps: that its actor took before these and that no episode accounted for, >= 0.
+
+    Steps above MAX_REPORT_STEPS count as none: the learning rate and the actors' schedules follow their sum. Scores
+    beyond MAX_SCORE, NaN among them, would stay in the mean of a hundred. Each episode ended with a step of this report
+    and consists of steps that nothing else accounted for: where they do not all fit in, none is believed. Losses are
+    finite. Observations are of these steps.
+    """
+    env_steps = report.env_steps if report.env_steps <= MAX_REPORT_STEPS else 0
+    episodes = tuple(each for each in report.episodes if abs(each.score) <= MAX_SCORE and each.length)
+    if len(episodes) > env_steps or sum(each.length for each in episodes) > earlier_steps + env_steps:
+        episodes = ()
+    sound = all(map(math.isfinite, msgspec.structs.astuple(report.losses)))
+    losses = report.losses if sound else Losses()
+    observations = report.observations if report.observations <= env_steps else 0
+    return Report(env_steps, episodes, losses, observations)
+
+
+def measure(value: np.ndarray | Sparse) -> float:
+    """L2 norm: one dot product over the data, a second look only where it is wrong.
+
+    value: float32 [P], or Sparse of k values. NaN where one of them is no finite number; infinity where all are and
+    the sum of their squares overflows float32, a norm above 1e19.
+    """
+    numbers = value.values if isinstance(value, Sparse) else value
+    with np.errstate(over="ignore", invalid="ignore"):
+        squared = float(np.dot(numbers, numbers))
+    if math.isfinite(squared):
+        return math.sqrt(squared)
+    return math.inf if bool(np.isfinite(numbers).all()) else math.nan

@@ -1,0 +1,46 @@
+"""What training actors report of their rollouts, as far as it can be true, and what of it counts. Pure."""
+
+from __future__ import annotations
+
+from learner.admission.checks import believable
+from learner.events import Announce, Effect
+from learner.optim.parameters import APPLIED
+from learner.progress import Progress
+from protocol.errors import STALE, Reason
+from protocol.messages import Gradient, Report
+from protocol.session import Peer
+
+# What says nothing against the sender of a gradient that it was refused for.
+BLAMELESS = STALE | {Reason.DRAINING, Reason.OVER_QUOTA}
+
+
+class Reports:
+    """Books of one run. Steps count when they are told, episodes once it is known what became of their gradient."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+
+    def hear(self, gradient: Gradient, peer: Peer, now: float) -> tuple[Report | None, list[Effect]]:
+        """What a gradient tells of its actor, without what cannot be true: that is counted, and told once a session.
+
+        Its steps count whatever becomes of the gradient.
+        """
+        peer.version = gradient.base_version
+        if gradient.report is None:
+            return None, []
+        report = believable(gradient.report, max(0, peer.life_steps - peer.episode_steps))
+        peer.env_steps += report.env_steps
+        peer.life_steps += report.env_steps
+        peer.episode_steps += sum(episode.length for episode in report.episodes)
+        peer.progressed_at = now
+        self._progress.step(report.env_steps)
+        if report == gradient.report:
+            return report, []
+        peer.doubted += 1
+        self._progress.reports_doubted += 1
+        return report, [Announce("report_doubted", {"actor": peer.name})] if peer.doubted == 1 else []
+
+    def judge(self, report: Report | None, outcome: str) -> None:
+        """Its gradient came to this outcome: what else it tells counts, unless that speaks against its sender."""
+        if report is not None and (outcome == APPLIED or outcome in BLAMELESS):
+            self._progress.score(report)

@@ -1,0 +1,38 @@
+"""What this installation lacks for what was asked: a learner's machine may have neither torch nor simulators.
+
+Looks, and imports none of it.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+from learner.config import Experiment
+from protocol.errors import UserError
+
+ACTORS_NEED = ("torch", "gymnasium")  # and `actor init` does
+WITHOUT_TORCH = ("addition", "rmsprop_paper")  # learner/optim/optimizers.py
+
+
+class NotInstalled(UserError):
+    """Something that the run needs. missing: packages. instead: what would do without them."""
+
+    def __init__(self, missing: str, instead: str) -> None:
+        super().__init__(missing, instead)
+        self.missing, self.instead = missing, instead
+
+    def __str__(self) -> str:
+        return f"not installed here: {self.missing}; {self.instead}"
+
+
+def require(experiment: Experiment, initial: Path | None) -> None:
+    """Raises NotInstalled. initial: file of θ₀, None where this machine is to make it."""
+    lacking = ", ".join(name for name in ACTORS_NEED if find_spec(name) is None)
+    if lacking and experiment.run.actors:
+        raise NotInstalled(lacking, "say --actors 0, and start actors where they are")
+    if lacking and initial is None:
+        raise NotInstalled(lacking, "say --initial FILE, which `actor init` writes where they are")
+    optimizer = experiment.learner.optimizer
+    if optimizer not in WITHOUT_TORCH and find_spec("torch") is None:
+        raise NotInstalled("torch", f"learner.optimizer = {optimizer} needs it; {' and '.join(WITHOUT_TORCH)} do not")

@@ -1,0 +1,382 @@
+"""One run's directory: what it holds, who may use it, and the summary at the end. Knows files; no sockets, no arrays.
+
+``experiment.toml`` as resolved, ``manifest.json``, ``epoch`` (lives of the learner so far), ``checkpoints/``,
+``journal/``, ``progress.jsonl`` and, once a life has ended, ``result.json``. One learner at a time holds the directory:
+it is locked.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import math
+import os
+import platform
+import time
+from collections import deque
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import IO, Any
+
+import msgspec
+
+from learner.config import Experiment, actor_table, load
+from learner.durability.disk import DISK
+from learner.durability.journal import stretches
+from learner.launch.toml import dumps
+from learner.progress import WINDOW
+from learner.state import LearnerState
+from protocol import manifest as manifests
+from protocol.errors import UserError
+from protocol.manifest import Manifest, digest_of
+from protocol.process.stdio import json_line
+
+EARLY_LINES = 1000  # actors start while θ₀ is made and have little to say by then
+OPERATOR = 0  # root's processes may be a learner
+LOCK, EPOCH, EXPERIMENT, MANIFEST, RESULT = "lock", "epoch", "experiment.toml", "manifest.json", "result.json"
+# A directory with nothing but these holds no run: what a learner leaves that died before it began, and what a new file
+# system has at its root, which a volume shows.
+NO_RUN = {LOCK, f".{LOCK}.tmp", f".{MANIFEST}.tmp", "lost+found"}
+SEEN_BYTES = 4096  # of progress.jsonl in which one whole line is looked for: several times the longest
+PROGRESS = "progress.jsonl"
+PACKAGES = ("farflung", "torch", "numpy", "pyzmq", "gymnasium", "msgspec")  # whose versions can change a result
+
+
+class RunDirectoryError(UserError):
+    """A directory that this run cannot use. path: which. cause: why, and what would help.
+
+    code, passing: as in UserError.
+    """
+
+    def __init__(self, path: Path, cause: str, code: int | None = None, *, passing: bool = False) -> None:
+        super().__init__(path, cause, code=code, passing=passing)
+        self.path, self.cause = path, cause
+
+    def __str__(self) -> str:
+        return f"run directory {self.path}: {self.cause}"
+
+
+class Ended(msgspec.Struct):
+    """Of result.json what tells whether a run is over. target: mean return that was asked for, None where none was."""
+
+    solved: bool
+    target: float | None
+    env_steps: int
+    updates: int
+    saved_version: int | None
+    exit_code: int
+
+    @property
+    def kept(self) -> bool:
+        """Whether what was reached is on disk."""
+        return self.saved_version == self.updates and self.exit_code in (0, 3)
+
+
+class RunDirectory:
+    """A directory that this process holds. A context manager: leaving it closes the log and lets go of the lock, and
+    removes a directory that ``prepare`` made and that nothing was written to.
+
+    lost_lines: lines of progress.jsonl that could not be written; training goes on without them. journaled: the life
+    before kept a journal, known after ``begin``.
+    """
+
+    def __init__(self, path: Path, resuming: bool, lock: IO[bytes], made: bool = False) -> None:
+        self.path, self.resuming, self._made = path, resuming, made
+        self.checkpoints, self.journal = path / "checkpoints", path / "journal"
+        self.lost_lines = 0
+        self.journaled = False
+        self._lock = lock
+        self._log: IO[bytes] | None = None
+        self._early: deque[bytes] = deque(maxlen=EARLY_LINES)  # recorded before ``begin``
+        self._torn = False
+
+    @classmethod
+    def prepare(cls, path: Path, resume: bool, proceed: bool = False) -> RunDirectory:
+        """Takes hold of the directory before anything expensive is started. proceed: resume where there is a run.
+
+        Raises RunDirectoryError: there is a run in it and ``resume`` is not set, or the reverse; it is in use; it
+        cannot be written.
+        """
+        try:
+            _resumes(path, resume, proceed)  # a stranger's folder is left as it is, without a lock in it
+            missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+            path.mkdir(parents=True, exist_ok=True)
+            for folder in missing or [path]:
+                DISK.sync_folder(folder.parent, "run")
+            lock = _locked(path)
+            try:  # another may have begun in it, and died, since we looked
+                return cls(path, _resumes(path, resume, proceed), lock, path in missing)
+            except BaseException:
+                lock.close()
+                raise
+        except OSError as error:
+            raise RunDirectoryError(path, error.strerror or str(error), error.errno) from None
+
+    def __enter__(self) -> RunDirectory:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._log is not None:
+            self._log.close()
+        if self._made:
+            with contextlib.suppress(OSError):
+                _remove_unused(self.path)  # while nobody else can hold it
+        self._lock.close()
+
+    def begin(self, experiment: Experiment, manifest: Manifest) -> int:
+        """Writes down what is about to run, or compares it with what ran. Returns the epoch: 1 in the first life.
+
+        Raises RunDirectoryError where a resumed run is another experiment, or the directory cannot be written.
+        """
+        try:
+            if self.resuming:
+                self._compare(manifest)
+                self.journaled = self._was_journaled()
+            else:
+                self._write(MANIFEST, manifests.encode(manifest))
+            self._write(EXPERIMENT, dumps(experiment).encode())
+            DISK.make_folder(self.checkpoints, "run")
+            epoch = self._last_epoch() + 1
+            self._write(EPOCH, f"{epoch}\n".encode())
+            self._log = (self.path / PROGRESS).open("ab", buffering=0)
+        except OSError as error:
+            raise RunDirectoryError(self.path, error.strerror or str(error), error.errno) from None
+        while self._early:
+            self._append(self._early.popleft())
+        return epoch
+
+    def manifest(self) -> Manifest:
+        """The manifest of the run that is being resumed. Raises UserError."""
+        return manifests.decode((self.path / MANIFEST).read_bytes())
+
+    def over(self, experiment: Experiment) -> int | None:
+        """The exit code with which this run ended, if there is nothing left of what ``experiment`` asks; else None.
+
+        None too where the last θ was not saved, which must be reached again, and where the directory is another
+        experiment's, which ``begin`` tells.
+        """
+        if not self.resuming or self.manifest().actor_digest != digest_of(actor_table(experiment)):
+            return None
+        try:
+            ended = msgspec.json.decode((self.path / RESULT).read_bytes(), type=Ended)
+        except (FileNotFoundError, msgspec.DecodeError):
+            return None
+        if not ended.kept:
+            return None
+        target, steps = experiment.run.until_return, experiment.run.until_steps
+        if ended.solved and target is not None and ended.target is not None and ended.target >= target:
+            return 0
+        if steps is not None and ended.env_steps >= steps:
+            return 0 if target is None else 3
+        return None
+
+    def record(self, event: str, wall_s: float, fields: Mapping[str, object]) -> None:
+        """Appends one line to progress.jsonl. wall_s: since the first environment step of this life.
+
+        What the fields say of these three names is not heard: readers rely on them (deploy/PROGRESS.md).
+        """
+        stamp = {"event": event, "wall_s": round(wall_s, 3), "unix_s": round(time.time(), 3)}
+        line = json_line(stamp | {name: value for name, value in fields.items() if name not in stamp})
+        if self._log is None:
+            self._early.append(line)
+        else:
+            self._append(line)
+
+    def progress_lines(self, most: int) -> list[bytes]:
+        """Lines of progress.jsonl, oldest first, evenly spread over it; none where it cannot be read.
+
+        However long the run was, no more than ``most`` times SEEN_BYTES are read.
+        """
+        try:
+            with (self.path / PROGRESS).open("rb") as file:
+                size = file.seek(0, os.SEEK_END)
+                if size > most * SEEN_BYTES:
+                    return [_line_after(file, size * number // most) for number in range(most)]
+                file.seek(0)
+                lines = file.read().splitlines()
+                return lines[:: -max(1, math.ceil(len(lines) / most))][::-1]  # the newest is among them
+        except OSError:
+            return []
+
+    def finish(self, summary: Mapping[str, object]) -> None:
+        """Writes result.json whole or not at all. Raises OSError."""
+        text = msgspec.json.format(json_line(summary), indent=2) + b"\n"
+        self._write(RESULT, text)
+
+    def _write(self, name: str, data: bytes) -> None:
+        """Old contents or new ones, never half of them, whenever the machine stops. Raises OSError."""
+        DISK.write_whole(self.path / name, self.path / f".{name}.tmp", data, "run")
+
+    def _append(self, line: bytes) -> None:
+        """Counts a line that a full disk does not take whole; the next one first ends what is left of it."""
+        assert self._log is not None
+        data = b"\n" + line if self._torn else line
+        try:
+            self._torn = self._log.write(data) != len(data)
+            self.lost_lines += self._torn
+        except OSError:
+            self.lost_lines += 1
+
+    def _compare(self, manifest: Manifest) -> None:
+        difference = manifests.difference(self.manifest(), manifest)
+        if difference is not None:
+            raise RunDirectoryError(self.path, f"it holds another experiment. {difference}")
+
+    def _was_journaled(self) -> bool:
+        """As the experiment says that is about to be written over; no where it cannot be read."""
+        with contextlib.suppress(UserError):
+            return load(self.path / EXPERIMENT, (), {}).learner.durability == "journal"
+        return False
+
+    def _last_epoch(self) -> int:
+        """As the file says; no less than the journal knows of, should that be lost: two lives must not share one."""
+        known = max((stretch.epoch for stretch in stretches(self.journal)), default=0)
+        with contextlib.suppress(FileNotFoundError, ValueError):
+            return max(known, int((self.path / EPOCH).read_text()))
+        return known
+
+
+def _line_after(file: IO[bytes], offset: int) -> bytes:
+    """The first line that begins after ``offset``; what the search ends in where it is longer."""
+    file.seek(offset)
+    left = SEEN_BYTES - len(file.readline(SEEN_BYTES))
+    return file.readline(left)
+
+
+def _resumes(path: Path, resume: bool, proceed: bool) -> bool:
+    """Whether a run in it is to go on, as it is now. Raises RunDirectoryError where that is not what was asked for."""
+    held = {entry.name for entry in path.iterdir()} if path.exists() else set()
+    resume = resume or (proceed and MANIFEST in held)
+    if resume and MANIFEST not in held:
+        raise RunDirectoryError(path, f"there is no run to resume: it has no {MANIFEST}")
+    if not resume and held - NO_RUN:
+        raise RunDirectoryError(path, "it is not empty; --resume goes on with its run, --run-dir names another")
+    return resume
+
+
+def _remove_unused(path: Path) -> None:
+    """Removes a directory with nothing but the lock in it. Raises OSError."""
+    if [entry.name for entry in path.iterdir()] == [LOCK]:
+        (path / LOCK).unlink()
+        path.rmdir()
+
+
+def _locked(path: Path) -> IO[bytes]:
+    """The lock of a directory, which nobody else may open: to read a file is enough to lock it.
+
+    One that others may open, as earlier versions left it, is replaced: where it is held, only if the holder is another
+    user's.
+    """
+    held, own = _open_lock(path / LOCK), None
+    try:
+        taken, ours = _taken(held), not os.fstat(held.fileno()).st_mode & 0o077
+        if (taken and (ours or not _by_a_stranger(held))) or not _lies_at(held, path / LOCK):
+            raise RunDirectoryError(path, "another learner is using it", passing=True)
+        if ours:
+            return held
+        own = _open_lock(path / f".{LOCK}.tmp")
+        if _taken(own) or not _lies_at(held, path / LOCK):  # another learner replaces it, or has
+            raise RunDirectoryError(path, "another learner is using it", passing=True)
+        (path / f".{LOCK}.tmp").replace(path / LOCK)
+    except BaseException:
+        held.close()
+        if own is not None:
+            own.close()
+        raise
+    held.close()
+    return own
+
+
+def _open_lock(path: Path) -> IO[bytes]:
+    return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "ab")
+
+
+def _taken(lock: IO[bytes]) -> bool:
+    """Whether somebody else has it; now we do where nobody had."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    return False
+
+
+def _lies_at(lock: IO[bytes], path: Path) -> bool:
+    """Whether the file is still the one of that name."""
+    return os.path.samestat(os.fstat(lock.fileno()), path.stat())
+
+
+def _by_a_stranger(lock: IO[bytes]) -> bool:
+    """Whether all who hold it are processes of users who could not run this learner. False where that is not known."""
+    status = os.fstat(lock.fileno())
+    file = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
+    try:
+        rows = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
+        users = {Path("/proc", row[4]).stat().st_uid for row in rows if row[1] == "FLOCK" and row[5] == file}
+    except (OSError, IndexError):
+        return False
+    return bool(users) and users.isdisjoint({OPERATOR, os.geteuid()})
+
+
+def summary(state: LearnerState, now: float, started_at: float, exit_code: int) -> dict[str, Any]:
+    """result.json. now, started_at: ``time.monotonic``, the second when the process began. exit_code: of this life."""
+    progress, manifest = state.progress, state.manifest
+    judged = sum(progress.rulings.values())
+    dense_bytes = 4 * manifest.layout.length
+    per_gradient = progress.bytes_up / judged if judged else None  # all that came up, heartbeats and reports included
+    return {
+        "env": manifest.env,
+        "seed": manifest.seed,
+        "run": manifest.run,
+        "exit_code": exit_code,
+        "solved": state.solved,
+        "return_mean_100": progress.return_mean if len(progress.scores) == WINDOW else None,
+        "target": state.experiment.run.until_return,
+        "episodes": progress.episodes,
+        "env_steps": progress.env_steps,
+        "updates": progress.updates,
+        "saved_version": state.saving.version,
+        "journal_failure": state.saving.broken,
+        "parameters": manifest.layout.length,
+        "wall_s": 0.0 if state.training_since is None else now - state.training_since,
+        "total_s": now - started_at,
+        "bytes_up": progress.bytes_up,
+        "bytes_down": progress.bytes_down,
+        "gradient_bytes_up": progress.gradient_bytes_up,
+        "bytes_per_gradient": per_gradient,
+        "dense_bytes_per_gradient": dense_bytes,
+        "compression": dense_bytes / per_gradient if per_gradient else None,
+        "staleness_mean": progress.lags.mean,
+        "staleness_max": progress.lags.largest,
+        "target_version": state.publication.shelf.target_version,
+        "evaluations": progress.evaluations,
+        "evaluated_best_mean": progress.evaluated_best_mean,
+        "evaluated_best_version": progress.evaluated_best_version,
+        "staleness_rule": state.settings.staleness_rule,
+        "rulings": dict(progress.rulings),
+        "faults": dict(progress.faults),
+        "actor_faults": dict(progress.actor_faults),
+        "math_s": progress.math_s,
+        "epoch": state.address.epoch,
+        "actors": progress.sessions_granted,
+        "versions": versions(),
+        "host": host(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions of what can change a result, by distribution; torch is asked for without importing it."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = "not installed"  # Farflung itself, run from a checkout
+    return found
+
+
+def host() -> dict[str, object]:
+    """What the run had: cores that this process may use, and the kind of machine."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    usable = len(affinity(0)) if affinity else os.cpu_count()
+    return {"cpus": usable, "machine": platform.machine(), "system": platform.system()}

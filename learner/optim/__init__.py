@@ -1,0 +1,4 @@
+"""How gradients change θ. Knows vectors, versions and optimizers; no session, no socket, no file.
+
+In reading order: update, undo, drift, delay_compensation, staleness, norms, aggregation, optimizers, parameters.
+"""

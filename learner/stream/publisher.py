@@ -1,0 +1,196 @@
+"""When to publish what, who waits for a key, and what of the published is kept. Pure. ``now`` is an argument.
+
+The weight stream is one log: each batch that was applied is a record, and those who follow it need nothing else. A key
+is made where somebody asks for one (a late joiner, one who missed a record, one who evaluates: one key answers all
+who wait) or where the target network changes, and a record ends there. Else, nobody training: no record.
+
+What is made for the stream costs the math thread time that it could have spent applying gradients, and the sockets'
+thread a little for each who listens. So that cost sets the pace: from the start of one record to the start of the next
+at least ``cost / share`` passes, which keeps it below ``share`` of elapsed time whatever the size of network and fleet.
+Keys that are not records have a pace of their own.
+"""
+
+from __future__ import annotations
+
+import bisect
+import math
+from collections import deque
+
+import msgspec
+
+from learner.config import LearnerSettings
+from learner.events import BatchApplied, Effect, Key, Publish, Send
+from learner.stream.bandwidth import Allowance, Felt
+from learner.stream.best import Contest
+from learner.stream.delta import HEADER_BYTES, Record
+from protocol.codecs.vectors import size_of
+from protocol.messages import Snapshot, SnapshotRequest
+from protocol.session import Peer
+
+LISTENER_S = 10e-6  # of libzmq's thread for one record to one follower, encrypted: so many more in a fleet of thousands
+VERSIONS_REMEMBERED = 4096  # publication times kept to measure a gradient's age in seconds
+
+
+class Pace(msgspec.Struct):
+    """How often something that costs time may be begun; at most one is under way.
+
+    interval_s: >= 0, least time between starts. share: 0 < share <= 1, largest part of the time spent.
+    not_before: time at which the next may start.
+    """
+
+    interval_s: float
+    share: float
+    not_before: float = -math.inf
+
+    def ready(self, now: float) -> bool:
+        """Whether the next may start."""
+        return now >= self.not_before
+
+    def spent(self, now: float, cost_s: float) -> None:
+        """One was finished at ``now`` and took ``cost_s``."""
+        self.not_before = now - cost_s + max(self.interval_s, cost_s / self.share)
+
+
+class Publication:
+    """What the weight stream says next. shelf: what it said. version: how far it has told.
+
+    first: the key of θ as this life begins. contest: must know which θ an evaluating session was handed.
+    """
+
+    def __init__(self, settings: LearnerSettings, first: Key, contest: Contest, env_steps: int, now: float) -> None:
+        self._contest = contest
+        self.shelf = Shelf(first, settings.target_interval_steps, env_steps, now)
+        self.version = first[0].version
+        self._pace = Pace(settings.publish_interval_s, settings.publish_share)
+        self._keys = Pace(0.0, settings.publish_share)
+        key_bytes = HEADER_BYTES + sum(map(size_of, first[1]))
+        self._felt = Felt(now) if settings.downlink_kbps == "auto" else None
+        self.allowance = Allowance(None if settings.downlink_kbps == "auto" else settings.downlink_kbps, key_bytes, now)
+        self._waiting: dict[int, Peer] = {}  # by session; a key each
+
+    def order(self, news: bool, listening: bool, env_steps: int, now: float) -> tuple[int | None, bool]:
+        """What the math thread is to make: above which version a record, and whether a key.
+
+        news: θ is, or after the batch will be, newer than what was told. listening: whether anybody trains. With a key
+        a record ends, so that whoever takes it goes on with the next one.
+        """
+        key = (bool(self._waiting) or (news and self.shelf.target_due(env_steps))) and self._keys.ready(now)
+        record = news and (key or (listening and self._pace.ready(now) and self.allowance.ready(now)))
+        return self.version if record else None, key
+
+    def ask(self, request: SnapshotRequest, peer: Peer, version: int) -> list[Effect]:
+        """Answers a request where what is wanted is here; else its session waits for the next key.
+
+        version: of θ as it is now.
+        """
+        if request.target and self.shelf.target is not None:
+            return [Send(peer.route, *self.shelf.target)]
+        if self.shelf.key[0].version == version:
+            return [self._hand(self.shelf.key, peer)]
+        self._waiting[peer.session] = peer
+        return []
+
+    def told(self, peer: Peer, round_trip_s: float, training: int, now: float) -> None:
+        """A heartbeat said which version a training session holds. training: how many there are."""
+        if self._felt is not None and self._felt.told(
+            peer.session, self.shelf.lag_s(peer.version, now), round_trip_s, training, now
+        ):
+            self.allowance.change(self._felt.kbps, now)
+
+    def forget(self, session: int) -> None:
+        """The session is over."""
+        self._waiting.pop(session, None)
+        if self._felt is not None:
+            self._felt.forget(session)
+
+    def made(self, event: BatchApplied, listeners: int, env_steps: int, now: float) -> list[Effect]:
+        """Publishes the record and answers those who wait with the key. listeners: who follow the stream."""
+        listeners_s = listeners * LISTENER_S
+        record, key = self.shelf.put(event.record, event.key, env_steps, now)
+        effects: list[Effect] = []
+        if record is not None:
+            self.version = record[0].version
+            self._pace.spent(now, event.record_s + listeners_s)
+            record_bytes = HEADER_BYTES + sum(map(size_of, record[1]))
+            self.allowance.spent(now, record_bytes, key=_is_key(record))
+            if self._felt is not None:
+                self._felt.published(record_bytes)
+            effects.append(Publish(*record))
+        if key is not None:
+            self._keys.spent(now, event.record_s + event.key_s)
+            effects += [self._hand(key, peer) for peer in self._waiting.values()]
+            self._waiting.clear()
+        return effects
+
+    def _hand(self, key: Key, peer: Peer) -> Effect:
+        if not peer.trains:
+            self._contest.pin(peer.session, key)
+        return Send(peer.route, *key)
+
+
+class Shelf:
+    """The published that somebody may still ask for, and when each version was published.
+
+    key: the newest. target: the target network's, always a key; None in a run without one.
+
+    The first key of a life is the target. After each ``interval_steps`` environment steps of the run, all actors
+    together, the next key becomes the new one: T mod I_target = 0 in the paper, as near as a key was made; once it is
+    due one is ordered. The steps are counted from the first on a fixed grid, so that a late one delays no other. A
+    resumed life begins with its restored θ as the target: the old target is not in checkpoints.
+    """
+
+    def __init__(self, first: Key, interval_steps: int | None, env_steps: int, now: float) -> None:
+        self._interval_steps, self._due_steps = interval_steps, env_steps
+        self._published: deque[tuple[int, float]] = deque(maxlen=VERSIONS_REMEMBERED)  # version, time
+        self.target: Key | None = None
+        self.key = first
+        self.put(first, first, env_steps, now)
+
+    def put(
+        self, record: Record | None, key: Key | None, env_steps: int, now: float
+    ) -> tuple[Record | None, Key | None]:
+        """Takes what is about to be published or sent; returns it with its target and the run's env_steps filled in."""
+        target = self._next_target(None if record is None else key, env_steps)
+        stamped = None if key is None else _stamped(key, target, env_steps)
+        if stamped is not None:
+            self.key = stamped
+            if target == stamped[0].version:
+                self.target = stamped
+        if record is None:
+            return None, stamped
+        self._published.append((record[0].version, now))
+        message = record[0]
+        if _is_key(record):
+            return stamped, stamped
+        return (msgspec.structs.replace(message, target=target, env_steps=env_steps), record[1]), stamped
+
+    def target_due(self, env_steps: int) -> bool:
+        """Whether the next key is to become the target."""
+        return self._interval_steps is not None and (self.target is None or env_steps >= self._due_steps)
+
+    def _next_target(self, key: Key | None, env_steps: int) -> int | None:
+        """The version that is the target from now on."""
+        if self._interval_steps is None:
+            return None
+        if key is None or not self.target_due(env_steps):
+            return self.target_version
+        self._due_steps += self._interval_steps * ((env_steps - self._due_steps) // self._interval_steps + 1)
+        return key[0].version
+
+    @property
+    def target_version(self) -> int | None:
+        """Of the target network; None in a run without one."""
+        return None if self.target is None else self.target[0].version
+
+    def lag_s(self, base_version: int, now: float) -> float:
+        """Seconds since newer weights than ``base_version`` were published; 0 while it is the newest."""
+        index = bisect.bisect_right(self._published, base_version, key=lambda entry: entry[0])
+        return now - self._published[index][1] if index < len(self._published) else 0.0
+
+
+def _is_key(record: Record) -> bool:
+    return isinstance(record[0], Snapshot) and record[0].record == "key"
+
+
+def _stamped(key: Key, target: int | None, env_steps: int) -> Key:
+    return msgspec.structs.replace(key[0], target=target, env_steps=env_steps), key[1]

@@ -1,0 +1,248 @@
+"""Policies over actions against torch.distributions, autograd, and integrals taken by hand."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from actor.algorithms.distributions import LOG_DEVIATIONS, Categorical, Distribution, Gaussian, distribution
+from actor.environments.spaces import Actions
+from tests.actor.counter import box, discrete
+
+INF = math.inf
+N = 9
+BOUNDED = box((-1.0, -INF, -0.5, -INF), (1.0, INF, INF, 0.25))
+
+
+def rng(seed: int = 5) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+def test_each_kind_of_action_has_its_family() -> None:
+    assert isinstance(distribution(discrete(3)), Categorical)
+    assert isinstance(distribution(discrete(3, 2)), Categorical)
+    assert isinstance(distribution(BOUNDED), Gaussian)
+
+
+def choices(sizes: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """Seeded outputs [N, K] in float64 and actions [N, width]."""
+    outputs = torch.from_numpy(rng().standard_normal((N, sum(sizes))) * 2)
+    return outputs, torch.from_numpy(np.stack([rng(i).integers(0, size, N) for i, size in enumerate(sizes)], 1))
+
+
+def slopes_by_autograd(
+    outputs: Tensor, log_probs: Tensor, entropies: Tensor, pull: Tensor, entropy_weight: float
+) -> Tensor:
+    loss = -(pull * log_probs).mean() - entropy_weight * entropies.mean()
+    return torch.autograd.grad(loss, outputs)[0]
+
+
+@pytest.mark.parametrize("sizes", [(4,), (3, 2, 5), (1, 3)])
+@pytest.mark.parametrize("entropy_weight", [0.0, 0.3])
+def test_choices_are_independent_categoricals(sizes: tuple[int, ...], entropy_weight: float) -> None:
+    outputs, actions = choices(sizes)
+    theirs = outputs.clone().requires_grad_()
+    parts: list[Any] = [torch.distributions.Categorical(logits=part) for part in torch.split(theirs, list(sizes), 1)]
+    log_probs = sum((part.log_prob(actions[:, i]) for i, part in enumerate(parts)), torch.zeros(N))
+    entropies = sum((part.entropy() for part in parts), torch.zeros(N))
+    pull = torch.from_numpy(rng(1).standard_normal(N))
+
+    likelihood = distribution(discrete(*sizes)).likelihood(outputs, actions)
+    torch.testing.assert_close(likelihood.log_probs, log_probs.detach(), check_dtype=False)
+    torch.testing.assert_close(likelihood.entropies, entropies.detach(), check_dtype=False)
+    expected = slopes_by_autograd(theirs, log_probs, entropies, pull, entropy_weight)
+    torch.testing.assert_close(likelihood.slopes(pull, entropy_weight), expected)
+
+
+def test_probabilities_of_huge_logits_are_finite() -> None:
+    outputs = torch.tensor([[1000.0, 999.0, -1000.0]])
+    likelihood = distribution(discrete(3)).likelihood(outputs, torch.tensor([[2]]))
+    assert likelihood.log_probs.item() == pytest.approx(-2000 - math.log1p(math.exp(-1)))
+    assert likelihood.slopes(torch.ones(1), 0.1).isfinite().all()
+
+
+def test_the_information_of_choices() -> None:
+    """All as likely: all there can be. Certain: none. Two parts of which one is certain: its share of both."""
+    family, actions = distribution(discrete(2, 3)), torch.zeros(1, 2, dtype=torch.int64)
+    certain, even = [1000.0, 0.0], [0.0, 0.0, 0.0]
+    assert family.likelihood(torch.tensor([[0.0, 0.0, *even]]), actions).information == pytest.approx(1.0)
+    assert family.likelihood(torch.tensor([[*certain, *even]]), actions).information == pytest.approx(4 / 7)
+    assert family.likelihood(torch.tensor([[*certain, 500.0, 0.0, 0.0]]), actions).information == 0.0
+    only = distribution(discrete(1)).likelihood(torch.zeros(1, 1), actions[:, :1])
+    assert only.information == 0.0
+
+
+@pytest.mark.parametrize(("mean", "share"), [(0.0, 1.0), (0.75, 0.9684), (1.25, 0.0147)])
+def test_the_information_of_cut_normals(mean: float, share: float) -> None:
+    """Far within the bounds as much as there can be, beyond them none: there every draw becomes the same action.
+
+    share: Φ(b) - b φ(b) + φ(b)² / Φ(-b) with b = (1 - mean) / σ for the near bound; the far one adds nothing.
+    """
+    family = distribution(box((-1.0,), (1.0,)))
+    outputs = np.tile(np.array([[mean, math.log(0.25 if mean < 1.0 else 1 / 12)]], np.float32), (40_000, 1))
+    likelihood = family.likelihood(torch.from_numpy(outputs), torch.from_numpy(drawn(family, outputs, 1)[0]))
+    assert likelihood.information == pytest.approx(share, abs=4 * 1.42 / 200)
+
+
+def drawn(family: Distribution, outputs: np.ndarray, steps: int) -> np.ndarray:
+    """[steps, N, width], by noise of a fixed seed."""
+    noise = family.noise(rng(0), steps, len(outputs))
+    assert noise.dtype == np.float32
+    return np.stack([family.draw(outputs, row) for row in noise])
+
+
+def test_choices_are_drawn_as_often_as_their_probabilities() -> None:
+    """Four standard errors, in each part and each row."""
+    family, outputs = distribution(discrete(3, 2)), rng().standard_normal((2, 5)).astype(np.float32)
+    many = drawn(family, outputs, 8000)
+    assert (many.shape, many.dtype.name) == ((8000, 2, 2), "int64")
+    for row in range(2):
+        for part, columns in enumerate([slice(0, 3), slice(3, 5)]):
+            probs = np.exp(outputs[row, columns]) / np.exp(outputs[row, columns]).sum()
+            shares = np.bincount(many[:, row, part], minlength=len(probs)) / 8000
+            np.testing.assert_allclose(shares, probs, atol=4 * 0.5 / 8000**0.5)
+
+
+def test_parts_are_drawn_independently() -> None:
+    """Two fair coins: their four pairs are equally frequent."""
+    many = drawn(distribution(discrete(2, 2)), np.zeros((1, 4), np.float32), 8000)[:, 0]
+    shares = np.bincount(many @ [2, 1], minlength=4) / 8000
+    np.testing.assert_allclose(shares, 0.25, atol=4 * 0.44 / 8000**0.5)
+
+
+def test_noise_of_any_size_draws_an_action_of_some_probability() -> None:
+    noise = distribution(discrete(3)).noise(rng(0), 1000, 50)
+    assert np.isfinite(noise).all()
+
+
+def test_the_best_action() -> None:
+    outputs = np.array([[1.0, 3.0, 2.0, 0.0, -1.0]], np.float32)
+    assert distribution(discrete(5)).best(outputs).tolist() == [[1]]
+    assert distribution(discrete(3, 2)).best(outputs).tolist() == [[1, 0]]
+    means = np.array([[3.0, 3.0, -9.0, 0.125, 0, 0, 0, 0]], np.float32)
+    kept = means.copy()
+    assert distribution(BOUNDED).best(means).tolist() == [[1.0, 3.0, -0.5, 0.125]]
+    np.testing.assert_array_equal(means, kept)
+
+
+def cut_normals() -> tuple[Tensor, Tensor]:
+    """Seeded outputs [N, 8] in float64 and actions [N, 4]: inside, and at each bound that there is, in turn."""
+    outputs = torch.from_numpy(rng().standard_normal((N, 8)) * 0.7)
+    actions = rng(1).uniform(-0.4, 0.2, (N, 4))
+    for i, row in enumerate(actions):
+        at = [np.nan, BOUNDED.low[i % 4], BOUNDED.high[i % 4]][i % 3]
+        if np.isfinite(at):
+            row[i % 4] = at
+    return outputs, torch.from_numpy(actions)
+
+
+def cut_normal_by_autograd(outputs: Tensor, actions: Tensor, bounds: Actions) -> tuple[Tensor, Tensor]:
+    """The log-probability and the uncut entropy, one number at a time, in operations that autograd follows."""
+    log_probs, entropies = [], []
+    for row, taken in zip(outputs, actions, strict=True):
+        log_prob, entropy = torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
+        for i, (low, high) in enumerate(zip(bounds.low, bounds.high, strict=True)):
+            mean, log_deviation = row[i], row[i + len(bounds.low)].clamp(*LOG_DEVIATIONS)
+            normal: Any = torch.distributions.Normal(mean, log_deviation.exp())
+            if taken[i] >= high:
+                log_prob = log_prob + torch.special.ndtr((mean - high) / log_deviation.exp()).log()
+            elif taken[i] <= low:
+                log_prob = log_prob + torch.special.ndtr((low - mean) / log_deviation.exp()).log()
+            else:
+                log_prob = log_prob + normal.log_prob(taken[i])
+            entropy = entropy + normal.entropy()
+        log_probs.append(log_prob)
+        entropies.append(entropy)
+    return torch.stack(log_probs), torch.stack(entropies)
+
+
+@pytest.mark.parametrize("entropy_weight", [0.0, 0.3])
+def test_cut_normals_are_normals_inside_and_tails_at_the_bounds(entropy_weight: float) -> None:
+    outputs, actions = cut_normals()
+    theirs = outputs.clone().requires_grad_()
+    log_probs, entropies = cut_normal_by_autograd(theirs, actions, BOUNDED)
+    pull = torch.from_numpy(rng(2).standard_normal(N))
+    likelihood = distribution(BOUNDED).likelihood(outputs, actions)
+    torch.testing.assert_close(likelihood.log_probs, log_probs.detach())
+    torch.testing.assert_close(likelihood.entropies, entropies.detach())
+    expected = slopes_by_autograd(theirs, log_probs, entropies, pull, entropy_weight)
+    torch.testing.assert_close(likelihood.slopes(pull, entropy_weight), expected)
+
+
+@pytest.mark.parametrize("entropy_weight", [0.0, 5.0])
+@pytest.mark.parametrize("pull", [1.0, -1.0])
+def test_a_deviation_beyond_its_limits_acts_as_at_the_limit_and_is_pulled_back_only(
+    pull: float, entropy_weight: float
+) -> None:
+    """Two parameters below, two above, one of each with an action near its mean; slopes by autograd at the limit."""
+    given = torch.tensor([-9.0, -9.0, 5.0, 5.0], dtype=torch.float64)
+    means, actions = torch.full((4,), 0.3).double(), torch.tensor([0.3, 0.4, 0.3, 40.3], dtype=torch.float64)
+    held = given.clamp(*LOG_DEVIATIONS).requires_grad_()
+    normal: Any = torch.distributions.Normal(means, held.exp())
+    pulls = torch.full((4,), pull, dtype=torch.float64)
+    at_limit = slopes_by_autograd(held, normal.log_prob(actions), normal.entropy(), pulls, entropy_weight)
+
+    likelihood = distribution(box((-INF,), (INF,))).likelihood(torch.stack([means, given], 1), actions[:, None])
+    torch.testing.assert_close(likelihood.log_probs, normal.log_prob(actions).detach())
+    slopes = likelihood.slopes(pulls, entropy_weight)[:, 1]
+    returns = -slopes * torch.tensor([1, 1, -1, -1]) > 0.0  # descent moves against the slope
+    torch.testing.assert_close(slopes[returns], at_limit[returns])
+    assert not slopes[~returns].any()
+    assert returns.tolist() == [bool(slope < 0) for slope in at_limit[:2]] + [bool(slope > 0) for slope in at_limit[2:]]
+    assert not returns.all()
+    assert returns.any()
+
+
+@pytest.mark.parametrize(("mean", "log_deviation"), [(0.0, 0.0), (0.9, -1.0), (-3.0, 0.5), (5.0, 1.0)])
+def test_probabilities_of_a_cut_normal_sum_to_one(mean: float, log_deviation: float) -> None:
+    """Midpoints over (-1, 1), and both tails: what the policy may do is something."""
+    cells = 4000
+    inside = torch.linspace(-1 + 1 / cells, 1 - 1 / cells, cells, dtype=torch.float64)
+    outputs = torch.tensor([[mean, log_deviation]], dtype=torch.float64)
+    family = distribution(box((-1.0,), (1.0,)))
+
+    def probs(actions: Tensor) -> Tensor:
+        return family.likelihood(outputs.expand(len(actions), 2), actions[:, None]).log_probs.exp()
+
+    tails = probs(torch.tensor([-1.0, 1.0], dtype=torch.float64))
+    deviation = math.exp(log_deviation)
+    masses = [0.5 * math.erfc((mean + 1) / deviation / math.sqrt(2)), 0.5 * math.erfc((1 - mean) / deviation / 2**0.5)]
+    assert tails.tolist() == pytest.approx(masses)
+    assert probs(inside).sum().item() * 2 / cells + tails.sum().item() == pytest.approx(1.0, abs=1e-6)
+
+
+def test_draws_of_a_cut_normal_have_its_mean_and_its_tails() -> None:
+    """Mean 0.5, deviation 1, cut at ±1, beside a free axis of deviation e; four standard errors."""
+    family = distribution(box((-1.0, -INF), (1.0, INF)))
+    many = drawn(family, np.array([[0.5, -2.0, 0.0, 1.0]], np.float32), 8000)[:, 0]
+    assert many.dtype == np.float32
+    upper, lower = 0.5 * math.erfc(0.5 / 2**0.5), 0.5 * math.erfc(1.5 / 2**0.5)
+    assert (many[:, 0] == 1).mean() == pytest.approx(upper, abs=4 * 0.5 / 8000**0.5)
+    assert (many[:, 0] == -1).mean() == pytest.approx(lower, abs=4 * 0.5 / 8000**0.5)
+    assert abs(many[:, 0]).max() == 1
+    assert many[:, 1].mean() == pytest.approx(-2.0, abs=4 * math.e / 8000**0.5)
+    assert many[:, 1].std() == pytest.approx(math.e, rel=0.05)
+
+
+@pytest.mark.parametrize("log_deviation", [-5.0, 0.0, 2.0])
+@pytest.mark.parametrize("mean", [0.0, -10.0, -1e3, -1e6, 1e3])
+def test_far_tails_in_float32_are_finite_and_right(mean: float, log_deviation: float) -> None:
+    """At the upper bound, with x = (1 - μ)/σ: h(x) is x + 1/x - ... far out; the slope by the mean is -h/σ."""
+    outputs = torch.tensor([[mean, log_deviation]])
+    likelihood = distribution(box((-1.0,), (1.0,))).likelihood(outputs, torch.tensor([[1.0]]))
+    slopes = likelihood.slopes(torch.ones(1), 0.0)
+    assert likelihood.log_probs.isfinite().all()
+    assert slopes.isfinite().all()
+    deviation = math.exp(log_deviation)
+    x = (1 - mean) / deviation
+    if x > 10:
+        mills = x + 1 / x - 2 / x**3
+        assert slopes[0, 0].item() == pytest.approx(-mills / deviation, rel=1e-4)
+        assert slopes[0, 1].item() == pytest.approx(-mills * x, rel=1e-4)
+        tail = -x * x / 2 - math.log(mills * math.sqrt(math.tau))
+        assert likelihood.log_probs.item() == pytest.approx(tail, rel=1e-4)

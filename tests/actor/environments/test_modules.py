@@ -1,0 +1,81 @@
+"""What --allow-module names is found in the working directory, and nothing else there is."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from actor.environments.modules import ModuleRefused, allow, import_allowed
+from protocol.errors import UserError
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A working directory; what is imported from it is forgotten."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "meta_path", sys.meta_path[:])
+    held = set(sys.modules)
+    yield tmp_path
+    for name in set(sys.modules) - held:
+        del sys.modules[name]
+
+
+def test_a_module_and_a_package_that_are_named_are_found_and_others_are_not(here: Path) -> None:
+    (here / "my_rooms.py").write_text("WIDTH = 3\n")
+    (here / "my_house").mkdir()
+    (here / "my_house/__init__.py").touch()
+    (here / "my_house/doors.py").write_text("COUNT = 2\n")
+    (here / "my_secrets.py").touch()
+    allowed = allow(["my_rooms", "my_house.doors"])
+    import_allowed("my_rooms", allowed)
+    import_allowed("my_house.doors", allowed)
+    assert (sys.modules["my_rooms"].WIDTH, sys.modules["my_house.doors"].COUNT) == (3, 2)
+    with pytest.raises(ImportError):
+        importlib.import_module("my_secrets")
+
+
+def test_a_module_beside_that_it_needs_is_named(here: Path) -> None:
+    (here / "my_envs.py").write_text("import my_physics\n")
+    (here / "my_physics.py").touch()
+    with pytest.raises(UserError, match="--allow-module my_physics lets it be found there"):
+        import_allowed("my_envs", allow(["my_envs"]))
+    import_allowed("my_envs", allow(["my_envs", "my_physics"]))
+
+
+@pytest.mark.parametrize("name", ["actor", "learner.cli", "protocol"])
+def test_what_is_ours_is_refused_by_name(here: Path, name: str) -> None:
+    with pytest.raises(ModuleRefused, match=f"--allow-module {name.partition('.')[0]}: this is a package of Farflung"):
+        allow([name])
+
+
+@pytest.mark.parametrize("name", ["json", "gymnasium", "sys"])
+def test_of_two_with_one_name_neither_is_taken(here: Path, name: str) -> None:
+    allow([name])
+    (here / f"{name}.py").touch()
+    sys.meta_path[:] = [finder for finder in sys.meta_path if type(finder).__name__ != "Beside"]
+    with pytest.raises(ModuleRefused, match=f"there is {here / name}.py, and .* has the same name; rename yours"):
+        allow([name])
+
+
+def test_the_same_module_on_the_path_too_is_one(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (here / "my_rooms.py").touch()
+    monkeypatch.syspath_prepend(str(here))
+    import_allowed("my_rooms", allow(["my_rooms"]))
+
+
+def test_an_environment_that_goes_elsewhere_takes_nothing_away(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (here / "my_rooms.py").touch()
+    allowed = allow(["my_rooms"])
+    (here / "away").mkdir()
+    monkeypatch.chdir(here / "away")
+    import_allowed("my_rooms", allowed)
+
+
+def test_a_module_that_is_not_allowed_is_not_looked_for(here: Path) -> None:
+    (here / "my_rooms.py").write_text("raise SystemExit")
+    with pytest.raises(UserError, match="--allow-module my_rooms would"):
+        import_allowed("my_rooms", allow(["other"]))

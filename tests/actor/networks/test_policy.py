@@ -1,0 +1,174 @@
+"""The small networks: their definition in torch, and the hand-written numpy passes held to it; what is refused."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+import pytest
+import torch
+
+from actor.config import ActorSettings
+from actor.environments.spaces import Actions, Spaces
+from actor.networks.flat import FlatModule
+from actor.networks.policy import Inputs, Perceptrons, build_policy
+from protocol.errors import SettingError
+from tests.actor.counter import box, discrete, vectors
+
+Activation = Literal["tanh", "relu"]
+THREE, TWO_REALS = discrete(3), box((-1.0, -np.inf), (1.0, np.inf))
+PARTS = discrete(2, 3)
+NO_STATE = np.zeros((11, 0), np.float32)
+
+
+def network(seed: int = 0, actions: Actions = THREE, **options: Any) -> tuple[Perceptrons, FlatModule]:
+    settings = ActorSettings(**{"hidden": (7, 6), **options})
+    policy, flat = build_policy(settings, vectors(5, actions), seed)
+    assert isinstance(policy, Perceptrons)
+    return policy, flat
+
+
+def observations(rows: int = 11) -> np.ndarray:
+    return np.random.default_rng(1).standard_normal((rows, 5)).astype(np.float32)
+
+
+def loaded(flat: FlatModule) -> None:
+    """Weights far from the first ones."""
+    rng = np.random.default_rng(2)
+    flat.load(rng.standard_normal(flat.layout().length).astype(np.float32) * np.float32(0.5))
+
+
+@pytest.mark.parametrize(("actions", "outputs"), [(THREE, 3), (PARTS, 5), (TWO_REALS, 4)])
+def test_shapes_of_the_two_heads(actions: Actions, outputs: int) -> None:
+    policy, _ = network(actions=actions)
+    given, values = policy(torch.from_numpy(observations()))
+    assert (given.shape, values.shape, policy.outputs, policy.state_size) == ((11, outputs), (11,), outputs, 0)
+
+
+def test_the_same_seed_makes_the_same_network_and_leaves_the_global_generator_alone() -> None:
+    before = torch.get_rng_state()
+    first, second, other = (network(seed)[1].vector() for seed in (3, 3, 4))
+    assert torch.equal(torch.get_rng_state(), before)
+    np.testing.assert_array_equal(first, second)
+    assert not np.array_equal(first, other)
+
+
+def test_initial_weights_are_orthogonal_with_the_head_gains_and_no_bias() -> None:
+    parameters = dict(network()[0].named_parameters())
+    for name, gain in {"policy.weight1": 2**0.5, "policy.weight2": 0.01, "value.weight2": 1.0}.items():
+        rows = parameters[name].detach().numpy()
+        np.testing.assert_allclose(rows @ rows.T, gain**2 * np.eye(len(rows)), atol=1e-5)
+    assert all(not parameter.any() for name, parameter in parameters.items() if "bias" in name)
+
+
+def test_action_values_are_one_trunk_whose_head_has_the_gain_of_values() -> None:
+    policy, flat = network(algorithm="n_step_q")
+    assert [entry.name.split(".")[0] for entry in flat.layout().entries] == ["policy"] * 6
+    head = dict(policy.named_parameters())["policy.weight2"].detach().numpy()
+    np.testing.assert_allclose(head @ head.T, np.eye(3), atol=1e-5)
+    outputs, values, _ = policy.forward_pass(Inputs(observations()))
+    assert (outputs.shape, values, policy.valued) == ((11, 3), None, False)
+
+
+def test_a_gaussian_policy_begins_with_the_deviation_that_settings_ask_for() -> None:
+    policy, flat = network(actions=TWO_REALS, log_deviation=-0.5)
+    assert next((e.name, e.shape) for e in flat.layout().entries) == ("log_deviations", (2,))
+    outputs, _ = policy.act(observations(), NO_STATE)
+    np.testing.assert_array_equal(outputs[:, 2:], np.full((11, 2), -0.5, np.float32))
+
+
+@pytest.mark.parametrize("activation", ["tanh", "relu"])
+@pytest.mark.parametrize("hidden", [(), (6,), (7, 6)])
+@pytest.mark.parametrize("actions", [THREE, TWO_REALS], ids=["discrete", "box"])
+@pytest.mark.parametrize("algorithm", ["a3c", "n_step_q"])
+def test_numpy_passes_are_torch_and_its_autograd(
+    activation: Activation, hidden: tuple[int, ...], actions: Actions, algorithm: Literal["a3c", "n_step_q"]
+) -> None:
+    if algorithm != "a3c" and actions.kind == "box":
+        return
+    policy, flat = network(actions=actions, activation=activation, hidden=hidden, algorithm=algorithm)
+    loaded(flat)
+    seen, rng = observations(), np.random.default_rng(5)
+    by_outputs = rng.standard_normal((11, policy.outputs)).astype("f4")
+    by_values = rng.standard_normal(11).astype("f4") if policy.valued else None
+
+    outputs, values = policy(torch.from_numpy(seen))
+    ends, slopes = [outputs], [torch.from_numpy(by_outputs)]
+    if by_values is not None:
+        ends, slopes = [outputs, values], [*slopes, torch.from_numpy(by_values)]
+    torch.autograd.backward(ends, slopes)
+    expected = flat.gradient_vector().copy()
+    flat.gradient.fill_(7.0)  # it is overwritten
+    fast_outputs, fast_values, tape = policy.forward_pass(Inputs(seen))
+    policy.backward_pass(tape, by_outputs, by_values)
+
+    np.testing.assert_allclose(fast_outputs, outputs.detach().numpy(), atol=1e-5)
+    if by_values is not None:
+        assert fast_values is not None
+        np.testing.assert_allclose(fast_values, values.detach().numpy(), atol=1e-5)
+    np.testing.assert_allclose(flat.gradient_vector(), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_passes_over_arrays_leave_the_observations_alone() -> None:
+    policy, seen = network()[0], observations()
+    *_, tape = policy.forward_pass(Inputs(seen))
+    policy.backward_pass(tape, np.ones((11, 3), np.float32), np.ones(11, np.float32))
+    assert np.array_equal(seen, observations())
+
+
+def test_acting_sees_weights_loaded_later() -> None:
+    policy, flat = network()
+    before, _ = policy.act(observations(), NO_STATE)
+    loaded(flat)
+    after, _ = policy.act(observations(), NO_STATE)
+    assert not np.array_equal(before, after)
+    flat.load(np.zeros(flat.layout().length, np.float32))
+    assert not policy.act(observations(), NO_STATE)[0].any()
+    assert not policy.values(observations(), NO_STATE).any()
+    assert policy.values(observations(), NO_STATE).shape == (11,)
+
+
+def test_images_are_parts_of_one_to_a_network_of_vectors() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (11, 2, 3, 1), np.uint8)
+    policy, _ = build_policy(ActorSettings(hidden=(7,)), Spaces((2, 3, 1), "uint8", THREE), 0)
+    flat_policy, _ = build_policy(ActorSettings(hidden=(7,)), vectors(6, THREE), 0)
+    expected, _ = flat_policy.act(image.reshape(11, 6).astype(np.float32) / np.float32(255), NO_STATE)
+    np.testing.assert_allclose(policy.act(policy.prepare(image), NO_STATE)[0], expected, rtol=1e-5, atol=1e-7)
+
+
+PONG = Spaces((4, 84, 84), "uint8", discrete(6))
+HUGE = 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("settings", "spaces", "words"),
+    [
+        (ActorSettings(algorithm="n_step_q"), vectors(5, TWO_REALS), r"actor\.algorithm = 'n_step_q': a3c: .*Discrete"),
+        (ActorSettings(algorithm="one_step_sarsa"), vectors(5, PARTS), r"actor\.algorithm = 'one_step_sarsa'"),
+        (ActorSettings(network="a3c"), vectors(5, THREE), r"actor\.network = 'a3c': mlp: .*no image"),
+        (ActorSettings(network="nature"), Spaces((4, 84, 35), "uint8", THREE), r"actor\.network = 'nature'.*36 pixels"),
+        (
+            ActorSettings(hidden=(HUGE, HUGE)),
+            vectors(5, THREE),
+            r"actor\.hidden = \[1000000, 1000000\]: at most 67,108,864",
+        ),
+        (ActorSettings(memory="lstm", memory_size=HUGE), vectors(5, THREE), r"actor\.memory_size = 1000000: at most"),
+        (
+            ActorSettings(network="nature"),
+            Spaces((3, 2000, 2000), "uint8", THREE),
+            r"actor\.network = 'nature': at most",
+        ),
+    ],
+)
+def test_what_a_network_cannot_be_is_refused_before_it_takes_memory(
+    settings: ActorSettings, spaces: Spaces, words: str
+) -> None:
+    with pytest.raises(SettingError, match=words):
+        build_policy(settings, spaces, 0)
+
+
+def test_an_image_just_large_enough_passes() -> None:
+    for name in ("a3c", "nature"):
+        policy, _ = build_policy(ActorSettings(network=name), Spaces((1, 36, 36), "uint8", THREE), 0)
+        seen = policy.prepare(np.zeros((2, 1, 36, 36), np.uint8))
+        assert policy.act(seen, NO_STATE[:2])[0].shape == (2, 3)

@@ -1,0 +1,47 @@
+"""What counts of a report, by what became of its gradient."""
+
+from __future__ import annotations
+
+import pytest
+
+from learner.admission.reports import BLAMELESS, Reports
+from learner.progress import Progress
+from protocol.errors import Reason
+from protocol.messages import Episode, Gradient, Losses, Report
+from protocol.session import Ledger, Peer
+
+TOLD = Report(10, (Episode(5.0, 4),), Losses(policy=0.5))
+
+
+def peer() -> Peer:
+    return Peer(1, 1, "actor", 0, b"route", 0.0, Ledger(1))
+
+
+def gradient(report: Report | None = TOLD) -> Gradient:
+    return Gradient(1, 1, 7, "f32", 4, 4, report)
+
+
+def test_steps_count_when_they_are_told() -> None:
+    progress, sender = Progress(), peer()
+    report, told = Reports(progress).hear(gradient(), sender, 3.0)
+    assert (report, told) == (TOLD, [])
+    assert (progress.env_steps, progress.episodes, progress.losses) == (10, 0, Losses())
+    assert (sender.version, sender.env_steps, sender.episode_steps, sender.progressed_at) == (7, 10, 4, 3.0)
+
+
+def test_a_gradient_without_a_report_tells_its_version_alone() -> None:
+    progress, sender = Progress(), peer()
+    assert Reports(progress).hear(gradient(None), sender, 3.0) == (None, [])
+    assert (sender.version, sender.progressed_at, progress.env_steps) == (7, 0.0, 0)
+
+
+@pytest.mark.parametrize("outcome", ["applied", *Reason])
+def test_episodes_and_losses_count_once_nothing_speaks_against_their_sender(outcome: str) -> None:
+    progress = Progress()
+    Reports(progress).judge(TOLD, outcome)
+    counts = outcome == "applied" or outcome in BLAMELESS
+    assert (list(progress.scores), progress.losses.policy) == (([5.0], 0.5) if counts else ([], 0.0))
+
+
+def test_nothing_that_could_be_a_fault_of_the_sender_is_blameless() -> None:
+    assert sorted(BLAMELESS) == ["draining", "over_quota", "stale_seconds", "stale_updates"]

@@ -1,0 +1,64 @@
+"""A machine without torch or simulators: what it can run, and what it says of the rest."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from learner.config import Experiment, LearnerSettings, RunSettings
+from learner.launch import requirements
+from learner.launch.requirements import NotInstalled, require
+
+FILE = Path("initial.safetensors")
+
+
+def experiment(actors: int, optimizer: str = "addition") -> Experiment:
+    return Experiment(run=RunSettings(actors=actors), learner=LearnerSettings(optimizer=optimizer))  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def _bare(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(requirements, "find_spec", lambda name: None)
+
+
+@pytest.mark.usefixtures("_bare")
+@pytest.mark.parametrize("optimizer", ["addition", "rmsprop_paper"])
+def test_a_bare_machine_serves_actors_of_others(optimizer: str) -> None:
+    require(experiment(0, optimizer), FILE)
+
+
+@pytest.mark.usefixtures("_bare")
+@pytest.mark.parametrize(
+    ("asked", "initial", "words"),
+    [
+        (experiment(2), FILE, "torch, gymnasium; say --actors 0"),
+        (experiment(0), None, "torch, gymnasium; say --initial FILE"),
+        (experiment(0, "adam"), FILE, "torch; learner.optimizer = adam needs it"),
+    ],
+)
+def test_what_a_bare_machine_cannot_do(asked: Experiment, initial: Path | None, words: str) -> None:
+    with pytest.raises(NotInstalled, match=words):
+        require(asked, initial)
+
+
+def test_a_whole_machine_is_asked_nothing() -> None:
+    require(experiment(2, "adam"), None)
+
+
+def test_the_learner_needs_neither_torch_nor_simulators() -> None:
+    script = """
+import sys
+sys.modules.update(dict.fromkeys(["torch", "gymnasium", "ale_py", "Box2D"]))  # an import of None fails
+import learner.security.cli, learner.rerun, learner.bootstrap
+import numpy as np
+from learner.config import LearnerSettings
+from learner.optim.optimizers import make_optimizer
+for name in sys.argv[1:]:
+    make_optimizer(LearnerSettings(optimizer=name), np.zeros(3, np.float32)).step(np.ones(3, np.float32), 0.1, 1.0)
+"""
+    command = [sys.executable, "-c", script, *requirements.WITHOUT_TORCH]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

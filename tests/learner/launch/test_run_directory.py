@@ -1,0 +1,407 @@
+"""A run's directory: who may begin in it, what stands in it afterwards, and what a full disk does."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+from pathlib import Path
+from types import SimpleNamespace
+from typing import IO
+
+import pytest
+
+from learner.config import Experiment, LearnerSettings, RunSettings, load
+from learner.durability.disk import Disk
+from learner.events import CheckpointWritten
+from learner.launch import run_directory
+from learner.launch.run_directory import LOCK, RunDirectory, RunDirectoryError, host, summary, versions
+from protocol import manifest as manifests
+from protocol.manifest import digest_of
+from tests.learner.books import learner_state, manifest, trained
+
+EXPERIMENT = Experiment(run=RunSettings(seed=7), actor={"env": "CartPole-v1"})
+
+
+class FullDisk:
+    """A log file that takes ``room`` more bytes."""
+
+    def __init__(self, room: int) -> None:
+        self.room, self.data = room, b""
+
+    def write(self, data: bytes) -> int:
+        taken = data[: self.room]
+        if data and not taken:
+            raise OSError(28, "No space left on device")
+        self.room -= len(taken)
+        self.data += taken
+        return len(taken)
+
+    def close(self) -> None:
+        pass
+
+
+def begun(path: Path) -> None:
+    with RunDirectory.prepare(path, resume=False) as directory:
+        assert directory.begin(EXPERIMENT, manifest()) == 1
+
+
+def lines(path: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in (path / "progress.jsonl").read_text().splitlines()]
+
+
+def test_a_fresh_run_leaves_all_that_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "runs" / "one"
+    begun(path)
+    assert load(path / "experiment.toml", (), {}) == EXPERIMENT
+    assert manifests.decode((path / "manifest.json").read_bytes()) == manifest()
+    assert (path / "checkpoints").is_dir()
+    assert (path / "epoch").read_text() == "1\n"
+
+
+def test_every_folder_that_it_made_is_there_for_good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[Path] = []
+    monkeypatch.setattr(Disk, "sync_folder", lambda disk, folder, what: synced.append(folder))
+    with RunDirectory.prepare(tmp_path / "runs" / "today" / "one", resume=False):
+        assert set(synced) == {tmp_path, tmp_path / "runs", tmp_path / "runs" / "today"}
+
+
+def test_a_second_run_needs_another_place_or_resume(tmp_path: Path) -> None:
+    begun(tmp_path)
+    with pytest.raises(RunDirectoryError, match=r"not empty; --resume"):
+        RunDirectory.prepare(tmp_path, resume=False)
+
+
+def test_a_stranger_s_directory_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("precious")
+    with pytest.raises(RunDirectoryError, match="not empty"):
+        RunDirectory.prepare(tmp_path, resume=False)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_start_that_failed_early_leaves_the_place_usable(tmp_path: Path) -> None:
+    with RunDirectory.prepare(tmp_path, resume=False):
+        pass
+    begun(tmp_path)
+
+
+def test_a_start_that_failed_early_leaves_no_directory_that_it_made(tmp_path: Path) -> None:
+    with RunDirectory.prepare(tmp_path / "run", resume=False):
+        pass
+    assert list(tmp_path.iterdir()) == []
+    with RunDirectory.prepare(tmp_path / "run", resume=False) as directory:
+        (directory.path / "notes").touch()
+    assert sorted(entry.name for entry in (tmp_path / "run").iterdir()) == [LOCK, "notes"]
+
+
+def test_each_life_is_counted(tmp_path: Path) -> None:
+    begun(tmp_path)
+    for epoch in (2, 3):
+        with RunDirectory.prepare(tmp_path, resume=True) as directory:
+            assert directory.begin(EXPERIMENT, manifest(created="tomorrow")) == epoch
+    assert manifests.decode((tmp_path / "manifest.json").read_bytes()).created == "today"
+
+
+def test_proceeding_begins_where_there_is_no_run_and_goes_on_where_there_is(tmp_path: Path) -> None:
+    for epoch in (1, 2, 3):
+        with RunDirectory.prepare(tmp_path, resume=False, proceed=True) as directory:
+            assert directory.resuming == (epoch > 1)
+            assert directory.begin(EXPERIMENT, manifest()) == epoch
+
+
+def test_what_a_volume_and_a_death_leave_is_no_run(tmp_path: Path) -> None:
+    (tmp_path / "lost+found").mkdir()
+    (tmp_path / ".manifest.json.tmp").write_bytes(b"{")
+    begun(tmp_path)
+
+
+def over(path: Path, experiment: Experiment) -> int | None:
+    with RunDirectory.prepare(path, resume=False, proceed=True) as directory:
+        return directory.over(experiment)
+
+
+@pytest.mark.parametrize(
+    ("ended", "asked", "code"),
+    [
+        ({"solved": True, "target": 475.0, "env_steps": 9}, {"until_return": 475.0}, 0),
+        ({"solved": True, "target": 475.0, "env_steps": 9}, {"until_return": 400.0, "until_steps": 10}, 0),
+        ({"solved": True, "target": 475.0, "env_steps": 9}, {"until_return": 490.0}, None),
+        ({"solved": True, "target": 475.0, "env_steps": 9}, {}, None),
+        ({"solved": False, "target": 475.0, "env_steps": 9}, {"until_return": 475.0}, None),
+        ({"solved": False, "target": 475.0, "env_steps": 9}, {"until_return": 475.0, "until_steps": 9}, 3),
+        ({"solved": False, "target": 475.0, "env_steps": 9}, {"until_return": 475.0, "until_steps": 10}, None),
+        ({"solved": False, "target": None, "env_steps": 9}, {"until_steps": 9}, 0),
+    ],
+)
+def test_a_run_is_over_when_nothing_is_left_of_what_is_asked(
+    tmp_path: Path, ended: dict[str, object], asked: dict[str, object], code: int | None
+) -> None:
+    experiment = Experiment(run=RunSettings(seed=7, **asked), actor=EXPERIMENT.actor)  # type: ignore[arg-type]
+    begun(tmp_path)
+    assert over(tmp_path, experiment) is None  # killed before it had a result
+    kept = {**ended, "updates": 3, "saved_version": 3, "exit_code": 0}
+    (tmp_path / "result.json").write_text(json.dumps(kept))
+    assert over(tmp_path, experiment) == code
+    assert over(tmp_path, Experiment(run=experiment.run, actor={"env": "Acrobot-v1"})) is None  # begin says why
+
+
+@pytest.mark.parametrize("lost", [{"saved_version": 2, "exit_code": 1}, {"saved_version": None}, {"exit_code": 1}])
+def test_a_run_whose_last_parameters_are_lost_is_not_over(tmp_path: Path, lost: dict[str, int | None]) -> None:
+    begun(tmp_path)
+    experiment = Experiment(run=RunSettings(seed=7, until_return=475.0, until_steps=9), actor=EXPERIMENT.actor)
+    ended = {"solved": True, "target": 475.0, "env_steps": 9, "updates": 3, "saved_version": 3, "exit_code": 0}
+    (tmp_path / "result.json").write_text(json.dumps(ended))
+    assert over(tmp_path, experiment) == 0
+    (tmp_path / "result.json").write_text(json.dumps({**ended, **lost}))
+    assert over(tmp_path, experiment) is None
+
+
+def test_a_result_tells_what_was_saved_and_how_it_ended(tmp_path: Path) -> None:
+    """As the state machine has it, at the end of a run that reaches its target and cannot save what reached it."""
+    state = learner_state(trained([480.0] * 100))
+    state.solved = True
+    state.saving.written(CheckpointWritten(2, tmp_path))
+    told = summary(state, now=1.0, started_at=0.0, exit_code=1)
+    assert (told["updates"], told["saved_version"], told["exit_code"]) == (3, 2, 1)
+
+
+def test_a_place_without_a_run_is_not_over(tmp_path: Path) -> None:
+    assert over(tmp_path, EXPERIMENT) is None
+
+
+def test_nothing_cannot_be_resumed(tmp_path: Path) -> None:
+    with pytest.raises(RunDirectoryError, match=r"no run to resume: it has no manifest\.json"):
+        RunDirectory.prepare(tmp_path / "absent", resume=True)
+    assert not (tmp_path / "absent").exists()
+
+
+def test_another_experiment_cannot_be_resumed(tmp_path: Path) -> None:
+    begun(tmp_path)
+    other = manifest(actor_table=b"\x80", actor_digest=digest_of(b"\x80"))
+    with (
+        RunDirectory.prepare(tmp_path, resume=True) as directory,
+        pytest.raises(RunDirectoryError, match=r"another experiment\. The actor tables differ"),
+    ):
+        directory.begin(EXPERIMENT, other)
+    assert (tmp_path / "epoch").read_text() == "1\n"
+
+
+def test_one_learner_at_a_time(tmp_path: Path) -> None:
+    begun(tmp_path)
+    with (
+        RunDirectory.prepare(tmp_path, resume=True),
+        pytest.raises(RunDirectoryError, match="another learner is using it") as told,
+    ):
+        RunDirectory.prepare(tmp_path, resume=True)
+    assert told.value.exit_code == 75
+    with RunDirectory.prepare(tmp_path, resume=True):
+        pass
+
+
+def test_nobody_else_may_open_the_lock_whoever_made_it(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    path.touch(0o644)  # as earlier versions left it
+    path.chmod(0o644)
+    for _ in range(2):
+        with RunDirectory.prepare(tmp_path, resume=False):
+            assert path.stat().st_mode & 0o077 == 0
+            with pytest.raises(RunDirectoryError, match="another learner is using it"):
+                RunDirectory.prepare(tmp_path, resume=False)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["lock"]
+
+
+@pytest.mark.parametrize("stranger", [True, False])
+def test_a_lock_that_others_may_open_is_theirs_to_hold_only_if_they_could_run_this_learner(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stranger: bool
+) -> None:
+    path = tmp_path / "lock"
+    path.touch(0o644)
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + stranger)  # who holds it is then somebody else
+    monkeypatch.setattr(run_directory, "OPERATOR", -1)
+    with path.open("rb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        if stranger:
+            with RunDirectory.prepare(tmp_path, resume=False), pytest.raises(RunDirectoryError):
+                RunDirectory.prepare(tmp_path, resume=False)
+        else:
+            with pytest.raises(RunDirectoryError, match="another learner is using it"):
+                RunDirectory.prepare(tmp_path, resume=False)
+
+
+def test_what_begins_while_it_waits_for_the_lock_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A learner looks, another begins and dies, and then the first holds the lock."""
+    locked = run_directory._locked
+
+    def late(path: Path) -> IO[bytes]:
+        monkeypatch.setattr(run_directory, "_locked", locked)
+        begun(path)
+        return locked(path)
+
+    monkeypatch.setattr(run_directory, "_locked", late)
+    with RunDirectory.prepare(tmp_path / "one", resume=False, proceed=True) as directory:
+        assert directory.resuming
+    monkeypatch.setattr(run_directory, "_locked", late)
+    with pytest.raises(RunDirectoryError, match="not empty"):
+        RunDirectory.prepare(tmp_path / "two", resume=False)
+    with RunDirectory.prepare(tmp_path / "two", resume=True):  # nor does who was refused keep the lock
+        pass
+
+
+@pytest.mark.parametrize(("number", "code"), [(errno.ENOSPC, 75), (errno.EIO, 75), (errno.EACCES, 2), (errno.EROFS, 2)])
+def test_only_a_trouble_that_may_pass_is_worth_another_try(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, code: int
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(Disk, "sync_folder", fail)
+    with pytest.raises(RunDirectoryError, match=os.strerror(number)) as told:
+        RunDirectory.prepare(tmp_path / "run", resume=False)
+    assert told.value.exit_code == code
+
+
+def test_a_file_is_no_directory(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunDirectoryError, match="Not a directory"):
+        RunDirectory.prepare(tmp_path / "file", resume=False)
+
+
+def test_progress_is_appended_through_all_lives(tmp_path: Path) -> None:
+    with RunDirectory.prepare(tmp_path, resume=False) as directory:
+        directory.record("actor_said", 0.0, {"text": "early"})
+        directory.begin(EXPERIMENT, manifest())
+        directory.record("progress", 1.23456, {"env_steps": 5})
+    with RunDirectory.prepare(tmp_path, resume=True) as directory:
+        directory.begin(EXPERIMENT, manifest())
+        directory.record("progress", 2.0, {"env_steps": 9})
+    recorded = lines(tmp_path)
+    assert all(isinstance(line.pop("unix_s"), float) for line in recorded)
+    assert recorded == [
+        {"event": "actor_said", "wall_s": 0.0, "text": "early"},
+        {"event": "progress", "wall_s": 1.235, "env_steps": 5},
+        {"event": "progress", "wall_s": 2.0, "env_steps": 9},
+    ]
+
+
+def test_what_a_line_relies_on_cannot_be_claimed_by_a_field(tmp_path: Path) -> None:
+    with RunDirectory.prepare(tmp_path, resume=False) as directory:
+        directory.begin(EXPERIMENT, manifest())
+        directory.record("actor_said", 1.0, {"event": "progress", "wall_s": 9.0, "unix_s": 0.0, "text": "hello"})
+    (line,) = lines(tmp_path)
+    assert (line["event"], line["wall_s"], line["text"]) == ("actor_said", 1.0, "hello")
+    assert line["unix_s"] != 0.0
+
+
+def test_a_full_disk_costs_lines_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with RunDirectory.prepare(tmp_path, resume=False) as directory:
+        directory.begin(EXPERIMENT, manifest())
+        real, disk = directory._log, FullDisk(room=20)
+        assert real is not None
+        monkeypatch.setattr(directory, "_log", disk)
+        directory.record("torn", 0.0, {"text": "x" * 20})
+        directory.record("lost", 0.0, {})
+        assert directory.lost_lines == 2
+        disk.room = 1000
+        directory.record("whole", 0.0, {})
+        real.close()
+    assert json.loads(disk.data.splitlines()[-1])["event"] == "whole"
+    assert directory.lost_lines == 2
+
+
+def test_lines_of_progress_are_spread_over_all_of_it_and_the_newest_is_among_them(tmp_path: Path) -> None:
+    with RunDirectory.prepare(tmp_path / "run", resume=False) as directory:
+        assert directory.progress_lines(4) == []
+        directory.begin(EXPERIMENT, manifest())
+        for number in range(10):
+            directory.record("progress", float(number), {})
+        told = [json.loads(line)["wall_s"] for line in directory.progress_lines(4)]
+        assert told == [0.0, 3.0, 6.0, 9.0]
+        assert len(directory.progress_lines(100)) == 10
+
+
+def test_little_is_read_of_a_long_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("learner.rundir.SEEN_BYTES", 100)
+    monkeypatch.setattr("learner.rundir.time", SimpleNamespace(time=lambda: 1_700_000_000.5))  # so lines are as long
+    with RunDirectory.prepare(tmp_path / "run", resume=False) as directory:
+        directory.begin(EXPERIMENT, manifest())
+        for number in range(1000):
+            directory.record("progress", float(number), {})
+        directory.record("long", 0.0, {"text": "x" * 5000})
+        told = [json.loads(line)["wall_s"] for line in directory.progress_lines(10) if line.endswith(b"}\n")]
+        assert len(told) in range(5, 11)
+        assert told == sorted(told)
+        assert all(len(line) <= 100 for line in directory.progress_lines(10))
+
+
+def test_a_result_is_old_or_new_and_never_half(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with RunDirectory.prepare(tmp_path / "run", resume=False) as directory:
+        directory.begin(Experiment(), manifest())
+        directory.finish({"updates": 1})
+
+        def fail(_: Disk, name: str) -> None:
+            if name == "run.sync":
+                raise OSError(5, "Input/output error")
+
+        monkeypatch.setattr(Disk, "point", fail)
+        with pytest.raises(OSError, match="Input/output"):
+            directory.finish({"updates": 2})
+    assert json.loads((tmp_path / "run" / "result.json").read_text()) == {"updates": 1}
+
+
+def test_every_name_of_a_run_is_durable_before_it_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[Path] = []
+    monkeypatch.setattr(Disk, "sync_folder", lambda _, folder, what: synced.append(folder))
+    with RunDirectory.prepare(tmp_path / "run", resume=False) as directory:
+        assert synced == [tmp_path]
+        directory.begin(Experiment(), manifest())
+    assert synced[1:] == [tmp_path / "run"] * 4  # manifest, experiment, checkpoints, epoch
+
+
+def test_whether_the_life_before_kept_a_journal_is_known(tmp_path: Path) -> None:
+    found: list[bool] = []
+    for durability in ("journal", "journal", "checkpoint", "checkpoint"):
+        experiment = Experiment(learner=LearnerSettings(durability=durability))
+        with RunDirectory.prepare(tmp_path / "run", resume=bool(found)) as directory:
+            directory.begin(experiment, manifest())
+            found.append(directory.journaled)
+    assert found == [False, True, True, False]
+
+
+def test_lives_do_not_share_a_number_if_the_file_is_lost(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    with RunDirectory.prepare(run, resume=False) as directory:
+        assert directory.begin(Experiment(), manifest()) == 1
+    (run / "journal").mkdir()
+    (run / "journal" / "000000000007-000004.log").touch()
+    (run / "epoch").unlink()
+    with RunDirectory.prepare(run, resume=True) as directory:
+        assert directory.begin(Experiment(), manifest()) == 5
+
+
+def test_the_summary_has_every_promised_key(tmp_path: Path) -> None:
+    state = learner_state(trained([480.0] * 100))
+    state.training_since, state.solved = 10.0, True
+    told = summary(state, now=15.0, started_at=8.0, exit_code=0)
+    assert told["return_mean_100"] == 480.0
+    assert (told["wall_s"], told["total_s"]) == (5.0, 7.0)
+    assert told["bytes_per_gradient"] == 125.0
+    assert told["compression"] == pytest.approx(0.32)  # ten parameters make forty bytes
+    assert (told["staleness_mean"], told["staleness_max"]) == (pytest.approx(7 / 3), 5)
+    assert (told["target_version"], told["evaluations"], told["evaluated_best_mean"]) == (None, 0, None)
+    promised = {"env", "seed", "env_steps", "updates", "parameters", "bytes_up", "bytes_down", "versions", "host"}
+    assert told.keys() >= promised | {"solved", "rulings"}
+    with RunDirectory.prepare(tmp_path, resume=False) as directory:
+        directory.finish(told)
+    assert json.loads((tmp_path / "result.json").read_text()) == told
+
+
+def test_a_summary_of_nothing() -> None:
+    told = summary(learner_state(), now=1.0, started_at=0.0, exit_code=0)
+    assert (told["return_mean_100"], told["compression"], told["wall_s"]) == (None, None, 0.0)
+    assert (told["exit_code"], told["saved_version"]) == (0, None)
+
+
+def test_versions_and_host_are_plain() -> None:
+    assert {"python", "torch", "numpy", "pyzmq", "farflung"} <= versions().keys()
+    assert json.dumps(host())

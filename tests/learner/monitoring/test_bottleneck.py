@@ -1,0 +1,86 @@
+"""What limits a run: one test for each cause, and which of two comes first."""
+
+from __future__ import annotations
+
+import pytest
+
+from learner.monitoring.bottleneck import Cause, Facts, limit
+
+PACED = {"actors": 4, "heard": 4, "stepping": 4, "math_share": 0.12}
+
+
+def judged(**facts: object) -> tuple[Cause, str]:
+    found = limit(Facts(**{**PACED, **facts}))  # type: ignore[arg-type]
+    return found.cause, found.text
+
+
+def test_actors_set_the_pace_of_a_learner_that_is_idle() -> None:
+    cause, text = judged()
+    assert cause is Cause.ACTORS
+    assert "busy 12% of the time, nothing waits" in text
+
+
+def test_a_busy_math_thread_is_the_limit() -> None:
+    cause, text = judged(math_share=0.97, pending=12)
+    assert cause is Cause.MATH
+    assert "busy 97% of the time, 12 gradients wait" in text
+    assert judged(math_share=1.04)[1].count("100%") == 1
+
+
+def test_one_gradient_waits_in_the_singular() -> None:
+    assert "one gradient waits" in judged(pending=1)[1]
+
+
+def test_more_than_half_of_the_actors_must_wait_for_credit() -> None:
+    assert judged(credited=2)[0] is Cause.ACTORS
+    cause, text = judged(credited=3)
+    assert (cause, text) == (
+        Cause.CREDIT,
+        "3 of 4 actors wait for credit: learner.credit_lag allows no more under way.",
+    )
+    assert "groups" in judged(credited=3, gathers=True)[1]
+
+
+def test_a_saturated_learner_comes_before_credit() -> None:
+    assert judged(credited=4, math_share=0.95)[0] is Cause.MATH
+
+
+def test_without_actors_there_is_nothing_else_to_say() -> None:
+    assert judged(actors=0, begun=False, idle_s=99.0) == (Cause.NO_ACTORS, "Waiting for the first actor.")
+    assert judged(actors=0, idle_s=99.0) == (Cause.NO_ACTORS, "Starved: no actor is here.")
+
+
+@pytest.mark.parametrize(
+    ("facts", "why"),
+    [
+        ({"busy": True}, "the math thread is still at its last batch"),
+        ({"heard": 0}, "no actor is heard from"),
+        ({"rulings": {"stale_updates": 3}}, "gradients are refused, most as stale updates"),
+        ({"gathers": True, "pending": 2}, "2 gradients wait until their group is whole"),
+        ({"stepping": 1}, "1 of 4 actors step, but no gradient comes"),
+        ({"stepping": 0}, "actors answer, but none of them steps"),
+    ],
+)
+def test_a_run_that_stands_still_says_for_how_long_and_why(facts: dict[str, object], why: str) -> None:
+    assert judged(idle_s=12.4, **facts) == (Cause.STALLED, f"Nothing was applied for 12 s: {why}.")
+
+
+def test_a_short_pause_is_none_and_nor_is_the_time_before_the_first_weights() -> None:
+    assert judged(idle_s=4.9)[0] is Cause.ACTORS
+    assert judged(idle_s=60.0, begun=False)[0] is Cause.ACTORS
+
+
+def test_gradients_that_are_mostly_refused_are_what_is_wrong() -> None:
+    rulings = {"applied": 1, "stale_updates": 2, "over_quota": 1}
+    assert judged(rulings=rulings) == (Cause.REFUSED, "75% of gradients are refused, most as stale updates.")
+    assert judged(rulings={"applied": 3, "stale_updates": 1})[0] is Cause.ACTORS
+
+
+def test_a_run_that_ends_says_how() -> None:
+    assert judged(running=False, solved=True, final=True)[1] == "The run is over: its target was reached."
+    assert judged(running=False, final=True)[1] == "The run is over: its step limit was reached."
+    assert judged(running=False) == (Cause.ENDED, "The learner was asked to stop.")
+
+
+def test_nothing_is_claimed_before_it_was_measured() -> None:
+    assert judged(math_share=None)[0] is Cause.UNKNOWN

@@ -1,0 +1,167 @@
+"""What is shown: rates, JSON lines, a table on a terminal, and nothing that a peer could do to that terminal."""
+
+from __future__ import annotations
+
+import io
+import json
+import threading
+
+import pytest
+
+from learner.monitoring.console import Console, printable, rows, said
+from learner.monitoring.summary import View, view
+from tests.learner.books import join, learner_state, trained
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+class Paused(io.StringIO):
+    """Takes nothing until it is told to resume."""
+
+    def __init__(self, tty: bool = True) -> None:
+        super().__init__()
+        self.stood, self.resumed = threading.Event(), threading.Event()
+        self._tty = tty
+
+    def isatty(self) -> bool:
+        return self._tty
+
+    def write(self, text: str) -> int:
+        self.stood.set()
+        self.resumed.wait()
+        return super().write(text)
+
+
+class Full(io.StringIO):
+    def write(self, text: str) -> int:
+        raise OSError(28, "No space left on device")
+
+
+def seen(now: float = 1.0) -> View:
+    state = learner_state(trained([10.0, 20.0]))
+    join(state, "local-0", 0.0)
+    state.training_since = 0.5
+    return view(state, now)
+
+
+def test_a_view_is_read_from_the_books() -> None:
+    shown = seen()
+    assert (shown.env_steps, shown.episodes, shown.updates, shown.actors) == (1000, 2, 3, 1)
+    assert shown.return_mean == 15.0
+    assert shown.return_best is None
+    assert shown.dropped == 1
+    assert shown.bytes_per_gradient == 125.0
+    assert shown.wall_s == 0.5
+
+
+def test_an_empty_view_has_no_rates_and_no_means() -> None:
+    shown = view(learner_state(), 9.0)
+    assert (shown.wall_s, shown.env_steps_per_s, shown.return_mean, shown.bytes_per_gradient) == (0.0, 0.0, None, None)
+    assert dict(rows(shown))["return, mean of 100"] == "none yet"
+
+
+def test_the_first_rate_is_the_rate_itself_and_later_ones_follow_slowly() -> None:
+    state = learner_state(trained([1.0]))
+    first = view(state, 0.0)
+    state.progress.env_steps += 500
+    second = view(state, 0.5, first)
+    assert second.env_steps_per_s == pytest.approx(1000.0)
+    third = view(state, 1.0, second)
+    assert 0.0 < third.env_steps_per_s < 1000.0
+
+
+def test_two_views_of_one_moment_have_one_rate() -> None:
+    state = learner_state(trained([1.0]))
+    first = view(state, 1.0)
+    state.progress.env_steps += 500
+    second = view(state, 2.0, first)
+    assert view(state, 2.0, second).env_steps_per_s == second.env_steps_per_s
+
+
+def test_json_has_one_line_for_each_event_and_one_progress_in_a_second() -> None:
+    stream = io.StringIO()
+    console = Console(json=False, stream=stream)
+    console.event("actor_joined", {"actor": "local-0"})
+    for quarter in range(5):
+        console.refresh(seen(1.0 + quarter / 4))
+    console.close()
+    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert [line["event"] for line in lines] == ["actor_joined", "progress", "progress"]
+    assert lines[1]["env_steps"] == 1000
+    assert "now_s" not in lines[1]
+
+
+def test_json_is_had_on_a_terminal_too() -> None:
+    stream = Terminal()
+    console = Console(json=True, stream=stream)
+    console.event("started", {})
+    console.close()
+    assert json.loads(stream.getvalue()) == {"event": "started"}
+
+
+def test_a_terminal_gets_a_table_and_events() -> None:
+    stream = Terminal()
+    console = Console(json=False, stream=stream)
+    console.event("actor_joined", {"actor": "local-0"})
+    console.refresh(seen())
+    console.close()
+    assert "actor joined  actor=local-0" in stream.getvalue()
+    assert "15.0 of 475" in stream.getvalue()
+
+
+def test_a_closed_pipe_stops_nothing() -> None:
+    console = Console(json=True, stream=Full())
+    console.event("started", {})
+    console.close()
+
+
+def test_a_terminal_that_stands_still_loses_events_and_shows_the_newest_table_when_it_goes_on() -> None:
+    stream = Paused()
+    console = Console(json=False, stream=stream, limit=2)
+    stream.stood.wait()  # in the first control characters of the table
+    console.refresh(seen(1.0))
+    for name in ("local-0", "local-1", "local-2"):
+        console.event("actor_joined", {"actor": name})
+    console.refresh(seen(90.5))
+    stream.resumed.set()
+    console.close()
+    shown = stream.getvalue()
+    assert "local-0" in shown
+    assert "local-1" not in shown
+    assert "output lost  lines=2" in shown
+    assert "90 s" in shown
+
+
+def test_a_pipe_that_is_not_read_says_how_many_lines_it_lost() -> None:
+    stream = Paused(tty=False)
+    console = Console(json=True, stream=stream, limit=1)
+    console.event("started", {})
+    stream.stood.wait()
+    for second in range(5):
+        console.refresh(seen(float(second)))
+    stream.resumed.set()
+    console.close()
+    said_lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert [line["event"] for line in said_lines] == ["started", "progress", "output_lost"]
+    assert said_lines[-1]["lines"] == 4
+
+
+def test_the_summary_is_short_on_a_terminal() -> None:
+    line = said(
+        "finished", {"env": "E-v0", "solved": True, "wall_s": 4.61188, "versions": {"torch": "2"}, "faults": {}}
+    )
+    assert line == "finished  env=E-v0  solved=True  wall_s=4.612"
+
+
+def test_a_peer_cannot_move_the_cursor() -> None:
+    assert "\x1b" not in said("actor_joined", {"actor": "\x1b[2J\nevil"})
+    assert printable("a\x07b") == "a\N{REPLACEMENT CHARACTER}b"
+
+
+def test_a_traceback_stands_below_its_event() -> None:
+    told = said("worker_failed", {"detail": "boom", "traceback": "Traceback:\n  File \x1b[2J\n"})
+    assert told.splitlines() == ["worker failed  detail=boom", "Traceback:", "  File \N{REPLACEMENT CHARACTER}[2J"]
+    assert said("worker_failed", {"detail": "boom", "traceback": ""}) == "worker failed  detail=boom"

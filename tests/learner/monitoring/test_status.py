@@ -1,0 +1,183 @@
+"""What /status and /history say, read from books that tests wrote."""
+
+from __future__ import annotations
+
+import pytest
+
+from learner.config import LearnerSettings
+from learner.monitoring.history import INTERVAL_S, Point
+from learner.monitoring.status import ACTORS_LISTED, FIELDS, Asked, Memory, history, status
+from learner.progress import Best
+from learner.state import LearnerState, Stage
+from protocol.session import Peer
+from tests.learner.books import join, learner_state, trained
+
+
+def running(scores: list[float] | None = None) -> tuple[LearnerState, Peer]:
+    """A run that trains since second 1, with one actor."""
+    state = learner_state(trained(scores or [3.0, 5.0]))
+    peer = join(state, "local-0", now=1.0)
+    state.training_since = 1.0
+    return state, peer
+
+
+def test_status_tells_of_each_actor() -> None:
+    state = learner_state(trained([3.0]))
+    peer = join(state, "local-0", now=1.0)
+    peer.version, peer.env_steps = 1, 640
+    told = status(state, 4.0)
+    assert told["version"] == 3
+    assert told["actors"] == 1
+    (actor,) = told["actor_list"]
+    assert (actor["name"], actor["lag_updates"], actor["silent_s"], actor["env_steps"]) == ("local-0", 2, 3.0, 640)
+
+
+def test_status_tells_roles_and_what_was_evaluated() -> None:
+    state = learner_state(trained([3.0]))
+    join(state, "local-0", now=1.0)
+    join(state, "judge", now=1.0, role="evaluate")
+    state.progress.evaluations, state.progress.best = 2, Best(9.5, 1)
+    told = status(state, 4.0)
+    assert [actor["role"] for actor in told["actor_list"]] == ["train", "evaluate"]
+    assert (told["actors"], told["evaluators"], told["target_version"]) == (1, 1, None)
+    assert told["staleness_rule"] == "compensate"
+    assert (told["evaluations"], told["evaluated_best_mean"], told["evaluated_best_version"]) == (2, 9.5, 1)
+
+
+def test_status_is_bounded() -> None:
+    state = learner_state()
+    for number in range(ACTORS_LISTED + 5):
+        join(state, f"a{number}", 0.0)
+    told = status(state, 0.0, asked=Asked(actors=5 * ACTORS_LISTED))
+    assert told["actors"] == ACTORS_LISTED + 5
+    assert len(told["actor_list"]) == ACTORS_LISTED
+
+
+def test_rates_are_of_the_last_seconds() -> None:
+    state, peer = running()
+    memory = Memory(1.0)
+    memory.look(state, 1.0)
+    state.progress.env_steps += 300
+    state.progress.bytes_up += 600
+    state.progress.math_s += 1.5
+    state.progress.lags.observe(4)
+    peer.env_steps += 30
+    told = status(state, 4.0, memory)
+    assert (told["env_steps_per_s"], told["bytes_up_per_s"], told["updates_per_s"]) == (100.0, 200.0, 0.0)
+    assert (told["math_share"], told["lag_updates"]) == (0.5, 4.0)
+    assert told["actor_list"][0]["env_steps_per_s"] == 10.0
+
+
+def test_no_rate_is_told_before_it_is_known() -> None:
+    told = status(running()[0], 4.0)
+    assert told["env_steps_per_s"] is None
+    assert told["limit"]["cause"] == "unknown"
+
+
+def test_compression_is_what_the_result_will_say() -> None:
+    assert status(running()[0], 4.0)["compression"] == pytest.approx(4 * 10 / 125.0)
+    assert status(learner_state(), 4.0)["compression"] is None
+
+
+def test_extremes_are_those_of_the_last_episodes() -> None:
+    told = status(running([3.0, -7.0, 5.0])[0], 4.0)
+    assert (told["return_min"], told["return_max"]) == (-7.0, 5.0)
+
+
+@pytest.mark.parametrize("by", sorted(FIELDS))
+def test_every_field_of_an_actor_can_be_sorted_by(by: str) -> None:
+    state = learner_state()
+    join(state, "b", 0.0)
+    join(state, "a", 1.0, role="evaluate")
+    rows = status(state, 2.0, asked=Asked(by=by))["actor_list"]
+    assert rows == sorted(rows, key=lambda row: (row[by] is not None and row[by], row["ordinal"]))
+    assert all(by in row for row in rows)
+
+
+def test_the_largest_come_first_if_asked_and_the_unknown_last() -> None:
+    state = learner_state()
+    first, second = join(state, "a", 0.0), join(state, "b", 0.0)
+    memory = Memory(0.0)
+    memory.look(state, 0.0)
+    join(state, "new", 2.0)
+    first.env_steps, second.env_steps = 10, 20
+    asked = Asked(by="env_steps_per_s", descending=True)
+    assert [row["name"] for row in status(state, 2.0, memory, asked)["actor_list"]] == ["b", "a", "new"]
+    asked = Asked(actors=1, by="env_steps_per_s")
+    assert [row["name"] for row in status(state, 2.0, memory, asked)["actor_list"]] == ["a"]
+
+
+def test_an_actor_is_called_what_it_does() -> None:
+    state = learner_state()
+    _, still, busy = (join(state, name, 0.0) for name in "abc")
+    judge = join(state, "d", 0.0, role="evaluate")
+    for peer in (still, busy, judge):
+        peer.heard_at = 99.0
+    busy.progressed_at = 98.0
+    assert [row["state"] for row in status(state, 100.0)["actor_list"]] == [
+        "silent",
+        "standing still",
+        "training",
+        "evaluating",
+    ]
+    for _ in range(20):
+        state.guard.judge(busy.sender, busy.name, "not_finite", 99.9)
+    assert status(state, 100.0)["actor_list"][2]["state"] == "quarantined"
+
+
+def limits(state: LearnerState, now: float, memory: Memory) -> str:
+    cause: str = status(state, now, memory)["limit"]["cause"]
+    return cause
+
+
+def test_what_limits_the_run_is_read_from_the_books() -> None:
+    state, peer = running()
+    memory = Memory(1.0)
+    memory.look(state, 1.0)
+    assert limits(state, 2.0, memory) == "actors"
+    state.progress.math_s += 2.0
+    assert limits(state, 3.0, memory) == "math"
+    assert limits(state, 30.0, memory) == "stalled"
+    state.members.part(peer)
+    assert limits(state, 30.0, memory) == "no_actors"
+    state.stage = Stage.DRAINING
+    assert limits(state, 30.0, memory) == "ended"
+
+
+def test_an_actor_with_the_most_credit_there_is_waits_for_more() -> None:
+    state, peer = running()
+    memory = Memory(1.0)
+    memory.look(state, 1.0)
+    assert LearnerSettings().most_credit == 32
+    peer.credit = 32
+    assert limits(state, 2.0, memory) == "credit"
+
+
+def test_the_idle_time_is_since_the_version_grew() -> None:
+    state, _ = running()
+    memory = Memory(1.0)
+    memory.look(state, 2.0)
+    assert status(state, 2.0, memory)["idle_s"] == 0.0
+    assert status(state, 9.0, memory)["idle_s"] == 7.0
+
+
+def test_history_gives_columns_and_only_what_is_new() -> None:
+    state, _ = running()
+    memory = Memory(1.0)
+    for tick in range(1, 4):
+        memory.look(state, 1.0 + tick * INTERVAL_S)
+    told = history(state, memory, -1.0)
+    assert (told["epoch"], told["interval_s"]) == (3, INTERVAL_S)
+    assert set(Point._fields) < set(told)
+    assert told["time_s"] == [2 * INTERVAL_S, 3 * INTERVAL_S]
+    assert told["return_mean"] == [4.0, 4.0]
+    assert history(state, memory, 2 * INTERVAL_S)["time_s"] == [3 * INTERVAL_S]
+    assert history(state, memory, 99.0)["time_s"] == []
+
+
+def test_no_curve_begins_before_the_first_weights() -> None:
+    state = learner_state()
+    memory = Memory(0.0)
+    for second in range(5):
+        memory.look(state, float(second))
+    assert history(state, memory, -1.0)["time_s"] == []
