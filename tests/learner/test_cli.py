@@ -29,10 +29,10 @@ class Asked:
         self.options: list[Options] = []
         self.code = 0
         self.trouble: UserError | None = None
-        bootstrap = type(sys)("learner.bootstrap")
+        bootstrap = type(sys)("learner.daemon")
         bootstrap.run = self._run  # type: ignore[attr-defined]
-        monkeypatch.setitem(sys.modules, "learner.bootstrap", bootstrap)
-        monkeypatch.setattr("learner.bootstrap", bootstrap, raising=False)
+        monkeypatch.setitem(sys.modules, "learner.daemon", bootstrap)
+        monkeypatch.setattr("learner.daemon", bootstrap, raising=False)
         for name in [name for name in os.environ if name.startswith("FARFLUNG_")]:
             monkeypatch.delenv(name)
 

@@ -186,7 +186,7 @@ def test_a_group_that_cannot_be_made_closes_those_before(monkeypatch: pytest.Mon
             raise SettingError("actor.env", env_id, "no")
         return True
 
-    monkeypatch.setattr("actor.envs._resets_late", count)
+    monkeypatch.setattr("actor.environments.registry._resets_late", count)
     monkeypatch.setattr(SyncVectorEnv, "close", lambda env: closed.append(id(env)))
     with pytest.raises(SettingError):
         make_simulators(ActorSettings(env="Counter-v0", envs=2, groups=2), NONE_ALLOWED)

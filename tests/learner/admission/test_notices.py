@@ -13,13 +13,19 @@ from protocol.messages import FAULTS, Fault, Heartbeat, Report, Welcome
 from tests.learner.test_state import Learner, gradient, hello, payload, sent
 from tests.learner.test_state import learner as new_learner
 
-HEARD_BY = ("members", "reports", "guard", "evaluation", "state")  # modules that decide about what peers say
+HEARD_BY = (
+    "admission.sessions",
+    "admission.reports",
+    "admission.control",
+    "stream.best",
+    "state",
+)  # modules that decide about what peers say
 NOT_BY_PEERS = {"best_dropped", "draining"}  # once for each key that is revoked, and once in a life
 
 
 def announced_in(module: str) -> set[str]:
     """Events that a module's source names."""
-    source = (Path(learner.__file__).parent / f"{module}.py").read_text(encoding="utf-8")
+    source = (Path(learner.__file__).parent / f"{module.replace(chr(46), chr(47))}.py").read_text(encoding="utf-8")
     calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
     named = [call.args[0] for call in calls if isinstance(call.func, ast.Name) and call.func.id == "Announce"]
     words = [node.value for name in named for node in ast.walk(name) if isinstance(node, ast.Constant)]

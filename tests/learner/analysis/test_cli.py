@@ -104,7 +104,7 @@ def test_a_package_that_is_missing_is_named_with_the_command(
     monkeypatch: pytest.MonkeyPatch, command: Command, tmp_path: Path, package: str, arguments: list[str], extra: str
 ) -> None:
     run_dir(tmp_path / "one")
-    for name in [name for name in sys.modules if name.split(".")[0] == package or name == "learner.plot"]:
+    for name in [name for name in sys.modules if name.split(".")[0] == package or name == "learner.analysis.plot"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, package, None)
     code, _, err = command(*arguments)

@@ -52,7 +52,7 @@ def test_the_learner_needs_neither_torch_nor_simulators() -> None:
     script = """
 import sys
 sys.modules.update(dict.fromkeys(["torch", "gymnasium", "ale_py", "Box2D"]))  # an import of None fails
-import learner.security.cli, learner.rerun, learner.bootstrap
+import learner.security.cli, learner.analysis.replay, learner.daemon
 import numpy as np
 from learner.config import LearnerSettings
 from learner.optim.optimizers import make_optimizer

@@ -321,8 +321,10 @@ def test_lines_of_progress_are_spread_over_all_of_it_and_the_newest_is_among_the
 
 
 def test_little_is_read_of_a_long_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("learner.rundir.SEEN_BYTES", 100)
-    monkeypatch.setattr("learner.rundir.time", SimpleNamespace(time=lambda: 1_700_000_000.5))  # so lines are as long
+    monkeypatch.setattr("learner.launch.run_directory.SEEN_BYTES", 100)
+    monkeypatch.setattr(
+        "learner.launch.run_directory.time", SimpleNamespace(time=lambda: 1_700_000_000.5)
+    )  # so lines are as long
     with RunDirectory.prepare(tmp_path / "run", resume=False) as directory:
         directory.begin(EXPERIMENT, manifest())
         for number in range(1000):

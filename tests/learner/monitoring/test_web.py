@@ -21,7 +21,7 @@ from learner.state import LearnerState, Stage
 from protocol.process.descriptors import Reserve
 from tests.learner.books import join, learner_state, trained
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 DEADLINE_S = 30.0
 
 

@@ -168,7 +168,7 @@ def test_a_ring_is_bounded_by_the_age_that_is_accepted() -> None:
 
 
 def test_a_ring_is_bounded_by_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("learner.drift.RING_VERSIONS", 3)
+    monkeypatch.setattr("learner.optim.drift.RING_VERSIONS", 3)
     assert len(ring(*range(10), max_lag_updates=1_000_000)) == 3
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from protocol.transport import resolver
+from protocol.transport import resolver as module
 from protocol.transport.address import Address, parse_address
 from protocol.transport.resolver import NoSuchName, Resolver, first_answering
 
@@ -45,7 +45,7 @@ def test_a_name_that_leads_nowhere_is_told_as_such(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_resolver_that_is_silent_is_given_up_on_and_not_asked_twice(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resolver, "LOOK_UP_S", 0.0)
+    monkeypatch.setattr(module, "LOOK_UP_S", 0.0)
     questions = 0
 
     async def story() -> list[Address]:
@@ -61,7 +61,7 @@ def test_a_resolver_that_is_silent_is_given_up_on_and_not_asked_twice(monkeypatc
             with pytest.raises(NoSuchName, match="nobody has told"):
                 await resolver.look_up()
         answer.set_result([place("192.0.2.7")])
-        monkeypatch.setattr(resolver, "LOOK_UP_S", 20.0)
+        monkeypatch.setattr(module, "LOOK_UP_S", 20.0)
         return await resolver.look_up()
 
     assert [str(address) for address in asyncio.run(story())] == ["tcp://192.0.2.7:5555"]
