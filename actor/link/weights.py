@@ -15,7 +15,9 @@ from protocol.messages import Buffer, Snapshot, Updates, Welcome
 from protocol.snapshot import Outcome, Reconstruction
 
 MOST_PATIENCE = 64  # heartbeats between two asks for what does not come
-LEAST_UNSEEN = 4  # gradients of one's own; in a large fleet what weights do not show yet is others', and on its way
+# Own gradients that the weights must lack before the actor pauses. In a large fleet weights always lack many updates of
+# other actors, which are on their way; that alone is no sign of a stream that stands still.
+LEAST_UNSEEN = 4
 MOST_CUTS = 6  # after so many the learner may be silent for 64 times as long
 
 
