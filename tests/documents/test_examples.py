@@ -74,6 +74,7 @@ def test_a_page_shows_the_file_as_it_is(page: str, language: str, name: str) -> 
     assert blocks[0] == (EXAMPLES / name).read_text(encoding="utf-8")
 
 
+@pytest.mark.timeout(300)  # twenty commands, one after the other
 def test_every_console_block_prints_what_it_shows(workshop: Path) -> None:
     assert [page for page in PAGES if consoles(page) and page not in ORDER] == []
     wrong = []
