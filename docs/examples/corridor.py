@@ -1,10 +1,10 @@
+"""A corridor: ten steps to the right reach the door and earn 1, each step costs 0.05. Knows Gymnasium alone."""
+
 import gymnasium
 import numpy
 
 
 class Corridor(gymnasium.Env):
-    """Ten steps to the right reach the door and earn 1; each step costs 0.05."""
-
     observation_space = gymnasium.spaces.Box(0.0, 1.0, (1,), numpy.float32)
     action_space = gymnasium.spaces.Discrete(2)
 

@@ -1,3 +1,5 @@
+"""A whole actor of protocol version 1. Knows ZeroMQ, msgpack and numpy, and nothing of Farflung but its wire."""
+
 import random
 
 import msgpack
