@@ -43,6 +43,7 @@ from learner.progress import Progress
 from learner.security.access import Doors
 from learner.security.keyring import Keyring
 from learner.state import Address, LearnerState
+from learner.stream.writer import StreamWriter
 from learner.threads import WorkThread
 from protocol import frames as framing
 from protocol import manifest as manifests
@@ -97,6 +98,7 @@ class Service:
         self._interrupts = Interrupts()
         self._state: LearnerState | None = None
         self._parameters: Parameters | None = None
+        self._stream: StreamWriter | None = None
         self._limits = framing.HARD_LIMITS  # until the layout says what is enough
         self._digest = ""  # of the manifest, in checkpoints
         self._view: View | None = None
@@ -166,7 +168,8 @@ class Service:
         self._parameters = parameters
         address = Address(epoch, self._sockets.weights)
         now = time.monotonic()
-        key = parameters.snapshot(epoch)
+        self._stream = StreamWriter(parameters, budgeted=self._experiment.learner.downlink_kbps is not None)
+        key = self._stream.key_frame(epoch)
         self._state = LearnerState(self._experiment, manifest, address, key, progress, SystemRandom(), now)
         started: dict[str, object] = {
             "run": manifest.run,
@@ -343,10 +346,13 @@ class Service:
 
     def _apply(self, effect: events.ApplyBatch) -> None:
         assert self._parameters is not None
+        assert self._stream is not None
         assert self._state is not None
         assert self._store is not None
         journal = self._store.journal
-        self._math.submit(partial(apply_batch, self._parameters, effect, self._state.address.epoch, journal))
+        self._math.submit(
+            partial(apply_batch, self._parameters, self._stream, effect, self._state.address.epoch, journal)
+        )
 
     def _write_checkpoint(self, effect: events.WriteCheckpoint) -> None:
         """Copied on the math thread, between two batches; packed and written on the disk thread."""

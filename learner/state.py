@@ -23,6 +23,7 @@ from learner.admission.sessions import Members
 from learner.config import Experiment
 from learner.durability.checkpoint_schedule import SAVE_S, Saving
 from learner.events import (
+    APPLIED,
     Announce,
     ApplyBatch,
     BatchApplied,
@@ -34,15 +35,15 @@ from learner.events import (
     Event,
     FaultArrived,
     Finish,
+    Job,
     JournalBegan,
-    Key,
+    KeyFrame,
     KeysRevoked,
     MessageArrived,
     Send,
     StopRequested,
     Ticked,
 )
-from learner.optim.parameters import APPLIED, Job
 from learner.progress import Progress, learning_rate
 from learner.stream.best import Contest, why_lost
 from learner.stream.publisher import Publication
@@ -87,7 +88,7 @@ class LearnerState:
         experiment: Experiment,
         manifest: Manifest,
         address: Address,
-        key: Key,
+        key: KeyFrame,
         progress: Progress,
         random: Random,
         now: float,

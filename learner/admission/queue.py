@@ -15,8 +15,7 @@ from collections.abc import Callable, Container
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from learner.events import Announce, Effect
-from learner.optim.parameters import Job
+from learner.events import Announce, Effect, Job
 from protocol.codecs.registry import codec
 from protocol.session import Sender
 

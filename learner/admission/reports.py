@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from learner.admission.checks import believable
-from learner.events import Announce, Effect
-from learner.optim.parameters import APPLIED
+from learner.events import APPLIED, Announce, Effect
 from learner.progress import Progress
 from protocol.errors import STALE, Reason
 from protocol.messages import Gradient, Report

@@ -18,7 +18,6 @@ from collections import OrderedDict, deque
 
 import numpy as np
 
-from learner.admission.checks import measure
 from learner.config import LearnerSettings
 from protocol.codecs.registry import Sparse
 from protocol.errors import Reason
@@ -89,6 +88,20 @@ class Norms:
 
 def _median(norms: deque[float]) -> float:
     return sorted(norms)[len(norms) // 2]
+
+
+def measure(value: np.ndarray | Sparse) -> float:
+    """L2 norm: one dot product over the data, a second look only where it is wrong.
+
+    value: float32 [P], or Sparse of k values. NaN where one of them is no finite number; infinity where all are and
+    the sum of their squares overflows float32, a norm above 1e19.
+    """
+    numbers = value.values if isinstance(value, Sparse) else value
+    with np.errstate(over="ignore", invalid="ignore"):
+        squared = float(np.dot(numbers, numbers))
+    if math.isfinite(squared):
+        return math.sqrt(squared)
+    return math.inf if bool(np.isfinite(numbers).all()) else math.nan
 
 
 class Screen:

@@ -14,7 +14,7 @@ from collections.abc import Container, Mapping
 from dataclasses import dataclass
 
 from learner.admission.rate_limit import Quota
-from learner.events import Announce, BestFailed, BestWritten, Effect, Key, LeadBest, WriteBest
+from learner.events import Announce, BestFailed, BestWritten, Effect, KeyFrame, LeadBest, WriteBest
 from learner.progress import Best, Progress
 from protocol.errors import Reason, SessionFault
 from protocol.messages import ROLES, Evaluation
@@ -29,7 +29,7 @@ class Candidate:
     """A score and the record that it is of. key: whose it is. leads: whether it was above all others' when ordered."""
 
     score: Evaluation
-    record: Key
+    record: KeyFrame
     key: str
     leads: bool = False
 
@@ -46,12 +46,12 @@ class Contest:
         self.writing: Candidate | Best | None = None
         self.waiting: dict[str, Candidate] = {}
         self._progress = progress
-        self._pinned: dict[int, Key] = {}  # by session; a record each, at most
+        self._pinned: dict[int, KeyFrame] = {}  # by session; a record each, at most
         self._quota = Quota(EVALUATIONS_PER_S, None)
         self._revoked = False  # since ``writing`` was ordered, its key was
         self._unled = False  # best.safetensors holds what does not count any more
 
-    def pin(self, session: int, record: Key) -> None:
+    def pin(self, session: int, record: KeyFrame) -> None:
         """This session is about to evaluate this record, and no longer the one before."""
         self._pinned[session] = record
 

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 
+from learner.events import Record
 from learner.stream.update_log import DIGEST_VERSIONS
 from protocol import snapshot as records
 from protocol.codecs.budget import THIN, fit, largest
@@ -25,8 +26,6 @@ from protocol.updates import theta_digest
 
 HEADER_BYTES = 150  # of a record, ZeroMQ's, TCP's and IP's included
 MOMENTS_SHARE = 8  # a delta takes moments along where so many times their bytes went since they last did
-
-Record = tuple[Snapshot | Updates, Sequence[Buffer]]  # of the weight stream
 
 
 class Mirror:

@@ -19,10 +19,10 @@ from collections import deque
 import msgspec
 
 from learner.config import LearnerSettings
-from learner.events import BatchApplied, Effect, Key, Publish, Send
+from learner.events import BatchApplied, Effect, KeyFrame, Publish, Record, Send
 from learner.stream.bandwidth import Allowance, Felt
 from learner.stream.best import Contest
-from learner.stream.delta import HEADER_BYTES, Record
+from learner.stream.delta import HEADER_BYTES
 from protocol.codecs.vectors import size_of
 from protocol.messages import Snapshot, SnapshotRequest
 from protocol.session import Peer
@@ -57,7 +57,9 @@ class Publication:
     first: the key of θ as this life begins. contest: must know which θ an evaluating session was handed.
     """
 
-    def __init__(self, settings: LearnerSettings, first: Key, contest: Contest, env_steps: int, now: float) -> None:
+    def __init__(
+        self, settings: LearnerSettings, first: KeyFrame, contest: Contest, env_steps: int, now: float
+    ) -> None:
         self._contest = contest
         self.shelf = Shelf(first, settings.target_interval_steps, env_steps, now)
         self.version = first[0].version
@@ -122,7 +124,7 @@ class Publication:
             self._waiting.clear()
         return effects
 
-    def _hand(self, key: Key, peer: Peer) -> Effect:
+    def _hand(self, key: KeyFrame, peer: Peer) -> Effect:
         if not peer.trains:
             self._contest.pin(peer.session, key)
         return Send(peer.route, *key)
@@ -139,16 +141,16 @@ class Shelf:
     resumed life begins with its restored θ as the target: the old target is not in checkpoints.
     """
 
-    def __init__(self, first: Key, interval_steps: int | None, env_steps: int, now: float) -> None:
+    def __init__(self, first: KeyFrame, interval_steps: int | None, env_steps: int, now: float) -> None:
         self._interval_steps, self._due_steps = interval_steps, env_steps
         self._published: deque[tuple[int, float]] = deque(maxlen=VERSIONS_REMEMBERED)  # version, time
-        self.target: Key | None = None
+        self.target: KeyFrame | None = None
         self.key = first
         self.put(first, first, env_steps, now)
 
     def put(
-        self, record: Record | None, key: Key | None, env_steps: int, now: float
-    ) -> tuple[Record | None, Key | None]:
+        self, record: Record | None, key: KeyFrame | None, env_steps: int, now: float
+    ) -> tuple[Record | None, KeyFrame | None]:
         """Takes what is about to be published or sent; returns it with its target and the run's env_steps filled in."""
         target = self._next_target(None if record is None else key, env_steps)
         stamped = None if key is None else _stamped(key, target, env_steps)
@@ -168,7 +170,7 @@ class Shelf:
         """Whether the next key is to become the target."""
         return self._interval_steps is not None and (self.target is None or env_steps >= self._due_steps)
 
-    def _next_target(self, key: Key | None, env_steps: int) -> int | None:
+    def _next_target(self, key: KeyFrame | None, env_steps: int) -> int | None:
         """The version that is the target from now on."""
         if self._interval_steps is None:
             return None
@@ -192,5 +194,5 @@ def _is_key(record: Record) -> bool:
     return isinstance(record[0], Snapshot) and record[0].record == "key"
 
 
-def _stamped(key: Key, target: int | None, env_steps: int) -> Key:
+def _stamped(key: KeyFrame, target: int | None, env_steps: int) -> KeyFrame:
     return msgspec.structs.replace(key[0], target=target, env_steps=env_steps), key[1]

@@ -44,6 +44,7 @@ from learner.optim.parameters import Parameters
 from learner.optim.staleness import age_rule
 from learner.progress import Best, Progress
 from learner.state import BATCH_LIMIT, Address, LearnerState, Stage
+from learner.stream.writer import StreamWriter
 from protocol.codecs.registry import Sparse, codec
 from protocol.errors import FrameFault, Reason
 from protocol.layout import Entry, Layout
@@ -97,6 +98,7 @@ class Learner:
             screen,
             LAYOUT,
         )
+        self.stream = StreamWriter(self.parameters, budgeted=settings.downlink_kbps is not None)
         manifest = Manifest(
             run="run",
             env="toy",
@@ -111,7 +113,7 @@ class Learner:
             Experiment(run=RunSettings(**run), learner=settings),
             manifest,
             Address(EPOCH, "tcp://*:1"),
-            self.parameters.snapshot(EPOCH),
+            self.stream.key_frame(EPOCH),
             Progress(updates=version),
             Random(0),
             self.now,
@@ -140,7 +142,7 @@ class Learner:
     def does(self, effects: list[Effect], unlogged: str | None = None) -> list[Effect]:
         """The math thread's answer to the one batch among the effects. unlogged: why it is in no journal."""
         order = only(effects, ApplyBatch)
-        event = apply_batch(self.parameters, order, EPOCH)
+        event = apply_batch(self.parameters, self.stream, order, EPOCH)
         record_s = SNAPSHOT_S if event.record is not None else 0.0
         return self.post(replace(event, math_s=0.01, record_s=record_s, key_s=0.0, unlogged=unlogged))
 

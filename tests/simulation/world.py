@@ -31,6 +31,7 @@ from learner.durability.recovery import Files, begin_journal, make_parameters, r
 from learner.durability.storage import Store
 from learner.optim.parameters import Parameters
 from learner.state import Address, LearnerState, Stage
+from learner.stream.writer import StreamWriter
 from protocol import frames as framing
 from protocol import messages
 from protocol.errors import TRY_AGAIN, PeerFault, Reason, UserError
@@ -236,6 +237,7 @@ class World:
         self.store = Store(files, self.settings, journal)
         self.digests[self.epoch, self.parameters.version] = self.parameters.theta.tobytes()
         self.history.append(Began(self.epoch, self.parameters.version, self.parameters.digest()))
+        self.stream = StreamWriter(self.parameters, budgeted=self.settings.downlink_kbps is not None)
         table = b"\x80"
         manifest = Manifest(
             run="run", env="toy", seed=1, layout=LAYOUT, actor_table=table, actor_digest=digest_of(table), created=""
@@ -244,7 +246,7 @@ class World:
             Experiment(run=RunSettings(**self.plot.run), learner=self.settings),
             manifest,
             Address(self.epoch, "*"),
-            self.parameters.snapshot(self.epoch),
+            self.stream.key_frame(self.epoch),
             restored.progress,
             Random(f"{self.seed} learner {self.epoch}"),
             self.now + self.clock_s,
@@ -345,7 +347,7 @@ class World:
             self.later(self.math_s(), self.of_this_life(self.work))
 
     def apply(self, order: l.ApplyBatch) -> None:
-        event = apply_batch(self.parameters, order, self.epoch, self.store.journal)
+        event = apply_batch(self.parameters, self.stream, order, self.epoch, self.store.journal)
         self.note_applied(event)
         lags_s = {(job.session, job.sequence): job.lag_s for job in order.jobs}
         for outcome in event.outcomes:
@@ -357,7 +359,7 @@ class World:
             self.applied[number] = outcome.version
             young = outcome.lag_updates <= self.settings.max_lag_updates and lags_s[number] <= self.settings.max_lag_s
             self.promise(young, "learner", f"{number} was too old: {outcome.lag_updates}, {lags_s[number]} s")
-        self.digests[self.epoch, self.parameters.version] = self.parameters.published.tobytes()
+        self.digests[self.epoch, self.parameters.version] = self.stream.published.tobytes()
         record_s = 0.001 if event.record is not None else 0.0
         self.post(replace(event, math_s=self.plot.math_s, record_s=record_s, key_s=0.001 if order.key else 0.0))
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from learner.admission.checks import MAX_REPORT_STEPS, admit, believable, measure
-from learner.optim.norms import Screen
+from learner.admission.checks import MAX_REPORT_STEPS, admit, believable
+from learner.optim.norms import Screen, measure
 from protocol.codecs.registry import CODECS, Sparse
 from protocol.errors import Reason
 from protocol.messages import Episode, Gradient, Losses, Report

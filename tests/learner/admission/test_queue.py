@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from learner.admission.queue import JOB_BYTES, NUMBER_BYTES, Gather, Intake
-from learner.optim.parameters import Job
+from learner.events import Job
 
 BATCH = 16
 NUMBERS = 9 * JOB_BYTES // NUMBER_BYTES  # ten times the cost of a job without any

@@ -25,11 +25,12 @@ from learner.durability.journal_format import Head
 from learner.durability.journal_replay import ReplayError, Tape
 from learner.durability.recovery import Files, begin_journal, blank, make_parameters, recall_best, restore
 from learner.durability.storage import Store
-from learner.events import ApplyBatch, BestWritten, CheckpointFailed, CheckpointWritten
+from learner.events import ApplyBatch, BestWritten, CheckpointFailed, CheckpointWritten, Job
 from learner.launch.run_directory import RunDirectoryError
 from learner.launch.toml import dumps
-from learner.optim.parameters import Job, Parameters
+from learner.optim.parameters import Parameters
 from learner.progress import Best
+from learner.stream.writer import StreamWriter
 from protocol import manifest as manifests
 from protocol.codecs.registry import codec
 from protocol.errors import UserError
@@ -96,6 +97,7 @@ class Life:
         self.settings = settings
         self.restored = restore(self.parameters, settings, make, self.files)
         self.began_at = self.parameters.version
+        self.stream = StreamWriter(self.parameters, budgeted=False)
         self.epoch = epoch
         self.store = Store(
             self.files, settings, begin_journal(self.parameters, self.restored, settings, self.files, epoch)
@@ -113,7 +115,7 @@ class Life:
             jobs = [self.job(codec_name) for _ in range(self.random.integers(1, 4))]
             counters: dict[str, int | float] = {"env_steps": 10 * self.sequence}
             order = ApplyBatch(jobs, 0.01, self.parameters.version, counters=counters)
-            unlogged = apply_batch(self.parameters, order, self.epoch, self.store.journal).unlogged
+            unlogged = apply_batch(self.parameters, self.stream, order, self.epoch, self.store.journal).unlogged
         return unlogged
 
     def job(self, codec_name: str) -> Job:

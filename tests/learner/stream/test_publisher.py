@@ -11,10 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from learner.config import LearnerSettings
-from learner.events import BatchApplied, Key, Publish, Send
+from learner.events import BatchApplied, KeyFrame, Publish, Record, Send
 from learner.progress import Progress
 from learner.stream.best import Contest
-from learner.stream.delta import Record
 from learner.stream.publisher import Pace, Publication, Shelf
 from protocol import snapshot as records
 from protocol.messages import Applied, Role, SnapshotRequest, Updates
@@ -62,7 +61,7 @@ def test_the_share_holds_whatever_the_costs(costs_s: list[float], share: float, 
 # what is made, and who gets it
 
 
-def key(version: int) -> Key:
+def key(version: int) -> KeyFrame:
     return records.key(1, version, bytes(8), np.full(2, version, np.float32))
 
 
@@ -80,7 +79,7 @@ def peer(session: int, role: Role = "train") -> Peer:
     return Peer(session, session, "actor", 0, b"route %d" % session, 0.0, Ledger(1), role=role)
 
 
-def batch(version: int, record: Record | None, made: Key | None = None, key_s: float = 0.0) -> BatchApplied:
+def batch(version: int, record: Record | None, made: KeyFrame | None = None, key_s: float = 0.0) -> BatchApplied:
     return BatchApplied((), version, record, made, 0.0, 0.0, key_s)
 
 

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from learner.config import LearnerSettings
+from learner.events import Job
 from learner.optim.norms import Screen
 from learner.optim.optimizers import make_optimizer
-from learner.optim.parameters import Job, Parameters
+from learner.optim.parameters import Parameters
 from learner.optim.staleness import Rule
 from learner.optim.update import Update
 from learner.stream.update_log import DIGEST_VERSIONS, Log
@@ -19,6 +20,7 @@ from protocol.messages import MAX_UPDATES, Snapshot, Updates
 from protocol.moments import Moments
 from protocol.snapshot import Reconstruction
 from protocol.updates import theta_digest
+from tests.learner.streamed import Streamed
 
 P = 400
 LAYOUT = Layout((Entry("w", (20, 20)),))
@@ -34,9 +36,10 @@ def settings(optimizer: str) -> LearnerSettings:
     return LearnerSettings(optimizer=optimizer)  # type: ignore[arg-type]
 
 
-def parameters(rule: Rule = RULES[0], optimizer: str = "addition", moments: Moments | None = None) -> Parameters:
+def parameters(rule: Rule = RULES[0], optimizer: str = "addition", moments: Moments | None = None) -> Streamed:
     theta = np.linspace(-1.0, 1.0, P).astype(np.float32)
-    return Parameters(theta, 0, make_optimizer(settings(optimizer), theta), rule, Screen(1e6), LAYOUT, moments)
+    made = make_optimizer(settings(optimizer), theta)
+    return Streamed(Parameters(theta, 0, made, rule, Screen(1e6), LAYOUT, moments))
 
 
 def job(name: str, base_version: int, seed: int, moments: tuple[int, bytes] | None = None) -> Job:
