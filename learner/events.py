@@ -88,6 +88,14 @@ class MessageArrived:
 
 
 @dataclass(frozen=True, slots=True)
+class MessageSent:
+    """A message was handed to one actor's connection, or published to all. wire_bytes: headers and buffers together."""
+
+    message: Message
+    wire_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class FaultArrived:
     """Frames that are no message of ours."""
 
@@ -177,7 +185,7 @@ class StopRequested:
 
 
 Saved = CheckpointWritten | CheckpointFailed | JournalBegan | BestWritten | BestFailed
-Event = KeysRevoked | MessageArrived | FaultArrived | BatchApplied | Saved | Ticked | StopRequested
+Event = KeysRevoked | MessageArrived | MessageSent | FaultArrived | BatchApplied | Saved | Ticked | StopRequested
 
 
 # effects

@@ -40,6 +40,7 @@ from learner.events import (
     KeyFrame,
     KeysRevoked,
     MessageArrived,
+    MessageSent,
     Send,
     StopRequested,
     Ticked,
@@ -117,6 +118,9 @@ class LearnerState:
 
     def handle(self, event: Event, now: float) -> list[Effect]:
         """What to do about ``event``. The only code that changes this state."""
+        if isinstance(event, MessageSent):  # also of the last goodbyes
+            self.progress.went(event.message, event.wire_bytes)
+            return []
         if self.stage is Stage.FINISHED:
             return []
         return self.notices.bounded(_HANDLERS[type(event)](self, event, now), now)

@@ -11,8 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from learner import events
-from learner.events import Event
+from learner.events import KeysRevoked
 from learner.security.keyring import Authorized, Keyring
 from protocol.errors import UserError
 from protocol.messages import ROLES
@@ -33,23 +32,22 @@ TELL_S = 60.0  # between two lines about strangers, however many knock
 
 
 class Doors:
-    """post: takes events for the state. announce: what people are told."""
+    """announce: what people are told."""
 
     def __init__(
         self,
         ring: Keyring | None,
         sockets: LearnerSockets,
-        post: Callable[[Event], None],
         announce: Callable[[str, dict[str, Any]], None],
     ) -> None:
-        self._ring, self._sockets, self._post, self._announce = ring, sockets, post, announce
+        self._ring, self._sockets, self._announce = ring, sockets, announce
         self._cut = False  # connections are cut and not all addresses could be listened on again
         self._told, self._tell_at = 0, -math.inf  # strangers
 
-    def look(self, now: float) -> None:
+    def look(self, now: float) -> KeysRevoked | None:
         """Who was taken off the list has to go. A list that cannot be read changes nothing."""
         if self._ring is None:
-            return
+            return None
         if (count := self._sockets.strangers - self._told) and now >= self._tell_at:
             self._told, self._tell_at = self._sockets.strangers, now + TELL_S
             self._announce("key_unknown", {"key": self._sockets.stranger, "connections": count})
@@ -57,12 +55,13 @@ class Doors:
             revoked = self._ring.refresh()
         except UserError as error:
             self._announce("keys_unreadable", {"cause": str(error)})
-            return
+            return None
         if revoked:
-            self._post(events.KeysRevoked(revoked))
             self._listen(self._sockets.cut_off)
-        elif self._cut:
+            return KeysRevoked(revoked)
+        if self._cut:
             self._listen(self._sockets.listen)
+        return None
 
     def roles(self, key: str) -> frozenset[str]:
         """What a key may do; without keys everybody may do all."""

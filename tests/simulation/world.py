@@ -298,10 +298,14 @@ class World:
         if isinstance(effect, l.Send):
             self.check_told(effect.message)
             self.note_told(effect.message)
-            self.network.send(LEARNER, effect.route, messages.encode(effect.message, effect.buffers), self.now)
+            frames = messages.encode(effect.message, effect.buffers)
+            self.network.send(LEARNER, effect.route, frames, self.now)
+            self.post(l.MessageSent(effect.message, sum(map(len, frames))))
         elif isinstance(effect, l.Publish):
             self.note_told(effect.message)
-            self.network.publish(LEARNER, messages.encode(effect.message, effect.buffers), self.now)
+            frames = messages.encode(effect.message, effect.buffers)
+            self.network.publish(LEARNER, frames, self.now)
+            self.post(l.MessageSent(effect.message, sum(map(len, frames))))
         elif isinstance(effect, l.ApplyBatch):
             self.submit(lambda: self.apply(effect))
         elif isinstance(effect, l.WriteCheckpoint):

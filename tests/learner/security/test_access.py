@@ -12,9 +12,7 @@ def test_strangers_are_told_of_at_once_and_then_together() -> None:
     told: list[tuple[str, dict[str, Any]]] = []
     sockets = SimpleNamespace(strangers=0, stranger="")
     ring = SimpleNamespace(refresh=dict)
-    doors = Doors(
-        cast("Any", ring), cast("Any", sockets), lambda _: None, lambda event, fields: told.append((event, fields))
-    )
+    doors = Doors(cast("Any", ring), cast("Any", sockets), lambda event, fields: told.append((event, fields)))
     doors.look(0.0)
     assert told == []
     sockets.strangers, sockets.stranger = 1, "first"
