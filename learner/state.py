@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from enum import Enum
 from random import Random
 from typing import Any
 
@@ -21,10 +20,9 @@ from learner.admission.queue import Gather, Intake
 from learner.admission.reports import Reports
 from learner.admission.sessions import Members
 from learner.config import Experiment
-from learner.durability.checkpoint_schedule import SAVE_S, Saving
+from learner.durability.checkpoint_schedule import Saving
 from learner.events import (
     APPLIED,
-    Announce,
     ApplyBatch,
     BatchApplied,
     BestFailed,
@@ -46,6 +44,7 @@ from learner.events import (
     Ticked,
 )
 from learner.progress import Progress, learning_rate
+from learner.shutdown import Shutdown, Stage
 from learner.stream.best import Contest, why_lost
 from learner.stream.publisher import Publication
 from protocol.errors import STALE, TRY_AGAIN, Reason, SessionFault
@@ -63,14 +62,6 @@ from protocol.messages import (
 from protocol.session import HEARD_FROM_ANY, Peer, Phase, Seen, follow
 
 BATCH_LIMIT = 256  # gradients in one batch, so that a verdict never waits for a whole fleet's work
-
-
-class Stage(Enum):
-    """Where the run stands."""
-
-    RUNNING = "running"
-    DRAINING = "draining"  # takes nothing new; the batch under way, then a last checkpoint
-    FINISHED = "finished"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +87,6 @@ class LearnerState:
     ) -> None:
         self.experiment, self.settings, self.manifest = experiment, experiment.learner, manifest
         self.address, self.progress = address, progress
-        self.stage = Stage.RUNNING
-        self.exit_code = 0
-        self.solved = False
-        self.final = False  # the run itself is over: actors need not come back
         self.members = Members(self.settings, manifest, address.epoch, address.weights, progress, random)
         self.contest = Contest(progress)  # for the best evaluated θ
         self.reports = Reports(progress)
@@ -112,16 +99,16 @@ class LearnerState:
         self.busy = False  # a batch is with the math thread
         self.training_since: float | None = None  # when the first actor of this life was handed weights to step with
         self.saving = Saving(self.settings, progress, now)
+        self.shutdown = Shutdown(experiment.run, self.settings.drain_s, self.saving)
         self.publication = Publication(self.settings, key, self.contest, progress.env_steps, now)
         self._beat_at = self._ticked_at = now
-        self._drain_by = 0.0
 
     def handle(self, event: Event, now: float) -> list[Effect]:
         """What to do about ``event``. The only code that changes this state."""
         if isinstance(event, MessageSent):  # also of the last goodbyes
             self.progress.went(event.message, event.wire_bytes)
             return []
-        if self.stage is Stage.FINISHED:
+        if self.shutdown.stage is Stage.FINISHED:
             return []
         return self.notices.bounded(_HANDLERS[type(event)](self, event, now), now)
 
@@ -171,7 +158,7 @@ class LearnerState:
         return effects + self.contest.revoke(event.lost)
 
     def _hello(self, hello: Hello, event: MessageArrived, now: float) -> list[Effect]:
-        if self.stage is not Stage.RUNNING:
+        if not self.shutdown.running:
             raise SessionFault(Reason.DRAINING, "the learner is stopping")
         peer, new, yielding = self.members.greet(hello, event.route, event.key, now, event.roles)
         effects = [effect for other, why in yielding for effect in self._forget(other, why)]
@@ -237,7 +224,12 @@ class LearnerState:
             self.reports.judge(report, reason)
             ruling = Ruling(gradient.sequence, reason, self.progress.updates, 0.0)
             effects += self.guard.judge(peer.sender, peer.name, reason, now)
-            return [*effects, *self._rule_on(peer, [ruling]), *self._check_limit(now)]
+            return [
+                *effects,
+                *self._rule_on(peer, [ruling]),
+                *self.shutdown.check_limit(self.progress, now),
+                *self._drained(now),
+            ]
         moments = (report.observations, event.buffers[1]) if report and report.observations else None
         job = Job(
             session=peer.session,
@@ -258,7 +250,7 @@ class LearnerState:
 
     def _turned_away(self, gradient: Gradient, lag_s: float) -> Reason | None:
         """Why a gradient is dropped on arrival, before anything is decoded; None if it may wait for its batch."""
-        if self.stage is not Stage.RUNNING:
+        if not self.shutdown.running:
             return Reason.DRAINING
         reason = self.guard.examine(gradient, self.progress.updates, lag_s)
         if reason in STALE:
@@ -273,7 +265,7 @@ class LearnerState:
         if self.busy:
             return []
         waiting = (self._present(now), now)
-        hurry = self.stage is not Stage.RUNNING
+        hurry = not self.shutdown.running
         ready = self.intake.ready(*waiting, hurry=hurry)
         news = self.progress.updates + ready > self.publication.version
         listening = self.members.training > 0
@@ -297,15 +289,15 @@ class LearnerState:
         self.busy = False
         told = self.saving.logged(event)  # first, for verdicts say it
         if event.unlogged is not None and self.saving.stops:
-            self.exit_code, self.final = TRY_AGAIN, False
+            self.shutdown.abort(TRY_AGAIN)
             return [*told, *self._end()]  # nobody hears of this batch: its gradients stay unanswered
         self.progress.advance(event.version, event.math_s, now)
         self.progress.snapshots += event.record is not None
         effects = self.publication.made(event, self.members.training, self.progress.env_steps, now)
         effects += self._verdicts(event, now)  # after the weights, so that whoever was waiting goes on with the newest
         if any(outcome.outcome == APPLIED for outcome in event.outcomes):
-            effects += self._check_target(now)
-        effects += self._check_limit(now)
+            effects += self.shutdown.check_target(self.progress, now)
+        effects += self.shutdown.check_limit(self.progress, now)
         effects += self._next_batch(now)
         return told + effects + self._drained(now)
 
@@ -353,7 +345,7 @@ class LearnerState:
         if now - self._beat_at >= self.settings.heartbeat_s:
             self._beat_at = now
             effects += self.members.beats(self.publication.version)
-        if self.stage is Stage.RUNNING and self.saving.due(now):
+        if self.shutdown.running and self.saving.due(now):
             effects += self.saving.begin(now)
         effects += self._next_batch(now, ticked=True)
         return effects + self._drained(now)
@@ -362,8 +354,7 @@ class LearnerState:
         return [*self.saving.written(event), *self._drained(now)]
 
     def _checkpoint_failed(self, event: CheckpointFailed, now: float) -> list[Effect]:
-        if self.saving.last:
-            self.exit_code = 1  # what the run was for is not on disk
+        self.shutdown.checkpoint_failed()
         return [*self.saving.failed(event), *self._drained(now)]
 
     def _best_saved(self, event: BestWritten | BestFailed, now: float) -> list[Effect]:
@@ -378,54 +369,23 @@ class LearnerState:
         self.publication.forget(peer.session)
         return [self.members.left(peer, why)]
 
-    def _check_target(self, now: float) -> list[Effect]:
-        """Asked when gradients were applied, so that none that is refused ends the run as solved."""
-        if self.stage is not Stage.RUNNING or not self.progress.reached(self.experiment.run.until_return):
-            return []
-        self.solved = self.final = True
-        return self._drain("target reached", 0, now)
-
-    def _check_limit(self, now: float) -> list[Effect]:
-        run = self.experiment.run
-        if self.stage is not Stage.RUNNING or run.until_steps is None or self.progress.env_steps < run.until_steps:
-            return []
-        self.final = True
-        return self._drain("step limit reached", 3 if run.until_return is not None else 0, now)
-
     def _stop(self, event: StopRequested, now: float) -> list[Effect]:
-        if self.stage is not Stage.RUNNING:
-            return []
-        return self._drain(event.detail, event.exit_code, now)
-
-    def _drain(self, why: str, exit_code: int, now: float) -> list[Effect]:
-        """Takes nothing new, finishes what was admitted, says goodbye once all of it is answered."""
-        self.stage, self.exit_code = Stage.DRAINING, exit_code
-        self._drain_by = now + self.settings.drain_s
-        return [Announce("draining", {"why": why}), *self._drained(now)]
+        return [*self.shutdown.begin(event.detail, event.exit_code, now), *self._drained(now)]
 
     def _drained(self, now: float) -> list[Effect]:
         """The last steps, each once the one before is done: the batches, a checkpoint, the goodbyes, the end."""
-        if self.stage is not Stage.DRAINING:
+        shutdown = self.shutdown
+        if shutdown.stage is not Stage.DRAINING:
             return []
         effects: list[Effect] = []
-        late = now >= self._drain_by
-        if late or not (self.busy or self.intake.ready(self._present(now), now, hurry=True)):
-            effects = self._send_home(self.intake.rest())
-        if not late and (self.busy or self.intake or self.contest.writing):
-            return effects
-        unfinished = self.busy or self.saving.busy
-        if not unfinished and (asked := self.saving.finish(now)):
-            return [*effects, *asked]
-        if (unfinished or self.contest.writing) and now < self._drain_by + SAVE_S:
-            return effects
-        if unfinished:
-            self.exit_code = 1  # the last checkpoint is not on disk
-        return [*effects, *self._end()]
+        if shutdown.late(now) or not (self.busy or self.intake.ready(self._present(now), now, hurry=True)):
+            effects += self._send_home(self.intake.rest())
+        effects += shutdown.advance(now, applying=self.busy, waiting=bool(self.intake), writing=self.contest.writing)
+        return [*effects, *self._end()] if shutdown.stage is Stage.FINISHED else effects
 
     def _end(self) -> list[Effect]:
         """The goodbyes, and no further word."""
-        self.stage = Stage.FINISHED
-        return [*self.members.goodbyes(self.final), Finish(self.exit_code)]
+        return [*self.members.goodbyes(self.shutdown.final), Finish(self.shutdown.exit_code)]
 
     def _send_home(self, jobs: Sequence[Job]) -> list[Effect]:
         """What no group comes together for any more."""

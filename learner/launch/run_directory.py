@@ -329,7 +329,7 @@ def summary(state: LearnerState, now: float, started_at: float, exit_code: int) 
         "seed": manifest.seed,
         "run": manifest.run,
         "exit_code": exit_code,
-        "solved": state.solved,
+        "solved": state.shutdown.solved,
         "return_mean_100": progress.return_mean if len(progress.scores) == WINDOW else None,
         "target": state.experiment.run.until_return,
         "episodes": progress.episodes,

@@ -28,7 +28,8 @@ from learner.admission.telemetry import PARTS, QUANTILES, quantiles
 from learner.durability.storage import JournalBooks
 from learner.launch.run_directory import versions
 from learner.progress import STRANGE, Histogram, Progress
-from learner.state import LearnerState, Stage
+from learner.shutdown import Stage
+from learner.state import LearnerState
 from protocol.codecs.registry import CODECS
 from protocol.errors import Reason
 from protocol.messages import FAULTS as ACTOR_FAULTS
@@ -210,8 +211,8 @@ def _life_gauges(state: LearnerState, now: float) -> Gauges:
         ("journal_broken", "1 while the journal does not hold what verdicts say was applied.", broken),
         ("training_seconds", "Since the first actor of this process had weights.", training_s),
         ("epoch", "Life of the learner in this run, counted from 1.", state.address.epoch),
-        ("running", "1 while gradients are taken, 0 while the run ends.", float(state.stage is Stage.RUNNING)),
-        ("solved", "1 once the target return was reached.", float(state.solved)),
+        ("running", "1 while gradients are taken, 0 while the run ends.", float(state.shutdown.stage is Stage.RUNNING)),
+        ("solved", "1 once the target return was reached.", float(state.shutdown.solved)),
         ("stalled", f"1 while actors train and no version was made for {STALL_S:.0f} s.", float(stalled(state, now))),
     )
 
@@ -280,7 +281,7 @@ def _shell(shell: Shell) -> Iterator[Metric]:
 def stalled(state: LearnerState, now: float) -> bool:
     """Whether actors that train are here, and for STALL_S nothing came of it."""
     here_from = state.members.training_from
-    if here_from is None or state.stage is not Stage.RUNNING:
+    if here_from is None or state.shutdown.stage is not Stage.RUNNING:
         return False
     return now - max(here_from, state.progress.advanced_at or here_from) > STALL_S
 

@@ -12,7 +12,8 @@ from learner.admission.credit import ceiling, first
 from learner.monitoring.bottleneck import STALLED_S, Facts, limit
 from learner.monitoring.history import NO_PAST, History, Past, Point, Recent, Sample, Then
 from learner.monitoring.summary import View, view
-from learner.state import LearnerState, Stage
+from learner.shutdown import Stage
+from learner.state import LearnerState
 from protocol.session import Peer
 
 ACTORS_LISTED = 1000  # in /status; a larger fleet is read from its metrics
@@ -72,7 +73,7 @@ def status(state: LearnerState, now: float, memory: Memory | None = None, asked:
         "epoch": state.address.epoch,
         "version": progress.updates,
         "parameters": state.manifest.layout.length,
-        "solved": state.solved,
+        "solved": state.shutdown.solved,
         "wall_s": round(seen.wall_s, 3),
         **{key: value for key, value in seen.fields().items() if not key.endswith("_per_s")},
         "return_min": min(progress.scores, default=None),
@@ -213,9 +214,9 @@ def _facts(state: LearnerState, recent: Recent, rates: _Rates, now: float) -> Fa
     quiet_s, lately_s = QUIET_BEATS * settings.heartbeat_s, _lately_s(state)
     since = recent.updated_s if state.training_since is None else max(recent.updated_s, state.training_since)
     return Facts(
-        running=state.stage is Stage.RUNNING,
-        solved=state.solved,
-        final=state.final,
+        running=state.shutdown.stage is Stage.RUNNING,
+        solved=state.shutdown.solved,
+        final=state.shutdown.final,
         begun=state.training_since is not None,
         actors=len(training),
         heard=sum(not peer.silent(now, quiet_s) for peer in training),

@@ -54,7 +54,7 @@ def view(state: LearnerState, now: float, before: View | None = None) -> View:
     return View(
         now_s=now,
         wall_s=0.0 if state.training_since is None else now - state.training_since,
-        stage=state.stage.value,
+        stage=state.shutdown.stage.value,
         env_steps=progress.env_steps,
         env_steps_per_s=_rate(before, now, "env_steps", progress.env_steps),
         episodes=progress.episodes,

@@ -43,7 +43,8 @@ from learner.optim.optimizers import make_optimizer
 from learner.optim.parameters import Parameters
 from learner.optim.staleness import age_rule
 from learner.progress import Best, Progress
-from learner.state import BATCH_LIMIT, Address, LearnerState, Stage
+from learner.shutdown import Stage
+from learner.state import BATCH_LIMIT, Address, LearnerState
 from learner.stream.writer import StreamWriter
 from protocol.codecs.registry import Sparse, codec
 from protocol.errors import FrameFault, Reason
@@ -510,7 +511,7 @@ def test_a_target_is_not_reached_by_what_a_refused_gradient_reports(body: bytes,
         if every(effects, ApplyBatch):
             it.does(effects)
     it.applies(session, 4)
-    assert (it.state.stage, it.state.progress.episodes) == (Stage.RUNNING, 0)
+    assert (it.state.shutdown.stage, it.state.progress.episodes) == (Stage.RUNNING, 0)
 
 
 def test_a_late_gradient_s_episodes_count_towards_the_target_that_a_later_one_reaches() -> None:
@@ -519,9 +520,9 @@ def test_a_late_gradient_s_episodes_count_towards_the_target_that_a_later_one_re
     it.applies(session, 1)
     late = it.hear(gradient(session, 2, 0, report=report(100, *[50.0] * 100)), payload())
     assert ruling(late).outcome == Reason.STALE_UPDATES
-    assert it.state.stage is Stage.RUNNING
+    assert it.state.shutdown.stage is Stage.RUNNING
     it.applies(session, 3, 1)
-    assert it.state.solved
+    assert it.state.shutdown.solved
 
 
 def test_episodes_may_have_begun_in_earlier_reports_and_in_an_earlier_session() -> None:
@@ -1126,7 +1127,7 @@ def test_a_failed_checkpoint_is_told_and_tried_again() -> None:
     it = learner(checkpoint_interval_s=10.0)
     assert every(it.tick(10.0), WriteCheckpoint)
     assert announced(it.post(CheckpointFailed(0, "disk full"))) == ["checkpoint_failed"]
-    assert it.state.stage is Stage.RUNNING
+    assert it.state.shutdown.stage is Stage.RUNNING
     assert it.state.progress.faults["checkpoint_failed"] == 1
     assert every(it.tick(20.0), WriteCheckpoint)
 
@@ -1146,7 +1147,7 @@ def solved(**settings: Any) -> tuple[Learner, int, list[Effect]]:
 
 def test_reaching_the_target_writes_a_last_checkpoint_then_says_goodbye() -> None:
     it, session, effects = solved()
-    assert it.state.solved
+    assert it.state.shutdown.solved
     assert announced(effects) == ["draining"]
     assert every(effects, WriteCheckpoint)
     assert ruling(effects).outcome == "applied"
@@ -1172,7 +1173,7 @@ def test_of_a_batch_that_the_journal_does_not_hold_nobody_hears(draining: bool) 
     asked = it.hear(gradient(session, 2), payload())
     it.hear(gradient(session, 3), payload())
     if draining:
-        it.state.solved = it.state.final = True
+        it.state.shutdown.solved = it.state.shutdown.final = True
         it.post(StopRequested("target reached", 0))
     effects = it.does(asked, "No space left on device")
     said, farewell, end = effects
@@ -1214,14 +1215,14 @@ def test_99_episodes_solve_nothing() -> None:
     it = learner({"until_return": 1.0})
     it.does(it.hear(gradient(it.join().session, report=report(99, *[5.0] * 99)), payload()))
     assert it.state.progress.episodes == 99
-    assert it.state.stage is Stage.RUNNING
+    assert it.state.shutdown.stage is Stage.RUNNING
 
 
 @pytest.mark.parametrize(("until_return", "exit_code"), [(500.0, 3), (None, 0)])
 def test_a_step_limit_ends_the_run(until_return: float | None, exit_code: int) -> None:
     it = learner({"until_return": until_return, "until_steps": 100})
     it.does(it.hear(gradient(it.join().session, report=report(100)), payload()))
-    assert (it.state.solved, it.state.final) == (False, True)
+    assert (it.state.shutdown.solved, it.state.shutdown.final) == (False, True)
     assert it.post(CheckpointWritten(1, Path("c")))[-1] == Finish(exit_code)
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from learner.admission.telemetry import PARTS
 from learner.durability.checkpoint_schedule import Saving
-from learner.state import Stage
+from learner.shutdown import Stage
 from protocol.transport.memory import Faults
 from tests.disk import failing
 from tests.simulation import regressions

@@ -30,7 +30,8 @@ from learner.durability.journal_replay import Tape
 from learner.durability.recovery import Files, begin_journal, make_parameters, restore
 from learner.durability.storage import Store
 from learner.optim.parameters import Parameters
-from learner.state import Address, LearnerState, Stage
+from learner.shutdown import Stage
+from learner.state import Address, LearnerState
 from learner.stream.writer import StreamWriter
 from protocol import frames as framing
 from protocol import messages
@@ -447,7 +448,7 @@ class World:
         self.await_leave(actor)
 
     def await_leave(self, actor: Actor) -> None:
-        goes_on = self.state.stage is Stage.RUNNING or (not self.up and self.exit_code is None)
+        goes_on = self.state.shutdown.stage is Stage.RUNNING or (not self.up and self.exit_code is None)
         if actor.dead and self.actors[actor.index] is actor and goes_on:
             self.actors[actor.index] = self.new_actor(actor.index)
         elif not actor.dead:
@@ -567,7 +568,7 @@ class World:
 
     def check_alive(self) -> None:
         """After a calm: everybody works, with weights of this life that are not old."""
-        self.promise(self.up and self.state.stage is Stage.RUNNING, "learner", "it does not run")
+        self.promise(self.up and self.state.shutdown.stage is Stage.RUNNING, "learner", "it does not run")
         newest = self.state.publication.version
         most = 4 * self.plot.actors + 4
         if self.settings.downlink_kbps is not None:

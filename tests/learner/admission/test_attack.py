@@ -10,7 +10,7 @@ import pytest
 from learner.admission.checks import MAX_REPORT_STEPS
 from learner.admission.quarantine import TOLERATED
 from learner.events import Announce, ApplyBatch, Finish, KeysRevoked, StopRequested
-from learner.state import Stage
+from learner.shutdown import Stage
 from protocol.errors import Reason
 from protocol.messages import ROLES, Episode, Report, Ruling, Verdict, Welcome
 from protocol.moments import Moments
@@ -297,7 +297,7 @@ def test_a_run_that_ends_sends_home_whom_no_group_comes_together_for() -> None:
     sends(it, sessions[0], 1, 0, "a")
     effects = it.post(StopRequested("enough", 0))
     assert ruling(effects).outcome == Reason.DRAINING
-    assert it.state.stage is Stage.FINISHED or not every(effects, Finish)
+    assert it.state.shutdown.stage is Stage.FINISHED or not every(effects, Finish)
 
 
 def seen_by(mean: float, count: int = 4) -> bytes:

@@ -8,7 +8,8 @@ from learner.config import LearnerSettings
 from learner.monitoring.history import INTERVAL_S, Point
 from learner.monitoring.status import ACTORS_LISTED, FIELDS, Asked, Memory, history, status
 from learner.progress import Best
-from learner.state import LearnerState, Stage
+from learner.shutdown import Stage
+from learner.state import LearnerState
 from protocol.session import Peer
 from tests.learner.books import join, learner_state, trained
 
@@ -140,7 +141,7 @@ def test_what_limits_the_run_is_read_from_the_books() -> None:
     assert limits(state, 30.0, memory) == "stalled"
     state.members.part(peer)
     assert limits(state, 30.0, memory) == "no_actors"
-    state.stage = Stage.DRAINING
+    state.shutdown.stage = Stage.DRAINING
     assert limits(state, 30.0, memory) == "ended"
 
 
