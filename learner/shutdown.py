@@ -39,6 +39,11 @@ class Shutdown:
         """Whether gradients, hellos and checkpoints are still begun."""
         return self.stage is Stage.RUNNING
 
+    @property
+    def over(self) -> bool:
+        """Whether nothing is said any more."""
+        return self.stage is Stage.FINISHED
+
     def check_target(self, progress: Progress, now: float) -> list[Effect]:
         """Asked when gradients were applied, so that none that is refused ends the run as solved."""
         if not self.running or not progress.reached(self._run.until_return):

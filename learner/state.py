@@ -8,7 +8,7 @@ snapshot.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Any
@@ -59,7 +59,7 @@ from protocol.messages import (
     Ruling,
     SnapshotRequest,
 )
-from protocol.session import HEARD_FROM_ANY, Peer, Phase, Seen, follow
+from protocol.session import HEARD_FROM_ANY, SPAN, Peer, Phase, Seen, follow
 
 BATCH_LIMIT = 256  # gradients in one batch, so that a verdict never waits for a whole fleet's work
 
@@ -108,9 +108,26 @@ class LearnerState:
         if isinstance(event, MessageSent):  # also of the last goodbyes
             self.progress.went(event.message, event.wire_bytes)
             return []
-        if self.shutdown.stage is Stage.FINISHED:
+        if self.shutdown.over:
             return []
         return self.notices.bounded(_HANDLERS[type(event)](self, event, now), now)
+
+    def validate(self, sessions: Collection[int] | None = None) -> None:
+        """What holds after every event. Raises AssertionError, which names what does not.
+
+        sessions: whose books are looked at; None: all, and whether they agree with each other.
+        """
+        waiting, most = self.intake.waiting(), max(self.settings.credit, self.settings.most_credit)
+        if sessions is None:
+            self.members.validate()
+        for peer in self.peers.values() if sessions is None else map(self.peers.__getitem__, sessions):
+            ledger, waits = peer.ledger, waiting[peer.session]
+            assert waits <= most, f"{waits} gradients of {peer.name} wait, {most} are granted"
+            assert len(ledger.pending) <= most, f"{len(ledger.pending)} of {peer.name} are unanswered, of {most}"
+            assert len(ledger.rulings) <= 2 * SPAN * most, f"{len(ledger.rulings)} answers to {peer.name} are kept"
+            assert not ledger.pending & ledger.rulings.keys(), f"a gradient of {peer.name} is answered and waits"
+        told, updates = self.publication.version, self.progress.updates
+        assert told <= updates, f"version {told} was published, θ is at {updates}"
 
     # what peers say
 
@@ -224,12 +241,8 @@ class LearnerState:
             self.reports.judge(report, reason)
             ruling = Ruling(gradient.sequence, reason, self.progress.updates, 0.0)
             effects += self.guard.judge(peer.sender, peer.name, reason, now)
-            return [
-                *effects,
-                *self._rule_on(peer, [ruling]),
-                *self.shutdown.check_limit(self.progress, now),
-                *self._drained(now),
-            ]
+            effects += [*self._rule_on(peer, [ruling]), *self.shutdown.check_limit(self.progress, now)]
+            return effects + self._drained(now)
         moments = (report.observations, event.buffers[1]) if report and report.observations else None
         job = Job(
             session=peer.session,
@@ -380,8 +393,10 @@ class LearnerState:
         effects: list[Effect] = []
         if shutdown.late(now) or not (self.busy or self.intake.ready(self._present(now), now, hurry=True)):
             effects += self._send_home(self.intake.rest())
-        effects += shutdown.advance(now, applying=self.busy, waiting=bool(self.intake), writing=self.contest.writing)
-        return [*effects, *self._end()] if shutdown.stage is Stage.FINISHED else effects
+        effects += shutdown.advance(
+            now, applying=self.busy, waiting=bool(self.intake), writing=bool(self.contest.writing)
+        )
+        return [*effects, *self._end()] if shutdown.over else effects
 
     def _end(self) -> list[Effect]:
         """The goodbyes, and no further word."""

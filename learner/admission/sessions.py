@@ -176,6 +176,16 @@ class Members:
         if not self.training:
             self.training_from = None
 
+    def validate(self) -> None:
+        """The books agree with the sessions. Raises AssertionError."""
+        peers = self.peers.values()
+        assert all(peer.session == session for session, peer in self.peers.items()), "a session under another number"
+        assert self._lives == {(peer.instance, peer.key): peer for peer in peers}, "a life without its session"
+        assert set(map(id, self._greeted.values())) <= set(map(id, peers)), "a connection of a session that is over"
+        training = sum(peer.trains for peer in peers)
+        assert (self.training, self.evaluating) == (training, len(peers) - training), "sessions counted wrong"
+        assert self._training == Counter(peer.sender for peer in peers if peer.trains), "senders counted wrong"
+
     def joined(self, peer: Peer) -> Announce:
         """Its session began: a line for people."""
         told: dict[str, object] = {"actor": peer.name, "ordinal": peer.ordinal, "actors": self.training}

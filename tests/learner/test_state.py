@@ -121,7 +121,9 @@ class Learner:
         )
 
     def post(self, event: Event) -> list[Effect]:
-        return self.state.handle(event, self.now)
+        effects = self.state.handle(event, self.now)
+        self.state.validate()
+        return effects
 
     def hear(self, message: Any, *buffers: bytes, route: bytes = A, key: str = "") -> list[Effect]:
         return self.post(MessageArrived(route, message, buffers, 100, key))
@@ -1354,3 +1356,16 @@ def test_who_loses_a_role_loses_the_sessions_of_that_role_and_no_score_but_with_
     effects = panel.it.post(KeysRevoked({"honest": frozenset({"evaluate"})}))
     assert [told.fields["why"] for told in every(effects, Announce)] == ["its key may not evaluate any more"] * 2
     assert panel.best() == (None, None)
+
+
+def test_books_that_disagree_are_found() -> None:
+    it = learner()
+    session = it.join().session
+    it.state.validate()
+    it.state.members.training += 1
+    with pytest.raises(AssertionError, match="sessions counted wrong"):
+        it.state.validate()
+    it.state.members.training -= 1
+    it.state.peers[session].ledger.pending |= set(range(1, 100))
+    with pytest.raises(AssertionError, match="99 of actor are unanswered"):
+        it.state.validate({session})

@@ -237,7 +237,7 @@ def test_a_run_reaches_its_end_and_everybody_goes_home(optimizer: str) -> None:
     world = World(6, plot)
     world.run_for(60.0)
     assert world.exit_code == 3
-    assert world.state.stage is Stage.FINISHED
+    assert world.state.shutdown.stage is Stage.FINISHED
     assert [actor.exit_code for actor in world.actors] == [0, 0, 0]
     assert world.saved == world.parameters.version
 
