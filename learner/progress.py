@@ -129,7 +129,7 @@ class Progress:
                 mean = sum(self.scores) / WINDOW
                 self.best_mean, self.worst_mean = max(self.best_mean, mean), min(self.worst_mean, mean)
 
-    def came(self, codec: str, wire_bytes: int) -> None:
+    def received(self, codec: str, wire_bytes: int) -> None:
         """A message with a gradient arrived, whatever becomes of it. codec: as its header says."""
         name = codec if codec in CODECS else STRANGE
         self.gradient_bytes_up += wire_bytes
@@ -137,7 +137,7 @@ class Progress:
         self.codec_gradients[name] += 1
         self.codec_bytes_up[name] += wire_bytes
 
-    def went(self, message: Message, wire_bytes: int) -> None:
+    def sent(self, message: Message, wire_bytes: int) -> None:
         """A message was sent to one actor, or published to all."""
         self.bytes_down += wire_bytes
         if isinstance(message, Updates):
@@ -145,7 +145,7 @@ class Progress:
         elif isinstance(message, Snapshot):
             self.weight_bytes_down[message.record] += wire_bytes
 
-    def aged(self, lag_updates: int, lag_s: float) -> None:
+    def record_lag(self, lag_updates: int, lag_s: float) -> None:
         """A gradient was judged by its age: updates between its weights and now, and for how long they were old."""
         self.lags.observe(lag_updates)
         self.ages.observe(lag_s)

@@ -348,7 +348,7 @@ def summary(state: LearnerState, now: float, started_at: float, exit_code: int) 
         "compression": dense_bytes / per_gradient if per_gradient else None,
         "staleness_mean": progress.lags.mean,
         "staleness_max": progress.lags.largest,
-        "target_version": state.publication.shelf.target_version,
+        "target_version": state.publisher.published.target_version,
         "evaluations": progress.evaluations,
         "evaluated_best_mean": progress.evaluated_best_mean,
         "evaluated_best_version": progress.evaluated_best_version,

@@ -86,10 +86,10 @@ def status(state: LearnerState, now: float, memory: Memory | None = None, asked:
         "lag_updates": _rounded(rates.lag_updates),
         "lag_max_updates": progress.lags.largest,
         "math_share": _rounded(rates.math_share),
-        "pending_gradients": len(state.intake),
+        "pending_gradients": len(state.queue),
         "idle_s": round(max(0.0, now - memory.recent.updated_s), 3),
         "limit": {"cause": judged.cause.value, "text": judged.text + _risk(seen)},
-        "target_version": state.publication.shelf.target_version,
+        "target_version": state.publisher.published.target_version,
         "evaluated_best_version": progress.evaluated_best_version,
         "staleness_rule": state.settings.staleness_rule,
         "rulings": dict(progress.rulings),
@@ -157,7 +157,7 @@ def fleet(state: LearnerState, now: float, recent: Recent, asked: Asked) -> list
 
 def _standing(peer: Peer, state: LearnerState, now: float) -> str:
     """In one word or two, the worst first."""
-    if state.guard.holds(peer.sender, now):
+    if state.admission.is_quarantined(peer.sender, now):
         return "quarantined"
     if peer.silent(now, QUIET_BEATS * state.settings.heartbeat_s):
         return "silent"
@@ -224,7 +224,7 @@ def _facts(state: LearnerState, recent: Recent, rates: _Rates, now: float) -> Fa
         idle_s=now - since,
         busy=state.busy,
         gathers=settings.aggregation != "none",
-        pending=len(state.intake),
+        pending=len(state.queue),
         credited=sum(_spent(peer, state) for peer in training),
         math_share=rates.math_share,
         rulings=rates.rulings,
@@ -236,7 +236,7 @@ def _spent(peer: Peer, state: LearnerState) -> bool:
 
     In a fleet so large that the most is also the least, the second cannot be told.
     """
-    training, settings = state.members.training, state.settings
+    training, settings = state.sessions.training, state.settings
     if settings.aggregation != "none":
         return len(peer.ledger.pending) >= peer.credit
     return peer.credit >= ceiling(training, settings) > first(training, settings)

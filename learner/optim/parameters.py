@@ -17,8 +17,8 @@ from learner.events import APPLIED, Job, Outcome
 from learner.optim.aggregation import Rule as Aggregation
 from learner.optim.aggregation import merge, merge_moments
 from learner.optim.applied import Applied, Numbers
-from learner.optim.delay_compensation import make_remedy
-from learner.optim.norms import Screen
+from learner.optim.delay_compensation import make_correction
+from learner.optim.norms import NormCheck
 from learner.optim.optimizers import Optimizer, StateMismatch
 from learner.optim.staleness import Dropped, Rule, judge
 from learner.optim.update import Update
@@ -58,14 +58,14 @@ class Parameters:
         version: int,
         optimizer: Optimizer,
         rule: Rule,
-        screen: Screen,
+        screen: NormCheck,
         layout: Layout,
         moments: Moments | None = None,
     ) -> None:
         assert theta.shape == (layout.length,)
         self.theta, self.version, self.moments, self.layout = theta, version, moments, layout
-        self._optimizer, self._rule, self._screen = optimizer, rule, screen
-        self._remedy = make_remedy(rule, optimizer, theta)
+        self._optimizer, self._rule, self._norm_check = optimizer, rule, screen
+        self._correction = make_correction(rule, optimizer, theta)
 
     def apply(self, jobs: Sequence[Job], rate: float) -> AppliedJobs:
         """Judge and apply each in order; the version moves with each one. rate: learning rate, >= 0.
@@ -117,7 +117,7 @@ class Parameters:
         moments: Moments | None,
     ) -> tuple[float, Applied]:
         """Makes one version. What the update was scaled by, and what was applied."""
-        mean, update = self._remedy.step(update, self.version, base_version, rate, scale)
+        mean, update = self._correction.step(update, self.version, base_version, rate, scale)
         self.version += 1
         if self.moments is not None and moments is not None:
             self.moments = self.moments.merge(moments)
@@ -151,7 +151,7 @@ class Parameters:
             return Reason.WRONG_LENGTH
         try:
             value = codec(job.codec).decode(job.buffer, job.length, job.count, scratch)
-            reason = self._screen.examine(value, job.sender, job.arrived)
+            reason = self._norm_check.check(value, job.sender, job.arrived)
             if reason is not None:
                 return reason
             return Sound(Update(value, job.codec, job.count, job.buffer), age.scale, self._fresh_moments(job))
@@ -188,7 +188,7 @@ class Parameters:
 
     def remember(self, version: int, theta: Buffer) -> None:
         """Weights of ``version`` are about to be published. theta: float32 [P] as bytes that nobody will change."""
-        self._remedy.keep(version, theta)
+        self._correction.remember(version, theta)
 
     def digest(self) -> str:
         """BLAKE2b-128 of θ's bytes, in hexadecimal: two runs with equal ones hold equal bits."""
@@ -198,7 +198,7 @@ class Parameters:
         """Copies of all that continuing depends on: "theta", "optimizer.*", "staleness.*" and "observations.*"."""
         arrays = {"theta": self.theta.copy()}
         arrays |= {f"optimizer.{name}": array for name, array in self._optimizer.state().items()}
-        arrays |= {f"staleness.{name}": array for name, array in self._remedy.state().items()}
+        arrays |= {f"staleness.{name}": array for name, array in self._correction.state().items()}
         return arrays | ({} if self.moments is None else _kept(self.moments))
 
     def restore(self, version: int, arrays: dict[str, np.ndarray]) -> None:
@@ -206,7 +206,7 @@ class Parameters:
         theta = _expect(arrays, "theta", self.theta)
         moments = None if self.moments is None else _restored(arrays, self.moments)
         self._optimizer.restore(_under("optimizer.", arrays))
-        self._remedy.restore(_under("staleness.", arrays))
+        self._correction.restore(_under("staleness.", arrays))
         np.copyto(self.theta, theta)
         self.moments, self.version = moments, version
 

@@ -13,8 +13,8 @@ import numpy as np
 from learner.events import KeyFrame, Record
 from learner.optim.applied import Applied
 from learner.optim.parameters import Parameters
-from learner.stream.delta import Mirror
-from learner.stream.update_log import Log
+from learner.stream.delta import FollowerReplica
+from learner.stream.update_log import UpdateLog
 from protocol import snapshot as records
 from protocol.codecs.registry import Floats
 
@@ -25,8 +25,8 @@ class StreamWriter:
     def __init__(self, parameters: Parameters, *, budgeted: bool) -> None:
         layout, version = parameters.layout, parameters.version
         self._parameters, self._budgeted = parameters, budgeted
-        self._log = Log(layout.digest, layout.length, version) if parameters.adds else None
-        self._mirror: Mirror | None = None  # of a stream with a budget, from the first key frame on
+        self._log = UpdateLog(layout.digest, layout.length, version) if parameters.adds else None
+        self._mirror: FollowerReplica | None = None  # of a stream with a budget, from the first key frame on
 
     def add(self, applied: Sequence[Applied]) -> None:
         """These updates led to θ as it is now, and belong into the next record."""
@@ -41,7 +41,7 @@ class StreamWriter:
         record, buffers = records.key(epoch, version, parameters.layout.digest, self.published, moments)
         parameters.remember(version, buffers[0])
         if self._budgeted and self._mirror is None:
-            self._mirror = Mirror(record, buffers)
+            self._mirror = FollowerReplica(record, buffers)
         return record, buffers
 
     def record(self, epoch: int, allowed_bytes: float = math.inf, *, may_key: bool = True) -> Record:
@@ -54,10 +54,10 @@ class StreamWriter:
         if mirror is None:
             return updates if updates is not None else self.key_frame(epoch)
         if updates is not None and mirror.fits(updates, allowed_bytes):
-            record = mirror.follow(updates)
+            record = mirror.apply(updates)
         elif may_key:
             mirror.exact = True
-            return mirror.follow(self.key_frame(epoch))
+            return mirror.apply(self.key_frame(epoch))
         else:
             parameters = self._parameters
             record = mirror.delta(parameters.version, parameters.theta, parameters.moments, allowed_bytes)
@@ -70,9 +70,9 @@ class StreamWriter:
         if self._log is None:
             return None
         if self._mirror is not None and not self._mirror.exact:
-            self._log.begin(parameters.version)
+            self._log.restart(parameters.version)
             return None
-        return self._log.record(epoch, parameters.version, parameters.theta, parameters.moments)
+        return self._log.next_record(epoch, parameters.version, parameters.theta, parameters.moments)
 
     @property
     def published(self) -> Floats:

@@ -13,7 +13,7 @@ import numpy as np
 
 from learner.config import LearnerSettings
 from learner.events import Job
-from learner.optim.norms import Screen
+from learner.optim.norms import NormCheck
 from learner.optim.optimizers import make_optimizer
 from learner.optim.parameters import Parameters
 from learner.optim.staleness import Rule, Scaling
@@ -43,7 +43,7 @@ def rate(length: int, codec: str, count: int, scaling: Scaling, lag: int, second
     theta = np.zeros(length, np.float32)
     optimizer = make_optimizer(LearnerSettings(), theta)
     layout = Layout((Entry("theta", (length,)),))
-    parameters = Parameters(theta, 0, optimizer, Rule(scaling=scaling), Screen(1e9), layout)
+    parameters = Parameters(theta, 0, optimizer, Rule(scaling=scaling), NormCheck(1e9), layout)
     stream = StreamWriter(parameters, budgeted=False)
 
     def apply(lag: int) -> None:

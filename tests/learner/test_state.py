@@ -38,7 +38,7 @@ from learner.events import (
     WriteCheckpoint,
 )
 from learner.monitoring.summary import view
-from learner.optim.norms import make_screen
+from learner.optim.norms import make_norm_check
 from learner.optim.optimizers import make_optimizer
 from learner.optim.parameters import Parameters
 from learner.optim.staleness import age_rule
@@ -90,7 +90,7 @@ class Learner:
         settings = LearnerSettings(**{"anneal": "none", "learning_rate": 0.5, **learner})
         theta = np.zeros(P, np.float32)
         optimizer = make_optimizer(settings, theta)
-        screen = make_screen(settings, P)
+        screen = make_norm_check(settings, P)
         self.parameters = Parameters(
             theta,
             version,
@@ -730,7 +730,7 @@ def test_watching_a_run_does_not_begin_it_and_changes_no_seed() -> None:
     assert announced(effects) == ["evaluator_joined"]
     hands_out(it, sent(effects, Welcome).session)
     assert it.state.training_since is None
-    assert (it.state.members.training, it.state.members.evaluating) == (0, 1)
+    assert (it.state.sessions.training, it.state.sessions.evaluating) == (0, 1)
     assert it.join().ordinal == 0
     assert it.state.progress.sessions_granted == 1
 
@@ -1049,7 +1049,9 @@ def test_a_grant_that_was_never_told_counts_for_nothing_and_what_is_granted_is_k
         it.hear(gradient(session, sequence), payload())
     assert it.peer.ledger.pending == {1, 2}
     assert it.state.progress.rulings[Reason.OVERDRAWN] == 37
-    assert not it.state.guard.holds(it.peer.sender, it.now)  # what a lost verdict explains is held against nobody
+    assert not it.state.admission.is_quarantined(
+        it.peer.sender, it.now
+    )  # what a lost verdict explains is held against nobody
     it.does(busy)
     assert messages(it.hear(gradient(session, 41), payload()), Verdict) == []
 
@@ -1362,10 +1364,10 @@ def test_books_that_disagree_are_found() -> None:
     it = learner()
     session = it.join().session
     it.state.validate()
-    it.state.members.training += 1
+    it.state.sessions.training += 1
     with pytest.raises(AssertionError, match="sessions counted wrong"):
         it.state.validate()
-    it.state.members.training -= 1
+    it.state.sessions.training -= 1
     it.state.peers[session].ledger.pending |= set(range(1, 100))
     with pytest.raises(AssertionError, match="99 of actor are unanswered"):
         it.state.validate({session})

@@ -29,7 +29,7 @@ from actor.initial import initial
 from actor.worker import Worker
 from learner.config import Experiment, actor_table, load, named
 from learner.events import Job
-from learner.optim.norms import make_screen
+from learner.optim.norms import make_norm_check
 from learner.optim.optimizers import make_optimizer
 from learner.optim.parameters import Parameters
 from learner.optim.staleness import age_rule
@@ -195,7 +195,7 @@ def begin(
     moments = Moments.empty(first.observation_size) if first.observation_size else None
     optimizer = make_optimizer(settings, theta)
     rule = age_rule(settings)
-    screen = make_screen(settings, first.layout.length)
+    screen = make_norm_check(settings, first.layout.length)
     run = make_run(experiment, Parameters(theta, 0, optimizer, rule, screen, first.layout, moments))
     workers = []
     travelling: deque[tuple[LateLink, Work]] = deque()

@@ -29,7 +29,7 @@ from actor.worker import Worker
 from learner import events
 from learner.apply_batch import apply_batch
 from learner.config import Experiment, LearnerSettings, RunSettings
-from learner.optim.norms import Screen
+from learner.optim.norms import NormCheck
 from learner.optim.optimizers import make_optimizer
 from learner.optim.parameters import Parameters
 from learner.optim.staleness import age_rule
@@ -67,7 +67,9 @@ class DirectLink:
         self.residual_norm = self.residual_age = self.beta1 = 0.0
         theta, layout = initial()
         table = msgspec.msgpack.encode(SMALL)
-        self.parameters = Parameters(theta, 0, make_optimizer(settings, theta), age_rule(settings), Screen(1e6), layout)
+        self.parameters = Parameters(
+            theta, 0, make_optimizer(settings, theta), age_rule(settings), NormCheck(1e6), layout
+        )
         self.stream = StreamWriter(self.parameters, budgeted=False)
         manifest = Manifest(
             run="run",
@@ -88,7 +90,7 @@ class DirectLink:
             0.0,
         )
         self.held = Reconstruction(layout.digest, layout.length)
-        self.held.apply(*self.state.publication.shelf.key)
+        self.held.apply(*self.state.publisher.published.key)
         self.sequence = 0
         (welcome,) = self.hear(Hello("actor", 1, ("f32",)), [])
         assert isinstance(welcome, Welcome)

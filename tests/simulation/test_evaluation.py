@@ -15,7 +15,7 @@ from learner.apply_batch import apply_batch
 from learner.config import Experiment, LearnerSettings
 from learner.durability.checkpoint import Checkpoint, load_best, save_best
 from learner.events import Job
-from learner.optim.norms import Screen
+from learner.optim.norms import NormCheck
 from learner.optim.optimizers import make_optimizer
 from learner.optim.parameters import Parameters, arrays_of
 from learner.optim.staleness import age_rule
@@ -41,7 +41,7 @@ class Pair:
         theta = np.zeros(P, np.float32)
         moments = Moments(4, np.full(2, 0.5), np.ones(2))
         self.parameters = Parameters(
-            theta, 0, make_optimizer(settings, theta), age_rule(settings), Screen(1e6), LAYOUT, moments
+            theta, 0, make_optimizer(settings, theta), age_rule(settings), NormCheck(1e6), LAYOUT, moments
         )
         manifest = Manifest(
             run="run",

@@ -157,7 +157,7 @@ def test_one_actor_in_calm_weather_loses_nothing() -> None:
 def test_the_learner_knows_where_its_actors_time_went() -> None:
     world = World(1, Plot(actors=3, faults=Faults(delay_s=0.01)))
     world.run_for(30.0)
-    seconds = dict(zip(PARTS, world.state.members.vitals.seconds, strict=True))
+    seconds = dict(zip(PARTS, world.state.sessions.telemetry.seconds, strict=True))
     worked_s = sum(actor.desk.learn_s for actor in world.actors)
     assert 0.9 * worked_s < seconds["learn"] <= worked_s
     assert seconds["collect"] == 0.0

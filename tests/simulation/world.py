@@ -291,8 +291,8 @@ class World:
             self.perform(effect)
 
     def note_target(self) -> None:
-        if self.state.publication.shelf.target_version is not None:
-            self.targets.add((self.epoch, self.state.publication.shelf.target_version))
+        if self.state.publisher.published.target_version is not None:
+            self.targets.add((self.epoch, self.state.publisher.published.target_version))
 
     def perform(self, effect: l.Effect) -> None:
         if isinstance(effect, l.Send):
@@ -569,7 +569,7 @@ class World:
     def check_alive(self) -> None:
         """After a calm: everybody works, with weights of this life that are not old."""
         self.promise(self.up and self.state.shutdown.stage is Stage.RUNNING, "learner", "it does not run")
-        newest = self.state.publication.version
+        newest = self.state.publisher.version
         most = 4 * self.plot.actors + 4
         if self.settings.downlink_kbps is not None:
             most *= 3  # with half a kbit/s a record takes seconds

@@ -122,7 +122,7 @@ def test_an_actor_is_called_what_it_does() -> None:
         "evaluating",
     ]
     for _ in range(20):
-        state.guard.judge(busy.sender, busy.name, "not_finite", 99.9)
+        state.admission.record_outcome(busy.sender, busy.name, "not_finite", 99.9)
     assert status(state, 100.0)["actor_list"][2]["state"] == "quarantined"
 
 
@@ -139,7 +139,7 @@ def test_what_limits_the_run_is_read_from_the_books() -> None:
     state.progress.math_s += 2.0
     assert limits(state, 3.0, memory) == "math"
     assert limits(state, 30.0, memory) == "stalled"
-    state.members.part(peer)
+    state.sessions.close(peer)
     assert limits(state, 30.0, memory) == "no_actors"
     state.shutdown.stage = Stage.DRAINING
     assert limits(state, 30.0, memory) == "ended"

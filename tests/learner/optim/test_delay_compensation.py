@@ -11,9 +11,9 @@ import pytest
 
 from learner.config import LearnerSettings
 from learner.events import Job
-from learner.optim.delay_compensation import MEMORY, Compensation, GapAware, make_remedy
+from learner.optim.delay_compensation import MEMORY, Compensation, GapAware, make_correction
 from learner.optim.drift import Trail
-from learner.optim.norms import Screen
+from learner.optim.norms import NormCheck
 from learner.optim.optimizers import make_optimizer
 from learner.optim.parameters import Parameters
 from learner.optim.staleness import Rule
@@ -43,12 +43,12 @@ class Held:
     def __init__(self, rule: Rule, optimizer: str = "addition") -> None:
         self.theta = np.linspace(-1.0, 1.0, P).astype(np.float32)
         self.optimizer = make_optimizer(settings(optimizer), self.theta)
-        self.remedy = make_remedy(rule, self.optimizer, self.theta)
+        self.remedy = make_correction(rule, self.optimizer, self.theta)
         self.history: list[np.ndarray] = []
         self.publish()
 
     def publish(self) -> None:
-        self.remedy.keep(len(self.history), self.theta.astype("<f4").tobytes())
+        self.remedy.remember(len(self.history), self.theta.astype("<f4").tobytes())
         self.history.append(self.theta.astype(np.float64))
 
     def step(self, value: Array, lag: int, rate: float = RATE) -> float:
@@ -168,8 +168,8 @@ def test_a_sparse_step_costs_no_vector() -> None:
     update = plain(Sparse(length, np.array([5, 70, 9000], np.int32), np.ones(3, np.float32)))
     for rule in (GAP, COMPENSATE):
         theta = np.zeros(length, np.float32)
-        remedy = make_remedy(rule, make_optimizer(settings("addition"), theta), theta)
-        remedy.keep(0, theta.tobytes())
+        remedy = make_correction(rule, make_optimizer(settings("addition"), theta), theta)
+        remedy.remember(0, theta.tobytes())
         remedy.step(update, 0, 0, RATE, 1.0)
         tracemalloc.start()
         remedy.step(update, 1, 0, RATE, 1.0)
@@ -261,7 +261,7 @@ def test_values_that_may_not_be_written_to_are_left_alone() -> None:
 
 def parameters(rule: Rule, optimizer: str = "addition") -> Streamed:
     theta = np.zeros(P, np.float32)
-    return Streamed(Parameters(theta, 0, make_optimizer(settings(optimizer), theta), rule, Screen(1e6), LAYOUT))
+    return Streamed(Parameters(theta, 0, make_optimizer(settings(optimizer), theta), rule, NormCheck(1e6), LAYOUT))
 
 
 def job(base_version: int, **fields: Any) -> Job:

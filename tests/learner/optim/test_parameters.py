@@ -10,7 +10,7 @@ import pytest
 from learner.config import LearnerSettings
 from learner.durability.checkpoint import Checkpoint, load, save
 from learner.events import Job, Outcome
-from learner.optim.norms import Screen
+from learner.optim.norms import NormCheck
 from learner.optim.optimizers import StateMismatch, make_optimizer
 from learner.optim.parameters import Parameters
 from learner.optim.staleness import Rule
@@ -32,7 +32,7 @@ def parameters(optimizer: str = "addition", version: int = 10, normalised: bool 
     theta = np.linspace(-1.0, 1.0, P, dtype=np.float32)
     settings = LearnerSettings(optimizer=optimizer)  # type: ignore[arg-type]
     moments = Moments.empty(D) if normalised else None
-    return Parameters(theta, version, make_optimizer(settings, theta), RULE, Screen(100.0), LAYOUT, moments)
+    return Parameters(theta, version, make_optimizer(settings, theta), RULE, NormCheck(100.0), LAYOUT, moments)
 
 
 def job(
