@@ -110,7 +110,7 @@ class DirectLink:
                 assert self.held.apply(effect.message, effect.buffers) == "taken"
             elif isinstance(effect, events.ApplyBatch):
                 applied = apply_batch(self.parameters, self.stream, effect, 1)
-                answers += self.handle(replace(applied, math_s=0.0, record_s=0.0, key_s=0.0))
+                answers += self.handle(replace(applied, math_s=0.0, record_s=0.0, key_frame_s=0.0))
         return answers
 
     def first_weights(self, generation: int) -> Weights:
