@@ -19,19 +19,20 @@ from numpy.typing import NDArray
 from actor.algorithms.gradients import Minibatch, gradient, minibatches
 from actor.algorithms.losses import LossStats
 from actor.algorithms.methods import make_method
-from actor.algorithms.rollout import Collector, Normalizer, Rollout
+from actor.algorithms.normalization import normalization
+from actor.algorithms.rollout import Collector, Rollout
 from actor.algorithms.step_size import Stand, StrideControl
 from actor.compression.bandwidth import Fitting, Uplink
-from actor.compression.compressor import Compressor, Momentum, Preconditioner
+from actor.compression.compressor import Compressor
+from actor.compression.preconditioner import Momentum, Preconditioner
 from actor.compression.selection import Choice, Everything, make_choice
 from actor.config import ActorSettings, read_settings
 from actor.environments.registry import make_simulators
-from actor.environments.spaces import Spaces
 from actor.events import Answer, Weights, Work
 from actor.handoff import Leaving
 from actor.monitoring import log
+from actor.networks.build import build_policy
 from actor.networks.flat import FlatModule
-from actor.networks.policy import build_policy
 from protocol.codecs.budget import THIN
 from protocol.codecs.registry import Encoded, codec
 from protocol.errors import UserError
@@ -273,26 +274,6 @@ class Worker:
             known = [told for group in self._groups for told in group.first_failures.values()]
             known += [self._overflow.detail] if self._overflow is not None else []
             raise FloatingPointError(f"{HOPELESS} {what} in a row; the first: {'; '.join(known) or 'not known'}")
-
-
-def normalization(settings: ActorSettings, moments: Moments) -> tuple[Normalizer | None, float]:
-    """What the merged statistics make of observations, and what they multiply rewards by.
-
-    The moments hold the observation's numbers (one, of all pixels, for an image), where settings normalise them, and
-    then the discounted return.
-    """
-    mean, scale = moments.mean.astype(np.float32), moments.scale(1e-8)
-    of_returns = int(settings.normalize_returns)
-    normalizer = None
-    if settings.normalize_observations:
-        size = len(mean) - of_returns
-        normalizer = Normalizer(mean[:size], scale[:size])
-    return normalizer, float(scale[-1]) if of_returns else 1.0
-
-
-def moments_size(settings: ActorSettings, spaces: Spaces) -> int:
-    """D of the moments that these settings keep, 0 for none."""
-    return settings.normalize_observations * spaces.normalized_size + int(settings.normalize_returns)
 
 
 def make_fitting(settings: ActorSettings, length: int, uplink_kbps: float | Literal["auto"] | None) -> Fitting | None:

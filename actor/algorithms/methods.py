@@ -20,8 +20,9 @@ from actor.algorithms.returns import discount_at, gae, n_step_returns, one_step_
 from actor.algorithms.rollout import Chooser, Rollout
 from actor.config import ActorSettings
 from actor.environments.spaces import Spaces
+from actor.networks.build import build_policy
 from actor.networks.flat import FlatModule
-from actor.networks.policy import Inputs, Policy, build_policy
+from actor.networks.policy import Inputs, Policy
 from protocol.errors import UserError
 
 Floats = NDArray[np.float32]

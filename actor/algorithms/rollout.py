@@ -13,14 +13,14 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from actor.algorithms.normalization import NORMAL_CLIP, Normalizer, Sight
 from actor.config import ActorSettings
 from actor.environments.vector import Simulators, Step
-from actor.networks.policy import BYTE_SCALE, Policy, State
+from actor.networks.policy import Policy, State
 
 Floats = NDArray[np.float32]
 Final = tuple[int, NDArray[np.intp], NDArray[Any]]  # t, environments, and the true successors of their last rows
 MomentSums = tuple[int, NDArray[np.float64], NDArray[np.float64]]
-NORMAL_CLIP = 10.0  # standard deviations; what lies further out is a glitch, and would own the gradient
 
 
 class Chooser(Protocol):
@@ -28,59 +28,6 @@ class Chooser(Protocol):
 
     def noise(self, generator: np.random.Generator, steps: int, count: int) -> Floats: ...
     def draw(self, outputs: Floats, noise: Floats) -> NDArray[Any]: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Normalizer:
-    """Numbers are seen as clip((number - mean) * scale). mean, scale: float32 [D]; scale is 1 / deviation."""
-
-    mean: Floats
-    scale: Floats
-
-    def apply(self, raw: Floats, out: Floats) -> None:
-        """raw, out: float32 [..., D]."""
-        np.subtract(raw, self.mean, out=out)
-        np.multiply(out, self.scale, out=out)
-        np.maximum(out, -NORMAL_CLIP, out=out)
-        np.minimum(out, NORMAL_CLIP, out=out)
-
-
-class Sight:
-    """Observations as the policy gets them.
-
-    plain: whether the policy sees what the simulators show, untouched but for the order of an image's bytes. Those
-    stay bytes, and the first layer normalises them.
-    """
-
-    def __init__(self, settings: ActorSettings, policy: Policy) -> None:
-        self._normalizer: Normalizer | None = None
-        self._policy, self._prepare = policy, policy.prepare
-        self._normalizes = settings.normalize_observations and not policy.sees_bytes
-        self._hidden = list(settings.hidden_observations)
-        self.plain = not (self._normalizes or self._hidden)
-
-    @property
-    def normalizer(self) -> Normalizer | None:
-        """May be set at any time; used where settings ask for it."""
-        return self._normalizer
-
-    @normalizer.setter
-    def normalizer(self, normalizer: Normalizer | None) -> None:
-        self._normalizer = normalizer
-        if self._policy.sees_bytes:
-            mean, scale = (0.0, BYTE_SCALE) if normalizer is None else (normalizer.mean[0], normalizer.scale[0])
-            self._policy.expose(float(mean), float(scale))
-
-    def __call__(self, raw: NDArray[Any]) -> NDArray[Any]:
-        """raw: [N, *shape]. Returns [N, *seen_shape], the same array where nothing is to be done."""
-        if self.plain:
-            return self._prepare(raw)
-        out = raw.copy()
-        if self.normalizer is not None and self._normalizes:
-            self.normalizer.apply(raw, out)
-        if self._hidden:
-            out[:, self._hidden] = 0.0
-        return out
 
 
 @dataclass(slots=True)

@@ -15,12 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actor.algorithms.distributions import distribution
-from actor.algorithms.rollout import Sight
+from actor.algorithms.normalization import Sight, normalization
 from actor.config import ActorSettings
 from actor.environments.spaces import Spaces
 from actor.environments.vector import Simulators, Step
-from actor.networks.policy import build_policy
-from actor.worker import normalization
+from actor.networks.build import build_policy
 from protocol.errors import UserError
 from protocol.layout import Layout
 from protocol.moments import Moments

@@ -10,15 +10,14 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-Array = NDArray[Any]  # float32 in use; float64 where a test differentiates numerically
+from actor.networks.policy import Array
+
 Layers = list[tuple[Array, Array]]  # weight [out, in] and bias [out]
 
 

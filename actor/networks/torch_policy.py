@@ -20,8 +20,8 @@ from torch.nn import functional
 
 from actor.config import ActorSettings
 from actor.environments.spaces import Spaces
-from actor.networks.layers import Array, Trunk
-from actor.networks.policy import BYTE_SCALE, POLICY_GAIN, VALUE_GAIN, Inputs, State
+from actor.networks.layers import Trunk
+from actor.networks.policy import BYTE_SCALE, POLICY_GAIN, VALUE_GAIN, Array, Inputs, State
 
 # Output channels, kernel, stride of each convolution, then the width of the layer behind them.
 # Mnih et al. 2013 and 2016 (A3C, section 8), and Mnih et al. 2015 ("Nature", methods).
@@ -190,7 +190,7 @@ class Layers(nn.Module):
         return activate(self.trunk.forward(rows))
 
 
-class Tape(NamedTuple):
+class GraphEnds(NamedTuple):
     """The ends of the graph that the backward pass begins at."""
 
     outputs: Tensor
@@ -256,17 +256,17 @@ class TorchPolicy(nn.Module):
         assert values is not None
         return values
 
-    def forward_pass(self, inputs: Inputs) -> tuple[Array, Array | None, Tape]:
+    def forward_pass(self, inputs: Inputs) -> tuple[Array, Array | None, GraphEnds]:
         """Policy.forward_pass."""
         observations = torch.from_numpy(inputs.observations)
         if self.memory is None:
             outputs, values = self._heads(self.encoder(observations))
         else:
             outputs, values = self._heads(self._sequence(observations, inputs))
-        tape = Tape(outputs, values)
+        tape = GraphEnds(outputs, values)
         return outputs.detach().numpy(), None if values is None else values.detach().numpy(), tape
 
-    def backward_pass(self, tape: Tape, output_slopes: Array, value_slopes: Array | None) -> None:
+    def backward_pass(self, tape: GraphEnds, output_slopes: Array, value_slopes: Array | None) -> None:
         """Policy.backward_pass."""
         for parameter in self.parameters():
             assert parameter.grad is not None  # FlatModule put it there; it is a view and must stay

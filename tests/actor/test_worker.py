@@ -12,12 +12,13 @@ import pytest
 
 from actor import worker as module
 from actor.algorithms.gradients import gradient
+from actor.algorithms.normalization import moments_size, normalization
 from actor.config import ActorSettings
 from actor.environments.registry import describe
 from actor.events import Answer, Weights, Work
 from actor.handoff import Leaving
-from actor.networks.policy import build_policy
-from actor.worker import HOPELESS, Worker, moments_size, normalization
+from actor.networks.build import build_policy
+from actor.worker import HOPELESS, Worker
 from protocol.codecs.registry import Sparse, codec
 from protocol.errors import UserError
 from protocol.layout import Entry, Layout

@@ -25,7 +25,7 @@ from actor.environments.registry import describe, make_simulators
 from actor.environments.spaces import ActionCodec
 from actor.events import Weights, Work
 from actor.handoff import Desk
-from actor.networks.policy import build_policy
+from actor.networks.build import build_policy
 from actor.worker import Worker
 from learner import config
 from protocol.manifest import digest_of

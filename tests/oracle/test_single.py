@@ -24,7 +24,7 @@ from actor.algorithms.rollout import Collector
 from actor.config import ActorSettings
 from actor.environments.registry import describe, make_simulators
 from actor.events import Answer, Weights, Work
-from actor.networks.policy import build_policy
+from actor.networks.build import build_policy
 from actor.worker import Worker
 from learner import events
 from learner.apply_batch import apply_batch
@@ -209,7 +209,7 @@ def plain_adam_direction(history: list[Vector]) -> Vector:
 
 def test_preconditioned_updates_and_addition_to_the_bit() -> None:
     """θ ← θ − rate·u with the actor's own preconditioner and nothing between the two."""
-    from actor.compression.compressor import Momentum, Preconditioner
+    from actor.compression.preconditioner import Momentum, Preconditioner
 
     theta, _ = initial()
     preconditioner = Preconditioner(len(theta), Momentum(SMALL.beta1), SMALL.beta2, SMALL.epsilon)

@@ -15,7 +15,9 @@ from actor.algorithms.losses import LossStats
 from actor.algorithms.methods import Method, Targets, make_method
 from actor.algorithms.rollout import Rollout
 from actor.config import ActorSettings
-from actor.networks.policy import Perceptrons, Policy, build_policy
+from actor.networks.build import build_policy
+from actor.networks.mlp import Perceptrons
+from actor.networks.policy import Policy
 from tests.actor.counter import discrete, vectors
 
 T, B, D, A, S = 6, 3, 4, 2, 5

@@ -17,7 +17,8 @@ from actor.algorithms.returns import gae, vtrace
 from actor.algorithms.rollout import Collector, Rollout
 from actor.config import ActorSettings
 from actor.environments.spaces import Spaces
-from actor.networks.policy import Inputs, Policy, build_policy
+from actor.networks.build import build_policy
+from actor.networks.policy import Inputs, Policy
 from protocol.errors import UserError
 from tests.actor.counter import counters, discrete, vectors
 

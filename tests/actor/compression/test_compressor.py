@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from actor.compression.compressor import Compressor, Momentum, Preconditioner
+from actor.compression.compressor import Compressor
+from actor.compression.preconditioner import Momentum, Preconditioner
 from actor.compression.selection import Density, Everything, Largest, make_choice
 from protocol.codecs.registry import CODECS, Floats, Sparse, codec
 from tests.actor.compression.test_selection import gradients, plain_largest

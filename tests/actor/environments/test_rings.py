@@ -20,7 +20,8 @@ from actor.environments.contract import Wrong
 from actor.environments.registry import make_simulators
 from actor.environments.spaces import Spaces
 from actor.environments.vector import Simulators
-from actor.networks.policy import Policy, build_policy
+from actor.networks.build import build_policy
+from actor.networks.policy import Policy
 from protocol.errors import SettingError
 from tests.actor import rings
 

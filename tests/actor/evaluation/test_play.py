@@ -18,7 +18,7 @@ from actor.environments.registry import make_simulators
 from actor.environments.spaces import Actions, Spaces
 from actor.environments.vector import Simulators, Step
 from actor.evaluation.play import Player, play, quotas, summary
-from actor.networks.policy import build_policy
+from actor.networks.build import build_policy
 from protocol.errors import UserError
 from protocol.moments import Moments
 from tests.actor.counter import counters

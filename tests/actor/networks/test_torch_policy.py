@@ -13,8 +13,9 @@ from torch.nn import functional
 
 from actor.config import ActorSettings
 from actor.environments.spaces import Actions, Spaces
+from actor.networks.build import build_policy
 from actor.networks.flat import FlatModule
-from actor.networks.policy import Inputs, build_policy
+from actor.networks.policy import Inputs
 from actor.networks.torch_policy import TorchPolicy, precision_of
 from tests.actor.counter import box, discrete, vectors
 
