@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from actor.environments.spaces import Actions
+from actor.spaces import Actions
 
 Floats = NDArray[np.float32]
 HALF_LOG_TAU = 0.5 * math.log(2.0 * math.pi)

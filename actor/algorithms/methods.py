@@ -19,10 +19,10 @@ from actor.algorithms.losses import LossStats, Slopes, a3c_loss, clipped_loss, q
 from actor.algorithms.returns import discount_at, gae, n_step_returns, one_step_returns, vtrace
 from actor.algorithms.rollout import Chooser, Rollout
 from actor.config import ActorSettings
-from actor.environments.spaces import Spaces
 from actor.networks.build import build_policy
 from actor.networks.flat import FlatModule
 from actor.networks.policy import Inputs, Policy
+from actor.spaces import Spaces
 from protocol.errors import UserError
 
 Floats = NDArray[np.float32]

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actor.config import ActorSettings
-from actor.environments.spaces import Spaces
 from actor.networks.policy import BYTE_SCALE, Policy
+from actor.spaces import Spaces
 from protocol.moments import Moments
 
 Floats = NDArray[np.float32]

@@ -48,18 +48,18 @@ class Compressor:
         """From the next gradient on; what was held back until now goes with it."""
         self.codec, self._choice = codec(codec_name), choice
 
-    def heed(self, lags_updates: Sequence[int]) -> None:
+    def record_lags(self, lags_updates: Sequence[int]) -> None:
         """Fits momentum to the staleness of the gradients that were answered since the last call."""
         if self._preconditioner is not None:
-            self._preconditioner.momentum.heed(lags_updates)
+            self._preconditioner.momentum.record_lags(lags_updates)
 
     @property
     def beta1(self) -> float:
         """Of the next update; 0 where the learner runs the optimizer."""
         return 0.0 if self._preconditioner is None else self._preconditioner.momentum.beta1
 
-    def compress(self, gradient: Floats, length: float = 1.0) -> Encoded:
-        """gradient: float32 [P]. length: multiplies the preconditioned update, so it is only heard where there is one.
+    def compress(self, gradient: Floats, step_size: float = 1.0) -> Encoded:
+        """gradient: float32 [P]. step_size: multiplies the preconditioned update, and nothing where there is none.
 
         Raises ValueError, with no state changed, where the gradient holds NaN or infinity.
         """
@@ -68,8 +68,8 @@ class Compressor:
         update = gradient
         if self._preconditioner is not None:
             update = self._preconditioner.update(gradient)
-            if length != 1.0:
-                update *= np.float32(length)
+            if step_size != 1.0:
+                update *= np.float32(step_size)
         self._arrived = update
         if self.codec.exact and self._empty:
             return self.codec.encode(update)  # nothing is held back, and nothing will be

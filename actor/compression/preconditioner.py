@@ -24,15 +24,15 @@ class Momentum:
     def __init__(self, beta1: float, most_lag: float = 0.0) -> None:
         self.most = self.beta1 = beta1
         self._most_lag = most_lag
-        self._lag, self._heard = 0.0, 0  # updates, the mean of the first LAG_MEMORY and a running one from there on
+        self._lag, self._lags_seen = 0.0, 0  # updates, the mean of the first LAG_MEMORY and a running one from there on
 
-    def heed(self, lags_updates: Sequence[int]) -> None:
+    def record_lags(self, lags_updates: Sequence[int]) -> None:
         """lags_updates: of the gradients that were answered since the last call."""
         if not (self._most_lag and lags_updates):
             return
         for lag in lags_updates:
-            self._heard += 1
-            self._lag += (lag - self._lag) / min(self._heard, LAG_MEMORY)
+            self._lags_seen += 1
+            self._lag += (lag - self._lag) / min(self._lags_seen, LAG_MEMORY)
         self.beta1 = min(self.most, max(0.0, 1.0 - (1.0 + self._lag) / self._most_lag))
 
 

@@ -34,7 +34,8 @@ from actor.environments.child_protocol import (
     unpack,
 )
 from actor.environments.contract import ObservationNotFinite, Wrong, checked, finite, first_of, outcome_of, unsound
-from actor.environments.spaces import Spaces, flatten, spaces_of
+from actor.environments.conversion import flatten, spaces_of
+from actor.spaces import Spaces
 from protocol.errors import UserError
 
 Environment = gymnasium.Env[Any, Any]

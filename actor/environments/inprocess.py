@@ -14,10 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actor.environments import signals
-from actor.environments.child_protocol import FailureKind
+from actor.environments.child_protocol import FailureKind, OnFailure
 from actor.environments.contract import LARGEST, Wrong, checked, final_of, first_of, outcomes_of, unsound
-from actor.environments.spaces import flatten
-from actor.monitoring.log import OnFailure, simulator_failed
+from actor.environments.conversion import flatten
 
 
 @dataclass(slots=True)
@@ -42,9 +41,7 @@ class InProcess:
 
     begins_anew = False
 
-    def __init__(
-        self, env: Any, *, resets_late: bool, name: str = "", on_failure: OnFailure = simulator_failed
-    ) -> None:
+    def __init__(self, env: Any, *, resets_late: bool, on_failure: OnFailure, name: str = "") -> None:
         self.count: int = env.num_envs
         self.failure_counts: Counter[FailureKind] = Counter()
         self.first_failures: dict[FailureKind, str] = {}

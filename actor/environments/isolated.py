@@ -38,11 +38,11 @@ from actor.environments.child_protocol import (
     FailureKind,
     Kind,
     Malformed,
+    OnFailure,
     pack,
     unpack,
 )
-from actor.environments.spaces import Spaces
-from actor.monitoring.log import OnFailure, simulator_failed
+from actor.spaces import Spaces
 from protocol.errors import UserError
 
 COMMAND = (sys.executable, "-P", "-m", "actor.environments.child_main")  # -P: never from the working directory
@@ -93,7 +93,7 @@ class Batch:
 
 
 def isolated(
-    settings: ActorSettings, count: int, allowed_modules: frozenset[str], on_failure: OnFailure = simulator_failed
+    settings: ActorSettings, count: int, allowed_modules: frozenset[str], on_failure: OnFailure
 ) -> IsolatedSimulators:
     """``count`` of the environments of ``settings``. Raises as IsolatedSimulators does."""
     deadline_s = settings.simulator_deadline_s

@@ -17,11 +17,14 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 
 from actor.config import ActorSettings
 from actor.environments import signals
+from actor.environments.child_protocol import FailureKind
 from actor.environments.contract import Checked
+from actor.environments.conversion import spaces_of
 from actor.environments.inprocess import InProcess
 from actor.environments.modules import import_allowed
-from actor.environments.spaces import Spaces, spaces_of
 from actor.environments.vector import Simulators
+from actor.monitoring import log
+from actor.spaces import Spaces
 from protocol.errors import SettingError, UserError, nearest
 from protocol.moments import MAX_OBSERVATION
 
@@ -84,7 +87,7 @@ def _group(settings: ActorSettings, spec: EnvSpec, count: int, allowed_modules: 
     if mode == "processes":
         from actor.environments.isolated import isolated
 
-        env = isolated(settings, count, allowed_modules)
+        env = isolated(settings, count, allowed_modules, _log_failure)
         return Simulators(env, _checked(settings, env.spaces), resets_late=False)
     env = _make(settings, spec, mode, count)
     try:
@@ -92,10 +95,15 @@ def _group(settings: ActorSettings, spec: EnvSpec, count: int, allowed_modules: 
             raise SettingError("actor.env", settings.env, f"asked for {count} environments it makes {env.num_envs}")
         spaces = _checked(settings, spaces_of(settings.env, env.single_observation_space, env.single_action_space))
         late = _resets_late(settings.env, env)
-        return Simulators(InProcess(env, resets_late=late, name=settings.env), spaces, resets_late=late)
+        engine = InProcess(env, resets_late=late, on_failure=_log_failure, name=settings.env)
+        return Simulators(engine, spaces, resets_late=late)
     except BaseException:
         env.close()
         raise
+
+
+def _log_failure(row: int, kind: FailureKind, detail: str) -> None:
+    log.say({"event": "simulator_failed", "row": row, "kind": kind, "detail": detail})
 
 
 def _checked(settings: ActorSettings, spaces: Spaces) -> Spaces:

@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actor.environments.child_protocol import FailureKind
-from actor.environments.spaces import ActionCodec, Spaces
+from actor.environments.conversion import ActionConverter
+from actor.spaces import Spaces
 
 SEEDS = (1 << 30) - 1  # the emulator of Atari games keeps seeds in 32 bits with a sign, and each row adds its number
 
@@ -84,7 +85,7 @@ class Simulators:
         self.spaces, self.count = spaces, engine.count
         self.resets_late = resets_late  # next-step mode
         self._engine = engine
-        self._spoken = ActionCodec(spaces.actions)
+        self._spoken = ActionConverter(spaces.actions)
         self._all_valid = np.ones(self.count, np.bool_)
         self._none = np.zeros(self.count, np.bool_)
         for constant in (self._all_valid, self._none):

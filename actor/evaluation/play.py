@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from actor.algorithms.distributions import distribution
 from actor.algorithms.normalization import Sight, normalization
 from actor.config import ActorSettings
-from actor.environments.spaces import Spaces
 from actor.environments.vector import Simulators, Step
 from actor.networks.build import build_policy
+from actor.spaces import Spaces
 from protocol.errors import UserError
 from protocol.layout import Layout
 from protocol.moments import Moments

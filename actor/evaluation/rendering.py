@@ -18,9 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actor.config import ActorSettings
+from actor.environments.conversion import ActionConverter, flatten_one, spaces_of
 from actor.environments.registry import describe, make_one, make_simulators
-from actor.environments.spaces import ActionCodec, Spaces, flatten_one, spaces_of
 from actor.environments.vector import Simulators
+from actor.spaces import Spaces
 from protocol.errors import UserError
 
 Frame = NDArray[np.uint8]  # [H, W, 3]
@@ -124,7 +125,7 @@ class Drawn:
         except BaseException:
             self._env.close()
             raise
-        self._spoken = ActionCodec(self.spaces.actions)
+        self._spoken = ActionConverter(self.spaces.actions)
         self._proven = False  # whether anything was drawn yet
 
     def _made(self, settings: ActorSettings, allowed_modules: frozenset[str]) -> Any:

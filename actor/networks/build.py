@@ -9,11 +9,11 @@ from collections.abc import Iterator
 import torch
 
 from actor.config import ActorSettings
-from actor.environments.spaces import Spaces
 from actor.networks.flat import FlatModule
 from actor.networks.mlp import Perceptrons
 from actor.networks.policy import Policy
 from actor.networks.torch_policy import IMAGE_NETWORKS, TorchPolicy
+from actor.spaces import Spaces
 from protocol.errors import SettingError
 from protocol.frames import MAX_FRAME_BYTES
 

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from actor.config import ActorSettings
-from actor.environments.spaces import Spaces
 from actor.networks.layers import Trunk, run_back, run_layers
 from actor.networks.policy import BYTE_SCALE, POLICY_GAIN, VALUE_GAIN, Array, Inputs, State
+from actor.spaces import Spaces
 
 
 class LayerOutputs(NamedTuple):

@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from actor.config import ActorSettings
-from actor.environments.spaces import Spaces
 from actor.networks.layers import Trunk
 from actor.networks.policy import BYTE_SCALE, POLICY_GAIN, VALUE_GAIN, Array, Inputs, State
+from actor.spaces import Spaces
 
 # Output channels, kernel, stride of each convolution, then the width of the layer behind them.
 # Mnih et al. 2013 and 2016 (A3C, section 8), and Mnih et al. 2015 ("Nature", methods).

@@ -9,9 +9,10 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
+from actor.environments.conversion import spaces_of
 from actor.environments.inprocess import InProcess
-from actor.environments.spaces import Actions, Spaces, spaces_of
 from actor.environments.vector import Simulators
+from actor.spaces import Actions, Spaces
 
 NONE_ALLOWED: frozenset[str] = frozenset()
 
@@ -46,7 +47,7 @@ def simulators_of(env: SyncVectorEnv, mode: AutoresetMode) -> Simulators:
     """What ``actor.envs`` would make of a vector environment."""
     spaces = spaces_of("Counter-v0", env.single_observation_space, env.single_action_space)
     late = mode is AutoresetMode.NEXT_STEP
-    return Simulators(InProcess(env, resets_late=late), spaces, resets_late=late)
+    return Simulators(InProcess(env, resets_late=late, on_failure=lambda *_: None), spaces, resets_late=late)
 
 
 def counters(mode: AutoresetMode, *lengths: int, **options: Any) -> Simulators:

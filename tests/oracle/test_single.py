@@ -7,7 +7,6 @@ codec, no session, no state machine, no snapshot.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from random import Random
 from typing import Any
@@ -23,9 +22,10 @@ from actor.algorithms.returns import gae
 from actor.algorithms.rollout import Collector
 from actor.config import ActorSettings
 from actor.environments.registry import describe, make_simulators
-from actor.events import Answer, Weights, Work
+from actor.events import Feedback, Weights, Work
 from actor.networks.build import build_policy
-from actor.worker import Worker
+from actor.stats import WorkerStats
+from actor.worker import TrainingWorker
 from learner import events
 from learner.apply_batch import apply_batch
 from learner.config import Experiment, LearnerSettings, RunSettings
@@ -38,7 +38,7 @@ from learner.state import Address, LearnerState
 from protocol import messages
 from protocol.layout import Layout
 from protocol.manifest import Manifest, digest_of
-from protocol.messages import Fault, Gradient, Hello, Welcome
+from protocol.messages import Gradient, Hello, Welcome
 from protocol.snapshot import Reconstruction
 
 SEED, ROLLOUTS, RATE = 11, 3, 2e-3
@@ -59,11 +59,7 @@ class DirectLink:
     """What the worker takes for its desk: every gradient goes through the learner before ``hand_in`` returns."""
 
     def __init__(self, settings: LearnerSettings) -> None:
-        self.env_steps = 0
-        self.simulator_failures: Mapping[str, int] = {}
-        self.faults: tuple[Fault, ...] = ()
-        self.collect_s = self.learn_s = self.compress_s = 0.0
-        self.residual_norm = self.residual_age = self.beta1 = 0.0
+        self.stats = WorkerStats()
         theta, layout = initial()
         table = msgspec.msgpack.encode(SMALL)
         self.parameters = Parameters(theta, 0, make_optimizer(settings, theta), age_rule(settings), Screen(1e6), layout)
@@ -127,7 +123,7 @@ class DirectLink:
         (ruling,) = verdict.rulings
         assert (ruling.outcome, ruling.version, ruling.scale) == ("applied", self.sequence, 1.0)
 
-    def collect_answers(self) -> list[Answer]:
+    def collect_feedback(self) -> list[Feedback]:
         return []
 
     def collect_refused(self) -> list[Work]:
@@ -137,12 +133,12 @@ class DirectLink:
 def through_the_house(settings: LearnerSettings) -> Vector:
     """θ after so many rollouts of the real worker and the real learner."""
     link = DirectLink(settings)
-    worker = Worker(link.welcome, frozenset())
+    worker = TrainingWorker(link.welcome, frozenset())
     for _ in range(ROLLOUTS):
         worker.step(link, 0)
     worker.close()
     assert link.parameters.version == ROLLOUTS * SMALL.passes * SMALL.minibatches
-    assert link.state.progress.env_steps == link.env_steps > 0
+    assert link.state.progress.env_steps == link.stats.env_steps > 0
     return link.parameters.theta
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from actor.algorithms.distributions import LOG_DEVIATIONS, Categorical, Distribution, Gaussian, distribution
-from actor.environments.spaces import Actions
+from actor.spaces import Actions
 from tests.actor.counter import box, discrete
 
 INF = math.inf

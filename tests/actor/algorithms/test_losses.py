@@ -12,7 +12,7 @@ import torch
 
 from actor.algorithms.distributions import Likelihood, distribution
 from actor.algorithms.losses import LossStats, Slopes, a3c_loss, clipped_loss, q_loss
-from actor.environments.spaces import Actions
+from actor.spaces import Actions
 from tests.actor.counter import box, discrete
 
 N, A, CLIP, VALUE_WEIGHT, ENTROPY_WEIGHT = 9, 3, 0.2, 0.5, 0.03

@@ -16,9 +16,9 @@ from actor.algorithms.methods import ActionValues, ActorCritic, Targets, make_me
 from actor.algorithms.returns import gae, vtrace
 from actor.algorithms.rollout import Collector, Rollout
 from actor.config import ActorSettings
-from actor.environments.spaces import Spaces
 from actor.networks.build import build_policy
 from actor.networks.policy import Inputs, Policy
+from actor.spaces import Spaces
 from protocol.errors import UserError
 from tests.actor.counter import counters, discrete, vectors
 

@@ -17,11 +17,11 @@ from actor.algorithms.returns import gae
 from actor.algorithms.rollout import Collector, Rollout
 from actor.config import ActorSettings
 from actor.environments.registry import make_simulators
-from actor.environments.spaces import Actions, Spaces
 from actor.environments.vector import Simulators, Step
 from actor.networks.build import build_policy
 from actor.networks.flat import FlatModule
 from actor.networks.policy import Inputs, Policy
+from actor.spaces import Actions, Spaces
 from tests.actor.counter import counters, discrete, vectors
 
 SMALL = ActorSettings(envs=2, rollout_steps=7, hidden=(8,))

@@ -15,8 +15,8 @@ from actor.environments import signals
 from actor.environments.contract import Wrong
 from actor.environments.inprocess import InProcess
 from actor.environments.registry import make_simulators
-from actor.environments.spaces import Spaces
 from actor.environments.vector import Simulators, Step
+from actor.spaces import Spaces
 from tests.actor.counter import discrete
 
 ACTIONS = np.zeros((2, 1), np.int64)

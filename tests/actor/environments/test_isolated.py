@@ -22,8 +22,8 @@ from actor.config import ActorSettings
 from actor.environments import child as child_module
 from actor.environments.child_protocol import Description, FailureKind
 from actor.environments.contract import checked
+from actor.environments.conversion import flatten, spaces_of
 from actor.environments.isolated import Batch, IsolatedSimulators, SimulatorsExhausted, fresh_seed, isolated
-from actor.environments.spaces import flatten, spaces_of
 from actor.monitoring import log
 from protocol.errors import UserError
 from tests.actor import broken_envs
@@ -166,7 +166,7 @@ def test_where_all_rows_are_absent_one_step_waits(make: Make) -> None:
 
 def test_settings_are_enough(capfd: pytest.CaptureFixture[str]) -> None:
     settings = ActorSettings(env="CartPole-v1", vectorization="processes", simulator_failures=1)
-    simulators = isolated(settings, 1, frozenset())
+    simulators = isolated(settings, 1, frozenset(), lambda *_: None)
     with contextlib.closing(simulators):
         assert simulators.reset(SEED).shape == (1, 4)
         os.killpg(simulators._children[0].process.pid, signal.SIGKILL)
@@ -178,7 +178,7 @@ def test_settings_are_enough(capfd: pytest.CaptureFixture[str]) -> None:
 
 def test_an_id_that_names_nothing_is_told_in_the_words_of_envs() -> None:
     with pytest.raises(UserError, match="did you mean CartPole-v1"):
-        isolated(ActorSettings(env="CartPool-v1"), 1, frozenset())
+        isolated(ActorSettings(env="CartPool-v1"), 1, frozenset(), lambda *_: None)
 
 
 def test_past_the_budget_the_story_is_told(make: Make, heard: Heard) -> None:

@@ -17,8 +17,8 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from actor.config import ActorSettings
 from actor.environments.inprocess import InProcess
 from actor.environments.registry import describe, make_one, make_simulators
-from actor.environments.spaces import Actions, Spaces
 from actor.environments.vector import Simulators
+from actor.spaces import Actions, Spaces
 from protocol.errors import SettingError, UserError
 from tests.actor.counter import NONE_ALLOWED, Counter
 

@@ -18,10 +18,10 @@ from actor.algorithms.rollout import Collector
 from actor.config import ActorSettings
 from actor.environments.contract import Wrong
 from actor.environments.registry import make_simulators
-from actor.environments.spaces import Spaces
 from actor.environments.vector import Simulators
 from actor.networks.build import build_policy
 from actor.networks.policy import Policy
+from actor.spaces import Spaces
 from protocol.errors import SettingError
 from tests.actor import rings
 

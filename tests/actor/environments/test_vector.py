@@ -13,8 +13,8 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from actor.config import ActorSettings
 from actor.environments.child_protocol import FailureKind
 from actor.environments.registry import make_simulators
-from actor.environments.spaces import Spaces
 from actor.environments.vector import Simulators
+from actor.spaces import Spaces
 from tests.actor import counter
 from tests.actor.counter import simulators_of
 
@@ -213,7 +213,9 @@ def test_an_environment_with_threads_works_between_the_halves_of_a_step() -> Non
 
     env = Threaded()
     simulators = Simulators(
-        InProcess(env, resets_late=True), Spaces((1,), "float32", counter.discrete(2)), resets_late=True
+        InProcess(env, resets_late=True, on_failure=lambda *_: None),
+        Spaces((1,), "float32", counter.discrete(2)),
+        resets_late=True,
     )
     simulators.send(actions(0, 1))
     assert env.log == ["send [0, 1]"]

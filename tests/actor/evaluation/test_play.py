@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from actor.algorithms.distributions import distribution
 from actor.config import ActorSettings
 from actor.environments.registry import make_simulators
-from actor.environments.spaces import Actions, Spaces
 from actor.environments.vector import Simulators, Step
 from actor.evaluation.play import Player, play, quotas, summary
 from actor.networks.build import build_policy
+from actor.spaces import Actions, Spaces
 from protocol.errors import UserError
 from protocol.moments import Moments
 from tests.actor.counter import counters

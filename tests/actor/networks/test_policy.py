@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from actor.config import ActorSettings
-from actor.environments.spaces import Actions, Spaces
 from actor.networks.build import build_policy
 from actor.networks.flat import FlatModule
 from actor.networks.mlp import Perceptrons
 from actor.networks.policy import Inputs
+from actor.spaces import Actions, Spaces
 from protocol.errors import SettingError
 from tests.actor.counter import box, discrete, vectors
 

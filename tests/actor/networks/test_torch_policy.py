@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from actor.config import ActorSettings
-from actor.environments.spaces import Actions, Spaces
 from actor.networks.build import build_policy
 from actor.networks.flat import FlatModule
 from actor.networks.policy import Inputs
 from actor.networks.torch_policy import TorchPolicy, precision_of
+from actor.spaces import Actions, Spaces
 from tests.actor.counter import box, discrete, vectors
 
 T, B, D = 6, 3, 5
