@@ -28,25 +28,36 @@ from protocol.errors import UserError
 Floats = NDArray[np.float32]
 
 
-class Targets(NamedTuple):
-    """What each row of a rollout is learnt towards, float32 [T, B] each; a value method needs the last alone."""
+class PolicyTargets(NamedTuple):
+    """What a policy is learnt from, float32 [T, B] each: log-probabilities of its actions, and their advantages."""
 
     log_probs: Floats
     advantages: Floats
+
+
+class Targets(NamedTuple):
+    """What each row of a rollout is learnt towards. returns: float32 [T, B]. policy: None for a value method."""
+
     returns: Floats
+    policy: PolicyTargets | None = None
+
+
+class PolicySample(NamedTuple):
+    """``PolicyTargets`` of the N samples of a minibatch, float32 [N] each."""
+
+    log_probs: Tensor
+    advantages: Tensor
 
 
 class Sample(Protocol):
-    """What a loss needs of a minibatch: [N, ...] each."""
+    """What a loss needs of a minibatch. actions: [N, width]; returns: float32 [N]; policy: None for a value method."""
 
     @property
     def actions(self) -> Tensor: ...
     @property
-    def log_probs(self) -> Tensor: ...
-    @property
-    def advantages(self) -> Tensor: ...
-    @property
     def returns(self) -> Tensor: ...
+    @property
+    def policy(self) -> PolicySample | None: ...
 
 
 class Method(Protocol):
@@ -93,14 +104,22 @@ class ActorCritic:
         assert rollout.next_values is not None
         acted = self._log_probs(rollout.outputs[:-1], rollout.actions)
         settings, values = self._settings, rollout.values
-        outcome = (rollout.terminated, rollout.truncated, rollout.valid, self._discount)
         if settings.targets == "vtrace":
             return self._corrected(rollout, acted)
         if settings.targets == "gae":
-            advantages = gae(rollout.rewards, values, rollout.next_values, *outcome, settings.gae_lambda)
+            advantages = gae(
+                rewards=rollout.rewards,
+                values=values,
+                next_values=rollout.next_values,
+                terminated=rollout.terminated,
+                truncated=rollout.truncated,
+                valid=rollout.valid,
+                discount=self._discount,
+                lam=settings.gae_lambda,
+            )
         else:
-            advantages = n_step_returns(rollout.rewards, rollout.next_values, *outcome) - values
-        return Targets(acted, advantages, advantages + values)
+            advantages = _longest_returns(rollout, rollout.next_values, self._discount) - values
+        return Targets(returns=advantages + values, policy=PolicyTargets(log_probs=acted, advantages=advantages))
 
     def _log_probs(self, outputs: Floats, actions: NDArray[Any]) -> Floats:
         """Of the actions under the outputs, float32 [T, B]."""
@@ -118,18 +137,19 @@ class ActorCritic:
             next_values[t, rows] = rollout.next_values[t, rows]
         settings = self._settings
         returns, advantages = vtrace(
-            newest - acted,
-            rollout.rewards,
-            values[:-1],
-            next_values,
-            rollout.terminated,
-            rollout.truncated,
-            rollout.valid,
-            self._discount,
-            settings.gae_lambda,
-            settings.vtrace_clip,
+            log_ratios=newest - acted,
+            rewards=rollout.rewards,
+            values=values[:-1],
+            next_values=next_values,
+            terminated=rollout.terminated,
+            truncated=rollout.truncated,
+            valid=rollout.valid,
+            discount=self._discount,
+            lam=settings.gae_lambda,
+            clip=settings.vtrace_clip,
         )
-        return Targets(newest, advantages, returns)  # the way from who acted to here is in the advantages already
+        # the way from who acted to here is in the advantages already
+        return Targets(returns=returns, policy=PolicyTargets(log_probs=newest, advantages=advantages))
 
     def _again(self, rollout: Rollout) -> tuple[Floats, Floats]:
         """Outputs [T + 1, B, K] and values [T + 1, B] of the whole rollout at the present weights."""
@@ -147,13 +167,28 @@ class ActorCritic:
     def loss(self, outputs: Tensor, values: Tensor | None, sample: Sample) -> tuple[Slopes, LossStats]:
         """Method.loss."""
         assert values is not None
+        assert sample.policy is not None
         settings = self._settings
-        weights = (settings.value_weight, self._entropy_weight)
         likelihood = self._distribution.likelihood(outputs, sample.actions)
         if settings.loss == "a3c":
-            return a3c_loss(likelihood, values, sample.advantages, sample.returns, *weights)
-        gains = (sample.log_probs, sample.advantages, sample.returns)
-        return clipped_loss(likelihood, values, *gains, settings.clip, *weights)
+            return a3c_loss(
+                likelihood=likelihood,
+                values=values,
+                advantages=sample.policy.advantages,
+                returns=sample.returns,
+                value_weight=settings.value_weight,
+                entropy_weight=self._entropy_weight,
+            )
+        return clipped_loss(
+            likelihood=likelihood,
+            values=values,
+            log_probs_old=sample.policy.log_probs,
+            advantages=sample.policy.advantages,
+            returns=sample.returns,
+            clip=settings.clip,
+            value_weight=settings.value_weight,
+            entropy_weight=self._entropy_weight,
+        )
 
 
 class ActionValues:
@@ -191,11 +226,8 @@ class ActionValues:
         self._target.expose(*self._policy.exposure)  # both networks see the same pixels
         ahead = self._next_values(rollout)
         if settings.algorithm == "n_step_q":
-            outcome = (rollout.terminated, rollout.truncated, rollout.valid, self._discount)
-            returns = n_step_returns(rollout.rewards, ahead, *outcome)
-        else:
-            returns = one_step_returns(rollout.rewards, ahead, rollout.terminated, rollout.valid, self._discount)
-        return Targets(returns, returns, returns)
+            return Targets(_longest_returns(rollout, ahead, self._discount))
+        return Targets(one_step_returns(rollout.rewards, ahead, rollout.terminated, rollout.valid, self._discount))
 
     def _next_values(self, rollout: Rollout) -> Floats:
         """The target network's value of each true successor, float32 [T, B].
@@ -224,6 +256,17 @@ class ActionValues:
     def loss(self, outputs: Tensor, values: Tensor | None, sample: Sample) -> tuple[Slopes, LossStats]:
         """Method.loss."""
         return q_loss(outputs, sample.actions, sample.returns)
+
+
+def _longest_returns(rollout: Rollout, next_values: Floats, discount: float) -> Floats:
+    return n_step_returns(
+        rewards=rollout.rewards,
+        next_values=next_values,
+        terminated=rollout.terminated,
+        truncated=rollout.truncated,
+        valid=rollout.valid,
+        discount=discount,
+    )
 
 
 def _discount(settings: ActorSettings, env_steps: int) -> float:

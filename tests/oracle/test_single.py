@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from actor.algorithms.gradients import gradient, minibatches
-from actor.algorithms.methods import Targets, make_method
+from actor.algorithms.methods import PolicyTargets, Targets, make_method
 from actor.algorithms.returns import gae
 from actor.algorithms.rollout import Collector
 from actor.config import ActorSettings
@@ -169,7 +169,7 @@ def gradients_of(step: Any) -> Vector:
             SMALL.discount,
             SMALL.gae_lambda,
         )
-        targets = Targets(log_probs, advantages, advantages + rollout.values)
+        targets = Targets(advantages + rollout.values, PolicyTargets(log_probs, advantages))
         for _ in range(SMALL.passes):
             for minibatch in minibatches(rollout, targets, SMALL, shuffle):
                 flat.load(theta)
