@@ -245,7 +245,7 @@ def evaluate(
 
     if run_dir is not None:
         score = evaluation.evaluate(run_dir, episodes, seed, max_steps, modules, best)
-        signals.decided()
+        signals.ignore()
         typer.echo(_json(score) if as_json else str(score))
         return
 
@@ -308,7 +308,7 @@ def watch(
     else:
         assert learner is not None
         code, recorder = watching.follow(_player_service(learner, called, key, give_up_after), viewing, typer.echo)
-    signals.decided()
+    signals.ignore()
     if recorder is not None and recorder.frames:
         typer.echo(str(recorder))
     raise typer.Exit(code)

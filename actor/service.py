@@ -27,7 +27,7 @@ import uvloop
 from actor import events
 from actor.environments import signals
 from actor.environments.contract import Wrong
-from actor.environments.isolated import SimulatorsExhausted
+from actor.environments.isolated import FailureBudgetSpent
 from actor.events import Dialling, Event, Identity
 from actor.handoff import Interrupted, WorkerChannel, WorkerFactory
 from actor.link.weights import latest
@@ -95,7 +95,7 @@ def _serve(
 ) -> int:
     """The life of one actor, from its address to its exit code. import_factory: imports what the work needs."""
     service = Service(dialling, role, parent)
-    signals.hold(service.signalled)
+    signals.install(service.signalled)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # what an environment prints is passed on as it comes
     service.start()
@@ -105,7 +105,7 @@ def _serve(
         _work(service, import_factory)
     finally:
         code = service.join()
-        signals.decided()
+        signals.ignore()
         log.finish()
     return code
 
@@ -135,7 +135,7 @@ def _failed(error: BaseException) -> events.WorkerFailed:
     """What ended the worker, in words; with a traceback where it may be anybody's fault."""
     if isinstance(error, UserError):
         return events.WorkerFailed(str(error), 2)
-    if isinstance(error, SimulatorsExhausted | Wrong):
+    if isinstance(error, FailureBudgetSpent | Wrong):
         return events.WorkerFailed(str(error), 1)
     trace = "".join(traceback.format_exception(error, limit=-TRACE_FRAMES))[-TRACE_CHARACTERS:]
     return events.WorkerFailed(f"{type(error).__name__}: {error}", 1, trace)

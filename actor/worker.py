@@ -28,7 +28,7 @@ from actor.compression.compressor import Compressor
 from actor.compression.preconditioner import Momentum, Preconditioner
 from actor.compression.selection import Choice, Everything, make_choice
 from actor.config import ActorSettings, read_settings
-from actor.environments.registry import make_simulators
+from actor.environments.registry import make_vector_envs
 from actor.events import Feedback, Weights, Work
 from actor.handoff import Leaving
 from actor.monitoring import log
@@ -79,7 +79,7 @@ class TrainingWorker:
     ) -> None:
         self.settings = settings = read_settings(welcome.table)
         rollout_seed, shuffle_seed = _seeds(welcome)
-        self._groups = make_simulators(settings, allowed_modules)
+        self._groups = make_vector_envs(settings, allowed_modules)
         try:
             spaces = self._groups[0].spaces
             self.policy, self.flat = build_policy(settings, spaces, seed=0)
@@ -94,7 +94,7 @@ class TrainingWorker:
             self.compressor = make_compressor(settings, welcome.quantity, self.flat.layout(), rollout_seed)
             self.bandwidth_fit = make_bandwidth_fit(settings, self.flat.layout().length, uplink_kbps)
             self.method = make_method(settings, spaces, self.policy, rollout_seed)
-            self.collector = Collector(self._groups, self.policy, self.method.chooser, settings, rollout_seed)
+            self.collector = Collector(self._groups, self.policy, self.method.sampler, settings, rollout_seed)
         except BaseException:
             self.close()
             raise

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from actor.algorithms.losses import LossStats, Slopes
+from actor.algorithms.losses import LossStats, OutputGradients
 from actor.algorithms.methods import Method, PolicySample, Targets
 from actor.algorithms.rollout import Rollout
 from actor.config import ActorSettings
@@ -116,8 +116,9 @@ def gradient(
     before scaling. A gradient that is not finite has a norm that is not finite either: the worker leaves it out.
     """
     outputs, values, tape = policy.forward_pass(minibatch.inputs)
-    slopes, stats = _loss(outputs, values, method, minibatch)
-    policy.backward_pass(tape, slopes.outputs.numpy(), None if slopes.values is None else slopes.values.numpy())
+    gradients, stats = _loss(outputs, values, method, minibatch)
+    by_values = None if gradients.values is None else gradients.values.numpy()
+    policy.backward_pass(tape, gradients.outputs.numpy(), by_values)
     vector = flat.gradient_vector()
     with np.errstate(over="ignore", invalid="ignore"):
         norm = math.sqrt(float(np.dot(vector, vector)))
@@ -130,16 +131,15 @@ def gradient(
 
 def _loss(
     outputs: NDArray[np.float32], values: NDArray[np.float32] | None, method: Method, minibatch: Minibatch
-) -> tuple[Slopes, LossStats]:
-    """Slopes for every row that the network saw; those of rows that are not valid are zero."""
-    answers = torch.from_numpy(outputs), None if values is None else torch.from_numpy(values)
+) -> tuple[OutputGradients, LossStats]:
+    """Gradients by outputs and values for every row that the network saw; those of rows that are not valid are zero."""
+    all_outputs, all_values = torch.from_numpy(outputs), None if values is None else torch.from_numpy(values)
     rows = minibatch.rows
     if rows is None or len(rows) == len(outputs):
-        return method.loss(*answers, minibatch)
-    picked = [None if answer is None else answer.index_select(0, rows) for answer in answers]
-    assert picked[0] is not None
-    slopes, stats = method.loss(picked[0], picked[1], minibatch)
-    by_outputs = torch.zeros_like(answers[0]).index_copy_(0, rows, slopes.outputs)
-    if slopes.values is None or answers[1] is None:
-        return Slopes(by_outputs, None), stats
-    return Slopes(by_outputs, torch.zeros_like(answers[1]).index_copy_(0, rows, slopes.values)), stats
+        return method.loss(all_outputs, all_values, minibatch)
+    valid_values = None if all_values is None else all_values.index_select(0, rows)
+    gradients, stats = method.loss(all_outputs.index_select(0, rows), valid_values, minibatch)
+    by_outputs = torch.zeros_like(all_outputs).index_copy_(0, rows, gradients.outputs)
+    if gradients.values is None or all_values is None:
+        return OutputGradients(by_outputs, None), stats
+    return OutputGradients(by_outputs, torch.zeros_like(all_values).index_copy_(0, rows, gradients.values)), stats

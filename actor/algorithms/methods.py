@@ -15,9 +15,9 @@ from torch import Tensor
 
 from actor.algorithms.distributions import distribution
 from actor.algorithms.exploration import EpsilonGreedy, draw_final_epsilon, entropy_weight_at, epsilon_at
-from actor.algorithms.losses import LossStats, Slopes, a3c_loss, clipped_loss, q_loss
+from actor.algorithms.losses import LossStats, OutputGradients, a3c_loss, clipped_loss, q_loss
 from actor.algorithms.returns import discount_at, gae, n_step_returns, one_step_returns, vtrace
-from actor.algorithms.rollout import Chooser, Rollout
+from actor.algorithms.rollout import ActionSampler, Rollout
 from actor.config import ActorSettings
 from actor.networks.build import build_policy
 from actor.networks.flat import FlatModule
@@ -61,9 +61,9 @@ class Sample(Protocol):
 
 
 class Method(Protocol):
-    """One algorithm. chooser: how it acts. fresh_targets: whether each pass wants targets at the newest weights."""
+    """One algorithm. sampler: how it acts. fresh_targets: whether each pass wants targets at the newest weights."""
 
-    chooser: Chooser
+    sampler: ActionSampler
     fresh_targets: bool
 
     def adopt(self, env_steps: int, target: Floats | None, target_version: int | None) -> None:
@@ -72,7 +72,7 @@ class Method(Protocol):
     def targets(self, rollout: Rollout) -> Targets:
         """From the rollout, at the policy's present weights."""
 
-    def loss(self, outputs: Tensor, values: Tensor | None, sample: Sample) -> tuple[Slopes, LossStats]:
+    def loss(self, outputs: Tensor, values: Tensor | None, sample: Sample) -> tuple[OutputGradients, LossStats]:
         """outputs: float32 [N, K], values: float32 [N]."""
 
 
@@ -89,7 +89,7 @@ class ActorCritic:
     def __init__(self, settings: ActorSettings, spaces: Spaces, policy: Policy) -> None:
         self._settings, self._policy = settings, policy
         self._distribution = distribution(spaces.actions)
-        self.chooser: Chooser = self._distribution
+        self.sampler: ActionSampler = self._distribution
         self.fresh_targets = settings.targets == "vtrace"
         self._entropy_weight, self._discount = settings.entropy_weight, settings.discount
 
@@ -158,13 +158,13 @@ class ActorCritic:
         inputs = Inputs(rollout.observations, rollout.state, starts)
         if not self._policy.state_size:
             inputs = Inputs(rollout.observations.reshape(steps * count, *rollout.observations.shape[2:]))
-        self._policy.begin()  # the weights may be newer than those that acted
+        self._policy.weights_changed()  # the weights may be newer than those that acted
         with torch.no_grad():
             outputs, values, _ = self._policy.forward_pass(inputs)
         assert values is not None
         return outputs.reshape(steps, count, -1), values.reshape(steps, count)
 
-    def loss(self, outputs: Tensor, values: Tensor | None, sample: Sample) -> tuple[Slopes, LossStats]:
+    def loss(self, outputs: Tensor, values: Tensor | None, sample: Sample) -> tuple[OutputGradients, LossStats]:
         """Method.loss."""
         assert values is not None
         assert sample.policy is not None
@@ -198,12 +198,12 @@ class ActionValues:
 
     def __init__(self, settings: ActorSettings, spaces: Spaces, policy: Policy, generator: np.random.Generator) -> None:
         self._settings, self._policy = settings, policy
-        self._final_epsilon = draw_final_epsilon(settings, generator)
+        self.final_epsilon = draw_final_epsilon(settings, generator)
         self._greedy = EpsilonGreedy(spaces.actions.sizes[0])
-        self.chooser: Chooser = self._greedy
+        self.sampler: ActionSampler = self._greedy
         self._target: Policy
-        self._flat: FlatModule
-        self._target, self._flat = build_policy(settings, spaces, seed=0)
+        self.target_weights: FlatModule
+        self._target, self.target_weights = build_policy(settings, spaces, seed=0)
         self._discount = settings.discount
         self._given: Floats | None = None
         self._version: int | None = None
@@ -211,19 +211,19 @@ class ActionValues:
     def adopt(self, env_steps: int, target: Floats | None, target_version: int | None) -> None:
         """Method.adopt. Raises UserError where the run has no target network."""
         self._discount = _discount(self._settings, env_steps)
-        self._greedy.epsilon = epsilon_at(self._final_epsilon, env_steps, self._settings.exploration_steps)
+        self._greedy.epsilon = epsilon_at(self.final_epsilon, env_steps, self._settings.exploration_steps)
         if target is None:
             name = self._settings.algorithm
             raise UserError(f"actor.algorithm = {name!r} needs a target network: set learner.target_interval_steps")
         if target is not self._given or target_version != self._version:
-            self._flat.load(target)  # another array of an equal version is that of another life of the learner
-            self._target.begin()
+            self.target_weights.load(target)  # another array of an equal version is that of another life of the learner
+            self._target.weights_changed()
             self._given, self._version = target, target_version
 
     def targets(self, rollout: Rollout) -> Targets:
         """Method.targets."""
         settings = self._settings
-        self._target.expose(*self._policy.exposure)  # both networks see the same pixels
+        self._target.set_pixel_normalization(*self._policy.pixel_normalization)  # both networks see the same pixels
         ahead = self._next_values(rollout)
         if settings.algorithm == "n_step_q":
             return Targets(_longest_returns(rollout, ahead, self._discount))
@@ -253,7 +253,7 @@ class ActionValues:
             outputs, _, _ = self._target.forward_pass(Inputs(observations))
         return outputs
 
-    def loss(self, outputs: Tensor, values: Tensor | None, sample: Sample) -> tuple[Slopes, LossStats]:
+    def loss(self, outputs: Tensor, values: Tensor | None, sample: Sample) -> tuple[OutputGradients, LossStats]:
         """Method.loss."""
         return q_loss(outputs, sample.actions, sample.returns)
 

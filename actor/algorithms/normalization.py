@@ -32,7 +32,7 @@ class Normalizer:
         np.minimum(out, NORMAL_CLIP, out=out)
 
 
-class Sight:
+class ObservationTransform:
     """Observations as the policy gets them.
 
     plain: whether the policy sees what the simulators show, untouched but for the order of an image's bytes. Those
@@ -56,10 +56,10 @@ class Sight:
         self._normalizer = normalizer
         if self._policy.sees_bytes:
             mean, scale = (0.0, BYTE_SCALE) if normalizer is None else (normalizer.mean[0], normalizer.scale[0])
-            self._policy.expose(float(mean), float(scale))
+            self._policy.set_pixel_normalization(float(mean), float(scale))
 
     def __call__(self, raw: NDArray[Any]) -> NDArray[Any]:
-        """raw: [N, *shape]. Returns [N, *seen_shape], the same array where nothing is to be done."""
+        """raw: [N, *shape]. Returns [N, *input_shape], the same array where nothing is to be done."""
         if self.plain:
             return self._prepare(raw)
         out = raw.copy()

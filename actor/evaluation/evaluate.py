@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from actor.config import ActorSettings, read_settings
-from actor.environments.registry import make_simulators
+from actor.environments.registry import make_vector_envs
 from actor.evaluation import checkpoints
 from actor.evaluation.play import Player, Score, play, quotas, summary
 from actor.events import EvaluationDone, Event, Weights
@@ -41,7 +41,7 @@ class Examination:
     ) -> None:
         settings = few(read_settings(table), episodes)
         self._env, self._seed, self._max_steps = settings.env, seed, max_steps
-        (self._simulators,) = make_simulators(settings, allowed_modules)
+        (self._simulators,) = make_vector_envs(settings, allowed_modules)
         try:
             self._quotas = quotas(episodes, self._simulators.count)
             self._player = Player(settings, self._simulators.spaces, layout)
@@ -58,7 +58,7 @@ class Examination:
     ) -> Score:
         """Plays all episodes with this θ. heed: as in ``play``."""
         self._player.load(theta, moments)
-        self._player.begin(self._simulators.count)
+        self._player.reset_memory(self._simulators.count)
         played = play(self._simulators, self._player.act, self._quotas, self._seed, self._max_steps, heed)
         return summary(self._env, version, played.episodes, self._seed, played.cut)
 

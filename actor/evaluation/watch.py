@@ -97,7 +97,7 @@ class Show:
     ) -> Watched:
         """Plays episode ``number``, from 1, with this θ. heed: hears of each step; what it raises ends the episode."""
         self._player.load(theta, moments)
-        self._player.begin(1)
+        self._player.reset_memory(1)
         observation, starts = self._scene.reset(self._viewing.seed + number - 1), np.ones(1, np.bool_)
         self._record()
         score, length, over = 0.0, 0, False

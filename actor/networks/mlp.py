@@ -32,15 +32,15 @@ class Perceptrons(nn.Module):
         super().__init__()
         actions = spaces.actions
         self.outputs, self.state_size, self.values_while_acting = actions.outputs, 0, False
-        self.valued, self.seen_shape = settings.algorithm == "a3c", spaces.observation_shape
+        self.has_values, self.input_shape = settings.algorithm == "a3c", spaces.observation_shape
         self.sees_bytes = spaces.observation_type == "uint8"
-        self.exposure = 0.0, BYTE_SCALE
+        self.pixel_normalization = 0.0, BYTE_SCALE
         gaussian = actions.kind == "box"
         heads = actions.width if gaussian else actions.outputs
         inner = [spaces.observation_size, *settings.hidden]
-        gain = POLICY_GAIN if self.valued else VALUE_GAIN
+        gain = POLICY_GAIN if self.has_values else VALUE_GAIN
         self.policy = Trunk([*inner, heads], settings.activation, gain, generator)
-        self.value = Trunk([*inner, 1], settings.activation, VALUE_GAIN, generator) if self.valued else None
+        self.value = Trunk([*inner, 1], settings.activation, VALUE_GAIN, generator) if self.has_values else None
         self.log_deviations = nn.Parameter(torch.full((actions.width,), settings.log_deviation)) if gaussian else None
 
     def forward(self, observations: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -50,16 +50,16 @@ class Perceptrons(nn.Module):
             outputs = torch.cat([outputs, self.log_deviations.expand_as(outputs)], 1)
         return outputs, None if self.value is None else self.value.forward(observations).squeeze(1)
 
-    def expose(self, mean: float, scale: float) -> None:
-        """Policy.expose."""
-        self.exposure = mean, scale
+    def set_pixel_normalization(self, mean: float, scale: float) -> None:
+        """Policy.set_pixel_normalization."""
+        self.pixel_normalization = mean, scale
 
     def prepare(self, observations: NDArray[Any]) -> NDArray[Any]:
         """Policy.prepare: nothing is to be done."""
         return observations
 
-    def begin(self) -> None:
-        """Policy.begin: the arrays share the parameters' memory."""
+    def weights_changed(self) -> None:
+        """Policy.weights_changed: the arrays share the parameters' memory."""
 
     def act(self, observations: Array, state: State) -> tuple[Array, Array | None]:
         """Policy.act; the values of a whole rollout are one batch at its end."""
@@ -81,23 +81,23 @@ class Perceptrons(nn.Module):
         value = run_layers(self.value.layers(), self.value.activation, rows)
         return self._spread(policy[-1]), value[-1][:, 0], LayerOutputs(policy, value)
 
-    def backward_pass(self, tape: LayerOutputs, output_slopes: Array, value_slopes: Array | None) -> None:
+    def backward_pass(self, tape: LayerOutputs, output_gradients: Array, value_gradients: Array | None) -> None:
         """Policy.backward_pass."""
         if self.log_deviations is not None:
             assert self.log_deviations.grad is not None
-            heads = output_slopes.shape[1] // 2
-            np.sum(output_slopes[:, heads:], 0, out=self.log_deviations.grad.numpy())
-            output_slopes = output_slopes[:, :heads]
-        _back(self.policy, tape.policy, output_slopes)
-        if self.value is not None and tape.value is not None and value_slopes is not None:
-            _back(self.value, tape.value, value_slopes[:, None])
+            heads = output_gradients.shape[1] // 2
+            np.sum(output_gradients[:, heads:], 0, out=self.log_deviations.grad.numpy())
+            output_gradients = output_gradients[:, :heads]
+        _back(self.policy, tape.policy, output_gradients)
+        if self.value is not None and tape.value is not None and value_gradients is not None:
+            _back(self.value, tape.value, value_gradients[:, None])
 
     def _vectors(self, observations: NDArray[Any]) -> Array:
         """Observations of any shape as float32 [N, D]."""
         rows = observations.reshape(len(observations), -1)
         if not self.sees_bytes:
             return rows
-        mean, scale = self.exposure
+        mean, scale = self.pixel_normalization
         return (rows - np.float32(mean)) * np.float32(scale)
 
     def _spread(self, heads: Array) -> Array:
@@ -108,5 +108,5 @@ class Perceptrons(nn.Module):
         return np.concatenate([heads, beside], 1)
 
 
-def _back(trunk: Trunk, outputs: list[Array], slopes: Array) -> None:
-    run_back(trunk.layers(), trunk.gradients(), trunk.activation, outputs, slopes)
+def _back(trunk: Trunk, outputs: list[Array], output_gradients: Array) -> None:
+    run_back(trunk.layers(), trunk.gradients(), trunk.activation, outputs, output_gradients)

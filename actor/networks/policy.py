@@ -25,7 +25,7 @@ State = NDArray[np.float32]  # [B, S], what a memory holds for each environment;
 class Inputs:
     """What a network sees of a minibatch.
 
-    observations: [N, *seen_shape]; with a memory [T, b, *seen_shape], whole sequences
+    observations: [N, *input_shape]; with a memory [T, b, *input_shape], whole sequences
     state: float32 [b, S], the memory before the first row; starts: bool [T, b], where it is empty. None without one
     """
 
@@ -35,47 +35,47 @@ class Inputs:
 
 
 class Policy(Protocol):
-    """One network. K = outputs; S = state_size, 0 without a memory; valued: whether it has a value function.
+    """One network. K = outputs; S = state_size, 0 without a memory; has_values: whether it has a value function.
 
     values_while_acting: whether ``act`` gives the values too, because they share most of the work.
-    seen_shape: of one observation as ``prepare`` makes it, once, for all the times that it is looked at.
+    input_shape: of one observation as ``prepare`` makes it, once, for all the times that it is looked at.
     sees_bytes: whether observations are images, which stay bytes until the first layer.
-    exposure: (mean, scale) of ``expose``.
+    pixel_normalization: (mean, scale) of ``set_pixel_normalization``.
     """
 
     outputs: int
     state_size: int
-    valued: bool
+    has_values: bool
     values_while_acting: bool
-    seen_shape: tuple[int, ...]
+    input_shape: tuple[int, ...]
     sees_bytes: bool
 
     @property
-    def exposure(self) -> tuple[float, float]: ...
+    def pixel_normalization(self) -> tuple[float, float]: ...
 
-    def expose(self, mean: float, scale: float) -> None:
+    def set_pixel_normalization(self, mean: float, scale: float) -> None:
         """From now on a byte is seen as (byte − mean) · scale; at first, as a part of 255."""
 
     def prepare(self, observations: NDArray[Any]) -> NDArray[Any]:
-        """observations: [N, *shape], of the simulators. Returns [N, *seen_shape], of the same type."""
+        """observations: [N, *shape], of the simulators. Returns [N, *input_shape], of the same type."""
 
-    def begin(self) -> None:
+    def weights_changed(self) -> None:
         """The weights have changed: whatever acting keeps of them is made anew."""
 
     def act(self, observations: NDArray[Any], state: State) -> tuple[Array, Array | None]:
-        """observations: [B, *seen_shape]. Returns outputs float32 [B, K] and, if they cost nothing more, values [B].
+        """observations: [B, *input_shape]. Returns outputs float32 [B, K] and, if they cost nothing more, values [B].
 
         state: float32 [B, S], overwritten with what the memory holds afterwards.
         """
 
     def values(self, observations: NDArray[Any], state: State) -> Array:
-        """observations: [N, *seen_shape]. Returns values float32 [N]; state [N, S] stays as it is."""
+        """observations: [N, *input_shape]. Returns values float32 [N]; state [N, S] stays as it is."""
 
     def forward_pass(self, inputs: Inputs) -> tuple[Array, Array | None, Any]:
         """Outputs float32 [N, K], values [N] and what backward_pass needs; N = T·b, row by row, with a memory."""
 
-    def backward_pass(self, tape: Any, output_slopes: Array, value_slopes: Array | None) -> None:
+    def backward_pass(self, tape: Any, output_gradients: Array, value_gradients: Array | None) -> None:
         """Overwrites every parameter's ``.grad``, at the weights of the forward pass.
 
-        output_slopes: float32 [N, K], value_slopes: float32 [N], the loss's derivatives by outputs and values.
+        output_gradients: float32 [N, K], value_gradients: float32 [N], the loss's derivatives by outputs and values.
         """

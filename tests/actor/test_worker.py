@@ -387,7 +387,7 @@ def test_exploration_follows_the_steps_that_come_with_the_weights() -> None:
     bench.link.weights = Weights(1, 1, given.theta, None, settings.exploration_steps // 2, given.target, 0)
     bench.step()
     bench.worker.close()
-    assert bench.worker.method.chooser.epsilon == pytest.approx(0.75)  # type: ignore[attr-defined]
+    assert bench.worker.method.sampler.epsilon == pytest.approx(0.75)  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(("targets", "taken"), [("gae", 1), ("vtrace", 3)])

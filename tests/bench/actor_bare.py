@@ -22,7 +22,7 @@ from actor.algorithms.methods import make_method
 from actor.algorithms.rollout import Collector
 from actor.config import ActorSettings, read_settings
 from actor.environments.conversion import ActionConverter
-from actor.environments.registry import describe, make_simulators
+from actor.environments.registry import describe, make_vector_envs
 from actor.events import Weights, Work
 from actor.handoff import WorkerChannel
 from actor.networks.build import build_policy
@@ -55,11 +55,11 @@ class Bare:
         self.method = make_method(settings, spaces, self.policy, seed=0)
         self.method.adopt(0, self.flat.vector(), 0)
         self._simulators = _simulators(settings)
-        draw, spoken = self.method.chooser, ActionConverter(spaces.actions)
+        draw, spoken = self.method.sampler, ActionConverter(spaces.actions)
         equal = np.zeros((settings.envs, spaces.actions.outputs), np.float32)
         noise = draw.noise(np.random.default_rng(0), RANDOM_ROWS, settings.envs)
         self._actions = [spoken(draw.draw(equal, row)) for row in noise]
-        groups = make_simulators(settings, frozenset())
+        groups = make_vector_envs(settings, frozenset())
         self.rollout = rollout = Collector(groups, self.policy, draw, settings, seed=0).collect()
         self.valid_share = rollout.env_steps / rollout.valid.size
         self.targets = self.method.targets(rollout)
@@ -76,11 +76,11 @@ class Bare:
         """One rollout's forward passes: row by row, since each decides the next; other values all at once."""
         policy, seen = self.policy, self._observations
         state = np.zeros((self.settings.envs, policy.state_size), np.float32)
-        policy.begin()
+        policy.weights_changed()
         for row in seen:
             policy.act(row, state)
-        if policy.valued and not policy.values_while_acting:
-            policy.values(seen.reshape(-1, *policy.seen_shape), state)
+        if policy.has_values and not policy.values_while_acting:
+            policy.values(seen.reshape(-1, *policy.input_shape), state)
 
     def backward(self) -> None:
         """One minibatch's gradient."""

@@ -21,7 +21,7 @@ from actor.algorithms.methods import PolicyTargets, Targets, make_method
 from actor.algorithms.returns import gae
 from actor.algorithms.rollout import Collector
 from actor.config import ActorSettings
-from actor.environments.registry import describe, make_simulators
+from actor.environments.registry import describe, make_vector_envs
 from actor.events import Feedback, Weights, Work
 from actor.networks.build import build_policy
 from actor.stats import WorkerStats
@@ -146,11 +146,11 @@ def gradients_of(step: Any) -> Vector:
     """The plain loop. step: (θ: float32 [P], gradient: float32 [P]) -> None, changes θ in place."""
     theta, _ = initial()
     rollout_seed, shuffle_seed = np.random.SeedSequence([SEED, 0]).generate_state(2)
-    groups = make_simulators(SMALL, frozenset())
+    groups = make_vector_envs(SMALL, frozenset())
     spaces = groups[0].spaces
     policy, flat = build_policy(SMALL, spaces, seed=0)
     method = make_method(SMALL, spaces, policy, seed=0)
-    collector = Collector(groups, policy, method.chooser, SMALL, int(rollout_seed))
+    collector = Collector(groups, policy, method.sampler, SMALL, int(rollout_seed))
     shuffle = torch.Generator().manual_seed(int(shuffle_seed))
     for _ in range(ROLLOUTS):
         flat.load(theta)

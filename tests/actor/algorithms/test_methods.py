@@ -116,9 +116,9 @@ def test_targets_of_action_values(algorithm: Algorithm, kind: str) -> None:
     method = make_method(settings, SPACES, at(settings, theta_of(settings, SPACES, 1)), seed=0)
     theta = theta_of(settings, SPACES, 2)
     method.adopt(50, theta, 3)
-    assert isinstance(method.chooser, EpsilonGreedy)
+    assert isinstance(method.sampler, EpsilonGreedy)
     rollout = by_hand(kind)
-    expected = value_oracle(algorithm, rollout, at(settings, theta), method.chooser.epsilon)
+    expected = value_oracle(algorithm, rollout, at(settings, theta), method.sampler.epsilon)
     targets = method.targets(rollout)
     np.testing.assert_allclose(targets.returns, expected, rtol=1e-4, atol=1e-6)
     assert targets.returns[2, 0] == 0.0
@@ -135,10 +135,10 @@ def test_one_episode_has_the_same_targets_in_both_autoreset_modes(algorithm: Alg
         policy = at(settings, theta_of(settings, spaces, 1), spaces)
         method = make_method(settings, spaces, policy, seed=0)
         method.adopt(1, theta_of(settings, spaces, 2), 0)
-        assert isinstance(method.chooser, EpsilonGreedy)
-        method.chooser.epsilon = 0.0  # the same actions in both
+        assert isinstance(method.sampler, EpsilonGreedy)
+        method.sampler.epsilon = 0.0  # the same actions in both
         simulators = counters(mode, 2, 3, terminates=False)
-        targets = method.targets(Collector([simulators], policy, method.chooser, settings, 0).collect())
+        targets = method.targets(Collector([simulators], policy, method.sampler, settings, 0).collect())
         returns.append(targets.returns[:2, 0] if algorithm != "one_step_sarsa" else targets.returns[:1, 0])
     np.testing.assert_allclose(returns[0], returns[1], rtol=1e-5)
 
@@ -150,7 +150,7 @@ def test_sarsa_bootstraps_from_the_very_action_that_the_next_rollout_begins_with
     method = make_method(settings, spaces, policy, seed=0)
     theta = theta_of(settings, spaces, 2)
     method.adopt(0, theta, 0)
-    collector = Collector([counters(AutoresetMode.NEXT_STEP, 9, 9)], policy, method.chooser, settings, 0)
+    collector = Collector([counters(AutoresetMode.NEXT_STEP, 9, 9)], policy, method.sampler, settings, 0)
     rollout = collector.collect()
     returns, last = method.targets(rollout).returns[-1].copy(), rollout.rewards[-1].copy()
     following = collector.collect()
@@ -172,12 +172,12 @@ def test_epsilon_follows_the_age_of_the_run_and_ends_where_the_seed_says() -> No
     for seed in range(30):
         method = make_method(settings, SPACES, at(settings, theta_of(settings, SPACES, 1)), seed)
         assert isinstance(method, ActionValues)
-        greedy = method.chooser
+        greedy = method.sampler
         assert isinstance(greedy, EpsilonGreedy)
         method.adopt(5000, theta_of(settings, SPACES, 2), 0)
         ends.add(greedy.epsilon)
         method.adopt(250, theta_of(settings, SPACES, 2), 0)
-        assert greedy.epsilon == epsilon_at(method._final_epsilon, 250, 1000)
+        assert greedy.epsilon == epsilon_at(method.final_epsilon, 250, 1000)
     assert sorted(ends) == pytest.approx([0.01, 0.1, 0.5])
 
 
@@ -191,7 +191,7 @@ def test_another_target_network_counts_and_the_same_one_is_not_loaded_again(netw
     if network == "a3c":
         images = np.random.default_rng(0).integers(0, 256, ((T + 1) * B + 1, 1, 36, 36), np.uint8)
         seen = policy.prepare(images)
-        rollout.observations = seen[:-1].reshape(T + 1, B, *policy.seen_shape)
+        rollout.observations = seen[:-1].reshape(T + 1, B, *policy.input_shape)
         rollout.finals = [(1, np.array([1]), seen[-1:])]
 
     thetas = {seed: theta_of(settings, spaces, seed) * np.float32(0.1) for seed in (2, 3)}
@@ -210,9 +210,9 @@ def test_another_target_network_counts_and_the_same_one_is_not_loaded_again(netw
     method = make_method(settings, spaces, policy, seed=0)
     method.adopt(0, thetas[2], 2)
     assert isinstance(method, ActionValues)
-    method._flat.load(thetas[3])  # what a load would undo
+    method.target_weights.load(thetas[3])  # what a load would undo
     method.adopt(0, thetas[2], 2)
-    np.testing.assert_array_equal(method._flat.vector(), thetas[3])
+    np.testing.assert_array_equal(method.target_weights.vector(), thetas[3])
 
 
 def critic(mode: AutoresetMode, **changes: Any) -> tuple[ActorSettings, Policy, Any, ActorCritic, Rollout]:
@@ -223,7 +223,7 @@ def critic(mode: AutoresetMode, **changes: Any) -> tuple[ActorSettings, Policy, 
     method = make_method(settings, spaces, policy, seed=0)
     assert isinstance(method, ActorCritic)
     simulators = counters(mode, 2, 3, terminates=False)
-    return settings, policy, flat, method, Collector([simulators], policy, method.chooser, settings, 0).collect()
+    return settings, policy, flat, method, Collector([simulators], policy, method.sampler, settings, 0).collect()
 
 
 def policy_of(targets: Targets) -> PolicyTargets:
@@ -347,12 +347,12 @@ def test_vtrace_of_convolutions_sees_the_newest_weights() -> None:
     method = make_method(settings, spaces, policy, seed=0)
     rollout = by_hand("truncated")
     images = np.random.default_rng(0).integers(0, 256, ((T + 1) * B, 1, 36, 36), np.uint8)
-    seen = policy.prepare(images).reshape(T + 1, B, *policy.seen_shape)
+    seen = policy.prepare(images).reshape(T + 1, B, *policy.input_shape)
     rollout.observations, rollout.values = seen, np.zeros((T, B), np.float32)
     rollout.next_values = np.zeros((T, B), np.float32)
     before = method.targets(rollout)
     flat.load(theta_of(settings, spaces, 1) * np.float32(0.1))
-    outputs, values, _ = policy.forward_pass(Inputs(seen.reshape((T + 1) * B, *policy.seen_shape)))
+    outputs, values, _ = policy.forward_pass(Inputs(seen.reshape((T + 1) * B, *policy.input_shape)))
     assert values is not None
     fresh = method.targets(rollout)
     np.testing.assert_allclose(
@@ -368,12 +368,12 @@ def test_the_target_network_sees_pixels_as_the_policy_does() -> None:
     policy = at(settings, theta, spaces)
     rollout = by_hand("terminated")
     images = np.random.default_rng(0).integers(0, 256, ((T + 1) * B, 1, 36, 36), np.uint8)
-    rollout.observations = policy.prepare(images).reshape(T + 1, B, *policy.seen_shape)
+    rollout.observations = policy.prepare(images).reshape(T + 1, B, *policy.input_shape)
     rollout.finals = []
     method = make_method(settings, spaces, policy, seed=0)
     method.adopt(0, theta, 1)
-    policy.expose(100.0, 0.02)
-    ahead = policy.act(rollout.observations[1:].reshape(-1, *policy.seen_shape), np.zeros((T * B, 0), np.float32))[0]
+    policy.set_pixel_normalization(100.0, 0.02)
+    ahead = policy.act(rollout.observations[1:].reshape(-1, *policy.input_shape), np.zeros((T * B, 0), np.float32))[0]
     expected = rollout.rewards + settings.discount * ahead.max(1).reshape(T, B)
     running = rollout.valid & ~rollout.terminated
     np.testing.assert_allclose(method.targets(rollout).returns[running], expected[running], rtol=1e-4, atol=1e-5)

@@ -214,7 +214,7 @@ def test_a_window_draws_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(scene, Drawn)
     scene.reset(0)
     scene.step(np.zeros((1, 1), np.int64))
-    bare = scene._env.unwrapped
+    bare = scene.env.unwrapped
     assert (bare.drawn, bare.metadata["render_fps"], Dot.metadata["render_fps"]) == (2, 30.0, 12)
     scene.close()
 
