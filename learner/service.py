@@ -219,7 +219,7 @@ class Service:
             return None
         metrics = Metrics(state, time.monotonic, self._shell)
         past = await self._loop.run_in_executor(None, self._directory.progress_lines, RECALLED)
-        self._memory = Memory(time.monotonic(), recalled(past, state.progress.env_steps))
+        self._memory = Memory(recalled(past, state.progress.env_steps))
         pages = pages_of(state, metrics.render, time.monotonic, self._stuck, self._memory)
         self._site = Site(self._http, pages, [*self._options.http_names, str(self._options.http).rpartition(":")[0]])
         host = str(self._options.http).rpartition(":")[0]

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
-STALLED_S = 5.0  # without an update, while actors are here
 SATURATED = 0.9  # of the time that the math thread works; what is left goes into handing it the next batch
 REFUSED = 0.5  # of gradients, from which on refusals are what is wrong
 APPLIED = "applied"
@@ -48,6 +47,7 @@ class Facts:
     actors: int = 0
     heard: int = 0  # actors that were heard of within some heartbeats
     stepping: int = 0  # actors whose simulators stepped lately
+    stalled: bool = False  # as in summary.py
     idle_s: float = 0.0  # since the last update
     busy: bool = False  # a batch is with the math thread
     gathers: bool = False  # many gradients become one step
@@ -64,7 +64,7 @@ def limit(facts: Facts) -> Limit:
     if not facts.actors:
         text = "Starved: no actor is here." if facts.begun else "Waiting for the first actor."
         return Limit(Cause.NO_ACTORS, text)
-    if facts.begun and facts.idle_s >= STALLED_S:
+    if facts.stalled:
         return Limit(Cause.STALLED, f"Nothing was applied for {facts.idle_s:.0f} s: {_stalled(facts)}.")
     refused = _refused(facts.rulings)
     if refused is not None and refused[0] >= REFUSED:

@@ -202,21 +202,14 @@ class Then(NamedTuple):
 
 
 class Recent:
-    """The counts of the last RECENT_S. updated_s: monotonic clock when the version last grew."""
+    """The counts of the last RECENT_S."""
 
-    def __init__(self, now: float) -> None:
-        self.updated_s = now
+    def __init__(self) -> None:
         self._kept: deque[Then] = deque()
-        self._updates: int | None = None
 
     def due(self, now: float) -> bool:
         """Whether it is time for ``take``."""
         return not self._kept or now - self._kept[-1].now_s >= LOOK_S
-
-    def grew(self, updates: int, now: float) -> None:
-        """The version as it stands; to be told more often than ``take``."""
-        if updates != self._updates:
-            self._updates, self.updated_s = updates, now
 
     def take(self, then: Then) -> None:
         """Keeps these counts, and forgets those that are not needed any more."""

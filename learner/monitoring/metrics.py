@@ -27,6 +27,7 @@ from prometheus_client.registry import Collector
 from learner.admission.telemetry import PARTS, QUANTILES, quantiles
 from learner.durability.storage import JournalBooks
 from learner.launch.run_directory import versions
+from learner.monitoring.summary import STALLED_S, stalled
 from learner.progress import STRANGE, Histogram, Progress
 from learner.state import LearnerState, Stage
 from protocol.codecs.registry import CODECS
@@ -40,7 +41,6 @@ FAULTS = (*(reason.value for reason in Reason), "checkpoint_failed", "journal_fa
 KNOWN_CODECS = (*CODECS, STRANGE)
 RECORDS = ("key", "delta", "updates")
 LOOP_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)  # seconds
-STALL_S = 30.0  # without a version although actors are here: longer than they take to begin and to collect a rollout
 
 
 @dataclass(slots=True)
@@ -212,7 +212,7 @@ def _life_gauges(state: LearnerState, now: float) -> Gauges:
         ("epoch", "Life of the learner in this run, counted from 1.", state.address.epoch),
         ("running", "1 while gradients are taken, 0 while the run ends.", float(state.stage is Stage.RUNNING)),
         ("solved", "1 once the target return was reached.", float(state.solved)),
-        ("stalled", f"1 while actors train and no version was made for {STALL_S:.0f} s.", float(stalled(state, now))),
+        ("stalled", f"1 while actors train and no version was made for {STALLED_S:.0f} s.", float(stalled(state, now))),
     )
 
 
@@ -275,14 +275,6 @@ def _shell(shell: Shell) -> Iterator[Metric]:
     yield GaugeMetricFamily(f"{PREFIX}_journal_bytes", "Of the journal on disk.", value=journal.disk_bytes)
     yield CounterMetricFamily(f"{PREFIX}_journal_syncs", "Records written and synced.", value=journal.syncs)
     yield CounterMetricFamily(f"{PREFIX}_journal_sync_seconds", "Time that this took.", value=journal.sync_s)
-
-
-def stalled(state: LearnerState, now: float) -> bool:
-    """Whether actors that train are here, and for STALL_S nothing came of it."""
-    here_from = state.members.training_from
-    if here_from is None or state.stage is not Stage.RUNNING:
-        return False
-    return now - max(here_from, state.progress.advanced_at or here_from) > STALL_S
 
 
 def _by_label(name: str, text: str, label: str, counts: Mapping[str, float], known: tuple[str, ...]) -> Metric:

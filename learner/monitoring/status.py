@@ -9,13 +9,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from learner.admission.credit import ceiling, first
-from learner.monitoring.bottleneck import STALLED_S, Facts, limit
+from learner.monitoring.bottleneck import Facts, limit
 from learner.monitoring.history import NO_PAST, History, Past, Point, Recent, Sample, Then
-from learner.monitoring.summary import View, view
+from learner.monitoring.summary import View, idle_s, stalled, view
 from learner.state import LearnerState, Stage
 from protocol.session import Peer
 
 ACTORS_LISTED = 1000  # in /status; a larger fleet is read from its metrics
+STEPPING_S = 5.0  # since it told of more steps: an actor counts as one that steps for as long
 QUIET_BEATS = 3.0  # heartbeats that may be missed in a row before an actor is called silent
 Row = dict[str, Any]
 
@@ -23,14 +24,13 @@ Row = dict[str, Any]
 class Memory:
     """What is remembered of a run for its pages. past: of earlier lives."""
 
-    def __init__(self, now: float, past: Past = NO_PAST) -> None:
-        self.history, self.recent = History(past), Recent(now)
+    def __init__(self, past: Past = NO_PAST) -> None:
+        self.history, self.recent = History(past), Recent()
 
     def look(self, state: LearnerState, now: float) -> None:
         """Takes in the books; to be called a few times a second."""
         progress = state.progress
         seen = _sample(state, now)
-        self.recent.grew(progress.updates, now)
         if state.training_since is not None:
             self.history.take(seen)
         if self.recent.due(now):
@@ -62,9 +62,9 @@ class _Rates:
 
 def status(state: LearnerState, now: float, memory: Memory | None = None, asked: Asked | None = None) -> Row:
     """The JSON of /status: the run, and its actors up to ACTORS_LISTED. Without a memory there are no rates."""
-    memory, asked = memory or Memory(now), asked or Asked()
+    memory, asked = memory or Memory(), asked or Asked()
     seen, rates, progress = view(state, now), _rates(state, memory.recent, now), state.progress
-    judged = limit(_facts(state, memory.recent, rates, now))
+    judged = limit(_facts(state, rates, now))
     return {
         "run": state.manifest.run,
         "env": state.manifest.env,
@@ -86,7 +86,8 @@ def status(state: LearnerState, now: float, memory: Memory | None = None, asked:
         "lag_max_updates": progress.lags.largest,
         "math_share": _rounded(rates.math_share),
         "pending_gradients": len(state.intake),
-        "idle_s": round(max(0.0, now - memory.recent.updated_s), 3),
+        "idle_s": round(idle_s(state, now), 3),
+        "stalled": stalled(state, now),
         "limit": {"cause": judged.cause.value, "text": judged.text + _risk(seen)},
         "target_version": state.publication.shelf.target_version,
         "evaluated_best_version": progress.evaluated_best_version,
@@ -167,7 +168,7 @@ def _standing(peer: Peer, state: LearnerState, now: float) -> str:
 
 def _lately_s(state: LearnerState) -> float:
     """Within which an actor that steps says so."""
-    return max(STALLED_S, QUIET_BEATS * state.settings.heartbeat_s)
+    return max(STEPPING_S, QUIET_BEATS * state.settings.heartbeat_s)
 
 
 def _sample(state: LearnerState, now: float) -> Sample:
@@ -208,10 +209,9 @@ def _rates(state: LearnerState, recent: Recent, now: float) -> _Rates:
     )
 
 
-def _facts(state: LearnerState, recent: Recent, rates: _Rates, now: float) -> Facts:
+def _facts(state: LearnerState, rates: _Rates, now: float) -> Facts:
     settings, training = state.settings, [peer for peer in state.peers.values() if peer.trains]
     quiet_s, lately_s = QUIET_BEATS * settings.heartbeat_s, _lately_s(state)
-    since = recent.updated_s if state.training_since is None else max(recent.updated_s, state.training_since)
     return Facts(
         running=state.stage is Stage.RUNNING,
         solved=state.solved,
@@ -220,7 +220,8 @@ def _facts(state: LearnerState, recent: Recent, rates: _Rates, now: float) -> Fa
         actors=len(training),
         heard=sum(not peer.silent(now, quiet_s) for peer in training),
         stepping=sum(now - peer.progressed_at < lately_s for peer in training),
-        idle_s=now - since,
+        stalled=stalled(state, now),
+        idle_s=idle_s(state, now),
         busy=state.busy,
         gathers=settings.aggregation != "none",
         pending=len(state.intake),

@@ -6,9 +6,10 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from learner.state import LearnerState
+from learner.state import LearnerState, Stage
 
 RATE_MEMORY_S = 2.0  # rates are averaged over about this long, so that they can be read
+STALLED_S = 10.0  # without a new version, while actors train: most rollouts are collected in less
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +90,18 @@ def _rate(before: View | None, now: float, name: str, count: int) -> float:
     fresh = (count - int(getattr(before, name))) / seconds
     share = 1.0 if remembered == 0.0 else 1.0 - math.exp(-seconds / RATE_MEMORY_S)
     return remembered + share * (fresh - remembered)
+
+
+def idle_s(state: LearnerState, now: float) -> float:
+    """Seconds since something was applied in this life, or since actors train where that is later; 0 before both."""
+    moments = (state.members.training_from, state.progress.advanced_at)
+    return min((now - moment for moment in moments if moment is not None), default=0.0)
+
+
+def stalled(state: LearnerState, now: float) -> bool:
+    """Actors train, and for STALLED_S nothing was applied. So page, /status and TrainingStalled mean it."""
+    training = state.stage is Stage.RUNNING and state.members.training_from is not None
+    return training and idle_s(state, now) >= STALLED_S
 
 
 def rounded(value: Any) -> Any:

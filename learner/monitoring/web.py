@@ -268,7 +268,7 @@ def pages_of(
     memory: Memory | None = None,
 ) -> Pages:
     """The pages of a running learner. stuck: why the math thread is not alive, or None. memory: of what was."""
-    kept = memory or Memory(clock())
+    kept = memory or Memory()
     return Pages(
         metrics=metrics,
         alive=stuck,

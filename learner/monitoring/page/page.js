@@ -3,7 +3,6 @@
 import { MINUS, NONE, THIN, bytes, clockTime, count, duration } from "./numbers.js";
 
 const POLL_MS = 1000, HIDDEN_MS = 10000, MOST_WAIT_MS = 10000, PATIENCE_MS = 8000;
-const STALLED_S = 5; // as in learner/monitoring/bottleneck.py
 const FEW_ACTORS = 50, MANY_ACTORS = 1000;
 const FAR_BACK = -1; // seconds of training, before the first point
 
@@ -80,7 +79,7 @@ function showHealth() {
     const idle_s = s.idle_s + since_s;
     if (s.stage !== "running") text = s.solved ? "target reached" : s.stage;
     else if (!s.actors) [health, text] = ["stalled", "waiting for actors"];
-    else if (s.limit.cause === "stalled" || since_s >= STALLED_S) {
+    else if (s.stalled) {
       [health, text] = ["stalled", `no update for ${Math.floor(idle_s)}${THIN}s`];
     } else text = `running, ${duration(s.wall_s)}`;
   }

@@ -62,12 +62,11 @@ def test_without_actors_there_is_nothing_else_to_say() -> None:
     ],
 )
 def test_a_run_that_stands_still_says_for_how_long_and_why(facts: dict[str, object], why: str) -> None:
-    assert judged(idle_s=12.4, **facts) == (Cause.STALLED, f"Nothing was applied for 12 s: {why}.")
+    assert judged(stalled=True, idle_s=12.4, **facts) == (Cause.STALLED, f"Nothing was applied for 12 s: {why}.")
 
 
-def test_a_short_pause_is_none_and_nor_is_the_time_before_the_first_weights() -> None:
+def test_a_pause_that_is_no_stall_is_not_told() -> None:
     assert judged(idle_s=4.9)[0] is Cause.ACTORS
-    assert judged(idle_s=60.0, begun=False)[0] is Cause.ACTORS
 
 
 def test_gradients_that_are_mostly_refused_are_what_is_wrong() -> None:

@@ -179,7 +179,7 @@ def test_a_mean_that_was_not_known_stays_so() -> None:
 
 
 def looked(*moments: tuple[float, int]) -> Recent:
-    recent = Recent(0.0)
+    recent = Recent()
     for now, steps in moments:
         recent.take(Then(now, sample(now, steps), {}, {7: steps}))
     return recent
@@ -198,17 +198,10 @@ def test_no_rate_is_told_before_it_can_be_measured() -> None:
     assert recent.then(1.1) is None
     assert recent.steps_per_s(7, 11, 1.1) is None
     assert recent.steps_per_s(8, 11, 9.0) is None
-    assert Recent(0.0).then(9.0) is None
-
-
-def test_it_is_known_when_the_version_last_grew() -> None:
-    recent = Recent(1.0)
-    for updates, now in ((0, 2.0), (3, 4.0), (3, 9.0)):
-        recent.grew(updates, now)
-    assert recent.updated_s == 4.0
+    assert Recent().then(9.0) is None
 
 
 def test_it_is_time_for_a_look_once_a_second() -> None:
-    assert Recent(0.0).due(0.0)
+    assert Recent().due(0.0)
     assert not looked((1.0, 0)).due(1.0 + LOOK_S / 2)
     assert looked((1.0, 0)).due(1.0 + LOOK_S)

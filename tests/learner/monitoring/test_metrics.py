@@ -6,7 +6,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from learner.durability.storage import JournalBooks
-from learner.monitoring.metrics import STALL_S, Metrics, Shell, stalled
+from learner.monitoring.metrics import Metrics, Shell
+from learner.monitoring.summary import STALLED_S, stalled
 from learner.progress import WINDOW, Best, Progress
 from learner.state import LearnerState
 from protocol.messages import Episode, Losses, Report
@@ -184,15 +185,15 @@ def test_stalled_needs_actors_time_and_no_version() -> None:
     state = learner_state()
     assert not stalled(state, 1e6)
     peer = join(state, "slow", 100.0)
-    assert not stalled(state, 100.0 + STALL_S)
-    assert stalled(state, 100.5 + STALL_S)
+    assert not stalled(state, 99.5 + STALLED_S)
+    assert stalled(state, 100.0 + STALLED_S)
     state.progress.advance(1, 0.1, 120.0)
-    assert not stalled(state, 120.0 + STALL_S)
-    assert stalled(state, 120.5 + STALL_S)
+    assert not stalled(state, 119.5 + STALLED_S)
+    assert stalled(state, 120.0 + STALLED_S)
     state.members.part(peer)
     assert not stalled(state, 1e6)
     join(state, "next", 1000.0)
-    assert not stalled(state, 1000.0 + STALL_S)
+    assert not stalled(state, 999.5 + STALLED_S)
 
 
 def test_every_scrape_reads_anew() -> None:

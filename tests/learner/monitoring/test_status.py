@@ -7,10 +7,13 @@ import pytest
 from learner.config import LearnerSettings
 from learner.monitoring.history import INTERVAL_S, Point
 from learner.monitoring.status import ACTORS_LISTED, FIELDS, Asked, Memory, history, status
+from learner.monitoring.summary import STALLED_S
+from learner.monitoring.web import PAGE
 from learner.progress import Best
 from learner.state import LearnerState, Stage
 from protocol.session import Peer
-from tests.learner.books import join, learner_state, trained
+from tests.deploy.rules import alerts
+from tests.learner.books import join, learner_state, lived, trained
 
 
 def running(scores: list[float] | None = None) -> tuple[LearnerState, Peer]:
@@ -55,7 +58,7 @@ def test_status_is_bounded() -> None:
 
 def test_rates_are_of_the_last_seconds() -> None:
     state, peer = running()
-    memory = Memory(1.0)
+    memory = Memory()
     memory.look(state, 1.0)
     state.progress.env_steps += 300
     state.progress.bytes_up += 600
@@ -97,7 +100,7 @@ def test_every_field_of_an_actor_can_be_sorted_by(by: str) -> None:
 def test_the_largest_come_first_if_asked_and_the_unknown_last() -> None:
     state = learner_state()
     first, second = join(state, "a", 0.0), join(state, "b", 0.0)
-    memory = Memory(0.0)
+    memory = Memory()
     memory.look(state, 0.0)
     join(state, "new", 2.0)
     first.env_steps, second.env_steps = 10, 20
@@ -132,7 +135,7 @@ def limits(state: LearnerState, now: float, memory: Memory) -> str:
 
 def test_what_limits_the_run_is_read_from_the_books() -> None:
     state, peer = running()
-    memory = Memory(1.0)
+    memory = Memory()
     memory.look(state, 1.0)
     assert limits(state, 2.0, memory) == "actors"
     state.progress.math_s += 2.0
@@ -146,7 +149,7 @@ def test_what_limits_the_run_is_read_from_the_books() -> None:
 
 def test_an_actor_with_the_most_credit_there_is_waits_for_more() -> None:
     state, peer = running()
-    memory = Memory(1.0)
+    memory = Memory()
     memory.look(state, 1.0)
     assert LearnerSettings().most_credit == 32
     peer.credit = 32
@@ -155,15 +158,29 @@ def test_an_actor_with_the_most_credit_there_is_waits_for_more() -> None:
 
 def test_the_idle_time_is_since_the_version_grew() -> None:
     state, _ = running()
-    memory = Memory(1.0)
-    memory.look(state, 2.0)
-    assert status(state, 2.0, memory)["idle_s"] == 0.0
-    assert status(state, 9.0, memory)["idle_s"] == 7.0
+    assert status(state, 2.0)["idle_s"] == 1.0  # since there is an actor
+    state.progress.advance(4, 0.1, 5.0)
+    assert status(state, 5.0)["idle_s"] == 0.0
+    assert status(state, 9.0)["idle_s"] == 4.0
+
+
+def test_page_status_and_alert_mean_the_same_by_stalled() -> None:
+    state, _ = running()
+    for moment, expected in ((STALLED_S - 0.1, False), (STALLED_S, True)):
+        state.progress.advanced_at = 100.0
+        told = status(state, 100.0 + moment)
+        scraped = lived(state, lambda moment=moment: 100.0 + moment).render().decode()  # type: ignore[misc]
+        assert (told["stalled"], told["limit"]["cause"] == "stalled") == (expected, expected)
+        assert f"farflung_learner_stalled {float(expected)}" in scraped
+    script = (PAGE / "page.js").read_text(encoding="utf-8")
+    assert "s.stalled" in script
+    assert "STALLED_S" not in script
+    assert alerts()["TrainingStalled"]["expr"] == "farflung_learner_stalled == 1"
 
 
 def test_history_gives_columns_and_only_what_is_new() -> None:
     state, _ = running()
-    memory = Memory(1.0)
+    memory = Memory()
     for tick in range(1, 4):
         memory.look(state, 1.0 + tick * INTERVAL_S)
     told = history(state, memory, -1.0)
@@ -177,7 +194,7 @@ def test_history_gives_columns_and_only_what_is_new() -> None:
 
 def test_no_curve_begins_before_the_first_weights() -> None:
     state = learner_state()
-    memory = Memory(0.0)
+    memory = Memory()
     for second in range(5):
         memory.look(state, float(second))
     assert history(state, memory, -1.0)["time_s"] == []
