@@ -30,11 +30,12 @@ from learner.events import Event
 from learner.launch.initial import Initial, given
 from learner.launch.local_actors import ChildFailed, Fleet, check, initial
 from learner.launch.options import Options
-from learner.launch.run_directory import RunDirectory, summary
+from learner.launch.run_directory import RunDirectory
 from learner.monitoring.console import Console
 from learner.monitoring.history import RECALLED, recalled
 from learner.monitoring.metrics import Metrics, Shell
 from learner.monitoring.progress_interval import Pace
+from learner.monitoring.result import result_of
 from learner.monitoring.status import Memory
 from learner.monitoring.summary import View, view
 from learner.monitoring.web import Site, pages_of
@@ -245,7 +246,7 @@ class Service:
         assert self._state is not None
         now = time.monotonic()
         self._show(now, last=True)
-        result = summary(self._state, now, self._options.started_at, exit_code)
+        result = result_of(self._state, now, self._options.started_at, exit_code)
         try:
             self._directory.finish(result)
         except OSError as error:

@@ -26,7 +26,7 @@ from prometheus_client.registry import Collector
 
 from learner.admission.telemetry import PARTS, QUANTILES, quantiles
 from learner.durability.storage import JournalBooks
-from learner.launch.run_directory import versions
+from learner.monitoring.result import versions
 from learner.monitoring.summary import STALLED_S, stalled
 from learner.progress import STRANGE, Histogram, Progress
 from learner.state import LearnerState, Stage

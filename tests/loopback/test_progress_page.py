@@ -15,7 +15,7 @@ import pytest
 
 from learner.analysis.export import scalars
 from learner.analysis.runs import load
-from learner.launch.run_directory import summary
+from learner.monitoring.result import result_of
 from learner.monitoring.summary import view
 from tests.learner.books import learner_state
 from tests.learner.courses import life, run_dir, text
@@ -101,7 +101,7 @@ def test_the_page_has_the_fields_that_the_code_spells_out(package: str) -> None:
 def test_the_page_has_the_fields_of_progress_and_of_the_result() -> None:
     state = learner_state()
     assert fields("progress") == set(view(state, 1.0).fields())
-    assert fields("finished") == set(summary(state, 1.0, 0.0, 0))
+    assert fields("finished") == set(result_of(state, 1.0, 0.0, 0))
     assert fields("Every line") == STAMP
 
 

@@ -1,0 +1,77 @@
+"""What result.json says of a life that ended. Reads the books, the machine and the installation; changes nothing."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib import metadata
+from typing import Any
+
+from learner.progress import WINDOW
+from learner.state import LearnerState
+
+PACKAGES = ("farflung", "torch", "numpy", "pyzmq", "gymnasium", "msgspec")  # whose versions can change a result
+
+
+def result_of(state: LearnerState, now: float, started_at: float, exit_code: int) -> dict[str, Any]:
+    """result.json. now, started_at: ``time.monotonic``, the second when the process began. exit_code: of this life."""
+    progress, manifest = state.progress, state.manifest
+    judged = sum(progress.rulings.values())
+    dense_bytes = 4 * manifest.layout.length
+    per_gradient = progress.bytes_up / judged if judged else None  # all that came up, heartbeats and reports included
+    return {
+        "env": manifest.env,
+        "seed": manifest.seed,
+        "run": manifest.run,
+        "exit_code": exit_code,
+        "solved": state.solved,
+        "return_mean_100": progress.return_mean if len(progress.scores) == WINDOW else None,
+        "target": state.experiment.run.until_return,
+        "episodes": progress.episodes,
+        "env_steps": progress.env_steps,
+        "updates": progress.updates,
+        "saved_version": state.saving.version,
+        "journal_failure": state.saving.broken,
+        "parameters": manifest.layout.length,
+        "wall_s": 0.0 if state.training_since is None else now - state.training_since,
+        "total_s": now - started_at,
+        "bytes_up": progress.bytes_up,
+        "bytes_down": progress.bytes_down,
+        "gradient_bytes_up": progress.gradient_bytes_up,
+        "bytes_per_gradient": per_gradient,
+        "dense_bytes_per_gradient": dense_bytes,
+        "compression": dense_bytes / per_gradient if per_gradient else None,
+        "staleness_mean": progress.lags.mean,
+        "staleness_max": progress.lags.largest,
+        "target_version": state.publication.shelf.target_version,
+        "evaluations": progress.evaluations,
+        "evaluated_best_mean": progress.evaluated_best_mean,
+        "evaluated_best_version": progress.evaluated_best_version,
+        "staleness_rule": state.settings.staleness_rule,
+        "rulings": dict(progress.rulings),
+        "faults": dict(progress.faults),
+        "actor_faults": dict(progress.actor_faults),
+        "math_s": progress.math_s,
+        "epoch": state.address.epoch,
+        "actors": progress.sessions_granted,
+        "versions": versions(),
+        "host": host(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions of what can change a result, by distribution; torch is asked for without importing it."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = "not installed"  # Farflung itself, run from a checkout
+    return found
+
+
+def host() -> dict[str, object]:
+    """What the run had: cores that this process may use, and the kind of machine."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    usable = len(affinity(0)) if affinity else os.cpu_count()
+    return {"cpus": usable, "machine": platform.machine(), "system": platform.system()}
