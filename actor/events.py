@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from protocol.buffers import Buffer
 from protocol.codecs.registry import Sparse
 from protocol.errors import PeerFault
-from protocol.messages import AnyMessage, Buffer, Fault, Message, Quantity, Report, Role, Welcome
+from protocol.messages import AnyMessage, Fault, Message, Quantity, Report, Role, Welcome
 from protocol.moments import Moments
 
 Vector = NDArray[np.float32]

@@ -12,8 +12,9 @@ from pathlib import Path
 
 from learner.optim.parameters import Job, Outcome
 from learner.stream.delta import Record
+from protocol.buffers import Buffer
 from protocol.errors import PeerFault
-from protocol.messages import ROLES, AnyMessage, Buffer, Message, Snapshot, Updates
+from protocol.messages import ROLES, AnyMessage, Message, Snapshot, Updates
 
 Key = tuple[Snapshot, Sequence[Buffer]]  # θ whole and its buffers, immutable, ready to send
 

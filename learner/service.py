@@ -48,9 +48,10 @@ from learner.threads import WorkThread
 from protocol import frames as framing
 from protocol import manifest as manifests
 from protocol import messages
+from protocol.buffers import Buffer
 from protocol.errors import TRY_AGAIN, PeerFault
 from protocol.manifest import Manifest, digest_of
-from protocol.messages import Buffer, Hello
+from protocol.messages import Hello
 from protocol.process.descriptors import RESERVE
 from protocol.process.interrupts import Interrupts
 from protocol.process.notify import Supervisor

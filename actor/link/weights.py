@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from actor.events import FaultArrived, MessageArrived, Weights
-from protocol.messages import Buffer, Snapshot, Updates, Welcome
+from protocol.buffers import Buffer
+from protocol.messages import Snapshot, Updates, Welcome
 from protocol.snapshot import Outcome, Reconstruction
 
 MOST_PATIENCE = 64  # heartbeats between two asks for what does not come

@@ -22,8 +22,8 @@ import msgspec
 
 from learner.durability.disk import DISK, Disk, File
 from learner.durability.journal_format import Batch, Head, Record, Segment, Writer
+from protocol.buffers import Buffer
 from protocol.errors import UserError
-from protocol.messages import Buffer
 
 Tell = Callable[[str, dict[str, object]], None]
 SEGMENT_BYTES = 16 << 20  # a segment is read whole, and deleted whole

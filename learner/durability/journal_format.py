@@ -15,8 +15,7 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from learner.optim.update import Update
-from protocol.codecs.vectors import size_of
-from protocol.messages import Buffer
+from protocol.buffers import Buffer, size_of
 from protocol.moments import Moments
 
 MAGIC = b"FRFJ\x01\r\n\x00"

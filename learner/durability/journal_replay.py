@@ -10,8 +10,8 @@ from learner.config import LearnerSettings, optimizer_settings
 from learner.durability.checkpoint import state_digest
 from learner.durability.journal_format import Batch, Head, Mark, Record
 from learner.optim.parameters import Parameters
+from protocol.buffers import Buffer
 from protocol.errors import PayloadFault, UserError
-from protocol.messages import Buffer
 
 
 class ReplayError(UserError):

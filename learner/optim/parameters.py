@@ -24,10 +24,11 @@ from learner.optim.update import Update
 from learner.stream.delta import Mirror, Record
 from learner.stream.update_log import Log
 from protocol import snapshot as records
+from protocol.buffers import Buffer
 from protocol.codecs.registry import Floats, codec
 from protocol.errors import PayloadFault, Reason
 from protocol.layout import Layout
-from protocol.messages import Buffer, Report, Snapshot
+from protocol.messages import Report, Snapshot
 from protocol.moments import FRESH, Moments
 from protocol.session import Sender
 

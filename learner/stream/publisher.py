@@ -23,7 +23,7 @@ from learner.events import BatchApplied, Effect, Key, Publish, Send
 from learner.stream.bandwidth import Allowance, Felt
 from learner.stream.best import Contest
 from learner.stream.delta import HEADER_BYTES, Record
-from protocol.codecs.vectors import size_of
+from protocol.buffers import size_of
 from protocol.messages import Snapshot, SnapshotRequest
 from protocol.session import Peer
 

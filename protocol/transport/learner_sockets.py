@@ -20,10 +20,10 @@ from typing import Any
 import zmq
 from zmq.utils import z85
 
-from protocol.codecs.vectors import size_of
+from protocol.buffers import Buffer, size_of
 from protocol.errors import UserError
 from protocol.frames import MAX_FRAME_BYTES, Limits
-from protocol.messages import Buffer, Quantity
+from protocol.messages import Quantity
 from protocol.transport.address import ANY_HOST, Address
 from protocol.transport.keys import KeyPair, Secret
 from protocol.transport.sockets import (

@@ -43,12 +43,12 @@ from actor.link.backoff import Waiting
 from actor.link.weights import LEAST_UNSEEN
 from actor.state import DRAIN_S, ActorState
 from protocol import snapshot as records
+from protocol.buffers import Buffer
 from protocol.codecs.registry import codec
 from protocol.errors import FrameFault, Reason
 from protocol.layout import Entry, Layout
 from protocol.messages import (
     AnyMessage,
-    Buffer,
     Evaluation,
     Goodbye,
     Gradient,

@@ -31,9 +31,10 @@ from actor import events
 from actor.events import Effect, Event, Identity, Work
 from actor.state import ActorState
 from protocol import messages
+from protocol.buffers import Buffer
 from protocol.codecs.registry import Sparse, codec
 from protocol.errors import PeerFault
-from protocol.messages import Buffer, Updates, Verdict
+from protocol.messages import Updates, Verdict
 from protocol.transport.actor_sockets import ActorSockets
 from protocol.transport.address import parse_learner_address
 from protocol.transport.keys import KeyPair, read_pair

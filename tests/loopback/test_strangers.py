@@ -14,8 +14,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from learner.admission.telemetry import MOST_AGE, PARTS
 from learner.config import LearnerSettings
+from protocol.buffers import PREAMBLE
 from protocol.errors import Reason
-from protocol.messages import PREAMBLE, Goodbye, Heartbeat, Refusal, SnapshotRequest, Verdict
+from protocol.messages import Goodbye, Heartbeat, Refusal, SnapshotRequest, Verdict
 from tests.loopback.conftest import Waiting
 from tests.loopback.stranger import Stranger
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from learner.durability import journal_format as module
 from learner.durability.journal_format import FRAME, MAGIC, Batch, Draft, Head, Mark, Record, Segment, Step, Writer
 from learner.optim.update import Update
-from protocol.messages import Buffer
+from protocol.buffers import Buffer
 from protocol.moments import Moments
 
 HEAD = Head("ab" * 8, 3, 10, {"optimizer": "adam", "beta1": 0.9, "max_gradient_norm": None})

@@ -10,8 +10,8 @@ from unittest.mock import Mock
 import pytest
 import zmq
 
+from protocol.buffers import PREAMBLE
 from protocol.frames import Limits
-from protocol.messages import PREAMBLE
 from protocol.transport import learner_sockets
 from protocol.transport import sockets as shared
 from protocol.transport.actor_sockets import ActorSockets

@@ -14,9 +14,9 @@ import pytest
 import uvloop
 import zmq
 
+from protocol.buffers import PREAMBLE
 from protocol.errors import UserError
 from protocol.frames import Limits
-from protocol.messages import PREAMBLE
 from protocol.transport import sockets as shared
 from protocol.transport.actor_sockets import ActorSockets
 from protocol.transport.address import Address, AddressError, parse_address
