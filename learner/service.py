@@ -174,7 +174,7 @@ class Service:
             "run": manifest.run,
             "run_dir": str(self._directory.path),
             "epoch": epoch,
-            "version": progress.updates,
+            "version": progress.version,
             "parameters": manifest.layout.length,
             "bound": [str(address) for address in self._sockets.bound[1:]],
             "http": await self._open_site(self._state),
@@ -304,7 +304,7 @@ class Service:
         What was learnt is saved first; a run that has learnt nothing yet fails with the actor's own words.
         """
         self._announce("actors_gone", {"detail": detail})
-        if exit_code == 2 and (self._state is None or not self._state.progress.updates):
+        if exit_code == 2 and (self._state is None or not self._state.progress.version):
             self._broke(ChildFailed(detail))
         elif self._state is None:
             self._end(exit_code)

@@ -123,7 +123,7 @@ class LearnerState:
     # what peers say
 
     def _message(self, event: MessageArrived, now: float) -> list[Effect]:
-        self.progress.bytes_up += event.wire_bytes
+        self.progress.received_bytes += event.wire_bytes
         message = event.message
         try:
             if isinstance(message, Hello):
@@ -151,11 +151,11 @@ class LearnerState:
         if peer is None or peer.key != event.key:
             raise SessionFault(Reason.UNKNOWN_SESSION, "no such session in this life of the learner; say hello")
         peer.hear(message, event.route, now)
-        peer.bytes_up += event.wire_bytes
+        peer.received_bytes += event.wire_bytes
         return peer
 
     def _fault(self, event: FaultArrived, now: float) -> list[Effect]:
-        self.progress.bytes_up += event.wire_bytes
+        self.progress.received_bytes += event.wire_bytes
         self.progress.faults[event.fault.reason] += 1
         return [Send(event.route, Refusal(event.fault.reason, event.fault.detail))]
 
@@ -181,7 +181,7 @@ class LearnerState:
     def _snapshot_request(self, request: SnapshotRequest, peer: Peer, now: float) -> list[Effect]:
         if peer.trains and self.training_since is None:
             self.training_since = now
-        answered = self.publication.ask(request, peer, self.progress.updates)
+        answered = self.publication.ask(request, peer, self.progress.version)
         return answered or self._next_batch(now)
 
     def _heartbeat(self, beat: Heartbeat, peer: Peer, now: float) -> list[Effect]:
@@ -214,7 +214,7 @@ class LearnerState:
 
     def _out_of_order(self, gradient: Gradient, fault: SessionFault, peer: Peer, now: float) -> list[Effect]:
         """Answers a number that no honest actor uses. An overdrawn one keeps this answer if it comes again."""
-        ruling = Ruling(gradient.sequence, fault.reason, self.progress.updates, 0.0)
+        ruling = Ruling(gradient.sequence, fault.reason, self.progress.version, 0.0)
         if fault.reason is Reason.OVERDRAWN:
             most = len(peer.ledger.pending) >= peer.ledger.credit  # which nobody was ever granted
             struck = self.guard.judge(peer.sender, peer.name, fault.reason, now) if most else []
@@ -230,7 +230,7 @@ class LearnerState:
         reason = reason or self._turned_away(gradient, lag_s)
         if reason is not None:
             self.reports.judge(report, reason)
-            ruling = Ruling(gradient.sequence, reason, self.progress.updates, 0.0)
+            ruling = Ruling(gradient.sequence, reason, self.progress.version, 0.0)
             effects += self.guard.judge(peer.sender, peer.name, reason, now)
             return [*effects, *self._rule_on(peer, [ruling]), *self._check_limit(now)]
         moments = (report.observations, event.buffers[1]) if report and report.observations else None
@@ -255,9 +255,9 @@ class LearnerState:
         """Why a gradient is dropped on arrival, before anything is decoded; None if it may wait for its batch."""
         if self.stage is not Stage.RUNNING:
             return Reason.DRAINING
-        reason = self.guard.examine(gradient, self.progress.updates, lag_s)
+        reason = self.guard.examine(gradient, self.progress.version, lag_s)
         if reason in STALE:
-            self.progress.aged(self.progress.updates - gradient.base_version, lag_s)
+            self.progress.aged(self.progress.version - gradient.base_version, lag_s)
         return reason
 
     def _next_batch(self, now: float, *, ticked: bool = False) -> list[Effect]:
@@ -270,7 +270,7 @@ class LearnerState:
         waiting = (self._present(now), now)
         hurry = self.stage is not Stage.RUNNING
         ready = self.intake.ready(*waiting, hurry=hurry)
-        news = self.progress.updates + ready > self.publication.version
+        news = self.progress.version + ready > self.publication.version
         listening = self.members.training > 0
         above, key = self.publication.order(news, listening, self.progress.env_steps, now)
         allowance = self.publication.allowance
@@ -427,7 +427,7 @@ class LearnerState:
         effects: list[Effect] = []
         for job in jobs:
             self.reports.judge(job.report, Reason.DRAINING)
-            ruling = Ruling(job.sequence, Reason.DRAINING, self.progress.updates, 0.0)
+            ruling = Ruling(job.sequence, Reason.DRAINING, self.progress.version, 0.0)
             effects += self._rule_on(self.peers.get(job.session), [ruling])
         return effects
 

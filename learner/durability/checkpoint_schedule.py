@@ -48,7 +48,7 @@ class Saving:
     def begin(self, now: float) -> list[Effect]:
         """Orders one, unless one is under way or θ is on disk as it is."""
         rebase = self.broken is not None
-        if self.busy or (self.version == self._progress.updates and not rebase):
+        if self.busy or (self.version == self._progress.version and not rebase):
             return []
         self.busy, self.begun_at = True, now
         self._mend_s = 2.0 * self._mend_s if rebase else MEND_S

@@ -15,7 +15,7 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import msgspec
 
@@ -23,6 +23,7 @@ from learner.config import Experiment, actor_table, load
 from learner.durability.disk import DISK
 from learner.durability.journal import stretches
 from learner.launch.toml import dumps
+from learner.progress import RENAMED_IN_RESULT, with_present
 from protocol import manifest as manifests
 from protocol.errors import UserError
 from protocol.manifest import Manifest, digest_of
@@ -53,19 +54,19 @@ class RunDirectoryError(UserError):
 
 
 class Ended(msgspec.Struct):
-    """Of result.json what tells whether a run is over. target: mean return that was asked for, None where none was."""
+    """What tells whether a run is over, of result.json. return_target: None where no mean return was asked for."""
 
     solved: bool
-    target: float | None
+    return_target: float | None
     env_steps: int
-    updates: int
-    saved_version: int | None
+    version: int
+    checkpoint_version: int | None
     exit_code: int
 
     @property
     def kept(self) -> bool:
         """Whether what was reached is on disk."""
-        return self.saved_version == self.updates and self.exit_code in (0, 3)
+        return self.checkpoint_version == self.version and self.exit_code in (0, 3)
 
 
 class RunDirectory:
@@ -154,13 +155,14 @@ class RunDirectory:
         if not self.resuming or self.manifest().actor_digest != digest_of(actor_table(experiment)):
             return None
         try:
-            ended = msgspec.json.decode((self.path / RESULT).read_bytes(), type=Ended)
+            told = msgspec.json.decode((self.path / RESULT).read_bytes(), type=dict[str, Any])
+            ended = msgspec.convert(with_present(told, RENAMED_IN_RESULT), Ended)
         except (FileNotFoundError, msgspec.DecodeError):
             return None
         if not ended.kept:
             return None
         target, steps = experiment.run.until_return, experiment.run.until_steps
-        if ended.solved and target is not None and ended.target is not None and ended.target >= target:
+        if ended.solved and target is not None and ended.return_target is not None and ended.return_target >= target:
             return 0
         if steps is not None and ended.env_steps >= steps:
             return 0 if target is None else 3

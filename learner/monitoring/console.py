@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rich.live import Live
     from rich.table import Table
 
-SUMMARY_SHOWN = ("env", "solved", "return_mean_100", "env_steps", "updates", "wall_s", "total_s", "compression")
+SUMMARY_SHOWN = ("env", "solved", "return_mean_100", "env_steps", "version", "wall_s", "total_s", "compression")
 JSON_INTERVAL_S = 1.0  # between progress lines
 
 
@@ -92,7 +92,7 @@ def printable(text: str) -> str:
 
 def rows(seen: View) -> list[tuple[str, str]]:
     """The table's names and values."""
-    target = "" if seen.target is None else f" of {seen.target:g}"
+    target = "" if seen.return_target is None else f" of {seen.return_target:g}"
     mean = "none yet" if seen.return_mean is None else f"{seen.return_mean:.1f}{target}"
     size = "none yet" if seen.bytes_per_gradient is None else f"{seen.bytes_per_gradient:,.0f}"
     evaluated = "none yet" if seen.evaluated_best_mean is None else f"{seen.evaluated_best_mean:.1f}"
@@ -105,9 +105,9 @@ def rows(seen: View) -> list[tuple[str, str]]:
         *scores,
         ("environment steps", f"{seen.env_steps:,} ({seen.env_steps_per_s:,.0f}/s)"),
         ("episodes", f"{seen.episodes:,}"),
-        ("updates", f"{seen.updates:,} ({seen.updates_per_s:,.0f}/s)"),
-        ("staleness, mean", f"{seen.lag_mean_updates:.1f} updates"),
-        ("dropped", f"{seen.dropped:,}"),
+        ("version", f"{seen.version:,} ({seen.updates_per_s:,.0f} updates/s)"),
+        ("lag, mean", f"{seen.lag_mean_updates:.1f} updates"),
+        ("refused", f"{seen.refused:,}"),
         ("bytes per gradient", size),
         ("actors", f"{seen.actors}"),
         ("time", f"{seen.wall_s:.0f} s, {seen.stage}"),

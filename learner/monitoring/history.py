@@ -26,11 +26,11 @@ class Sample(NamedTuple):
 
     time_s: float
     env_steps: int
-    updates: int
+    version: int
     lags: int  # gradients whose age was measured
     lag_updates: int  # their ages, summed
-    bytes_up: int
-    bytes_down: int
+    received_bytes: int
+    sent_bytes: int
     math_s: float
     return_mean: float | None
     return_min: float | None
@@ -51,8 +51,8 @@ class Point(NamedTuple):
     return_max: float | None
     env_steps_per_s: float | None
     lag_updates: float | None  # of the gradients judged in that time
-    bytes_up_per_s: float | None
-    bytes_down_per_s: float | None
+    received_bytes_per_s: float | None
+    sent_bytes_per_s: float | None
 
 
 class Past(NamedTuple):
@@ -112,8 +112,8 @@ def _point(before: Sample, seen: Sample, past_s: float) -> Point:
         seen.return_max,
         (seen.env_steps - before.env_steps) / seconds,
         (seen.lag_updates - before.lag_updates) / judged if judged else None,
-        (seen.bytes_up - before.bytes_up) / seconds,
-        (seen.bytes_down - before.bytes_down) / seconds,
+        (seen.received_bytes - before.received_bytes) / seconds,
+        (seen.sent_bytes - before.sent_bytes) / seconds,
     )
 
 
@@ -132,8 +132,8 @@ def _merged(start_s: float, first: Point, second: Point) -> Point:
         max((high for high in (first.return_max, second.return_max) if high is not None), default=None),
         mean(first.env_steps_per_s, second.env_steps_per_s),
         mean(first.lag_updates, second.lag_updates),
-        mean(first.bytes_up_per_s, second.bytes_up_per_s),
-        mean(first.bytes_down_per_s, second.bytes_down_per_s),
+        mean(first.received_bytes_per_s, second.received_bytes_per_s),
+        mean(first.sent_bytes_per_s, second.sent_bytes_per_s),
     )
 
 

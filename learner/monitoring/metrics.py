@@ -108,27 +108,30 @@ Saved = Mapping[str, float]  # of ``Progress.saved``
 
 def _counters(state: LearnerState, before: Saved) -> Iterator[Metric]:
     progress = state.progress
-    for name, text, book, unit in (
-        ("env_steps", "Environment steps that actors reported.", "env_steps", 1),
-        ("episodes", "Episodes that actors reported.", "episodes", 1),
-        ("received_bytes", "Received from actors, headers included.", "bytes_up", 1),
-        ("gradient_received_bytes", "Received in messages that carry a gradient.", "gradient_bytes_up", 1),
+
+    def gained(name: str) -> float:
+        return float(getattr(progress, name) - before.get(name, 0))
+
+    dense_bytes = 4 * state.manifest.layout.length * gained("gradients_received")
+    for name, text, value in (
+        ("env_steps", "Environment steps that actors reported.", gained("env_steps")),
+        ("episodes", "Episodes that actors reported.", gained("episodes")),
+        ("received_bytes", "Received from actors, headers included.", gained("received_bytes")),
         (
-            "gradient_dense_bytes",
-            "What the same gradients take as float32, without headers.",
-            "gradients_up",
-            4 * state.manifest.layout.length,
+            "gradient_received_bytes",
+            "Received in messages that carry a gradient.",
+            gained("gradient_received_bytes"),
         ),
-        ("sent_bytes", "Sent to actors; the weight stream counts once per message.", "bytes_down", 1),
-        ("snapshots", "Records of the weight stream published.", "snapshots", 1),
-        ("sessions_granted", "Sessions granted to actors that train.", "sessions_granted", 1),
-        ("sessions_lost", "Sessions of actors that trained, ended by silence.", "sessions_lost", 1),
-        ("reports_doubted", "Reports of which a part cannot be true and was left out.", "reports_doubted", 1),
-        ("evaluations", "Scores that evaluating actors sent.", "evaluations", 1),
-        ("math_seconds", "Time that the math thread worked.", "math_s", 1),
+        ("gradient_dense_bytes", "What the same gradients take as float32, without headers.", dense_bytes),
+        ("sent_bytes", "Sent to actors; the weight stream counts once per message.", gained("sent_bytes")),
+        ("snapshots", "Records of the weight stream published.", gained("snapshots")),
+        ("sessions_granted", "Sessions granted to actors that train.", gained("sessions_granted")),
+        ("sessions_lost", "Sessions of actors that trained, ended by silence.", gained("sessions_lost")),
+        ("reports_doubted", "Reports of which a part cannot be true and was left out.", gained("reports_doubted")),
+        ("evaluations", "Scores that evaluating actors sent.", gained("evaluations")),
+        ("math_seconds", "Time that the math thread worked.", gained("math_s")),
     ):
-        gained = getattr(progress, book) - before.get(book, 0)
-        yield CounterMetricFamily(f"{PREFIX}_{name}", text, value=unit * gained)
+        yield CounterMetricFamily(f"{PREFIX}_{name}", text, value=value)
 
 
 def _labelled_counters(progress: Progress, seconds: Sequence[float], before: Saved) -> Iterator[Metric]:
@@ -139,8 +142,8 @@ def _labelled_counters(progress: Progress, seconds: Sequence[float], before: Sav
         ("faults", "Messages and files refused, by reason.", "reason", progress.faults, FAULTS),
         ("actor_faults", "What went wrong in actors, as they tell.", "kind", progress.actor_faults, ACTOR_FAULTS),
         ("codec_gradients", "Messages with a gradient, by codec.", "codec", progress.codec_gradients, KNOWN_CODECS),
-        ("codec_bytes", "Bytes of these messages, by codec.", "codec", progress.codec_bytes_up, KNOWN_CODECS),
-        ("weight_bytes", "Of sent bytes, weights by record.", "record", progress.weight_bytes_down, RECORDS),
+        ("codec_bytes", "Bytes of these messages, by codec.", "codec", progress.codec_bytes, KNOWN_CODECS),
+        ("weight_bytes", "Of sent bytes, weights by record.", "record", progress.weight_bytes, RECORDS),
         ("actor_seconds", "Where actors' time went, as they tell, all together.", "part", spent, PARTS),
     ):
         yield _by_label(name, text, label, counts, known)
@@ -162,13 +165,13 @@ def _run_gauges(state: LearnerState) -> Gauges:
     return (
         ("run_env_steps", "Environment steps of the whole run, earlier lives included.", progress.env_steps),
         ("run_episodes", "Episodes of the whole run.", progress.episodes),
-        ("run_received_bytes", "Received from actors in the whole run.", progress.bytes_up),
-        ("run_sent_bytes", "Sent to actors in the whole run.", progress.bytes_down),
+        ("run_received_bytes", "Received from actors in the whole run.", progress.received_bytes),
+        ("run_sent_bytes", "Sent to actors in the whole run.", progress.sent_bytes),
     )
 
 
 def _return_gauges(state: LearnerState) -> Gauges:
-    progress, best, worst = state.progress, state.progress.best_mean, state.progress.worst_mean
+    progress, best, worst = state.progress, state.progress.return_best_mean, state.progress.return_worst_mean
     length = sum(progress.lengths) / len(progress.lengths) if progress.lengths else None
     return (
         ("return_mean", "Mean return of the last 100 episodes.", progress.return_mean),
@@ -201,7 +204,7 @@ def _life_gauges(state: LearnerState, now: float) -> Gauges:
     age = None if state.saving.written_at is None else now - state.saving.written_at
     broken = float(state.saving.broken is not None) if state.saving.journaled else None
     return (
-        ("version", "Version of the parameters: gradients applied so far.", state.progress.updates),
+        ("version", "Version of the parameters: gradients applied so far.", state.progress.version),
         ("published_version", "Version up to which the weight stream has told.", state.publication.version),
         ("target_version", "Version of the target network.", state.publication.shelf.target_version),
         ("parameters", "Length of the parameter vector.", state.manifest.layout.length),
@@ -231,7 +234,7 @@ def _queue_gauges(state: LearnerState) -> Gauges:
 
 def _fleet(state: LearnerState, now: float) -> Iterator[Metric]:
     """The living actors that train, by rank: the least, the median and the most."""
-    vitals, version = list(state.members.vitals.sessions.values()), state.progress.updates
+    vitals, version = list(state.members.vitals.sessions.values()), state.progress.version
     peers = [peer for peer in state.peers.values() if peer.trains]
     lags = [float(version - min(peer.version, version)) for peer in peers]
     for name, text, values in (

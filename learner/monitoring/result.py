@@ -7,7 +7,7 @@ import platform
 from importlib import metadata
 from typing import Any
 
-from learner.progress import WINDOW
+from learner.progress import RENAMED_IN_RESULT, WINDOW, with_former
 from learner.state import LearnerState
 
 PACKAGES = ("farflung", "torch", "numpy", "pyzmq", "gymnasium", "msgspec")  # whose versions can change a result
@@ -18,31 +18,33 @@ def result_of(state: LearnerState, now: float, started_at: float, exit_code: int
     progress, manifest = state.progress, state.manifest
     judged = sum(progress.rulings.values())
     dense_bytes = 4 * manifest.layout.length
-    per_gradient = progress.bytes_up / judged if judged else None  # all that came up, heartbeats and reports included
-    return {
+    per_gradient = (
+        progress.received_bytes / judged if judged else None
+    )  # all that came up, heartbeats and reports included
+    told = {
         "env": manifest.env,
         "seed": manifest.seed,
         "run": manifest.run,
         "exit_code": exit_code,
         "solved": state.solved,
         "return_mean_100": progress.return_mean if len(progress.scores) == WINDOW else None,
-        "target": state.experiment.run.until_return,
+        "return_target": state.experiment.run.until_return,
         "episodes": progress.episodes,
         "env_steps": progress.env_steps,
-        "updates": progress.updates,
-        "saved_version": state.saving.version,
+        "version": progress.version,
+        "checkpoint_version": state.saving.version,
         "journal_failure": state.saving.broken,
         "parameters": manifest.layout.length,
         "wall_s": 0.0 if state.training_since is None else now - state.training_since,
         "total_s": now - started_at,
-        "bytes_up": progress.bytes_up,
-        "bytes_down": progress.bytes_down,
-        "gradient_bytes_up": progress.gradient_bytes_up,
+        "received_bytes": progress.received_bytes,
+        "sent_bytes": progress.sent_bytes,
+        "gradient_received_bytes": progress.gradient_received_bytes,
         "bytes_per_gradient": per_gradient,
         "dense_bytes_per_gradient": dense_bytes,
         "compression": dense_bytes / per_gradient if per_gradient else None,
-        "staleness_mean": progress.lags.mean,
-        "staleness_max": progress.lags.largest,
+        "lag_mean_updates": progress.lags.mean,
+        "lag_max_updates": progress.lags.largest,
         "target_version": state.publication.shelf.target_version,
         "evaluations": progress.evaluations,
         "evaluated_best_mean": progress.evaluated_best_mean,
@@ -53,10 +55,11 @@ def result_of(state: LearnerState, now: float, started_at: float, exit_code: int
         "actor_faults": dict(progress.actor_faults),
         "math_s": progress.math_s,
         "epoch": state.address.epoch,
-        "actors": progress.sessions_granted,
+        "sessions_granted": progress.sessions_granted,
         "versions": versions(),
         "host": host(),
     }
+    return with_former(told, RENAMED_IN_RESULT)
 
 
 def versions() -> dict[str, str]:

@@ -12,6 +12,7 @@ from learner.admission.credit import ceiling, first
 from learner.monitoring.bottleneck import Facts, limit
 from learner.monitoring.history import NO_PAST, History, Past, Point, Recent, Sample, Then
 from learner.monitoring.summary import View, idle_s, stalled, view
+from learner.progress import with_former
 from learner.state import LearnerState, Stage
 from protocol.session import Peer
 
@@ -53,8 +54,8 @@ class _Rates:
 
     env_steps: float | None = None
     updates: float | None = None
-    bytes_up: float | None = None
-    bytes_down: float | None = None
+    received_bytes: float | None = None
+    sent_bytes: float | None = None
     math_share: float | None = None
     lag_updates: float | None = None
     rulings: dict[str, int] = field(default_factory=dict)
@@ -65,12 +66,11 @@ def status(state: LearnerState, now: float, memory: Memory | None = None, asked:
     memory, asked = memory or Memory(), asked or Asked()
     seen, rates, progress = view(state, now), _rates(state, memory.recent, now), state.progress
     judged = limit(_facts(state, rates, now))
-    return {
+    told = {
         "run": state.manifest.run,
         "env": state.manifest.env,
         "seed": state.manifest.seed,
         "epoch": state.address.epoch,
-        "version": progress.updates,
         "parameters": state.manifest.layout.length,
         "solved": state.solved,
         "wall_s": round(seen.wall_s, 3),
@@ -79,8 +79,8 @@ def status(state: LearnerState, now: float, memory: Memory | None = None, asked:
         "return_max": max(progress.scores, default=None),
         "env_steps_per_s": _rounded(rates.env_steps),
         "updates_per_s": _rounded(rates.updates),
-        "bytes_up_per_s": _rounded(rates.bytes_up),
-        "bytes_down_per_s": _rounded(rates.bytes_down),
+        "received_bytes_per_s": _rounded(rates.received_bytes),
+        "sent_bytes_per_s": _rounded(rates.sent_bytes),
         "compression": _compression(seen, state.manifest.layout.length),
         "lag_updates": _rounded(rates.lag_updates),
         "lag_max_updates": progress.lags.largest,
@@ -97,6 +97,7 @@ def status(state: LearnerState, now: float, memory: Memory | None = None, asked:
         "actor_faults": dict(progress.actor_faults),
         "actor_list": fleet(state, now, memory.recent, asked),
     }
+    return with_former(told)
 
 
 def _risk(seen: View) -> str:
@@ -113,11 +114,8 @@ def history(state: LearnerState, memory: Memory, after_s: float) -> Row:
     points = memory.history.since(after_s)
     columns = zip(*points, strict=True) if points else [()] * len(Point._fields)
     rounded = [[round(value, 3) if isinstance(value, float) else value for value in column] for column in columns]
-    return {
-        "epoch": state.address.epoch,
-        "interval_s": memory.history.interval_s,
-        **dict(zip(Point._fields, rounded, strict=True)),
-    }
+    told = dict(zip(Point._fields, rounded, strict=True))
+    return with_former({"epoch": state.address.epoch, "interval_s": memory.history.interval_s, **told})
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,10 +136,12 @@ FIELDS: dict[str, Callable[[Peer, _Now], Any]] = {  # of an actor in /status
     "env_steps_per_s": lambda peer, at: _rounded(at.recent.steps_per_s(peer.session, peer.env_steps, at.now)),
     "gradients": lambda peer, _: peer.gradients,
     "credit": lambda peer, _: peer.credit,
-    "lag_updates": lambda peer, at: max(0, at.state.progress.updates - peer.version),
+    "lag_updates": lambda peer, at: max(0, at.state.progress.version - peer.version),
     "silent_s": lambda peer, at: round(at.now - peer.heard_at, 3),
-    "no_progress_s": lambda peer, at: round(at.now - peer.progressed_at, 3),
-    "bytes_up": lambda peer, _: peer.bytes_up,
+    "idle_s": lambda peer, at: round(at.now - peer.progressed_at, 3),
+    "received_bytes": lambda peer, _: peer.received_bytes,
+    "no_progress_s": lambda peer, at: round(at.now - peer.progressed_at, 3),  # former names of the last two
+    "bytes_up": lambda peer, _: peer.received_bytes,
 }
 
 
@@ -176,11 +176,11 @@ def _sample(state: LearnerState, now: float) -> Sample:
     return Sample(
         time_s=0.0 if state.training_since is None else now - state.training_since,
         env_steps=progress.env_steps,
-        updates=progress.updates,
+        version=progress.version,
         lags=progress.lags.count,
         lag_updates=int(progress.lags.total),
-        bytes_up=progress.bytes_up,
-        bytes_down=progress.bytes_down,
+        received_bytes=progress.received_bytes,
+        sent_bytes=progress.sent_bytes,
         math_s=progress.math_s,
         return_mean=progress.return_mean,
         return_min=min(progress.scores, default=None),
@@ -200,9 +200,9 @@ def _rates(state: LearnerState, recent: Recent, now: float) -> _Rates:
 
     return _Rates(
         env_steps=rate(lambda sample: sample.env_steps),
-        updates=rate(lambda sample: sample.updates),
-        bytes_up=rate(lambda sample: sample.bytes_up),
-        bytes_down=rate(lambda sample: sample.bytes_down),
+        updates=rate(lambda sample: sample.version),
+        received_bytes=rate(lambda sample: sample.received_bytes),
+        sent_bytes=rate(lambda sample: sample.sent_bytes),
         math_share=rate(lambda sample: sample.math_s),
         lag_updates=(seen.lag_updates - then.seen.lag_updates) / judged if judged else None,
         rulings=dict(Counter(state.progress.rulings) - Counter(then.rulings)),

@@ -82,7 +82,7 @@ def known_names() -> set[str]:
     """Names of all samples on the two pages of a run that has everything, of the system's, and of recorded series."""
     state = learner_state(trained([10.0]), until_return=100.0)
     join(state, "local-0", 0.0)
-    state.progress.best_mean = state.progress.worst_mean = 10.0
+    state.progress.return_best_mean = state.progress.return_worst_mean = 10.0
     state.training_since = 1.0
     state.saving.journaled, state.saving.version, state.saving.written_at = True, 2, 4.0
     shell = Shell(journal=lambda: JournalBooks(100, 5, 0.5))

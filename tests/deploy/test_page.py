@@ -137,7 +137,7 @@ def test_a_thousand_actors_are_shown_fifty_at_a_time(tmp_path: Path) -> None:
     async def scene(_: Launcher) -> None:
         state = learner_state(trained([float(score) for score in range(100)]))
         for number in range(1000):
-            join(state, f"rack{number // 40}-{number % 40:02d}", now=0.0).bytes_up = number
+            join(state, f"rack{number // 40}-{number % 40:02d}", now=0.0).received_bytes = number
         site = Site(bind("127.0.0.1", 0), pages_of(state, bytes, lambda: 4.0, lambda: None))
         port = await site.start()
         try:
@@ -145,7 +145,7 @@ def test_a_thousand_actors_are_shown_fifty_at_a_time(tmp_path: Path) -> None:
                 await page.shape(390, 844)
                 await page.open(f"http://127.0.0.1:{port}/")
                 await page.until(f"{ROWS} === 50")
-                await page.value("document.querySelector('[data-field=bytes_up] button').click()")
+                await page.value("document.querySelector('[data-field=received_bytes] button').click()")
                 await page.until("document.querySelector('#fleet th').textContent === 'rack24-39'")
                 await page.value("document.getElementById('fleet-more').click()")
                 await page.until(f"{ROWS} === 1000")

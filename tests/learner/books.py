@@ -50,7 +50,9 @@ def learner_state(
 
 def trained(scores: list[float]) -> Progress:
     """Books after one report of these episodes, three gradients applied and one refused."""
-    progress = Progress(updates=3, bytes_up=500, bytes_down=900, gradient_bytes_up=400, snapshots=2, math_s=0.25)
+    progress = Progress(
+        version=3, received_bytes=500, sent_bytes=900, gradient_received_bytes=400, snapshots=2, math_s=0.25
+    )
     progress.record(Report(1000, tuple(Episode(score, 10) for score in scores), Losses(policy=0.5, entropy=0.6)))
     progress.rulings.update({"applied": 3, "stale_updates": 1})
     progress.faults["oversize"] += 2

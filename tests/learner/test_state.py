@@ -112,7 +112,7 @@ class Learner:
             manifest,
             Address(EPOCH, "tcp://*:1"),
             self.parameters.snapshot(EPOCH),
-            Progress(updates=version),
+            Progress(version=version),
             Random(0),
             self.now,
         )
@@ -299,7 +299,7 @@ def test_garbage_is_counted_and_answered(reason: Reason) -> None:
     it = learner()
     effects = it.post(FaultArrived(B, FrameFault(reason, "why"), 50))
     assert only(effects, Send) == Send(B, Refusal(reason, "why"))
-    assert (it.state.progress.faults[reason], it.state.progress.bytes_up) == (1, 50)
+    assert (it.state.progress.faults[reason], it.state.progress.received_bytes) == (1, 50)
 
 
 # one gradient
@@ -313,7 +313,7 @@ def test_an_applied_gradient_gets_a_verdict_and_a_snapshot() -> None:
     published = only(effects, Publish)
     assert (published.message.version, published.message.epoch) == (1, EPOCH)
     np.testing.assert_array_equal(np.frombuffer(published.buffers[0], "<f4"), -0.5 * ONES)
-    assert (it.state.progress.updates, it.state.progress.rulings["applied"], it.peer.gradients) == (1, 1, 1)
+    assert (it.state.progress.version, it.state.progress.rulings["applied"], it.peer.gradients) == (1, 1, 1)
 
 
 def test_what_arrives_during_a_batch_goes_with_the_next() -> None:
@@ -380,7 +380,7 @@ def test_a_number_answered_long_ago_is_a_duplicate() -> None:
     for sequence in range(1, 10):
         it.applies(session, sequence)
     assert ruling(it.hear(gradient(session, 1), payload())).outcome == Reason.DUPLICATE
-    assert it.state.progress.updates == 9
+    assert it.state.progress.version == 9
 
 
 def test_an_overdrawn_gradient_is_refused_for_good() -> None:
@@ -409,7 +409,7 @@ def test_stale_by_updates_at_apply() -> None:
     it.hear(gradient(session, 3), payload())
     rulings = sent(it.does(it.does(busy)), Verdict).rulings
     assert [r.outcome for r in rulings] == ["applied", Reason.STALE_UPDATES]
-    assert (it.state.progress.updates, it.state.progress.rulings[Reason.STALE_UPDATES]) == (2, 1)
+    assert (it.state.progress.version, it.state.progress.rulings[Reason.STALE_UPDATES]) == (2, 1)
 
 
 def test_stale_by_seconds_counts_from_when_newer_weights_were_published() -> None:
@@ -1084,7 +1084,7 @@ def test_a_silent_peer_is_forgotten_and_what_it_sent_is_applied() -> None:
     assert (it.state.peers, it.state.progress.sessions_lost) == ({}, 1)
     effects = it.does(waiting)
     assert messages(effects, Verdict) == []
-    assert (it.state.progress.updates, it.state.progress.rulings["applied"]) == (1, 1)
+    assert (it.state.progress.version, it.state.progress.rulings["applied"]) == (1, 1)
     assert sent(it.hear(Heartbeat(session, 0, 0)), Refusal).reason == Reason.UNKNOWN_SESSION
 
 
@@ -1178,7 +1178,7 @@ def test_of_a_batch_that_the_journal_does_not_hold_nobody_hears(draining: bool) 
     assert (said.event, said.fields["then"]) == ("journal_failed", STOPS)
     assert sent([farewell], Goodbye) == Goodbye(session, False, "the learner stops; it may be back")
     assert end == Finish(75)
-    assert it.state.progress.updates == 1
+    assert it.state.progress.version == 1
     assert it.state.progress.rulings == {"applied": 1}
     assert it.tick(60.0) == []
 
@@ -1262,7 +1262,7 @@ def test_a_slow_disk_gets_the_time_that_the_last_checkpoint_takes() -> None:
     effects = it.post(CheckpointWritten(3, Path("c")))
     assert sent(effects, Goodbye).session == session
     assert effects[-1] == Finish(0)
-    assert it.state.saving.version == it.state.progress.updates
+    assert it.state.saving.version == it.state.progress.version
 
 
 def test_a_checkpoint_that_was_under_way_when_it_was_to_stop_is_waited_for_too() -> None:

@@ -32,13 +32,13 @@ def test_keys_decide_who_takes_part(launch: Launcher) -> None:
         learner.event("actor_joined", partial(is_of, name))
     for rack in racks:
         rack.event("welcomed")
-    learner.event("progress", lambda said: said["updates"] > 0)
+    learner.event("progress", lambda said: said["version"] > 0)
 
     revoke(keys, "rack7")
     assert learner.event("actor_left", partial(is_of, "rack7"))["why"] == "its key was revoked"
     since = len(learner.events)
     seen = learner.event("progress", after=since)
-    learner.event("progress", lambda said: said["updates"] > seen["updates"] + 100, after=since)
+    learner.event("progress", lambda said: said["version"] > seen["version"] + 100, after=since)
 
     assert "has not let in" in (why := stranger.event("waiting_for_learner")["why"])
     assert unknown.public in why

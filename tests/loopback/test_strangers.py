@@ -177,7 +177,7 @@ def test_an_honest_actor_trains_among_strangers(waiting: Waiting, stranger: Stra
     stranger.throw(b"noise")
     assert stranger.hear(Refusal).reason == Reason.MALFORMED_FRAME
     assert stranger.judged(*stranger.gradient(1, float("nan"))).outcome == Reason.NOT_FINITE
-    waiting.learner.event("progress", lambda said: said["updates"] > before["version"] + 20)
+    waiting.learner.event("progress", lambda said: said["version"] > before["version"] + 20)
     honest.process.terminate()
     assert honest.wait() == 0, honest.story()
     after = status(waiting)

@@ -202,10 +202,10 @@ def test_a_lost_gradient_stalls_nobody_for_good() -> None:
     """One number's answer is missing and the window does not move: the actor waits, and goes on once it came."""
     world = World(4, Plot(actors=1, faults=Faults(loss=0.3), settings={"credit": 4, "silence_s": 8.0}))
     world.run_for(120.0)
-    judged = world.state.progress.updates
+    judged = world.state.progress.version
     world.calm(60.0)
     world.check_alive()
-    assert world.state.progress.updates > judged + 50
+    assert world.state.progress.version > judged + 50
 
 
 def test_a_learner_that_was_killed_goes_on_from_its_checkpoint() -> None:

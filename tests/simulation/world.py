@@ -485,7 +485,7 @@ class World:
         self.touched.clear()
         version = self.parameters.version
         self.promise(not self.up or version >= self.version_seen, "learner", "the version went back")
-        self.promise(self.state.progress.updates <= version or not self.up, "learner", "the state is ahead of θ")
+        self.promise(self.state.progress.version <= version or not self.up, "learner", "the state is ahead of θ")
         self.version_seen = version
         self.promise(bool(np.isfinite(self.parameters.theta).all()), "learner", "θ is not finite")
         overdrawn = self.state.progress.rulings[Reason.OVERDRAWN]

@@ -13,7 +13,7 @@ PATH = Path("checkpoint")
 
 
 def saving(**settings: object) -> tuple[Saving, Progress]:
-    progress = Progress(updates=5)
+    progress = Progress(version=5)
     return Saving(LearnerSettings(checkpoint_interval_s=60.0, **settings), progress, 100.0), progress  # type: ignore[arg-type]
 
 
@@ -34,7 +34,7 @@ def test_one_at_a_time_and_none_of_what_is_on_disk() -> None:
     assert told(kept.written(CheckpointWritten(5, PATH))) == ["checkpoint_written"]
     assert (kept.version, kept.written_at) == (5, 160.0)
     assert kept.begin(220.0) == []
-    progress.updates = 6
+    progress.version = 6
     assert len(kept.begin(220.0)) == 1
 
 

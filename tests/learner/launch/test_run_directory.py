@@ -16,6 +16,7 @@ from learner.config import Experiment, LearnerSettings, RunSettings, load
 from learner.durability.disk import Disk
 from learner.launch import run_directory
 from learner.launch.run_directory import LOCK, RunDirectory, RunDirectoryError
+from learner.progress import RENAMED_IN_RESULT
 from protocol import manifest as manifests
 from protocol.manifest import digest_of
 from tests.learner.books import manifest
@@ -123,13 +124,13 @@ def over(path: Path, experiment: Experiment) -> int | None:
 @pytest.mark.parametrize(
     ("ended", "asked", "code"),
     [
-        ({"solved": True, "target": 475.0, "env_steps": 9}, {"until_return": 475.0}, 0),
-        ({"solved": True, "target": 475.0, "env_steps": 9}, {"until_return": 400.0, "until_steps": 10}, 0),
-        ({"solved": True, "target": 475.0, "env_steps": 9}, {"until_return": 490.0}, None),
-        ({"solved": True, "target": 475.0, "env_steps": 9}, {}, None),
-        ({"solved": False, "target": 475.0, "env_steps": 9}, {"until_return": 475.0}, None),
-        ({"solved": False, "target": 475.0, "env_steps": 9}, {"until_return": 475.0, "until_steps": 9}, 3),
-        ({"solved": False, "target": 475.0, "env_steps": 9}, {"until_return": 475.0, "until_steps": 10}, None),
+        ({"solved": True, "return_target": 475.0, "env_steps": 9}, {"until_return": 475.0}, 0),
+        ({"solved": True, "return_target": 475.0, "env_steps": 9}, {"until_return": 400.0, "until_steps": 10}, 0),
+        ({"solved": True, "return_target": 475.0, "env_steps": 9}, {"until_return": 490.0}, None),
+        ({"solved": True, "return_target": 475.0, "env_steps": 9}, {}, None),
+        ({"solved": False, "return_target": 475.0, "env_steps": 9}, {"until_return": 475.0}, None),
+        ({"solved": False, "return_target": 475.0, "env_steps": 9}, {"until_return": 475.0, "until_steps": 9}, 3),
+        ({"solved": False, "return_target": 475.0, "env_steps": 9}, {"until_return": 475.0, "until_steps": 10}, None),
         ({"solved": False, "target": None, "env_steps": 9}, {"until_steps": 9}, 0),
     ],
 )
@@ -139,18 +140,31 @@ def test_a_run_is_over_when_nothing_is_left_of_what_is_asked(
     experiment = Experiment(run=RunSettings(seed=7, **asked), actor=EXPERIMENT.actor)  # type: ignore[arg-type]
     begun(tmp_path)
     assert over(tmp_path, experiment) is None  # killed before it had a result
-    kept = {**ended, "updates": 3, "saved_version": 3, "exit_code": 0}
+    kept = {**ended, "version": 3, "checkpoint_version": 3, "exit_code": 0}
     (tmp_path / "result.json").write_text(json.dumps(kept))
     assert over(tmp_path, experiment) == code
     assert over(tmp_path, Experiment(run=experiment.run, actor={"env": "Acrobot-v1"})) is None  # begin says why
 
 
-@pytest.mark.parametrize("lost", [{"saved_version": 2, "exit_code": 1}, {"saved_version": None}, {"exit_code": 1}])
+@pytest.mark.parametrize(
+    "lost", [{"checkpoint_version": 2, "exit_code": 1}, {"checkpoint_version": None}, {"exit_code": 1}]
+)
 def test_a_run_whose_last_parameters_are_lost_is_not_over(tmp_path: Path, lost: dict[str, int | None]) -> None:
     begun(tmp_path)
     experiment = Experiment(run=RunSettings(seed=7, until_return=475.0, until_steps=9), actor=EXPERIMENT.actor)
-    ended = {"solved": True, "target": 475.0, "env_steps": 9, "updates": 3, "saved_version": 3, "exit_code": 0}
+    ended = {
+        "solved": True,
+        "return_target": 475.0,
+        "env_steps": 9,
+        "version": 3,
+        "checkpoint_version": 3,
+        "exit_code": 0,
+    }
     (tmp_path / "result.json").write_text(json.dumps(ended))
+    assert over(tmp_path, experiment) == 0
+    former = {RENAMED_IN_RESULT.get(name, name): value for name, value in ended.items()}
+    (tmp_path / "result.json").write_text(json.dumps(former))  # as an older learner wrote it
+    assert "saved_version" in former
     assert over(tmp_path, experiment) == 0
     (tmp_path / "result.json").write_text(json.dumps({**ended, **lost}))
     assert over(tmp_path, experiment) is None

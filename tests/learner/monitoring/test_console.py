@@ -49,10 +49,10 @@ def seen(now: float = 1.0) -> View:
 
 def test_a_view_is_read_from_the_books() -> None:
     shown = seen()
-    assert (shown.env_steps, shown.episodes, shown.updates, shown.actors) == (1000, 2, 3, 1)
+    assert (shown.env_steps, shown.episodes, shown.version, shown.actors) == (1000, 2, 3, 1)
     assert shown.return_mean == 15.0
-    assert shown.return_best is None
-    assert shown.dropped == 1
+    assert shown.return_best_mean is None
+    assert shown.refused == 1
     assert shown.bytes_per_gradient == 125.0
     assert shown.wall_s == 0.5
 

@@ -27,11 +27,11 @@ from learner.monitoring.history import (
 
 def sample(time_s: float, env_steps: int = 0, **changes: object) -> Sample:
     fields: dict[str, object] = {
-        "updates": 0,
+        "version": 0,
         "lags": 0,
         "lag_updates": 0,
-        "bytes_up": 0,
-        "bytes_down": 0,
+        "received_bytes": 0,
+        "sent_bytes": 0,
         "math_s": 0.0,
         "return_mean": None,
         "return_min": None,
@@ -50,7 +50,7 @@ def ticked(count: int, past: Past = NO_PAST) -> History:
     """A history of so many ticks, of 100 environment steps and 1 byte up each."""
     history = History(past)
     for tick in range(count):
-        history.take(sample(tick * INTERVAL_S, tick * 100, bytes_up=tick, return_mean=float(tick)))
+        history.take(sample(tick * INTERVAL_S, tick * 100, received_bytes=tick, return_mean=float(tick)))
     return history
 
 

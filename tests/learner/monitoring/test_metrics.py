@@ -44,7 +44,7 @@ def test_counters_are_the_books() -> None:
 def test_counters_begin_at_zero_in_each_life_and_gauges_tell_of_the_run() -> None:
     """A crash takes the books back to the checkpoint: less than was scraped, and not zero."""
     saved = trained([10.0])
-    saved.sessions_granted, saved.gradients_up, saved.evaluations = 4, 3, 2
+    saved.sessions_granted, saved.gradients_received, saved.evaluations = 4, 3, 2
     state = learner_state(Progress.restored(saved.saved(), 3))
     metrics = Metrics(state, lambda: 10.0)
     counters = [family for family in metrics.families() if family.type == "counter" and "process" not in family.name]
@@ -162,7 +162,7 @@ def test_bytes_by_codec_and_as_they_would_be_dense() -> None:
     assert value(state, "codec_gradients_total", codec="topk_i8") == 3
     assert value(state, "codec_bytes_total", codec="topk_i8") == 300
     assert value(state, "gradient_dense_bytes_total") == 3 * 4 * 10
-    state.progress.weight_bytes_down["key"] += 40
+    state.progress.weight_bytes["key"] += 40
     assert value(state, "weight_bytes_total", record="key") == 40
     assert value(state, "weight_bytes_total", record="updates") == 0
 

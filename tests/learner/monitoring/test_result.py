@@ -19,7 +19,7 @@ def test_a_result_tells_what_was_saved_and_how_it_ended(tmp_path: Path) -> None:
     state.solved = True
     state.saving.written(CheckpointWritten(2, tmp_path))
     told = result_of(state, now=1.0, started_at=0.0, exit_code=1)
-    assert (told["updates"], told["saved_version"], told["exit_code"]) == (3, 2, 1)
+    assert (told["version"], told["checkpoint_version"], told["exit_code"]) == (3, 2, 1)
 
 
 def test_the_result_has_every_promised_key(tmp_path: Path) -> None:
@@ -30,9 +30,9 @@ def test_the_result_has_every_promised_key(tmp_path: Path) -> None:
     assert (told["wall_s"], told["total_s"]) == (5.0, 7.0)
     assert told["bytes_per_gradient"] == 125.0
     assert told["compression"] == pytest.approx(0.32)  # ten parameters make forty bytes
-    assert (told["staleness_mean"], told["staleness_max"]) == (pytest.approx(7 / 3), 5)
+    assert (told["lag_mean_updates"], told["lag_max_updates"]) == (pytest.approx(7 / 3), 5)
     assert (told["target_version"], told["evaluations"], told["evaluated_best_mean"]) == (None, 0, None)
-    promised = {"env", "seed", "env_steps", "updates", "parameters", "bytes_up", "bytes_down", "versions", "host"}
+    promised = {"env", "seed", "env_steps", "version", "parameters", "received_bytes", "sent_bytes", "versions", "host"}
     assert told.keys() >= promised | {"solved", "rulings"}
     with RunDirectory.prepare(tmp_path, resume=False) as directory:
         directory.finish(told)
@@ -42,7 +42,7 @@ def test_the_result_has_every_promised_key(tmp_path: Path) -> None:
 def test_a_result_of_nothing() -> None:
     told = result_of(learner_state(), now=1.0, started_at=0.0, exit_code=0)
     assert (told["return_mean_100"], told["compression"], told["wall_s"]) == (None, None, 0.0)
-    assert (told["exit_code"], told["saved_version"]) == (0, None)
+    assert (told["exit_code"], told["checkpoint_version"]) == (0, None)
 
 
 def test_versions_and_host_are_plain() -> None:

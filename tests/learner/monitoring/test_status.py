@@ -61,12 +61,12 @@ def test_rates_are_of_the_last_seconds() -> None:
     memory = Memory()
     memory.look(state, 1.0)
     state.progress.env_steps += 300
-    state.progress.bytes_up += 600
+    state.progress.received_bytes += 600
     state.progress.math_s += 1.5
     state.progress.lags.observe(4)
     peer.env_steps += 30
     told = status(state, 4.0, memory)
-    assert (told["env_steps_per_s"], told["bytes_up_per_s"], told["updates_per_s"]) == (100.0, 200.0, 0.0)
+    assert (told["env_steps_per_s"], told["received_bytes_per_s"], told["updates_per_s"]) == (100.0, 200.0, 0.0)
     assert (told["math_share"], told["lag_updates"]) == (0.5, 4.0)
     assert told["actor_list"][0]["env_steps_per_s"] == 10.0
 

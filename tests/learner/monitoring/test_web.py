@@ -161,8 +161,8 @@ def test_a_question_without_sense_is_answered_plainly(path: str) -> None:
 def test_a_visitor_says_which_part_of_the_fleet_it_wants() -> None:
     state = learner_state()
     for number in range(3):
-        join(state, f"a{number}", now=0.0).bytes_up = number
-    (answer,) = visit(state, "/status?actors=2&by=-bytes_up")
+        join(state, f"a{number}", now=0.0).received_bytes = number
+    (answer,) = visit(state, "/status?actors=2&by=-received_bytes")
     assert [actor["name"] for actor in json.loads(answer[2])["actor_list"]] == ["a2", "a1"]
 
 
