@@ -15,13 +15,13 @@ from learner.launch.run_directory import RunDirectory
 from learner.launch.scratch import scratch_folder
 from learner.monitoring.console import Console
 from learner.monitoring.web import bind
-from learner.security.access import let_in
+from learner.security.access import issue_local_keys
 from learner.security.keyring import Keyring
 from learner.service import Service, heed_signals
 from protocol.process.descriptors import RESERVE, Apart, raise_limit
 from protocol.process.notify import Supervisor
 from protocol.transport.address import parse_address, require_private
-from protocol.transport.learner_sockets import Gate, LearnerSockets
+from protocol.transport.learner_sockets import CurveAuth, LearnerSockets
 
 LEAST_FILES, FILES_PER_ACTOR = 96, 8  # a learner opens 40, and for each actor 2 connections and up to 4 pipes
 
@@ -58,11 +58,11 @@ async def _serve(options: Options) -> int:
             return code
         local = parse_address(f"ipc://{scratch}/learner")
         quantity = options.experiment.learner.quantity
-        gate = None if ring is None else Gate(ring.pair.secret, ring.name)
-        sockets = LearnerSockets([local, *map(parse_address, options.bind)], quantity=quantity, gate=gate)
+        auth = None if ring is None else CurveAuth(ring.pair.secret, ring.name)
+        sockets = LearnerSockets([local, *map(parse_address, options.bind)], quantity=quantity, auth=auth)
         stack.callback(sockets.close)
         service = Service(options, directory, sockets, console, site, ring, apart.start)
         stack.push_async_callback(service.close)
         if ring is not None:
-            let_in(ring, options.experiment.run.actors, Path(scratch))
+            issue_local_keys(ring, options.experiment.run.actors, Path(scratch))
         return await service.serve(str(local), None if ring is None else Path(scratch))

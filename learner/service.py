@@ -41,7 +41,7 @@ from learner.monitoring.summary import View, view
 from learner.monitoring.web import Site, pages_of
 from learner.optim.parameters import Parameters, arrays_of
 from learner.progress import Progress
-from learner.security.access import Doors
+from learner.security.access import AccessList
 from learner.security.keyring import Keyring
 from learner.state import Address, LearnerState
 from learner.threads import WorkThread
@@ -85,7 +85,7 @@ class Service:
     ) -> None:
         """start: starts the thread that writes checkpoints."""
         self._http = http
-        self._doors = Doors(ring, sockets, self._post, self._announce)
+        self._access = AccessList(ring, sockets, self._post, self._announce)
         self._options, self._directory, self._sockets, self._console = options, directory, sockets, console
         self._experiment = options.experiment
         self._loop, self._supervisor = asyncio.get_running_loop(), Supervisor(os.environ)
@@ -107,7 +107,7 @@ class Service:
         self._shell = Shell(
             loop_busy_s=time.thread_time,  # pages are rendered on the loop's thread
             math_busy_s=lambda: self._math.busy_s,
-            strangers=lambda: sockets.strangers,
+            unauthenticated=lambda: sockets.unauthenticated,
         )
 
     async def serve(self, local: str, keys: Path | None = None) -> int:
@@ -162,7 +162,7 @@ class Service:
         epoch = self._directory.begin(self._experiment, manifest)
         self._digest = digest_of(manifests.encode(self._directory.manifest())).hex()
         self._limits = framing.Limits.for_length(manifest.layout.length)
-        self._sockets.expect(self._limits)
+        self._sockets.set_limits(self._limits)
         self._restoring = self._loop.run_in_executor(None, self._restore, first, epoch)  # a journal may be long
         parameters, progress = await asyncio.shield(self._restoring)
         self._parameters = parameters
@@ -208,7 +208,7 @@ class Service:
         resumes = directory.resuming
         restored = restore(parameters, settings, make, files) if resumes else Restored(Progress())
         # without a checkpoint too: a best may have been written before the first
-        recall_best(restored.progress, files, lambda key: "evaluate" in self._doors.roles(key))
+        recall_best(restored.progress, files, lambda key: "evaluate" in self._access.roles(key))
         journaled = settings.durability == "journal"
         journal = begin_journal(parameters, restored, settings, files, epoch) if journaled else None
         self._store = Store(files, settings, journal)
@@ -267,7 +267,7 @@ class Service:
             message, buffers = messages.decode(frames)
             event = events.MessageArrived(route, message, buffers, wire_bytes, key)
             if isinstance(message, Hello):
-                event = replace(event, local=self._sockets.local(), roles=self._doors.roles(key))
+                event = replace(event, local=self._sockets.local(), roles=self._access.roles(key))
         except PeerFault as fault:
             event = events.FaultArrived(route, fault, wire_bytes)
         self._post(event)
@@ -277,7 +277,7 @@ class Service:
             due = time.monotonic() + TICK_S
             await asyncio.sleep(TICK_S)
             self._shell.loop_lag.observe(max(0.0, time.monotonic() - due))
-            self._doors.look(time.monotonic())
+            self._access.poll(time.monotonic())
             RESERVE.fill()
             self._post(events.Ticked())
             self._show(time.monotonic())
@@ -308,7 +308,7 @@ class Service:
             self._broke(ChildFailed(detail))
         elif self._state is None:
             self._end(exit_code)
-        elif all(self._doors.ours(peer) or not peer.trains for peer in self._state.peers.values()):
+        elif all(self._access.is_local(peer) or not peer.trains for peer in self._state.peers.values()):
             self._post(events.StopRequested(detail, exit_code))
 
     def _done(self, event: Event) -> None:

@@ -333,11 +333,11 @@ LEARNER = Board(
         Panel(
             "Messages and files refused",
             "A second, the five most frequent reasons, before any verdict; and connections refused for their key."
-            " Strangers and broken disks show here.",
+            " Unauthenticated peers and broken disks show here.",
             "suffix:/s",
             (
                 Query(f"topk(5, {rate('faults_total', by='reason')})", "{{reason}}"),
-                Query(rate("strangers_total"), "unknown key"),
+                Query(rate("unauthenticated_total"), "unknown key"),
             ),
             "stack",
             THIRD,

@@ -48,14 +48,14 @@ class Shell:
     """What the service knows and its state does not.
 
     loop_lag: how late its ticks came, in seconds. loop_busy_s: CPU time of the loop's thread, asked on it.
-    math_busy_s: seconds that the math thread's present job has taken. strangers: connections that were turned away for
-    their key. journal: its books; None where none is kept.
+    math_busy_s: seconds that the math thread's present job has taken. unauthenticated: connections refused for their
+    public key. journal: its books; None where none is kept.
     """
 
     loop_lag: Histogram = field(default_factory=lambda: Histogram(LOOP_BUCKETS))
     loop_busy_s: Callable[[], float] = lambda: 0.0
     math_busy_s: Callable[[], float] = lambda: 0.0
-    strangers: Callable[[], int] = lambda: 0
+    unauthenticated: Callable[[], int] = lambda: 0
     journal: Callable[[], JournalBooks | None] = lambda: None
 
 
@@ -269,10 +269,13 @@ def _fleet(state: LearnerState, now: float) -> Iterator[Metric]:
 
 def _shell(shell: Shell) -> Iterator[Metric]:
     busy_s, math_s, journal = shell.loop_busy_s(), shell.math_busy_s(), shell.journal()
-    refused = "Connections refused for a key that is not let in."
+    refused = "Connections refused for a public key that is not on the list."
     yield CounterMetricFamily(f"{PREFIX}_loop_busy_seconds", "CPU time of the loop's thread.", value=busy_s)
     yield GaugeMetricFamily(f"{PREFIX}_math_busy_seconds", "Of the math thread's present job; 0: none.", value=math_s)
-    yield CounterMetricFamily(f"{PREFIX}_strangers", refused, value=shell.strangers())
+    count = shell.unauthenticated()
+    yield CounterMetricFamily(f"{PREFIX}_unauthenticated", refused, value=count)
+    former = f"Deprecated, use {PREFIX}_unauthenticated_total: it counts the same."
+    yield CounterMetricFamily(f"{PREFIX}_strangers", former, value=count)
     if journal is None:
         return
     yield GaugeMetricFamily(f"{PREFIX}_journal_bytes", "Of the journal on disk.", value=journal.disk_bytes)

@@ -45,7 +45,7 @@ def life(folder: Path, resume: bool) -> tuple[Progress, str]:
     options = Options(EXPERIMENT, (), None, folder, resume, (), None, False, True, time.monotonic())
 
     async def begin() -> tuple[Progress, str]:
-        sockets = cast("Any", SimpleNamespace(weights="ipc:///nowhere", bound=[], expect=lambda limits: None))
+        sockets = cast("Any", SimpleNamespace(weights="ipc:///nowhere", bound=[], set_limits=lambda limits: None))
         with RunDirectory.prepare(folder, resume) as directory:
             service = Service(options, directory, sockets, Console(True, io.StringIO()), None)
             try:

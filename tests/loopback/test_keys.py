@@ -44,7 +44,7 @@ def test_keys_decide_who_takes_part(launch: Launcher) -> None:
     assert unknown.public in why
     learner.event("key_unknown", lambda said: said["key"] == unknown.public)  # rack7, revoked, knocks too
     with urlopen(f"{started['http']}/metrics", timeout=30) as answer:
-        (refused,) = re.findall(r"^farflung_learner_strangers_total (\S+)$", answer.read().decode(), re.MULTILINE)
+        (refused,) = re.findall(r"^farflung_learner_unauthenticated_total (\S+)$", answer.read().decode(), re.MULTILINE)
     assert float(refused) > 0
     assert stranger.said("welcomed") == []
     assert {said["actor"] for said in learner.said("actor_joined")} == {"local-0", "rack7", "rack8"}

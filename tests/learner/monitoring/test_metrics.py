@@ -169,12 +169,12 @@ def test_bytes_by_codec_and_as_they_would_be_dense() -> None:
 
 def test_threads_the_gate_and_the_journal_are_the_services_to_tell() -> None:
     state = learner_state()
-    shell = Shell(loop_busy_s=lambda: 1.5, math_busy_s=lambda: 21.0, strangers=lambda: 6)
+    shell = Shell(loop_busy_s=lambda: 1.5, math_busy_s=lambda: 21.0, unauthenticated=lambda: 6)
     shell.loop_lag.observe(0.02)
     shell.journal = lambda: JournalBooks(4096, 7, 0.25)
     found = scraped(state, shell=shell)
-    told = ("loop_busy_seconds_total", "math_busy_seconds", "strangers_total")
-    assert [found[f"farflung_learner_{name}", ()] for name in told] == [1.5, 21.0, 6]
+    names = ("loop_busy_seconds_total", "math_busy_seconds", "unauthenticated_total", "strangers_total")
+    assert [found[f"farflung_learner_{name}", ()] for name in names] == [1.5, 21.0, 6, 6]
     told = ("journal_bytes", "journal_syncs_total", "journal_sync_seconds_total")
     assert [found[f"farflung_learner_{name}", ()] for name in told] == [4096, 7, 0.25]
     assert found["farflung_learner_loop_lag_seconds_bucket", (("le", "0.025"),)] == 1
