@@ -32,13 +32,13 @@ from learner.launch.local_actors import ChildFailed, Fleet, check, initial
 from learner.launch.options import Options
 from learner.launch.run_directory import RunDirectory
 from learner.monitoring.console import Console
-from learner.monitoring.history import RECALLED, recalled
-from learner.monitoring.metrics import Metrics, Shell
-from learner.monitoring.progress_interval import Pace
+from learner.monitoring.history import EARLIER_POINTS, read_earlier_lives
+from learner.monitoring.metrics import Metrics, ServiceReadings
+from learner.monitoring.progress_interval import ProgressInterval
 from learner.monitoring.result import result_of
-from learner.monitoring.status import Memory
-from learner.monitoring.summary import View, view
-from learner.monitoring.web import Site, pages_of
+from learner.monitoring.status import Sampler
+from learner.monitoring.summary import RunSummary, summarize
+from learner.monitoring.web import WebServer, pages_of
 from learner.optim.parameters import Parameters, arrays_of
 from learner.progress import Progress
 from learner.security.access import AccessList
@@ -95,16 +95,16 @@ class Service:
         self._store: Store | None = None
         self._restoring: asyncio.Future[tuple[Parameters, Progress]] | None = None
         self._fleet: Fleet | None = None
-        self._site: Site | None = None
+        self._site: WebServer | None = None
         self._interrupts = Interrupts()
         self._state: LearnerState | None = None
         self._parameters: Parameters | None = None
         self._limits = framing.HARD_LIMITS  # until the layout says what is enough
         self._digest = ""  # of the manifest, in checkpoints
-        self._view: View | None = None
-        self._memory: Memory | None = None  # where there are pages
-        self._show_at, self._pace = 0.0, Pace()
-        self._shell = Shell(
+        self._view: RunSummary | None = None
+        self._memory: Sampler | None = None  # where there are pages
+        self._show_at, self._pace = 0.0, ProgressInterval()
+        self._shell = ServiceReadings(
             loop_busy_s=time.thread_time,  # pages are rendered on the loop's thread
             math_busy_s=lambda: self._math.busy_s,
             unauthenticated=lambda: sockets.unauthenticated,
@@ -212,7 +212,7 @@ class Service:
         journaled = settings.durability == "journal"
         journal = begin_journal(parameters, restored, settings, files, epoch) if journaled else None
         self._store = Store(files, settings, journal)
-        self._shell.journal = self._store.books
+        self._shell.journal = self._store.journal_stats
         return parameters, restored.progress
 
     async def _open_site(self, state: LearnerState) -> str | None:
@@ -220,11 +220,11 @@ class Service:
         if self._http is None:
             return None
         metrics = Metrics(state, time.monotonic, self._shell)
-        past = await self._loop.run_in_executor(None, self._directory.progress_lines, RECALLED)
-        self._memory = Memory(recalled(past, state.progress.env_steps))
+        past = await self._loop.run_in_executor(None, self._directory.progress_lines, EARLIER_POINTS)
+        self._memory = Sampler(read_earlier_lives(past, state.progress.env_steps))
         pages = pages_of(state, metrics.render, time.monotonic, self._stuck, self._memory)
-        self._site = Site(self._http, pages, [*self._options.http_names, str(self._options.http).rpartition(":")[0]])
         host = str(self._options.http).rpartition(":")[0]
+        self._site = WebServer(self._http, pages, [*self._options.http_names, host])
         return f"http://{host}:{await self._site.start()}"
 
     def _stuck(self) -> str | None:
@@ -395,10 +395,10 @@ class Service:
         if now < self._show_at and not last:
             return
         self._show_at = now + SHOW_S
-        self._view = view(self._state, now, self._view)
+        self._view = summarize(self._state, now, self._view)
         self._console.refresh(self._view)
         if self._memory is not None:
-            self._memory.look(self._state, now)
+            self._memory.sample(self._state, now)
         if self._pace.due(self._view.env_steps, now) or last:
             self._directory.record("progress", self._wall_s(), self._view.fields())
 

@@ -15,7 +15,7 @@ from learner.durability.recovery import Files
 from learner.events import BestFailed, BestWritten, CheckpointFailed, CheckpointWritten, Event
 
 
-class JournalBooks(NamedTuple):
+class JournalStats(NamedTuple):
     """disk_bytes: of all segments and bases. syncs, sync_s: of records in this life, and what they took."""
 
     disk_bytes: int
@@ -97,12 +97,12 @@ class Store:
         self._before = found - appended
         return found
 
-    def books(self) -> JournalBooks | None:
+    def journal_stats(self) -> JournalStats | None:
         """Of the journal, from any thread and without a look at the disk, which may hang."""
         journal = self.journal
         if journal is None:
             return None
-        return JournalBooks(self._before + journal.appended_bytes, journal.syncs, journal.sync_s)
+        return JournalStats(self._before + journal.appended_bytes, journal.syncs, journal.sync_s)
 
     def save_best(self, best: Checkpoint, *, leads: bool = True) -> Event:
         """Disk thread. leads: it is the best of all keys."""

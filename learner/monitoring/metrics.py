@@ -1,4 +1,4 @@
-"""The learner's numbers for Prometheus, read from its books at scrape time. Knows prometheus_client.
+"""The learner's numbers for Prometheus, read from its state at scrape time. Knows prometheus_client.
 
 No counter lives here, so a gradient pays no more for being watched. Labels are bounded: outcomes and reasons are the
 wire's codes, codecs those that are known here, and no label names an actor: a fleet is sums and quantiles.
@@ -25,7 +25,7 @@ from prometheus_client.metrics_core import (
 from prometheus_client.registry import Collector
 
 from learner.admission.telemetry import PARTS, QUANTILES, quantiles
-from learner.durability.storage import JournalBooks
+from learner.durability.storage import JournalStats
 from learner.monitoring.result import versions
 from learner.monitoring.summary import STALLED_S, stalled
 from learner.progress import STRANGE, Histogram, Progress
@@ -44,31 +44,33 @@ LOOP_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
 
 
 @dataclass(slots=True)
-class Shell:
+class ServiceReadings:
     """What the service knows and its state does not.
 
     loop_lag: how late its ticks came, in seconds. loop_busy_s: CPU time of the loop's thread, asked on it.
     math_busy_s: seconds that the math thread's present job has taken. unauthenticated: connections refused for their
-    public key. journal: its books; None where none is kept.
+    public key. journal: its counters; None where none is kept.
     """
 
     loop_lag: Histogram = field(default_factory=lambda: Histogram(LOOP_BUCKETS))
     loop_busy_s: Callable[[], float] = lambda: 0.0
     math_busy_s: Callable[[], float] = lambda: 0.0
     unauthenticated: Callable[[], int] = lambda: 0
-    journal: Callable[[], JournalBooks | None] = lambda: None
+    journal: Callable[[], JournalStats | None] = lambda: None
 
 
 class Metrics:
     """A registry of its own, so that two learners in one process do not meet. Made when a life begins: counters count
-    from what the books hold then.
+    from what the state holds then.
 
-    state: whose books; clock: the one that the state's moments were taken from.
+    state: what is read; clock: the one that the state's moments were taken from.
     """
 
-    def __init__(self, state: LearnerState, clock: Callable[[], float], shell: Shell | None = None) -> None:
+    def __init__(
+        self, state: LearnerState, clock: Callable[[], float], readings: ServiceReadings | None = None
+    ) -> None:
         self._registry = CollectorRegistry(auto_describe=False)
-        self._registry.register(_Books(state, clock, shell or Shell()))
+        self._registry.register(_StateCollector(state, clock, readings or ServiceReadings()))
         ProcessCollector(registry=self._registry)
 
     def families(self) -> Iterator[Metric]:
@@ -80,9 +82,9 @@ class Metrics:
         return generate_latest(self._registry)
 
 
-class _Books(Collector):
-    def __init__(self, state: LearnerState, clock: Callable[[], float], shell: Shell) -> None:
-        self._state, self._clock, self._shell = state, clock, shell
+class _StateCollector(Collector):
+    def __init__(self, state: LearnerState, clock: Callable[[], float], readings: ServiceReadings) -> None:
+        self._state, self._clock, self._readings = state, clock, readings
         self._before = state.progress.saved()  # by earlier lives
         self._build = versions()
 
@@ -97,10 +99,10 @@ class _Books(Collector):
         yield _histogram("lag_updates", "Updates between the weights of a gradient and its judgement.", progress.lags)
         yield _histogram("lag_seconds", "Since a gradient's weights were the newest, at its arrival.", progress.ages)
         yield _histogram("gradient_wait_seconds", "From a gradient's arrival to its verdict.", progress.waits)
-        yield _histogram("loop_lag_seconds", "How late the loop's ticks came.", self._shell.loop_lag)
+        yield _histogram("loop_lag_seconds", "How late the loop's ticks came.", self._readings.loop_lag)
         yield from _gauges(state, now)
         yield from _fleet(state, now)
-        yield from _shell(self._shell)
+        yield from _readings(self._readings)
 
 
 Saved = Mapping[str, float]  # of ``Progress.saved``
@@ -267,12 +269,12 @@ def _fleet(state: LearnerState, now: float) -> Iterator[Metric]:
         yield family
 
 
-def _shell(shell: Shell) -> Iterator[Metric]:
-    busy_s, math_s, journal = shell.loop_busy_s(), shell.math_busy_s(), shell.journal()
+def _readings(readings: ServiceReadings) -> Iterator[Metric]:
+    busy_s, math_s, journal = readings.loop_busy_s(), readings.math_busy_s(), readings.journal()
     refused = "Connections refused for a public key that is not on the list."
     yield CounterMetricFamily(f"{PREFIX}_loop_busy_seconds", "CPU time of the loop's thread.", value=busy_s)
     yield GaugeMetricFamily(f"{PREFIX}_math_busy_seconds", "Of the math thread's present job; 0: none.", value=math_s)
-    count = shell.unauthenticated()
+    count = readings.unauthenticated()
     yield CounterMetricFamily(f"{PREFIX}_unauthenticated", refused, value=count)
     former = f"Deprecated, use {PREFIX}_unauthenticated_total: it counts the same."
     yield CounterMetricFamily(f"{PREFIX}_strangers", former, value=count)

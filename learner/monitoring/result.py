@@ -1,4 +1,4 @@
-"""What result.json says of a life that ended. Reads the books, the machine and the installation; changes nothing."""
+"""What result.json says of a life that ended. Reads the state, the machine and the installation; changes nothing."""
 
 from __future__ import annotations
 

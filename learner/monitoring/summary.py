@@ -1,4 +1,4 @@
-"""A run at one moment, for people, pages and progress.jsonl. Pure: reads the books, and for rates the view before."""
+"""A run at one moment, for people, pages and progress.jsonl. Pure: reads the state and, for rates, an earlier one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ STALLED_S = 10.0  # without a new version, while actors train: most rollouts are
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class RunSummary:
     """A run at one moment. now_s: monotonic clock. wall_s: since the first actor had weights to step with."""
 
     now_s: float
@@ -30,7 +30,7 @@ class View:
     updates_per_s: float
     refused: int  # gradients
     lag_mean_updates: float  # of all gradients that this life judged by their age
-    lag_count: int  # so many; with the sum, the mean between any two views follows
+    lag_count: int  # so many; with the sum, the mean between any two summaries follows
     lag_sum_updates: int
     received_bytes: int  # as in result.json
     sent_bytes: int
@@ -42,18 +42,18 @@ class View:
     journal_failure: str | None  # why the journal that the run keeps does not hold what is applied; None while it does
 
     def fields(self) -> dict[str, object]:
-        """For a progress event: rounded, without what only the next view needs."""
+        """For a progress event: rounded, without what only the next summary needs."""
         fields = {key: rounded(value) for key, value in asdict(self).items()}
         del fields["now_s"], fields["wall_s"]
         return with_former(fields)
 
 
-def view(state: LearnerState, now: float, before: View | None = None) -> View:
-    """The run as it stands. before: an earlier view of the same run, from which rates follow."""
+def summarize(state: LearnerState, now: float, before: RunSummary | None = None) -> RunSummary:
+    """The run as it stands. before: an earlier summary of the same run, from which rates follow."""
     progress = state.progress
     judged = sum(progress.rulings.values())
     best = progress.return_best_mean
-    return View(
+    return RunSummary(
         now_s=now,
         wall_s=0.0 if state.training_since is None else now - state.training_since,
         stage=state.stage.value,
@@ -80,7 +80,7 @@ def view(state: LearnerState, now: float, before: View | None = None) -> View:
     )
 
 
-def _rate(before: View | None, now: float, count: int, counted: str, rate: str) -> float:
+def _rate(before: RunSummary | None, now: float, count: int, counted: str, rate: str) -> float:
     """Per second, averaged with exponentially fading memory."""
     if before is None:
         return 0.0

@@ -37,7 +37,7 @@ from learner.events import (
     WriteBest,
     WriteCheckpoint,
 )
-from learner.monitoring.summary import view
+from learner.monitoring.summary import summarize
 from learner.optim.norms import make_screen
 from learner.optim.optimizers import make_optimizer
 from learner.optim.parameters import Parameters
@@ -1190,12 +1190,12 @@ def test_a_learner_that_goes_on_without_its_journal_says_so_with_each_verdict() 
     verdict = sent(it.does(it.hear(gradient(session, 2), payload()), "full"), Verdict)
     assert (verdict.unlogged, verdict.rulings[0].outcome) == (True, "applied")
     assert sent(it.hear(gradient(session, 2), payload()), Verdict).unlogged  # as it is when it is told again
-    assert view(it.state, it.now).journal_failure == "full"
+    assert summarize(it.state, it.now).journal_failure == "full"
     assert only(it.tick(6.0), WriteCheckpoint).rebase
     it.post(JournalBegan(2))
     it.post(CheckpointWritten(2, Path("two"), based=True))
     assert not sent(it.hear(gradient(session, 2), payload()), Verdict).unlogged
-    assert view(it.state, it.now).journal_failure is None
+    assert summarize(it.state, it.now).journal_failure is None
 
 
 def test_the_batch_under_way_is_applied_before_the_last_checkpoint() -> None:

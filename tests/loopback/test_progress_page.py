@@ -16,7 +16,7 @@ import pytest
 from learner.analysis.export import scalars
 from learner.analysis.runs import load
 from learner.monitoring.result import result_of
-from learner.monitoring.summary import view
+from learner.monitoring.summary import summarize
 from learner.progress import RENAMED, RENAMED_IN_RESULT, with_former
 from tests.learner.books import learner_state
 from tests.learner.courses import life, run_dir, text
@@ -107,7 +107,7 @@ def test_the_page_has_the_fields_that_the_code_spells_out(package: str) -> None:
 
 def test_the_page_has_the_fields_of_progress_and_of_the_result() -> None:
     state = learner_state()
-    assert with_former_names("progress") == set(view(state, 1.0).fields())
+    assert with_former_names("progress") == set(summarize(state, 1.0).fields())
     assert with_former_names("finished") == set(result_of(state, 1.0, 0.0, 0))
     assert fields("Every line") == STAMP
 

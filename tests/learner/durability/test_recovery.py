@@ -247,9 +247,9 @@ def test_what_cannot_be_decoded_names_the_version(folder: Path) -> None:
 
 def test_the_journal_is_told_to_who_watches_it(folder: Path) -> None:
     life = Life(folder, made("addition", "accept"))
-    began = life.store.books()
+    began = life.store.journal_stats()
     life.work(5)
-    books = life.store.books()
+    books = life.store.journal_stats()
     assert began is not None
     assert books is not None
     assert (began.syncs, books.syncs) == (0, 5)
@@ -258,10 +258,10 @@ def test_the_journal_is_told_to_who_watches_it(folder: Path) -> None:
     assert books.disk_bytes - began.disk_bytes == life.store.journal.appended_bytes
     life.save()
     life.store.close()  # gives back what was reserved
-    again = Life(folder, made("addition", "accept"), 2).store.books()
+    again = Life(folder, made("addition", "accept"), 2).store.journal_stats()
     assert again is not None
     assert again.disk_bytes >= books.disk_bytes
-    assert Store(life.files, LearnerSettings(), None).books() is None
+    assert Store(life.files, LearnerSettings(), None).journal_stats() is None
 
 
 def test_a_head_with_a_setting_that_is_unknown_names_it(folder: Path) -> None:

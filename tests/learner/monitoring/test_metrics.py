@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from learner.durability.storage import JournalBooks
-from learner.monitoring.metrics import Metrics, Shell
+from learner.durability.storage import JournalStats
+from learner.monitoring.metrics import Metrics, ServiceReadings
 from learner.monitoring.summary import STALLED_S, stalled
 from learner.progress import WINDOW, Best, Progress
 from learner.state import LearnerState
@@ -19,7 +19,7 @@ UNKNOWN = ("return_mean", "return_target", "checkpoint_age_seconds", "target_ver
 Series = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
 
-def scraped(state: LearnerState, now: float = 10.0, shell: Shell | None = None) -> Series:
+def scraped(state: LearnerState, now: float = 10.0, shell: ServiceReadings | None = None) -> Series:
     page = lived(state, lambda: now, shell).render().decode()
     families = text_string_to_metric_families(page)
     return {(s.name, tuple(sorted(s.labels.items()))): s.value for family in families for s in family.samples}
@@ -169,9 +169,9 @@ def test_bytes_by_codec_and_as_they_would_be_dense() -> None:
 
 def test_threads_the_gate_and_the_journal_are_the_services_to_tell() -> None:
     state = learner_state()
-    shell = Shell(loop_busy_s=lambda: 1.5, math_busy_s=lambda: 21.0, unauthenticated=lambda: 6)
+    shell = ServiceReadings(loop_busy_s=lambda: 1.5, math_busy_s=lambda: 21.0, unauthenticated=lambda: 6)
     shell.loop_lag.observe(0.02)
-    shell.journal = lambda: JournalBooks(4096, 7, 0.25)
+    shell.journal = lambda: JournalStats(4096, 7, 0.25)
     found = scraped(state, shell=shell)
     names = ("loop_busy_seconds_total", "math_busy_seconds", "unauthenticated_total", "strangers_total")
     assert [found[f"farflung_learner_{name}", ()] for name in names] == [1.5, 21.0, 6, 6]

@@ -6,7 +6,7 @@ import pytest
 
 from learner.monitoring.result import result_of
 from learner.monitoring.status import status
-from learner.monitoring.summary import view
+from learner.monitoring.summary import summarize
 from learner.progress import RENAMED, RENAMED_IN_RESULT, Progress
 from tests.learner.books import lived, whole
 
@@ -42,13 +42,13 @@ SAID_IN = {
 
 @pytest.mark.parametrize("name", SAID_IN)
 def test_a_number_has_one_name_wherever_it_is_said(name: str) -> None:
-    state, shell = whole(2)
-    families = {family.name.removeprefix("farflung_learner_") for family in lived(state, shell=shell).families()}
+    state, readings = whole(2)
+    families = {family.name.removeprefix("farflung_learner_") for family in lived(state, readings=readings).families()}
     said = {
         "counters": set(dir(Progress())),
         "metrics": families,
         "status": set(status(state, 10.0)),
-        "progress": set(view(state, 10.0).fields()),
+        "progress": set(summarize(state, 10.0).fields()),
         "result": set(result_of(state, 10.0, 0.0, 0)) - set(RENAMED_IN_RESULT.values()),
     }
     assert {place for place, names in said.items() if name in names} == set(SAID_IN[name].split())
@@ -59,6 +59,6 @@ def test_what_was_renamed_is_the_same_number() -> None:
     result = result_of(state, 10.0, 0.0, 0)
     for new, old in RENAMED_IN_RESULT.items():
         assert result.get(new) == result.get(old), new
-    for told in (status(state, 10.0), view(state, 10.0).fields()):
+    for told in (status(state, 10.0), summarize(state, 10.0).fields()):
         for new, old in RENAMED.items():
             assert told.get(new) == told.get(old), new

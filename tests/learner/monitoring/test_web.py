@@ -16,7 +16,7 @@ import pytest
 
 from learner.monitoring import web
 from learner.monitoring.metrics import Metrics
-from learner.monitoring.web import ANY_NAME, PAGE, PARTS, PortUnusable, Site, bind, known_host, pages_of
+from learner.monitoring.web import ANY_NAME, PAGE, PARTS, PortUnusable, WebServer, bind, known_host, pages_of
 from learner.state import LearnerState, Stage
 from protocol.process.descriptors import Reserve
 from tests.learner.books import join, learner_state, trained
@@ -41,7 +41,7 @@ def visit(state: LearnerState, *paths: str, stuck: str | None = None) -> list[tu
 
 async def _served(state: LearnerState, use: Callable[[int], Awaitable[Any]], stuck: str | None = None) -> Any:
     metrics = Metrics(state, lambda: 0.0)
-    site = Site(bind("127.0.0.1", 0), pages_of(state, metrics.render, lambda: 2.0, lambda: stuck))
+    site = WebServer(bind("127.0.0.1", 0), pages_of(state, metrics.render, lambda: 2.0, lambda: stuck))
     async with asyncio.timeout(DEADLINE_S):
         port = await site.start()
         try:
