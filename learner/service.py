@@ -24,8 +24,8 @@ import numpy as np
 from learner import config, events
 from learner.apply_batch import apply_batch
 from learner.durability.checkpoint import Checkpoint
-from learner.durability.recovery import Files, Restored, begin_journal, blank, make_parameters, recall_best, restore
-from learner.durability.storage import Store
+from learner.durability.recovery import Restored, RunFiles, blank, make_parameters, open_journal, restore, restore_best
+from learner.durability.storage import RunStorage
 from learner.events import Event
 from learner.launch.initial import Initial, given
 from learner.launch.local_actors import ChildFailed, Fleet, check, initial
@@ -92,7 +92,7 @@ class Service:
         self._finished: asyncio.Future[int] = self._loop.create_future()
         self._math = WorkThread("math", self._loop, self._done, self._broke)
         self._disk = WorkThread("disk", self._loop, self._done, self._broke, start=start)
-        self._store: Store | None = None
+        self._store: RunStorage | None = None
         self._restoring: asyncio.Future[tuple[Parameters, Progress]] | None = None
         self._fleet: Fleet | None = None
         self._site: WebServer | None = None
@@ -201,17 +201,17 @@ class Service:
             self._loop.call_soon_threadsafe(self._announce, event, fields)
 
         where = directory.checkpoints, directory.journal
-        files = Files(*where, self._digest, tell, journaled=directory.journaled)
+        files = RunFiles(*where, self._digest, tell, journaled=directory.journaled)
         make = partial(blank, layout=first.layout, observations=first.observation_size)
         theta = np.array(first.theta, np.float32)
         parameters = make_parameters(settings, theta, first.layout, first.observation_size)
         resumes = directory.resuming
         restored = restore(parameters, settings, make, files) if resumes else Restored(Progress())
         # without a checkpoint too: a best may have been written before the first
-        recall_best(restored.progress, files, lambda key: "evaluate" in self._access.roles(key))
+        restore_best(restored.progress, files, lambda key: "evaluate" in self._access.roles(key))
         journaled = settings.durability == "journal"
-        journal = begin_journal(parameters, restored, settings, files, epoch) if journaled else None
-        self._store = Store(files, settings, journal)
+        journal = open_journal(parameters, restored, settings, files, epoch) if journaled else None
+        self._store = RunStorage(files, settings, journal)
         self._shell.journal = self._store.journal_stats
         return parameters, restored.progress
 
@@ -362,7 +362,7 @@ class Service:
                 return refused
             arrays = parameters.checkpoint_arrays()
             kept = Checkpoint(self._digest, parameters.version, epoch, effect.counters, arrays)
-            based = store.mark(kept, rebase=effect.rebase)
+            based = store.append_mark(kept, rebase=effect.rebase)
             self._disk.submit(partial(store.save, kept, based=based))
             return events.JournalBegan(kept.version) if based else None
 
@@ -379,7 +379,7 @@ class Service:
 
     def _lead_best(self, effect: events.LeadBest) -> None:
         assert self._store is not None
-        self._disk.submit(partial(self._store.lead_best, effect.key, effect.version))
+        self._disk.submit(partial(self._store.promote_best, effect.key, effect.version))
 
     def _announce(self, event: str, fields: dict[str, object]) -> None:
         self._console.event(event, fields)

@@ -21,7 +21,7 @@ from learner.admission.queue import Gather, Intake
 from learner.admission.reports import Reports
 from learner.admission.sessions import Members
 from learner.config import Experiment
-from learner.durability.checkpoint_schedule import SAVE_S, Saving
+from learner.durability.checkpoint_schedule import SAVE_S, CheckpointSchedule
 from learner.events import (
     Announce,
     ApplyBatch,
@@ -109,7 +109,7 @@ class LearnerState:
         self.intake = Intake(gather, self.guard.holds, whole=asked.quantity == "gradient")  # what was admitted
         self.busy = False  # a batch is with the math thread
         self.training_since: float | None = None  # when the first actor of this life was handed weights to step with
-        self.saving = Saving(self.settings, progress, now)
+        self.saving = CheckpointSchedule(self.settings, progress, now)
         self.publication = Publication(self.settings, key, self.contest, progress.env_steps, now)
         self._beat_at = self._ticked_at = now
         self._drain_by = 0.0
@@ -290,7 +290,7 @@ class LearnerState:
 
     def _batch_applied(self, event: BatchApplied, now: float) -> list[Effect]:
         self.busy = False
-        told = self.saving.logged(event)  # first, for verdicts say it
+        told = self.saving.record_batch(event)  # first, for verdicts say it
         if event.unlogged is not None and self.saving.stops:
             self.exit_code, self.final = TRY_AGAIN, False
             return [*told, *self._end()]  # nobody hears of this batch: its gradients stay unanswered
@@ -333,7 +333,7 @@ class LearnerState:
     @property
     def _unlogged(self) -> bool:
         """What verdicts say of the journal."""
-        return self.saving.broken is not None
+        return self.saving.journal_failure is not None
 
     # time, disk, the end
 
@@ -349,7 +349,7 @@ class LearnerState:
             self._beat_at = now
             effects += self.members.beats(self.publication.version)
         if self.stage is Stage.RUNNING and self.saving.due(now):
-            effects += self.saving.begin(now)
+            effects += self.saving.order(now)
         effects += self._next_batch(now, ticked=True)
         return effects + self._drained(now)
 
@@ -409,7 +409,7 @@ class LearnerState:
         if not late and (self.busy or self.intake or self.contest.writing):
             return effects
         unfinished = self.busy or self.saving.busy
-        if not unfinished and (asked := self.saving.finish(now)):
+        if not unfinished and (asked := self.saving.order_last(now)):
             return [*effects, *asked]
         if (unfinished or self.contest.writing) and now < self._drain_by + SAVE_S:
             return effects
@@ -439,7 +439,7 @@ _HANDLERS: dict[type[Any], Callable[[LearnerState, Any, float], list[Effect]]] =
     BatchApplied: LearnerState._batch_applied,
     CheckpointWritten: LearnerState._checkpoint_written,
     CheckpointFailed: LearnerState._checkpoint_failed,
-    JournalBegan: lambda state, *_: state.saving.began(),
+    JournalBegan: lambda state, *_: state.saving.journal_began(),
     BestWritten: LearnerState._best_saved,
     BestFailed: LearnerState._best_saved,
     Ticked: LearnerState._ticked,

@@ -25,7 +25,7 @@ class ReplayError(UserError):
         return f"the journal cannot be repeated beyond version {self.version}: {self.cause}"
 
 
-class Tape:
+class JournalReplay:
     """θ on its way through a journal. counters: of the run, as the newest batch says them; None before the first.
 
     settings: that ``parameters`` were made with. make: others of the same layout, at zero. Another life of the run may
@@ -39,7 +39,7 @@ class Tape:
         self.counters: dict[str, int | float] | None = None
         self._settings, self._make = settings, make
 
-    def play(
+    def run(
         self, records: Iterable[tuple[Head | Record, Sequence[Buffer]]], until: int | None = None
     ) -> Iterator[Head | Mark]:
         """Repeats each batch, and gives what else there is when it is reached. until: version to stop at.

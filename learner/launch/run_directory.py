@@ -21,7 +21,7 @@ import msgspec
 
 from learner.config import Experiment, actor_table, load
 from learner.durability.disk import DISK
-from learner.durability.journal import stretches
+from learner.durability.journal import segment_files
 from learner.launch.toml import dumps
 from learner.progress import RENAMED_IN_RESULT, with_present
 from protocol import manifest as manifests
@@ -228,7 +228,7 @@ class RunDirectory:
 
     def _last_epoch(self) -> int:
         """As the file says; no less than the journal knows of, should that be lost: two lives must not share one."""
-        known = max((stretch.epoch for stretch in stretches(self.journal)), default=0)
+        known = max((segment.epoch for segment in segment_files(self.journal)), default=0)
         with contextlib.suppress(FileNotFoundError, ValueError):
             return max(known, int((self.path / EPOCH).read_text()))
         return known

@@ -204,7 +204,7 @@ def _loss_gauges(state: LearnerState) -> Gauges:
 def _life_gauges(state: LearnerState, now: float) -> Gauges:
     training_s = None if state.training_since is None else now - state.training_since
     age = None if state.saving.written_at is None else now - state.saving.written_at
-    broken = float(state.saving.broken is not None) if state.saving.journaled else None
+    broken = float(state.saving.journal_failure is not None) if state.saving.journaled else None
     return (
         ("version", "Version of the parameters: gradients applied so far.", state.progress.version),
         ("published_version", "Version up to which the weight stream has told.", state.publication.version),

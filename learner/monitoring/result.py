@@ -33,7 +33,7 @@ def result_of(state: LearnerState, now: float, started_at: float, exit_code: int
         "env_steps": progress.env_steps,
         "version": progress.version,
         "checkpoint_version": state.saving.version,
-        "journal_failure": state.saving.broken,
+        "journal_failure": state.saving.journal_failure,
         "parameters": manifest.layout.length,
         "wall_s": 0.0 if state.training_since is None else now - state.training_since,
         "total_s": now - started_at,

@@ -76,7 +76,7 @@ def summarize(state: LearnerState, now: float, before: RunSummary | None = None)
         evaluators=state.members.evaluating,
         evaluations=progress.evaluations,
         evaluated_best_mean=progress.evaluated_best_mean,
-        journal_failure=state.saving.broken,
+        journal_failure=state.saving.journal_failure,
     )
 
 

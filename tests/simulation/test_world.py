@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from learner.admission.telemetry import PARTS
-from learner.durability.checkpoint_schedule import Saving
+from learner.durability.checkpoint_schedule import CheckpointSchedule
 from learner.state import Stage
 from protocol.transport.memory import Faults
 from tests.disk import failing
@@ -102,7 +102,7 @@ def test_a_full_disk_stops_no_training_and_is_told() -> None:
     assert world.state.progress.faults["checkpoint_failed"] >= 2
     world.disk.passed = failing()
     world.calm(10.0)
-    assert world.state.saving.broken is None
+    assert world.state.saving.journal_failure is None
     world.kill_learner()
     world.run_for(20.0)
     world.check_alive()
@@ -133,8 +133,8 @@ def test_a_learner_that_stops_where_its_disk_fails_loses_nothing_that_it_acked(s
 
 def test_a_learner_that_went_on_and_said_nothing_would_lose_what_it_acked(monkeypatch: pytest.MonkeyPatch) -> None:
     """What makes it stop is what the worlds above rest on."""
-    monkeypatch.setattr(Saving, "logged", lambda *_: [])
-    monkeypatch.setattr(Saving, "stops", property(lambda _: False, lambda *_: None), raising=False)
+    monkeypatch.setattr(CheckpointSchedule, "record_batch", lambda *_: [])
+    monkeypatch.setattr(CheckpointSchedule, "stops", property(lambda _: False, lambda *_: None), raising=False)
     lies = []
     for seed in range(6):
         world = World(seed, FAILING)
