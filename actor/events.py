@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actor.stats import WorkerStats
+from protocol.buffers import Buffer
 from protocol.codecs.registry import Sparse
 from protocol.errors import PeerFault
-from protocol.messages import AnyMessage, Buffer, Message, Quantity, Report, Role, Welcome
+from protocol.messages import AnyMessage, Message, Quantity, Report, Role, Welcome
 from protocol.moments import Moments
 
 Vector = NDArray[np.float32]

@@ -39,8 +39,9 @@ from actor.state import ActorState
 from actor.stats import WorkerStats
 from protocol import frames as framing
 from protocol import messages
+from protocol.buffers import Buffer
 from protocol.errors import PeerFault, UserError
-from protocol.messages import Buffer, Role, Welcome
+from protocol.messages import Role, Welcome
 from protocol.process.interrupts import Interrupts
 from protocol.process.notify import Supervisor
 from protocol.session import Phase

@@ -23,14 +23,14 @@ from learner.launch.run_directory import RunDirectory
 from learner.launch.scratch import scratch_folder
 from learner.monitoring.console import Console
 from learner.monitoring.web import bind
-from learner.security.access import Doors, let_in
+from learner.security.access import AccessList, issue_local_keys
 from learner.security.keyring import Keyring
 from learner.service import Ending, Service, first_of
 from protocol.process.descriptors import RESERVE, Apart, raise_limit
 from protocol.process.interrupts import Interrupts
 from protocol.process.notify import Supervisor
 from protocol.transport.address import parse_address, require_private
-from protocol.transport.learner_sockets import Gate, LearnerSockets
+from protocol.transport.learner_sockets import CurveAuth, LearnerSockets
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 STOP_S = 3.0  # local actors may take this long to leave before they are killed
@@ -69,14 +69,14 @@ async def _serve(options: Options) -> int:
             return code
         local = parse_address(f"ipc://{scratch}/learner")
         quantity = options.experiment.learner.quantity
-        gate = None if ring is None else Gate(ring.pair.secret, ring.name)
-        sockets = LearnerSockets([local, *map(parse_address, options.bind)], quantity=quantity, gate=gate)
+        auth = None if ring is None else CurveAuth(ring.pair.secret, ring.name)
+        sockets = LearnerSockets([local, *map(parse_address, options.bind)], quantity=quantity, auth=auth)
         stack.callback(sockets.close)
         keys = None if ring is None else Path(scratch)
         daemon = Daemon(Resources(options, directory, sockets, console, site, ring, str(local), keys, apart.start))
         stack.push_async_callback(daemon.close)
         if ring is not None:
-            let_in(ring, options.experiment.run.actors, Path(scratch))
+            issue_local_keys(ring, options.experiment.run.actors, Path(scratch))
         return await daemon.serve()
 
 
@@ -93,7 +93,7 @@ class Daemon:
         self.service: Service | None = None
         self.ending = Ending()
         self._resources = resources
-        self._access = Doors(resources.ring, resources.sockets, self.announce)
+        self._access = AccessList(resources.ring, resources.sockets, self.announce)
         self.local_actors = Fleet(
             resources.local,
             resources.options.experiment.run.actors,
@@ -157,9 +157,9 @@ class Daemon:
         What was learnt is saved first; a run that has learnt nothing yet fails with the actor's own words.
         """
         self.announce("actors_gone", {"detail": detail})
-        if exit_code == 2 and (self.service is None or not self.service.state.progress.updates):
+        if exit_code == 2 and (self.service is None or not self.service.state.progress.version):
             self.ending.fail(ChildFailed(detail))
         elif self.service is None:
             self.ending.end(exit_code)
-        elif all(self._access.ours(peer) or not peer.trains for peer in self.service.state.peers.values()):
+        elif all(self._access.is_local(peer) or not peer.trains for peer in self.service.state.peers.values()):
             self.service.post(StopRequested(detail, exit_code))

@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from protocol.buffers import Buffer
 from protocol.errors import PeerFault
-from protocol.messages import ROLES, AnyMessage, Buffer, Message, Report, Snapshot, Updates
+from protocol.messages import ROLES, AnyMessage, Message, Report, Snapshot, Updates
 from protocol.session import Sender
 
 APPLIED = "applied"  # the outcome of a gradient that changed θ; every other one is a Reason

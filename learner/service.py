@@ -18,20 +18,21 @@ from learner.apply_batch import apply_batch
 from learner.durability.checkpoint import Checkpoint
 from learner.events import Event
 from learner.launch.bootstrap import Begun, Resources
-from learner.launch.run_directory import summary
-from learner.monitoring.history import RECALLED, recalled
-from learner.monitoring.metrics import Metrics, Shell
-from learner.monitoring.progress_interval import Pace
-from learner.monitoring.status import Memory
-from learner.monitoring.summary import View, view
-from learner.monitoring.web import Site, pages_of
+from learner.monitoring.history import EARLIER_POINTS, read_earlier_lives
+from learner.monitoring.metrics import Metrics, ServiceReadings
+from learner.monitoring.progress_interval import ProgressInterval
+from learner.monitoring.result import result_of
+from learner.monitoring.status import Sampler
+from learner.monitoring.summary import RunSummary, summarize
+from learner.monitoring.web import WebServer, pages_of
 from learner.optim.parameters import arrays_of
-from learner.security.access import Doors
+from learner.security.access import AccessList
 from learner.threads import WorkThread
 from protocol import frames as framing
 from protocol import messages
+from protocol.buffers import Buffer
 from protocol.errors import TRY_AGAIN, PeerFault
-from protocol.messages import Buffer, Hello
+from protocol.messages import Hello
 from protocol.process.descriptors import RESERVE
 from protocol.process.notify import Supervisor
 
@@ -64,7 +65,7 @@ class Service:
         self,
         begun: Begun,
         resources: Resources,
-        access: Doors,
+        access: AccessList,
         supervisor: Supervisor,
         ending: Ending,
     ) -> None:
@@ -76,15 +77,15 @@ class Service:
         self._loop = asyncio.get_running_loop()
         self._math = WorkThread("math", self._loop, self._done, ending.fail)
         self._disk = WorkThread("disk", self._loop, self._done, ending.fail, start=resources.start)
-        self._site: Site | None = None
-        self._memory: Memory | None = None  # where there are pages
-        self._view: View | None = None
-        self._show_at, self._pace = 0.0, Pace()
-        self._shell = Shell(
+        self._site: WebServer | None = None
+        self._sampler: Sampler | None = None  # where there are pages
+        self._view: RunSummary | None = None
+        self._show_at, self._pace = 0.0, ProgressInterval()
+        self._shell = ServiceReadings(
             loop_busy_s=time.thread_time,  # pages are rendered on the loop's thread
             math_busy_s=lambda: self._math.busy_s,
-            strangers=lambda: resources.sockets.strangers,
-            journal=begun.store.books,
+            unauthenticated=lambda: resources.sockets.unauthenticated,
+            journal=begun.store.journal_stats,
         )
 
     async def open_pages(self) -> None:
@@ -94,7 +95,7 @@ class Service:
             "run": manifest.run,
             "run_dir": str(self._directory.path),
             "epoch": state.address.epoch,
-            "version": state.progress.updates,
+            "version": state.progress.version,
             "parameters": manifest.layout.length,
             "bound": [str(address) for address in self._sockets.bound[1:]],
             "http": await self._open_site(),
@@ -127,11 +128,11 @@ class Service:
             return None
         state = self.state
         metrics = Metrics(state, time.monotonic, self._shell)
-        past = await self._loop.run_in_executor(None, self._directory.progress_lines, RECALLED)
-        self._memory = Memory(time.monotonic(), recalled(past, state.progress.env_steps))
-        pages = pages_of(state, metrics.render, time.monotonic, self._stuck, self._memory)
+        past = await self._loop.run_in_executor(None, self._directory.progress_lines, EARLIER_POINTS)
+        self._sampler = Sampler(read_earlier_lives(past, state.progress.env_steps))
+        pages = pages_of(state, metrics.render, time.monotonic, self._stuck, self._sampler)
         host = str(self._options.http).rpartition(":")[0]
-        self._site = Site(self._http, pages, [*self._options.http_names, host])
+        self._site = WebServer(self._http, pages, [*self._options.http_names, host])
         return f"http://{host}:{await self._site.start()}"
 
     def _stuck(self) -> str | None:
@@ -142,7 +143,7 @@ class Service:
         """Leaves the run's result; returns the exit code, 1 where it could not be written, unless that is 75."""
         now = time.monotonic()
         self._show(now, last=True)
-        result = summary(self.state, now, self._options.started_at, exit_code)
+        result = result_of(self.state, now, self._options.started_at, exit_code)
         try:
             self._directory.finish(result)
         except OSError as error:
@@ -177,7 +178,7 @@ class Service:
             due = time.monotonic() + TICK_S
             await asyncio.sleep(TICK_S)
             self._shell.loop_lag.observe(max(0.0, time.monotonic() - due))
-            if (revoked := self._access.look(time.monotonic())) is not None:
+            if (revoked := self._access.poll(time.monotonic())) is not None:
                 self.post(revoked)
             RESERVE.fill()
             self.post(events.Ticked())
@@ -214,7 +215,7 @@ class Service:
                 return refused
             arrays = parameters.checkpoint_arrays()
             kept = Checkpoint(self._digest, parameters.version, epoch, effect.counters, arrays)
-            based = store.mark(kept, rebase=effect.rebase)
+            based = store.append_mark(kept, rebase=effect.rebase)
             self._disk.submit(partial(store.save, kept, based=based))
             return events.JournalBegan(kept.version) if based else None
 
@@ -235,7 +236,7 @@ class Service:
         self._disk.submit(partial(self._store.save_best, kept, leads=effect.leads))
 
     def _lead_best(self, effect: events.LeadBest) -> None:
-        self._disk.submit(partial(self._store.lead_best, effect.public_key, effect.version))
+        self._disk.submit(partial(self._store.promote_best, effect.public_key, effect.version))
 
     def _announce(self, event: str, fields: dict[str, object]) -> None:
         self._console.event(event, fields)
@@ -251,10 +252,10 @@ class Service:
         if now < self._show_at and not last:
             return
         self._show_at = now + SHOW_S
-        self._view = view(self.state, now, self._view)
+        self._view = summarize(self.state, now, self._view)
         self._console.refresh(self._view)
-        if self._memory is not None:
-            self._memory.look(self.state, now)
+        if self._sampler is not None:
+            self._sampler.sample(self.state, now)
         if self._pace.due(self._view.env_steps, now) or last:
             self._directory.record("progress", self.wall_s(), self._view.fields())
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from enum import Enum
 
 from learner.config import RunSettings
-from learner.durability.checkpoint_schedule import SAVE_S, Saving
+from learner.durability.checkpoint_schedule import SAVE_S, CheckpointSchedule
 from learner.events import Announce, Effect
 from learner.progress import Progress
 
@@ -27,7 +27,7 @@ class Shutdown:
     itself is over, so that actors need not come back.
     """
 
-    def __init__(self, run: RunSettings, drain_s: float, saving: Saving) -> None:
+    def __init__(self, run: RunSettings, drain_s: float, saving: CheckpointSchedule) -> None:
         self.stage = Stage.RUNNING
         self.exit_code = 0
         self.solved = self.final = False
@@ -84,7 +84,7 @@ class Shutdown:
         if not late and (applying or waiting or writing):
             return []
         unfinished = applying or self._saving.busy
-        if not unfinished and (asked := self._saving.finish(now)):
+        if not unfinished and (asked := self._saving.order_last(now)):
             return asked
         if (unfinished or writing) and now < self._drain_by + SAVE_S:
             return []

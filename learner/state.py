@@ -20,7 +20,7 @@ from learner.admission.queue import FairQueue, GroupPolicy
 from learner.admission.reports import Reports
 from learner.admission.sessions import Sessions
 from learner.config import Experiment
-from learner.durability.checkpoint_schedule import Saving
+from learner.durability.checkpoint_schedule import CheckpointSchedule
 from learner.events import (
     APPLIED,
     ApplyBatch,
@@ -100,7 +100,7 @@ class LearnerState:
         )  # what was admitted
         self.busy = False  # a batch is with the math thread
         self.training_since: float | None = None  # when the first actor of this life was handed weights to step with
-        self.saving = Saving(self.settings, progress, now)
+        self.saving = CheckpointSchedule(self.settings, progress, now)
         self.shutdown = Shutdown(experiment.run, self.settings.drain_s, self.saving)
         self.publisher = Publisher(self.settings, key, self.best, progress.env_steps, now)
         self._beat_at = self._ticked_at = now
@@ -128,13 +128,13 @@ class LearnerState:
             assert len(ledger.pending) <= most, f"{len(ledger.pending)} of {peer.name} are unanswered, of {most}"
             assert len(ledger.rulings) <= 2 * SPAN * most, f"{len(ledger.rulings)} answers to {peer.name} are kept"
             assert not ledger.pending & ledger.rulings.keys(), f"a gradient of {peer.name} is answered and waits"
-        told, updates = self.publisher.version, self.progress.updates
+        told, updates = self.publisher.version, self.progress.version
         assert told <= updates, f"version {told} was published, θ is at {updates}"
 
     # what peers say
 
     def _message(self, event: MessageArrived, now: float) -> list[Effect]:
-        self.progress.bytes_up += event.wire_bytes
+        self.progress.received_bytes += event.wire_bytes
         message = event.message
         try:
             if isinstance(message, Hello):
@@ -162,11 +162,11 @@ class LearnerState:
         if peer is None or peer.key != event.public_key:
             raise SessionFault(Reason.UNKNOWN_SESSION, "no such session in this life of the learner; say hello")
         peer.hear(message, event.route, now)
-        peer.bytes_up += event.wire_bytes
+        peer.received_bytes += event.wire_bytes
         return peer
 
     def _fault(self, event: FaultArrived, now: float) -> list[Effect]:
-        self.progress.bytes_up += event.wire_bytes
+        self.progress.received_bytes += event.wire_bytes
         self.progress.faults[event.fault.reason] += 1
         return [Send(event.route, Refusal(event.fault.reason, event.fault.detail))]
 
@@ -192,7 +192,7 @@ class LearnerState:
     def _snapshot_request(self, request: SnapshotRequest, peer: Peer, now: float) -> list[Effect]:
         if peer.trains and self.training_since is None:
             self.training_since = now
-        answered = self.publisher.answer(request, peer, self.progress.updates)
+        answered = self.publisher.answer(request, peer, self.progress.version)
         return answered or self._next_batch(now)
 
     def _heartbeat(self, beat: Heartbeat, peer: Peer, now: float) -> list[Effect]:
@@ -225,7 +225,7 @@ class LearnerState:
 
     def _out_of_order(self, gradient: Gradient, fault: SessionFault, peer: Peer, now: float) -> list[Effect]:
         """Answers a number that no honest actor uses. An overdrawn one keeps this answer if it comes again."""
-        ruling = Ruling(gradient.sequence, fault.reason, self.progress.updates, 0.0)
+        ruling = Ruling(gradient.sequence, fault.reason, self.progress.version, 0.0)
         if fault.reason is Reason.OVERDRAWN:
             most = len(peer.ledger.pending) >= peer.ledger.credit  # which nobody was ever granted
             struck = self.admission.record_outcome(peer.sender, peer.name, fault.reason, now) if most else []
@@ -241,7 +241,7 @@ class LearnerState:
         reason = reason or self._turned_away(gradient, lag_s)
         if reason is not None:
             self.reports.count(report, reason)
-            ruling = Ruling(gradient.sequence, reason, self.progress.updates, 0.0)
+            ruling = Ruling(gradient.sequence, reason, self.progress.version, 0.0)
             effects += self.admission.record_outcome(peer.sender, peer.name, reason, now)
             effects += [*self._rule_on(peer, [ruling]), *self.shutdown.check_limit(self.progress, now)]
             return effects + self._drained(now)
@@ -267,9 +267,9 @@ class LearnerState:
         """Why a gradient is dropped on arrival, before anything is decoded; None if it may wait for its batch."""
         if not self.shutdown.running:
             return Reason.DRAINING
-        reason = self.admission.check_header(gradient, self.progress.updates, lag_s)
+        reason = self.admission.check_header(gradient, self.progress.version, lag_s)
         if reason in STALE:
-            self.progress.record_lag(self.progress.updates - gradient.base_version, lag_s)
+            self.progress.record_lag(self.progress.version - gradient.base_version, lag_s)
         return reason
 
     def _next_batch(self, now: float, *, ticked: bool = False) -> list[Effect]:
@@ -282,7 +282,7 @@ class LearnerState:
         waiting = (self._present(now), now)
         hurry = not self.shutdown.running
         ready = self.queue.ready(*waiting, hurry=hurry)
-        news = self.progress.updates + ready > self.publisher.version
+        news = self.progress.version + ready > self.publisher.version
         listening = self.sessions.training > 0
         above, key = self.publisher.plan(news, listening, self.progress.env_steps, now)
         allowance = self.publisher.budget
@@ -302,7 +302,7 @@ class LearnerState:
 
     def _batch_applied(self, event: BatchApplied, now: float) -> list[Effect]:
         self.busy = False
-        told = self.saving.logged(event)  # first, for verdicts say it
+        told = self.saving.record_batch(event)  # first, for verdicts say it
         if event.unlogged is not None and self.saving.stops:
             self.shutdown.abort(TRY_AGAIN)
             return [*told, *self._end()]  # nobody hears of this batch: its gradients stay unanswered
@@ -345,7 +345,7 @@ class LearnerState:
     @property
     def _unlogged(self) -> bool:
         """What verdicts say of the journal."""
-        return self.saving.broken is not None
+        return self.saving.journal_failure is not None
 
     # time, disk, the end
 
@@ -361,7 +361,7 @@ class LearnerState:
             self._beat_at = now
             effects += self.sessions.heartbeats(self.publisher.version)
         if self.shutdown.running and self.saving.due(now):
-            effects += self.saving.begin(now)
+            effects += self.saving.order(now)
         effects += self._next_batch(now, ticked=True)
         return effects + self._drained(now)
 
@@ -407,7 +407,7 @@ class LearnerState:
         effects: list[Effect] = []
         for job in jobs:
             self.reports.count(job.report, Reason.DRAINING)
-            ruling = Ruling(job.sequence, Reason.DRAINING, self.progress.updates, 0.0)
+            ruling = Ruling(job.sequence, Reason.DRAINING, self.progress.version, 0.0)
             effects += self._rule_on(self.peers.get(job.session), [ruling])
         return effects
 
@@ -419,7 +419,7 @@ _HANDLERS: dict[type[Any], Callable[[LearnerState, Any, float], list[Effect]]] =
     BatchApplied: LearnerState._batch_applied,
     CheckpointWritten: LearnerState._checkpoint_written,
     CheckpointFailed: LearnerState._checkpoint_failed,
-    JournalBegan: lambda state, *_: state.saving.began(),
+    JournalBegan: lambda state, *_: state.saving.journal_began(),
     BestWritten: LearnerState._best_saved,
     BestFailed: LearnerState._best_saved,
     Ticked: LearnerState._ticked,

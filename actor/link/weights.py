@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from actor.events import Effect, FaultArrived, MessageArrived, Send, Weights
-from protocol.messages import Buffer, Snapshot, SnapshotRequest, Updates, Welcome
+from protocol.buffers import Buffer
+from protocol.messages import Snapshot, SnapshotRequest, Updates, Welcome
 from protocol.snapshot import Outcome, Reconstruction
 
 MOST_PATIENCE = 64  # heartbeats between two requests for what does not come

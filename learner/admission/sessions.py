@@ -115,7 +115,7 @@ class Sessions:
         holds at least two more than the newcomer's does. Raises SessionFault.
         """
         late = now - SPEAKS_BEATS * self._settings.heartbeat_s
-        silent = [peer for peer in crowd if not peer.bytes_up and peer.progressed_at <= late]
+        silent = [peer for peer in crowd if not peer.received_bytes and peer.progressed_at <= late]
         if silent:
             return min(silent, key=lambda peer: peer.progressed_at), "said nothing"
         held = Counter(peer.key for peer in crowd)
@@ -244,7 +244,7 @@ class Sessions:
 
     def heartbeats(self, version: int) -> list[Send]:
         """A heartbeat for each. version: newest that the weight stream has told."""
-        return [Send(p.route, Heartbeat(p.session, self._progress.updates, version)) for p in self.peers.values()]
+        return [Send(p.route, Heartbeat(p.session, self._progress.version, version)) for p in self.peers.values()]
 
     def goodbyes(self, final: bool) -> list[Send]:
         """The last word for each. final: the run is over, and nobody need come back."""

@@ -15,8 +15,7 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from learner.optim.applied import Applied, Numbers
-from protocol.codecs.vectors import size_of
-from protocol.messages import Buffer
+from protocol.buffers import Buffer, size_of
 
 MAGIC = b"FRFJ\x01\r\n\x00"
 FRAME = struct.Struct("<II")

@@ -18,8 +18,8 @@ from random import SystemRandom
 import numpy as np
 
 from learner import config
-from learner.durability.recovery import Files, Restored, begin_journal, blank, make_parameters, recall_best, restore
-from learner.durability.storage import Store
+from learner.durability.recovery import Restored, RunFiles, blank, make_parameters, open_journal, restore, restore_best
+from learner.durability.storage import RunStorage
 from learner.launch.initial import Initial, given
 from learner.launch.local_actors import Fleet, check, initial
 from learner.launch.options import Options
@@ -67,7 +67,7 @@ class Begun:
     state: LearnerState
     parameters: Parameters
     stream: StreamWriter
-    store: Store
+    store: RunStorage
     digest: str
     limits: Limits
 
@@ -76,7 +76,7 @@ class Begun:
 class _Numbers:
     parameters: Parameters
     progress: Progress
-    store: Store
+    store: RunStorage
 
 
 async def begin(
@@ -97,7 +97,7 @@ async def begin(
     epoch = directory.begin(options.experiment, manifest)
     digest = digest_of(manifests.encode(directory.manifest())).hex()
     limits = Limits.for_length(manifest.layout.length)
-    sockets.expect(limits)
+    sockets.set_limits(limits)
     numbers = await _uncut(partial(_restore, options, directory, first, epoch, digest, roles, announce))
     stream = StreamWriter(numbers.parameters, budgeted=settings.downlink_kbps is not None)
     state = LearnerState(
@@ -164,13 +164,13 @@ def _restore(
 ) -> _Numbers:
     """The numbers to go on from, and the journal that leads on from them. announce: from this thread."""
     settings = options.experiment.learner
-    files = Files(directory.checkpoints, directory.journal, digest, announce, journaled=directory.journaled)
+    files = RunFiles(directory.checkpoints, directory.journal, digest, announce, journaled=directory.journaled)
     make = partial(blank, layout=first.layout, observations=first.observation_size)
     theta = np.array(first.theta, np.float32)
     parameters = make_parameters(settings, theta, first.layout, first.observation_size)
     restored = restore(parameters, settings, make, files) if directory.resuming else Restored(Progress())
     # without a checkpoint too: a best may have been written before the first
-    recall_best(restored.progress, files, lambda key: "evaluate" in roles(key))
+    restore_best(restored.progress, files, lambda key: "evaluate" in roles(key))
     journaled = settings.durability == "journal"
-    journal = begin_journal(parameters, restored, settings, files, epoch) if journaled else None
-    return _Numbers(parameters, restored.progress, Store(files, settings, journal))
+    journal = open_journal(parameters, restored, settings, files, epoch) if journaled else None
+    return _Numbers(parameters, restored.progress, RunStorage(files, settings, journal))

@@ -22,8 +22,8 @@ from learner.optim.optimizers import Optimizer
 from learner.optim.staleness import Rule
 from learner.optim.undo import Where
 from learner.optim.update import Update
+from protocol.buffers import Buffer
 from protocol.codecs.registry import Floats, Sparse
-from protocol.messages import Buffer
 
 MEMORY = 1000  # steps of a coordinate that its average remembers; the paper's authors let theirs fade by 0.999
 TINY = 1e-7  # DC-ASGD's ε: keeps a coordinate without history from dividing by zero

@@ -22,10 +22,11 @@ from learner.optim.norms import NormCheck
 from learner.optim.optimizers import Optimizer, StateMismatch
 from learner.optim.staleness import Dropped, Rule, judge
 from learner.optim.update import Update
+from protocol.buffers import Buffer
 from protocol.codecs.registry import codec
 from protocol.errors import PayloadFault, Reason
 from protocol.layout import Layout
-from protocol.messages import Buffer, Snapshot
+from protocol.messages import Snapshot
 from protocol.moments import FRESH, Moments
 
 

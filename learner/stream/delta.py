@@ -16,10 +16,11 @@ import numpy as np
 from learner.events import Record
 from learner.stream.update_log import DIGEST_VERSIONS
 from protocol import snapshot as records
+from protocol.buffers import Buffer, size_of
 from protocol.codecs.budget import THIN, fit, largest
 from protocol.codecs.registry import codec
-from protocol.codecs.vectors import Floats, Sparse, size_of
-from protocol.messages import Buffer, Snapshot, Updates
+from protocol.codecs.vectors import Floats, Sparse
+from protocol.messages import Snapshot, Updates
 from protocol.moments import MOMENT_BYTES, Moments
 from protocol.snapshot import Reconstruction
 from protocol.updates import theta_digest

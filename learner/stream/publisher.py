@@ -23,7 +23,7 @@ from learner.events import BatchApplied, Effect, KeyFrame, Publish, Record, Send
 from learner.stream.bandwidth import BandwidthEstimate, TokenBucket
 from learner.stream.best import BestCheckpoint
 from learner.stream.delta import HEADER_BYTES
-from protocol.codecs.vectors import size_of
+from protocol.buffers import size_of
 from protocol.messages import Snapshot, SnapshotRequest
 from protocol.session import Peer
 

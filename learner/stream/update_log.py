@@ -10,9 +10,9 @@ from collections.abc import Sequence
 
 from learner.optim.update import Update
 from protocol import snapshot as records
+from protocol.buffers import Buffer, size_of
 from protocol.codecs.registry import Floats
-from protocol.codecs.vectors import size_of
-from protocol.messages import MAX_UPDATES, Buffer, Updates
+from protocol.messages import MAX_UPDATES, Updates
 from protocol.moments import Moments
 from protocol.updates import Entry, theta_digest
 

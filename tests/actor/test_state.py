@@ -45,12 +45,12 @@ from actor.link.weights import LEAST_UNREFLECTED
 from actor.state import ActorState
 from actor.stats import WorkerStats
 from protocol import snapshot as records
+from protocol.buffers import Buffer
 from protocol.codecs.registry import codec
 from protocol.errors import FrameFault, Reason
 from protocol.layout import Entry, Layout
 from protocol.messages import (
     AnyMessage,
-    Buffer,
     Evaluation,
     Goodbye,
     Gradient,

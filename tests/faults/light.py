@@ -32,9 +32,10 @@ from actor.events import Effect, Event, Identity, Work
 from actor.state import ActorState
 from actor.stats import WorkerStats
 from protocol import messages
+from protocol.buffers import Buffer
 from protocol.codecs.registry import Sparse, codec
 from protocol.errors import PeerFault
-from protocol.messages import Buffer, Updates, Verdict
+from protocol.messages import Updates, Verdict
 from protocol.transport.actor_sockets import ActorSockets
 from protocol.transport.address import parse_learner_address
 from protocol.transport.keys import KeyPair, read_pair

@@ -50,7 +50,7 @@ def with_daemon(folder: Path, story: Callable[[Daemon, list[object]], object]) -
 def running(daemon: Daemon, told: list[object], updates: int = 0) -> None:
     """The run has begun."""
     state = learner_state(trained([3.0]))
-    state.progress.updates = updates
+    state.progress.version = updates
     daemon.service = cast("Any", SimpleNamespace(post=told.append, state=state, wall_s=lambda: 1.0))
 
 

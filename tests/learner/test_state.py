@@ -37,7 +37,7 @@ from learner.events import (
     WriteBest,
     WriteCheckpoint,
 )
-from learner.monitoring.summary import view
+from learner.monitoring.summary import summarize
 from learner.optim.norms import make_norm_check
 from learner.optim.optimizers import make_optimizer
 from learner.optim.parameters import Parameters
@@ -115,7 +115,7 @@ class Learner:
             manifest,
             Address(EPOCH, "tcp://*:1"),
             self.stream.key_frame(EPOCH),
-            Progress(updates=version),
+            Progress(version=version),
             Random(0),
             self.now,
         )
@@ -304,7 +304,7 @@ def test_garbage_is_counted_and_answered(reason: Reason) -> None:
     it = learner()
     effects = it.post(FaultArrived(B, FrameFault(reason, "why"), 50))
     assert only(effects, Send) == Send(B, Refusal(reason, "why"))
-    assert (it.state.progress.faults[reason], it.state.progress.bytes_up) == (1, 50)
+    assert (it.state.progress.faults[reason], it.state.progress.received_bytes) == (1, 50)
 
 
 # one gradient
@@ -318,7 +318,7 @@ def test_an_applied_gradient_gets_a_verdict_and_a_snapshot() -> None:
     published = only(effects, Publish)
     assert (published.message.version, published.message.epoch) == (1, EPOCH)
     np.testing.assert_array_equal(np.frombuffer(published.buffers[0], "<f4"), -0.5 * ONES)
-    assert (it.state.progress.updates, it.state.progress.rulings["applied"], it.peer.gradients) == (1, 1, 1)
+    assert (it.state.progress.version, it.state.progress.rulings["applied"], it.peer.gradients) == (1, 1, 1)
 
 
 def test_what_arrives_during_a_batch_goes_with_the_next() -> None:
@@ -385,7 +385,7 @@ def test_a_number_answered_long_ago_is_a_duplicate() -> None:
     for sequence in range(1, 10):
         it.applies(session, sequence)
     assert ruling(it.hear(gradient(session, 1), payload())).outcome == Reason.DUPLICATE
-    assert it.state.progress.updates == 9
+    assert it.state.progress.version == 9
 
 
 def test_an_overdrawn_gradient_is_refused_for_good() -> None:
@@ -414,7 +414,7 @@ def test_stale_by_updates_at_apply() -> None:
     it.hear(gradient(session, 3), payload())
     rulings = sent(it.does(it.does(busy)), Verdict).rulings
     assert [r.outcome for r in rulings] == ["applied", Reason.STALE_UPDATES]
-    assert (it.state.progress.updates, it.state.progress.rulings[Reason.STALE_UPDATES]) == (2, 1)
+    assert (it.state.progress.version, it.state.progress.rulings[Reason.STALE_UPDATES]) == (2, 1)
 
 
 def test_stale_by_seconds_counts_from_when_newer_weights_were_published() -> None:
@@ -1091,7 +1091,7 @@ def test_a_silent_peer_is_forgotten_and_what_it_sent_is_applied() -> None:
     assert (it.state.peers, it.state.progress.sessions_lost) == ({}, 1)
     effects = it.does(waiting)
     assert messages(effects, Verdict) == []
-    assert (it.state.progress.updates, it.state.progress.rulings["applied"]) == (1, 1)
+    assert (it.state.progress.version, it.state.progress.rulings["applied"]) == (1, 1)
     assert sent(it.hear(Heartbeat(session, 0, 0)), Refusal).reason == Reason.UNKNOWN_SESSION
 
 
@@ -1185,7 +1185,7 @@ def test_of_a_batch_that_the_journal_does_not_hold_nobody_hears(draining: bool) 
     assert (said.event, said.fields["then"]) == ("journal_failed", STOPS)
     assert sent([farewell], Goodbye) == Goodbye(session, False, "the learner stops; it may be back")
     assert end == Finish(75)
-    assert it.state.progress.updates == 1
+    assert it.state.progress.version == 1
     assert it.state.progress.rulings == {"applied": 1}
     assert it.tick(60.0) == []
 
@@ -1197,12 +1197,12 @@ def test_a_learner_that_goes_on_without_its_journal_says_so_with_each_verdict() 
     verdict = sent(it.does(it.hear(gradient(session, 2), payload()), "full"), Verdict)
     assert (verdict.unlogged, verdict.rulings[0].outcome) == (True, "applied")
     assert sent(it.hear(gradient(session, 2), payload()), Verdict).unlogged  # as it is when it is told again
-    assert view(it.state, it.now).journal_failure == "full"
+    assert summarize(it.state, it.now).journal_failure == "full"
     assert only(it.tick(6.0), WriteCheckpoint).rebase
     it.post(JournalBegan(2))
     it.post(CheckpointWritten(2, Path("two"), based=True))
     assert not sent(it.hear(gradient(session, 2), payload()), Verdict).unlogged
-    assert view(it.state, it.now).journal_failure is None
+    assert summarize(it.state, it.now).journal_failure is None
 
 
 def test_the_batch_under_way_is_applied_before_the_last_checkpoint() -> None:
@@ -1269,7 +1269,7 @@ def test_a_slow_disk_gets_the_time_that_the_last_checkpoint_takes() -> None:
     effects = it.post(CheckpointWritten(3, Path("c")))
     assert sent(effects, Goodbye).session == session
     assert effects[-1] == Finish(0)
-    assert it.state.saving.version == it.state.progress.updates
+    assert it.state.saving.version == it.state.progress.version
 
 
 def test_a_checkpoint_that_was_under_way_when_it_was_to_stop_is_waited_for_too() -> None:

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from learner.admission.telemetry import PARTS
-from learner.durability.checkpoint_schedule import Saving
+from learner.durability.checkpoint_schedule import CheckpointSchedule
 from learner.shutdown import Stage
 from protocol.transport.memory import Faults
 from tests.disk import failing
@@ -102,7 +102,7 @@ def test_a_full_disk_stops_no_training_and_is_told() -> None:
     assert world.state.progress.faults["checkpoint_failed"] >= 2
     world.disk.passed = failing()
     world.calm(10.0)
-    assert world.state.saving.broken is None
+    assert world.state.saving.journal_failure is None
     world.kill_learner()
     world.run_for(20.0)
     world.check_alive()
@@ -133,8 +133,8 @@ def test_a_learner_that_stops_where_its_disk_fails_loses_nothing_that_it_acked(s
 
 def test_a_learner_that_went_on_and_said_nothing_would_lose_what_it_acked(monkeypatch: pytest.MonkeyPatch) -> None:
     """What makes it stop is what the worlds above rest on."""
-    monkeypatch.setattr(Saving, "logged", lambda *_: [])
-    monkeypatch.setattr(Saving, "stops", property(lambda _: False, lambda *_: None), raising=False)
+    monkeypatch.setattr(CheckpointSchedule, "record_batch", lambda *_: [])
+    monkeypatch.setattr(CheckpointSchedule, "stops", property(lambda _: False, lambda *_: None), raising=False)
     lies = []
     for seed in range(6):
         world = World(seed, FAILING)
@@ -202,10 +202,10 @@ def test_a_lost_gradient_stalls_nobody_for_good() -> None:
     """One number's answer is missing and the window does not move: the actor waits, and goes on once it came."""
     world = World(4, Plot(actors=1, faults=Faults(loss=0.3), settings={"credit": 4, "silence_s": 8.0}))
     world.run_for(120.0)
-    judged = world.state.progress.updates
+    judged = world.state.progress.version
     world.calm(60.0)
     world.check_alive()
-    assert world.state.progress.updates > judged + 50
+    assert world.state.progress.version > judged + 50
 
 
 def test_a_learner_that_was_killed_goes_on_from_its_checkpoint() -> None:

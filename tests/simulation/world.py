@@ -26,9 +26,9 @@ from learner.apply_batch import apply_batch
 from learner.config import Experiment, LearnerSettings, RunSettings
 from learner.durability.checkpoint import Checkpoint, load
 from learner.durability.journal import bases, read
-from learner.durability.journal_replay import Tape
-from learner.durability.recovery import Files, begin_journal, make_parameters, restore
-from learner.durability.storage import Store
+from learner.durability.journal_replay import JournalReplay
+from learner.durability.recovery import RunFiles, make_parameters, open_journal, restore
+from learner.durability.storage import RunStorage
 from learner.optim.parameters import Parameters
 from learner.shutdown import Stage
 from learner.state import Address, LearnerState
@@ -216,7 +216,7 @@ class World:
         self.up = True
         if self.settings.optimizer == "adam" and self.epoch > 1:  # as a person may ask for when a run goes on
             self.settings = msgspec.structs.replace(self.settings, beta1=self.random.choice((0.5, 0.9)))
-        files = Files(
+        files = RunFiles(
             RUN / "checkpoints",
             RUN / "journal",
             MANIFEST,
@@ -229,13 +229,13 @@ class World:
         try:
             restored = restore(self.parameters, self.settings, blank_toy, files)
             if self.settings.durability == "journal":
-                journal = begin_journal(self.parameters, restored, self.settings, files, self.epoch)
+                journal = open_journal(self.parameters, restored, self.settings, files, self.epoch)
         except UserError as error:
             self.log("learner", f"cannot begin life {self.epoch}: {error}")
             self.up = False
             self.later(1.0, self.revive_learner)
             return
-        self.store = Store(files, self.settings, journal)
+        self.store = RunStorage(files, self.settings, journal)
         self.digests[self.epoch, self.parameters.version] = self.parameters.theta.tobytes()
         self.history.append(Began(self.epoch, self.parameters.version, self.parameters.digest()))
         self.stream = StreamWriter(self.parameters, budgeted=self.settings.downlink_kbps is not None)
@@ -384,7 +384,7 @@ class World:
         stops where the journal fails has no other.
         """
         stops = self.settings.on_journal_failure == "stop"
-        return self.state.saving.journaled and (stops or self.state.saving.broken is None)
+        return self.state.saving.journaled and (stops or self.state.saving.journal_failure is None)
 
     def copy(self, order: l.WriteCheckpoint) -> None:
         version, arrays = self.parameters.version, self.parameters.checkpoint_arrays()
@@ -392,7 +392,7 @@ class World:
             self.post(refused)
             return
         kept = Checkpoint(MANIFEST, version, self.epoch, order.counters, arrays)
-        based = self.store.mark(kept, rebase=order.rebase)
+        based = self.store.append_mark(kept, rebase=order.rebase)
         self.later(self.plot.disk_s, self.of_this_life(lambda: self.save(kept, based)))
         if based:
             self.post(l.JournalBegan(version))
@@ -492,7 +492,7 @@ class World:
         self.touched.clear()
         version = self.parameters.version
         self.promise(not self.up or version >= self.version_seen, "learner", "the version went back")
-        self.promise(self.state.progress.updates <= version or not self.up, "learner", "the state is ahead of θ")
+        self.promise(self.state.progress.version <= version or not self.up, "learner", "the state is ahead of θ")
         self.version_seen = version
         self.promise(bool(np.isfinite(self.parameters.theta).all()), "learner", "θ is not finite")
         overdrawn = self.state.progress.rulings[Reason.OVERDRAWN]
@@ -518,12 +518,12 @@ class World:
 
     def replayed(self) -> str:
         """θ's digest as the journal has it, from each base that nothing before it leads to."""
-        tape: Tape | None = None
+        tape: JournalReplay | None = None
         for version in bases(RUN / "journal", self.disk):
             if tape is None or tape.parameters.version < version:
-                tape = Tape(blank_toy(self.settings), self.settings, blank_toy)
+                tape = JournalReplay(blank_toy(self.settings), self.settings, blank_toy)
                 tape.parameters.restore(version, self.based(version))
-                for _ in tape.play(read(RUN / "journal", MANIFEST, version, self.disk)):
+                for _ in tape.run(read(RUN / "journal", MANIFEST, version, self.disk)):
                     pass
         assert tape is not None
         return tape.parameters.digest()

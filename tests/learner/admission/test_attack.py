@@ -217,7 +217,7 @@ def test_a_group_makes_one_version_and_each_of_it_is_told() -> None:
     effects = it.does(sends(it, sessions[2], 1, 2, "c", body=payload(-900.0 * ONES)))
     assert [told.rulings for told in messages(effects, Verdict)] == [(Ruling(1, "applied", 1, 1.0),)] * 3
     assert applied(it) == -0.5  # the median, at a rate of 0.5
-    assert it.state.progress.updates == 1
+    assert it.state.progress.version == 1
 
 
 @pytest.mark.parametrize(("rule", "theta"), [("mean", -0.5 * (1 + 3 - 10) / 3), ("trimmed_mean", -0.5)])

@@ -44,7 +44,7 @@ def greet(here: Sessions, instance: int, key: str, route: bytes = b"", now: floa
 def speaks(here: Sessions, *sessions: int) -> None:
     """They say something, as an actor does that was welcomed."""
     for session in sessions:
-        here.peers[session].bytes_up += 1
+        here.peers[session].received_bytes += 1
 
 
 def test_a_key_has_as_many_sessions_as_it_may_and_the_next_is_over_quota() -> None:

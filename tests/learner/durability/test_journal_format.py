@@ -14,7 +14,7 @@ from learner.durability import journal_format as module
 from learner.durability.journal_format import FRAME, MAGIC, Batch, Head, Mark, Record, Segment, Step, Writer, batches
 from learner.optim.applied import Applied
 from learner.optim.update import Update
-from protocol.messages import Buffer
+from protocol.buffers import Buffer
 from protocol.moments import Moments
 
 HEAD = Head("ab" * 8, 3, 10, {"optimizer": "adam", "beta1": 0.9, "max_gradient_norm": None})

@@ -43,7 +43,7 @@ def life(folder: Path, resume: bool) -> tuple[Progress, str]:
     options = Options(EXPERIMENT, (), None, folder, resume, (), None, False, True, time.monotonic())
 
     async def build() -> tuple[Progress, str]:
-        sockets = cast("Any", SimpleNamespace(weights="ipc:///nowhere", bound=[], expect=lambda limits: None))
+        sockets = cast("Any", SimpleNamespace(weights="ipc:///nowhere", bound=[], set_limits=lambda limits: None))
         with RunDirectory.prepare(folder, resume) as directory:
             resources = Resources(options, directory, sockets, Console(True, io.StringIO()), None, None, "", None)
             no_actors = cast("Any", None)
@@ -69,7 +69,7 @@ def test_a_run_that_died_before_its_first_checkpoint_keeps_its_best(tmp_path: Pa
     assert recalled(progress) == (None, None)
     save_best(tmp_path / "run" / "checkpoints", a_best(digest))
     progress, _ = life(tmp_path / "run", resume=True)
-    assert progress.updates == 0
+    assert progress.version == 0
     assert recalled(progress) == (12.5, 7)
 
 
@@ -79,7 +79,7 @@ def test_a_best_beside_a_checkpoint_is_recalled_too(tmp_path: Path) -> None:
     save(folder, Checkpoint(digest, 5, 1, {"env_steps": 30}, {"theta": THETA}), keep=1)
     save_best(folder, a_best(digest))
     progress, _ = life(tmp_path / "run", resume=True)
-    assert (progress.updates, progress.env_steps) == (5, 30)
+    assert (progress.version, progress.env_steps) == (5, 30)
     assert recalled(progress) == (12.5, 7)
 
 

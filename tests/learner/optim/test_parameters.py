@@ -15,10 +15,10 @@ from learner.optim.optimizers import StateMismatch, make_optimizer
 from learner.optim.parameters import Parameters
 from learner.optim.staleness import Rule
 from learner.stream.writer import StreamWriter
+from protocol.buffers import Buffer
 from protocol.codecs.registry import CODECS, Sparse
 from protocol.errors import Reason
 from protocol.layout import Entry, Layout
-from protocol.messages import Buffer
 from protocol.moments import Moments
 from protocol.snapshot import Reconstruction
 

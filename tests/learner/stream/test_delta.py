@@ -14,7 +14,7 @@ from learner.optim.parameters import Parameters
 from learner.stream.bandwidth import TokenBucket
 from learner.stream.delta import HEADER_BYTES
 from learner.stream.update_log import DIGEST_VERSIONS
-from protocol.codecs.vectors import size_of
+from protocol.buffers import size_of
 from protocol.messages import Snapshot, Updates
 from protocol.moments import Moments
 from protocol.snapshot import Reconstruction
