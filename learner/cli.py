@@ -205,21 +205,21 @@ def replay(
     some of the run could not be: records that cannot be read, checkpoints that nothing leads to; with --verify also
     gaps, and where nothing was compared. A sentence says what and where.
     """
-    from learner.analysis.replay import Rerun
+    from learner.analysis.replay import Replay
 
     def tell(event: str, fields: dict[str, object]) -> None:
         typer.echo(json.dumps({"event": event, **fields}))
 
     try:
-        rerun = Rerun(run_dir, tell)
-        rerun.play(until, verify=verify)
+        rerun = Replay(run_dir, tell)
+        rerun.run(until, verify=verify)
     except OSError as error:
         raise UserError(f"{error.filename or run_dir}: {error.strerror or error}") from None
     if write is not None:
         rerun.write(write)
-    for sentence in rerun.lacking:
+    for sentence in rerun.omissions:
         typer.echo(f"error: {sentence}", err=True)
-    raise typer.Exit(1 if rerun.differing else 3 if rerun.lacking else 0)
+    raise typer.Exit(1 if rerun.differing else 3 if rerun.omissions else 0)
 
 
 app.command()(analysis.plot)

@@ -10,12 +10,62 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from learner.optim.parameters import Job, Outcome
-from learner.stream.delta import Record
+from protocol.buffers import Buffer
 from protocol.errors import PeerFault
-from protocol.messages import ROLES, AnyMessage, Buffer, Message, Snapshot, Updates
+from protocol.messages import ROLES, AnyMessage, Message, Report, Snapshot, Updates
+from protocol.session import Sender
 
-Key = tuple[Snapshot, Sequence[Buffer]]  # θ whole and its buffers, immutable, ready to send
+APPLIED = "applied"  # the outcome of a gradient that changed θ; every other one is a Reason
+KeyFrame = tuple[Snapshot, Sequence[Buffer]]  # θ whole and its buffers, immutable, ready to send
+Record = tuple[Snapshot | Updates, Sequence[Buffer]]  # of the weight stream: a key frame, updates or a delta
+
+
+# one gradient
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One admitted gradient, not yet decoded.
+
+    base_version: of θ at which it was taken; 0 <= base_version <= current. length, count: as in its header, length
+    being P. moments: rows and bytes of the observation statistics that came with it. lag_s: seconds for which its
+    weights had not been the newest when it arrived. sender: who answers for it. arrived: when. report: what rode on it.
+    """
+
+    session: int
+    sequence: int
+    base_version: int
+    codec: str
+    length: int
+    count: int
+    buffer: Buffer
+    moments: tuple[int, Buffer] | None
+    lag_s: float
+    sender: Sender = ""
+    arrived: float = 0.0
+    report: Report | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one job.
+
+    outcome: "applied", or the Reason of its refusal. version: the one that applying it made, or the unchanged one.
+    scale: what staleness multiplied it by, the mean over its coordinates where each has its own; 0 if refused.
+    lag_updates: updates between its weights and its judgement. lag_s, arrived, report: as in the job.
+    """
+
+    session: int
+    sequence: int
+    outcome: str
+    version: int
+    scale: float
+    codec: str
+    lag_updates: int
+    sender: Sender = ""
+    lag_s: float = 0.0
+    arrived: float = 0.0
+    report: Report | None = None
 
 
 # events
@@ -25,7 +75,7 @@ Key = tuple[Snapshot, Sequence[Buffer]]  # θ whole and its buffers, immutable, 
 class MessageArrived:
     """A message that decoded. route: the connection to answer over. wire_bytes: headers and buffers together.
 
-    key: the public key that the connection proved to have; empty where the learner asks for none. local: whether it
+    public_key: the one that the connection proved to have; empty where the learner asks for none. local: whether it
     came over a socket file of this machine. roles: what the key may do. Both are asked for hellos alone.
     """
 
@@ -33,9 +83,17 @@ class MessageArrived:
     message: AnyMessage
     buffers: Sequence[Buffer]
     wire_bytes: int
-    key: str = ""
+    public_key: str = ""
     local: bool = False
     roles: frozenset[str] = ROLES
+
+
+@dataclass(frozen=True, slots=True)
+class MessageSent:
+    """A message was handed to one actor's connection, or published to all. wire_bytes: headers and buffers together."""
+
+    message: Message
+    wire_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,17 +118,17 @@ class KeysRevoked:
 class BatchApplied:
     """The math thread is idle again. version: of θ after the batch.
 
-    record: for the stream, if that was asked for and there is news; it may be a key. key: θ of ``version``, if that was
-    asked for; where the record is a key, the same.
+    record: for the stream, if that was asked for and there is news; it may be a key frame. key_frame: θ of ``version``,
+    if that was asked for; where the record is a key frame, the same.
     """
 
     outcomes: Sequence[Outcome]
     version: int
     record: Record | None
-    key: Key | None
-    math_s: float  # whole batch, record and key included
+    key_frame: KeyFrame | None
+    math_s: float  # whole batch, record and key frame included
     record_s: float  # of math_s, spent on the record
-    key_s: float  # and on a key that is not the record
+    key_frame_s: float  # and on a key frame that is not the record
     unlogged: str | None = None  # why what was applied is not in the journal
 
 
@@ -128,7 +186,7 @@ class StopRequested:
 
 
 Saved = CheckpointWritten | CheckpointFailed | JournalBegan | BestWritten | BestFailed
-Event = KeysRevoked | MessageArrived | FaultArrived | BatchApplied | Saved | Ticked | StopRequested
+Event = KeysRevoked | MessageArrived | MessageSent | FaultArrived | BatchApplied | Saved | Ticked | StopRequested
 
 
 # effects
@@ -155,17 +213,17 @@ class Publish:
 class ApplyBatch:
     """To the math thread, which is idle. rate: learning rate.
 
-    publish_above: make a record afterwards if the version is then above this; None: none is due. key: make a key, too.
-    allowed_bytes: of the record, where the stream has a budget. may_key: whether it may be a key. counters: of the run
-    at this moment, for the journal.
+    publish_above: make a record afterwards if the version is then above this; None: none is due. key_frame: make one,
+    too. allowed_bytes: of the record, where the stream has a budget. may_key_frame: whether it may be a key frame.
+    counters: of the run at this moment, for the journal.
     """
 
     jobs: Sequence[Job]
     rate: float
     publish_above: int | None
-    key: bool = False
+    key_frame: bool = False
     allowed_bytes: float = math.inf
-    may_key: bool = True
+    may_key_frame: bool = True
     counters: dict[str, int | float] = field(default_factory=dict)
 
 
@@ -182,23 +240,23 @@ class WriteCheckpoint:
 
 @dataclass(frozen=True, slots=True)
 class WriteBest:
-    """Write the θ of this record as the best of a key and, where it leads, as the best of all.
+    """Write the θ of this record as the best of a public key and, where it leads, as the best of all.
 
     score: mean, std, ci95, episodes, seed. counters: of the run now.
     """
 
-    record: Key
+    record: KeyFrame
     score: dict[str, int | float]
     counters: dict[str, int | float]
-    key: str = ""
+    public_key: str = ""
     leads: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class LeadBest:
-    """Make the best of this key, which is on disk and of this version, the best of all; None: there is none left."""
+    """Make the best of this public key, on disk and of this version, the best of all; None: there is none left."""
 
-    key: str | None
+    public_key: str | None
     version: int
 
 

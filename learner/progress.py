@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from learner.config import LearnerSettings
 from protocol.codecs.registry import CODECS
@@ -22,16 +23,46 @@ SAVED = (  # counters that live through a checkpoint, beside the rulings
     "sessions_granted",
     "evaluators_granted",
     "evaluations",
-    "bytes_up",
-    "bytes_down",
-    "gradient_bytes_up",
-    "gradients_up",
+    "received_bytes",
+    "sent_bytes",
+    "gradient_received_bytes",
+    "gradients_received",
     "snapshots",
 )
+# Present names of numbers, and what they were called: files are read under both names. Until the next release the old
+# ones are also written, to progress.jsonl, result.json, /status and /history (deploy/PROGRESS.md lists them).
+RENAMED = {
+    "version": "updates",
+    "received_bytes": "bytes_up",
+    "sent_bytes": "bytes_down",
+    "received_bytes_per_s": "bytes_up_per_s",
+    "sent_bytes_per_s": "bytes_down_per_s",
+    "gradient_received_bytes": "gradient_bytes_up",
+    "gradients_received": "gradients_up",  # in checkpoints only
+    "refused": "dropped",
+    "return_best_mean": "return_best",
+    "return_target": "target",
+}
+RENAMED_IN_RESULT = RENAMED | {
+    "checkpoint_version": "saved_version",
+    "lag_mean_updates": "staleness_mean",
+    "lag_max_updates": "staleness_max",
+    "sessions_granted": "actors",
+}
 LAG_BUCKETS = (0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)  # upper bounds, in updates
 AGE_BUCKETS = (0, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 60)  # seconds; max_lag_s is 60 where nobody says otherwise
 WAIT_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)  # seconds
 STRANGE = "unknown"  # a codec that nobody here knows, so that what actors make up adds no name
+
+
+def with_former(fields: Mapping[str, Any], renamed: Mapping[str, str] = RENAMED) -> dict[str, Any]:
+    """The fields under their present names and, behind them, under those that they had."""
+    return {**fields, **{old: fields[new] for new, old in renamed.items() if new in fields}}
+
+
+def with_present(fields: Mapping[str, Any], renamed: Mapping[str, str] = RENAMED) -> dict[str, Any]:
+    """What an older learner may have written, under present names too."""
+    return {**{new: fields[old] for new, old in renamed.items() if old in fields}, **fields}
 
 
 class Histogram:
@@ -79,20 +110,20 @@ class Progress:
 
     env_steps: int = 0  # environment steps that admitted reports told
     episodes: int = 0
-    updates: int = 0  # gradients applied = version of θ
+    version: int = 0  # of θ: gradients applied
     rulings: Counter[str] = field(default_factory=Counter)  # "applied" or the reason of the drop
     faults: Counter[str] = field(default_factory=Counter)  # messages refused before any ruling, by reason
     actor_faults: Counter[str] = field(default_factory=Counter)  # what went wrong in actors without ending them
     sessions_granted: int = 0  # to actors that train
     evaluators_granted: int = 0  # sessions of actors that evaluate
     sessions_lost: int = 0  # of actors that trained, ended by silence
-    bytes_up: int = 0  # received on the links, headers included
-    bytes_down: int = 0  # sent on the links; the weight stream counts once per message
-    gradient_bytes_up: int = 0  # of bytes_up, in messages that carried a gradient
-    gradients_up: int = 0  # such messages, those sent again too
+    received_bytes: int = 0  # received on the links, headers included
+    sent_bytes: int = 0  # sent on the links; the weight stream counts once per message
+    gradient_received_bytes: int = 0  # of received_bytes, in messages that carried a gradient
+    gradients_received: int = 0  # such messages, those sent again too
     codec_gradients: Counter[str] = field(default_factory=Counter)  # of them, by codec
-    codec_bytes_up: Counter[str] = field(default_factory=Counter)  # and their bytes
-    weight_bytes_down: Counter[str] = field(default_factory=Counter)  # of bytes_down, by kind of record
+    codec_bytes: Counter[str] = field(default_factory=Counter)  # and their bytes
+    weight_bytes: Counter[str] = field(default_factory=Counter)  # of sent_bytes, by kind of record
     reports_doubted: int = 0  # that could not be true in every part
     snapshots: int = 0
     math_s: float = 0.0  # time that the math thread worked
@@ -103,8 +134,8 @@ class Progress:
     losses: Losses = field(default_factory=Losses)  # of the newest report
     scores: deque[float] = field(default_factory=lambda: deque(maxlen=WINDOW))
     lengths: deque[int] = field(default_factory=lambda: deque(maxlen=WINDOW))
-    best_mean: float = float("-inf")  # of a full window of this life
-    worst_mean: float = float("inf")
+    return_best_mean: float = float("-inf")  # of a full window of this life
+    return_worst_mean: float = float("inf")
     evaluations: int = 0  # scores that evaluating actors sent
     best: Best | None = None  # highest mean score whose θ is on disk as the best of all; None before the first
     runners_up: dict[str, Best] = field(default_factory=dict)  # the best of each other key, on disk in its own file
@@ -127,25 +158,26 @@ class Progress:
             self.lengths.append(episode.length)
             if len(self.scores) == WINDOW:
                 mean = sum(self.scores) / WINDOW
-                self.best_mean, self.worst_mean = max(self.best_mean, mean), min(self.worst_mean, mean)
+                self.return_best_mean = max(self.return_best_mean, mean)
+                self.return_worst_mean = min(self.return_worst_mean, mean)
 
-    def came(self, codec: str, wire_bytes: int) -> None:
+    def received(self, codec: str, wire_bytes: int) -> None:
         """A message with a gradient arrived, whatever becomes of it. codec: as its header says."""
         name = codec if codec in CODECS else STRANGE
-        self.gradient_bytes_up += wire_bytes
-        self.gradients_up += 1
+        self.gradient_received_bytes += wire_bytes
+        self.gradients_received += 1
         self.codec_gradients[name] += 1
-        self.codec_bytes_up[name] += wire_bytes
+        self.codec_bytes[name] += wire_bytes
 
-    def went(self, message: Message, wire_bytes: int) -> None:
+    def sent(self, message: Message, wire_bytes: int) -> None:
         """A message was sent to one actor, or published to all."""
-        self.bytes_down += wire_bytes
+        self.sent_bytes += wire_bytes
         if isinstance(message, Updates):
-            self.weight_bytes_down["updates"] += wire_bytes
+            self.weight_bytes["updates"] += wire_bytes
         elif isinstance(message, Snapshot):
-            self.weight_bytes_down[message.record] += wire_bytes
+            self.weight_bytes[message.record] += wire_bytes
 
-    def aged(self, lag_updates: int, lag_s: float) -> None:
+    def record_lag(self, lag_updates: int, lag_s: float) -> None:
         """A gradient was judged by its age: updates between its weights and now, and for how long they were old."""
         self.lags.observe(lag_updates)
         self.ages.observe(lag_s)
@@ -153,8 +185,8 @@ class Progress:
     def advance(self, version: int, math_s: float, now: float) -> None:
         """The math thread worked for so long, after which θ has this version."""
         self.math_s += math_s
-        if version > self.updates:
-            self.updates, self.advanced_at = version, now
+        if version > self.version:
+            self.version, self.advanced_at = version, now
 
     @property
     def evaluated_best_mean(self) -> float | None:
@@ -186,8 +218,8 @@ class Progress:
     @classmethod
     def restored(cls, saved: dict[str, int | float], version: int) -> Progress:
         """The counters that a checkpoint kept; the window of episodes starts empty, as those were another life's."""
-        progress = cls(updates=version)
-        for name, value in saved.items():
+        progress = cls(version=version)
+        for name, value in with_present(saved).items():
             if name.startswith("ruling."):
                 progress.rulings[name.removeprefix("ruling.")] = int(value)
             elif name == "evaluated_best_mean":

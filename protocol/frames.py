@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from protocol.buffers import MAX_MOMENTS_BYTES, PREAMBLE, Buffer, size_of
 from protocol.errors import FrameFault, Reason
 from protocol.layout import MAX_ENTRIES
-from protocol.messages import PREAMBLE, Buffer
-from protocol.moments import MAX_MOMENTS_BYTES
 
 MAX_FRAMES = 8  # no message has more than three: header, payload, moments; the rest is room to grow
 MAX_HEADER_BYTES = 1 << 20  # a welcome with a layout of 4,096 long names, or a verdict of 25,000 rulings
@@ -45,21 +44,17 @@ def check(frames: Sequence[Buffer], limits: Limits = HARD_LIMITS) -> int:
     """
     if not 1 <= len(frames) <= limits.frames:
         raise FrameFault(Reason.MALFORMED_FRAME, f"{len(frames)} frames, a message has 1 to {limits.frames}")
-    header_bytes = _bytes(frames[0])
+    header_bytes = size_of(frames[0])
     if header_bytes <= len(PREAMBLE):
         raise FrameFault(Reason.MALFORMED_FRAME, f"a first frame of {header_bytes} bytes holds no header")
     _bound("header", header_bytes, limits.header_bytes)
     total_bytes = header_bytes
     for frame in frames[1:]:
-        frame_bytes = _bytes(frame)
+        frame_bytes = size_of(frame)
         _bound("frame", frame_bytes, limits.frame_bytes)
         total_bytes += frame_bytes
     _bound("message", total_bytes, limits.message_bytes)
     return total_bytes
-
-
-def _bytes(frame: Buffer) -> int:
-    return frame.nbytes if isinstance(frame, memoryview) else len(frame)
 
 
 def _bound(what: str, size_bytes: int, limit_bytes: int) -> None:

@@ -17,11 +17,10 @@ from typing import Annotated, Literal, get_args
 import msgspec
 from msgspec import Meta
 
+from protocol.buffers import PREAMBLE, PROTOCOL_VERSION, Buffer
 from protocol.errors import FrameFault, MessageFault, Reason
 from protocol.layout import MAX_PARAMETERS, Layout
 
-PROTOCOL_VERSION = 1
-PREAMBLE = b"FRF" + bytes([PROTOCOL_VERSION])
 MAX_UPDATES = 4096  # in one record of the weight stream
 
 Session = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]  # random, so that it cannot be guessed; 0 is none
@@ -271,8 +270,6 @@ class _Kind(msgspec.Struct, array_like=True):
 
 
 _kind_decoder = msgspec.msgpack.Decoder(_Kind)
-
-Buffer = bytes | memoryview
 
 
 def encode(message: Message, buffers: Sequence[Buffer] = ()) -> list[Buffer]:

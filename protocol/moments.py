@@ -11,11 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from protocol.buffers import MAX_MOMENTS_BYTES, Buffer, size_of
 from protocol.errors import PayloadFault, Reason
 
 MOMENT_BYTES = 16  # of one number: its mean and its m2
-MAX_OBSERVATION = 1 << 16  # numbers in one row; an image has one, for all its pixels
-MAX_MOMENTS_BYTES = MOMENT_BYTES * MAX_OBSERVATION
+MAX_OBSERVATION = MAX_MOMENTS_BYTES // MOMENT_BYTES  # numbers in one row; an image has one, for all its pixels
 MAX_ROWS = (1 << 53) - 1  # what a header's counter holds
 MERGED, FRESH = 4.0, 2.0  # of the mean square: fresh rows have room, and so has whatever is merged of them
 MAX_MEAN_SQUARE = float(np.finfo(np.float32).max) ** 2  # of observations, which are float32
@@ -76,16 +76,14 @@ class Moments:
         return self.mean.astype("<f8", copy=False).tobytes() + self.m2.astype("<f8", copy=False).tobytes()
 
     @classmethod
-    def from_buffer(
-        cls, buffer: bytes | memoryview, count: int, size: int | None = None, slack: float = MERGED
-    ) -> Moments:
+    def from_buffer(cls, buffer: Buffer, count: int, size: int | None = None, slack: float = MERGED) -> Moments:
         """What ``to_buffer`` wrote, in owned arrays. size: D where the reader already knows it. slack: for rounding.
 
         Raises PayloadFault: malformed_payload for another size or numbers that no float32 rows have; not_finite.
         """
-        size_bytes = buffer.nbytes if isinstance(buffer, memoryview) else len(buffer)
-        if size_bytes % 16 or not 0 < size_bytes <= MAX_MOMENTS_BYTES or (size is not None and size_bytes != 16 * size):
-            raise PayloadFault(Reason.MALFORMED_PAYLOAD, f"moments of {size_bytes} bytes, expected 16 per number")
+        given = size_of(buffer)
+        if given % 16 or not 0 < given <= MAX_MOMENTS_BYTES or (size is not None and given != 16 * size):
+            raise PayloadFault(Reason.MALFORMED_PAYLOAD, f"moments of {given} bytes, expected 16 per number")
         mean, m2 = np.frombuffer(buffer, "<f8").astype(np.float64).reshape(2, -1)
         if not (np.isfinite(mean).all() and np.isfinite(m2).all()):
             raise PayloadFault(Reason.NOT_FINITE, "moments hold NaN or infinity")

@@ -186,7 +186,7 @@ class Peer:
     episode_steps: int = 0  # of them, in episodes that it reported
     doubted: int = 0  # reports that could not be true in every part
     gradients: int = 0  # judged so far
-    bytes_up: int = 0
+    received_bytes: int = 0
     role: Role = "train"  # as its hello said
     key: str = ""  # public, that its connections prove to have; empty where none is asked for
     credit: int = 1  # granted last; it counts from when it is told (``Ledger.tell``)

@@ -12,10 +12,11 @@ from typing import Literal
 
 import numpy as np
 
+from protocol.buffers import Buffer, size_of
 from protocol.codecs.registry import Encoded, Floats, Sparse, codec
-from protocol.codecs.vectors import finite, size_of
+from protocol.codecs.vectors import finite
 from protocol.errors import PayloadFault, Reason
-from protocol.messages import Buffer, Snapshot, Updates
+from protocol.messages import Snapshot, Updates
 from protocol.moments import Moments
 from protocol.updates import Entry, pack, subtract, theta_digest, unpack
 

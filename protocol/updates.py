@@ -13,9 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from protocol.buffers import Buffer
 from protocol.codecs.registry import Array, Floats, Sparse, codec
 from protocol.errors import PayloadFault, Reason
-from protocol.messages import Applied, Buffer, Updates
+from protocol.messages import Applied, Updates
 
 MOST = 3e38  # below the largest float32
 BLOCK = 16_384  # float32s worked on at a time: three such arrays lie in any core's second-level cache

@@ -15,12 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actor.algorithms.distributions import distribution
-from actor.algorithms.rollout import Sight
+from actor.algorithms.normalization import ObservationTransform, normalization
 from actor.config import ActorSettings
-from actor.environments.spaces import Spaces
-from actor.environments.vector import Simulators, Step
-from actor.networks.policy import build_policy
-from actor.worker import normalization
+from actor.environments.vector import Step, VectorEnv
+from actor.networks.build import build_policy
+from actor.spaces import Spaces
 from protocol.errors import UserError
 from protocol.layout import Layout
 from protocol.moments import Moments
@@ -34,7 +33,7 @@ class Player:
     """The best action of a run's policy, for observations as its training saw them.
 
     Of a distribution that is its most probable action, of action values the one with the highest. ``load`` comes first,
-    ``begin`` before each sequence of observations. Raises UserError where ``layout`` is another network's.
+    ``reset_memory`` before each sequence of observations. Raises UserError where ``layout`` is another network's.
     """
 
     def __init__(self, settings: ActorSettings, spaces: Spaces, layout: Layout) -> None:
@@ -43,7 +42,7 @@ class Player:
         if self._flat.layout().digest != layout.digest:
             raise UserError("the run's network is not the one that this version builds for its environment")
         self._distribution = distribution(spaces.actions)
-        self._sight = Sight(settings, self._policy)
+        self._transform = ObservationTransform(settings, self._policy)
         self._state = np.zeros((0, self._policy.state_size), np.float32)
 
     def load(self, theta: NDArray[np.float32], moments: Moments | None) -> None:
@@ -53,12 +52,12 @@ class Player:
         if theta.shape != (length := self._flat.layout().length,):
             raise UserError(f"the run's network has {length} parameters, and these are {theta.size}")
         self._flat.load(theta)
-        self._policy.begin()
-        self._sight.normalizer = None
+        self._policy.weights_changed()
+        self._transform.normalizer = None
         if moments is not None and moments.count > 1:
-            self._sight.normalizer, _ = normalization(self._settings, moments)
+            self._transform.normalizer, _ = normalization(self._settings, moments)
 
-    def begin(self, count: int) -> None:
+    def reset_memory(self, count: int) -> None:
         """Forgets what the memory holds; from now on ``count`` environments are played."""
         self._state = np.zeros((count, self._policy.state_size), np.float32)
 
@@ -66,7 +65,7 @@ class Player:
         """observations: [B, *shape], raw. starts: bool [B], the first of an episode. Returns actions [B, width]."""
         if self._policy.state_size:
             self._state[starts] = 0.0
-        outputs, _ = self._policy.act(self._sight(observations), self._state)
+        outputs, _ = self._policy.act(self._transform(observations), self._state)
         return self._distribution.best(outputs)
 
 
@@ -106,22 +105,22 @@ class Played(NamedTuple):
 
 
 def play(
-    simulators: Simulators,
+    simulators: VectorEnv,
     act: Act,
     quota: NDArray[np.int64],
     seed: int,
     max_steps: int,
-    heed: Callable[[int], None] = lambda _: None,
+    on_step: Callable[[int], None] = lambda _: None,
 ) -> Played:
     """Each environment's first episodes. quota: int64 [B], how many of each. max_steps: where an episode is cut, >= 1.
 
     One environment alone cannot be begun anew: one whose episode was cut waits until the others have played theirs or
-    were cut too, and then all begin again, from seeds that none had. heed: hears after each step how many environments
-    took it; what it raises ends the game.
+    were cut too, and then all begin again, from seeds that none had. on_step: called after each step with how many
+    environments took it; what it raises ends the game.
     """
     left, played, cut = quota.copy(), list[tuple[float, int]](), 0
     while left.any():
-        overlong = _play_on(simulators, act, left, seed, max_steps, heed, played)
+        overlong = _play_on(simulators, act, left, seed, max_steps, on_step, played)
         left -= overlong
         cut += int(np.count_nonzero(overlong))
         seed += simulators.count
@@ -129,12 +128,12 @@ def play(
 
 
 def _play_on(
-    simulators: Simulators,
+    simulators: VectorEnv,
     act: Act,
     left: NDArray[np.int64],
     seed: int,
     max_steps: int,
-    heed: Callable[[int], None],
+    on_step: Callable[[int], None],
     played: list[tuple[float, int]],
 ) -> NDArray[np.bool_]:
     """From a reset until each environment has none left to play, or was cut. Returns bool [B]: which were."""
@@ -151,7 +150,7 @@ def _play_on(
             cut[row] = True
             played.append((float(returns[row]), int(lengths[row])))
         observations, starts = step.observations, step.starts
-        heed(int(np.count_nonzero(step.valid)))
+        on_step(int(np.count_nonzero(step.valid)))
     return cut
 
 

@@ -333,11 +333,11 @@ LEARNER = Board(
         Panel(
             "Messages and files refused",
             "A second, the five most frequent reasons, before any verdict; and connections refused for their key."
-            " Strangers and broken disks show here.",
+            " Unauthenticated peers and broken disks show here.",
             "suffix:/s",
             (
                 Query(f"topk(5, {rate('faults_total', by='reason')})", "{{reason}}"),
-                Query(rate("strangers_total"), "unknown key"),
+                Query(rate("unauthenticated_total"), "unknown key"),
             ),
             "stack",
             THIRD,
@@ -351,7 +351,7 @@ LINK = Board(
     (
         stat(
             "Compression",
-            "How many times fewer bytes came up than the same gradients take as float32, headers included.",
+            "How many times fewer bytes were received than the same gradients take as float32, headers included.",
             "suffix:×",
             f"avg({recorded('compression:ratio5m')})",
             decimals=1,
@@ -362,10 +362,10 @@ LINK = Board(
             "bytes",
             f"{rate('gradient_received_bytes_total')} / ({rate('codec_gradients_total')} > 0)",
         ),
-        stat("Up", "Received from all actors, headers included.", "Bps", rate("received_bytes_total")),
+        stat("Received", "From all actors, headers included.", "Bps", rate("received_bytes_total")),
         stat(
-            "Down",
-            "Sent; a message of the weight stream counts once, whatever the number of actors.",
+            "Sent",
+            "A message of the weight stream counts once, whatever the number of actors.",
             "Bps",
             rate("sent_bytes_total"),
         ),
@@ -387,13 +387,13 @@ LINK = Board(
         ),
         Panel(
             "Bytes",
-            "A second, headers included: all that came up, of it gradients, and all that went down. The weight"
-            " stream counts once.",
+            "A second, headers included: all that the learner received, of it gradients, and all that it sent."
+            " The weight stream counts once.",
             "Bps",
             (
-                Query(rate("received_bytes_total"), "up"),
-                Query(rate("gradient_received_bytes_total"), "up, gradients"),
-                Query(rate("sent_bytes_total"), "down"),
+                Query(rate("received_bytes_total"), "received"),
+                Query(rate("gradient_received_bytes_total"), "received, gradients"),
+                Query(rate("sent_bytes_total"), "sent"),
             ),
         ),
         Panel(

@@ -17,11 +17,11 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from learner.progress import WINDOW
+from learner.progress import WINDOW, with_present
 
 NOT_COMPARED = ("seed", "name", "until_return", "until_steps")  # of [run]: which run, and when it ends, is no setting
 RESAMPLES = 1000  # of a bootstrap
-COUNTED = ("unix_s", "env_steps", "episodes", "updates", "env_steps_per_s", "bytes_up", "bytes_down")
+COUNTED = ("unix_s", "env_steps", "episodes", "version", "env_steps_per_s", "received_bytes", "sent_bytes")
 NAN = math.nan
 
 Floats = NDArray[np.float64]
@@ -34,14 +34,14 @@ class Line(msgspec.Struct, frozen=True):
     wall_s: float
     env_steps: float
     episodes: float
-    updates: float
+    version: float
     unix_s: float = NAN
     return_mean: float | None = None
     env_steps_per_s: float = NAN
     lag_count: float = NAN
     lag_sum_updates: float = NAN
-    bytes_up: float = NAN
-    bytes_down: float = NAN
+    received_bytes: float = NAN
+    sent_bytes: float = NAN
 
 
 class Ended(msgspec.Struct, frozen=True):
@@ -50,9 +50,9 @@ class Ended(msgspec.Struct, frozen=True):
     wall_s: float
     env_steps: float
     episodes: float
-    updates: float
-    bytes_up: float
-    bytes_down: float
+    version: float
+    received_bytes: float
+    sent_bytes: float
     unix_s: float = NAN
     return_mean_100: float | None = None
 
@@ -91,13 +91,13 @@ class Course:
     life: Floats
     env_steps: Floats
     episodes: Floats
-    updates: Floats
+    version: Floats
     return_mean: Floats
     env_steps_per_s: Floats
     lag_count: Floats
     lag_sum_updates: Floats
-    bytes_up: Floats
-    bytes_down: Floats
+    received_bytes: Floats
+    sent_bytes: Floats
     kept: NDArray[np.bool_]
     scores: tuple[Score, ...]
     lives: int
@@ -119,7 +119,7 @@ def read(text: bytes) -> Course:
             continue
         try:
             said = msgspec.json.decode(data, type=dict[str, Any])
-            torn += not _take(said, lives, scores)
+            torn += not _take(with_present(said), lives, scores)
         except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError):
             torn += 1
     return _course([life for life in lives if life], scores, torn)
@@ -146,8 +146,8 @@ def _end(said: Mapping[str, Any], life: Sequence[Line]) -> Line:
     """The last moment of a life; what its summary does not count goes on as it was."""
     ended = msgspec.convert(said, Ended)
     before = life[-1] if life else Line(0.0, 0.0, 0.0, 0.0)
-    counted = {name: getattr(ended, name) for name in ("wall_s", "env_steps", "episodes", "updates")}
-    told = {name: getattr(ended, name) for name in ("unix_s", "bytes_up", "bytes_down")}
+    counted = {name: getattr(ended, name) for name in ("wall_s", "env_steps", "episodes", "version")}
+    told = {name: getattr(ended, name) for name in ("unix_s", "received_bytes", "sent_bytes")}
     mean = before.return_mean if ended.return_mean_100 is None else ended.return_mean_100
     return msgspec.structs.replace(before, **counted, **told, return_mean=mean)
 
@@ -199,7 +199,7 @@ def _kept(env_steps: Floats) -> NDArray[np.bool_]:
 
 def _placed(score: Evaluated, columns: Mapping[str, Floats], seconds: Floats, kept: NDArray[np.bool_]) -> Score:
     """A score where its θ was made."""
-    versions = columns["updates"][kept]
+    versions = columns["version"][kept]
     steps, at_s = (float(np.interp(score.version, versions, axis[kept])) for axis in (columns["env_steps"], seconds))
     return Score(steps, at_s, score.unix_s, score.mean, NAN if score.ci95 is None else score.ci95)
 

@@ -20,13 +20,15 @@ import numpy as np
 
 from learner.analysis.curves import NAN, Course, Floats, mean_lag
 from learner.analysis.runs import Run
+from learner.progress import with_former
 
 SUFFIX = ".farflung"  # of our event files: an export replaces the one before
 OTHERS = "events.out.tfevents.*"
 COLUMNS = (
-    *("life", "unix_s", "seconds", "env_steps", "episodes", "updates", "return_mean", "env_steps_per_s"),
-    *("lag_count", "lag_sum_updates", "bytes_up", "bytes_down"),
+    *("life", "unix_s", "seconds", "env_steps", "episodes", "version", "return_mean", "env_steps_per_s"),
+    *("lag_count", "lag_sum_updates", "received_bytes", "sent_bytes"),
 )
+FORMER = ("updates", "bytes_up", "bytes_down")  # columns under former names, behind the others until the next release
 
 
 class Scalar(NamedTuple):
@@ -60,10 +62,10 @@ def _charts(course: Course) -> dict[str, Floats]:
         "rollout/episodes": course.episodes,
         "time/fps": course.env_steps_per_s,
         "time/training_seconds": course.seconds,
-        "train/n_updates": course.updates,
+        "train/n_updates": course.version,
         "train/lag_updates": lag,
-        "link/bytes_up": course.bytes_up,
-        "link/bytes_down": course.bytes_down,
+        "link/received_bytes": course.received_bytes,
+        "link/sent_bytes": course.sent_bytes,
     }
 
 
@@ -114,7 +116,8 @@ def write_csv(run: Run, path: Path) -> int:
     course = run.course
     with path.open("w", encoding="utf-8", newline="") as file:
         rows = csv.writer(file)
-        rows.writerow(COLUMNS)
-        for moment in zip(*(getattr(course, name) for name in COLUMNS), strict=True):
+        rows.writerow([*COLUMNS, *FORMER])
+        columns = with_former({name: getattr(course, name) for name in COLUMNS})
+        for moment in zip(*(columns[name] for name in (*COLUMNS, *FORMER)), strict=True):
             rows.writerow(["" if math.isnan(value) else f"{value:.12g}" for value in moment])
     return len(course)

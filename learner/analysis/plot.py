@@ -78,8 +78,8 @@ def draw(groups: Sequence[Group], band: Band) -> Figure:
     panels = {
         "a": Panel("return, mean of 100 episodes", "steps", _return("steps"), from_zero=False),
         "b": Panel("", "seconds", _return("seconds"), from_zero=False),
-        "c": Panel("staleness, updates", "steps", mean_lag, points=COARSE),
-        "d": Panel("megabytes: up, and down (dashed)", "steps", _sent("bytes_up"), _sent("bytes_down")),
+        "c": Panel("lag, updates", "steps", mean_lag, points=COARSE),
+        "d": Panel("megabytes: received, and sent (dashed)", "steps", _sent("received_bytes"), _sent("sent_bytes")),
         "e": Panel("environment steps per second", "seconds", _speed, points=COARSE),
     }
     for name, panel in panels.items():

@@ -126,7 +126,7 @@ def _set_aside(folder: Path, disk: Disk) -> None:
             disk.write_whole(folder / best_of(""), folder / TEMPORARY, data, "checkpoint")
 
 
-def lead_best(folder: Path, key: str | None, disk: Disk = DISK) -> Path:
+def promote_best(folder: Path, key: str | None, disk: Disk = DISK) -> Path:
     """Make a key's best the best of all, or with None there is none. Raises OSError."""
     if key is None:
         disk.remove(folder / BEST)
@@ -141,7 +141,7 @@ def load_best(folder: Path, disk: Disk = DISK) -> Checkpoint | None:
     return load(path, disk) if path in disk.list(folder) else None
 
 
-def bests(folder: Path, disk: Disk = DISK) -> list[Path]:
+def best_paths(folder: Path, disk: Disk = DISK) -> list[Path]:
     """Files of the best of each key."""
     return [path for path in disk.list(folder) if _BEST_OF.fullmatch(path.name)]
 

@@ -19,7 +19,7 @@ GOES_ON = "the run goes on; until the journal is restored a crash loses what was
 MEND_S = 5.0  # until the first attempt to begin the journal anew; twice as long until each next one
 
 
-class Saving:
+class CheckpointSchedule:
     """Checkpoints of one life; at most one is being written.
 
     version: newest on disk by this life, None before the first. written_at: when that was begun. begun_at: when the
@@ -36,43 +36,43 @@ class Saving:
         self.begun_at = now
         self.written_at: float | None = None
         self.last = False
-        self.broken: str | None = None
+        self.journal_failure: str | None = None
         self._mend_s = MEND_S
-        self._began = False  # the journal takes records, and has since it was to begin anew
+        self._journal_began = False  # the journal takes records, and has since it was to begin anew
 
     def due(self, now: float) -> bool:
         """Whether the interval is over."""
-        interval_s = self._interval_s if self.broken is None else min(self._interval_s, self._mend_s)
+        interval_s = self._interval_s if self.journal_failure is None else min(self._interval_s, self._mend_s)
         return now - self.begun_at >= interval_s
 
-    def begin(self, now: float) -> list[Effect]:
+    def order(self, now: float) -> list[Effect]:
         """Orders one, unless one is under way or θ is on disk as it is."""
-        rebase = self.broken is not None
-        if self.busy or (self.version == self._progress.updates and not rebase):
+        rebase = self.journal_failure is not None
+        if self.busy or (self.version == self._progress.version and not rebase):
             return []
         self.busy, self.begun_at = True, now
         self._mend_s = 2.0 * self._mend_s if rebase else MEND_S
         return [WriteCheckpoint(self._progress.saved(), rebase)]
 
-    def finish(self, now: float) -> list[Effect]:
+    def order_last(self, now: float) -> list[Effect]:
         """Orders the last one, once."""
         if self.last:
             return []
         self.last = True
-        return self.begin(now)
+        return self.order(now)
 
     def written(self, event: CheckpointWritten) -> list[Effect]:
         """It is on disk."""
         self.busy, self.version, self.written_at = False, event.version, self.begun_at
         effects: list[Effect] = [Announce("checkpoint_written", {"version": event.version, "path": str(event.path)})]
-        if event.based and self._began and self.broken is not None:
-            self.broken = None
+        if event.based and self._journal_began and self.journal_failure is not None:
+            self.journal_failure = None
             effects.append(Announce("journal_restored", {"version": event.version}))
         return effects
 
-    def began(self) -> list[Effect]:
+    def journal_began(self) -> list[Effect]:
         """The journal takes records again; it leads to them once the checkpoint is on disk."""
-        self._began = True
+        self._journal_began = True
         return []
 
     def failed(self, event: CheckpointFailed) -> list[Effect]:
@@ -81,14 +81,14 @@ class Saving:
         self._progress.faults["checkpoint_failed"] += 1
         return [Announce("checkpoint_failed", {"version": event.version, "detail": event.detail})]
 
-    def logged(self, event: BatchApplied) -> list[Effect]:
+    def record_batch(self, event: BatchApplied) -> list[Effect]:
         """A batch was applied, and written to the journal or not. Between a failure and its mending all batches count
         as not written: the journal may take them and still not lead to them.
         """
-        self._began = self._began and event.unlogged is None
-        if event.unlogged is None or self.broken is not None:
+        self._journal_began = self._journal_began and event.unlogged is None
+        if event.unlogged is None or self.journal_failure is not None:
             return []
-        self.broken = event.unlogged
+        self.journal_failure = event.unlogged
         self._progress.faults["journal_failed"] += 1
         told = {"version": event.version, "detail": event.unlogged, "then": STOPS if self.stops else GOES_ON}
         return [Announce("journal_failed", told)]

@@ -22,10 +22,10 @@ import msgspec
 
 from learner.durability.disk import DISK, Disk, File
 from learner.durability.journal_format import Batch, Head, Record, Segment, Writer
+from protocol.buffers import Buffer
 from protocol.errors import UserError
-from protocol.messages import Buffer
 
-Tell = Callable[[str, dict[str, object]], None]
+Announcer = Callable[[str, dict[str, object]], None]
 SEGMENT_BYTES = 16 << 20  # a segment is read whole, and deleted whole
 RESERVED_BYTES = 1 << 20  # of zeros ahead of what is written: some milliseconds, once in a thousand batches
 _SEGMENT = re.compile(r"(\d{12,})-(\d{6,})\.log")
@@ -60,7 +60,7 @@ class Journal:
         self.appended_bytes = self.syncs = 0
         self.sync_s = 0.0
 
-    def begin(self, version: int) -> None:
+    def start_segment(self, version: int) -> None:
         """A new segment for what leads on from ``version``. Raises OSError; then nothing is taken until it succeeds."""
         self.close()
         file = self._disk.create(self._folder / f"{version:012d}-{self._head.epoch:06d}.log", "journal")
@@ -82,11 +82,11 @@ class Journal:
         What the system still holds of a file that failed to sync is not known, so that one is not written to again. A
         record that follows the last one that was taken begins a segment: what failed then was a mark.
         """
-        if not self.takes and record.version != self.version:
+        if not self.accepts and record.version != self.version:
             raise OSError(f"the journal takes nothing since it failed: {self.failure and self.failure.strerror}")
         try:
             if self._file is None or self.failure is not None or self._size >= self._segment_bytes:
-                self.begin(self.version)
+                self.start_segment(self.version)
             assert self._file is not None
             data = self._writer.record(record, buffers)
             thin = len(data) < RESERVED_BYTES // 4  # else zeros would cost as much as they save
@@ -106,7 +106,7 @@ class Journal:
         self.version = version_after(record)
 
     @property
-    def takes(self) -> bool:
+    def accepts(self) -> bool:
         """Whether records are taken."""
         return self._file is not None and self.failure is None
 
@@ -118,7 +118,7 @@ class Journal:
 
 
 @dataclass(frozen=True, slots=True)
-class Stretch:
+class SegmentFile:
     """One segment's file. version: that it continues. epoch: of the life that wrote it."""
 
     version: int
@@ -126,11 +126,11 @@ class Stretch:
     path: Path
 
 
-def stretches(folder: Path, disk: Disk = DISK) -> list[Stretch]:
+def segment_files(folder: Path, disk: Disk = DISK) -> list[SegmentFile]:
     """Every segment, in the order in which they lead on."""
     matched = ((_SEGMENT.fullmatch(path.name), path) for path in disk.list(folder))
-    found = [Stretch(int(match[1]), int(match[2]), path) for match, path in matched if match]
-    return sorted(found, key=lambda stretch: (stretch.version, stretch.epoch))
+    found = [SegmentFile(int(match[1]), int(match[2]), path) for match, path in matched if match]
+    return sorted(found, key=lambda segment: (segment.version, segment.epoch))
 
 
 def bases(folder: Path, disk: Disk = DISK) -> dict[int, Path]:
@@ -140,27 +140,27 @@ def bases(folder: Path, disk: Disk = DISK) -> dict[int, Path]:
 
 
 def read(
-    folder: Path, manifest: str, version: int, disk: Disk = DISK, tell: Tell | None = None
+    folder: Path, manifest: str, version: int, disk: Disk = DISK, announce: Announcer | None = None
 ) -> Iterator[tuple[Head | Record, Sequence[memoryview]]]:
     """All that leads on from ``version``, in order, as far as it goes; marks of that version among it.
 
-    Heads of segments come before what they hold. tell: hears of bytes where it ends that no record could be read from;
-    a crash leaves less than one record (``journal_torn``), more is damage (``journal_damaged``). Raises JournalError
-    for another run's segment, and OSError.
+    Heads of segments come before what they hold. announce: called for bytes at its end that no record could be read
+    from; a crash leaves less than one record (``journal_torn``), more is damage (``journal_damaged``). Raises
+    JournalError for another run's segment, and OSError.
     """
     reached, path, segment = version, folder, Segment(b"")
-    found = _in_force(stretches(folder, disk))
-    for index, stretch in enumerate(found):
-        if index + 1 < len(found) and found[index + 1].version <= version and stretch.version < version:
+    found = _in_force(segment_files(folder, disk))
+    for index, part in enumerate(found):
+        if index + 1 < len(found) and found[index + 1].version <= version and part.version < version:
             continue  # all of it is older
-        if stretch.version > reached:
+        if part.version > reached:
             break
-        path, segment = stretch.path, Segment(disk.read(stretch.path))
+        path, segment = part.path, Segment(disk.read(part.path))
         if segment.head is not None and segment.head.manifest != manifest:
-            raise JournalError(stretch.path, "it belongs to another run")
+            raise JournalError(part.path, "it belongs to another run")
         if segment.head is not None:
             yield segment.head, ()
-        overtaken = next((after.version for after in found[index:] if after.epoch > stretch.epoch), math.inf)
+        overtaken = next((after.version for after in found[index:] if after.epoch > part.epoch), math.inf)
         for record, buffers in segment.records:
             if version_after(record) > overtaken:
                 break
@@ -169,20 +169,20 @@ def read(
                 reached = version_after(record)
             elif record.version > reached:
                 return
-    if tell is not None and segment.unread_bytes:
+    if announce is not None and segment.unread_bytes:
         told: dict[str, object] = {"path": str(path), "version": reached, "bytes": segment.unread_bytes}
         if segment.damaged:
-            tell("journal_damaged", told)
+            announce("journal_damaged", told)
         else:
-            tell("journal_torn", told)
+            announce("journal_torn", told)
 
 
-def _in_force(found: list[Stretch]) -> list[Stretch]:
+def _in_force(found: list[SegmentFile]) -> list[SegmentFile]:
     """Without those of a life whose end was lost: a later one has gone on from before them."""
-    kept: list[Stretch] = []
-    for stretch in found:
-        if not kept or stretch.epoch >= kept[-1].epoch:
-            kept.append(stretch)
+    kept: list[SegmentFile] = []
+    for segment in found:
+        if not kept or segment.epoch >= kept[-1].epoch:
+            kept.append(segment)
     return kept
 
 
@@ -193,8 +193,8 @@ def version_after(record: Head | Record) -> int:
 
 def settle(folder: Path, disk: Disk = DISK) -> None:
     """Makes durable what earlier lives wrote, the last of which may have died before it could. Raises OSError."""
-    for stretch in stretches(folder, disk):
-        disk.settle(stretch.path, "journal")
+    for segment in segment_files(folder, disk):
+        disk.settle(segment.path, "journal")
 
 
 def set_aside(folder: Path, version: int, disk: Disk = DISK) -> list[Path]:
@@ -202,7 +202,7 @@ def set_aside(folder: Path, version: int, disk: Disk = DISK) -> list[Path]:
 
     What they hold cannot be reached: it stays as evidence and is in nobody's way. Raises OSError.
     """
-    lost = [stretch.path for stretch in stretches(folder, disk) if stretch.version > version]
+    lost = [segment.path for segment in segment_files(folder, disk) if segment.version > version]
     for path in lost:
         disk.rename(path, path.with_suffix(".unreachable"), "journal")
     return lost
@@ -213,7 +213,7 @@ def base_paths(folder: Path, version: int) -> tuple[Path, Path]:
     return folder / f"base-{version:012d}.safetensors", folder / "base.tmp"
 
 
-def lay_base(folder: Path, checkpoint: Path, version: int, disk: Disk = DISK) -> None:
+def write_base(folder: Path, checkpoint: Path, version: int, disk: Disk = DISK) -> None:
     """Makes a checkpoint on disk one to begin from, unless it is. Raises OSError."""
     if version not in bases(folder, disk):
         disk.link(checkpoint, *base_paths(folder, version), "base")
@@ -221,7 +221,7 @@ def lay_base(folder: Path, checkpoint: Path, version: int, disk: Disk = DISK) ->
 
 def size_bytes(folder: Path, disk: Disk = DISK) -> int:
     """Of all segments and bases. Raises OSError."""
-    segments = [stretch.path for stretch in stretches(folder, disk)]
+    segments = [segment.path for segment in segment_files(folder, disk)]
     return sum(map(disk.size, [*segments, *bases(folder, disk).values()]))
 
 
@@ -230,9 +230,9 @@ def retain(folder: Path, oldest: Path, version: int, disk: Disk = DISK) -> None:
 
     What leads on from it is kept, whatever it takes. Raises OSError.
     """
-    found = stretches(folder, disk)
-    before = [stretch.path for stretch, following in itertools.pairwise(found) if following.version <= version]
-    lay_base(folder, oldest, version, disk)
+    found = segment_files(folder, disk)
+    before = [segment.path for segment, following in itertools.pairwise(found) if following.version <= version]
+    write_base(folder, oldest, version, disk)
     earlier = [path for base, path in bases(folder, disk).items() if base < version]
     for path in (*earlier, *before):  # a base that leads nowhere would be taken for a gap
         disk.remove(path)

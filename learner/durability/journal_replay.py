@@ -8,10 +8,11 @@ import msgspec
 
 from learner.config import LearnerSettings, optimizer_settings
 from learner.durability.checkpoint import state_digest
-from learner.durability.journal_format import Batch, Head, Mark, Record
+from learner.durability.journal_format import Batch, Head, Mark, Record, Step
+from learner.optim.applied import Applied
 from learner.optim.parameters import Parameters
+from protocol.buffers import Buffer
 from protocol.errors import PayloadFault, UserError
-from protocol.messages import Buffer
 
 
 class ReplayError(UserError):
@@ -25,7 +26,7 @@ class ReplayError(UserError):
         return f"the journal cannot be repeated beyond version {self.version}: {self.cause}"
 
 
-class Tape:
+class JournalReplay:
     """θ on its way through a journal. counters: of the run, as the newest batch says them; None before the first.
 
     settings: that ``parameters`` were made with. make: others of the same layout, at zero. Another life of the run may
@@ -39,7 +40,7 @@ class Tape:
         self.counters: dict[str, int | float] | None = None
         self._settings, self._make = settings, make
 
-    def play(
+    def run(
         self, records: Iterable[tuple[Head | Record, Sequence[Buffer]]], until: int | None = None
     ) -> Iterator[Head | Mark]:
         """Repeats each batch, and gives what else there is when it is reached. until: version to stop at.
@@ -71,10 +72,16 @@ class Tape:
             if self.parameters.version == until:
                 return
             try:
-                self.parameters.repeat(step, next(buffers), next(buffers) if step.rows else None)
+                self.parameters.repeat(self._applied(step, buffers))
             except PayloadFault as fault:
                 raise ReplayError(self.parameters.version, str(fault)) from None
         self.counters = batch.counters
+
+    def _applied(self, step: Step, buffers: Iterator[Buffer]) -> Applied:
+        """Raises PayloadFault."""
+        update = self.parameters.read(step.codec, step.count, next(buffers))
+        moments = self.parameters.read_moments(step.rows, next(buffers)) if step.rows else None
+        return Applied(step.numbers, update, step.rate, step.scale, moments)
 
     @property
     def digest(self) -> str:

@@ -9,13 +9,13 @@ from typing import NamedTuple
 from learner.config import LearnerSettings
 from learner.durability import checkpoint as checkpoints
 from learner.durability.checkpoint import Checkpoint, state_digest
-from learner.durability.journal import Journal, lay_base, retain, size_bytes
+from learner.durability.journal import Journal, retain, size_bytes, write_base
 from learner.durability.journal_format import Mark
-from learner.durability.recovery import Files
+from learner.durability.recovery import RunFiles
 from learner.events import BestFailed, BestWritten, CheckpointFailed, CheckpointWritten, Event
 
 
-class JournalBooks(NamedTuple):
+class JournalStats(NamedTuple):
     """disk_bytes: of all segments and bases. syncs, sync_s: of records in this life, and what they took."""
 
     disk_bytes: int
@@ -23,10 +23,10 @@ class JournalBooks(NamedTuple):
     sync_s: float
 
 
-class Store:
+class RunStorage:
     """A run's files as one life writes them. journal: None without one."""
 
-    def __init__(self, files: Files, settings: LearnerSettings, journal: Journal | None) -> None:
+    def __init__(self, files: RunFiles, settings: LearnerSettings, journal: Journal | None) -> None:
         self.journal = journal
         self._lacks_room = False  # the journal found the disk full
         self._files, self._kept, self._max_bytes = files, settings.checkpoints_kept, settings.journal_bytes
@@ -35,13 +35,13 @@ class Store:
         with contextlib.suppress(OSError):
             self._measure()
 
-    def mark(self, checkpoint: Checkpoint, *, rebase: bool) -> bool:
+    def append_mark(self, checkpoint: Checkpoint, *, rebase: bool) -> bool:
         """Math thread: notes a checkpoint that was just copied; where the journal is to begin anew, whether it does."""
         if self.journal is None:
             return False
         try:
-            if rebase and not self.journal.takes:
-                self.journal.begin(checkpoint.version)
+            if rebase and not self.journal.accepts:
+                self.journal.start_segment(checkpoint.version)
             self.journal.append(Mark(checkpoint.version, state_digest(checkpoint.arrays)))
         except OSError as error:  # the next batch says so
             self._lacks_room = error.errno == errno.ENOSPC
@@ -60,7 +60,7 @@ class Store:
         try:
             path = checkpoints.save(files.checkpoints, checkpoint, self._kept, files.disk)
             if based:
-                lay_base(files.journal, path, checkpoint.version, files.disk)
+                write_base(files.journal, path, checkpoint.version, files.disk)
         except OSError as error:
             if error.errno == errno.ENOSPC:
                 self._make_room()
@@ -97,12 +97,12 @@ class Store:
         self._before = found - appended
         return found
 
-    def books(self) -> JournalBooks | None:
+    def journal_stats(self) -> JournalStats | None:
         """Of the journal, from any thread and without a look at the disk, which may hang."""
         journal = self.journal
         if journal is None:
             return None
-        return JournalBooks(self._before + journal.appended_bytes, journal.syncs, journal.sync_s)
+        return JournalStats(self._before + journal.appended_bytes, journal.syncs, journal.sync_s)
 
     def save_best(self, best: Checkpoint, *, leads: bool = True) -> Event:
         """Disk thread. leads: it is the best of all keys."""
@@ -113,10 +113,10 @@ class Store:
             return BestFailed(best.version, str(error))
         return BestWritten(best.version, path)
 
-    def lead_best(self, key: str | None, version: int) -> Event:
+    def promote_best(self, key: str | None, version: int) -> Event:
         """Disk thread. The best of this key, of this version, becomes the best of all."""
         try:
-            return BestWritten(version, checkpoints.lead_best(self._files.checkpoints, key, self._files.disk))
+            return BestWritten(version, checkpoints.promote_best(self._files.checkpoints, key, self._files.disk))
         except OSError as error:
             return BestFailed(version, str(error))
 

@@ -1,4 +1,4 @@
-"""One run's directory: what it holds, who may use it, and the summary at the end. Knows files; no sockets, no arrays.
+"""One run's directory: what it holds and who may use it. Knows files; no sockets, no arrays.
 
 ``experiment.toml`` as resolved, ``manifest.json``, ``epoch`` (lives of the learner so far), ``checkpoints/``,
 ``journal/``, ``progress.jsonl`` and, once a life has ended, ``result.json``. One learner at a time holds the directory:
@@ -11,11 +11,9 @@ import contextlib
 import fcntl
 import math
 import os
-import platform
 import time
 from collections import deque
 from collections.abc import Mapping
-from importlib import metadata
 from pathlib import Path
 from typing import IO, Any
 
@@ -23,10 +21,9 @@ import msgspec
 
 from learner.config import Experiment, actor_table, load
 from learner.durability.disk import DISK
-from learner.durability.journal import stretches
+from learner.durability.journal import segment_files
 from learner.launch.toml import dumps
-from learner.progress import WINDOW
-from learner.state import LearnerState
+from learner.progress import RENAMED_IN_RESULT, with_present
 from protocol import manifest as manifests
 from protocol.errors import UserError
 from protocol.manifest import Manifest, digest_of
@@ -40,7 +37,6 @@ LOCK, EPOCH, EXPERIMENT, MANIFEST, RESULT = "lock", "epoch", "experiment.toml", 
 NO_RUN = {LOCK, f".{LOCK}.tmp", f".{MANIFEST}.tmp", "lost+found"}
 SEEN_BYTES = 4096  # of progress.jsonl in which one whole line is looked for: several times the longest
 PROGRESS = "progress.jsonl"
-PACKAGES = ("farflung", "torch", "numpy", "pyzmq", "gymnasium", "msgspec")  # whose versions can change a result
 
 
 class RunDirectoryError(UserError):
@@ -58,19 +54,19 @@ class RunDirectoryError(UserError):
 
 
 class Ended(msgspec.Struct):
-    """Of result.json what tells whether a run is over. target: mean return that was asked for, None where none was."""
+    """What tells whether a run is over, of result.json. return_target: None where no mean return was asked for."""
 
     solved: bool
-    target: float | None
+    return_target: float | None
     env_steps: int
-    updates: int
-    saved_version: int | None
+    version: int
+    checkpoint_version: int | None
     exit_code: int
 
     @property
     def kept(self) -> bool:
         """Whether what was reached is on disk."""
-        return self.saved_version == self.updates and self.exit_code in (0, 3)
+        return self.checkpoint_version == self.version and self.exit_code in (0, 3)
 
 
 class RunDirectory:
@@ -159,13 +155,14 @@ class RunDirectory:
         if not self.resuming or self.manifest().actor_digest != digest_of(actor_table(experiment)):
             return None
         try:
-            ended = msgspec.json.decode((self.path / RESULT).read_bytes(), type=Ended)
+            told = msgspec.json.decode((self.path / RESULT).read_bytes(), type=dict[str, Any])
+            ended = msgspec.convert(with_present(told, RENAMED_IN_RESULT), Ended)
         except (FileNotFoundError, msgspec.DecodeError):
             return None
         if not ended.kept:
             return None
         target, steps = experiment.run.until_return, experiment.run.until_steps
-        if ended.solved and target is not None and ended.target is not None and ended.target >= target:
+        if ended.solved and target is not None and ended.return_target is not None and ended.return_target >= target:
             return 0
         if steps is not None and ended.env_steps >= steps:
             return 0 if target is None else 3
@@ -231,7 +228,7 @@ class RunDirectory:
 
     def _last_epoch(self) -> int:
         """As the file says; no less than the journal knows of, should that be lost: two lives must not share one."""
-        known = max((stretch.epoch for stretch in stretches(self.journal)), default=0)
+        known = max((segment.epoch for segment in segment_files(self.journal)), default=0)
         with contextlib.suppress(FileNotFoundError, ValueError):
             return max(known, int((self.path / EPOCH).read_text()))
         return known
@@ -316,67 +313,3 @@ def _by_a_stranger(lock: IO[bytes]) -> bool:
     except (OSError, IndexError):
         return False
     return bool(users) and users.isdisjoint({OPERATOR, os.geteuid()})
-
-
-def summary(state: LearnerState, now: float, started_at: float, exit_code: int) -> dict[str, Any]:
-    """result.json. now, started_at: ``time.monotonic``, the second when the process began. exit_code: of this life."""
-    progress, manifest = state.progress, state.manifest
-    judged = sum(progress.rulings.values())
-    dense_bytes = 4 * manifest.layout.length
-    per_gradient = progress.bytes_up / judged if judged else None  # all that came up, heartbeats and reports included
-    return {
-        "env": manifest.env,
-        "seed": manifest.seed,
-        "run": manifest.run,
-        "exit_code": exit_code,
-        "solved": state.solved,
-        "return_mean_100": progress.return_mean if len(progress.scores) == WINDOW else None,
-        "target": state.experiment.run.until_return,
-        "episodes": progress.episodes,
-        "env_steps": progress.env_steps,
-        "updates": progress.updates,
-        "saved_version": state.saving.version,
-        "journal_failure": state.saving.broken,
-        "parameters": manifest.layout.length,
-        "wall_s": 0.0 if state.training_since is None else now - state.training_since,
-        "total_s": now - started_at,
-        "bytes_up": progress.bytes_up,
-        "bytes_down": progress.bytes_down,
-        "gradient_bytes_up": progress.gradient_bytes_up,
-        "bytes_per_gradient": per_gradient,
-        "dense_bytes_per_gradient": dense_bytes,
-        "compression": dense_bytes / per_gradient if per_gradient else None,
-        "staleness_mean": progress.lags.mean,
-        "staleness_max": progress.lags.largest,
-        "target_version": state.publication.shelf.target_version,
-        "evaluations": progress.evaluations,
-        "evaluated_best_mean": progress.evaluated_best_mean,
-        "evaluated_best_version": progress.evaluated_best_version,
-        "staleness_rule": state.settings.staleness_rule,
-        "rulings": dict(progress.rulings),
-        "faults": dict(progress.faults),
-        "actor_faults": dict(progress.actor_faults),
-        "math_s": progress.math_s,
-        "epoch": state.address.epoch,
-        "actors": progress.sessions_granted,
-        "versions": versions(),
-        "host": host(),
-    }
-
-
-def versions() -> dict[str, str]:
-    """Versions of what can change a result, by distribution; torch is asked for without importing it."""
-    found = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            found[package] = "not installed"  # Farflung itself, run from a checkout
-    return found
-
-
-def host() -> dict[str, object]:
-    """What the run had: cores that this process may use, and the kind of machine."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    usable = len(affinity(0)) if affinity else os.cpu_count()
-    return {"cpus": usable, "machine": platform.machine(), "system": platform.system()}

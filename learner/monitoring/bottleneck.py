@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
-STALLED_S = 5.0  # without an update, while actors are here
 SATURATED = 0.9  # of the time that the math thread works; what is left goes into handing it the next batch
 REFUSED = 0.5  # of gradients, from which on refusals are what is wrong
 APPLIED = "applied"
@@ -30,7 +29,7 @@ class Cause(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Limit:
+class Bottleneck:
     """One cause and one sentence about it."""
 
     cause: Cause
@@ -44,33 +43,34 @@ class Facts:
     running: bool = True
     solved: bool = False
     final: bool = False  # the run itself is over, and not this life alone
-    begun: bool = True  # an actor of this life had weights
+    started: bool = True  # an actor of this life had weights
     actors: int = 0
-    heard: int = 0  # actors that were heard of within some heartbeats
+    responding: int = 0  # actors that were heard of within some heartbeats
     stepping: int = 0  # actors whose simulators stepped lately
+    stalled: bool = False  # as in summary.py
     idle_s: float = 0.0  # since the last update
     busy: bool = False  # a batch is with the math thread
-    gathers: bool = False  # many gradients become one step
+    aggregates: bool = False  # many gradients become one step
     pending: int = 0  # gradients that wait for the math thread
-    credited: int = 0  # actors that use all the credit that can be granted
+    out_of_credit: int = 0  # actors that use all the credit that can be granted
     math_share: float | None = None  # of the last seconds that the math thread worked; None: not known yet
     rulings: Mapping[str, int] = field(default_factory=dict)  # of the last seconds, by outcome
 
 
-def limit(facts: Facts) -> Limit:
+def find_bottleneck(facts: Facts) -> Bottleneck:
     """The first cause that holds."""
     if not facts.running:
-        return Limit(Cause.ENDED, _ended(facts))
+        return Bottleneck(Cause.ENDED, _ended(facts))
     if not facts.actors:
-        text = "Starved: no actor is here." if facts.begun else "Waiting for the first actor."
-        return Limit(Cause.NO_ACTORS, text)
-    if facts.begun and facts.idle_s >= STALLED_S:
-        return Limit(Cause.STALLED, f"Nothing was applied for {facts.idle_s:.0f} s: {_stalled(facts)}.")
+        text = "Starved: no actor is here." if facts.started else "Waiting for the first actor."
+        return Bottleneck(Cause.NO_ACTORS, text)
+    if facts.stalled:
+        return Bottleneck(Cause.STALLED, f"Nothing was applied for {facts.idle_s:.0f} s: {_stalled(facts)}.")
     refused = _refused(facts.rulings)
     if refused is not None and refused[0] >= REFUSED:
         share, reason = refused
-        return Limit(Cause.REFUSED, f"{share:.0%} of gradients are refused, most as {_said(reason)}.")
-    return _pace(facts)
+        return Bottleneck(Cause.REFUSED, f"{share:.0%} of gradients are refused, most as {_said(reason)}.")
+    return _slowest_part(facts)
 
 
 def _ended(facts: Facts) -> str:
@@ -83,29 +83,30 @@ def _stalled(facts: Facts) -> str:
     refused = _refused(facts.rulings)
     if facts.busy:
         return "the math thread is still at its last batch"
-    if not facts.heard:
+    if not facts.responding:
         return "no actor is heard from"
     if refused is not None:
         return f"gradients are refused, most as {_said(refused[1])}"
-    if facts.gathers and facts.pending:
+    if facts.aggregates and facts.pending:
         return f"{facts.pending} gradients wait until their group is whole"
     if facts.stepping:
         return f"{facts.stepping} of {facts.actors} actors step, but no gradient comes"
     return "actors answer, but none of them steps"
 
 
-def _pace(facts: Facts) -> Limit:
+def _slowest_part(facts: Facts) -> Bottleneck:
     if facts.math_share is None:
-        return Limit(Cause.UNKNOWN, "Too early to say what limits the run.")
+        return Bottleneck(Cause.UNKNOWN, "Too early to say what limits the run.")
     busy = f"the math thread is busy {min(facts.math_share, 1.0):.0%} of the time"
     waiting = f"{facts.pending:,} gradients wait" if facts.pending > 1 else "one gradient waits"
     waits = waiting if facts.pending else "nothing waits"
     if facts.math_share >= SATURATED:
-        return Limit(Cause.MATH, f"The learner sets the pace: {busy}, {waits}. More actors would add staleness only.")
-    if 2 * facts.credited > facts.actors:
-        why = "their groups take that long" if facts.gathers else "learner.credit_lag allows no more under way"
-        return Limit(Cause.CREDIT, f"{facts.credited} of {facts.actors} actors wait for credit: {why}.")
-    return Limit(Cause.ACTORS, f"Actors set the pace: {busy}, {waits}. The learner could serve more of them.")
+        text = f"The learner sets the pace: {busy}, {waits}. More actors would add staleness only."
+        return Bottleneck(Cause.MATH, text)
+    if 2 * facts.out_of_credit > facts.actors:
+        why = "their groups take that long" if facts.aggregates else "learner.credit_lag allows no more under way"
+        return Bottleneck(Cause.CREDIT, f"{facts.out_of_credit} of {facts.actors} actors wait for credit: {why}.")
+    return Bottleneck(Cause.ACTORS, f"Actors set the pace: {busy}, {waits}. The learner could serve more of them.")
 
 
 def _refused(rulings: Mapping[str, int]) -> tuple[float, str] | None:

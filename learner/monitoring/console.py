@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import IO, TYPE_CHECKING
 
-from learner.monitoring.summary import View, rounded
+from learner.monitoring.summary import RunSummary, rounded
 from protocol.process.outlet import LIMIT, Outlet, unbuffered
 from protocol.process.stdio import json_line
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rich.live import Live
     from rich.table import Table
 
-SUMMARY_SHOWN = ("env", "solved", "return_mean_100", "env_steps", "updates", "wall_s", "total_s", "compression")
+RESULT_SHOWN = ("env", "solved", "return_mean_100", "env_steps", "version", "wall_s", "total_s", "compression")
 JSON_INTERVAL_S = 1.0  # between progress lines
 
 
@@ -33,8 +33,8 @@ class Console:
         self._live = None if json or not self._stream.isatty() else _live(self._stream)
         self._outlet = Outlet(self._lost, limit)
         self._printed_at = -math.inf
-        self._newest: View | None = None
-        self._due = False  # a table of the newest view waits for the terminal
+        self._newest: RunSummary | None = None
+        self._due = False  # a table of the newest summary waits for the terminal
         if self._live is not None:
             self._outlet.put(self._live.start)
 
@@ -42,17 +42,17 @@ class Console:
         """One thing that happened."""
         self._outlet.put(partial(self._write, name, fields))
 
-    def refresh(self, seen: View) -> None:
+    def refresh(self, summary: RunSummary) -> None:
         """Shows the present state; to be called a few times per second. On a slow terminal only the newest."""
         if self._live is not None:
-            self._newest = seen
+            self._newest = summary
             if not self._due:
                 self._due = True  # before the thread can say that it is not
                 if not self._outlet.put(self._show):
                     self._due = False
-        elif seen.now_s - self._printed_at >= JSON_INTERVAL_S:
-            self._printed_at = seen.now_s
-            self.event("progress", {"wall_s": round(seen.wall_s, 3), **seen.fields()})
+        elif summary.now_s - self._printed_at >= JSON_INTERVAL_S:
+            self._printed_at = summary.now_s
+            self.event("progress", {"wall_s": round(summary.wall_s, 3), **summary.fields()})
 
     def close(self) -> None:
         """Gives the terminal back, if it takes anything."""
@@ -65,21 +65,21 @@ class Console:
             self._stream.write(json_line({"event": name, **fields}).decode())
             self._stream.flush()
         else:
-            self._live.console.print(said(name, fields), markup=False, highlight=False, soft_wrap=True)
+            self._live.console.print(format_event(name, fields), markup=False, highlight=False, soft_wrap=True)
 
     def _lost(self, count: int) -> None:
         self._write("output_lost", {"lines": count})
 
     def _show(self) -> None:
-        self._due = False  # before the view is taken: one that comes now is shown again
+        self._due = False  # before the newest is read: one that comes now is shown again
         assert self._live is not None
         assert self._newest is not None
         self._live.update(table(self._newest), refresh=True)
 
 
-def said(name: str, fields: Mapping[str, object]) -> str:
+def format_event(name: str, fields: Mapping[str, object]) -> str:
     """An event as a line for people, safe to print, and more for a traceback. Of the summary, what they ask first."""
-    shown = {key: fields[key] for key in SUMMARY_SHOWN if key in fields} if name == "finished" else dict(fields)
+    shown = {key: fields[key] for key in RESULT_SHOWN if key in fields} if name == "finished" else dict(fields)
     below = str(shown.pop("traceback", "")).splitlines()
     details = "  ".join(f"{key}={rounded(value)}" for key, value in shown.items())
     return "\n".join(map(printable, [f"{name.replace('_', ' ')}  {details}".rstrip(), *below]))
@@ -90,38 +90,38 @@ def printable(text: str) -> str:
     return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
 
 
-def rows(seen: View) -> list[tuple[str, str]]:
+def rows(summary: RunSummary) -> list[tuple[str, str]]:
     """The table's names and values."""
-    target = "" if seen.target is None else f" of {seen.target:g}"
-    mean = "none yet" if seen.return_mean is None else f"{seen.return_mean:.1f}{target}"
-    size = "none yet" if seen.bytes_per_gradient is None else f"{seen.bytes_per_gradient:,.0f}"
-    evaluated = "none yet" if seen.evaluated_best_mean is None else f"{seen.evaluated_best_mean:.1f}"
-    scores = [("evaluated, best mean", f"{evaluated} of {seen.evaluations:,}")] if seen.evaluations else []
-    failure = seen.journal_failure
+    target = "" if summary.return_target is None else f" of {summary.return_target:g}"
+    mean = "none yet" if summary.return_mean is None else f"{summary.return_mean:.1f}{target}"
+    size = "none yet" if summary.bytes_per_gradient is None else f"{summary.bytes_per_gradient:,.0f}"
+    evaluated = "none yet" if summary.evaluated_best_mean is None else f"{summary.evaluated_best_mean:.1f}"
+    scores = [("evaluated, best mean", f"{evaluated} of {summary.evaluations:,}")] if summary.evaluations else []
+    failure = summary.journal_failure
     failing = [("journal", f"fails, so a crash loses what is applied: {printable(failure)}")] if failure else []
     return [
         *failing,
         ("return, mean of 100", mean),
         *scores,
-        ("environment steps", f"{seen.env_steps:,} ({seen.env_steps_per_s:,.0f}/s)"),
-        ("episodes", f"{seen.episodes:,}"),
-        ("updates", f"{seen.updates:,} ({seen.updates_per_s:,.0f}/s)"),
-        ("staleness, mean", f"{seen.lag_mean_updates:.1f} updates"),
-        ("dropped", f"{seen.dropped:,}"),
+        ("environment steps", f"{summary.env_steps:,} ({summary.env_steps_per_s:,.0f}/s)"),
+        ("episodes", f"{summary.episodes:,}"),
+        ("version", f"{summary.version:,} ({summary.updates_per_s:,.0f} updates/s)"),
+        ("lag, mean", f"{summary.lag_mean_updates:.1f} updates"),
+        ("refused", f"{summary.refused:,}"),
         ("bytes per gradient", size),
-        ("actors", f"{seen.actors}"),
-        ("time", f"{seen.wall_s:.0f} s, {seen.stage}"),
+        ("actors", f"{summary.actors}"),
+        ("time", f"{summary.wall_s:.0f} s, {summary.stage}"),
     ]
 
 
-def table(seen: View) -> Table:
+def table(summary: RunSummary) -> Table:
     """``rows`` as a rich table."""
     from rich.table import Table
 
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim")
     grid.add_column()
-    for name, value in rows(seen):
+    for name, value in rows(summary):
         grid.add_row(name, value)
     return grid
 

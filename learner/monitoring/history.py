@@ -1,7 +1,7 @@
-"""A run's curve, and how fast things go at the moment: what the pages remember beside the books. Pure.
+"""A run's curve, and how fast things go at the moment: what the pages keep beside the counters. Pure.
 
-The books hold counts of now. A curve needs counts of then: a bounded number of points, which lie twice as far apart
-each time there are too many. Rates need the counts of some seconds ago.
+Counters say how much there is now. A curve needs counts of then: a bounded number of points, which lie twice as far
+apart each time there are too many. Rates need the counts of some seconds ago.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ import msgspec
 MOST = 512  # points, an even number: about as many as a curve has pixels to show
 INTERVAL_S = 0.25  # between the first points, so that a run of three seconds has a curve too
 MEAN_S = 3.0  # a rollout's gradients come at once: rates of a shorter time would show bursts and hide the trend
-RECALLED = MOST // 2  # points of earlier lives: the rest is for this one
-RECALLED_FIELDS = ("wall_s", "env_steps", "return_mean", "env_steps_per_s", "unix_s")  # of a progress line
+EARLIER_POINTS = MOST // 2  # points of earlier lives: the rest is for this one
+LINE_FIELDS = ("wall_s", "env_steps", "return_mean", "env_steps_per_s", "unix_s")  # of a progress line
 RECENT_S = 5.0  # rates are means over about this long: longer than a rollout takes, short enough to see a stall
 LOOK_S = 1.0  # between the counts that are kept for rates
 
 
 class Sample(NamedTuple):
-    """The books at one moment. time_s: of training in this life. Returns are those of the last 100 episodes."""
+    """The counters at one moment. time_s: of training in this life. Returns are those of the last 100 episodes."""
 
     time_s: float
     env_steps: int
-    updates: int
+    version: int
     lags: int  # gradients whose age was measured
     lag_updates: int  # their ages, summed
-    bytes_up: int
-    bytes_down: int
+    received_bytes: int
+    sent_bytes: int
     math_s: float
     return_mean: float | None
     return_min: float | None
@@ -51,24 +51,24 @@ class Point(NamedTuple):
     return_max: float | None
     env_steps_per_s: float | None
     lag_updates: float | None  # of the gradients judged in that time
-    bytes_up_per_s: float | None
-    bytes_down_per_s: float | None
+    received_bytes_per_s: float | None
+    sent_bytes_per_s: float | None
 
 
-class Past(NamedTuple):
+class EarlierLives(NamedTuple):
     """What is known of earlier lives. points: what this one builds on, oldest first. time_s: of training, all of it."""
 
     points: Sequence[Point] = ()
     time_s: float = 0.0
 
 
-NO_PAST = Past()
+NO_EARLIER_LIVES = EarlierLives()
 
 
 class History:
     """The curve of a run, fewer than MOST points. past: of earlier lives. interval_s: between points."""
 
-    def __init__(self, past: Past = NO_PAST) -> None:
+    def __init__(self, past: EarlierLives = NO_EARLIER_LIVES) -> None:
         assert len(past.points) < MOST
         self.points = list(past.points)
         self.interval_s = INTERVAL_S
@@ -77,7 +77,7 @@ class History:
             self.interval_s *= 2.0
         self._before: deque[Sample] = deque()  # those that rates are measured from, oldest first
 
-    def take(self, seen: Sample) -> None:
+    def add(self, seen: Sample) -> None:
         """The run at this moment; a point if it is time for one."""
         before = self._before
         if before and seen.time_s - before[-1].time_s < 0.99 * self.interval_s:  # ticks come early as often as late
@@ -112,8 +112,8 @@ def _point(before: Sample, seen: Sample, past_s: float) -> Point:
         seen.return_max,
         (seen.env_steps - before.env_steps) / seconds,
         (seen.lag_updates - before.lag_updates) / judged if judged else None,
-        (seen.bytes_up - before.bytes_up) / seconds,
-        (seen.bytes_down - before.bytes_down) / seconds,
+        (seen.received_bytes - before.received_bytes) / seconds,
+        (seen.sent_bytes - before.sent_bytes) / seconds,
     )
 
 
@@ -132,8 +132,8 @@ def _merged(start_s: float, first: Point, second: Point) -> Point:
         max((high for high in (first.return_max, second.return_max) if high is not None), default=None),
         mean(first.env_steps_per_s, second.env_steps_per_s),
         mean(first.lag_updates, second.lag_updates),
-        mean(first.bytes_up_per_s, second.bytes_up_per_s),
-        mean(first.bytes_down_per_s, second.bytes_down_per_s),
+        mean(first.received_bytes_per_s, second.received_bytes_per_s),
+        mean(first.sent_bytes_per_s, second.sent_bytes_per_s),
     )
 
 
@@ -141,7 +141,7 @@ def _known(one: float | None, other: float | None) -> float | None:
     return other if one is None else one
 
 
-def recalled(lines: Iterable[bytes], env_steps: int) -> Past:
+def read_earlier_lives(lines: Iterable[bytes], env_steps: int) -> EarlierLives:
     """Earlier lives from lines of progress.jsonl, evenly spread; those that tell nothing are passed over.
 
     env_steps: where this life goes on. What an earlier one did beyond it is lost, and so are its points; the time that
@@ -160,7 +160,7 @@ def recalled(lines: Iterable[bytes], env_steps: int) -> Past:
         mean, rate = line.return_mean, line.env_steps_per_s
         points.append(Point(time_s, line.env_steps, mean, None, None, rate, None, None, None))
         last, seen = line, seen + 1
-    return Past([point for point in points if point.env_steps <= env_steps], round(before_s + last.wall_s, 3))
+    return EarlierLives([point for point in points if point.env_steps <= env_steps], round(before_s + last.wall_s, 3))
 
 
 class _Line(NamedTuple):
@@ -184,7 +184,7 @@ def _progress(line: bytes) -> _Line | None:
         return None
     if not isinstance(said, dict) or said.get("event") != "progress":
         return None
-    wall_s, steps, mean, rate, unix_s = (_number(said.get(name)) for name in RECALLED_FIELDS)
+    wall_s, steps, mean, rate, unix_s = (_number(said.get(name)) for name in LINE_FIELDS)
     return None if wall_s is None or steps is None else _Line(wall_s, int(steps), mean, rate, unix_s)
 
 
@@ -192,7 +192,7 @@ def _number(value: object) -> float | None:
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
-class Then(NamedTuple):
+class Counts(NamedTuple):
     """Counts of a moment ago. now_s: monotonic clock. steps: environment steps of each session."""
 
     now_s: float
@@ -202,29 +202,22 @@ class Then(NamedTuple):
 
 
 class Recent:
-    """The counts of the last RECENT_S. updated_s: monotonic clock when the version last grew."""
+    """The counts of the last RECENT_S."""
 
-    def __init__(self, now: float) -> None:
-        self.updated_s = now
-        self._kept: deque[Then] = deque()
-        self._updates: int | None = None
+    def __init__(self) -> None:
+        self._kept: deque[Counts] = deque()
 
     def due(self, now: float) -> bool:
-        """Whether it is time for ``take``."""
+        """Whether it is time for ``add``."""
         return not self._kept or now - self._kept[-1].now_s >= LOOK_S
 
-    def grew(self, updates: int, now: float) -> None:
-        """The version as it stands; to be told more often than ``take``."""
-        if updates != self._updates:
-            self._updates, self.updated_s = updates, now
-
-    def take(self, then: Then) -> None:
+    def add(self, counts: Counts) -> None:
         """Keeps these counts, and forgets those that are not needed any more."""
-        self._kept.append(then)
-        while len(self._kept) > 1 and then.now_s - self._kept[1].now_s >= RECENT_S:
+        self._kept.append(counts)
+        while len(self._kept) > 1 and counts.now_s - self._kept[1].now_s >= RECENT_S:
             self._kept.popleft()
 
-    def then(self, now: float) -> Then | None:
+    def baseline(self, now: float) -> Counts | None:
         """What rates are measured from; None while that is too short ago to say anything."""
         oldest = self._kept[0] if self._kept else None
         return oldest if oldest is not None and now - oldest.now_s >= LOOK_S / 2 else None

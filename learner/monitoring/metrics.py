@@ -1,4 +1,4 @@
-"""The learner's numbers for Prometheus, read from its books at scrape time. Knows prometheus_client.
+"""The learner's numbers for Prometheus, read from its state at scrape time. Knows prometheus_client.
 
 No counter lives here, so a gradient pays no more for being watched. Labels are bounded: outcomes and reasons are the
 wire's codes, codecs those that are known here, and no label names an actor: a fleet is sums and quantiles.
@@ -26,10 +26,11 @@ from prometheus_client.metrics_core import (
 from prometheus_client.registry import Collector
 
 from learner.admission.telemetry import PARTS, QUANTILES, quantiles
-from learner.durability.storage import JournalBooks
-from learner.launch.run_directory import versions
+from learner.durability.storage import JournalStats
+from learner.monitoring.result import versions
+from learner.monitoring.summary import STALLED_S, stalled
 from learner.progress import STRANGE, Histogram, Progress
-from learner.state import LearnerState, Stage
+from learner.state import LearnerState
 from protocol.codecs.registry import CODECS
 from protocol.errors import Reason
 from protocol.messages import FAULTS as ACTOR_FAULTS
@@ -41,35 +42,36 @@ FAULTS = (*(reason.value for reason in Reason), "checkpoint_failed", "journal_fa
 KNOWN_CODECS = (*CODECS, STRANGE)
 RECORDS = ("key", "delta", "updates")
 LOOP_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)  # seconds
-STALL_S = 30.0  # without a version although actors are here: longer than they take to begin and to collect a rollout
 
 
 @dataclass(slots=True)
-class Shell:
+class ServiceReadings:
     """What the service knows and its state does not.
 
     loop_lag: how late its ticks came, in seconds. loop_busy_s: CPU time of the loop's thread, asked on it.
-    math_busy_s: seconds that the math thread's present job has taken. strangers: connections that were turned away for
-    their key. journal: its books; None where none is kept.
+    math_busy_s: seconds that the math thread's present job has taken. unauthenticated: connections refused for their
+    public key. journal: its counters; None where none is kept.
     """
 
     loop_lag: Histogram = field(default_factory=lambda: Histogram(LOOP_BUCKETS))
     loop_busy_s: Callable[[], float] = lambda: 0.0
     math_busy_s: Callable[[], float] = lambda: 0.0
-    strangers: Callable[[], int] = lambda: 0
-    journal: Callable[[], JournalBooks | None] = lambda: None
+    unauthenticated: Callable[[], int] = lambda: 0
+    journal: Callable[[], JournalStats | None] = lambda: None
 
 
 class Metrics:
     """A registry of its own, so that two learners in one process do not meet. Made when a life begins: counters count
-    from what the books hold then.
+    from what the state holds then.
 
-    state: whose books; clock: the one that the state's moments were taken from.
+    state: what is read; clock: the one that the state's moments were taken from.
     """
 
-    def __init__(self, state: LearnerState, clock: Callable[[], float], shell: Shell | None = None) -> None:
+    def __init__(
+        self, state: LearnerState, clock: Callable[[], float], readings: ServiceReadings | None = None
+    ) -> None:
         self._registry = CollectorRegistry(auto_describe=False)
-        self._registry.register(_Books(state, clock, shell or Shell()))
+        self._registry.register(_StateCollector(state, clock, readings or ServiceReadings()))
         ProcessCollector(registry=self._registry)
 
     def families(self) -> Iterator[Metric]:
@@ -81,9 +83,9 @@ class Metrics:
         return generate_latest(self._registry)
 
 
-class _Books(Collector):
-    def __init__(self, state: LearnerState, clock: Callable[[], float], shell: Shell) -> None:
-        self._state, self._clock, self._shell = state, clock, shell
+class _StateCollector(Collector):
+    def __init__(self, state: LearnerState, clock: Callable[[], float], readings: ServiceReadings) -> None:
+        self._state, self._clock, self._readings = state, clock, readings
         self._before = state.progress.saved()  # by earlier lives
         self._build = versions()
 
@@ -94,14 +96,14 @@ class _Books(Collector):
         run = {"run": state.manifest.run, "env": state.manifest.env, "seed": str(state.manifest.seed)}
         yield InfoMetricFamily(f"{PREFIX}_run", "What is trained.", value=run)
         yield from _counters(state, self._before)
-        yield from _labelled_counters(progress, state.members.vitals.seconds, self._before)
+        yield from _labelled_counters(progress, state.sessions.telemetry.seconds, self._before)
         yield _histogram("lag_updates", "Updates between the weights of a gradient and its judgement.", progress.lags)
         yield _histogram("lag_seconds", "Since a gradient's weights were the newest, at its arrival.", progress.ages)
         yield _histogram("gradient_wait_seconds", "From a gradient's arrival to its verdict.", progress.waits)
-        yield _histogram("loop_lag_seconds", "How late the loop's ticks came.", self._shell.loop_lag)
+        yield _histogram("loop_lag_seconds", "How late the loop's ticks came.", self._readings.loop_lag)
         yield from _gauges(state, now)
         yield from _fleet(state, now)
-        yield from _shell(self._shell)
+        yield from _readings(self._readings)
 
 
 Saved = Mapping[str, float]  # of ``Progress.saved``
@@ -109,27 +111,30 @@ Saved = Mapping[str, float]  # of ``Progress.saved``
 
 def _counters(state: LearnerState, before: Saved) -> Iterator[Metric]:
     progress = state.progress
-    for name, text, book, unit in (
-        ("env_steps", "Environment steps that actors reported.", "env_steps", 1),
-        ("episodes", "Episodes that actors reported.", "episodes", 1),
-        ("received_bytes", "Received from actors, headers included.", "bytes_up", 1),
-        ("gradient_received_bytes", "Received in messages that carry a gradient.", "gradient_bytes_up", 1),
+
+    def gained(name: str) -> float:
+        return float(getattr(progress, name) - before.get(name, 0))
+
+    dense_bytes = 4 * state.manifest.layout.length * gained("gradients_received")
+    for name, text, value in (
+        ("env_steps", "Environment steps that actors reported.", gained("env_steps")),
+        ("episodes", "Episodes that actors reported.", gained("episodes")),
+        ("received_bytes", "Received from actors, headers included.", gained("received_bytes")),
         (
-            "gradient_dense_bytes",
-            "What the same gradients take as float32, without headers.",
-            "gradients_up",
-            4 * state.manifest.layout.length,
+            "gradient_received_bytes",
+            "Received in messages that carry a gradient.",
+            gained("gradient_received_bytes"),
         ),
-        ("sent_bytes", "Sent to actors; the weight stream counts once per message.", "bytes_down", 1),
-        ("snapshots", "Records of the weight stream published.", "snapshots", 1),
-        ("sessions_granted", "Sessions granted to actors that train.", "sessions_granted", 1),
-        ("sessions_lost", "Sessions of actors that trained, ended by silence.", "sessions_lost", 1),
-        ("reports_doubted", "Reports of which a part cannot be true and was left out.", "reports_doubted", 1),
-        ("evaluations", "Scores that evaluating actors sent.", "evaluations", 1),
-        ("math_seconds", "Time that the math thread worked.", "math_s", 1),
+        ("gradient_dense_bytes", "What the same gradients take as float32, without headers.", dense_bytes),
+        ("sent_bytes", "Sent to actors; the weight stream counts once per message.", gained("sent_bytes")),
+        ("snapshots", "Records of the weight stream published.", gained("snapshots")),
+        ("sessions_granted", "Sessions granted to actors that train.", gained("sessions_granted")),
+        ("sessions_lost", "Sessions of actors that trained, ended by silence.", gained("sessions_lost")),
+        ("reports_doubted", "Reports of which a part cannot be true and was left out.", gained("reports_doubted")),
+        ("evaluations", "Scores that evaluating actors sent.", gained("evaluations")),
+        ("math_seconds", "Time that the math thread worked.", gained("math_s")),
     ):
-        gained = getattr(progress, book) - before.get(book, 0)
-        yield CounterMetricFamily(f"{PREFIX}_{name}", text, value=unit * gained)
+        yield CounterMetricFamily(f"{PREFIX}_{name}", text, value=value)
 
 
 def _labelled_counters(progress: Progress, seconds: Sequence[float], before: Saved) -> Iterator[Metric]:
@@ -140,8 +145,8 @@ def _labelled_counters(progress: Progress, seconds: Sequence[float], before: Sav
         ("faults", "Messages and files refused, by reason.", "reason", progress.faults, FAULTS),
         ("actor_faults", "What went wrong in actors, as they tell.", "kind", progress.actor_faults, ACTOR_FAULTS),
         ("codec_gradients", "Messages with a gradient, by codec.", "codec", progress.codec_gradients, KNOWN_CODECS),
-        ("codec_bytes", "Bytes of these messages, by codec.", "codec", progress.codec_bytes_up, KNOWN_CODECS),
-        ("weight_bytes", "Of sent bytes, weights by record.", "record", progress.weight_bytes_down, RECORDS),
+        ("codec_bytes", "Bytes of these messages, by codec.", "codec", progress.codec_bytes, KNOWN_CODECS),
+        ("weight_bytes", "Of sent bytes, weights by record.", "record", progress.weight_bytes, RECORDS),
         ("actor_seconds", "Where actors' time went, as they tell, all together.", "part", spent, PARTS),
     ):
         yield _by_label(name, text, label, counts, known)
@@ -163,13 +168,13 @@ def _run_gauges(state: LearnerState) -> Gauges:
     return (
         ("run_env_steps", "Environment steps of the whole run, earlier lives included.", progress.env_steps),
         ("run_episodes", "Episodes of the whole run.", progress.episodes),
-        ("run_received_bytes", "Received from actors in the whole run.", progress.bytes_up),
-        ("run_sent_bytes", "Sent to actors in the whole run.", progress.bytes_down),
+        ("run_received_bytes", "Received from actors in the whole run.", progress.received_bytes),
+        ("run_sent_bytes", "Sent to actors in the whole run.", progress.sent_bytes),
     )
 
 
 def _return_gauges(state: LearnerState) -> Gauges:
-    progress, best, worst = state.progress, state.progress.best_mean, state.progress.worst_mean
+    progress, best, worst = state.progress, state.progress.return_best_mean, state.progress.return_worst_mean
     length = sum(progress.lengths) / len(progress.lengths) if progress.lengths else None
     return (
         ("return_mean", "Mean return of the last 100 episodes.", progress.return_mean),
@@ -200,39 +205,39 @@ def _loss_gauges(state: LearnerState) -> Gauges:
 def _life_gauges(state: LearnerState, now: float) -> Gauges:
     training_s = None if state.training_since is None else now - state.training_since
     age = None if state.saving.written_at is None else now - state.saving.written_at
-    broken = float(state.saving.broken is not None) if state.saving.journaled else None
+    broken = float(state.saving.journal_failure is not None) if state.saving.journaled else None
     return (
-        ("version", "Version of the parameters: gradients applied so far.", state.progress.updates),
-        ("published_version", "Version up to which the weight stream has told.", state.publication.version),
-        ("target_version", "Version of the target network.", state.publication.shelf.target_version),
+        ("version", "Version of the parameters: gradients applied so far.", state.progress.version),
+        ("published_version", "Version up to which the weight stream has told.", state.publisher.version),
+        ("target_version", "Version of the target network.", state.publisher.published.target_version),
         ("parameters", "Length of the parameter vector.", state.manifest.layout.length),
         ("checkpoint_version", "Newest version on disk by this process.", state.saving.version),
         ("checkpoint_age_seconds", "Since the newest checkpoint on disk by this process was begun.", age),
         ("journal_broken", "1 while the journal does not hold what verdicts say was applied.", broken),
         ("training_seconds", "Since the first actor of this process had weights.", training_s),
         ("epoch", "Life of the learner in this run, counted from 1.", state.address.epoch),
-        ("running", "1 while gradients are taken, 0 while the run ends.", float(state.stage is Stage.RUNNING)),
-        ("solved", "1 once the target return was reached.", float(state.solved)),
-        ("stalled", f"1 while actors train and no version was made for {STALL_S:.0f} s.", float(stalled(state, now))),
+        ("running", "1 while gradients are taken, 0 while the run ends.", float(state.shutdown.running)),
+        ("solved", "1 once the target return was reached.", float(state.shutdown.solved)),
+        ("stalled", f"1 while actors train and no version was made for {STALLED_S:.0f} s.", float(stalled(state, now))),
     )
 
 
 def _queue_gauges(state: LearnerState) -> Gauges:
     peers = [peer for peer in state.peers.values() if peer.trains]
     return (
-        ("actors", "Actors with a session to train.", state.members.training),
-        ("evaluators", "Actors with a session to evaluate.", state.members.evaluating),
-        ("quarantined_actors", "Senders whose gradients are refused unread.", state.guard.quarantined),
+        ("actors", "Actors with a session to train.", state.sessions.training),
+        ("evaluators", "Actors with a session to evaluate.", state.sessions.evaluating),
+        ("quarantined_actors", "Senders whose gradients are refused unread.", state.admission.quarantined),
         ("credit", "Gradients that all actors together may have unanswered.", sum(peer.credit for peer in peers)),
         ("unanswered_gradients", "Arrived and without a verdict.", sum(len(peer.ledger.pending) for peer in peers)),
-        ("pending_gradients", "Admitted and waiting for the math thread.", len(state.intake)),
-        ("pending_bytes", "Of their payloads.", state.intake.pending_bytes),
+        ("pending_gradients", "Admitted and waiting for the math thread.", len(state.queue)),
+        ("pending_bytes", "Of their payloads.", state.queue.pending_bytes),
     )
 
 
 def _fleet(state: LearnerState, now: float) -> Iterator[Metric]:
     """The living actors that train, by rank: the least, the median and the most."""
-    vitals, version = list(state.members.vitals.sessions.values()), state.progress.updates
+    vitals, version = list(state.sessions.telemetry.sessions.values()), state.progress.version
     peers = [peer for peer in state.peers.values() if peer.trains]
     lags = [float(version - min(peer.version, version)) for peer in peers]
     for name, text, values in (
@@ -265,25 +270,20 @@ def _fleet(state: LearnerState, now: float) -> Iterator[Metric]:
         yield family
 
 
-def _shell(shell: Shell) -> Iterator[Metric]:
-    busy_s, math_s, journal = shell.loop_busy_s(), shell.math_busy_s(), shell.journal()
-    refused = "Connections refused for a key that is not let in."
+def _readings(readings: ServiceReadings) -> Iterator[Metric]:
+    busy_s, math_s, journal = readings.loop_busy_s(), readings.math_busy_s(), readings.journal()
+    refused = "Connections refused for a public key that is not on the list."
     yield CounterMetricFamily(f"{PREFIX}_loop_busy_seconds", "CPU time of the loop's thread.", value=busy_s)
     yield GaugeMetricFamily(f"{PREFIX}_math_busy_seconds", "Of the math thread's present job; 0: none.", value=math_s)
-    yield CounterMetricFamily(f"{PREFIX}_strangers", refused, value=shell.strangers())
+    count = readings.unauthenticated()
+    yield CounterMetricFamily(f"{PREFIX}_unauthenticated", refused, value=count)
+    former = f"Deprecated, use {PREFIX}_unauthenticated_total: it counts the same."
+    yield CounterMetricFamily(f"{PREFIX}_strangers", former, value=count)
     if journal is None:
         return
     yield GaugeMetricFamily(f"{PREFIX}_journal_bytes", "Of the journal on disk.", value=journal.disk_bytes)
     yield CounterMetricFamily(f"{PREFIX}_journal_syncs", "Records written and synced.", value=journal.syncs)
     yield CounterMetricFamily(f"{PREFIX}_journal_sync_seconds", "Time that this took.", value=journal.sync_s)
-
-
-def stalled(state: LearnerState, now: float) -> bool:
-    """Whether actors that train are here, and for STALL_S nothing came of it."""
-    here_from = state.members.training_from
-    if here_from is None or state.stage is not Stage.RUNNING:
-        return False
-    return now - max(here_from, state.progress.advanced_at or here_from) > STALL_S
 
 
 def _by_label(name: str, text: str, label: str, counts: Mapping[str, float], known: tuple[str, ...]) -> Metric:

@@ -15,7 +15,7 @@ SHARE = 1.0 / 2000.0
 SILENT_S = 60.0  # most time between them, so that a run that stands still says so: 1,440 lines a day
 
 
-class Pace:
+class ProgressInterval:
     """When the next line is due."""
 
     def __init__(self) -> None:

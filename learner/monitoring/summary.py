@@ -1,4 +1,4 @@
-"""A run at one moment, for people, pages and progress.jsonl. Pure: reads the books, and for rates the view before."""
+"""A run at one moment, for people, pages and progress.jsonl. Pure: reads the state and, for rates, an earlier one."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from learner.progress import with_former
 from learner.state import LearnerState
 
 RATE_MEMORY_S = 2.0  # rates are averaged over about this long, so that they can be read
+STALLED_S = 10.0  # without a new version, while actors train: most rollouts are collected in less
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class RunSummary:
     """A run at one moment. now_s: monotonic clock. wall_s: since the first actor had weights to step with."""
 
     now_s: float
@@ -22,16 +24,16 @@ class View:
     env_steps_per_s: float
     episodes: int
     return_mean: float | None  # of the last 100 episodes
-    return_best: float | None  # best mean of a full window
-    target: float | None
-    updates: int
+    return_best_mean: float | None  # best mean of a full window
+    return_target: float | None  # as run.until_return asks for
+    version: int  # of θ: gradients applied
     updates_per_s: float
-    dropped: int  # gradients that were refused
+    refused: int  # gradients
     lag_mean_updates: float  # of all gradients that this life judged by their age
-    lag_count: int  # so many; with the sum, the mean between any two views follows
+    lag_count: int  # so many; with the sum, the mean between any two summaries follows
     lag_sum_updates: int
-    bytes_up: int  # as in result.json
-    bytes_down: int
+    received_bytes: int  # as in result.json
+    sent_bytes: int
     bytes_per_gradient: float | None  # all that came up, headers and heartbeats included; as in result.json
     actors: int  # that train
     evaluators: int
@@ -40,55 +42,67 @@ class View:
     journal_failure: str | None  # why the journal that the run keeps does not hold what is applied; None while it does
 
     def fields(self) -> dict[str, object]:
-        """For a progress event: rounded, without what only the next view needs."""
+        """For a progress event: rounded, without what only the next summary needs."""
         fields = {key: rounded(value) for key, value in asdict(self).items()}
         del fields["now_s"], fields["wall_s"]
-        return fields
+        return with_former(fields)
 
 
-def view(state: LearnerState, now: float, before: View | None = None) -> View:
-    """The run as it stands. before: an earlier view of the same run, from which rates follow."""
+def summarize(state: LearnerState, now: float, before: RunSummary | None = None) -> RunSummary:
+    """The run as it stands. before: an earlier summary of the same run, from which rates follow."""
     progress = state.progress
     judged = sum(progress.rulings.values())
-    best = progress.best_mean
-    return View(
+    best = progress.return_best_mean
+    return RunSummary(
         now_s=now,
         wall_s=0.0 if state.training_since is None else now - state.training_since,
-        stage=state.stage.value,
+        stage=state.shutdown.stage.value,
         env_steps=progress.env_steps,
-        env_steps_per_s=_rate(before, now, "env_steps", progress.env_steps),
+        env_steps_per_s=_rate(before, now, progress.env_steps, "env_steps", "env_steps_per_s"),
         episodes=progress.episodes,
         return_mean=progress.return_mean,
-        return_best=best if math.isfinite(best) else None,
-        target=state.experiment.run.until_return,
-        updates=progress.updates,
-        updates_per_s=_rate(before, now, "updates", progress.updates),
-        dropped=judged - progress.rulings["applied"],
+        return_best_mean=best if math.isfinite(best) else None,
+        return_target=state.experiment.run.until_return,
+        version=progress.version,
+        updates_per_s=_rate(before, now, progress.version, "version", "updates_per_s"),
+        refused=judged - progress.rulings["applied"],
         lag_mean_updates=progress.lags.mean,
         lag_count=progress.lags.count,
         lag_sum_updates=int(progress.lags.total),
-        bytes_up=progress.bytes_up,
-        bytes_down=progress.bytes_down,
-        bytes_per_gradient=progress.bytes_up / judged if judged else None,
-        actors=state.members.training,
-        evaluators=state.members.evaluating,
+        received_bytes=progress.received_bytes,
+        sent_bytes=progress.sent_bytes,
+        bytes_per_gradient=progress.received_bytes / judged if judged else None,
+        actors=state.sessions.training,
+        evaluators=state.sessions.evaluating,
         evaluations=progress.evaluations,
         evaluated_best_mean=progress.evaluated_best_mean,
-        journal_failure=state.saving.broken,
+        journal_failure=state.saving.journal_failure,
     )
 
 
-def _rate(before: View | None, now: float, name: str, count: int) -> float:
+def _rate(before: RunSummary | None, now: float, count: int, counted: str, rate: str) -> float:
     """Per second, averaged with exponentially fading memory."""
     if before is None:
         return 0.0
     seconds = now - before.now_s
-    remembered = float(getattr(before, f"{name}_per_s"))
+    remembered = float(getattr(before, rate))
     if seconds <= 0.0:
         return remembered
-    fresh = (count - int(getattr(before, name))) / seconds
+    fresh = (count - int(getattr(before, counted))) / seconds
     share = 1.0 if remembered == 0.0 else 1.0 - math.exp(-seconds / RATE_MEMORY_S)
     return remembered + share * (fresh - remembered)
+
+
+def idle_s(state: LearnerState, now: float) -> float:
+    """Seconds since something was applied in this life, or since actors train where that is later; 0 before both."""
+    moments = (state.sessions.training_from, state.progress.advanced_at)
+    return min((now - moment for moment in moments if moment is not None), default=0.0)
+
+
+def stalled(state: LearnerState, now: float) -> bool:
+    """Actors train, and for STALLED_S nothing was applied. So page, /status and TrainingStalled mean it."""
+    training = state.shutdown.running and state.sessions.training_from is not None
+    return training and idle_s(state, now) >= STALLED_S
 
 
 def rounded(value: Any) -> Any:

@@ -22,8 +22,8 @@ import msgspec
 from aiohttp import web
 
 from learner.monitoring.metrics import CONTENT_TYPE
-from learner.monitoring.status import ACTORS_LISTED, FIELDS, Asked, Memory, history, status
-from learner.state import LearnerState, Stage
+from learner.monitoring.status import ACTORS_LISTED, FIELDS, FleetQuery, Sampler, history, status
+from learner.state import LearnerState
 from protocol.errors import UserError
 from protocol.process.descriptors import Reserve
 
@@ -62,7 +62,7 @@ class Pages:
     metrics: Callable[[], bytes]
     alive: Callable[[], str | None]
     ready: Callable[[], str | None]
-    status: Callable[[Asked], dict[str, Any]]
+    status: Callable[[FleetQuery], dict[str, Any]]
     history: Callable[[float], dict[str, Any]]  # its argument: later than that many seconds of training
 
 
@@ -77,18 +77,18 @@ class PortUnusable(UserError):
         return f"--http {self.host}:{self.port}: {self.cause}"
 
 
-class Site:
+class WebServer:
     """An HTTP server in the running loop, on a socket that ``bind`` made. names: of hosts under which it may be asked,
     beside those that ``known_host`` knows. It has MOST connections, and none that asks for nothing in LONGEST_S.
     """
 
     def __init__(self, bound: socket.socket, pages: Pages, names: Collection[str] = ()) -> None:
         self._bound, self._names = bound, {socket.gethostname().lower(), *map(str.lower, names)}
-        app = web.Application(middlewares=[self._asked])
+        app = web.Application(middlewares=[self._admit])
         app.add_routes([web.get(path, handler) for path, handler in _handlers(pages).items()])
         app.on_response_prepare.append(_guard)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_S)
-        self._since: dict[web.RequestHandler, float] = {}  # when each connection came, or last asked for something
+        self._active: dict[web.RequestHandler, float] = {}  # when each connection came, or last asked for something
         self._ends: asyncio.TimerHandle | None = None
         self._opening: set[asyncio.Task[Any]] = set()
         self._reserve = Reserve(0.0)
@@ -120,44 +120,44 @@ class Site:
         except OSError:
             loop.remove_reader(self._bound)
             return
-        opening = loop.create_task(loop.connect_accepted_socket(self._came, connection))
+        opening = loop.create_task(loop.connect_accepted_socket(self._make_handler, connection))
         self._opening.add(opening)
         opening.add_done_callback(self._opening.discard)
 
-    def _came(self) -> web.RequestHandler:
+    def _make_handler(self) -> web.RequestHandler:
         """A new connection has room always: where there are MOST, what has said nothing for longest ends."""
         server = self._runner.server
         assert server is not None
-        self._forget()
-        if len(self._since) >= MOST:
-            self._end(min(self._since, key=self._since.__getitem__))
+        self._forget_closed()
+        if len(self._active) >= MOST:
+            self._end(min(self._active, key=self._active.__getitem__))
         connection = server()
-        self._since[connection] = asyncio.get_running_loop().time()
+        self._active[connection] = asyncio.get_running_loop().time()
         return connection
 
-    def _forget(self) -> None:
+    def _forget_closed(self) -> None:
         """Connections that are over."""
         alive = set(self._runner.server.connections) if self._runner.server else set()
         now = asyncio.get_running_loop().time()
-        self._since = {one: at for one, at in self._since.items() if one in alive or now - at < SWEEP_S}
+        self._active = {one: at for one, at in self._active.items() if one in alive or now - at < SWEEP_S}
 
     def _sweep(self) -> None:
         loop = asyncio.get_running_loop()
         self._reserve.fill(RESERVED)
         loop.add_reader(self._bound, self._accept)
-        self._forget()
-        for connection in [one for one, since in self._since.items() if loop.time() - since > LONGEST_S]:
+        self._forget_closed()
+        for connection in [one for one, since in self._active.items() if loop.time() - since > LONGEST_S]:
             self._end(connection)
         self._ends = loop.call_later(SWEEP_S, self._sweep)
 
     def _end(self, connection: web.RequestHandler) -> None:
-        del self._since[connection]
+        del self._active[connection]
         connection.force_close()
 
     @web.middleware
-    async def _asked(self, request: web.Request, handler: Next) -> web.StreamResponse:
+    async def _admit(self, request: web.Request, handler: Next) -> web.StreamResponse:
         """Notes a whole request, and answers a page only under a name that is ours."""
-        self._since[request.protocol] = asyncio.get_running_loop().time()
+        self._active[request.protocol] = asyncio.get_running_loop().time()
         if request.path not in ANY_NAME and not known_host(request.headers.get("Host", ""), self._names):
             raise web.HTTPMisdirectedRequest(text="not a name of this learner; --http-name NAME lets it be one\n")
         return await handler(request)
@@ -225,14 +225,14 @@ def _json(told: dict[str, Any]) -> web.Response:
     return web.Response(body=body, content_type="application/json", headers={"Cache-Control": "no-store"})
 
 
-def _asked(actors: str, by: str) -> Asked:
+def _asked(actors: str, by: str) -> FleetQuery:
     """What ?actors=50&by=-lag_updates means: the largest 50. Raises HTTPBadRequest."""
     name = by.removeprefix("-") or "ordinal"
     if name not in FIELDS:
         raise web.HTTPBadRequest(text=f"by: one of {', '.join(sorted(FIELDS))}, with - the largest first\n")
     if not re.fullmatch(r"[0-9]{0,4}", actors):
         raise web.HTTPBadRequest(text=f"actors: how many are listed, up to {ACTORS_LISTED}\n")
-    return Asked(int(actors) if actors else ACTORS_LISTED, name, by.startswith("-"))
+    return FleetQuery(int(actors) if actors else ACTORS_LISTED, name, by.startswith("-"))
 
 
 def _seconds(text: str) -> float:
@@ -265,14 +265,14 @@ def pages_of(
     metrics: Callable[[], bytes],
     clock: Callable[[], float],
     stuck: Callable[[], str | None],
-    memory: Memory | None = None,
+    sampler: Sampler | None = None,
 ) -> Pages:
-    """The pages of a running learner. stuck: why the math thread is not alive, or None. memory: of what was."""
-    kept = memory or Memory(clock())
+    """The pages of a running learner. stuck: why the math thread is not alive, or None. sampler: of its history."""
+    kept = sampler or Sampler()
     return Pages(
         metrics=metrics,
         alive=stuck,
-        ready=lambda: None if state.stage is Stage.RUNNING else f"the run is {state.stage.value}",
+        ready=lambda: None if state.shutdown.running else f"the run is {state.shutdown.stage.value}",
         status=lambda asked: status(state, clock(), kept, asked),
         history=lambda after_s: history(state, kept, after_s),
     )

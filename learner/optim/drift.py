@@ -14,8 +14,8 @@ from typing import Protocol
 import numpy as np
 
 from learner.optim.undo import ENTRY_BYTES, UndoLog, Where
+from protocol.buffers import Buffer
 from protocol.codecs.registry import Array, Floats, Sparse
-from protocol.messages import Buffer
 
 RING_VERSIONS = 4096  # as many as the learner remembers publication times of
 SMALL_BYTES = 1 << 18  # of θ, which a step copies in 20 µs; in a log the smallest step takes as long

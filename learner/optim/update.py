@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from protocol.buffers import Buffer
 from protocol.codecs.registry import Array, Floats, Sparse, codec
-from protocol.messages import Buffer
 
 WHOLE = "f32"
 UNFACTORED = "i8"  # for what came as factors, which a change of single coordinates leaves no factors of

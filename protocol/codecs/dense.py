@@ -10,6 +10,7 @@ from abc import abstractmethod
 import numpy as np
 from numpy.typing import NDArray
 
+from protocol.buffers import Buffer, size_of
 from protocol.codecs.quantise import (
     BLOCK,
     I4_TOP,
@@ -21,8 +22,7 @@ from protocol.codecs.quantise import (
     rows,
     scale_max,
 )
-from protocol.codecs.vectors import Array, Codec, Encoded, Factors, Floats, dense_of, malformed, size_of
-from protocol.messages import Buffer
+from protocol.codecs.vectors import Array, Codec, Encoded, Factors, Floats, dense_of, malformed
 
 F16_MAX = 65_504.0  # largest finite float16
 BF16_MAX = float(np.array(0x7F7F0000, np.uint32).view(np.float32))  # largest finite bfloat16

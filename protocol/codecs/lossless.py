@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import zstandard
 
-from protocol.codecs.vectors import Array, Codec, Encoded, Factors, Floats, malformed, size_of
-from protocol.messages import Buffer
+from protocol.buffers import Buffer, size_of
+from protocol.codecs.vectors import Array, Codec, Encoded, Factors, Floats, malformed
 
 SUFFIX = "+zstd"
 LEVEL = 1  # the entropy stage is what pays on levels and gaps; searching for matches that are not there does not

@@ -11,10 +11,10 @@ import struct
 
 import numpy as np
 
+from protocol.buffers import Buffer, size_of
 from protocol.codecs.dense import from_bf16, to_bf16
-from protocol.codecs.vectors import Array, Codec, Encoded, Factors, Floats, malformed, size_of
+from protocol.codecs.vectors import Array, Codec, Encoded, Factors, Floats, malformed
 from protocol.layout import MAX_ENTRIES
-from protocol.messages import Buffer
 
 MAX_RUNS = MAX_ENTRIES  # as many as a layout has arrays
 MAX_RANK = 64  # bounds the work that a small payload can ask for

@@ -10,8 +10,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from protocol.buffers import Buffer
 from protocol.codecs.vectors import Floats, malformed
-from protocol.messages import Buffer
 
 BLOCK = 256  # coordinates under one scale: 1.6 % of overhead, and small enough that one outlier spoils little
 I8_TOP, I4_TOP = 127, 7  # largest levels

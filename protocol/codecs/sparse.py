@@ -11,21 +11,10 @@ from abc import abstractmethod
 import numpy as np
 from numpy.typing import NDArray
 
+from protocol.buffers import Buffer, size_of
 from protocol.codecs.dense import F16_MAX
 from protocol.codecs.quantise import blocks, dequantise, quantise, read_levels
-from protocol.codecs.vectors import (
-    Array,
-    Codec,
-    Encoded,
-    Factors,
-    Floats,
-    Indices,
-    Sparse,
-    malformed,
-    size_of,
-    sparse_of,
-)
-from protocol.messages import Buffer
+from protocol.codecs.vectors import Array, Codec, Encoded, Factors, Floats, Indices, Sparse, malformed, sparse_of
 
 _ESCAPES = {1: 255, 2: 65_535}  # gap width in bytes -> the unit that means "add me and read on"
 SEED_BYTES = 8

@@ -15,8 +15,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from protocol.buffers import Buffer
 from protocol.errors import PayloadFault, Reason
-from protocol.messages import Buffer
 
 Floats = NDArray[np.float32]
 Indices = NDArray[np.int32]
@@ -127,11 +127,6 @@ def finite(vector: Floats) -> bool:
     only then each is looked at.
     """
     return math.isfinite(float(np.vdot(vector, vector))) or bool(np.isfinite(vector).all())
-
-
-def size_of(buffer: Buffer) -> int:
-    """Bytes."""
-    return buffer.nbytes if isinstance(buffer, memoryview) else len(buffer)
 
 
 def malformed(detail: str) -> PayloadFault:

@@ -13,8 +13,9 @@ from dataclasses import replace
 import zmq
 from zmq.utils.monitor import parse_monitor_message
 
+from protocol.buffers import PREAMBLE, Buffer
 from protocol.frames import MAX_FRAME_BYTES
-from protocol.messages import PREAMBLE, Buffer, Quantity
+from protocol.messages import Quantity
 from protocol.transport.address import Address, weights_address
 from protocol.transport.keys import KeyPair
 from protocol.transport.resolver import NoSuchName, Resolver, first_answering

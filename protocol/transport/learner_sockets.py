@@ -1,8 +1,7 @@
-"""The learner's sockets, and who may come in. Knows frames and addresses, not messages.
+"""The learner's sockets, and who may connect. Knows frames and addresses, not messages.
 
-With ``sockets.py`` and ``dialling.py`` the only files that know ZeroMQ. A learner with a gate speaks CURVE (ZeroMQ
-RFC 26): each
-connection proves a key, and every message tells whose it came over.
+With ``sockets.py`` and ``actor_sockets.py`` the only files that know ZeroMQ. A learner with ``CurveAuth`` speaks CURVE
+(ZeroMQ RFC 26): each connection proves a public key, and every message says over whose it came.
 """
 
 from __future__ import annotations
@@ -20,10 +19,10 @@ from typing import Any
 import zmq
 from zmq.utils import z85
 
-from protocol.codecs.vectors import size_of
+from protocol.buffers import Buffer, size_of
 from protocol.errors import UserError
 from protocol.frames import MAX_FRAME_BYTES, Limits
-from protocol.messages import Buffer, Quantity
+from protocol.messages import Quantity
 from protocol.transport.address import ANY_HOST, Address
 from protocol.transport.keys import KeyPair, Secret
 from protocol.transport.sockets import (
@@ -39,21 +38,21 @@ from protocol.transport.sockets import (
     nothing,
 )
 
-Admit = Callable[[str], str | None]  # from a public key the name of whose it is; None lets nobody in
+Authenticate = Callable[[str], str | None]  # from a public key the name of its owner; None refuses it
 
 
-ZAP_ENDPOINT = "inproc://zeromq.zap.01"  # where libzmq asks who may come in (ZeroMQ RFC 27)
+ZAP_ENDPOINT = "inproc://zeromq.zap.01"  # where libzmq asks who may connect (ZeroMQ RFC 27)
 ZAP_DOMAIN = b"farflung"
 EARLY_FRAME_BYTES = 64 << 10  # until the layout is known: an actor says hello, in 17 kB at most, and waits
 REBIND_S, REBIND_STEP_S = 2.0, 0.01  # libzmq gives a port back a moment after its socket was closed
 
 
 @dataclass(frozen=True, slots=True)
-class Gate:
-    """Who may reach a learner. secret: its own. admit: asked with the public key of each connection, once."""
+class CurveAuth:
+    """Who may reach a learner. secret: its own. authenticate: asked with the public key of each connection, once."""
 
     secret: Secret
-    admit: Admit
+    authenticate: Authenticate
 
 
 class BindError(UserError):
@@ -75,8 +74,8 @@ class LearnerSockets(Sockets):
 
     bound: the link's addresses with their real ports. weights: the weight stream's addresses as a welcome names them,
     separated by spaces. quantity: what it tells of, as in a welcome. unreachable, full: messages that ``send``
-    refused because their peer is gone, or does not read. gate: who may come in, over CURVE; None lets everybody in.
-    strangers: connections that it turned away. stranger: the public key of the last of them.
+    refused because their peer is gone, or does not read. auth: who may connect, over CURVE; None admits everybody.
+    unauthenticated: connections that were refused. last_unauthenticated: the public key of the last of them.
     """
 
     def __init__(
@@ -84,25 +83,25 @@ class LearnerSockets(Sockets):
         addresses: Sequence[Address],
         context: zmq.Context[zmq.Socket[bytes]] | None = None,
         quantity: Quantity = "gradient",
-        gate: Gate | None = None,
+        auth: CurveAuth | None = None,
     ) -> None:
         beside = [address.weights() for address in addresses]
         super().__init__(context, MAX_FRAME_BYTES)
-        self._expects: Limits | None = None
+        self._peer_limits: Limits | None = None
         self._endpoints: dict[Address, str] = {}  # of the link over TCP, as libzmq names them
         self.unreachable = 0
         self.full = 0
-        self.strangers, self.stranger = 0, ""
+        self.unauthenticated, self.last_unauthenticated = 0, ""
         self._files: list[Path] = []
         self._unbound: list[tuple[bool, Address]] = []  # since cut_off: whether of the stream, and where
-        self._gate, self._quantity = gate, quantity
+        self._auth, self._quantity = auth, quantity
         self._ipv6 = any(address.is_ipv6 for address in addresses)
         self._handler: Callable[[bytes, str, Frames], None] = nothing
         self._from: Any = None  # first frame of the message that is being handled, which knows its connection
-        self._zap = None if gate is None else self._open(zmq.REP)
+        self._zap = None if auth is None else self._open(zmq.REP)
         try:
             if self._zap is not None:
-                self._zap.bind(ZAP_ENDPOINT)  # before anybody can knock
+                self._zap.bind(ZAP_ENDPOINT)  # before anybody can connect
             self._open_both()
             self.bound = tuple(self._bind(self._link, address) for address in addresses)
             self._streams = tuple(self._bind(self._weights, address) for address in beside)
@@ -115,25 +114,25 @@ class LearnerSockets(Sockets):
         self._link = self._open(zmq.ROUTER, ROUTER, ipv6=self._ipv6)
         self._weights = self._open(zmq.PUB, {**PUB, zmq.SNDHWM: STREAM_DEPTH[self._quantity]}, ipv6=self._ipv6)
         for socket in (self._link, self._weights):
-            if self._gate is not None:
+            if self._auth is not None:
                 socket.setsockopt(zmq.CURVE_SERVER, True)
-                socket.setsockopt(zmq.CURVE_SECRETKEY, self._gate.secret.reveal())
+                socket.setsockopt(zmq.CURVE_SECRETKEY, self._auth.secret.reveal())
                 socket.setsockopt(zmq.ZAP_DOMAIN, ZAP_DOMAIN)
                 socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, True)  # while nobody answers, nobody comes in
 
-    def expect(self, limits: Limits) -> None:
+    def set_limits(self, limits: Limits) -> None:
         """Says what messages may have, now that the layout is known: no connection can make us hold a longer frame.
 
         libzmq gives a connection the bound that its listener was bound with, so addresses of TCP are bound anew, and
         who dialled them before has to dial again. Blocks for REBIND_S at most; raises BindError as ``cut_off`` does.
         """
-        self._expects = limits
+        self._peer_limits = limits
         self._unbound = [(False, address) for address in self._endpoints]
         for _, address in self._unbound:
             self._link.unbind(self._endpoints.pop(address))
         self.listen(REBIND_S)
 
-    def cut_off(self) -> None:
+    def disconnect_all(self) -> None:
         """Ends every connection and listens again at the same addresses: who may still come in comes back by itself.
 
         libzmq cannot close one peer's connection. Blocks for REBIND_S at most. Raises BindError where an address is
@@ -174,14 +173,14 @@ class LearnerSockets(Sockets):
                 self._poke(self._link)
                 return None
 
-    def _knock(self, frames: Frames) -> None:
-        """Answers libzmq whether a connection may come in."""
-        assert self._gate is not None
+    def _answer_zap(self, frames: Frames) -> None:
+        """Answers libzmq's ZAP request: whether a connection may come in."""
+        assert self._auth is not None
         assert self._zap is not None
-        answer, admitted = zap_answer([bytes(frame) for frame in frames], self._gate.admit)
+        answer, admitted = zap_answer([bytes(frame) for frame in frames], self._auth.authenticate)
         if not admitted:
-            self.strangers += 1
-            self.stranger = key_of(frames)
+            self.unauthenticated += 1
+            self.last_unauthenticated = public_key_of(frames)
         self._send(self._zap, answer)
 
     def send(self, route: bytes, frames: Sequence[Buffer]) -> bool:
@@ -197,27 +196,27 @@ class LearnerSockets(Sockets):
         A thick message is led by padding, so that what waits for one that never reads has STREAM_KEYS keys' bytes at
         most: the padding that fits takes the place of messages that would have fitted too.
         """
-        if self._expects is not None:
+        if self._peer_limits is not None:
             depth = STREAM_DEPTH[self._quantity]
-            shares = sum(map(size_of, frames)) * depth // (STREAM_KEYS * self._expects.frame_bytes)
+            shares = sum(map(size_of, frames)) * depth // (STREAM_KEYS * self._peer_limits.frame_bytes)
             for _ in range(min(shares, depth // STREAM_KEYS - 1)):
                 self._send(self._weights, PADDING)
         self._send(self._weights, frames)
 
     async def receive(self, handler: Callable[[bytes, str, Frames], None]) -> None:
-        """Calls ``handler(route, key, frames)`` for each message until ``close``; raises what it raises.
+        """Calls ``handler(route, public_key, frames)`` for each message until ``close``; raises what it raises.
 
-        key: the public key that the connection proved to have; empty without a gate.
+        public_key: that the connection proved to have; empty without ``auth``.
         """
         self._begin()
         self._handler = handler
         if self._zap is not None:
-            self._watch(self._zap, self._knock, nothing)
+            self._watch(self._zap, self._answer_zap, nothing)
         self._watch_both()
         await self._until_over()
 
     def _watch_both(self) -> None:
-        handler, known = self._handler, self._gate is not None
+        handler, known = self._handler, self._auth is not None
 
         def take(frames: Frames) -> None:
             first: Any = frames[0]
@@ -251,25 +250,25 @@ class LearnerSockets(Sockets):
         return bound
 
     def _frame_bytes(self, address: Address) -> int:
-        if self._expects is not None:
-            return max(self._expects.header_bytes, self._expects.frame_bytes)
+        if self._peer_limits is not None:
+            return max(self._peer_limits.header_bytes, self._peer_limits.frame_bytes)
         return EARLY_FRAME_BYTES if address.scheme == "tcp" else MAX_FRAME_BYTES
 
 
-def zap_answer(request: list[bytes], admit: Admit) -> tuple[list[bytes], bool]:
+def zap_answer(request: list[bytes], authenticate: Authenticate) -> tuple[list[bytes], bool]:
     """What to say to a request of libzmq (ZAP, ZeroMQ RFC 27), and whether it lets in. Whatever is odd may not."""
     version, number, domain, _, _, mechanism, *credentials = request
     name = None
     if (version, domain, mechanism) == (b"1.0", ZAP_DOMAIN, b"CURVE") and [len(c) for c in credentials] == [32]:
         public = z85.encode(credentials[0]).decode()
-        name = admit(public)
+        name = authenticate(public)
     # 300 and not 400, after which libzmq's client never tries again: who is let in later comes in once its refused
     # handshake has run out
     status = (b"200", b"OK", public.encode()) if name is not None else (b"300", b"this key may not come in", b"")
     return [b"1.0", number, *status, b""], name is not None
 
 
-def key_of(request: Sequence[Buffer]) -> str:
+def public_key_of(request: Sequence[Buffer]) -> str:
     """The public key that a request of libzmq asks for; empty where it names none."""
     return z85.encode(bytes(request[6])).decode() if len(request) == 7 and len(request[6]) == 32 else ""
 

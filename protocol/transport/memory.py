@@ -16,8 +16,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from protocol.buffers import Buffer
 from protocol.errors import FarflungError
-from protocol.messages import Buffer
 
 Stream = Literal["link", "weights"]
 Fault = Literal["lost", "duplicated", "reordered", "partitioned", "killed", "refused"]

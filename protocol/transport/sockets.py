@@ -19,7 +19,8 @@ from typing import Any
 
 import zmq
 
-from protocol.messages import PREAMBLE, Buffer, Quantity
+from protocol.buffers import PREAMBLE, Buffer
+from protocol.messages import Quantity
 from protocol.transport.address import Address
 from protocol.transport.keys import KeyPair
 

@@ -16,6 +16,7 @@ import uvloop
 
 from protocol import frames as framing
 from protocol import messages
+from protocol.buffers import Buffer
 from protocol.codecs.registry import CODECS, Encoded
 from protocol.messages import Goodbye, Gradient, Hello, SnapshotRequest, Verdict, Welcome
 from protocol.transport.actor_sockets import ActorSockets
@@ -52,13 +53,13 @@ class Feed:
             self._say(Goodbye(self._welcome.session, True, "fed"))
         self._sockets.close()
 
-    def _say(self, message: messages.Message, buffers: Sequence[messages.Buffer] = ()) -> None:
+    def _say(self, message: messages.Message, buffers: Sequence[Buffer] = ()) -> None:
         self._sockets.send(messages.encode(message, buffers))
 
-    def _saw(self, waiting: list[list[messages.Buffer]]) -> None:
+    def _saw(self, waiting: list[list[Buffer]]) -> None:
         self.weights += len(waiting)
 
-    def _heard(self, frames: list[messages.Buffer]) -> None:
+    def _heard(self, frames: list[Buffer]) -> None:
         framing.check(frames)
         message, _ = messages.decode(frames)
         if isinstance(message, Welcome) and self._welcome is None:

@@ -90,7 +90,7 @@ def test_a_learner_that_is_killed_is_started_again_and_goes_on(project: Project,
     assert again["version"] >= kept["version"]
     for actor in project.containers("actor"):
         actor.event("welcomed", lambda said: said["epoch"] == 2)
-    learner.event("progress", lambda said: said["updates"] > again["version"] + 10)
+    learner.event("progress", lambda said: said["version"] > again["version"] + 10)
 
 
 def test_one_that_is_stopped_drains_and_the_next_solves_the_task(

@@ -84,7 +84,7 @@ class Stage:
 
     def trains(self) -> float:
         """Until gradients are applied, and Prometheus has heard of it; since when."""
-        require(lambda: (self.scene.status() or {"updates": 0})["updates"] > 10, "it trains")
+        require(lambda: (self.scene.status() or {"version": 0})["version"] > 10, "it trains")
         time.sleep(HEARD_S)
         self.began = time.time()
         return self.began

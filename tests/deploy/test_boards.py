@@ -16,8 +16,8 @@ from actor.monitoring.metrics import Counters
 from actor.monitoring.metrics import render as actor_page
 from deploy.grafana.boards import BOARDS
 from deploy.grafana.panels import COLUMNS
-from learner.durability.storage import JournalBooks
-from learner.monitoring.metrics import Metrics, Shell
+from learner.durability.storage import JournalStats
+from learner.monitoring.metrics import Metrics, ServiceReadings
 from tests.deploy import rules
 from tests.learner.books import join, learner_state, trained
 
@@ -82,10 +82,10 @@ def known_names() -> set[str]:
     """Names of all samples on the two pages of a run that has everything, of the system's, and of recorded series."""
     state = learner_state(trained([10.0]), until_return=100.0)
     join(state, "local-0", 0.0)
-    state.progress.best_mean = state.progress.worst_mean = 10.0
+    state.progress.return_best_mean = state.progress.return_worst_mean = 10.0
     state.training_since = 1.0
     state.saving.journaled, state.saving.version, state.saving.written_at = True, 2, 4.0
-    shell = Shell(journal=lambda: JournalBooks(100, 5, 0.5))
+    shell = ServiceReadings(journal=lambda: JournalStats(100, 5, 0.5))
     pages = Metrics(state, lambda: 10.0, shell).render() + actor_page(Counters())
     families = re.findall(r"^# TYPE (\S+) (\S+)$", pages.decode(), re.MULTILINE)
     buckets = {f"{name}{suffix}" for name, kind in families if kind == "histogram" for suffix in SUFFIXES}

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from learner.monitoring.web import Site, bind, pages_of
+from learner.monitoring.web import WebServer, bind, pages_of
 from tests.deploy.browser import Page, browsing, found
 from tests.learner.books import join, learner_state, trained
 from tests.loopback.system import ENDLESS, Daemon, Launcher, free_ports, processes
@@ -25,7 +25,7 @@ pytestmark = [
 HOSTILE = "<img src=x onerror=window.owned=1>"
 POINTS = "(document.querySelector('#curve path.line')?.getAttribute('d').length ?? 0)"
 RETURN = "document.getElementById('return').textContent"
-RECALLED = "fetch('history').then((a) => a.json()).then((h) => h.time_s[0] < 2 && h.return_min[0] === null)"
+EARLIER_POINTS = "fetch('history').then((a) => a.json()).then((h) => h.time_s[0] < 2 && h.return_min[0] === null)"
 ROWS = "document.querySelectorAll('#fleet tr').length"
 FITS = "document.documentElement.scrollWidth <= document.documentElement.clientWidth"
 BACKGROUND = "getComputedStyle(document.body).backgroundColor"
@@ -125,7 +125,7 @@ def test_the_page_outlives_its_learner(tmp_path: Path) -> None:
             await asyncio.to_thread(resumed.event, "started")
             await page.until("document.getElementById('run').textContent.includes('life 2')")
             await page.until("document.body.dataset.health === 'good'")
-            assert await page.value(RECALLED)
+            assert await page.value(EARLIER_POINTS)
             length = await page.value(POINTS)
             await page.until(f"{POINTS} > {length}")
             assert all("ERR_CONNECTION" in error or "ERR_EMPTY" in error for error in page.errors)  # while it was gone
@@ -137,15 +137,15 @@ def test_a_thousand_actors_are_shown_fifty_at_a_time(tmp_path: Path) -> None:
     async def scene(_: Launcher) -> None:
         state = learner_state(trained([float(score) for score in range(100)]))
         for number in range(1000):
-            join(state, f"rack{number // 40}-{number % 40:02d}", now=0.0).bytes_up = number
-        site = Site(bind("127.0.0.1", 0), pages_of(state, bytes, lambda: 4.0, lambda: None))
+            join(state, f"rack{number // 40}-{number % 40:02d}", now=0.0).received_bytes = number
+        site = WebServer(bind("127.0.0.1", 0), pages_of(state, bytes, lambda: 4.0, lambda: None))
         port = await site.start()
         try:
             async with browsing(tmp_path / "browser") as page:
                 await page.shape(390, 844)
                 await page.open(f"http://127.0.0.1:{port}/")
                 await page.until(f"{ROWS} === 50")
-                await page.value("document.querySelector('[data-field=bytes_up] button').click()")
+                await page.value("document.querySelector('[data-field=received_bytes] button').click()")
                 await page.until("document.querySelector('#fleet th').textContent === 'rack24-39'")
                 await page.value("document.getElementById('fleet-more').click()")
                 await page.until(f"{ROWS} === 1000")

@@ -20,9 +20,10 @@ import zstandard
 
 from learner.config import LearnerSettings
 from protocol import messages
+from protocol.buffers import PREAMBLE
 from protocol.codecs.registry import CODECS, Array, Encoded, Factors, Sparse
 from protocol.errors import PeerFault
-from protocol.messages import PREAMBLE, Gradient, Hello, Message, Refusal, Verdict, Welcome
+from protocol.messages import Gradient, Hello, Message, Refusal, Verdict, Welcome
 from protocol.transport.address import parse_address
 from protocol.transport.sockets import CURVE_BYTES
 from tests.golden import make

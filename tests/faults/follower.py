@@ -11,7 +11,8 @@ from typing import Self
 import zmq
 
 from protocol import messages
-from protocol.messages import PREAMBLE, Snapshot, Updates
+from protocol.buffers import PREAMBLE
+from protocol.messages import Snapshot, Updates
 
 POLL_MS, DEPTH = 100, 10_000
 

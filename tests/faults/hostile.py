@@ -100,11 +100,11 @@ def fed(launch: Launcher, rate: float) -> bool:
 def trained(launch: Launcher, rate: float) -> bool:
     """Two local actors that train."""
     learner = learner_of(launch, "trained", 2)
-    learner.event("progress", lambda said: said["updates"] > 100)
+    learner.event("progress", lambda said: said["version"] > 100)
 
     def work() -> int:
         time.sleep(0.25)
-        return int(learner.said("progress")[-1]["updates"])
+        return int(learner.said("progress")[-1]["version"])
 
     within = Figures(learner, work, rate, launch.folder / "unpickled").show("two local actors")
     return within and _ended(learner)

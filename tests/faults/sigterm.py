@@ -70,7 +70,7 @@ def _lost(scene: Scene, learner: Daemon) -> list[str]:
     """What the newest checkpoint lacks of what was learnt; nothing where nothing was: θ₀ follows from the seed."""
     if not learner.said("started"):
         return []
-    updates = json.loads((scene.run_dir / "result.json").read_text(encoding="utf-8"))["updates"]
+    updates = json.loads((scene.run_dir / "result.json").read_text(encoding="utf-8"))["version"]
     kept = disk.newest(scene.run_dir / "checkpoints").checkpoint
     version = 0 if kept is None else kept.version
     return [] if version == updates else [f"{updates} updates, {version} on disk"]

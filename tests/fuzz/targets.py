@@ -21,10 +21,11 @@ from learner.security import keyring
 from learner.security.keyring import ListError
 from protocol import frames as framing
 from protocol import manifest, messages
+from protocol.buffers import PREAMBLE, Buffer
 from protocol.codecs.registry import CODECS, Sparse
 from protocol.errors import PeerFault
 from protocol.manifest import Manifest, ManifestError, digest_of
-from protocol.messages import ROLES, Buffer, Message, Snapshot, Updates
+from protocol.messages import ROLES, Message, Snapshot, Updates
 from protocol.moments import Moments
 from protocol.snapshot import Reconstruction
 from protocol.transport import keys
@@ -88,7 +89,7 @@ def records(data: bytes) -> None:
     held.apply(Snapshot(3, 10, "key", 0, layout, "f32", length, length), [bytes(4 * length)])
     pieces = split(data)
     for start in range(0, len(pieces), 3):
-        frames: list[Buffer] = [messages.PREAMBLE + pieces[start], *pieces[start + 1 : start + 3]]
+        frames: list[Buffer] = [PREAMBLE + pieces[start], *pieces[start + 1 : start + 3]]
         before = held.theta.tobytes()
         try:
             record, buffers = messages.decode(frames)
@@ -217,7 +218,7 @@ def _records() -> list[bytes]:
 
 
 def _pieces(record: Message, buffers: Sequence[bytes]) -> bytes:
-    header = bytes(messages.encode(record)[0])[len(messages.PREAMBLE) :]
+    header = bytes(messages.encode(record)[0])[len(PREAMBLE) :]
     return joined([header, *buffers][:3]) + joined([b""] * (2 - len(buffers)))
 
 

@@ -11,11 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protocol import frames as framing
+from protocol.buffers import PREAMBLE, Buffer
 from protocol.codecs.registry import CODECS, Sparse
 from protocol.errors import PeerFault
 from protocol.manifest import ManifestError
 from protocol.manifest import decode as decode_manifest
-from protocol.messages import PREAMBLE, Applied, Buffer, Snapshot, Updates, decode
+from protocol.messages import Applied, Snapshot, Updates, decode
 from protocol.moments import Moments
 from protocol.snapshot import Reconstruction
 from protocol.updates import unpack

@@ -10,13 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
+from protocol.buffers import PROTOCOL_VERSION, Buffer
 from protocol.codecs.registry import CODECS, Array, Factors, Sparse
 from protocol.codecs.sparse import random_indices
 from protocol.layout import Entry, Layout
 from protocol.messages import (
-    PROTOCOL_VERSION,
     Applied,
-    Buffer,
     Episode,
     Evaluation,
     Goodbye,

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from random import Random
 
 from learner.config import Experiment, LearnerSettings, RunSettings
-from learner.durability.storage import JournalBooks
+from learner.durability.storage import JournalStats
 from learner.events import MessageArrived
-from learner.monitoring.metrics import Metrics, Shell
+from learner.monitoring.metrics import Metrics, ServiceReadings
 from learner.progress import Best, Progress
 from learner.state import Address, LearnerState
 from protocol.layout import Entry, Layout
@@ -50,7 +50,9 @@ def learner_state(
 
 def trained(scores: list[float]) -> Progress:
     """Books after one report of these episodes, three gradients applied and one refused."""
-    progress = Progress(updates=3, bytes_up=500, bytes_down=900, gradient_bytes_up=400, snapshots=2, math_s=0.25)
+    progress = Progress(
+        version=3, received_bytes=500, sent_bytes=900, gradient_received_bytes=400, snapshots=2, math_s=0.25
+    )
     progress.record(Report(1000, tuple(Episode(score, 10) for score in scores), Losses(policy=0.5, entropy=0.6)))
     progress.rulings.update({"applied": 3, "stale_updates": 1})
     progress.faults["oversize"] += 2
@@ -59,10 +61,12 @@ def trained(scores: list[float]) -> Progress:
     return progress
 
 
-def lived(state: LearnerState, clock: Callable[[], float] = lambda: 10.0, shell: Shell | None = None) -> Metrics:
+def lived(
+    state: LearnerState, clock: Callable[[], float] = lambda: 10.0, readings: ServiceReadings | None = None
+) -> Metrics:
     """The numbers of a life in which all happened that the state's books hold."""
     books, state.progress = state.progress, Progress()
-    metrics = Metrics(state, clock, shell)
+    metrics = Metrics(state, clock, readings)
     state.progress = books
     return metrics
 
@@ -72,7 +76,7 @@ def join(state: LearnerState, name: str, now: float, role: Role = "train") -> Pe
     hello = Hello(name, len(state.peers) + 1, ("f32",))
     ledger, ordinal = Ledger(2), len(state.peers)
     peer = Peer(hello.instance, hello.instance, name, ordinal, b"r", now, ledger, progressed_at=now, role=role)
-    state.members.join(peer)
+    state.sessions.add(peer)
     return peer
 
 
@@ -93,10 +97,10 @@ def fleet(count: int, keyed: bool = True) -> LearnerState:
     return state
 
 
-def whole(count: int = 1) -> tuple[LearnerState, Shell]:
+def whole(count: int = 1) -> tuple[LearnerState, ServiceReadings]:
     """A fleet of which everything is known that can be."""
-    state, shell = fleet(count), Shell(journal=lambda: JournalBooks(1, 2, 3.0))
+    state, readings = fleet(count), ServiceReadings(journal=lambda: JournalStats(1, 2, 3.0))
     state.training_since = 1.0
     state.saving.journaled, state.saving.written_at, state.saving.version = True, 0.0, 1
     state.progress.best = Best(1.0, 1)
-    return state, shell
+    return state, readings

@@ -23,12 +23,12 @@ def moment(index: int, **changes: object) -> dict[str, Any]:
         "env_steps": 1000 * index,
         "env_steps_per_s": 1000.0,
         "episodes": 50 * index,
-        "updates": 20 * index,
+        "version": 20 * index,
         "return_mean": 10.0 * index if index else None,
         "lag_count": 20 * index,
         "lag_sum_updates": 40 * index,
-        "bytes_up": 500 * index,
-        "bytes_down": 300 * index,
+        "received_bytes": 500 * index,
+        "sent_bytes": 300 * index,
     }
     return line | changes
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from learner.config import LearnerSettings
-from learner.progress import MAX_STEPS, WINDOW, Best, Progress, learning_rate
+from learner.progress import MAX_STEPS, RENAMED, WINDOW, Best, Progress, learning_rate
 from protocol.messages import Applied, Episode, Heartbeat, Losses, Report, Snapshot, Updates
 
 
@@ -62,7 +62,7 @@ def test_the_mean_is_of_the_last_hundred(scores: list[float]) -> None:
 def test_a_mean_of_zero_is_a_mean() -> None:
     progress = Progress()
     progress.record(report(*[0.0] * WINDOW))
-    assert (progress.worst_mean, progress.best_mean) == (0.0, 0.0)
+    assert (progress.return_worst_mean, progress.return_best_mean) == (0.0, 0.0)
 
 
 def test_the_best_mean_is_remembered_after_a_fall() -> None:
@@ -70,46 +70,53 @@ def test_the_best_mean_is_remembered_after_a_fall() -> None:
     progress.record(report(*[100.0] * WINDOW))
     progress.record(report(*[0.0] * WINDOW))
     assert progress.return_mean == 0.0
-    assert progress.best_mean == 100.0
+    assert progress.return_best_mean == 100.0
 
 
 def test_bytes_by_codec_and_what_nobody_knows_under_one_name() -> None:
     progress = Progress()
     for codec, wire_bytes in (("f32", 100), ("topk_i8+zstd", 7), ("made-up-1", 1), ("made-up-2", 2)):
-        progress.came(codec, wire_bytes)
+        progress.received(codec, wire_bytes)
     assert progress.codec_gradients == {"f32": 1, "topk_i8+zstd": 1, "unknown": 2}
-    assert progress.codec_bytes_up == {"f32": 100, "topk_i8+zstd": 7, "unknown": 3}
-    assert (progress.gradients_up, progress.gradient_bytes_up) == (4, 110)
+    assert progress.codec_bytes == {"f32": 100, "topk_i8+zstd": 7, "unknown": 3}
+    assert (progress.gradients_received, progress.gradient_received_bytes) == (4, 110)
 
 
 def test_weights_are_told_by_record() -> None:
     progress = Progress()
     snapshot = Snapshot(1, 2, "key", 0, bytes(8), "f32", 1, 1)
-    progress.went(snapshot, 40)
-    progress.went(replace(snapshot, record="delta"), 10)
-    progress.went(Updates(1, 3, 2, bytes(8), 1, (Applied("f32", 1, 4, 1.0),)), 5)
-    progress.went(Heartbeat(1, 2, 3), 3)
-    assert progress.weight_bytes_down == {"key": 40, "delta": 10, "updates": 5}
-    assert progress.bytes_down == 58
+    progress.sent(snapshot, 40)
+    progress.sent(replace(snapshot, record="delta"), 10)
+    progress.sent(Updates(1, 3, 2, bytes(8), 1, (Applied("f32", 1, 4, 1.0),)), 5)
+    progress.sent(Heartbeat(1, 2, 3), 3)
+    assert progress.weight_bytes == {"key": 40, "delta": 10, "updates": 5}
+    assert progress.sent_bytes == 58
 
 
 def test_a_batch_that_makes_no_version_is_work_and_no_advance() -> None:
-    progress = Progress(updates=4)
+    progress = Progress(version=4)
     progress.advance(4, 0.5, 10.0)
-    assert (progress.updates, progress.math_s, progress.advanced_at) == (4, 0.5, None)
+    assert (progress.version, progress.math_s, progress.advanced_at) == (4, 0.5, None)
     progress.advance(6, 0.25, 20.0)
-    assert (progress.updates, progress.math_s, progress.advanced_at) == (6, 0.75, 20.0)
+    assert (progress.version, progress.math_s, progress.advanced_at) == (6, 0.75, 20.0)
 
 
 def test_a_checkpoint_keeps_the_counters_and_forgets_the_window() -> None:
-    progress = Progress(updates=5, bytes_up=7, snapshots=2, gradients_up=3)
+    progress = Progress(version=5, received_bytes=7, snapshots=2, gradients_received=3)
     progress.record(report(1.0, 2.0))
     progress.rulings.update({"applied": 5, "stale_updates": 2})
     again = Progress.restored(progress.saved(), version=5)
     assert again.saved() == progress.saved()
     assert again.rulings == progress.rulings
-    assert (again.updates, again.gradients_up) == (5, 3)
+    assert (again.version, again.gradients_received) == (5, 3)
     assert again.return_mean is None
+
+
+def test_a_checkpoint_of_an_older_learner_is_read_under_the_names_that_it_has() -> None:
+    saved = Progress(version=5, received_bytes=7, sent_bytes=9, gradients_received=3).saved()
+    former = {RENAMED.get(name, name): count for name, count in saved.items()}
+    assert former["bytes_up"] == 7
+    assert Progress.restored(former, version=5).saved() == Progress.restored(saved, version=5).saved()
 
 
 def test_the_rate_falls_in_a_straight_line_to_its_floor() -> None:

@@ -37,13 +37,15 @@ from learner.events import (
     WriteBest,
     WriteCheckpoint,
 )
-from learner.monitoring.summary import view
-from learner.optim.norms import make_screen
+from learner.monitoring.summary import summarize
+from learner.optim.norms import make_norm_check
 from learner.optim.optimizers import make_optimizer
 from learner.optim.parameters import Parameters
 from learner.optim.staleness import age_rule
 from learner.progress import Best, Progress
-from learner.state import BATCH_LIMIT, Address, LearnerState, Stage
+from learner.shutdown import Stage
+from learner.state import BATCH_LIMIT, Address, LearnerState
+from learner.stream.writer import StreamWriter
 from protocol.codecs.registry import Sparse, codec
 from protocol.errors import FrameFault, Reason
 from protocol.layout import Entry, Layout
@@ -88,7 +90,7 @@ class Learner:
         settings = LearnerSettings(**{"anneal": "none", "learning_rate": 0.5, **learner})
         theta = np.zeros(P, np.float32)
         optimizer = make_optimizer(settings, theta)
-        screen = make_screen(settings, P)
+        screen = make_norm_check(settings, P)
         self.parameters = Parameters(
             theta,
             version,
@@ -97,6 +99,7 @@ class Learner:
             screen,
             LAYOUT,
         )
+        self.stream = StreamWriter(self.parameters, budgeted=settings.downlink_kbps is not None)
         manifest = Manifest(
             run="run",
             env="toy",
@@ -111,14 +114,16 @@ class Learner:
             Experiment(run=RunSettings(**run), learner=settings),
             manifest,
             Address(EPOCH, "tcp://*:1"),
-            self.parameters.snapshot(EPOCH),
-            Progress(updates=version),
+            self.stream.key_frame(EPOCH),
+            Progress(version=version),
             Random(0),
             self.now,
         )
 
     def post(self, event: Event) -> list[Effect]:
-        return self.state.handle(event, self.now)
+        effects = self.state.handle(event, self.now)
+        self.state.validate()
+        return effects
 
     def hear(self, message: Any, *buffers: bytes, route: bytes = A, key: str = "") -> list[Effect]:
         return self.post(MessageArrived(route, message, buffers, 100, key))
@@ -140,9 +145,9 @@ class Learner:
     def does(self, effects: list[Effect], unlogged: str | None = None) -> list[Effect]:
         """The math thread's answer to the one batch among the effects. unlogged: why it is in no journal."""
         order = only(effects, ApplyBatch)
-        event = apply_batch(self.parameters, order, EPOCH)
+        event = apply_batch(self.parameters, self.stream, order, EPOCH)
         record_s = SNAPSHOT_S if event.record is not None else 0.0
-        return self.post(replace(event, math_s=0.01, record_s=record_s, key_s=0.0, unlogged=unlogged))
+        return self.post(replace(event, math_s=0.01, record_s=record_s, key_frame_s=0.0, unlogged=unlogged))
 
     def applies(self, session: int, sequence: int = 1, base_version: int = 0) -> list[Effect]:
         """One gradient from its arrival to what follows on its application."""
@@ -299,7 +304,7 @@ def test_garbage_is_counted_and_answered(reason: Reason) -> None:
     it = learner()
     effects = it.post(FaultArrived(B, FrameFault(reason, "why"), 50))
     assert only(effects, Send) == Send(B, Refusal(reason, "why"))
-    assert (it.state.progress.faults[reason], it.state.progress.bytes_up) == (1, 50)
+    assert (it.state.progress.faults[reason], it.state.progress.received_bytes) == (1, 50)
 
 
 # one gradient
@@ -313,7 +318,7 @@ def test_an_applied_gradient_gets_a_verdict_and_a_snapshot() -> None:
     published = only(effects, Publish)
     assert (published.message.version, published.message.epoch) == (1, EPOCH)
     np.testing.assert_array_equal(np.frombuffer(published.buffers[0], "<f4"), -0.5 * ONES)
-    assert (it.state.progress.updates, it.state.progress.rulings["applied"], it.peer.gradients) == (1, 1, 1)
+    assert (it.state.progress.version, it.state.progress.rulings["applied"], it.peer.gradients) == (1, 1, 1)
 
 
 def test_what_arrives_during_a_batch_goes_with_the_next() -> None:
@@ -380,7 +385,7 @@ def test_a_number_answered_long_ago_is_a_duplicate() -> None:
     for sequence in range(1, 10):
         it.applies(session, sequence)
     assert ruling(it.hear(gradient(session, 1), payload())).outcome == Reason.DUPLICATE
-    assert it.state.progress.updates == 9
+    assert it.state.progress.version == 9
 
 
 def test_an_overdrawn_gradient_is_refused_for_good() -> None:
@@ -409,7 +414,7 @@ def test_stale_by_updates_at_apply() -> None:
     it.hear(gradient(session, 3), payload())
     rulings = sent(it.does(it.does(busy)), Verdict).rulings
     assert [r.outcome for r in rulings] == ["applied", Reason.STALE_UPDATES]
-    assert (it.state.progress.updates, it.state.progress.rulings[Reason.STALE_UPDATES]) == (2, 1)
+    assert (it.state.progress.version, it.state.progress.rulings[Reason.STALE_UPDATES]) == (2, 1)
 
 
 def test_stale_by_seconds_counts_from_when_newer_weights_were_published() -> None:
@@ -508,7 +513,7 @@ def test_a_target_is_not_reached_by_what_a_refused_gradient_reports(body: bytes,
         if every(effects, ApplyBatch):
             it.does(effects)
     it.applies(session, 4)
-    assert (it.state.stage, it.state.progress.episodes) == (Stage.RUNNING, 0)
+    assert (it.state.shutdown.stage, it.state.progress.episodes) == (Stage.RUNNING, 0)
 
 
 def test_a_late_gradient_s_episodes_count_towards_the_target_that_a_later_one_reaches() -> None:
@@ -517,9 +522,9 @@ def test_a_late_gradient_s_episodes_count_towards_the_target_that_a_later_one_re
     it.applies(session, 1)
     late = it.hear(gradient(session, 2, 0, report=report(100, *[50.0] * 100)), payload())
     assert ruling(late).outcome == Reason.STALE_UPDATES
-    assert it.state.stage is Stage.RUNNING
+    assert it.state.shutdown.stage is Stage.RUNNING
     it.applies(session, 3, 1)
-    assert it.state.solved
+    assert it.state.shutdown.solved
 
 
 def test_episodes_may_have_begun_in_earlier_reports_and_in_an_earlier_session() -> None:
@@ -632,7 +637,7 @@ def test_who_asks_amid_updates_gets_a_key_of_what_is_applied_by_then() -> None:
     it.does(it.hear(*sparse(session, 1, 0)))
     asked = it.hear(SnapshotRequest(session))
     order = only(asked, ApplyBatch)
-    assert (list(order.jobs), order.key) == ([], True)
+    assert (list(order.jobs), order.key_frame) == ([], True)
     answer = only(it.does(asked), Send)
     assert isinstance(answer.message, Snapshot)
     assert (answer.message.version, answer.route) == (1, A)
@@ -645,7 +650,7 @@ def test_who_asks_during_a_batch_is_answered_behind_it() -> None:
     busy = it.hear(*sparse(session, 2, 1))
     assert it.hear(SnapshotRequest(session)) == []
     after = it.does(busy)
-    assert only(after, ApplyBatch).key
+    assert only(after, ApplyBatch).key_frame
     assert sent(it.does(after), Snapshot).version == 2
 
 
@@ -725,7 +730,7 @@ def test_watching_a_run_does_not_begin_it_and_changes_no_seed() -> None:
     assert announced(effects) == ["evaluator_joined"]
     hands_out(it, sent(effects, Welcome).session)
     assert it.state.training_since is None
-    assert (it.state.members.training, it.state.members.evaluating) == (0, 1)
+    assert (it.state.sessions.training, it.state.sessions.evaluating) == (0, 1)
     assert it.join().ordinal == 0
     assert it.state.progress.sessions_granted == 1
 
@@ -899,7 +904,7 @@ def test_each_keys_scores_compete_with_its_own_alone() -> None:
     effects = panel.scores("honest", 480.0)
     assert only(effects, Announce).fields["best"] is True
     order = only(effects, WriteBest)
-    assert (order.key, order.leads) == ("honest", False)
+    assert (order.public_key, order.leads) == ("honest", False)
     panel.written()
     assert every(panel.scores("honest", 479.0), WriteBest) == []
     assert panel.best() == (1e14, "liar")
@@ -927,7 +932,7 @@ def test_a_best_that_was_being_written_when_its_key_was_revoked_does_not_count()
     panel.scores("liar", 2e14)  # waits, and is dropped with it
     assert announced(panel.it.post(KeysRevoked({"liar": ROLES}))) == ["evaluator_left"]
     effects = panel.written()
-    assert (announced(effects), only(effects, LeadBest).key) == ([], "honest")
+    assert (announced(effects), only(effects, LeadBest).public_key) == ([], "honest")
     panel.written()
     assert panel.best() == (480.0, "honest")
 
@@ -936,7 +941,7 @@ def test_without_another_evaluation_there_is_no_best_until_the_next() -> None:
     panel = Panel()
     panel.scores("liar", 1e14)
     panel.written()
-    assert only(panel.it.post(KeysRevoked({"liar": ROLES})), LeadBest).key is None
+    assert only(panel.it.post(KeysRevoked({"liar": ROLES})), LeadBest).public_key is None
     assert announced(panel.written()) == []
     assert panel.best() == (None, None)
     assert only(panel.scores("honest", 1.0), WriteBest).leads
@@ -1044,7 +1049,9 @@ def test_a_grant_that_was_never_told_counts_for_nothing_and_what_is_granted_is_k
         it.hear(gradient(session, sequence), payload())
     assert it.peer.ledger.pending == {1, 2}
     assert it.state.progress.rulings[Reason.OVERDRAWN] == 37
-    assert not it.state.guard.holds(it.peer.sender, it.now)  # what a lost verdict explains is held against nobody
+    assert not it.state.admission.is_quarantined(
+        it.peer.sender, it.now
+    )  # what a lost verdict explains is held against nobody
     it.does(busy)
     assert messages(it.hear(gradient(session, 41), payload()), Verdict) == []
 
@@ -1084,7 +1091,7 @@ def test_a_silent_peer_is_forgotten_and_what_it_sent_is_applied() -> None:
     assert (it.state.peers, it.state.progress.sessions_lost) == ({}, 1)
     effects = it.does(waiting)
     assert messages(effects, Verdict) == []
-    assert (it.state.progress.updates, it.state.progress.rulings["applied"]) == (1, 1)
+    assert (it.state.progress.version, it.state.progress.rulings["applied"]) == (1, 1)
     assert sent(it.hear(Heartbeat(session, 0, 0)), Refusal).reason == Reason.UNKNOWN_SESSION
 
 
@@ -1124,7 +1131,7 @@ def test_a_failed_checkpoint_is_told_and_tried_again() -> None:
     it = learner(checkpoint_interval_s=10.0)
     assert every(it.tick(10.0), WriteCheckpoint)
     assert announced(it.post(CheckpointFailed(0, "disk full"))) == ["checkpoint_failed"]
-    assert it.state.stage is Stage.RUNNING
+    assert it.state.shutdown.stage is Stage.RUNNING
     assert it.state.progress.faults["checkpoint_failed"] == 1
     assert every(it.tick(20.0), WriteCheckpoint)
 
@@ -1144,7 +1151,7 @@ def solved(**settings: Any) -> tuple[Learner, int, list[Effect]]:
 
 def test_reaching_the_target_writes_a_last_checkpoint_then_says_goodbye() -> None:
     it, session, effects = solved()
-    assert it.state.solved
+    assert it.state.shutdown.solved
     assert announced(effects) == ["draining"]
     assert every(effects, WriteCheckpoint)
     assert ruling(effects).outcome == "applied"
@@ -1170,7 +1177,7 @@ def test_of_a_batch_that_the_journal_does_not_hold_nobody_hears(draining: bool) 
     asked = it.hear(gradient(session, 2), payload())
     it.hear(gradient(session, 3), payload())
     if draining:
-        it.state.solved = it.state.final = True
+        it.state.shutdown.solved = it.state.shutdown.final = True
         it.post(StopRequested("target reached", 0))
     effects = it.does(asked, "No space left on device")
     said, farewell, end = effects
@@ -1178,7 +1185,7 @@ def test_of_a_batch_that_the_journal_does_not_hold_nobody_hears(draining: bool) 
     assert (said.event, said.fields["then"]) == ("journal_failed", STOPS)
     assert sent([farewell], Goodbye) == Goodbye(session, False, "the learner stops; it may be back")
     assert end == Finish(75)
-    assert it.state.progress.updates == 1
+    assert it.state.progress.version == 1
     assert it.state.progress.rulings == {"applied": 1}
     assert it.tick(60.0) == []
 
@@ -1190,12 +1197,12 @@ def test_a_learner_that_goes_on_without_its_journal_says_so_with_each_verdict() 
     verdict = sent(it.does(it.hear(gradient(session, 2), payload()), "full"), Verdict)
     assert (verdict.unlogged, verdict.rulings[0].outcome) == (True, "applied")
     assert sent(it.hear(gradient(session, 2), payload()), Verdict).unlogged  # as it is when it is told again
-    assert view(it.state, it.now).journal_failure == "full"
+    assert summarize(it.state, it.now).journal_failure == "full"
     assert only(it.tick(6.0), WriteCheckpoint).rebase
     it.post(JournalBegan(2))
     it.post(CheckpointWritten(2, Path("two"), based=True))
     assert not sent(it.hear(gradient(session, 2), payload()), Verdict).unlogged
-    assert view(it.state, it.now).journal_failure is None
+    assert summarize(it.state, it.now).journal_failure is None
 
 
 def test_the_batch_under_way_is_applied_before_the_last_checkpoint() -> None:
@@ -1212,14 +1219,14 @@ def test_99_episodes_solve_nothing() -> None:
     it = learner({"until_return": 1.0})
     it.does(it.hear(gradient(it.join().session, report=report(99, *[5.0] * 99)), payload()))
     assert it.state.progress.episodes == 99
-    assert it.state.stage is Stage.RUNNING
+    assert it.state.shutdown.stage is Stage.RUNNING
 
 
 @pytest.mark.parametrize(("until_return", "exit_code"), [(500.0, 3), (None, 0)])
 def test_a_step_limit_ends_the_run(until_return: float | None, exit_code: int) -> None:
     it = learner({"until_return": until_return, "until_steps": 100})
     it.does(it.hear(gradient(it.join().session, report=report(100)), payload()))
-    assert (it.state.solved, it.state.final) == (False, True)
+    assert (it.state.shutdown.solved, it.state.shutdown.final) == (False, True)
     assert it.post(CheckpointWritten(1, Path("c")))[-1] == Finish(exit_code)
 
 
@@ -1262,7 +1269,7 @@ def test_a_slow_disk_gets_the_time_that_the_last_checkpoint_takes() -> None:
     effects = it.post(CheckpointWritten(3, Path("c")))
     assert sent(effects, Goodbye).session == session
     assert effects[-1] == Finish(0)
-    assert it.state.saving.version == it.state.progress.updates
+    assert it.state.saving.version == it.state.progress.version
 
 
 def test_a_checkpoint_that_was_under_way_when_it_was_to_stop_is_waited_for_too() -> None:
@@ -1351,3 +1358,16 @@ def test_who_loses_a_role_loses_the_sessions_of_that_role_and_no_score_but_with_
     effects = panel.it.post(KeysRevoked({"honest": frozenset({"evaluate"})}))
     assert [told.fields["why"] for told in every(effects, Announce)] == ["its key may not evaluate any more"] * 2
     assert panel.best() == (None, None)
+
+
+def test_books_that_disagree_are_found() -> None:
+    it = learner()
+    session = it.join().session
+    it.state.validate()
+    it.state.sessions.training += 1
+    with pytest.raises(AssertionError, match="sessions counted wrong"):
+        it.state.validate()
+    it.state.sessions.training -= 1
+    it.state.peers[session].ledger.pending |= set(range(1, 100))
+    with pytest.raises(AssertionError, match="99 of actor are unanswered"):
+        it.state.validate({session})

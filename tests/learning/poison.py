@@ -114,7 +114,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "solved": progress.reached(experiment.run.until_return),
         "env_steps": progress.env_steps,
         "return_mean_100": progress.return_mean,
-        "best": progress.best_mean if np.isfinite(progress.best_mean) else None,
+        "best": progress.return_best_mean if np.isfinite(progress.return_best_mean) else None,
         "versions": run.parameters.version,
         "curve": run.curve,
     }

@@ -14,7 +14,7 @@ import argparse
 import json
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -23,17 +23,20 @@ from random import Random
 import numpy as np
 
 from actor.config import read_settings
-from actor.events import Answer, Weights, Work
+from actor.events import Feedback, Weights, Work
 from actor.handoff import Interrupted
 from actor.initial import initial
-from actor.worker import Worker
+from actor.stats import WorkerStats
+from actor.worker import TrainingWorker
 from learner.config import Experiment, actor_table, load, named
-from learner.optim.norms import make_screen
+from learner.events import Job
+from learner.optim.norms import make_norm_check
 from learner.optim.optimizers import make_optimizer
-from learner.optim.parameters import Job, Parameters
+from learner.optim.parameters import Parameters
 from learner.optim.staleness import age_rule
 from learner.progress import Progress, learning_rate
-from protocol.messages import Fault, Welcome
+from learner.stream.writer import StreamWriter
+from protocol.messages import Welcome
 from protocol.moments import Moments
 from protocol.session import Sender
 from protocol.snapshot import Reconstruction
@@ -69,7 +72,7 @@ class Run:
     def _published(self) -> Weights:
         """A new snapshot, and the target network where the run has one."""
         settings, steps = self.experiment.learner, self.progress.env_steps
-        record, buffers = self.parameters.snapshot(1)
+        record, buffers = StreamWriter(self.parameters, budgeted=False).key_frame(1)
         held = Reconstruction(record.layout, record.length)
         held.apply(record, buffers)
         interval = settings.target_interval_steps
@@ -83,7 +86,8 @@ class Run:
         report = work.report
         moments = (report.observations, work.moments) if report and work.moments else None
         job = Job(1, 1, work.base_version, work.codec, work.length, work.count, work.payload, moments, 0.0, sender)
-        (outcome,) = self.parameters.apply([job], learning_rate(self.experiment.learner, self.progress.env_steps))
+        rate = learning_rate(self.experiment.learner, self.progress.env_steps)
+        (outcome,) = self.parameters.apply([job], rate).outcomes
         self.progress.rulings[outcome.outcome] += 1
         self.progress.lags.observe(outcome.lag_updates)
         return outcome.lag_updates
@@ -99,7 +103,7 @@ class Run:
 
 
 class LateLink:
-    """A worker's desk: what is handed in is applied ``lag`` gradients later.
+    """A worker's channel: what is handed in is applied ``lag`` gradients later.
 
     travelling: what is handed in and not applied; of one actor, or of all. turn: waits for the next one.
     """
@@ -107,43 +111,39 @@ class LateLink:
     def __init__(
         self, run: Run, lag: int, travelling: deque[tuple[LateLink, Work]], turn: Callable[[], None] = lambda: None
     ) -> None:
-        self.env_steps = 0
-        self.simulator_failures: Mapping[str, int] = {}
-        self.faults: tuple[Fault, ...] = ()
-        self.collect_s = self.learn_s = self.compress_s = 0.0
-        self.residual_norm = self.residual_age = self.beta1 = 0.0
+        self.stats = WorkerStats()
         self._run, self._lag, self._travelling, self._turn = run, lag, travelling, turn
-        self._answers: list[Answer] = []
+        self._feedback: list[Feedback] = []
 
     def first_weights(self, generation: int) -> Weights:
-        """Link.first_weights."""
+        """GradientChannel.first_weights."""
         return self._run.weights()
 
     def newest(self) -> Weights:
-        """Link.newest."""
+        """GradientChannel.newest."""
         return self._run.weights()
 
     def await_permit(self, generation: int) -> None:
-        """Link.await_permit: there is no end of them, but others may come first."""
+        """GradientChannel.await_permit: there is no end of them, but others may come first."""
         self._turn()
 
     def hand_in(self, work: Work) -> None:
-        """Link.hand_in."""
+        """GradientChannel.hand_in."""
         self._run.gradients += 1
         self._run.payload_bytes += len(work.payload)
         self._run.record(work)
         self._travelling.append((self, work))
         while len(self._travelling) > self._lag:
             link, late = self._travelling.popleft()
-            link._answers.append(Answer(None, self._run.apply(late)))
+            link._feedback.append(Feedback(None, self._run.apply(late)))
 
-    def collect_answers(self) -> list[Answer]:
-        """Link.collect_answers: how late gradients were; how long they travelled would be a matter of time."""
-        found, self._answers = self._answers, []
+    def collect_feedback(self) -> list[Feedback]:
+        """GradientChannel.collect_feedback: how late gradients were. How long they travelled is a matter of time."""
+        found, self._feedback = self._feedback, []
         return found
 
     def collect_refused(self) -> list[Work]:
-        """Link.collect_refused."""
+        """GradientChannel.collect_refused."""
         return []
 
 
@@ -184,7 +184,7 @@ def begin(
     lag: int,
     baton: Baton | None = None,
     make_run: Callable[[Experiment, Parameters], Run] = Run,
-) -> tuple[Run, list[tuple[Worker, LateLink]]]:
+) -> tuple[Run, list[tuple[TrainingWorker, LateLink]]]:
     """The run and its workers, none of which has stepped yet. With a baton all of them share what is under way."""
     table, settings = actor_table(experiment), experiment.learner
     first = initial(read_settings(table), experiment.run.seed, ())
@@ -192,7 +192,7 @@ def begin(
     moments = Moments.empty(first.observation_size) if first.observation_size else None
     optimizer = make_optimizer(settings, theta)
     rule = age_rule(settings)
-    screen = make_screen(settings, first.layout.length)
+    screen = make_norm_check(settings, first.layout.length)
     run = make_run(experiment, Parameters(theta, 0, optimizer, rule, screen, first.layout, moments))
     workers = []
     travelling: deque[tuple[LateLink, Work]] = deque()
@@ -215,7 +215,7 @@ def begin(
             anneal_steps=settings.annealing[0],
             anneal_floor=settings.annealing[1],
         )
-        worker = Worker(welcome, frozenset())
+        worker = TrainingWorker(welcome, frozenset())
         link = LateLink(run, lag, deque())
         if baton is not None:
             link = LateLink(run, lag, travelling, partial(baton.turn, ordinal))
@@ -232,10 +232,10 @@ def train(experiment: Experiment, actors: int = 2, lag: int = 0, over: Callable[
     return _closed(run, workers)
 
 
-def _closed(run: Run, workers: Sequence[tuple[Worker, LateLink]]) -> Run:
+def _closed(run: Run, workers: Sequence[tuple[TrainingWorker, LateLink]]) -> Run:
     for worker, link in workers:
-        for part, spent in (("collect", link.collect_s), ("learn", link.learn_s), ("compress", link.compress_s)):
-            run.spent_s[part] += spent
+        for part in ("collect", "learn", "compress"):
+            run.spent_s[part] += getattr(link.stats, f"{part}_s")
         worker.close()
     return run
 
@@ -252,11 +252,11 @@ def train_mixed(experiment: Experiment, actors: int, lag: int) -> Run:
     return train_by(baton, *begin(experiment, actors, lag, baton))
 
 
-def train_by(baton: Baton, run: Run, workers: Sequence[tuple[Worker, LateLink]]) -> Run:
+def train_by(baton: Baton, run: Run, workers: Sequence[tuple[TrainingWorker, LateLink]]) -> Run:
     """As ``train``, one gradient after the other, of whom the baton names."""
     failures: list[BaseException] = []
 
-    def work(number: int, worker: Worker, link: LateLink) -> None:
+    def work(number: int, worker: TrainingWorker, link: LateLink) -> None:
         try:
             baton.wait(number)
             while not done(run):
@@ -297,7 +297,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "solved": progress.reached(experiment.run.until_return),
         "env_steps": progress.env_steps,
         "return_mean_100": progress.return_mean,
-        "best": progress.best_mean if np.isfinite(progress.best_mean) else None,
+        "best": progress.return_best_mean if np.isfinite(progress.return_best_mean) else None,
         "staleness_mean": progress.lags.mean,
         "rulings": dict(progress.rulings),
         "gradients": run.gradients,

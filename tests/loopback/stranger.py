@@ -11,6 +11,7 @@ import numpy as np
 import zmq
 
 from protocol import messages
+from protocol.buffers import Buffer
 from protocol.messages import (
     AnyMessage,
     Goodbye,
@@ -65,7 +66,7 @@ class Stranger:
                 return message
             assert isinstance(message, Heartbeat | Snapshot), f"{message} instead of {kind.__name__}"
 
-    def _next(self) -> tuple[AnyMessage, Sequence[messages.Buffer]]:
+    def _next(self) -> tuple[AnyMessage, Sequence[Buffer]]:
         assert self._socket.poll(int(1000 * DEADLINE_S)), "no answer"
         return messages.decode(self._socket.recv_multipart())
 

@@ -39,7 +39,7 @@ def test_the_same_words_begin_go_on_and_end(launch: Launcher, theta: Path) -> No
     started = second.event("started")
     assert started["epoch"] == 2
     assert started["version"] >= kept["version"]
-    second.event("progress", lambda said: said["updates"] > started["version"])
+    second.event("progress", lambda said: said["version"] > started["version"])
     second.signal(signal.SIGTERM)
     assert second.wait() == 0, second.story()
 
@@ -65,14 +65,14 @@ def test_a_run_whose_last_parameters_were_lost_goes_on(launch: Launcher) -> None
     assert first.wait() == 1, first.story()
     first.event("checkpoint_failed")
     ended = json.loads(result.read_text())
-    assert (ended["exit_code"], ended["saved_version"]) == (1, None)
+    assert (ended["exit_code"], ended["checkpoint_version"]) == (1, None)
     assert ended["env_steps"] >= 300
 
     second = launch.learner(*words)
     assert second.wait() == 3, second.story()
     assert second.event("started")["version"] == 0
     ended = json.loads(result.read_text())
-    assert (ended["exit_code"], ended["saved_version"], ended["epoch"]) == (3, ended["updates"], 2)
+    assert (ended["exit_code"], ended["checkpoint_version"], ended["epoch"]) == (3, ended["version"], 2)
 
 
 def test_settings_of_the_learner_s_command_line_are_not_in_the_file(launch: Launcher, theta: Path) -> None:

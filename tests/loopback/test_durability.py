@@ -16,6 +16,7 @@ JOURNALED = (
     *ENDLESS,
     *("--actors", 2, "--set", "learner.durability=journal", "--set", "learner.checkpoint_interval_s=0.3"),
 )
+RARELY = ("--set", "learner.checkpoint_interval_s=60")  # else the write that fails may be a mark, not a record
 
 
 def learner(launch: Launcher, failpoint: str | None, *arguments: object, **environment: str) -> Daemon:
@@ -37,18 +38,18 @@ def replayed(launch: Launcher, *, gap: bool = False) -> dict[str, object]:
 def test_a_learner_killed_at_a_point_of_its_disk_goes_on_to_the_bit(launch: Launcher, failpoint: str) -> None:
     first = learner(launch, failpoint)
     assert first.wait() == -signal.SIGKILL
-    told = max((int(said["updates"]) for said in first.said("progress")), default=0)
+    told = max((int(said["version"]) for said in first.said("progress")), default=0)
     found = replayed(launch)
     second = learner(launch, None, "--resume")
     started = second.event("started")
     assert started["version"] == found["version"]
     assert started["version"] >= told
-    second.event("progress", lambda said: said["updates"] > started["version"])
+    second.event("progress", lambda said: said["version"] > started["version"])
     second.signal(signal.SIGTERM)
     assert second.wait() == 0, second.story()
     again = replayed(launch)
     result = json.loads((launch.folder / "run" / "result.json").read_text())
-    assert again["version"] == result["updates"] > started["version"]
+    assert again["version"] == result["version"] > started["version"]
     assert next(iter(bases(launch.folder / "run" / "journal"))) == 0
     assert again["updates"] == again["version"]  # from θ₀ on, through both lives
 
@@ -56,45 +57,44 @@ def test_a_learner_killed_at_a_point_of_its_disk_goes_on_to_the_bit(launch: Laun
 def test_a_full_disk_is_told_and_mended(launch: Launcher) -> None:
     full: Path = launch.folder / "full"
     full.touch()
-    rarely = ("--set", "learner.checkpoint_interval_s=60")  # else the write may be a mark, of which nothing is missed
     goes_on = ("--set", "learner.on_journal_failure=continue")
-    daemon = learner(launch, "journal.write@30=full", *rarely, *goes_on, **{WHILE: str(full)})
+    daemon = learner(launch, "journal.write@30=full", *RARELY, *goes_on, **{WHILE: str(full)})
     failed = daemon.event("journal_failed")
     assert failed["detail"] == "No space left on device"
-    daemon.event("progress", lambda said: said["updates"] > failed["version"] + 20)
+    daemon.event("progress", lambda said: said["version"] > failed["version"] + 20)
     full.unlink()
     restored = daemon.event("journal_restored")
-    daemon.event("progress", lambda said: said["updates"] > restored["version"])
+    daemon.event("progress", lambda said: said["version"] > restored["version"])
     daemon.signal(signal.SIGTERM)
     assert daemon.wait() == 0, daemon.story()
     result = json.loads((launch.folder / "run" / "result.json").read_text())
     assert result["faults"]["journal_failed"] == 1
-    assert replayed(launch, gap=True)["version"] == result["updates"]
+    assert replayed(launch, gap=True)["version"] == result["version"]
 
 
 def test_a_full_disk_ends_a_run_that_promised_its_journal_and_costs_nothing(launch: Launcher) -> None:
     full: Path = launch.folder / "full"
     full.touch()
-    daemon = learner(launch, "journal.write@30=full", **{WHILE: str(full)})
+    daemon = learner(launch, "journal.write@30=full", *RARELY, **{WHILE: str(full)})
     assert daemon.wait() == 75, daemon.story()
     (failed,) = daemon.said("journal_failed")
     assert failed["detail"] == "No space left on device"
     result = json.loads((launch.folder / "run" / "result.json").read_text())
     assert (result["exit_code"], result["journal_failure"]) == (75, failed["detail"])
-    assert replayed(launch)["version"] == result["updates"] < failed["version"]
+    assert replayed(launch)["version"] == result["version"] < failed["version"]
     assert not daemon.lines
     again = learner(launch, None, "--continue")
-    assert again.event("started")["version"] == result["updates"]
-    again.event("progress", lambda said: said["updates"] > failed["version"])
+    assert again.event("started")["version"] == result["version"]
+    again.event("progress", lambda said: said["version"] > failed["version"])
     again.signal(signal.SIGTERM)
     assert again.wait() == 0, again.story()
 
 
 def test_a_result_that_finds_no_room_is_told(launch: Launcher) -> None:
     daemon = learner(launch, "run.write@4=full")  # behind the manifest, the experiment and the epoch
-    daemon.event("progress", lambda said: said["updates"] > 0)
+    daemon.event("progress", lambda said: said["version"] > 0)
     daemon.signal(signal.SIGTERM)
     assert daemon.wait() == 1, daemon.story()
     assert daemon.said("result_failed")[0]["detail"] == "No space left on device"
-    assert daemon.said("finished")[0]["updates"] > 0
+    assert daemon.said("finished")[0]["version"] > 0
     assert not daemon.lines

@@ -29,14 +29,14 @@ def test_actors_wait_come_are_missed_and_leave(launch: Launcher) -> None:
     early.event("welcomed")
     doomed = launch.actor(over_tcp, "doomed")
     learner.event("actor_joined", lambda said: said["actor"] == "doomed")
-    learner.event("progress", lambda said: said["updates"] > 0)
+    learner.event("progress", lambda said: said["version"] > 0)
 
     doomed.kill()
     left = learner.event("actor_left", lambda said: said["actor"] == "doomed")
     assert left["why"] == "silent"
     since = len(learner.events)
     seen = learner.event("progress", after=since)
-    learner.event("progress", lambda said: said["updates"] > seen["updates"], after=since)
+    learner.event("progress", lambda said: said["version"] > seen["version"], after=since)
 
     early.signal(signal.SIGTERM)
     assert early.wait() == 0, early.story()
@@ -69,8 +69,8 @@ def test_a_learner_that_was_killed_comes_back_and_goes_on(launch: Launcher) -> N
     learner.event("actor_joined", lambda said: said["actor"] == "remote")
     learner.event("actor_joined", lambda said: said["actor"] == "local-0")
     joined = len(learner.events)
-    progressed = learner.event("progress", lambda said: said["updates"] > 0, after=joined)
-    learner.event("checkpoint_written", lambda said: said["version"] >= progressed["updates"], after=joined)
+    progressed = learner.event("progress", lambda said: said["version"] > 0, after=joined)
+    learner.event("checkpoint_written", lambda said: said["version"] >= progressed["version"], after=joined)
 
     local = processes(launch.mark, "local-0")
     assert len(local) == 1
@@ -83,7 +83,7 @@ def test_a_learner_that_was_killed_comes_back_and_goes_on(launch: Launcher) -> N
     started = again.event("started")
     assert (started["epoch"], started["version"]) == (2, kept.version)
     assert remote.event("welcomed", lambda said: said["epoch"] == 2)["run"] == started["run"]
-    again.event("progress", lambda said: said["updates"] > kept.version + 10)
+    again.event("progress", lambda said: said["version"] > kept.version + 10)
     again.signal(signal.SIGTERM)
     assert again.wait() == 0, again.story()
 
@@ -91,10 +91,10 @@ def test_a_learner_that_was_killed_comes_back_and_goes_on(launch: Launcher) -> N
     assert result["epoch"] == 2
     assert result["env_steps"] > kept.counters["env_steps"]
     assert result["actors"] >= kept.counters["sessions_granted"] + 1
-    assert result["updates"] == result["rulings"]["applied"] > kept.version
+    assert result["version"] == result["rulings"]["applied"] > kept.version
     newest = disk.newest(run_dir / "checkpoints").checkpoint
     assert newest is not None
-    assert (newest.version, newest.epoch) == (result["updates"], 2)
+    assert (newest.version, newest.epoch) == (result["version"], 2)
     remote.event("dismissed")  # and would come back
     remote.signal(signal.SIGTERM)
     assert remote.wait() == 0
@@ -102,7 +102,7 @@ def test_a_learner_that_was_killed_comes_back_and_goes_on(launch: Launcher) -> N
 
 def test_a_local_actor_that_dies_is_started_again_and_one_that_hangs_holds_nothing_up(launch: Launcher) -> None:
     learner = launch.learner("--actors", 1, "--run-dir", "run", *QUICK)
-    learner.event("progress", lambda said: said["updates"] > 0)
+    learner.event("progress", lambda said: said["version"] > 0)
     (local,) = processes(launch.mark, "local-0")
     os.kill(local, signal.SIGKILL)
     exited = learner.event("actor_exited")
@@ -110,7 +110,7 @@ def test_a_local_actor_that_dies_is_started_again_and_one_that_hangs_holds_nothi
     since = len(learner.events)
     learner.event("actor_joined", after=since)
     seen = learner.event("progress", after=since)
-    learner.event("progress", lambda said: said["updates"] > seen["updates"], after=since)
+    learner.event("progress", lambda said: said["version"] > seen["version"], after=since)
 
     (local,) = processes(launch.mark, "local-0")
     os.kill(local, signal.SIGSTOP)
@@ -118,7 +118,7 @@ def test_a_local_actor_that_dies_is_started_again_and_one_that_hangs_holds_nothi
     assert learner.wait() == 0, learner.story()
     assert learner.event("draining")["why"] == "SIGINT"
     finished = learner.event("finished")
-    learner.event("checkpoint_written", lambda said: said["version"] == finished["updates"])
+    learner.event("checkpoint_written", lambda said: said["version"] == finished["version"])
     assert learner.event("actors_killed")["count"] == 1
     assert processes(launch.mark) == []
     assert learner.lines == []
@@ -128,7 +128,7 @@ def test_a_second_interrupt_waits_for_nothing(launch: Launcher) -> None:
     """The last checkpoint cannot be written: its file is a pipe that nobody reads, as a disk that hangs."""
     run_dir = launch.folder / "run"
     learner = launch.learner("--actors", 1, "--run-dir", run_dir, "--set", "learner.drain_s=3600", *ENDLESS)
-    learner.event("progress", lambda said: said["updates"] > 0)
+    learner.event("progress", lambda said: said["version"] > 0)
     os.mkfifo(run_dir / "checkpoints" / TEMPORARY)
     learner.signal(signal.SIGINT)
     learner.event("draining")

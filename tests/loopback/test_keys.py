@@ -32,19 +32,19 @@ def test_keys_decide_who_takes_part(launch: Launcher) -> None:
         learner.event("actor_joined", partial(is_of, name))
     for rack in racks:
         rack.event("welcomed")
-    learner.event("progress", lambda said: said["updates"] > 0)
+    learner.event("progress", lambda said: said["version"] > 0)
 
     revoke(keys, "rack7")
     assert learner.event("actor_left", partial(is_of, "rack7"))["why"] == "its key was revoked"
     since = len(learner.events)
     seen = learner.event("progress", after=since)
-    learner.event("progress", lambda said: said["updates"] > seen["updates"] + 100, after=since)
+    learner.event("progress", lambda said: said["version"] > seen["version"] + 100, after=since)
 
     assert "has not let in" in (why := stranger.event("waiting_for_learner")["why"])
     assert unknown.public in why
     learner.event("key_unknown", lambda said: said["key"] == unknown.public)  # rack7, revoked, knocks too
     with urlopen(f"{started['http']}/metrics", timeout=30) as answer:
-        (refused,) = re.findall(r"^farflung_learner_strangers_total (\S+)$", answer.read().decode(), re.MULTILINE)
+        (refused,) = re.findall(r"^farflung_learner_unauthenticated_total (\S+)$", answer.read().decode(), re.MULTILINE)
     assert float(refused) > 0
     assert stranger.said("welcomed") == []
     assert {said["actor"] for said in learner.said("actor_joined")} == {"local-0", "rack7", "rack8"}

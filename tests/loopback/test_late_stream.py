@@ -13,4 +13,4 @@ def test_a_stream_that_never_comes_ruins_no_policy(launch: Launcher) -> None:
     often = ("--set", "learner.heartbeat_s=0.1")  # which say what was published and did not come
     learner = launch.learner(*words, *often)
     assert learner.wait() == 0, learner.story()
-    assert learner.event("finished")["staleness_max"] <= 64
+    assert learner.event("finished")["lag_max_updates"] <= 64

@@ -15,8 +15,9 @@ import pytest
 
 from learner.analysis.export import scalars
 from learner.analysis.runs import load
-from learner.launch.run_directory import summary
-from learner.monitoring.summary import view
+from learner.monitoring.result import result_of
+from learner.monitoring.summary import summarize
+from learner.progress import RENAMED, RENAMED_IN_RESULT, with_former
 from tests.learner.books import learner_state
 from tests.learner.courses import life, run_dir, text
 from tests.loopback.conftest import Finished
@@ -45,6 +46,12 @@ def fields(title: str) -> set[str]:
     return {name for first, *_ in cells(title) for name in first}
 
 
+def with_former_names(title: str) -> set[str]:
+    """Of a table of fields, and the names that these had."""
+    renamed = RENAMED_IN_RESULT if title == "finished" else RENAMED
+    return set(with_former(dict.fromkeys(fields(title)), renamed))
+
+
 def told(title: str) -> dict[str, set[str]]:
     """Events of a table and their fields."""
     return {name: set(second) for first, second, *_ in cells(title) for name in first}
@@ -54,7 +61,7 @@ def page(package: str) -> dict[str, set[str]]:
     """All events on it that this package says."""
     if package == "actor":
         return told("What an actor says")
-    known = {title: fields(title) - STAMP for title in ("progress", "finished")}
+    known = {title: with_former_names(title) - STAMP for title in ("progress", "finished")}
     return known | told("The learner's other events")
 
 
@@ -100,9 +107,16 @@ def test_the_page_has_the_fields_that_the_code_spells_out(package: str) -> None:
 
 def test_the_page_has_the_fields_of_progress_and_of_the_result() -> None:
     state = learner_state()
-    assert fields("progress") == set(view(state, 1.0).fields())
-    assert fields("finished") == set(summary(state, 1.0, 0.0, 0))
+    assert with_former_names("progress") == set(summarize(state, 1.0).fields())
+    assert with_former_names("finished") == set(result_of(state, 1.0, 0.0, 0))
     assert fields("Every line") == STAMP
+
+
+def test_the_page_has_every_former_name() -> None:
+    rows = cells("One name for each number, and the former ones")
+    listed = {new: old for present, former, _ in rows for new, old in zip(present, former, strict=True) if former}
+    of_checkpoints, of_an_actor = {"gradients_received": "gradients_up"}, {"idle_s": "no_progress_s"}
+    assert listed | of_checkpoints == RENAMED_IN_RESULT | of_an_actor
 
 
 def test_the_page_has_every_tag_that_tensorboard_is_given(tmp_path: Path) -> None:
@@ -132,7 +146,7 @@ def test_a_real_run_is_looked_back_at_to_its_end(finished: Finished) -> None:
     run = load(finished.run_dir)
     assert run.result is not None
     assert (run.env, run.course.lives, run.course.torn) == ("CartPole-v1", 1, 0)
-    for name in ("env_steps", "episodes", "updates", "bytes_up", "bytes_down"):
+    for name in ("env_steps", "episodes", "version", "received_bytes", "sent_bytes"):
         assert getattr(run.course, name)[-1] == run.result[name], name
     assert run.course.lag_count[-1] > 0.0
     made = timegm(strptime(str(run.created), "%Y-%m-%dT%H:%M:%SZ"))

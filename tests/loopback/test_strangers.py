@@ -14,8 +14,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from learner.admission.telemetry import MOST_AGE, PARTS
 from learner.config import LearnerSettings
+from protocol.buffers import PREAMBLE
 from protocol.errors import Reason
-from protocol.messages import PREAMBLE, Goodbye, Heartbeat, Refusal, SnapshotRequest, Verdict
+from protocol.messages import Goodbye, Heartbeat, Refusal, SnapshotRequest, Verdict
 from tests.loopback.conftest import Waiting
 from tests.loopback.stranger import Stranger
 
@@ -176,7 +177,7 @@ def test_an_honest_actor_trains_among_strangers(waiting: Waiting, stranger: Stra
     stranger.throw(b"noise")
     assert stranger.hear(Refusal).reason == Reason.MALFORMED_FRAME
     assert stranger.judged(*stranger.gradient(1, float("nan"))).outcome == Reason.NOT_FINITE
-    waiting.learner.event("progress", lambda said: said["updates"] > before["version"] + 20)
+    waiting.learner.event("progress", lambda said: said["version"] > before["version"] + 20)
     honest.process.terminate()
     assert honest.wait() == 0, honest.story()
     after = status(waiting)

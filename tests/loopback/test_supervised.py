@@ -97,7 +97,7 @@ def test_both_daemons_are_ready_alive_and_stopping(launch: Launcher, managers: t
     assert of_learner.hear() == "READY=1"
     assert of_learner.hear() == "WATCHDOG=1"
     actor.event("welcomed")
-    learner.event("progress", lambda said: said["updates"] > 0)
+    learner.event("progress", lambda said: said["version"] > 0)
     assert probe(page, "/readyz") == (200, "ok\n")
 
     learner.signal(signal.SIGTERM)

@@ -28,7 +28,7 @@ def test_an_actor_trains_into_a_full_pipe(waiting: Waiting, launch: Launcher) ->
     joined = waiting.learner.event("actor_joined", lambda said: said["actor"] == "unheard")
     seen = len(waiting.learner.events)
     before = waiting.learner.event("progress", after=seen)
-    waiting.learner.event("progress", lambda said: said["updates"] > before["updates"], after=seen)
+    waiting.learner.event("progress", lambda said: said["version"] > before["version"], after=seen)
     actor.send_signal(signal.SIGTERM)
     assert actor.wait(DEADLINE_S) == 0
     left = waiting.learner.event("actor_left", lambda said: said["actor"] == joined["actor"], after=seen)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from protocol.buffers import MAX_MOMENTS_BYTES, PREAMBLE, Buffer
 from protocol.codecs.lossless import SUFFIX
 from protocol.codecs.lowrank import MAX_RUNS
 from protocol.codecs.registry import CODECS
 from protocol.errors import FrameFault, Reason
 from protocol.frames import MAX_FRAMES, MAX_HEADER_BYTES, Limits, check
-from protocol.messages import PREAMBLE, Buffer
-from protocol.moments import MAX_MOMENTS_BYTES
 
 HEADER = PREAMBLE + b"\x91\xa0"
 SMALL = Limits(frames=3, header_bytes=10, frame_bytes=8, message_bytes=20)

@@ -13,9 +13,10 @@ from typing import Any
 import msgpack
 import pytest
 
+from protocol.buffers import PROTOCOL_VERSION
 from protocol.codecs.lossless import SUFFIX
 from protocol.codecs.registry import CODECS, Sparse
-from protocol.messages import PROTOCOL_VERSION, decode
+from protocol.messages import decode
 from protocol.moments import Moments
 from tests.golden import make
 from tests.golden.plain import read

@@ -9,11 +9,10 @@ import msgpack
 import pytest
 
 from protocol import messages
+from protocol.buffers import PREAMBLE, Buffer
 from protocol.errors import FrameFault, MessageFault, PeerFault, Reason
 from protocol.messages import (
     KINDS,
-    PREAMBLE,
-    Buffer,
     Evaluation,
     Fault,
     Gradient,

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
+from protocol.buffers import MAX_MOMENTS_BYTES
 from protocol.errors import PayloadFault, Reason
-from protocol.moments import FRESH, MAX_MEAN_SQUARE, MAX_MOMENTS_BYTES, MAX_ROWS, Moments
+from protocol.moments import FRESH, MAX_MEAN_SQUARE, MAX_ROWS, Moments
 
 ROWS = hnp.arrays(np.float64, st.tuples(st.integers(0, 20), st.just(3)), elements=st.floats(-1e3, 1e3, width=32))
 

@@ -10,16 +10,19 @@ import numpy as np
 from actor import events as a
 from actor.events import Identity
 from actor.state import ActorState
+from actor.stats import WorkerStats
 from learner import events as l
 from learner.apply_batch import apply_batch
 from learner.config import Experiment, LearnerSettings
 from learner.durability.checkpoint import Checkpoint, load_best, save_best
-from learner.optim.norms import Screen
+from learner.events import Job
+from learner.optim.norms import NormCheck
 from learner.optim.optimizers import make_optimizer
-from learner.optim.parameters import Job, Parameters, arrays_of
+from learner.optim.parameters import Parameters, arrays_of
 from learner.optim.staleness import age_rule
 from learner.progress import Progress
 from learner.state import Address, LearnerState
+from learner.stream.writer import StreamWriter
 from protocol import messages
 from protocol.layout import Entry, Layout
 from protocol.manifest import Manifest, digest_of
@@ -39,7 +42,7 @@ class Pair:
         theta = np.zeros(P, np.float32)
         moments = Moments(4, np.full(2, 0.5), np.ones(2))
         self.parameters = Parameters(
-            theta, 0, make_optimizer(settings, theta), age_rule(settings), Screen(1e6), LAYOUT, moments
+            theta, 0, make_optimizer(settings, theta), age_rule(settings), NormCheck(1e6), LAYOUT, moments
         )
         manifest = Manifest(
             run="run",
@@ -50,7 +53,8 @@ class Pair:
             actor_digest=digest_of(b"\x80"),
             created="",
         )
-        snapshot = self.parameters.snapshot(1)
+        self.stream = StreamWriter(self.parameters, budgeted=False)
+        snapshot = self.stream.key_frame(1)
         self.learner = LearnerState(
             Experiment(learner=settings), manifest, Address(1, "*"), snapshot, progress, Random(0), self.now
         )
@@ -61,7 +65,9 @@ class Pair:
         self.to_actor(a.WorkerReady())
 
     def to_actor(self, event: a.Event) -> None:
-        for effect in self.actor.handle(event, self.now):
+        effects = self.actor.handle(event, self.now)
+        self.actor.validate()
+        for effect in effects:
             if isinstance(effect, a.Send):
                 message, buffers = messages.decode(messages.encode(effect.message, effect.buffers))
                 self.to_learner(l.MessageArrived(JUDGE, message, buffers, 0))
@@ -84,7 +90,7 @@ class Pair:
         version = self.parameters.version
         job = Job(1, 1, version, "f32", P, P, np.ones(P, "<f4").tobytes(), None, 0.0)
         self.now += 1.0
-        self.to_learner(apply_batch(self.parameters, l.ApplyBatch([job], 1.0, version), 1))
+        self.to_learner(apply_batch(self.parameters, self.stream, l.ApplyBatch([job], 1.0, version), 1))
 
     def scores(self, mean: float) -> None:
         """What the weights that the actor holds are worth."""
@@ -113,12 +119,12 @@ def test_an_idle_learner_is_asked_again_and_the_same_weights_are_not_played_twic
     pair.scores(10.0)
     for _ in range(8):
         pair.now += 0.5
-        pair.to_actor(a.Ticked(0))
+        pair.to_actor(a.Ticked(WorkerStats()))
         pair.to_learner(l.Ticked())
     assert len(pair.adopted) == 1
     pair.learns()
     pair.now += 1.0
-    pair.to_actor(a.Ticked(0))
+    pair.to_actor(a.Ticked(WorkerStats()))
     assert [weights.version for weights in pair.adopted] == [0, 1]
 
 

@@ -10,8 +10,8 @@ import msgspec
 import pytest
 
 from learner.admission.telemetry import PARTS
-from learner.durability.checkpoint_schedule import Saving
-from learner.state import Stage
+from learner.durability.checkpoint_schedule import CheckpointSchedule
+from learner.shutdown import Stage
 from protocol.transport.memory import Faults
 from tests.disk import failing
 from tests.simulation import regressions
@@ -40,8 +40,8 @@ def test_a_bad_world_breaks_no_promise_and_recovers(seed: int) -> None:
 @pytest.mark.parametrize("seed", SEEDS[:8])
 def test_actors_that_soon_stop_for_want_of_weights_go_on_in_the_end(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Here after each gradient that weights do not show."""
-    monkeypatch.setattr("actor.link.weights.LEAST_UNSEEN", 1)
-    monkeypatch.setattr("tests.simulation.actors.LEAST_UNSEEN", 1)
+    monkeypatch.setattr("actor.link.weights.LEAST_UNREFLECTED", 1)
+    monkeypatch.setattr("tests.simulation.actors.LEAST_UNREFLECTED", 1)
     plot = bad(seed)
     world = World(seed, replace(plot, settings={**plot.settings, "credit_lag": 1}))
     world.run(500)
@@ -102,7 +102,7 @@ def test_a_full_disk_stops_no_training_and_is_told() -> None:
     assert world.state.progress.faults["checkpoint_failed"] >= 2
     world.disk.passed = failing()
     world.calm(10.0)
-    assert world.state.saving.broken is None
+    assert world.state.saving.journal_failure is None
     world.kill_learner()
     world.run_for(20.0)
     world.check_alive()
@@ -133,8 +133,8 @@ def test_a_learner_that_stops_where_its_disk_fails_loses_nothing_that_it_acked(s
 
 def test_a_learner_that_went_on_and_said_nothing_would_lose_what_it_acked(monkeypatch: pytest.MonkeyPatch) -> None:
     """What makes it stop is what the worlds above rest on."""
-    monkeypatch.setattr(Saving, "logged", lambda *_: [])
-    monkeypatch.setattr(Saving, "stops", property(lambda _: False, lambda *_: None), raising=False)
+    monkeypatch.setattr(CheckpointSchedule, "record_batch", lambda *_: [])
+    monkeypatch.setattr(CheckpointSchedule, "stops", property(lambda _: False, lambda *_: None), raising=False)
     lies = []
     for seed in range(6):
         world = World(seed, FAILING)
@@ -149,16 +149,16 @@ def test_one_actor_in_calm_weather_loses_nothing() -> None:
     world.run_for(30.0)
     (actor,) = world.actors
     assert world.state.progress.rulings.keys() == {"applied"}
-    assert (actor.state.lost, actor.state.refused) == (0, 0)
-    assert actor.state.applied >= 50
+    assert (actor.state.gradients.lost, actor.state.gradients.refused) == (0, 0)
+    assert actor.state.gradients.applied >= 50
     assert world.state.progress.env_steps == 4 * world.state.progress.lags.count
 
 
 def test_the_learner_knows_where_its_actors_time_went() -> None:
     world = World(1, Plot(actors=3, faults=Faults(delay_s=0.01)))
     world.run_for(30.0)
-    seconds = dict(zip(PARTS, world.state.members.vitals.seconds, strict=True))
-    worked_s = sum(actor.desk.learn_s for actor in world.actors)
+    seconds = dict(zip(PARTS, world.state.sessions.telemetry.seconds, strict=True))
+    worked_s = sum(actor.channel.stats.learn_s for actor in world.actors)
     assert 0.9 * worked_s < seconds["learn"] <= worked_s
     assert seconds["collect"] == 0.0
 
@@ -202,10 +202,10 @@ def test_a_lost_gradient_stalls_nobody_for_good() -> None:
     """One number's answer is missing and the window does not move: the actor waits, and goes on once it came."""
     world = World(4, Plot(actors=1, faults=Faults(loss=0.3), settings={"credit": 4, "silence_s": 8.0}))
     world.run_for(120.0)
-    judged = world.state.progress.updates
+    judged = world.state.progress.version
     world.calm(60.0)
     world.check_alive()
-    assert world.state.progress.updates > judged + 50
+    assert world.state.progress.version > judged + 50
 
 
 def test_a_learner_that_was_killed_goes_on_from_its_checkpoint() -> None:
@@ -218,7 +218,7 @@ def test_a_learner_that_was_killed_goes_on_from_its_checkpoint() -> None:
     assert world.parameters.version >= world.saved > 0
     world.calm(30.0)
     world.check_alive()
-    assert sum(actor.state.lost for actor in world.actors) <= 3 * world.settings.credit
+    assert sum(actor.state.gradients.lost for actor in world.actors) <= 3 * world.settings.credit
 
 
 def test_target_networks_follow_the_steps_of_all_actors() -> None:
@@ -237,7 +237,7 @@ def test_a_run_reaches_its_end_and_everybody_goes_home(optimizer: str) -> None:
     world = World(6, plot)
     world.run_for(60.0)
     assert world.exit_code == 3
-    assert world.state.stage is Stage.FINISHED
+    assert world.state.shutdown.stage is Stage.FINISHED
     assert [actor.exit_code for actor in world.actors] == [0, 0, 0]
     assert world.saved == world.parameters.version
 

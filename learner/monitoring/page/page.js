@@ -3,7 +3,6 @@
 import { MINUS, NONE, THIN, bytes, clockTime, count, duration } from "./numbers.js";
 
 const POLL_MS = 1000, HIDDEN_MS = 10000, MOST_WAIT_MS = 10000, PATIENCE_MS = 8000;
-const STALLED_S = 5; // as in learner/monitoring/bottleneck.py
 const FEW_ACTORS = 50, MANY_ACTORS = 1000;
 const FAR_BACK = -1; // seconds of training, before the first point
 
@@ -38,9 +37,9 @@ function figure(id, value, unit, more) {
 }
 
 function showFigures(s) {
-  const best = s.return_best === null ? "" : `best ${count(s.return_best)}`;
+  const best = s.return_best_mean === null ? "" : `best ${count(s.return_best_mean)}`;
   const spread = s.return_min === null ? "" : `${count(s.return_min)} to ${count(s.return_max)}`;
-  const target = s.target === null ? "" : ` of ${count(s.target)}`;
+  const target = s.return_target === null ? "" : ` of ${count(s.return_target)}`;
   const evaluated = s.evaluated_best_mean === null ? "" : `evaluated ${count(s.evaluated_best_mean)}`;
   const more = [spread, best, evaluated].filter(Boolean).join(", ");
   figure("return", count(s.return_mean), target, more || "no episode yet");
@@ -48,9 +47,9 @@ function showFigures(s) {
   figure("updates", count(s.updates_per_s), "/s", `version ${s.version.toLocaleString("en")}`);
   const recent = s.lag_updates === null ? s.lag_mean_updates : s.lag_updates;
   figure("lag", count(recent), " updates", `mean ${count(s.lag_mean_updates)}, most ${count(s.lag_max_updates)}`);
-  figure("up", bytes(s.bytes_up_per_s), "/s", s.compression === null ? bytes(s.bytes_up)
+  figure("received", bytes(s.received_bytes_per_s), "/s", s.compression === null ? bytes(s.received_bytes)
     : `${bytes(s.bytes_per_gradient)} a gradient, ${count(s.compression, 2)}× less than float32`);
-  figure("down", bytes(s.bytes_down_per_s), "/s", `${bytes(s.bytes_down)} in all, once for all actors`);
+  figure("sent", bytes(s.sent_bytes_per_s), "/s", `${bytes(s.sent_bytes)} in all, once for all actors`);
 }
 
 function showRun(s) {
@@ -80,7 +79,7 @@ function showHealth() {
     const idle_s = s.idle_s + since_s;
     if (s.stage !== "running") text = s.solved ? "target reached" : s.stage;
     else if (!s.actors) [health, text] = ["stalled", "waiting for actors"];
-    else if (s.limit.cause === "stalled" || since_s >= STALLED_S) {
+    else if (s.stalled) {
       [health, text] = ["stalled", `no update for ${Math.floor(idle_s)}${THIN}s`];
     } else text = `running, ${duration(s.wall_s)}`;
   }
@@ -98,7 +97,7 @@ function showRefused(s) {
     ...Object.entries(s.actor_faults).filter(([, n]) => n).map(([why, n]) => [`actor: ${why.replaceAll("_", " ")}`, n]),
     ...Object.entries(s.faults).filter(([, n]) => n).map(([why, n]) => [`message: ${why.replaceAll("_", " ")}`, n])];
   by("refused").hidden = !rows.length;
-  say(by("refused-share"), s.dropped ? `${count((100 * s.dropped) / total, 2)}${THIN}% of gradients` : "no gradient");
+  say(by("refused-share"), s.refused ? `${count((100 * s.refused) / total, 2)}${THIN}% of gradients` : "no gradient");
   fill(by("reasons"), rows.sort((a, b) => b[1] - a[1]), () => row("th", "td"), (element, [why, n]) => {
     say(element.children[0], why);
     say(element.children[1], n.toLocaleString("en"));
@@ -115,11 +114,11 @@ const COLUMNS = [ // field, head, how to say it, class
   ["lag_updates", "lag", (v) => count(v), ""],
   ["silent_s", "silent", (v) => duration(Math.max(0, v)), ""],
   ["credit", "credit", (v) => count(v), "spare"],
-  ["bytes_up", "up", (v) => bytes(v), ""],
+  ["received_bytes", "sent", (v) => bytes(v), ""],
 ];
 const HEAD_HELP = {
   lag_updates: "updates since the weights that it holds", silent_s: "since it was last heard of",
-  credit: "gradients that it may have unanswered", bytes_up: "bytes that it sent",
+  credit: "gradients that it may have unanswered", received_bytes: "bytes that it sent",
 };
 
 function row(...kinds) {
@@ -193,8 +192,8 @@ const SVG = "http://www.w3.org/2000/svg", GUTTER = 46, RIGHT = 10, AXIS = 20;
 const PLOTS = [ // the mean return, then strips that share its horizontal axis
   { field: "return_mean", name: "", height: 250, say: count },
   { field: "env_steps_per_s", name: "steps/s", height: 62, say: count },
-  { field: "lag_updates", name: "staleness, updates", height: 62, say: count },
-  { field: "bytes_up_per_s", name: "up, bytes/s", height: 62, say: bytes },
+  { field: "lag_updates", name: "lag, updates", height: 62, say: count },
+  { field: "received_bytes_per_s", name: "received, bytes/s", height: 62, say: bytes },
 ];
 
 function draw(kind, attributes, text) {
@@ -223,7 +222,7 @@ function timeTicks(high, wanted) {
 function span(plot) {
   const known = curve[plot.field].filter((value) => value !== null);
   if (plot.name) return [0, Math.max(1e-9, ...known) * 1.08];
-  const target = page.status.target === null ? [] : [page.status.target];
+  const target = page.status.return_target === null ? [] : [page.status.return_target];
   let low = Math.min(...known, ...target), high = Math.max(...known, ...target);
   const room = (high - low) * 0.3 || Math.max(1, Math.abs(high) * 0.1);
   const extreme = (field, pick) => pick(...curve[field].filter((value) => value !== null));
@@ -268,7 +267,7 @@ function plotted(plot, width, last) {
   if (plot.name) named(svg, plot, width);
   const shapes = draw("g", { "clip-path": `url(#inside-${plot.field})` });
   shapes.append(draw("path", { class: "spread", d: spread(plot, xs.map(x), y, bottom) }));
-  if (!plot.name && page.status.target !== null) aim(svg, shapes, y, width);
+  if (!plot.name && page.status.return_target !== null) aim(svg, shapes, y, width);
   shapes.append(draw("path", { class: "line", d: path(xs.map((value, i) => [x(value), y(curve[plot.field][i])])) }));
   svg.append(shapes);
   if (page.picked !== null) {
@@ -299,9 +298,9 @@ function spread(plot, xs, y, bottom) {
 }
 
 function aim(svg, shapes, y, width) {
-  const at = y(page.status.target);
+  const at = y(page.status.return_target);
   shapes.append(draw("line", { class: "target", x1: GUTTER, x2: width - RIGHT, y1: at, y2: at }));
-  svg.append(draw("text", { class: "target", x: GUTTER + 6, y: at - 6 }, `target ${count(page.status.target)}`));
+  svg.append(draw("text", { class: "target", x: GUTTER + 6, y: at - 6 }, `target ${count(page.status.return_target)}`));
 }
 
 function named(svg, plot, width) {

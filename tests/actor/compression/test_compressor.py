@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from actor.compression.compressor import Compressor, Momentum, Preconditioner
-from actor.compression.selection import Density, Everything, Largest, make_choice
+from actor.compression.compressor import Compressor
+from actor.compression.preconditioner import Momentum, Preconditioner
+from actor.compression.selection import Density, Everything, Largest, make_selection
 from protocol.codecs.registry import CODECS, Floats, Sparse, codec
 from tests.actor.compression.test_selection import gradients, plain_largest
 
@@ -30,40 +31,40 @@ def compressor(
 ) -> Compressor:
     """One array: a matrix where the length allows, of rank 2."""
     shape = (length // 50, 50) if length % 100 == 0 else (length,)
-    choice = make_choice(codec(name), [shape], density, warmup, 2, seed=1)
-    return Compressor(length, name, choice, decay, preconditioner, masks_momentum=masks_momentum)
+    selection = make_selection(codec(name), [shape], density, warmup, 2, seed=1)
+    return Compressor(length, name, selection, decay, preconditioner, masks_momentum=masks_momentum)
 
 
 def test_momentum_is_less_where_gradients_are_late() -> None:
     momentum = Momentum(0.9, most_lag=48.0)
     assert momentum.beta1 == 0.9
     for lag, beta1 in ((1, 0.9), (15, 1.0 - 16.0 / 48.0), (47, 0.0), (500, 0.0), (1, 0.9)):
-        momentum.heed([lag] * 1000)
+        momentum.record_lags([lag] * 1000)
         assert momentum.beta1 == pytest.approx(beta1, abs=1e-6)
 
 
 def test_momentum_follows_slowly() -> None:
     momentum = Momentum(0.9, most_lag=48.0)
-    momentum.heed([20] * 100)
+    momentum.record_lags([20] * 100)
     before = momentum.beta1
-    momentum.heed([60])
+    momentum.record_lags([60])
     assert 0.0 < before - momentum.beta1 < 0.05
 
 
 def test_one_late_answer_at_first_is_soon_forgotten() -> None:
     momentum = Momentum(0.5, most_lag=48.0)
-    momentum.heed([400])
+    momentum.record_lags([400])
     assert momentum.beta1 == 0.0
-    momentum.heed([2] * 30)
+    momentum.record_lags([2] * 30)
     assert momentum.beta1 == 0.5
 
 
 def test_momentum_stays_without_news_and_without_a_bound() -> None:
     momentum = Momentum(0.9, most_lag=48.0)
-    momentum.heed([])
+    momentum.record_lags([])
     assert momentum.beta1 == 0.9
     bound = Momentum(0.9)
-    bound.heed([500] * 1000)
+    bound.record_lags([500] * 1000)
     assert bound.beta1 == 0.9
 
 
@@ -72,7 +73,7 @@ def test_a_changing_momentum_stays_unbiased() -> None:
     momentum = Momentum(0.9, most_lag=48.0)
     preconditioner = Preconditioner(2, momentum, 0.999, 1e-8)
     for lag in (0, 10, 40, 100, 5, 0):
-        momentum.heed([lag] * 200)
+        momentum.record_lags([lag] * 200)
         assert preconditioner.update(np.array([2.0, -0.5], np.float32)).tolist() == pytest.approx([1.0, -1.0], abs=1e-5)
 
 
@@ -229,7 +230,7 @@ def test_who_leaves_gives_all_that_it_held_back(name: str) -> None:
         decoded = held.compress(gradient).decoded
         total -= decoded.dense() if isinstance(decoded, Sparse) else decoded
     residual = held.residual.copy()
-    given = held.empty("i8", Everything())
+    given = held.compress_residual("i8", Everything())
     if codec(name).exact:
         assert given is None
         return
@@ -243,7 +244,7 @@ def test_who_leaves_over_a_thin_link_gives_the_largest_of_it() -> None:
     held = compressor(400, "topk_i8", 0.1, 1.0)
     held.compress(gradients(1, 400)[0])
     residual = held.residual.copy()
-    given = held.empty("topk_i8", Largest(400, Density(400, 0.05, 0)))
+    given = held.compress_residual("topk_i8", Largest(400, Density(400, 0.05, 0)))
     assert given is not None
     assert isinstance(given.decoded, Sparse)
     assert given.decoded.indices.tolist() == np.sort(np.argsort(np.abs(residual))[-20:]).tolist()
@@ -251,7 +252,7 @@ def test_who_leaves_over_a_thin_link_gives_the_largest_of_it() -> None:
 
 
 def test_nothing_held_back_is_nothing_given() -> None:
-    assert compressor(400, "topk_i8", 0.1, 1.0).empty("i8", Everything()) is None
+    assert compressor(400, "topk_i8", 0.1, 1.0).compress_residual("i8", Everything()) is None
 
 
 def test_the_age_of_what_is_held_back_is_how_long_it_waits() -> None:

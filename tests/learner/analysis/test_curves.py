@@ -9,6 +9,7 @@ import pytest
 
 from learner.analysis import curves
 from learner.analysis.curves import Floats, band_of, comparable, differences, held, mean_lag, mean_of, within
+from learner.progress import RENAMED
 from tests.learner.courses import ended, life, moment, text
 
 
@@ -20,7 +21,7 @@ def test_a_course_has_a_moment_for_each_progress_line_and_one_for_the_end() -> N
     course = curves.read(text(*life(4)))
     assert course.seconds.tolist() == [0.0, 1.0, 2.0, 3.0, 4.0]
     assert course.env_steps.tolist() == [0.0, 1000.0, 2000.0, 3000.0, 4000.0]
-    assert course.bytes_up[-1] == 2000.0
+    assert course.received_bytes[-1] == 2000.0
     assert (course.lives, course.torn, course.few) == (1, 0, False)
     assert course.kept.all()
 
@@ -38,7 +39,7 @@ def test_means_of_fewer_are_all_there_is_at_first() -> None:
 
 def test_a_second_life_goes_on_in_seconds_and_lags_and_falls_back_in_steps() -> None:
     """It goes on from a checkpoint at 2000 steps; its window of episodes and its lags begin anew."""
-    again = [moment(i, env_steps=2000 + 1000 * i, episodes=100 + 50 * i, updates=40 + 20 * i) for i in range(4)]
+    again = [moment(i, env_steps=2000 + 1000 * i, episodes=100 + 50 * i, version=40 + 20 * i) for i in range(4)]
     course = curves.read(text(*life(4), {"event": "started", "wall_s": 0.0}, *again))
     assert course.lives == 2
     assert course.life.tolist() == [1.0] * 5 + [2.0] * 4
@@ -85,12 +86,20 @@ def test_nothing_is_a_course_without_moments() -> None:
     assert (len(course), course.lives, course.scores) == (0, 0, ())
 
 
+def test_numbers_are_read_under_the_names_that_they_had() -> None:
+    former = [{RENAMED.get(name, name): value for name, value in line.items()} for line in life()]
+    assert "updates" in former[1]
+    old, new = curves.read(text(*former)), curves.read(text(*life()))
+    for name in curves.COUNTED:
+        assert list(getattr(old, name)) == list(getattr(new, name))
+
+
 def test_what_an_older_learner_did_not_write_is_unknown() -> None:
     old = moment(1)
-    for name in ("unix_s", "lag_count", "lag_sum_updates", "bytes_up", "bytes_down"):
+    for name in ("unix_s", "lag_count", "lag_sum_updates", "received_bytes", "sent_bytes"):
         del old[name]
     course = curves.read(text(old))
-    for values in (course.unix_s, course.lag_count, course.bytes_up):
+    for values in (course.unix_s, course.lag_count, course.received_bytes):
         assert np.isnan(values).all()
 
 
@@ -168,5 +177,5 @@ def test_a_bootstrap_lies_within_the_range_around_the_mean_and_is_the_same_again
 
 def test_an_end_says_what_a_progress_line_would() -> None:
     course = curves.read(text(ended(3)))
-    assert (course.env_steps[0], course.return_mean[0], course.bytes_down[0]) == (3000.0, 30.0, 900.0)
+    assert (course.env_steps[0], course.return_mean[0], course.sent_bytes[0]) == (3000.0, 30.0, 900.0)
     assert json.dumps(course.lives) == "1"

@@ -17,7 +17,7 @@ SCORE = {"event": "evaluated", "actor": "judge", "version": 50, "mean": 33.0, "c
 
 def resumed(path: Path) -> Run:
     """Four thousand steps, and again from two thousand on."""
-    again = [moment(i, env_steps=2000 + 1000 * i, updates=40 + 20 * i, unix_s=BEGAN_UNIX_S + 100 + i) for i in range(3)]
+    again = [moment(i, env_steps=2000 + 1000 * i, version=40 + 20 * i, unix_s=BEGAN_UNIX_S + 100 + i) for i in range(3)]
     return load(run_dir(path, recorded=text(*life(4), {"event": "started", "wall_s": 0.0}, *again, SCORE)))
 
 

@@ -18,7 +18,8 @@ RESUMED = text(*life(), {"event": "started", "wall_s": 0.0}, *(moment(i, env_ste
 
 def groups_of(folder: Path) -> list[Group]:
     """Two seeds, one of them resumed and evaluated; and an older run alone, whose learner wrote less."""
-    old = [{key: value for key, value in line.items() if not key.startswith(("lag", "bytes"))} for line in life()[:-1]]
+    later = ("lag", "received", "sent")
+    old = [{key: value for key, value in line.items() if not key.startswith(later)} for line in life()[:-1]]
     paths = [
         run_dir(folder / "a", 0),
         run_dir(folder / "b", 1, recorded=RESUMED, epoch=2),
@@ -39,7 +40,7 @@ def test_both_files_are_written_again_the_same(tmp_path: Path) -> None:
 def test_the_svg_has_text_its_colours_and_a_white_ground(tmp_path: Path) -> None:
     _, svg = write(groups_of(tmp_path), tmp_path / "plot", "bootstrap")
     drawn = svg.read_text()
-    for words in ("target 55", "environment steps", "actor.density=0.01, 1 seed", "staleness, updates", COLORS[1]):
+    for words in ("target 55", "environment steps", "actor.density=0.01, 1 seed", "lag, updates", COLORS[1]):
         assert words in drawn
     assert "fill: #ffffff" in drawn
 

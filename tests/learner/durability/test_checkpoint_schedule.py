@@ -5,16 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 from learner.config import LearnerSettings
-from learner.durability.checkpoint_schedule import GOES_ON, MEND_S, Saving
+from learner.durability.checkpoint_schedule import GOES_ON, MEND_S, CheckpointSchedule
 from learner.events import Announce, BatchApplied, CheckpointFailed, CheckpointWritten, Effect, WriteCheckpoint
 from learner.progress import Progress
 
 PATH = Path("checkpoint")
 
 
-def saving(**settings: object) -> tuple[Saving, Progress]:
-    progress = Progress(updates=5)
-    return Saving(LearnerSettings(checkpoint_interval_s=60.0, **settings), progress, 100.0), progress  # type: ignore[arg-type]
+def saving(**settings: object) -> tuple[CheckpointSchedule, Progress]:
+    progress = Progress(version=5)
+    return CheckpointSchedule(LearnerSettings(checkpoint_interval_s=60.0, **settings), progress, 100.0), progress  # type: ignore[arg-type]
 
 
 def batch(unlogged: str | None = None) -> BatchApplied:
@@ -29,64 +29,64 @@ def test_one_at_a_time_and_none_of_what_is_on_disk() -> None:
     kept, progress = saving()
     assert not kept.due(159.0)
     assert kept.due(160.0)
-    assert kept.begin(160.0) == [WriteCheckpoint(progress.saved(), rebase=False)]
-    assert kept.begin(161.0) == []
+    assert kept.order(160.0) == [WriteCheckpoint(progress.saved(), rebase=False)]
+    assert kept.order(161.0) == []
     assert told(kept.written(CheckpointWritten(5, PATH))) == ["checkpoint_written"]
     assert (kept.version, kept.written_at) == (5, 160.0)
-    assert kept.begin(220.0) == []
-    progress.updates = 6
-    assert len(kept.begin(220.0)) == 1
+    assert kept.order(220.0) == []
+    progress.version = 6
+    assert len(kept.order(220.0)) == 1
 
 
 def test_the_last_is_asked_for_once() -> None:
     kept, progress = saving()
-    assert kept.finish(160.0) == [WriteCheckpoint(progress.saved(), rebase=False)]
+    assert kept.order_last(160.0) == [WriteCheckpoint(progress.saved(), rebase=False)]
     assert kept.last
     kept.failed(CheckpointFailed(5, "full"))
-    assert kept.finish(161.0) == []
+    assert kept.order_last(161.0) == []
 
 
 def test_a_failure_is_counted_and_tried_again() -> None:
     kept, progress = saving()
-    kept.begin(160.0)
+    kept.order(160.0)
     assert told(kept.failed(CheckpointFailed(5, "full"))) == ["checkpoint_failed"]
     assert progress.faults == {"checkpoint_failed": 1}
-    assert len(kept.begin(170.0)) == 1
+    assert len(kept.order(170.0)) == 1
 
 
 def test_a_journal_that_fails_is_told_once_and_mended_soon() -> None:
     kept, progress = saving(durability="journal", on_journal_failure="continue")
     assert kept.journaled
     assert not kept.stops
-    assert kept.logged(batch()) == []
-    assert kept.logged(batch("No space left on device")) == [
+    assert kept.record_batch(batch()) == []
+    assert kept.record_batch(batch("No space left on device")) == [
         Announce("journal_failed", {"version": 6, "detail": "No space left on device", "then": GOES_ON})
     ]
-    assert kept.logged(batch("closed")) == []
+    assert kept.record_batch(batch("closed")) == []
     assert not kept.due(100.0 + MEND_S / 2)
     assert kept.due(100.0 + MEND_S)
-    assert kept.begin(105.0) == [WriteCheckpoint(progress.saved(), rebase=True)]
+    assert kept.order(105.0) == [WriteCheckpoint(progress.saved(), rebase=True)]
     kept.failed(CheckpointFailed(5, "full"))
     assert not kept.due(105.0 + MEND_S)
     assert kept.due(105.0 + 2 * MEND_S)
-    kept.begin(115.0)
-    kept.began()
-    kept.logged(batch("full"))  # it began, and failed again before the checkpoint was on disk
+    kept.order(115.0)
+    kept.journal_began()
+    kept.record_batch(batch("full"))  # it began, and failed again before the checkpoint was on disk
     assert told(kept.written(CheckpointWritten(5, PATH, based=True))) == ["checkpoint_written"]
-    kept.begin(140.0)
+    kept.order(140.0)
     assert told(kept.written(CheckpointWritten(5, PATH))) == ["checkpoint_written"]  # one that was asked for before
-    kept.begin(170.0)
-    kept.began()
+    kept.order(170.0)
+    kept.journal_began()
     assert told(kept.written(CheckpointWritten(5, PATH, based=True))) == ["checkpoint_written", "journal_restored"]
-    assert kept.broken is None
+    assert kept.journal_failure is None
     assert progress.faults == {"journal_failed": 1, "checkpoint_failed": 1}
 
 
 def test_a_mended_journal_may_fail_again() -> None:
     kept, progress = saving(durability="journal")
     for _ in range(2):
-        assert told(kept.logged(batch("full"))) == ["journal_failed"]
-        kept.begin(0.0)
-        kept.began()
+        assert told(kept.record_batch(batch("full"))) == ["journal_failed"]
+        kept.order(0.0)
+        kept.journal_began()
         kept.written(CheckpointWritten(5, PATH, based=True))
     assert progress.faults["journal_failed"] == 2

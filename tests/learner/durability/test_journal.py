@@ -15,13 +15,13 @@ from learner.durability.journal import (
     Journal,
     JournalError,
     bases,
-    lay_base,
     read,
     retain,
+    segment_files,
     set_aside,
     settle,
-    stretches,
     version_after,
+    write_base,
 )
 from learner.durability.journal_format import Batch, Head, Mark, Record, Step
 from tests.disk import FailingDisk, MemoryDisk, failing
@@ -52,7 +52,7 @@ def write(kept: Journal, *of: int) -> None:
 def test_what_was_appended_is_read_from_any_version(tmp_path: Path) -> None:
     disk = Disk()
     kept = journal(disk, folder=tmp_path)
-    kept.begin(0)
+    kept.start_segment(0)
     write(kept, 0, 1, 2)
     kept.append(Mark(3, "cd"))
     kept.append(*batch(3, steps=4))
@@ -63,14 +63,14 @@ def test_what_was_appended_is_read_from_any_version(tmp_path: Path) -> None:
     assert versions(disk, 2, tmp_path) == [2, 3, 7]
     assert versions(disk, 4, tmp_path) == []  # within a batch nobody begins
     assert versions(disk, 8, tmp_path) == []
-    assert [stretch.path.name for stretch in stretches(tmp_path)] == ["000000000000-000001.log"]
+    assert [segment.path.name for segment in segment_files(tmp_path)] == ["000000000000-000001.log"]
 
 
 def test_a_segment_that_has_grown_is_followed_by_another(tmp_path: Path) -> None:
     kept = journal(Disk(), folder=tmp_path, segment_bytes=300)
-    kept.begin(5)
+    kept.start_segment(5)
     write(kept, *range(5, 25))
-    assert len(stretches(tmp_path)) > 3
+    assert len(segment_files(tmp_path)) > 3
     assert versions(Disk(), 5, tmp_path) == list(range(5, 25))
     assert versions(Disk(), 17, tmp_path) == list(range(17, 25))
     kept.close()
@@ -79,12 +79,12 @@ def test_a_segment_that_has_grown_is_followed_by_another(tmp_path: Path) -> None
 def test_a_new_life_leads_on_from_a_torn_end() -> None:
     disk = MemoryDisk()
     first = journal(disk)
-    first.begin(0)
+    first.start_segment(0)
     write(first, 0, 1, 2)
-    disk.files[stretches(FOLDER, disk)[0].path].data[-3:] = b""
+    disk.files[segment_files(FOLDER, disk)[0].path].data[-3:] = b""
     assert versions(disk) == [0, 1]
     second = journal(disk, epoch=2)
-    second.begin(2)
+    second.start_segment(2)
     write(second, 2, 3)
     assert versions(disk) == [0, 1, 2, 3]
     assert versions(disk, 2) == [2, 3]
@@ -92,19 +92,19 @@ def test_a_new_life_leads_on_from_a_torn_end() -> None:
 
 def test_a_life_that_wrote_nothing_is_passed_over() -> None:
     disk = MemoryDisk()
-    journal(disk).begin(0)
+    journal(disk).start_segment(0)
     for epoch in (2, 3):
-        journal(disk, epoch).begin(0)
-    disk.files[stretches(FOLDER, disk)[1].path].data.clear()  # it died within its first write
+        journal(disk, epoch).start_segment(0)
+    disk.files[segment_files(FOLDER, disk)[1].path].data.clear()  # it died within its first write
     last = journal(disk, 4)
-    last.begin(0)
+    last.start_segment(0)
     write(last, 0)
     assert versions(disk) == [0]
 
 
 def test_another_runs_segment_is_refused() -> None:
     disk = MemoryDisk()
-    journal(disk).begin(0)
+    journal(disk).start_segment(0)
     with pytest.raises(JournalError, match="belongs to another run"):
         list(read(FOLDER, "cd" * 8, 0, disk))
 
@@ -112,9 +112,9 @@ def test_another_runs_segment_is_refused() -> None:
 def test_what_a_gap_cuts_off_is_set_aside() -> None:
     disk = MemoryDisk()
     kept = journal(disk, segment_bytes=200)
-    kept.begin(0)
+    kept.start_segment(0)
     write(kept, *range(12))
-    damaged = stretches(FOLDER, disk)[1]
+    damaged = segment_files(FOLDER, disk)[1]
     disk.files[damaged.path].data[60] ^= 1
     reached = damaged.version + len(versions(disk, damaged.version))
     assert versions(disk) == list(range(reached))
@@ -122,7 +122,7 @@ def test_what_a_gap_cuts_off_is_set_aside() -> None:
     lost = set_aside(FOLDER, reached, disk)
     assert [path.suffix for path in lost] == [".log"] * len(lost)
     again = journal(disk, epoch=2)
-    again.begin(reached)
+    again.start_segment(reached)
     write(again, reached)
     assert versions(disk) == list(range(reached + 1))
 
@@ -132,7 +132,7 @@ def test_what_a_gap_cuts_off_is_set_aside() -> None:
 def test_a_disk_that_fails_closes_it_until_it_begins_anew(tmp_path: Path, point: str, error: int) -> None:
     disk = FailingDisk(failing())
     kept = journal(disk, folder=tmp_path, segment_bytes=150)
-    kept.begin(0)
+    kept.start_segment(0)
     write(kept, 0)
     disk.passed = failing(point, error=error)
     with pytest.raises(OSError, match=r"No space left|Input/output"):
@@ -140,7 +140,7 @@ def test_a_disk_that_fails_closes_it_until_it_begins_anew(tmp_path: Path, point:
     disk.passed = failing()
     with pytest.raises(OSError, match="since it failed: "):
         kept.append(*batch(9))
-    kept.begin(9)
+    kept.start_segment(9)
     write(kept, 9, 10)
     assert versions(disk, 9, tmp_path) == [9, 10]
     told = versions(disk, 0, tmp_path)
@@ -157,7 +157,7 @@ def test_power_lost_at_any_moment_leaves_all_that_was_appended(seed: int) -> Non
         kept = journal(disk, epoch, segment_bytes=random.choice((150, 400)))
         disk.passed = _dies_after(random.randint(2, 40))
         try:
-            kept.begin(version)
+            kept.start_segment(version)
             while True:
                 write(kept, version)
                 version += 1
@@ -174,7 +174,7 @@ def test_power_lost_at_any_moment_leaves_all_that_was_appended(seed: int) -> Non
 def test_what_a_killed_life_did_not_live_to_sync_is_durable_once_it_is_settled(seed: int) -> None:
     disk = MemoryDisk()
     kept = journal(disk)
-    kept.begin(0)
+    kept.start_segment(0)
     write(kept, 0, 1)
     disk.passed = failing("journal.sync", error=errno.EIO)
     with pytest.raises(OSError, match="Input/output"):
@@ -208,14 +208,14 @@ def laid(disk: MemoryDisk, version: int) -> Path:
 def test_what_lies_before_the_oldest_checkpoint_is_forgotten() -> None:
     disk = MemoryDisk()
     kept = journal(disk, segment_bytes=200)
-    kept.begin(0)
-    lay_base(FOLDER, laid(disk, 0), 0, disk)
+    kept.start_segment(0)
+    write_base(FOLDER, laid(disk, 0), 0, disk)
     write(kept, *range(20))
     retain(FOLDER, laid(disk, 11), 11, disk)
     assert list(bases(FOLDER, disk)) == [11]
     assert versions(disk, 11) == list(range(11, 20))
-    assert stretches(FOLDER, disk)[0].version <= 11
-    assert stretches(FOLDER, disk)[1].version > 11
+    assert segment_files(FOLDER, disk)[0].version <= 11
+    assert segment_files(FOLDER, disk)[1].version > 11
     retain(FOLDER, laid(disk, 11), 11, disk)  # nothing is left to forget
     assert versions(disk, 11) == list(range(11, 20))
 
@@ -224,8 +224,8 @@ def test_what_lies_before_the_oldest_checkpoint_is_forgotten() -> None:
 def test_a_disk_that_fails_while_forgetting_forgets_nothing(point: str) -> None:
     disk = MemoryDisk()
     kept = journal(disk, segment_bytes=200)
-    kept.begin(0)
-    lay_base(FOLDER, laid(disk, 0), 0, disk)
+    kept.start_segment(0)
+    write_base(FOLDER, laid(disk, 0), 0, disk)
     write(kept, *range(20))
     disk.passed = failing(point)
     with pytest.raises(OSError, match="No space"):
@@ -237,11 +237,11 @@ def test_a_disk_that_fails_while_forgetting_forgets_nothing(point: str) -> None:
 def test_what_a_life_wrote_beyond_where_a_later_one_began_is_passed_over() -> None:
     disk = MemoryDisk()
     first = journal(disk, segment_bytes=200)
-    first.begin(0)
+    first.start_segment(0)
     write(first, *range(9))
-    beyond = [stretch for stretch in stretches(FOLDER, disk) if stretch.version > 4]
+    beyond = [segment for segment in segment_files(FOLDER, disk) if segment.version > 4]
     second = journal(disk, epoch=2)
-    second.begin(4)
+    second.start_segment(4)
     for version in (4, 5, 6):
         second.append(Batch(version, batch(version)[0].steps, {"life": 2}), [b"efgh"])
     lives = [record.counters for record, _ in read(FOLDER, MANIFEST, 0, disk) if isinstance(record, Batch)]
@@ -261,10 +261,10 @@ def test_records_say_where_they_lead() -> None:
 def test_a_segment_is_not_read_beyond_where_a_later_life_went_on() -> None:
     disk = MemoryDisk()
     first = journal(disk)
-    first.begin(0)
+    first.start_segment(0)
     write(first, *range(6))
     second = journal(disk, epoch=2)
-    second.begin(4)
+    second.start_segment(4)
     second.append(Batch(4, batch(4)[0].steps, {"life": 2}), [b"efgh"])
     found = [record for record, _ in read(FOLDER, MANIFEST, 0, disk) if isinstance(record, Batch)]
     assert [record.version for record in found] == [0, 1, 2, 3, 4]
@@ -273,7 +273,7 @@ def test_a_segment_is_not_read_beyond_where_a_later_life_went_on() -> None:
 
 def test_a_record_that_fits_is_written_where_zeros_do_not(tmp_path: Path) -> None:
     kept = journal(FailingDisk(failing("journal.reserve")), folder=tmp_path)
-    kept.begin(0)
+    kept.start_segment(0)
     write(kept, 0, 1, 2)
     assert versions(Disk(), 0, tmp_path) == [0, 1, 2]
     kept.close()
@@ -281,15 +281,15 @@ def test_a_record_that_fits_is_written_where_zeros_do_not(tmp_path: Path) -> Non
 
 def test_what_was_reserved_and_not_written_is_given_back(tmp_path: Path) -> None:
     kept = journal(Disk(), folder=tmp_path)
-    kept.begin(0)
+    kept.start_segment(0)
     write(kept, 0)
-    (stretch,) = stretches(tmp_path)
-    assert stretch.path.stat().st_size > RESERVED_BYTES
+    (segment,) = segment_files(tmp_path)
+    assert segment.path.stat().st_size > RESERVED_BYTES
     told: list[object] = []
-    assert len(list(read(tmp_path, MANIFEST, 0, tell=lambda *each: told.append(each)))) == 2
+    assert len(list(read(tmp_path, MANIFEST, 0, announce=lambda *each: told.append(each)))) == 2
     assert told == []  # zeros are no damage
     kept.close()
-    assert stretch.path.stat().st_size < 1000
+    assert segment.path.stat().st_size < 1000
     assert versions(Disk(), 0, tmp_path) == [0]
 
 
@@ -297,9 +297,9 @@ def test_what_was_reserved_and_not_written_is_given_back(tmp_path: Path) -> None
 def test_bytes_that_no_record_was_read_from_are_told(cut: int, told_as: str) -> None:
     disk, told = MemoryDisk(), []
     kept = journal(disk)
-    kept.begin(0)
+    kept.start_segment(0)
     write(kept, *range(3))
-    path = stretches(FOLDER, disk)[0].path
+    path = segment_files(FOLDER, disk)[0].path
     disk.files[path].data[-cut] ^= 1
     for _ in read(FOLDER, MANIFEST, 0, disk, lambda event, fields: told.append((event, fields))):
         pass
@@ -311,5 +311,5 @@ def test_bytes_that_no_record_was_read_from_are_told(cut: int, told_as: str) -> 
 
 def test_a_base_can_be_copied_where_files_cannot_have_two_names(tmp_path: Path) -> None:
     (tmp_path / "checkpoint").write_bytes(b"weights")
-    lay_base(tmp_path, tmp_path / "checkpoint", 7, FailingDisk(failing("base.link", error=errno.EPERM)))
+    write_base(tmp_path, tmp_path / "checkpoint", 7, FailingDisk(failing("base.link", error=errno.EPERM)))
     assert bases(tmp_path)[7].read_bytes() == b"weights"

@@ -13,23 +13,31 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from actor.compression.selection import make_choice
-from learner.analysis.replay import Rerun
+from actor.compression.selection import make_selection
+from learner.analysis.replay import Replay
 from learner.apply_batch import apply_batch
 from learner.cli import app
 from learner.config import Experiment, LearnerSettings, RunSettings
-from learner.durability.checkpoint import BEST, Checkpoint, CheckpointFault, bests, load
+from learner.durability.checkpoint import BEST, Checkpoint, CheckpointFault, best_paths, load
 from learner.durability.disk import DISK, Disk
-from learner.durability.journal import JournalError, bases, read, stretches
+from learner.durability.journal import JournalError, bases, read, segment_files
 from learner.durability.journal_format import Head
-from learner.durability.journal_replay import ReplayError, Tape
-from learner.durability.recovery import Files, begin_journal, blank, make_parameters, recall_best, restore
-from learner.durability.storage import Store
-from learner.events import ApplyBatch, BestWritten, CheckpointFailed, CheckpointWritten
+from learner.durability.journal_replay import JournalReplay, ReplayError
+from learner.durability.recovery import (
+    RunFiles,
+    blank,
+    make_parameters,
+    open_journal,
+    restore,
+    restore_best,
+)
+from learner.durability.storage import RunStorage
+from learner.events import ApplyBatch, BestWritten, CheckpointFailed, CheckpointWritten, Job
 from learner.launch.run_directory import RunDirectoryError
 from learner.launch.toml import dumps
-from learner.optim.parameters import Job, Parameters
+from learner.optim.parameters import Parameters
 from learner.progress import Best
+from learner.stream.writer import StreamWriter
 from protocol import manifest as manifests
 from protocol.codecs.registry import codec
 from protocol.errors import UserError
@@ -90,15 +98,16 @@ class Life:
     ) -> None:
         self.told: list[tuple[str, dict[str, object]]] = []
         where = folder / "checkpoints", folder / "journal"
-        self.files = Files(*where, DIGEST, self.tell, disk, journaled=journaled)
+        self.files = RunFiles(*where, DIGEST, self.tell, disk, journaled=journaled)
         theta = np.linspace(-1.0, 1.0, P, dtype=np.float32)
         self.parameters = make_parameters(settings, theta, LAYOUT, D)
         self.settings = settings
         self.restored = restore(self.parameters, settings, make, self.files)
         self.began_at = self.parameters.version
+        self.stream = StreamWriter(self.parameters, budgeted=False)
         self.epoch = epoch
-        self.store = Store(
-            self.files, settings, begin_journal(self.parameters, self.restored, settings, self.files, epoch)
+        self.store = RunStorage(
+            self.files, settings, open_journal(self.parameters, self.restored, settings, self.files, epoch)
         )
         self.random = np.random.default_rng([epoch, 5])
         self.sequence = 0
@@ -113,14 +122,14 @@ class Life:
             jobs = [self.job(codec_name) for _ in range(self.random.integers(1, 4))]
             counters: dict[str, int | float] = {"env_steps": 10 * self.sequence}
             order = ApplyBatch(jobs, 0.01, self.parameters.version, counters=counters)
-            unlogged = apply_batch(self.parameters, order, self.epoch, self.store.journal).unlogged
+            unlogged = apply_batch(self.parameters, self.stream, order, self.epoch, self.store.journal).unlogged
         return unlogged
 
     def job(self, codec_name: str) -> Job:
         self.sequence += 1
         wanted = codec(codec_name)
         value = self.random.standard_normal(P).astype(np.float32)
-        encoded = wanted.encode(make_choice(wanted, [(5, 12)], 0.2, 0, 1, 0).choose(value))
+        encoded = wanted.encode(make_selection(wanted, [(5, 12)], 0.2, 0, 1, 0).select(value))
         base = max(0, self.parameters.version - int(self.random.integers(0, 3)))
         moments = None
         if self.sequence % 3 == 0:
@@ -131,12 +140,12 @@ class Life:
     def save(self, *, rebase: bool = False) -> CheckpointWritten | CheckpointFailed:
         arrays, version = self.parameters.checkpoint_arrays(), self.parameters.version
         kept = Checkpoint(DIGEST, version, self.epoch, {"env_steps": 10 * self.sequence}, arrays)
-        event = self.store.save(kept, based=self.store.mark(kept, rebase=rebase))
+        event = self.store.save(kept, based=self.store.append_mark(kept, rebase=rebase))
         assert isinstance(event, CheckpointWritten | CheckpointFailed)
         return event
 
     def digest(self) -> str:
-        return Tape(self.parameters, self.settings, make).digest
+        return JournalReplay(self.parameters, self.settings, make).digest
 
 
 @pytest.fixture
@@ -163,7 +172,7 @@ def test_checkpoint_and_tail_lead_to_the_same_bits(folder: Path, optimizer: str,
     second = Life(folder, settings, 2)
     assert second.digest() == first.digest()
     assert second.parameters.version == first.parameters.version > 5
-    assert second.restored.progress.updates == first.parameters.version
+    assert second.restored.progress.version == first.parameters.version
     assert ("journal_repeated", {"checkpoint": second.restored.checkpoint.version, "version": second.began_at}) in (  # type: ignore[union-attr]
         second.told
     )
@@ -196,9 +205,9 @@ def test_a_journal_is_repeated_in_a_life_that_keeps_none(folder: Path) -> None:
 
 
 def test_a_run_without_a_journal_can_begin_one(folder: Path) -> None:
-    files = Files(folder / "checkpoints", folder / "journal", DIGEST, lambda *_: None)
+    files = RunFiles(folder / "checkpoints", folder / "journal", DIGEST, lambda *_: None)
     parameters = make_parameters(LearnerSettings(), np.ones(P, np.float32), LAYOUT, D)
-    Store(files, LearnerSettings(), None).save(
+    RunStorage(files, LearnerSettings(), None).save(
         Checkpoint(DIGEST, 40, 1, {}, parameters.checkpoint_arrays()), based=False
     )
     life = Life(folder, made(), 2)
@@ -225,7 +234,7 @@ def test_a_damaged_journal_is_said_aloud_and_what_lies_beyond_is_kept_aside(fold
     first = Life(folder, made())
     first.store.journal._segment_bytes = 500  # type: ignore[union-attr]
     first.work(12)
-    damaged = stretches(folder / "journal")[1]
+    damaged = segment_files(folder / "journal")[1]
     data = bytearray(damaged.path.read_bytes())
     data[-1] ^= 1
     damaged.path.write_bytes(data)
@@ -242,14 +251,14 @@ def test_what_cannot_be_decoded_names_the_version(folder: Path) -> None:
     other = Layout((Entry("w", (5, 13)),))
     parameters = make_parameters(made(), np.zeros(65, np.float32), other, 0)
     with pytest.raises(ReplayError, match="beyond version 0: malformed_payload"):
-        list(Tape(parameters, made(), make).play(read(folder / "journal", DIGEST, 0)))
+        list(JournalReplay(parameters, made(), make).run(read(folder / "journal", DIGEST, 0)))
 
 
 def test_the_journal_is_told_to_who_watches_it(folder: Path) -> None:
     life = Life(folder, made("addition", "accept"))
-    began = life.store.books()
+    began = life.store.journal_stats()
     life.work(5)
-    books = life.store.books()
+    books = life.store.journal_stats()
     assert began is not None
     assert books is not None
     assert (began.syncs, books.syncs) == (0, 5)
@@ -258,16 +267,16 @@ def test_the_journal_is_told_to_who_watches_it(folder: Path) -> None:
     assert books.disk_bytes - began.disk_bytes == life.store.journal.appended_bytes
     life.save()
     life.store.close()  # gives back what was reserved
-    again = Life(folder, made("addition", "accept"), 2).store.books()
+    again = Life(folder, made("addition", "accept"), 2).store.journal_stats()
     assert again is not None
     assert again.disk_bytes >= books.disk_bytes
-    assert Store(life.files, LearnerSettings(), None).books() is None
+    assert RunStorage(life.files, LearnerSettings(), None).journal_stats() is None
 
 
 def test_a_head_with_a_setting_that_is_unknown_names_it(folder: Path) -> None:
     head = Head(DIGEST, 1, 7, {"momentum_of_tomorrow": 0.5})
     with pytest.raises(ReplayError, match=r"beyond version 7: .*another version's: .*momentum_of_tomorrow"):
-        list(Tape(blank(made(), LAYOUT, 0), made(), make).play([(head, ())]))
+        list(JournalReplay(blank(made(), LAYOUT, 0), made(), make).run([(head, ())]))
 
 
 def test_a_journal_that_cannot_be_begun_is_a_clear_error(folder: Path) -> None:
@@ -281,7 +290,7 @@ def test_the_best_is_recalled_from_its_file(folder: Path) -> None:
     life = Life(folder, made())
     score: dict[str, int | float] = {"mean": 9.5, "episodes": 20}
     life.store.save_best(Checkpoint(DIGEST, 3, 1, {}, life.parameters.checkpoint_arrays(), score))
-    recall_best(life.restored.progress, life.files)
+    restore_best(life.restored.progress, life.files)
     assert (life.restored.progress.evaluated_best_mean, life.restored.progress.evaluated_best_version) == (9.5, 3)
 
 
@@ -290,15 +299,15 @@ def test_what_a_key_said_that_may_not_evaluate_is_not_recalled(folder: Path) -> 
     for version, mean, key in ((3, 9.5, "one"), (4, 8.0, "two"), (5, 1e14, "liar")):
         life.store.save_best(Checkpoint(DIGEST, version, 1, {}, arrays, {"mean": mean}, key))
     progress = life.restored.progress
-    recall_best(progress, life.files)
+    restore_best(progress, life.files)
     assert (progress.best, sorted(progress.runners_up)) == (Best(1e14, 5, "liar"), ["one", "two"])
     for _ in range(2):  # the second time from what the first left on disk
-        recall_best(progress, life.files, lambda key: key != "liar")
+        restore_best(progress, life.files, lambda key: key != "liar")
         assert (progress.best, progress.runners_up) == (Best(9.5, 3, "one"), {"two": Best(8.0, 4, "two")})
-    recall_best(progress, life.files, lambda _: False)
+    restore_best(progress, life.files, lambda _: False)
     assert (progress.best, progress.runners_up) == (None, {})
     assert not (life.files.checkpoints / BEST).exists()
-    assert len(bests(life.files.checkpoints)) == 3  # nothing that was found is deleted
+    assert len(best_paths(life.files.checkpoints)) == 3  # nothing that was found is deleted
 
 
 def test_a_best_that_has_no_key_outlives_a_liar_who_led(folder: Path) -> None:
@@ -311,10 +320,10 @@ def test_a_best_that_has_no_key_outlives_a_liar_who_led(folder: Path) -> None:
     writes(3, 480.0, "")
     writes(4, 1e14, "liar")
     writes(5, 1e15, "liar")
-    assert isinstance(life.store.lead_best("", 3), BestWritten)  # as after a revocation
+    assert isinstance(life.store.promote_best("", 3), BestWritten)  # as after a revocation
     assert (load(path).version, load(path).evaluator) == (3, "")
     writes(6, 1e15, "liar")
-    recall_best(progress, life.files, lambda _: False)  # after a restart
+    restore_best(progress, life.files, lambda _: False)  # after a restart
     assert progress.best == Best(480.0, 3, "")
     assert load(path).version == 3
 
@@ -349,7 +358,7 @@ def test_a_mark_that_fails_costs_nothing(folder: Path) -> None:
         disk.passed = failing(point)
         life.save()
         assert life.store.journal is not None
-        assert not life.store.journal.takes
+        assert not life.store.journal.accepts
         disk.passed = failing()
         assert life.work(2) is None
         life.save()
@@ -368,7 +377,7 @@ def test_a_life_that_stops_keeps_no_weights_that_its_journal_lacks(folder: Path)
     assert life.store.refuse(life.parameters.version) == CheckpointFailed(
         life.parameters.version, "the journal does not lead to it"
     )
-    going_on = Store(life.files, made(on_journal_failure="continue"), life.store.journal)
+    going_on = RunStorage(life.files, made(on_journal_failure="continue"), life.store.journal)
     assert going_on.refuse(life.parameters.version) is None
     again = Life(folder, made(), 2)
     assert (again.began_at, again.digest()) == (held, digest)
@@ -381,13 +390,13 @@ def test_a_life_that_ends_for_want_of_room_leaves_what_can_be_spared(folder: Pat
     for _ in range(3):
         life.work(4)
         life.save()
-    before = len(stretches(folder / "journal"))
+    before = len(segment_files(folder / "journal"))
     disk.passed = failing("journal.write")
     assert life.work(1) is not None
     disk.passed = failing()
     held = life.store.journal.version  # type: ignore[union-attr]
     life.store.close()
-    assert len(stretches(folder / "journal")) < before
+    assert len(segment_files(folder / "journal")) < before
     assert Life(folder, made(), 2).began_at == held
 
 
@@ -439,10 +448,10 @@ def dies_after(points: int) -> Callable[[str], None]:
 # seeing it again
 
 
-def told_of(folder: Path, until: int | None = None) -> tuple[Rerun, list[tuple[str, dict[str, object]]]]:
+def told_of(folder: Path, until: int | None = None) -> tuple[Replay, list[tuple[str, dict[str, object]]]]:
     told: list[tuple[str, dict[str, object]]] = []
-    rerun = Rerun(folder, lambda event, fields: told.append((event, fields)))
-    rerun.play(until, verify=True)
+    rerun = Replay(folder, lambda event, fields: told.append((event, fields)))
+    rerun.run(until, verify=True)
     return rerun, told
 
 
@@ -462,14 +471,14 @@ def test_three_lives_are_seen_again_bit_for_bit(folder: Path, optimizer: str, ru
     assert told[-1][1]["theta"] == life.parameters.digest()
     assert (rerun.compared, rerun.differing, rerun.updates) == (9, 0, life.parameters.version)
     for version, digest in digests.items():
-        assert Rerun(folder, lambda *_: None).play(version, verify=False).digest() == digest
+        assert Replay(folder, lambda *_: None).run(version, verify=False).digest() == digest
 
 
 def test_until_stops_within_a_batch(folder: Path) -> None:
     note(folder, made())
     life = Life(folder, made())
     life.work(6)
-    thetas = {Rerun(folder, lambda *_: None).play(version, verify=False).digest() for version in range(7)}
+    thetas = {Replay(folder, lambda *_: None).run(version, verify=False).digest() for version in range(7)}
     assert len(thetas) == 7
 
 
@@ -500,8 +509,8 @@ def test_a_gap_is_told_and_leapt_over(folder: Path) -> None:
     rerun, told = told_of(folder)
     after = list(bases(folder / "journal"))[1]
     assert ("gap", {"from": before, "to": after}) in told
-    assert rerun.lacking == [f"{folder / 'journal'}: it does not lead from version {before} to {after}"]
-    assert rerun.play(None, verify=False).digest() == life.parameters.digest()
+    assert rerun.omissions == [f"{folder / 'journal'}: it does not lead from version {before} to {after}"]
+    assert rerun.run(None, verify=False).digest() == life.parameters.digest()
 
 
 def flip(path: Path, offset: int) -> None:
@@ -512,9 +521,9 @@ def flip(path: Path, offset: int) -> None:
 
 def sentences(folder: Path, **asked: Any) -> str:
     """What a replay of the run could not say, from a journal that was closed."""
-    rerun = Rerun(folder, lambda *_: None)
-    rerun.play(asked.get("until"), verify=asked.get("verify", True))
-    return "\n".join(sentence.replace(str(folder), "") for sentence in rerun.lacking)
+    rerun = Replay(folder, lambda *_: None)
+    rerun.run(asked.get("until"), verify=asked.get("verify", True))
+    return "\n".join(sentence.replace(str(folder), "") for sentence in rerun.omissions)
 
 
 @pytest.mark.parametrize("verify", [True, False])
@@ -524,10 +533,10 @@ def test_one_flipped_byte_near_the_beginning_is_no_success(folder: Path, verify:
     for _ in range(3):
         life.work(3)
         life.save()
-    (stretch,) = stretches(folder / "journal")
-    flip(stretch.path, 400)
+    (segment,) = segment_files(folder / "journal")
+    flip(segment.path, 400)
     said = sentences(folder, verify=verify)
-    assert f"/journal/{stretch.path.name}: " in said
+    assert f"/journal/{segment.path.name}: " in said
     assert "cannot be read, more than one record; a crash leaves less" in said
     assert ", and kept checkpoints lie beyond: " in said
     assert ("nothing was compared" in said) == verify
@@ -543,11 +552,11 @@ def test_the_exit_code_of_a_replay_tells_the_same_from_all_that_is_not(folder: P
     life.parameters.theta[0] += 1.0
     life.save()
     assert CliRunner().invoke(app, replay).exit_code == 1
-    (stretch,) = stretches(folder / "journal")
-    flip(stretch.path, 400)
+    (segment,) = segment_files(folder / "journal")
+    flip(segment.path, 400)
     damaged = CliRunner().invoke(app, replay)
     assert damaged.exit_code == 3
-    assert f"error: {stretch.path}: " in damaged.stderr
+    assert f"error: {segment.path}: " in damaged.stderr
     assert '"compared": 0, "differing": 0' in damaged.stdout
     shutil.rmtree(folder / "journal")
     gone = CliRunner().invoke(app, replay)
@@ -577,12 +586,12 @@ def test_what_one_flipped_byte_hides_is_never_a_success(folder: Path) -> None:
         life.work(2)
         life.save()
     life.store.close()
-    (stretch,) = stretches(folder / "journal")
+    (segment,) = segment_files(folder / "journal")
     assert sentences(folder) == ""
-    for offset in range(0, stretch.path.stat().st_size - 100, 37):
-        flip(stretch.path, offset)
+    for offset in range(0, segment.path.stat().st_size - 100, 37):
+        flip(segment.path, offset)
         assert "kept checkpoints lie beyond" in sentences(folder), offset
-        flip(stretch.path, offset)
+        flip(segment.path, offset)
     assert sentences(folder) == ""
 
 
@@ -591,7 +600,7 @@ def test_a_segment_that_is_missing_is_no_success(folder: Path) -> None:
     life = Life(folder, made())
     life.store.journal._segment_bytes = 500  # type: ignore[union-attr]
     life.work(12)
-    stretches(folder / "journal")[1].path.unlink()
+    segment_files(folder / "journal")[1].path.unlink()
     assert "segments lie beyond" in sentences(folder, verify=False)
 
 
@@ -667,12 +676,12 @@ def test_a_version_that_is_not_on_the_way_is_refused(folder: Path, until: int) -
 def test_what_is_no_run_or_has_no_journal_is_refused(folder: Path) -> None:
     note(folder, made())
     with pytest.raises(RunDirectoryError, match="its journal is gone: journal/ holds nothing to begin from"):
-        Rerun(folder, lambda *_: None)
+        Replay(folder, lambda *_: None)
     note(folder, LearnerSettings())
     with pytest.raises(RunDirectoryError, match="it holds no journal; a run that is to be replayed"):
-        Rerun(folder, lambda *_: None)
+        Replay(folder, lambda *_: None)
     with pytest.raises(RunDirectoryError, match=r"there is no run: manifest\.json"):
-        Rerun(folder / "checkpoints", lambda *_: None)
+        Replay(folder / "checkpoints", lambda *_: None)
 
 
 def test_retention_forgets_what_lies_before_the_oldest_checkpoint(folder: Path) -> None:
@@ -733,10 +742,10 @@ def test_a_journal_without_a_beginning_is_no_reason_to_begin_again(folder: Path)
 def test_damage_in_the_only_segment_is_told(folder: Path) -> None:
     first = Life(folder, made())
     first.work(12)
-    (stretch,) = stretches(folder / "journal")
-    data = bytearray(stretch.path.read_bytes().rstrip(b"\0"))
+    (segment,) = segment_files(folder / "journal")
+    data = bytearray(segment.path.read_bytes().rstrip(b"\0"))
     data[len(data) // 3] ^= 1
-    stretch.path.write_bytes(data)
+    segment.path.write_bytes(data)
     second = Life(folder, made(), 2)
     damaged = dict(second.told)["journal_damaged"]
     assert damaged["version"] == second.began_at < first.parameters.version
@@ -752,7 +761,7 @@ def test_a_journal_that_the_life_before_kept_and_that_is_gone_is_said_aloud(fold
     first.store.close()
     again = Life(folder, made(), 2, journaled=True)
     assert not again.told  # the one that is there is not missed
-    old, new = (stretch.path for stretch in stretches(folder / "journal"))
+    old, new = (segment.path for segment in segment_files(folder / "journal"))
     if what == "cut short":
         new.unlink()
         old.write_bytes(old.read_bytes()[:500])
@@ -787,10 +796,10 @@ def test_a_full_disk_gives_up_what_it_can_spare(folder: Path) -> None:
     for _ in range(3):
         life.work(4)
         life.save()
-    before = len(stretches(folder / "journal"))
+    before = len(segment_files(folder / "journal"))
     disk.passed = failing("checkpoint.sync")
     assert isinstance(life.save(), CheckpointFailed)
     assert not (folder / "checkpoints" / "checkpoint.tmp").exists()
-    assert len(stretches(folder / "journal")) < before
+    assert len(segment_files(folder / "journal")) < before
     disk.passed = failing()
     assert Life(folder, made(), 2).digest() == life.digest()

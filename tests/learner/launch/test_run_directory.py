@@ -14,12 +14,12 @@ import pytest
 
 from learner.config import Experiment, LearnerSettings, RunSettings, load
 from learner.durability.disk import Disk
-from learner.events import CheckpointWritten
 from learner.launch import run_directory
-from learner.launch.run_directory import LOCK, RunDirectory, RunDirectoryError, host, summary, versions
+from learner.launch.run_directory import LOCK, RunDirectory, RunDirectoryError
+from learner.progress import RENAMED_IN_RESULT
 from protocol import manifest as manifests
 from protocol.manifest import digest_of
-from tests.learner.books import learner_state, manifest, trained
+from tests.learner.books import manifest
 
 EXPERIMENT = Experiment(run=RunSettings(seed=7), actor={"env": "CartPole-v1"})
 
@@ -124,13 +124,13 @@ def over(path: Path, experiment: Experiment) -> int | None:
 @pytest.mark.parametrize(
     ("ended", "asked", "code"),
     [
-        ({"solved": True, "target": 475.0, "env_steps": 9}, {"until_return": 475.0}, 0),
-        ({"solved": True, "target": 475.0, "env_steps": 9}, {"until_return": 400.0, "until_steps": 10}, 0),
-        ({"solved": True, "target": 475.0, "env_steps": 9}, {"until_return": 490.0}, None),
-        ({"solved": True, "target": 475.0, "env_steps": 9}, {}, None),
-        ({"solved": False, "target": 475.0, "env_steps": 9}, {"until_return": 475.0}, None),
-        ({"solved": False, "target": 475.0, "env_steps": 9}, {"until_return": 475.0, "until_steps": 9}, 3),
-        ({"solved": False, "target": 475.0, "env_steps": 9}, {"until_return": 475.0, "until_steps": 10}, None),
+        ({"solved": True, "return_target": 475.0, "env_steps": 9}, {"until_return": 475.0}, 0),
+        ({"solved": True, "return_target": 475.0, "env_steps": 9}, {"until_return": 400.0, "until_steps": 10}, 0),
+        ({"solved": True, "return_target": 475.0, "env_steps": 9}, {"until_return": 490.0}, None),
+        ({"solved": True, "return_target": 475.0, "env_steps": 9}, {}, None),
+        ({"solved": False, "return_target": 475.0, "env_steps": 9}, {"until_return": 475.0}, None),
+        ({"solved": False, "return_target": 475.0, "env_steps": 9}, {"until_return": 475.0, "until_steps": 9}, 3),
+        ({"solved": False, "return_target": 475.0, "env_steps": 9}, {"until_return": 475.0, "until_steps": 10}, None),
         ({"solved": False, "target": None, "env_steps": 9}, {"until_steps": 9}, 0),
     ],
 )
@@ -140,30 +140,34 @@ def test_a_run_is_over_when_nothing_is_left_of_what_is_asked(
     experiment = Experiment(run=RunSettings(seed=7, **asked), actor=EXPERIMENT.actor)  # type: ignore[arg-type]
     begun(tmp_path)
     assert over(tmp_path, experiment) is None  # killed before it had a result
-    kept = {**ended, "updates": 3, "saved_version": 3, "exit_code": 0}
+    kept = {**ended, "version": 3, "checkpoint_version": 3, "exit_code": 0}
     (tmp_path / "result.json").write_text(json.dumps(kept))
     assert over(tmp_path, experiment) == code
     assert over(tmp_path, Experiment(run=experiment.run, actor={"env": "Acrobot-v1"})) is None  # begin says why
 
 
-@pytest.mark.parametrize("lost", [{"saved_version": 2, "exit_code": 1}, {"saved_version": None}, {"exit_code": 1}])
+@pytest.mark.parametrize(
+    "lost", [{"checkpoint_version": 2, "exit_code": 1}, {"checkpoint_version": None}, {"exit_code": 1}]
+)
 def test_a_run_whose_last_parameters_are_lost_is_not_over(tmp_path: Path, lost: dict[str, int | None]) -> None:
     begun(tmp_path)
     experiment = Experiment(run=RunSettings(seed=7, until_return=475.0, until_steps=9), actor=EXPERIMENT.actor)
-    ended = {"solved": True, "target": 475.0, "env_steps": 9, "updates": 3, "saved_version": 3, "exit_code": 0}
+    ended = {
+        "solved": True,
+        "return_target": 475.0,
+        "env_steps": 9,
+        "version": 3,
+        "checkpoint_version": 3,
+        "exit_code": 0,
+    }
     (tmp_path / "result.json").write_text(json.dumps(ended))
+    assert over(tmp_path, experiment) == 0
+    former = {RENAMED_IN_RESULT.get(name, name): value for name, value in ended.items()}
+    (tmp_path / "result.json").write_text(json.dumps(former))  # as an older learner wrote it
+    assert "saved_version" in former
     assert over(tmp_path, experiment) == 0
     (tmp_path / "result.json").write_text(json.dumps({**ended, **lost}))
     assert over(tmp_path, experiment) is None
-
-
-def test_a_result_tells_what_was_saved_and_how_it_ended(tmp_path: Path) -> None:
-    """As the state machine has it, at the end of a run that reaches its target and cannot save what reached it."""
-    state = learner_state(trained([480.0] * 100))
-    state.solved = True
-    state.saving.written(CheckpointWritten(2, tmp_path))
-    told = summary(state, now=1.0, started_at=0.0, exit_code=1)
-    assert (told["updates"], told["saved_version"], told["exit_code"]) == (3, 2, 1)
 
 
 def test_a_place_without_a_run_is_not_over(tmp_path: Path) -> None:
@@ -379,31 +383,3 @@ def test_lives_do_not_share_a_number_if_the_file_is_lost(tmp_path: Path) -> None
     (run / "epoch").unlink()
     with RunDirectory.prepare(run, resume=True) as directory:
         assert directory.begin(Experiment(), manifest()) == 5
-
-
-def test_the_summary_has_every_promised_key(tmp_path: Path) -> None:
-    state = learner_state(trained([480.0] * 100))
-    state.training_since, state.solved = 10.0, True
-    told = summary(state, now=15.0, started_at=8.0, exit_code=0)
-    assert told["return_mean_100"] == 480.0
-    assert (told["wall_s"], told["total_s"]) == (5.0, 7.0)
-    assert told["bytes_per_gradient"] == 125.0
-    assert told["compression"] == pytest.approx(0.32)  # ten parameters make forty bytes
-    assert (told["staleness_mean"], told["staleness_max"]) == (pytest.approx(7 / 3), 5)
-    assert (told["target_version"], told["evaluations"], told["evaluated_best_mean"]) == (None, 0, None)
-    promised = {"env", "seed", "env_steps", "updates", "parameters", "bytes_up", "bytes_down", "versions", "host"}
-    assert told.keys() >= promised | {"solved", "rulings"}
-    with RunDirectory.prepare(tmp_path, resume=False) as directory:
-        directory.finish(told)
-    assert json.loads((tmp_path / "result.json").read_text()) == told
-
-
-def test_a_summary_of_nothing() -> None:
-    told = summary(learner_state(), now=1.0, started_at=0.0, exit_code=0)
-    assert (told["return_mean_100"], told["compression"], told["wall_s"]) == (None, None, 0.0)
-    assert (told["exit_code"], told["saved_version"]) == (0, None)
-
-
-def test_versions_and_host_are_plain() -> None:
-    assert {"python", "torch", "numpy", "pyzmq", "farflung"} <= versions().keys()
-    assert json.dumps(host())

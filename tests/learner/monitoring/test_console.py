@@ -8,8 +8,8 @@ import threading
 
 import pytest
 
-from learner.monitoring.console import Console, printable, rows, said
-from learner.monitoring.summary import View, view
+from learner.monitoring.console import Console, format_event, printable, rows
+from learner.monitoring.summary import RunSummary, summarize
 from tests.learner.books import join, learner_state, trained
 
 
@@ -40,45 +40,45 @@ class Full(io.StringIO):
         raise OSError(28, "No space left on device")
 
 
-def seen(now: float = 1.0) -> View:
+def seen(now: float = 1.0) -> RunSummary:
     state = learner_state(trained([10.0, 20.0]))
     join(state, "local-0", 0.0)
     state.training_since = 0.5
-    return view(state, now)
+    return summarize(state, now)
 
 
 def test_a_view_is_read_from_the_books() -> None:
     shown = seen()
-    assert (shown.env_steps, shown.episodes, shown.updates, shown.actors) == (1000, 2, 3, 1)
+    assert (shown.env_steps, shown.episodes, shown.version, shown.actors) == (1000, 2, 3, 1)
     assert shown.return_mean == 15.0
-    assert shown.return_best is None
-    assert shown.dropped == 1
+    assert shown.return_best_mean is None
+    assert shown.refused == 1
     assert shown.bytes_per_gradient == 125.0
     assert shown.wall_s == 0.5
 
 
 def test_an_empty_view_has_no_rates_and_no_means() -> None:
-    shown = view(learner_state(), 9.0)
+    shown = summarize(learner_state(), 9.0)
     assert (shown.wall_s, shown.env_steps_per_s, shown.return_mean, shown.bytes_per_gradient) == (0.0, 0.0, None, None)
     assert dict(rows(shown))["return, mean of 100"] == "none yet"
 
 
 def test_the_first_rate_is_the_rate_itself_and_later_ones_follow_slowly() -> None:
     state = learner_state(trained([1.0]))
-    first = view(state, 0.0)
+    first = summarize(state, 0.0)
     state.progress.env_steps += 500
-    second = view(state, 0.5, first)
+    second = summarize(state, 0.5, first)
     assert second.env_steps_per_s == pytest.approx(1000.0)
-    third = view(state, 1.0, second)
+    third = summarize(state, 1.0, second)
     assert 0.0 < third.env_steps_per_s < 1000.0
 
 
 def test_two_views_of_one_moment_have_one_rate() -> None:
     state = learner_state(trained([1.0]))
-    first = view(state, 1.0)
+    first = summarize(state, 1.0)
     state.progress.env_steps += 500
-    second = view(state, 2.0, first)
-    assert view(state, 2.0, second).env_steps_per_s == second.env_steps_per_s
+    second = summarize(state, 2.0, first)
+    assert summarize(state, 2.0, second).env_steps_per_s == second.env_steps_per_s
 
 
 def test_json_has_one_line_for_each_event_and_one_progress_in_a_second() -> None:
@@ -150,18 +150,18 @@ def test_a_pipe_that_is_not_read_says_how_many_lines_it_lost() -> None:
 
 
 def test_the_summary_is_short_on_a_terminal() -> None:
-    line = said(
+    line = format_event(
         "finished", {"env": "E-v0", "solved": True, "wall_s": 4.61188, "versions": {"torch": "2"}, "faults": {}}
     )
     assert line == "finished  env=E-v0  solved=True  wall_s=4.612"
 
 
 def test_a_peer_cannot_move_the_cursor() -> None:
-    assert "\x1b" not in said("actor_joined", {"actor": "\x1b[2J\nevil"})
+    assert "\x1b" not in format_event("actor_joined", {"actor": "\x1b[2J\nevil"})
     assert printable("a\x07b") == "a\N{REPLACEMENT CHARACTER}b"
 
 
 def test_a_traceback_stands_below_its_event() -> None:
-    told = said("worker_failed", {"detail": "boom", "traceback": "Traceback:\n  File \x1b[2J\n"})
+    told = format_event("worker_failed", {"detail": "boom", "traceback": "Traceback:\n  File \x1b[2J\n"})
     assert told.splitlines() == ["worker failed  detail=boom", "Traceback:", "  File \N{REPLACEMENT CHARACTER}[2J"]
-    assert said("worker_failed", {"detail": "boom", "traceback": ""}) == "worker failed  detail=boom"
+    assert format_event("worker_failed", {"detail": "boom", "traceback": ""}) == "worker failed  detail=boom"

@@ -14,24 +14,24 @@ from learner.monitoring.history import (
     LOOK_S,
     MEAN_S,
     MOST,
-    NO_PAST,
+    NO_EARLIER_LIVES,
     RECENT_S,
+    Counts,
+    EarlierLives,
     History,
-    Past,
     Recent,
     Sample,
-    Then,
-    recalled,
+    read_earlier_lives,
 )
 
 
 def sample(time_s: float, env_steps: int = 0, **changes: object) -> Sample:
     fields: dict[str, object] = {
-        "updates": 0,
+        "version": 0,
         "lags": 0,
         "lag_updates": 0,
-        "bytes_up": 0,
-        "bytes_down": 0,
+        "received_bytes": 0,
+        "sent_bytes": 0,
         "math_s": 0.0,
         "return_mean": None,
         "return_min": None,
@@ -46,11 +46,11 @@ def line(wall_s: float, env_steps: int, mean: float | None = 1.0, event: str = "
     return json.dumps(said).encode()
 
 
-def ticked(count: int, past: Past = NO_PAST) -> History:
+def ticked(count: int, past: EarlierLives = NO_EARLIER_LIVES) -> History:
     """A history of so many ticks, of 100 environment steps and 1 byte up each."""
     history = History(past)
     for tick in range(count):
-        history.take(sample(tick * INTERVAL_S, tick * 100, bytes_up=tick, return_mean=float(tick)))
+        history.add(sample(tick * INTERVAL_S, tick * 100, received_bytes=tick, return_mean=float(tick)))
     return history
 
 
@@ -64,14 +64,14 @@ def test_the_first_sample_is_where_the_curve_is_measured_from() -> None:
 
 def test_a_tick_that_comes_too_early_makes_no_point() -> None:
     history = ticked(2)
-    history.take(sample(1.5 * INTERVAL_S))
+    history.add(sample(1.5 * INTERVAL_S))
     assert len(history.points) == 1
 
 
 def test_rates_are_means_of_some_seconds_so_that_bursts_do_not_hide_them() -> None:
     history = History()
     for tick in range(40):
-        history.take(sample(tick * INTERVAL_S, tick // 4 * 400, lags=tick, lag_updates=3 * tick))
+        history.add(sample(tick * INTERVAL_S, tick // 4 * 400, lags=tick, lag_updates=3 * tick))
     assert {point.env_steps_per_s for point in history.points[int(MEAN_S / INTERVAL_S) :]} == {400.0}
     assert history.points[-1].lag_updates == 3.0
 
@@ -93,7 +93,7 @@ def test_thinning_keeps_extremes() -> None:
     history = History()
     for tick in range(MOST + 1):
         low = -50.0 if tick == 6 else 0.0
-        history.take(sample(tick * INTERVAL_S, tick, return_mean=1.0, return_min=low, return_max=2.0))
+        history.add(sample(tick * INTERVAL_S, tick, return_mean=1.0, return_min=low, return_max=2.0))
     assert history.interval_s == 2 * INTERVAL_S
     assert min(point.return_min for point in history.points if point.return_min is not None) == -50.0
 
@@ -108,7 +108,7 @@ def test_what_is_new_is_what_comes_later() -> None:
 
 
 def test_a_life_goes_on_where_the_earlier_ones_ended() -> None:
-    past = recalled([line(1.0, 10), line(2.0, 20)], env_steps=20)
+    past = read_earlier_lives([line(1.0, 10), line(2.0, 20)], env_steps=20)
     history = ticked(3, past)
     assert [point.time_s for point in history.points] == [1.0, 2.0, 2.0 + INTERVAL_S, 2.0 + 2 * INTERVAL_S]
     assert history.points[0].env_steps_per_s == 5.0
@@ -116,30 +116,35 @@ def test_a_life_goes_on_where_the_earlier_ones_ended() -> None:
 
 def test_the_past_is_told_once() -> None:
     """A visitor says the time of its last point, which it heard with three digits."""
-    past = recalled([line(1.1, 10), line(0.1, 20), line(2.2, 30), line(0.1, 40)], 40)
+    past = read_earlier_lives([line(1.1, 10), line(0.1, 20), line(2.2, 30), line(0.1, 40)], 40)
     assert past.points[-1].time_s == 3.4 != 1.1 + 2.2 + 0.1
     assert History(past).since(3.4) == []
 
 
 def test_time_that_led_nowhere_was_spent_all_the_same() -> None:
-    history = ticked(2, recalled([line(1.0, 10), line(2.0, 20), line(5.0, 50)], env_steps=20))
+    history = ticked(2, read_earlier_lives([line(1.0, 10), line(2.0, 20), line(5.0, 50)], env_steps=20))
     assert [point.time_s for point in history.points] == [1.0, 2.0, 5.0 + INTERVAL_S]
 
 
 def test_a_long_past_is_thinned_to_the_same_distance() -> None:
-    assert History(recalled([line(1.0, 1), line(1000.0 * MOST * INTERVAL_S, 2)], 2)).interval_s == 1024 * INTERVAL_S
+    assert (
+        History(read_earlier_lives([line(1.0, 1), line(1000.0 * MOST * INTERVAL_S, 2)], 2)).interval_s
+        == 1024 * INTERVAL_S
+    )
 
 
 def test_lives_are_told_apart_and_what_one_lost_is_not_shown() -> None:
     lines = [line(1.0, 10), line(2.0, 20), line(3.0, 30), line(0.5, 22), line(1.0, 25), line(2.0, 40)]
-    told = recalled(lines, env_steps=30)
+    told = read_earlier_lives(lines, env_steps=30)
     assert [(point.time_s, point.env_steps) for point in told.points] == [(1.0, 10), (2.0, 20), (3.5, 22), (4.0, 25)]
     assert told.time_s == 5.0
 
 
 def times(*moments: tuple[float, float]) -> list[float]:
     """The points of lines that were written after so many seconds of their life, at this moment of the wall clock."""
-    return [point.time_s for point in recalled([line(wall, 10, unix_s=unix) for wall, unix in moments], 10).points]
+    return [
+        point.time_s for point in read_earlier_lives([line(wall, 10, unix_s=unix) for wall, unix in moments], 10).points
+    ]
 
 
 def test_a_life_that_is_shorter_than_the_distance_of_lines_is_told_apart_by_the_clock() -> None:
@@ -171,23 +176,23 @@ def test_a_wait_for_actors_is_no_time_of_training() -> None:
     ],
 )
 def test_lines_that_tell_nothing_are_passed_over(strange: bytes) -> None:
-    assert len(recalled([strange, line(1.0, 10), strange], env_steps=10).points) == 1
+    assert len(read_earlier_lives([strange, line(1.0, 10), strange], env_steps=10).points) == 1
 
 
 def test_a_mean_that_was_not_known_stays_so() -> None:
-    assert recalled([line(1.0, 10, mean=None)], 10).points[0].return_mean is None
+    assert read_earlier_lives([line(1.0, 10, mean=None)], 10).points[0].return_mean is None
 
 
 def looked(*moments: tuple[float, int]) -> Recent:
-    recent = Recent(0.0)
+    recent = Recent()
     for now, steps in moments:
-        recent.take(Then(now, sample(now, steps), {}, {7: steps}))
+        recent.add(Counts(now, sample(now, steps), {}, {7: steps}))
     return recent
 
 
 def test_rates_are_measured_from_some_seconds_ago() -> None:
     recent = looked(*((float(second), 10 * second) for second in range(20)))
-    then = recent.then(19.5)
+    then = recent.baseline(19.5)
     assert then is not None
     assert RECENT_S <= 19.0 - then.now_s < RECENT_S + LOOK_S
     assert recent.steps_per_s(7, 195, 19.5) == pytest.approx(10.0)
@@ -195,20 +200,13 @@ def test_rates_are_measured_from_some_seconds_ago() -> None:
 
 def test_no_rate_is_told_before_it_can_be_measured() -> None:
     recent = looked((1.0, 10))
-    assert recent.then(1.1) is None
+    assert recent.baseline(1.1) is None
     assert recent.steps_per_s(7, 11, 1.1) is None
     assert recent.steps_per_s(8, 11, 9.0) is None
-    assert Recent(0.0).then(9.0) is None
-
-
-def test_it_is_known_when_the_version_last_grew() -> None:
-    recent = Recent(1.0)
-    for updates, now in ((0, 2.0), (3, 4.0), (3, 9.0)):
-        recent.grew(updates, now)
-    assert recent.updated_s == 4.0
+    assert Recent().baseline(9.0) is None
 
 
 def test_it_is_time_for_a_look_once_a_second() -> None:
-    assert Recent(0.0).due(0.0)
+    assert Recent().due(0.0)
     assert not looked((1.0, 0)).due(1.0 + LOOK_S / 2)
     assert looked((1.0, 0)).due(1.0 + LOOK_S)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from learner.durability.storage import JournalBooks
-from learner.monitoring.metrics import STALL_S, Metrics, Shell, stalled
+from learner.durability.storage import JournalStats
+from learner.monitoring.metrics import Metrics, ServiceReadings
+from learner.monitoring.summary import STALLED_S, stalled
 from learner.progress import WINDOW, Best, Progress
 from learner.state import LearnerState
 from protocol.messages import Episode, Losses, Report
@@ -18,7 +19,7 @@ UNKNOWN = ("return_mean", "return_target", "checkpoint_age_seconds", "target_ver
 Series = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
 
-def scraped(state: LearnerState, now: float = 10.0, shell: Shell | None = None) -> Series:
+def scraped(state: LearnerState, now: float = 10.0, shell: ServiceReadings | None = None) -> Series:
     page = lived(state, lambda: now, shell).render().decode()
     families = text_string_to_metric_families(page)
     return {(s.name, tuple(sorted(s.labels.items()))): s.value for family in families for s in family.samples}
@@ -43,7 +44,7 @@ def test_counters_are_the_books() -> None:
 def test_counters_begin_at_zero_in_each_life_and_gauges_tell_of_the_run() -> None:
     """A crash takes the books back to the checkpoint: less than was scraped, and not zero."""
     saved = trained([10.0])
-    saved.sessions_granted, saved.gradients_up, saved.evaluations = 4, 3, 2
+    saved.sessions_granted, saved.gradients_received, saved.evaluations = 4, 3, 2
     state = learner_state(Progress.restored(saved.saved(), 3))
     metrics = Metrics(state, lambda: 10.0)
     counters = [family for family in metrics.families() if family.type == "counter" and "process" not in family.name]
@@ -51,7 +52,7 @@ def test_counters_begin_at_zero_in_each_life_and_gauges_tell_of_the_run() -> Non
     assert not any(sample.value for family in counters for sample in family.samples)
     state.progress.record(Report(250, (Episode(1.0, 10),), Losses()))
     state.progress.rulings["applied"] += 1
-    state.progress.came("topk_i8", 100)
+    state.progress.received("topk_i8", 100)
     told = metrics.render().decode()
     for line in (
         "env_steps_total 250.0",
@@ -124,7 +125,7 @@ def test_a_thousand_actors_fit_in_four_hundred_series() -> None:
     state, shell = whole(1000)
     page = Metrics(state, lambda: 10.0, shell).render().decode()
     samples = [line for line in page.splitlines() if not line.startswith("#")]
-    assert state.members.training == 1000
+    assert state.sessions.training == 1000
     assert len(samples) <= 400
 
 
@@ -132,7 +133,7 @@ def test_what_nobody_here_named_is_no_label() -> None:
     state = fleet(1)
     before = scraped(state).keys()
     for number in range(20):
-        state.progress.came(f"made-up-{number}", 10)
+        state.progress.received(f"made-up-{number}", 10)
     assert scraped(state).keys() == before
     assert value(state, "codec_gradients_total", codec="unknown") == 20
 
@@ -161,19 +162,19 @@ def test_bytes_by_codec_and_as_they_would_be_dense() -> None:
     assert value(state, "codec_gradients_total", codec="topk_i8") == 3
     assert value(state, "codec_bytes_total", codec="topk_i8") == 300
     assert value(state, "gradient_dense_bytes_total") == 3 * 4 * 10
-    state.progress.weight_bytes_down["key"] += 40
+    state.progress.weight_bytes["key"] += 40
     assert value(state, "weight_bytes_total", record="key") == 40
     assert value(state, "weight_bytes_total", record="updates") == 0
 
 
 def test_threads_the_gate_and_the_journal_are_the_services_to_tell() -> None:
     state = learner_state()
-    shell = Shell(loop_busy_s=lambda: 1.5, math_busy_s=lambda: 21.0, strangers=lambda: 6)
+    shell = ServiceReadings(loop_busy_s=lambda: 1.5, math_busy_s=lambda: 21.0, unauthenticated=lambda: 6)
     shell.loop_lag.observe(0.02)
-    shell.journal = lambda: JournalBooks(4096, 7, 0.25)
+    shell.journal = lambda: JournalStats(4096, 7, 0.25)
     found = scraped(state, shell=shell)
-    told = ("loop_busy_seconds_total", "math_busy_seconds", "strangers_total")
-    assert [found[f"farflung_learner_{name}", ()] for name in told] == [1.5, 21.0, 6]
+    names = ("loop_busy_seconds_total", "math_busy_seconds", "unauthenticated_total", "strangers_total")
+    assert [found[f"farflung_learner_{name}", ()] for name in names] == [1.5, 21.0, 6, 6]
     told = ("journal_bytes", "journal_syncs_total", "journal_sync_seconds_total")
     assert [found[f"farflung_learner_{name}", ()] for name in told] == [4096, 7, 0.25]
     assert found["farflung_learner_loop_lag_seconds_bucket", (("le", "0.025"),)] == 1
@@ -184,15 +185,15 @@ def test_stalled_needs_actors_time_and_no_version() -> None:
     state = learner_state()
     assert not stalled(state, 1e6)
     peer = join(state, "slow", 100.0)
-    assert not stalled(state, 100.0 + STALL_S)
-    assert stalled(state, 100.5 + STALL_S)
+    assert not stalled(state, 99.5 + STALLED_S)
+    assert stalled(state, 100.0 + STALLED_S)
     state.progress.advance(1, 0.1, 120.0)
-    assert not stalled(state, 120.0 + STALL_S)
-    assert stalled(state, 120.5 + STALL_S)
-    state.members.part(peer)
+    assert not stalled(state, 119.5 + STALLED_S)
+    assert stalled(state, 120.0 + STALLED_S)
+    state.sessions.close(peer)
     assert not stalled(state, 1e6)
     join(state, "next", 1000.0)
-    assert not stalled(state, 1000.0 + STALL_S)
+    assert not stalled(state, 999.5 + STALLED_S)
 
 
 def test_every_scrape_reads_anew() -> None:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from learner.monitoring.progress_interval import RECORD_S, SILENT_S, Pace
+from learner.monitoring.progress_interval import RECORD_S, SILENT_S, ProgressInterval
 
 DAY_S = 86_400
 
 
 def lines(seconds: int, env_steps_per_s: float, life_s: float = float("inf")) -> int:
     """Lines of a run of so many seconds, asked for RECORD_S apart; a life of the learner takes ``life_s``."""
-    pace, count, begun = Pace(), 0, 0.0
+    pace, count, begun = ProgressInterval(), 0, 0.0
     for tick in range(int(seconds / RECORD_S)):
         now = tick * RECORD_S
         if now - begun >= life_s:
-            pace, begun = Pace(), now
+            pace, begun = ProgressInterval(), now
         count += pace.due(int(now * env_steps_per_s), now)
     return count
 
@@ -26,7 +26,7 @@ def test_a_short_run_has_a_curve() -> None:
 
 
 def test_no_two_lines_are_closer_than_that() -> None:
-    pace = Pace()
+    pace = ProgressInterval()
     assert pace.due(10, 5.0)
     assert not pace.due(1000, 5.0 + RECORD_S / 2)
     assert pace.due(1000, 5.0 + RECORD_S)

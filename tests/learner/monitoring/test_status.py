@@ -6,11 +6,15 @@ import pytest
 
 from learner.config import LearnerSettings
 from learner.monitoring.history import INTERVAL_S, Point
-from learner.monitoring.status import ACTORS_LISTED, FIELDS, Asked, Memory, history, status
+from learner.monitoring.status import ACTORS_LISTED, FIELDS, FleetQuery, Sampler, history, status
+from learner.monitoring.summary import STALLED_S
+from learner.monitoring.web import PAGE
 from learner.progress import Best
-from learner.state import LearnerState, Stage
+from learner.shutdown import Stage
+from learner.state import LearnerState
 from protocol.session import Peer
-from tests.learner.books import join, learner_state, trained
+from tests.deploy.rules import alerts
+from tests.learner.books import join, learner_state, lived, trained
 
 
 def running(scores: list[float] | None = None) -> tuple[LearnerState, Peer]:
@@ -48,22 +52,22 @@ def test_status_is_bounded() -> None:
     state = learner_state()
     for number in range(ACTORS_LISTED + 5):
         join(state, f"a{number}", 0.0)
-    told = status(state, 0.0, asked=Asked(actors=5 * ACTORS_LISTED))
+    told = status(state, 0.0, query=FleetQuery(actors=5 * ACTORS_LISTED))
     assert told["actors"] == ACTORS_LISTED + 5
     assert len(told["actor_list"]) == ACTORS_LISTED
 
 
 def test_rates_are_of_the_last_seconds() -> None:
     state, peer = running()
-    memory = Memory(1.0)
-    memory.look(state, 1.0)
+    sampler = Sampler()
+    sampler.sample(state, 1.0)
     state.progress.env_steps += 300
-    state.progress.bytes_up += 600
+    state.progress.received_bytes += 600
     state.progress.math_s += 1.5
     state.progress.lags.observe(4)
     peer.env_steps += 30
-    told = status(state, 4.0, memory)
-    assert (told["env_steps_per_s"], told["bytes_up_per_s"], told["updates_per_s"]) == (100.0, 200.0, 0.0)
+    told = status(state, 4.0, sampler)
+    assert (told["env_steps_per_s"], told["received_bytes_per_s"], told["updates_per_s"]) == (100.0, 200.0, 0.0)
     assert (told["math_share"], told["lag_updates"]) == (0.5, 4.0)
     assert told["actor_list"][0]["env_steps_per_s"] == 10.0
 
@@ -89,7 +93,7 @@ def test_every_field_of_an_actor_can_be_sorted_by(by: str) -> None:
     state = learner_state()
     join(state, "b", 0.0)
     join(state, "a", 1.0, role="evaluate")
-    rows = status(state, 2.0, asked=Asked(by=by))["actor_list"]
+    rows = status(state, 2.0, query=FleetQuery(by=by))["actor_list"]
     assert rows == sorted(rows, key=lambda row: (row[by] is not None and row[by], row["ordinal"]))
     assert all(by in row for row in rows)
 
@@ -97,14 +101,14 @@ def test_every_field_of_an_actor_can_be_sorted_by(by: str) -> None:
 def test_the_largest_come_first_if_asked_and_the_unknown_last() -> None:
     state = learner_state()
     first, second = join(state, "a", 0.0), join(state, "b", 0.0)
-    memory = Memory(0.0)
-    memory.look(state, 0.0)
+    sampler = Sampler()
+    sampler.sample(state, 0.0)
     join(state, "new", 2.0)
     first.env_steps, second.env_steps = 10, 20
-    asked = Asked(by="env_steps_per_s", descending=True)
-    assert [row["name"] for row in status(state, 2.0, memory, asked)["actor_list"]] == ["b", "a", "new"]
-    asked = Asked(actors=1, by="env_steps_per_s")
-    assert [row["name"] for row in status(state, 2.0, memory, asked)["actor_list"]] == ["a"]
+    query = FleetQuery(by="env_steps_per_s", descending=True)
+    assert [row["name"] for row in status(state, 2.0, sampler, query)["actor_list"]] == ["b", "a", "new"]
+    query = FleetQuery(actors=1, by="env_steps_per_s")
+    assert [row["name"] for row in status(state, 2.0, sampler, query)["actor_list"]] == ["a"]
 
 
 def test_an_actor_is_called_what_it_does() -> None:
@@ -121,63 +125,77 @@ def test_an_actor_is_called_what_it_does() -> None:
         "evaluating",
     ]
     for _ in range(20):
-        state.guard.judge(busy.sender, busy.name, "not_finite", 99.9)
+        state.admission.record_outcome(busy.sender, busy.name, "not_finite", 99.9)
     assert status(state, 100.0)["actor_list"][2]["state"] == "quarantined"
 
 
-def limits(state: LearnerState, now: float, memory: Memory) -> str:
-    cause: str = status(state, now, memory)["limit"]["cause"]
+def limits(state: LearnerState, now: float, sampler: Sampler) -> str:
+    cause: str = status(state, now, sampler)["limit"]["cause"]
     return cause
 
 
 def test_what_limits_the_run_is_read_from_the_books() -> None:
     state, peer = running()
-    memory = Memory(1.0)
-    memory.look(state, 1.0)
-    assert limits(state, 2.0, memory) == "actors"
+    sampler = Sampler()
+    sampler.sample(state, 1.0)
+    assert limits(state, 2.0, sampler) == "actors"
     state.progress.math_s += 2.0
-    assert limits(state, 3.0, memory) == "math"
-    assert limits(state, 30.0, memory) == "stalled"
-    state.members.part(peer)
-    assert limits(state, 30.0, memory) == "no_actors"
-    state.stage = Stage.DRAINING
-    assert limits(state, 30.0, memory) == "ended"
+    assert limits(state, 3.0, sampler) == "math"
+    assert limits(state, 30.0, sampler) == "stalled"
+    state.sessions.close(peer)
+    assert limits(state, 30.0, sampler) == "no_actors"
+    state.shutdown.stage = Stage.DRAINING
+    assert limits(state, 30.0, sampler) == "ended"
 
 
 def test_an_actor_with_the_most_credit_there_is_waits_for_more() -> None:
     state, peer = running()
-    memory = Memory(1.0)
-    memory.look(state, 1.0)
+    sampler = Sampler()
+    sampler.sample(state, 1.0)
     assert LearnerSettings().most_credit == 32
     peer.credit = 32
-    assert limits(state, 2.0, memory) == "credit"
+    assert limits(state, 2.0, sampler) == "credit"
 
 
 def test_the_idle_time_is_since_the_version_grew() -> None:
     state, _ = running()
-    memory = Memory(1.0)
-    memory.look(state, 2.0)
-    assert status(state, 2.0, memory)["idle_s"] == 0.0
-    assert status(state, 9.0, memory)["idle_s"] == 7.0
+    assert status(state, 2.0)["idle_s"] == 1.0  # since there is an actor
+    state.progress.advance(4, 0.1, 5.0)
+    assert status(state, 5.0)["idle_s"] == 0.0
+    assert status(state, 9.0)["idle_s"] == 4.0
+
+
+def test_page_status_and_alert_mean_the_same_by_stalled() -> None:
+    state, _ = running()
+    for moment, expected in ((STALLED_S - 0.1, False), (STALLED_S, True)):
+        state.progress.advanced_at = 100.0
+        told = status(state, 100.0 + moment)
+        scraped = lived(state, lambda moment=moment: 100.0 + moment).render().decode()  # type: ignore[misc]
+        assert (told["stalled"], told["limit"]["cause"] == "stalled") == (expected, expected)
+        assert f"farflung_learner_stalled {float(expected)}" in scraped
+    script = (PAGE / "page.js").read_text(encoding="utf-8")
+    assert "s.stalled" in script
+    assert "STALLED_S" not in script
+    assert alerts()["TrainingStalled"]["expr"] == "farflung_learner_stalled == 1"
 
 
 def test_history_gives_columns_and_only_what_is_new() -> None:
     state, _ = running()
-    memory = Memory(1.0)
+    sampler = Sampler()
     for tick in range(1, 4):
-        memory.look(state, 1.0 + tick * INTERVAL_S)
-    told = history(state, memory, -1.0)
+        sampler.sample(state, 1.0 + tick * INTERVAL_S)
+    told = history(state, sampler, -1.0)
     assert (told["epoch"], told["interval_s"]) == (3, INTERVAL_S)
     assert set(Point._fields) < set(told)
     assert told["time_s"] == [2 * INTERVAL_S, 3 * INTERVAL_S]
     assert told["return_mean"] == [4.0, 4.0]
-    assert history(state, memory, 2 * INTERVAL_S)["time_s"] == [3 * INTERVAL_S]
-    assert history(state, memory, 99.0)["time_s"] == []
+    assert history(state, sampler, 2 * INTERVAL_S)["time_s"] == [3 * INTERVAL_S]
+    assert history(state, sampler, 99.0)["time_s"] == []
 
 
 def test_no_curve_begins_before_the_first_weights() -> None:
     state = learner_state()
-    memory = Memory(0.0)
+    sampler = Sampler()
     for second in range(5):
-        memory.look(state, float(second))
-    assert history(state, memory, -1.0)["time_s"] == []
+        sampler.sample(state, float(second))
+    assert history(state, sampler, -1.0)["time_s"] == []

@@ -16,8 +16,9 @@ import pytest
 
 from learner.monitoring import web
 from learner.monitoring.metrics import Metrics
-from learner.monitoring.web import ANY_NAME, PAGE, PARTS, PortUnusable, Site, bind, known_host, pages_of
-from learner.state import LearnerState, Stage
+from learner.monitoring.web import ANY_NAME, PAGE, PARTS, PortUnusable, WebServer, bind, known_host, pages_of
+from learner.shutdown import Stage
+from learner.state import LearnerState
 from protocol.process.descriptors import Reserve
 from tests.learner.books import join, learner_state, trained
 
@@ -41,7 +42,7 @@ def visit(state: LearnerState, *paths: str, stuck: str | None = None) -> list[tu
 
 async def _served(state: LearnerState, use: Callable[[int], Awaitable[Any]], stuck: str | None = None) -> Any:
     metrics = Metrics(state, lambda: 0.0)
-    site = Site(bind("127.0.0.1", 0), pages_of(state, metrics.render, lambda: 2.0, lambda: stuck))
+    site = WebServer(bind("127.0.0.1", 0), pages_of(state, metrics.render, lambda: 2.0, lambda: stuck))
     async with asyncio.timeout(DEADLINE_S):
         port = await site.start()
         try:
@@ -68,7 +69,7 @@ def test_a_stuck_math_thread_is_not_alive() -> None:
 
 def test_a_draining_run_is_alive_and_not_ready() -> None:
     state = learner_state()
-    state.stage = Stage.DRAINING
+    state.shutdown.stage = Stage.DRAINING
     alive, ready = visit(state, "/livez", "/readyz")
     assert alive[0] == 200
     assert ready[0] == 503
@@ -161,8 +162,8 @@ def test_a_question_without_sense_is_answered_plainly(path: str) -> None:
 def test_a_visitor_says_which_part_of_the_fleet_it_wants() -> None:
     state = learner_state()
     for number in range(3):
-        join(state, f"a{number}", now=0.0).bytes_up = number
-    (answer,) = visit(state, "/status?actors=2&by=-bytes_up")
+        join(state, f"a{number}", now=0.0).received_bytes = number
+    (answer,) = visit(state, "/status?actors=2&by=-received_bytes")
     assert [actor["name"] for actor in json.loads(answer[2])["actor_list"]] == ["a2", "a1"]
 
 

@@ -1,28 +1,26 @@
-"""Who knocks with a key that nobody authorized is told of, however many knock, at a bounded rate."""
+"""Connections refused for a key that nobody authorized are announced, however many there are, at a bounded rate."""
 
 from __future__ import annotations
 
 from types import SimpleNamespace
 from typing import Any, cast
 
-from learner.security.access import TELL_S, Doors
+from learner.security.access import ANNOUNCE_S, AccessList
 
 
-def test_strangers_are_told_of_at_once_and_then_together() -> None:
+def test_refused_connections_are_announced_at_once_and_then_together() -> None:
     told: list[tuple[str, dict[str, Any]]] = []
-    sockets = SimpleNamespace(strangers=0, stranger="")
+    sockets = SimpleNamespace(unauthenticated=0, last_unauthenticated="")
     ring = SimpleNamespace(refresh=dict)
-    doors = Doors(
-        cast("Any", ring), cast("Any", sockets), lambda _: None, lambda event, fields: told.append((event, fields))
-    )
-    doors.look(0.0)
+    access = AccessList(cast("Any", ring), cast("Any", sockets), lambda event, fields: told.append((event, fields)))
+    access.poll(0.0)
     assert told == []
-    sockets.strangers, sockets.stranger = 1, "first"
-    doors.look(1.0)
+    sockets.unauthenticated, sockets.last_unauthenticated = 1, "first"
+    access.poll(1.0)
     for second in range(2, 60):
-        sockets.strangers, sockets.stranger = sockets.strangers + 1, f"number {second}"
-        doors.look(float(second))
+        sockets.unauthenticated, sockets.last_unauthenticated = sockets.unauthenticated + 1, f"number {second}"
+        access.poll(float(second))
     assert told == [("key_unknown", {"key": "first", "connections": 1})]
-    doors.look(1.0 + TELL_S)
-    doors.look(2.0 + 2 * TELL_S)
+    access.poll(1.0 + ANNOUNCE_S)
+    access.poll(2.0 + 2 * ANNOUNCE_S)
     assert told[1:] == [("key_unknown", {"key": "number 59", "connections": 58})]

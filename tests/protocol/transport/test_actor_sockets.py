@@ -14,7 +14,7 @@ from protocol.transport import actor_sockets
 from protocol.transport.actor_sockets import ActorSockets
 from protocol.transport.address import Address, parse_address
 from protocol.transport.keys import KeyPair
-from protocol.transport.learner_sockets import Gate, LearnerSockets, new_pair
+from protocol.transport.learner_sockets import CurveAuth, LearnerSockets, new_pair
 from protocol.transport.resolver import NoSuchName, Resolver
 from protocol.transport.sockets import Frames
 
@@ -23,11 +23,11 @@ OWN = new_pair("learner")
 
 
 class Scene:
-    """A learner on loopback, which lets in nobody where it has a gate, and one actor."""
+    """A learner on loopback, which lets in nobody where it asks for keys, and one actor."""
 
-    def __init__(self, gate: bool) -> None:
+    def __init__(self, auth: bool) -> None:
         self.learner = LearnerSockets(
-            [Address("tcp", "127.0.0.1")], gate=Gate(OWN.secret, lambda _: None) if gate else None
+            [Address("tcp", "127.0.0.1")], auth=CurveAuth(OWN.secret, lambda _: None) if auth else None
         )
         self.heard: asyncio.Queue[Frames] = asyncio.Queue()
         self.tasks = [asyncio.create_task(self.learner.receive(lambda *message: self.heard.put_nowait(message[2])))]
@@ -43,9 +43,9 @@ class Scene:
         return sockets
 
 
-def play(story: Callable[[Scene], Coroutine[Any, Any, None]], *, gate: bool = False) -> None:
+def play(story: Callable[[Scene], Coroutine[Any, Any, None]], *, auth: bool = False) -> None:
     async def whole() -> None:
-        scene = Scene(gate)
+        scene = Scene(auth)
         try:
             async with asyncio.timeout(DEADLINE_S):
                 await story(scene)
@@ -105,10 +105,10 @@ def test_a_key_that_is_not_let_in_and_none_at_all(keyed: bool) -> None:
         pair = new_pair("rack", OWN.public) if keyed else None
         words = f"for another learner: {str(pair.learner)[:8]}" if pair else "asks for a key: --key FILE"
         await told(await scene.actor(f"tcp://127.0.0.1:{scene.port}", pair), words)
-        await until(lambda: not keyed or scene.learner.strangers > 0)
-        assert scene.learner.stranger == (pair.public if pair else "")
+        await until(lambda: not keyed or scene.learner.unauthenticated > 0)
+        assert scene.learner.last_unauthenticated == (pair.public if pair else "")
 
-    play(story, gate=True)
+    play(story, auth=True)
 
 
 def test_a_name_that_leads_nowhere_and_later_somewhere(monkeypatch: pytest.MonkeyPatch) -> None:

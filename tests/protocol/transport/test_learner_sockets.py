@@ -14,9 +14,9 @@ import pytest
 import uvloop
 import zmq
 
+from protocol.buffers import PREAMBLE
 from protocol.errors import UserError
 from protocol.frames import Limits
-from protocol.messages import PREAMBLE
 from protocol.transport import sockets as shared
 from protocol.transport.actor_sockets import ActorSockets
 from protocol.transport.address import Address, AddressError, parse_address
@@ -41,7 +41,7 @@ class Learner:
     def __init__(self, *addresses: Address, early: bool = False) -> None:
         self.sockets = LearnerSockets(addresses, quantity="update")
         if not early:
-            self.sockets.expect(LIMITS)
+            self.sockets.set_limits(LIMITS)
         self.heard: asyncio.Queue[tuple[bytes, Frames]] = asyncio.Queue()
         self.task = asyncio.create_task(
             self.sockets.receive(lambda route, key, frames: self.heard.put_nowait((route, frames)))
@@ -433,7 +433,7 @@ def test_what_dialled_before_the_layout_is_known_says_hello_and_comes_back_with_
         actor.sockets.send([bytes(EARLY_FRAME_BYTES)])
         assert (await learner.heard.get())[1] == [bytes(EARLY_FRAME_BYTES)]
         before = learner.sockets.bound
-        learner.sockets.expect(LIMITS)
+        learner.sockets.set_limits(LIMITS)
         assert learner.sockets.bound == before
         actor.sockets.redial()  # over TCP it would by itself, and lose what it sends before it has to
         actor.sockets.send([bytes(LIMIT)])

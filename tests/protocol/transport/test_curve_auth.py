@@ -1,4 +1,4 @@
-"""A gate over real sockets: who has no key, a wrong one, or one that was taken off, is heard by nobody."""
+"""CURVE over real sockets: a peer with no key, a wrong one, or one that was taken off is heard by nobody."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from unittest.mock import Mock
 import pytest
 import zmq
 
+from protocol.buffers import PREAMBLE
 from protocol.frames import Limits
-from protocol.messages import PREAMBLE
 from protocol.transport import learner_sockets
 from protocol.transport import sockets as shared
 from protocol.transport.actor_sockets import ActorSockets
 from protocol.transport.address import Address, parse_address
 from protocol.transport.keys import KeyPair, Secret
-from protocol.transport.learner_sockets import BindError, Gate, LearnerSockets, new_pair
+from protocol.transport.learner_sockets import BindError, CurveAuth, LearnerSockets, new_pair
 from protocol.transport.sockets import Frames
 
 DEADLINE_S, QUIET_S = 20.0, 0.5
@@ -28,13 +28,13 @@ LONGEST = 100_000  # bytes of a frame, to the last of which there is room for CU
 
 
 class Play:
-    """A learner behind a gate, whose list a test changes, and actors with keys of its choice."""
+    """A learner whose list of keys a test changes, and actors with keys of its choice."""
 
     def __init__(self) -> None:
         self.allowed: dict[str, str] = {}
-        gate = Gate(OWN.secret, self.allowed.get)
-        self.learner = LearnerSockets([Address("tcp", "127.0.0.1")], gate=gate)
-        self.learner.expect(Limits(header_bytes=LONGEST, frame_bytes=LONGEST))
+        auth = CurveAuth(OWN.secret, self.allowed.get)
+        self.learner = LearnerSockets([Address("tcp", "127.0.0.1")], auth=auth)
+        self.learner.set_limits(Limits(header_bytes=LONGEST, frame_bytes=LONGEST))
         self.heard: asyncio.Queue[tuple[bytes, str, Frames]] = asyncio.Queue()
         self.task = asyncio.create_task(self.learner.receive(lambda *message: self.heard.put_nowait(message)))
         self.closing: list[tuple[Callable[[], None], asyncio.Task[None]]] = [(self.learner.close, self.task)]
@@ -92,12 +92,12 @@ def test_who_has_a_key_on_the_list_is_heard_under_it_and_hears() -> None:
         assert scene.learner.send(route, [b"welcome"])
         assert bytes((await link.get())[0]) == b"welcome"
         await scene.told(weights)
-        assert scene.learner.strangers == 0
+        assert scene.learner.unauthenticated == 0
 
     play(story)
 
 
-def _strangers() -> list[KeyPair | None]:
+def _unauthenticated() -> list[KeyPair | None]:
     unknown, other = new_pair("unknown", OWN.public), new_pair("rack", new_pair("another learner").public)
     borrowed = KeyPair("borrowed", new_pair("known").public, unknown.secret, OWN.public)
     return [None, unknown, other, borrowed]
@@ -106,12 +106,12 @@ def _strangers() -> list[KeyPair | None]:
 @pytest.mark.parametrize(
     "number", range(4), ids=["no key", "unknown key", "another learner's", "public without secret"]
 )
-def test_a_stranger_is_heard_by_nobody_and_hears_nothing(number: int) -> None:
+def test_an_unauthenticated_peer_is_heard_by_nobody_and_hears_nothing(number: int) -> None:
     async def story(scene: Play) -> None:
-        stranger = _strangers()[number]
-        if stranger is not None and stranger.name == "borrowed":
-            scene.allowed[stranger.public] = "known"
-        sockets, link, weights = scene.actor(stranger)
+        peer = _unauthenticated()[number]
+        if peer is not None and peer.name == "borrowed":
+            scene.allowed[peer.public] = "known"
+        sockets, link, weights = scene.actor(peer)
         sockets.send([b"hello"])
         await scene.silent(scene.heard, link, weights)
 
@@ -119,7 +119,7 @@ def test_a_stranger_is_heard_by_nobody_and_hears_nothing(number: int) -> None:
 
 
 def test_without_a_handler_nobody_comes_in() -> None:
-    """The gate fails closed: libzmq finds nobody to ask and refuses even who is on the list."""
+    """Authentication fails closed: libzmq finds nobody to ask and refuses even who is on the list."""
 
     async def story(scene: Play) -> None:
         scene.learner._hang_up(scene.learner._zap)
@@ -141,7 +141,7 @@ def test_who_is_taken_off_is_cut_off_and_others_come_back_by_themselves() -> Non
             await scene.told(weights)
         bound = scene.learner.bound
         del scene.allowed[goes.public]
-        scene.learner.cut_off()
+        scene.learner.disconnect_all()
         assert scene.learner.bound == bound
         while not staying[2].empty():
             staying[2].get_nowait()
@@ -153,7 +153,7 @@ def test_who_is_taken_off_is_cut_off_and_others_come_back_by_themselves() -> Non
             going[2].get_nowait()
         going[0].send([b"again"])
         await scene.silent(scene.heard, going[2])
-        assert scene.learner.strangers > 0
+        assert scene.learner.unauthenticated > 0
 
     play(story)
 
@@ -167,7 +167,7 @@ def test_who_is_let_in_later_comes_in_by_itself(monkeypatch: pytest.MonkeyPatch)
         sockets, _, weights = scene.actor(pair)
         sockets.send([b"hello"])
         await scene.silent(scene.heard, weights)
-        assert scene.learner.strangers > 0
+        assert scene.learner.unauthenticated > 0
         scene.allowed[pair.public] = "late"
         assert (await scene.heard.get())[1] == pair.public
         await scene.told(weights)
@@ -187,7 +187,7 @@ def test_an_address_that_is_taken_meanwhile_is_listened_on_later(monkeypatch: py
             patched.setattr(learner_sockets, "REBIND_S", 0.0)
             patched.setattr(scene.learner, "_bind", Mock(side_effect=refused))
             with pytest.raises(BindError):
-                scene.learner.cut_off()
+                scene.learner.disconnect_all()
             assert not scene.learner.send(b"route", [b"x"])
             with pytest.raises(BindError):
                 scene.learner.listen()
@@ -215,7 +215,7 @@ def test_a_request_that_is_odd_is_refused(request_frames: list[bytes]) -> None:
     """What reaches the handler is libzmq's own; whatever is odd about it is a no, even to who lets everybody in."""
 
     async def story(scene: Play) -> None:
-        scene.learner._gate = Gate(OWN.secret, lambda _: "anybody")
+        scene.learner._auth = CurveAuth(OWN.secret, lambda _: "anybody")
         with scene.learner._context.socket(zmq.REQ) as asked:
             asked.linger = 0
             asked.connect("inproc://zeromq.zap.01")
@@ -228,4 +228,4 @@ def test_a_request_that_is_odd_is_refused(request_frames: list[bytes]) -> None:
 
 
 def test_a_secret_is_no_text_that_shows() -> None:
-    assert "Secret(...)" in repr(Gate(Secret("x" * 40), lambda _: None))
+    assert "Secret(...)" in repr(CurveAuth(Secret("x" * 40), lambda _: None))
