@@ -8,6 +8,7 @@ import pytest
 
 from actor.config import ActorSettings
 from learner.config import LearnerSettings, RunSettings
+from tests.architecture.rules import ORDER
 from tests.documents.commands import EXPERIMENTS, NOT_HERE, PATH, every_command, faults, option_exists, used
 from tests.documents.markdown import anchors, commands, fences, links, prose, spans
 from tests.documents.pages import BY_HAND, GENERATED, PAGES, RECORDS, ROOT, text_of
@@ -124,3 +125,10 @@ def test_lines_of_prose_are_no_longer_than_those_of_code(page: str) -> None:
 @pytest.mark.parametrize(("page", "most"), LIMITS.items())
 def test_the_first_pages_stay_small(page: str, most: int) -> None:
     assert len(text_of(page).encode()) <= most
+
+
+def test_the_order_of_the_packages_is_the_rule() -> None:
+    block = next(fence.text for fence in fences(text_of("ARCHITECTURE.md")) if fence.text.startswith("protocol "))
+    shown = [word for word in block.split() if word != "|"]
+    held = [word for package, order in ORDER.items() for word in (package, *order.split())]
+    assert shown == [word for word in held if word != "__main__"]
