@@ -153,13 +153,14 @@ def run(
     Exit codes: 0 target reached or asked to stop, 1 failure, 2 usage or configuration, 3 stopped at a limit first,
     75 try again later: what it needs is in use, the disk is full or does not answer, or the journal cannot be written.
     """
-    from learner.config import load
+    from learner.launch.experiment_file import load
     from learner.launch.options import Options, host_and_port
     from learner.launch.requirements import require
 
     file = _experiment_file(experiment, env, run_dir, resume, proceed)
     overrides = [*(settings or []), *_flags(env, actors, until_return, until_steps, seed)]
-    resolved = load(file, overrides, os.environ, lambda text: resume or sys.stderr.write(f"note: {text}\n"))
+    kept = run_dir is not None and file == run_dir / "experiment.toml"
+    resolved = load(file, overrides, os.environ, lambda text: resume or sys.stderr.write(f"note: {text}\n"), kept=kept)
     require(resolved, initial)
     if http != "off":
         host_and_port(http)

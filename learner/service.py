@@ -207,7 +207,7 @@ class Service:
         restored = restore(parameters, settings, make, files) if resumes else Restored(Progress())
         # without a checkpoint too: a best may have been written before the first
         recall_best(restored.progress, files, lambda key: "evaluate" in self._doors.roles(key))
-        journaled = settings.durability == "journal"
+        journaled = settings.journal is not None
         journal = begin_journal(parameters, restored, settings, files, epoch) if journaled else None
         self._store = Store(files, settings, journal)
         self._shell.journal = self._store.books

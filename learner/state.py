@@ -103,8 +103,8 @@ class LearnerState:
         self.reports = Reports(progress)
         self.notices = Notices()
         asked = self.settings
-        gathers = asked.aggregation != "none"
-        gather = Gather(asked.aggregate_window, asked.aggregate_wait_s, asked.least_senders) if gathers else None
+        group = asked.group
+        gather = Gather(group.aggregate_window, group.aggregate_wait_s, group.least_senders) if group else None
         self.guard = Guard(self.settings, manifest.layout.length)
         self.intake = Intake(gather, self.guard.holds, whole=asked.quantity == "gradient")  # what was admitted
         self.busy = False  # a batch is with the math thread
@@ -189,7 +189,7 @@ class LearnerState:
         peer.life_steps = max(peer.life_steps, beat.progress)
         if peer.trains:
             training = self.members.training
-            if self.settings.aggregation == "none":
+            if self.settings.group is None:
                 peer.credit = grant(peer.credit, beat.round_trip_s, beat.work_s, training, self.settings)
             else:
                 peer.credit = first(training, self.settings)  # who waits for a group is not far: more would be late
@@ -285,7 +285,7 @@ class LearnerState:
 
     def _present(self, now: float) -> int:
         """Senders that train and are listened to: a group waits for them, and nothing else asks."""
-        senders = self.members.senders if self.settings.aggregation != "none" else ()
+        senders = self.members.senders if self.settings.group is not None else ()
         return sum(not self.guard.holds(sender, now) for sender in senders)
 
     def _batch_applied(self, event: BatchApplied, now: float) -> list[Effect]:

@@ -21,9 +21,10 @@ from typing import IO, Any
 
 import msgspec
 
-from learner.config import Experiment, actor_table, load
+from learner.config import Experiment, actor_table
 from learner.durability.disk import DISK
 from learner.durability.journal import stretches
+from learner.launch.experiment_file import load
 from learner.launch.toml import dumps
 from learner.progress import WINDOW
 from learner.state import LearnerState
@@ -226,7 +227,7 @@ class RunDirectory:
     def _was_journaled(self) -> bool:
         """As the experiment says that is about to be written over; no where it cannot be read."""
         with contextlib.suppress(UserError):
-            return load(self.path / EXPERIMENT, (), {}).learner.durability == "journal"
+            return load(self.path / EXPERIMENT, (), {}, kept=True).learner.journal is not None
         return False
 
     def _last_epoch(self) -> int:
@@ -352,7 +353,7 @@ def summary(state: LearnerState, now: float, started_at: float, exit_code: int) 
         "evaluations": progress.evaluations,
         "evaluated_best_mean": progress.evaluated_best_mean,
         "evaluated_best_version": progress.evaluated_best_version,
-        "staleness_rule": state.settings.staleness_rule,
+        "staleness_rule": state.settings.staleness_rule.name,
         "rulings": dict(progress.rulings),
         "faults": dict(progress.faults),
         "actor_faults": dict(progress.actor_faults),

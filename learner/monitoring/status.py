@@ -90,7 +90,7 @@ def status(state: LearnerState, now: float, memory: Memory | None = None, asked:
         "limit": {"cause": judged.cause.value, "text": judged.text + _risk(seen)},
         "target_version": state.publication.shelf.target_version,
         "evaluated_best_version": progress.evaluated_best_version,
-        "staleness_rule": state.settings.staleness_rule,
+        "staleness_rule": state.settings.staleness_rule.name,
         "rulings": dict(progress.rulings),
         "faults": dict(progress.faults),
         "actor_faults": dict(progress.actor_faults),
@@ -222,7 +222,7 @@ def _facts(state: LearnerState, recent: Recent, rates: _Rates, now: float) -> Fa
         stepping=sum(now - peer.progressed_at < lately_s for peer in training),
         idle_s=now - since,
         busy=state.busy,
-        gathers=settings.aggregation != "none",
+        gathers=settings.group is not None,
         pending=len(state.intake),
         credited=sum(_spent(peer, state) for peer in training),
         math_share=rates.math_share,
@@ -236,7 +236,7 @@ def _spent(peer: Peer, state: LearnerState) -> bool:
     In a fleet so large that the most is also the least, the second cannot be told.
     """
     training, settings = state.members.training, state.settings
-    if settings.aggregation != "none":
+    if settings.group is not None:
         return len(peer.ledger.pending) >= peer.credit
     return peer.credit >= ceiling(training, settings) > first(training, settings)
 

@@ -23,8 +23,10 @@ from actor.compression.compressor import Compressor, Momentum, Preconditioner
 from actor.compression.selection import make_choice
 from actor.config import ActorSettings, read_settings
 from learner import config
+from learner.launch.experiment_file import load
 from protocol.codecs.registry import CODECS, Floats, Sparse, codec
 from protocol.layout import Layout
+from protocol.shipped import named
 from tests.bench.actor_bare import Bare
 from tests.bench.machine import description
 
@@ -76,7 +78,7 @@ def gradients(network: str) -> tuple[list[Floats], Layout]:
 
 
 def _settings(network: str) -> ActorSettings:
-    experiment = config.load(config.named("pong"), [f"actor.network={network}", "actor.minibatches=9"], {})
+    experiment = load(named("pong"), [f"actor.network={network}", "actor.minibatches=9"], {})
     return read_settings(config.actor_table(experiment))
 
 

@@ -27,7 +27,8 @@ from actor.events import Answer, Weights, Work
 from actor.handoff import Interrupted
 from actor.initial import initial
 from actor.worker import Worker
-from learner.config import Experiment, actor_table, load, named
+from learner.config import Experiment, actor_table
+from learner.launch.experiment_file import load
 from learner.optim.norms import make_screen
 from learner.optim.optimizers import make_optimizer
 from learner.optim.parameters import Job, Parameters
@@ -36,6 +37,7 @@ from learner.progress import Progress, learning_rate
 from protocol.messages import Fault, Welcome
 from protocol.moments import Moments
 from protocol.session import Sender
+from protocol.shipped import named
 from protocol.snapshot import Reconstruction
 
 CURVE_STEPS = 2_000  # between points of a curve

@@ -10,7 +10,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from learner.config import LearnerSettings
+from learner.config import learner_settings
 from learner.events import BatchApplied, Key, Publish, Send
 from learner.progress import Progress
 from learner.stream.best import Contest
@@ -73,7 +73,7 @@ def updates(base_version: int, version: int) -> Record:
 
 def publication(version: int = 0, **settings: Any) -> Publication:
     settings = {"publish_share": 1.0, "publish_interval_s": 0.0, **settings}
-    return Publication(LearnerSettings(**settings), key(version), Contest(Progress()), 0, 0.0)
+    return Publication(learner_settings(settings), key(version), Contest(Progress()), 0, 0.0)
 
 
 def peer(session: int, role: Role = "train") -> Peer:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from learner.config import LearnerSettings
+from learner.config import LearnerSettings, learner_settings
 from learner.optim.norms import Screen
 from learner.optim.optimizers import make_optimizer
 from learner.optim.parameters import Job, Parameters
@@ -31,10 +31,10 @@ RULES = [
 
 
 def settings(optimizer: str) -> LearnerSettings:
-    return LearnerSettings(optimizer=optimizer)  # type: ignore[arg-type]
+    return learner_settings({"optimizer": optimizer})
 
 
-def parameters(rule: Rule = RULES[0], optimizer: str = "addition", moments: Moments | None = None) -> Parameters:
+def parameters(rule: Rule = RULES[0], optimizer: str = "preconditioned", moments: Moments | None = None) -> Parameters:
     theta = np.linspace(-1.0, 1.0, P).astype(np.float32)
     return Parameters(theta, 0, make_optimizer(settings(optimizer), theta), rule, Screen(1e6), LAYOUT, moments)
 
