@@ -83,7 +83,7 @@ class ActorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     discount: Unit = 0.99  # γ, at first
     final_discount: Unit | None = None  # γ at last; null: as at first. A longer sight is harder to begin with
     discount_steps: Count = 1_000_000  # environment steps of the run in which γ goes from the one to the other
-    # Settings of other methods than the one named are refused (READ_WITH).
+    # Settings of other methods than the one named are refused.
     targets: Literal["gae", "n_step", "vtrace"] = "gae"  # a3c: what values and advantages are fitted to
     gae_lambda: Unit = 0.95  # λ of generalised advantage estimation
     vtrace_clip: Positive = 1.0  # vtrace: ρ̄ and c̄

@@ -7,7 +7,7 @@ tables come from.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
@@ -283,7 +283,8 @@ def experiment(tables: Mapping[str, Mapping[str, Any]]) -> Experiment:
     run = read("run", RunSettings, tables["run"])
     learner = learner_settings(tables["learner"])
     if run.actors > learner.max_actors:
-        raise _disagreement(tables, "run.actors", run.actors, "learner.max_actors", learner.max_actors)
+        given = [f"{table}.{name}" for table in TABLES for name in tables[table]]
+        raise _disagreement(given, "run.actors", run.actors, "learner.max_actors", learner.max_actors)
     made = Experiment(run=run, learner=learner, actor=dict(tables["actor"]))
     actor_table(made)
     return made
@@ -295,7 +296,7 @@ def learner_settings(given: Mapping[str, Any], *, kept: bool = False) -> Learner
     """
     rule = {"staleness_rule": "none"} if given.get("aggregation", "none") != "none" else {}
     made = read("learner", LearnerSettings, {**rule, **given}, kept=kept)
-    _check_together(made, {"learner": given})
+    _check_together(made, [f"learner.{name}" for name in given])
     return made
 
 
@@ -325,15 +326,15 @@ def with_optimizer(learner: LearnerSettings, settings: Mapping[str, Any]) -> Lea
     return msgspec.structs.replace(learner, optimizer=optimizer)
 
 
-def _check_together(learner: LearnerSettings, given: Mapping[str, Mapping[str, Any]]) -> None:
-    """Bounds that two settings set each other. given: what a person said; a default is not blamed."""
+def _check_together(learner: LearnerSettings, given: Collection[str]) -> None:
+    """Bounds that two settings set each other. given: keys that a person set; a default is not blamed."""
     rule, group, journals = learner.staleness_rule, learner.group, learner.journal is not None
     if isinstance(rule, Scale) and rule.full_lag_updates > learner.max_lag_updates:
         limits = "learner.full_lag_updates", rule.full_lag_updates, "learner.max_lag_updates", learner.max_lag_updates
         raise _disagreement(given, *limits)
     if learner.heartbeat_s >= learner.silence_s:
         seconds = "learner.heartbeat_s", learner.heartbeat_s, "learner.silence_s", learner.silence_s
-        raise _disagreement(given, *seconds, words=("below", "above"))
+        raise _disagreement(given, *seconds, "below", "above")
     if group is not None and group.least_senders > group.aggregate_window:
         senders = "learner.aggregate_least", group.least_senders, "learner.aggregate_window", group.aggregate_window
         raise _disagreement(given, *senders)
@@ -344,23 +345,14 @@ def _check_together(learner: LearnerSettings, given: Mapping[str, Mapping[str, A
 
 
 def _disagreement(
-    given: Mapping[str, Mapping[str, Any]],
-    less: str,
-    value: float,
-    more: str,
-    other: float,
-    words: tuple[str, str] = ("at most", "at least"),
+    given: Collection[str], less: str, value: float, more: str, other: float, *words: str
 ) -> SettingError:
     """Of two settings of which the first must not be above the second. Blames one that a person gave."""
-
-    def is_default(key: str) -> bool:
-        table, _, name = key.partition(".")
-        return name not in given.get(table, {})
-
-    key, set_to, side, beside, its = less, value, words[0], more, other
-    if is_default(less):
-        key, set_to, side, beside, its = more, other, words[1], less, value
-    advice = f", its default; set {beside}, too" if is_default(beside) else ""
+    at_most, at_least = words or ("at most", "at least")
+    key, set_to, side, beside, its = less, value, at_most, more, other
+    if less not in given:
+        key, set_to, side, beside, its = more, other, at_least, less, value
+    advice = "" if beside in given else f", its default; set {beside}, too"
     return SettingError(key, set_to, f"must be {side} {beside} = {its}{advice}")
 
 

@@ -23,47 +23,48 @@ _ACTOR = """
 """
 TABLES = {"run": _RUN.split(), "learner": _LEARNER.split(), "actor": _ACTOR.split()}
 # What other libraries call them (CleanRL, Stable-Baselines3, RLlib, Sample Factory), and papers.
+_OTHER_NAMES = """
+run.seed: random_seed
+run.actors: workers num_workers n_workers num_actors n_actors num_env_runners
+run.until_steps: total_timesteps total_steps max_steps timesteps train_for_env_steps
+run.until_return: target_return target_reward reward_threshold
+learner.learning_rate: lr alpha step_size
+learner.anneal: anneal_lr lr_schedule schedule
+learner.optimizer: optim opt
+learner.staleness_rule: staleness
+learner.max_lag_updates: max_staleness max_lag
+learner.target_interval_steps: target_update_interval target_network_frequency target_update_freq
+learner.checkpoint_interval_s: checkpoint_interval save_interval save_every checkpoint_freq
+learner.downlink_kbps: bandwidth downlink
+actor.env: env_id environment env_name game
+actor.env_options: env_kwargs env_config make_kwargs
+actor.envs: n_envs num_envs num_environments num_envs_per_worker num_envs_per_env_runner
+actor.algorithm: algo method
+actor.rollout_steps: n_steps num_steps rollout rollout_length unroll_length horizon t_max
+actor.discount: gamma discount_factor
+actor.gae_lambda: lambda lambda_ lam gae
+actor.passes: epochs n_epochs num_epochs update_epochs num_sgd_iter
+actor.minibatches: num_minibatches n_minibatches batch_size minibatch_size
+actor.clip: clip_range clip_coef clip_param clip_epsilon ppo_clip_ratio
+actor.value_weight: vf_coef value_coef vf_loss_coeff value_loss_coeff
+actor.entropy_weight: ent_coef entropy_coef entropy_coeff entropy exploration_loss_coeff
+actor.max_gradient_norm: max_grad_norm grad_clip clip_grad_norm
+actor.kl_target: target_kl
+actor.exploration_steps: exploration_fraction epsilon_decay epsilon_timesteps
+actor.final_epsilons: exploration_final_eps end_e final_epsilon
+actor.network: policy model net
+actor.hidden: net_arch hidden_sizes hidden_size hidden_units hidden_layers fcnet_hiddens layers
+actor.memory: rnn lstm gru use_lstm recurrent use_rnn
+actor.normalize_advantages: norm_adv normalize_advantage
+actor.normalize_observations: norm_obs normalize_obs normalize_input
+actor.normalize_returns: norm_reward normalize_reward normalize_rewards
+actor.codec: compression compressor
+actor.density: top_k topk k sparsity
+actor.uplink_kbps: uplink
+"""
 ALIASES = {
     alias: key
-    for key, aliases in {
-        "run.seed": "random_seed",
-        "run.actors": "workers num_workers n_workers num_actors n_actors num_env_runners",
-        "run.until_steps": "total_timesteps total_steps max_steps timesteps num_steps_total train_for_env_steps",
-        "run.until_return": "target_return reward_threshold target_reward solved",
-        "learner.learning_rate": "lr alpha step_size",
-        "learner.anneal": "anneal_lr lr_schedule schedule",
-        "learner.optimizer": "optim opt",
-        "learner.staleness_rule": "staleness",
-        "learner.max_lag_updates": "max_staleness max_lag",
-        "learner.target_interval_steps": "target_update_interval target_network_frequency target_update_freq",
-        "learner.checkpoint_interval_s": "checkpoint_interval save_interval save_every checkpoint_freq",
-        "learner.downlink_kbps": "bandwidth",
-        "actor.env": "env_id environment env_name game",
-        "actor.env_options": "env_kwargs env_config make_kwargs",
-        "actor.envs": "n_envs num_envs num_environments num_envs_per_worker num_envs_per_env_runner",
-        "actor.algorithm": "algo method",
-        "actor.rollout_steps": "n_steps num_steps rollout rollout_length unroll_length horizon t_max",
-        "actor.discount": "gamma discount_factor",
-        "actor.gae_lambda": "lambda lambda_ lam gae",
-        "actor.passes": "epochs n_epochs num_epochs update_epochs num_sgd_iter",
-        "actor.minibatches": "num_minibatches n_minibatches batch_size minibatch_size",
-        "actor.clip": "clip_range clip_coef clip_param clip_epsilon ppo_clip_ratio",
-        "actor.value_weight": "vf_coef value_coef vf_loss_coeff value_loss_coeff",
-        "actor.entropy_weight": "ent_coef entropy_coef entropy_coeff entropy exploration_loss_coeff",
-        "actor.max_gradient_norm": "max_grad_norm grad_clip clip_grad_norm",
-        "actor.kl_target": "target_kl",
-        "actor.exploration_steps": "exploration_fraction epsilon_decay epsilon_timesteps",
-        "actor.final_epsilons": "exploration_final_eps end_e final_epsilon",
-        "actor.network": "policy model net",
-        "actor.hidden": "net_arch hidden_sizes hidden_size hidden_units hidden_layers fcnet_hiddens layers",
-        "actor.memory": "rnn lstm gru use_lstm recurrent use_rnn",
-        "actor.normalize_advantages": "norm_adv normalize_advantage",
-        "actor.normalize_observations": "norm_obs normalize_obs normalize_input",
-        "actor.normalize_returns": "norm_reward normalize_reward normalize_rewards",
-        "actor.codec": "compression compressor",
-        "actor.density": "top_k topk k sparsity",
-        "actor.uplink_kbps": "uplink",
-    }.items()
+    for key, _, aliases in (line.partition(":") for line in _OTHER_NAMES.split("\n"))
     for alias in aliases.split()
 }
 # What other libraries have as a value of its own.

@@ -107,7 +107,7 @@ def _drop_unread(learner: dict[str, Any], key: str, text: str, tell: Callable[[s
     if table != "learner" or name not in LearnerSettings.__struct_fields__:
         return
     chosen, defaults = _toml_value(text), flat_defaults(LearnerSettings)
-    if chosen not in choices(LearnerSettings, name) or chosen == learner.get(name, defaults[name]):
+    if chosen not in [*choices(LearnerSettings, name)] or chosen == learner.get(name, defaults[name]):
         return
     dropped = {other: learner.pop(other) for other in unread(LearnerSettings, name, chosen) & learner.keys()}
     left = [f"learner.{other} = {value!r}" for other, value in sorted(dropped.items()) if value != defaults[other]]

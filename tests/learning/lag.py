@@ -20,7 +20,7 @@ RULES = ("none", "scale", "gap", "compensate")
 # policy move, which lag also delays. The rules are compared without that; the shipped settings show what a user gets.
 UNCONTROLLED = "actor.kl_target=0"
 HOUSES = {
-    "addition, top 5 %": (UNCONTROLLED,),
+    "preconditioned, top 5 %": (UNCONTROLLED,),
     "the same with kl_target": (),
     "adam, f32": ("learner.optimizer=adam", "actor.codec=f32", "learner.learning_rate=2e-3", UNCONTROLLED),
 }
