@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 
 from learner import cli
-from learner.config import Experiment, RunSettings, load, named
+from learner.config import Experiment, RunSettings
+from learner.launch.experiment_file import load
 from learner.launch.options import BadAddress, Options, host_and_port
 from protocol.errors import UserError
+from protocol.shipped import named
 
 
 @pytest.fixture
