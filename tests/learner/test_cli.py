@@ -103,6 +103,18 @@ def test_an_environment_without_one_takes_defaults_and_no_target(asked: Asked) -
     assert experiment.run == RunSettings()
 
 
+@pytest.mark.parametrize("flag", ["--resume", "--continue"])
+def test_a_run_goes_on_with_the_experiment_that_an_earlier_version_kept(
+    asked: Asked, tmp_path: Path, flag: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "experiment.toml"
+    file.write_text('[learner]\noptimizer = "addition"\nstaleness_rule = "accept"\nfull_lag_updates = 9\n')
+    learner = asked.experiment("--run-dir", str(tmp_path), flag).learner
+    assert (learner.optimizer.name, learner.staleness_rule.name) == ("preconditioned", "none")
+    assert asked("run", str(tmp_path / "." / "experiment.toml")) == 2
+    assert "learner.optimizer = 'addition': this is called 'preconditioned' now" in capsys.readouterr().err
+
+
 def test_an_experiment_is_a_file_or_a_name(asked: Asked, tmp_path: Path) -> None:
     file = tmp_path / "mine.toml"
     file.write_text("[run]\nseed = 9\n")
