@@ -20,7 +20,8 @@ import typer
 from actor.cli import app as actor_app
 from actor.config import read_settings
 from learner.cli import app as learner_app
-from learner.config import actor_table, load
+from learner.config import actor_table
+from learner.launch.experiment_file import load
 from protocol.errors import UserError
 from protocol.shipped import experiment_file
 
