@@ -47,20 +47,20 @@ def write(results: Path, out: Path) -> None:
     lines += [f"* Machine: {description()}"]
     lines += [f"* Versions: {', '.join(f'{name} {version}' for name, version in versions().items())}"]
     lines += [f"* Commits measured: {origins(record for name in FILES for record in found[name])}", ""]
-    lines += _tasks(records, out)
-    lines += _robustness(found["robustness"], out)
-    lines += _pixels(found["pixels"])
-    lines += _lag(found["lag"], out)
-    lines += _codecs(found["codecs"], out)
-    lines += _momentum(found["momentum"], out)
-    lines += _thin(found["thin"], out)
-    lines += _pong_thin(found["pong_thin"])
-    lines += _beyond(found["beyond"])
+    lines += tasks_section(records, out)
+    lines += robustness_section(found["robustness"], out)
+    lines += pixels_section(found["pixels"])
+    lines += lag_section(found["lag"], out)
+    lines += codecs_section(found["codecs"], out)
+    lines += momentum_section(found["momentum"], out)
+    lines += thin_section(found["thin"], out)
+    lines += pong_thin_section(found["pong_thin"])
+    lines += beyond_section(found["beyond"])
     (out / "LEARNING.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     print(f"wrote {out / 'LEARNING.md'}")
 
 
-def _tasks(records: Sequence[Record], out: Path) -> list[str]:
+def tasks_section(records: Sequence[Record], out: Path) -> list[str]:
     """Every task, then every seed; nothing where only studies were asked for."""
     if not records:
         return []
@@ -78,7 +78,7 @@ def _tasks(records: Sequence[Record], out: Path) -> list[str]:
     ]
 
 
-def _robustness(records: Sequence[Record], out: Path) -> list[str]:
+def robustness_section(records: Sequence[Record], out: Path) -> list[str]:
     """Learning rates: who solved how many draws, and how soon."""
     if not records:
         return []
@@ -106,7 +106,7 @@ def _robustness(records: Sequence[Record], out: Path) -> list[str]:
     ]
 
 
-def _pixels(records: Sequence[Record]) -> list[str]:
+def pixels_section(records: Sequence[Record]) -> list[str]:
     """Pong's throughput: the bare parts, the whole, the peer."""
     if not records:
         return []
@@ -137,7 +137,7 @@ def _pixels(records: Sequence[Record]) -> list[str]:
     ]
 
 
-def _lag(records: Sequence[Record], out: Path) -> list[str]:
+def lag_section(records: Sequence[Record], out: Path) -> list[str]:
     """Staleness rules under injected lag."""
     if not records:
         return []
@@ -165,7 +165,7 @@ def _lag(records: Sequence[Record], out: Path) -> list[str]:
     ]
 
 
-def _codecs(records: Sequence[Record], out: Path) -> list[str]:
+def codecs_section(records: Sequence[Record], out: Path) -> list[str]:
     """What learning notices of each codec."""
     if not records:
         return []
@@ -192,7 +192,7 @@ def _codecs(records: Sequence[Record], out: Path) -> list[str]:
     ]
 
 
-def _momentum(records: Sequence[Record], out: Path) -> list[str]:
+def momentum_section(records: Sequence[Record], out: Path) -> list[str]:
     """Momentum and residuals where gradients are late."""
     if not records:
         return []
@@ -219,7 +219,7 @@ def _momentum(records: Sequence[Record], out: Path) -> list[str]:
     ]
 
 
-def _thin(records: Sequence[Record], out: Path) -> list[str]:
+def thin_section(records: Sequence[Record], out: Path) -> list[str]:
     """Whole runs over thin streams."""
     if not records:
         return []
@@ -254,7 +254,7 @@ def _thin(records: Sequence[Record], out: Path) -> list[str]:
     ]
 
 
-def _pong_thin(records: Sequence[Record]) -> list[str]:
+def pong_thin_section(records: Sequence[Record]) -> list[str]:
     """Pong at a fixed number of steps."""
     if not records:
         return []
@@ -280,7 +280,7 @@ def _pong_thin(records: Sequence[Record]) -> list[str]:
     ]
 
 
-def _beyond(records: Sequence[Record]) -> list[str]:
+def beyond_section(records: Sequence[Record]) -> list[str]:
     """Runs that go on past their target, each seed."""
     if not records:
         return []
