@@ -76,10 +76,10 @@ def serve(channel: socket.socket, make: Make) -> None:
         with _alarm(description.start_deadline_s):
             server = EnvironmentServer(*_build(description, make))
     except UserError as error:
-        return _say(channel, Kind.REFUSED, number, str(error))
+        return _send(channel, Kind.REFUSED, number, str(error))
     except Exception as error:
-        return _say(channel, Kind.FAILED, number, _failure(error))
-    _say(channel, Kind.READY, number, server.spaces)
+        return _send(channel, Kind.FAILED, number, _failure(error))
+    _send(channel, Kind.READY, number, server.spaces)
     try:
         _converse(questions, channel, server, description)
     finally:
@@ -105,7 +105,7 @@ def _converse(
                 with _alarm(description.start_deadline_s):
                     answer = server.reset(number, *SEED.unpack(data))
         except Exception as error:
-            return _say(channel, Kind.FAILED, number, _failure(error))
+            return _send(channel, Kind.FAILED, number, _failure(error))
         channel.sendall(answer)
 
 
@@ -122,7 +122,7 @@ def _alarm(patience_s: float) -> Iterator[None]:
         signal.setitimer(signal.ITIMER_REAL, 0.0)
 
 
-def _say(channel: socket.socket, kind: Kind, number: int, value: object) -> None:
+def _send(channel: socket.socket, kind: Kind, number: int, value: object) -> None:
     text = pack(value)
     channel.sendall(HEADER.pack(kind, 0, number, len(text), 0.0) + text)
 

@@ -154,8 +154,8 @@ def final_of(info: Mapping[str, Any], row: int, space: Space[Any]) -> Any | None
     Raises Wrong for one that is not of ``space``.
     """
     for key in FINALS:
-        told = info.get("_" + key)
-        if key in info and (told is None or _at(told, row, "_" + key)):
+        present = info.get("_" + key)
+        if key in info and (present is None or _at(present, row, "_" + key)):
             found = _row(info[key], row, space, key)
             return None if found is None else checked(space, found)
     return None

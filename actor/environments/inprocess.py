@@ -35,7 +35,7 @@ class _InProcessStep:
 class InProcessEngine:
     """Engine over one of Gymnasium's vector environments. One with threads of its own steps while nobody waits.
 
-    name: what messages call it. on_failure: hears the first of each kind. What it returns is checked: what breaks
+    name: what messages call it. on_failure: gets the first of each kind. What it returns is checked: what breaks
     Gymnasium's contract raises Wrong, and numbers that are not finite are counted and their rows left out.
     """
 

@@ -163,7 +163,7 @@ class WeightCache:
     def silence_s(self) -> float:
         """How long the learner may be silent.
 
-        A message that is on its way is not heard before all of it is here, and what follows waits behind it. So where a
+        A message on its way counts for nothing before all of it is here, and what follows waits behind it. So where a
         key takes longer than a peer may be silent the link would be given up each time: the next one is waited for
         twice as long.
         """
