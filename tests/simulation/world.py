@@ -192,7 +192,6 @@ class World:
         event = self.read(delivery.frames)
         if isinstance(event, a.MessageArrived):
             self.say(actor.name, "<-", event.message)
-            actor.told = max(actor.told, getattr(event.message, "credit", 0))
             self.check_verdict(actor.name, event.message)
         actor.post(event)
 
