@@ -33,7 +33,15 @@ from actor.environments.child_protocol import (
     pack,
     unpack,
 )
-from actor.environments.contract import ObservationNotFinite, Wrong, checked, finite, first_of, outcome_of, unsound
+from actor.environments.contract import (
+    ContractViolation,
+    ObservationNotFinite,
+    checked,
+    finite,
+    first_not_finite,
+    first_of,
+    outcome_of,
+)
 from actor.environments.conversion import flatten, spaces_of
 from actor.spaces import Spaces
 from protocol.errors import UserError
@@ -129,7 +137,7 @@ def _send(channel: socket.socket, kind: Kind, number: int, value: object) -> Non
 
 def _failure(error: Exception) -> Failure:
     """In words, and for who looks after the machine with its traceback on stderr."""
-    if isinstance(error, Wrong):
+    if isinstance(error, ContractViolation):
         return Failure(error.kind, str(error)[:DETAIL_CHARACTERS])
     traceback.print_exception(error, file=sys.stderr)
     return Failure("raised", f"{type(error).__name__}: {error}"[:DETAIL_CHARACTERS])
@@ -178,7 +186,7 @@ class EnvironmentServer:
         )
 
     def reset(self, number: int, seed: int) -> memoryview:
-        """The FIRST that answers question ``number``, good until the next call. Raises Wrong, and what the env does."""
+        """The FIRST that answers question ``number``, good until the next call. Raises ContractViolation."""
         self._write(self._seen, first_of(self._env.reset(seed=seed)))
         HEADER.pack_into(self._frame, 0, Kind.FIRST, 0, number, self._size, 0.0)
         return memoryview(self._frame)[: HEADER.size + self._size]
@@ -204,7 +212,7 @@ class EnvironmentServer:
         flat = flatten(self._space, checked(self._space, observation), 1)
         place[...] = flat.reshape(place.shape)
         if place.dtype == np.float32 and not np.isfinite(place).all():
-            raise ObservationNotFinite(unsound(place.reshape(-1)))
+            raise ObservationNotFinite(first_not_finite(place.reshape(-1)))
 
 
 if __name__ == "__main__":
