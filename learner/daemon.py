@@ -1,4 +1,7 @@
-"""From options to an exit code: opens what one life of the learner needs, serves, closes it in reverse."""
+"""From options to an exit code: opens what one life of the learner needs, serves, closes it in reverse.
+
+Knows signals, and what has to be answered before there is a run: everything after that is the service's.
+"""
 
 from __future__ import annotations
 
@@ -6,23 +9,31 @@ import asyncio
 import contextlib
 import os
 import signal
+import time
 from pathlib import Path
+from typing import Any
 
 import uvloop
 
+from learner.events import StopRequested
+from learner.launch.bootstrap import Resources, begin
+from learner.launch.local_actors import ChildFailed, Fleet
 from learner.launch.options import Options, host_and_port
 from learner.launch.run_directory import RunDirectory
 from learner.launch.scratch import scratch_folder
 from learner.monitoring.console import Console
 from learner.monitoring.web import bind
-from learner.security.access import issue_local_keys
+from learner.security.access import AccessList, issue_local_keys
 from learner.security.keyring import Keyring
-from learner.service import Service, heed_signals
+from learner.service import Ending, Service, first_of
 from protocol.process.descriptors import RESERVE, Apart, raise_limit
+from protocol.process.interrupts import Interrupts
 from protocol.process.notify import Supervisor
 from protocol.transport.address import parse_address, require_private
 from protocol.transport.learner_sockets import CurveAuth, LearnerSockets
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+STOP_S = 3.0  # local actors may take this long to leave before they are killed
 LEAST_FILES, FILES_PER_ACTOR = 96, 8  # a learner opens 40, and for each actor 2 connections and up to 4 pipes
 
 
@@ -32,7 +43,7 @@ def run(options: Options) -> int:
         try:
             return runner.run(_serve(options))
         finally:
-            heed_signals(signal.SIG_IGN)  # the exit code is decided, and nothing is left that they could end
+            handle_signals(signal.SIG_IGN)  # the exit code is decided, and nothing is left that they could end
 
 
 async def _serve(options: Options) -> int:
@@ -61,8 +72,94 @@ async def _serve(options: Options) -> int:
         auth = None if ring is None else CurveAuth(ring.pair.secret, ring.name)
         sockets = LearnerSockets([local, *map(parse_address, options.bind)], quantity=quantity, auth=auth)
         stack.callback(sockets.close)
-        service = Service(options, directory, sockets, console, site, ring, apart.start)
-        stack.push_async_callback(service.close)
+        keys = None if ring is None else Path(scratch)
+        daemon = Daemon(Resources(options, directory, sockets, console, site, ring, str(local), keys, apart.start))
+        stack.push_async_callback(daemon.close)
         if ring is not None:
             issue_local_keys(ring, options.experiment.run.actors, Path(scratch))
-        return await service.serve(str(local), None if ring is None else Path(scratch))
+        return await daemon.serve()
+
+
+def handle_signals(handler: Any) -> None:
+    """Python's own handlers, and not the loop's, which puts the system's defaults in their place when it closes."""
+    for number in SIGNALS:
+        signal.signal(number, handler)
+
+
+class Daemon:
+    """One life of the learner, before it has begun and after. service: None until then."""
+
+    def __init__(self, resources: Resources) -> None:
+        self.service: Service | None = None
+        self.ending = Ending()
+        self._resources = resources
+        self._access = AccessList(resources.ring, resources.sockets, self.announce)
+        self.local_actors = Fleet(
+            resources.local,
+            resources.options.experiment.run.actors,
+            resources.options.allow_modules,
+            self.local_actors_ended,
+            self.announce,
+            keys=resources.keys,
+        )
+        self._loop, self._supervisor = asyncio.get_running_loop(), Supervisor(os.environ)
+        self._interrupts = Interrupts()
+
+    async def serve(self) -> int:
+        """From the first signal handler to the last goodbye; returns the exit code."""
+        handle_signals(lambda number, _: self._loop.call_soon_threadsafe(self.signalled, number))
+        beginning = self._loop.create_task(self._begin())
+        await first_of(beginning, self.ending.decided)
+        if not beginning.done():  # stopped before it began
+            beginning.cancel()
+            await asyncio.gather(beginning, return_exceptions=True)
+            return self.ending.decided.result()
+        self.service = beginning.result()
+        await self.service.open_pages()
+        self._supervisor.ready()
+        return await self.service.serve()
+
+    async def close(self) -> None:
+        """Ends what was started: afterwards no child, no thread and no open port is left."""
+        self._supervisor.stopping()
+        await self.local_actors.stop(STOP_S)
+        if self.service is not None:
+            await self.service.close()
+
+    async def _begin(self) -> Service:
+        def from_thread(event: str, fields: dict[str, object]) -> None:
+            self._loop.call_soon_threadsafe(self.announce, event, fields)
+
+        begun = await begin(self._resources, self.local_actors, self._access.roles, from_thread)
+        return Service(begun, self._resources, self._access, self._supervisor, self.ending)
+
+    def announce(self, event: str, fields: dict[str, object]) -> None:
+        """Tells people and progress.jsonl."""
+        self._resources.console.event(event, fields)
+        self._resources.directory.record(event, 0.0 if self.service is None else self.service.wall_s(), fields)
+
+    def signalled(self, number: int) -> None:
+        """Once: drain, where that has not begun. Twice: at once. Before the run began there is nothing to drain."""
+        meaning, name = self._interrupts.hear(number, time.monotonic()), signal.Signals(number).name
+        if self.service is None:
+            self.ending.end(0)
+        elif meaning == "first":
+            self.service.post(StopRequested(name, 0))
+        elif meaning == "insists":
+            if not self.ending.decided.done():
+                self.announce("stopped_at_once", {"why": f"a second signal, {name}"})
+            self.ending.end(1)
+            self.local_actors.kill()
+
+    def local_actors_ended(self, detail: str, exit_code: int) -> None:
+        """A local actor refuses its configuration, or none is left: the end, unless remote ones still train.
+
+        What was learnt is saved first; a run that has learnt nothing yet fails with the actor's own words.
+        """
+        self.announce("actors_gone", {"detail": detail})
+        if exit_code == 2 and (self.service is None or not self.service.state.progress.version):
+            self.ending.fail(ChildFailed(detail))
+        elif self.service is None:
+            self.ending.end(exit_code)
+        elif all(self._access.is_local(peer) or not peer.trains for peer in self.service.state.peers.values()):
+            self.service.post(StopRequested(detail, exit_code))

@@ -10,13 +10,62 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from learner.optim.parameters import Job, Outcome
-from learner.stream.delta import Record
 from protocol.buffers import Buffer
 from protocol.errors import PeerFault
-from protocol.messages import ROLES, AnyMessage, Message, Snapshot, Updates
+from protocol.messages import ROLES, AnyMessage, Message, Report, Snapshot, Updates
+from protocol.session import Sender
 
-Key = tuple[Snapshot, Sequence[Buffer]]  # θ whole and its buffers, immutable, ready to send
+APPLIED = "applied"  # the outcome of a gradient that changed θ; every other one is a Reason
+KeyFrame = tuple[Snapshot, Sequence[Buffer]]  # θ whole and its buffers, immutable, ready to send
+Record = tuple[Snapshot | Updates, Sequence[Buffer]]  # of the weight stream: a key frame, updates or a delta
+
+
+# one gradient
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One admitted gradient, not yet decoded.
+
+    base_version: of θ at which it was taken; 0 <= base_version <= current. length, count: as in its header, length
+    being P. moments: rows and bytes of the observation statistics that came with it. lag_s: seconds for which its
+    weights had not been the newest when it arrived. sender: who answers for it. arrived: when. report: what rode on it.
+    """
+
+    session: int
+    sequence: int
+    base_version: int
+    codec: str
+    length: int
+    count: int
+    buffer: Buffer
+    moments: tuple[int, Buffer] | None
+    lag_s: float
+    sender: Sender = ""
+    arrived: float = 0.0
+    report: Report | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one job.
+
+    outcome: "applied", or the Reason of its refusal. version: the one that applying it made, or the unchanged one.
+    scale: what staleness multiplied it by, the mean over its coordinates where each has its own; 0 if refused.
+    lag_updates: updates between its weights and its judgement. lag_s, arrived, report: as in the job.
+    """
+
+    session: int
+    sequence: int
+    outcome: str
+    version: int
+    scale: float
+    codec: str
+    lag_updates: int
+    sender: Sender = ""
+    lag_s: float = 0.0
+    arrived: float = 0.0
+    report: Report | None = None
 
 
 # events
@@ -37,6 +86,14 @@ class MessageArrived:
     key: str = ""
     local: bool = False
     roles: frozenset[str] = ROLES
+
+
+@dataclass(frozen=True, slots=True)
+class MessageSent:
+    """A message was handed to one actor's connection, or published to all. wire_bytes: headers and buffers together."""
+
+    message: Message
+    wire_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +125,7 @@ class BatchApplied:
     outcomes: Sequence[Outcome]
     version: int
     record: Record | None
-    key: Key | None
+    key: KeyFrame | None
     math_s: float  # whole batch, record and key included
     record_s: float  # of math_s, spent on the record
     key_s: float  # and on a key that is not the record
@@ -129,7 +186,7 @@ class StopRequested:
 
 
 Saved = CheckpointWritten | CheckpointFailed | JournalBegan | BestWritten | BestFailed
-Event = KeysRevoked | MessageArrived | FaultArrived | BatchApplied | Saved | Ticked | StopRequested
+Event = KeysRevoked | MessageArrived | MessageSent | FaultArrived | BatchApplied | Saved | Ticked | StopRequested
 
 
 # effects
@@ -188,7 +245,7 @@ class WriteBest:
     score: mean, std, ci95, episodes, seed. counters: of the run now.
     """
 
-    record: Key
+    record: KeyFrame
     score: dict[str, int | float]
     counters: dict[str, int | float]
     key: str = ""

@@ -161,7 +161,7 @@ class Progress:
                 self.return_best_mean = max(self.return_best_mean, mean)
                 self.return_worst_mean = min(self.return_worst_mean, mean)
 
-    def came(self, codec: str, wire_bytes: int) -> None:
+    def received(self, codec: str, wire_bytes: int) -> None:
         """A message with a gradient arrived, whatever becomes of it. codec: as its header says."""
         name = codec if codec in CODECS else STRANGE
         self.gradient_received_bytes += wire_bytes
@@ -169,7 +169,7 @@ class Progress:
         self.codec_gradients[name] += 1
         self.codec_bytes[name] += wire_bytes
 
-    def went(self, message: Message, wire_bytes: int) -> None:
+    def sent(self, message: Message, wire_bytes: int) -> None:
         """A message was sent to one actor, or published to all."""
         self.sent_bytes += wire_bytes
         if isinstance(message, Updates):
@@ -177,7 +177,7 @@ class Progress:
         elif isinstance(message, Snapshot):
             self.weight_bytes[message.record] += wire_bytes
 
-    def aged(self, lag_updates: int, lag_s: float) -> None:
+    def record_lag(self, lag_updates: int, lag_s: float) -> None:
         """A gradient was judged by its age: updates between its weights and now, and for how long they were old."""
         self.lags.observe(lag_updates)
         self.ages.observe(lag_s)

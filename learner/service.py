@@ -1,4 +1,4 @@
-"""The learner daemon's shell: turns sockets, the clock, signals and finished work into events, and effects into I/O.
+"""The learner daemon's shell: turns sockets, the clock and finished work into events, and effects into I/O.
 
 Three threads. The loop's thread does I/O and asks ``state.py``; the math thread alone touches θ and the journal; the
 disk thread writes checkpoints from copies that the math thread made. Decides nothing.
@@ -7,31 +7,17 @@ disk thread writes checkpoints from copies that the math thread made. Decides no
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
-import socket
-import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
-from random import SystemRandom
 from typing import Any
 
-import numpy as np
-
-from learner import config, events
+from learner import events
 from learner.apply_batch import apply_batch
 from learner.durability.checkpoint import Checkpoint
-from learner.durability.recovery import Restored, RunFiles, blank, make_parameters, open_journal, restore, restore_best
-from learner.durability.storage import RunStorage
 from learner.events import Event
-from learner.launch.initial import Initial, given
-from learner.launch.local_actors import ChildFailed, Fleet, check, initial
-from learner.launch.options import Options
-from learner.launch.run_directory import RunDirectory
-from learner.monitoring.console import Console
+from learner.launch.bootstrap import Begun, Resources
 from learner.monitoring.history import EARLIER_POINTS, read_earlier_lives
 from learner.monitoring.metrics import Metrics, ServiceReadings
 from learner.monitoring.progress_interval import ProgressInterval
@@ -39,186 +25,108 @@ from learner.monitoring.result import result_of
 from learner.monitoring.status import Sampler
 from learner.monitoring.summary import RunSummary, summarize
 from learner.monitoring.web import WebServer, pages_of
-from learner.optim.parameters import Parameters, arrays_of
-from learner.progress import Progress
+from learner.optim.parameters import arrays_of
 from learner.security.access import AccessList
-from learner.security.keyring import Keyring
-from learner.state import Address, LearnerState
 from learner.threads import WorkThread
 from protocol import frames as framing
-from protocol import manifest as manifests
 from protocol import messages
 from protocol.buffers import Buffer
 from protocol.errors import TRY_AGAIN, PeerFault
-from protocol.manifest import Manifest, digest_of
 from protocol.messages import Hello
 from protocol.process.descriptors import RESERVE
-from protocol.process.interrupts import Interrupts
 from protocol.process.notify import Supervisor
-from protocol.transport.learner_sockets import LearnerSockets
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
 TICK_S = 0.05
 SHOW_S = 0.25  # between refreshes of the terminal
-STOP_S = 3.0  # local actors may take this long to leave before they are killed
 STUCK_S = 30.0  # a math thread that is busy for longer is not alive
 
 
-def heed_signals(handler: Any) -> None:
-    """Python's own handlers, and not the loop's, which puts the system's defaults in their place when it closes."""
-    for number in SIGNALS:
-        signal.signal(number, handler)
+class Ending:
+    """How the daemon ends, decided once. decided: the exit code, or an exception that ends it with its traceback."""
+
+    def __init__(self) -> None:
+        self.decided: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+    def end(self, exit_code: int) -> None:
+        """In order."""
+        if not self.decided.done():
+            self.decided.set_result(exit_code)
+
+    def fail(self, error: BaseException) -> None:
+        """By a fault of our own, or one that a person has to put right."""
+        if not self.decided.done():
+            self.decided.set_exception(error)
 
 
 class Service:
-    """One life of the learner."""
+    """One life of the learner that has begun."""
 
     def __init__(
         self,
-        options: Options,
-        directory: RunDirectory,
-        sockets: LearnerSockets,
-        console: Console,
-        http: socket.socket | None,
-        ring: Keyring | None = None,
-        start: Callable[[threading.Thread], None] = threading.Thread.start,
+        begun: Begun,
+        resources: Resources,
+        access: AccessList,
+        supervisor: Supervisor,
+        ending: Ending,
     ) -> None:
-        """start: starts the thread that writes checkpoints."""
-        self._http = http
-        self._access = AccessList(ring, sockets, self._post, self._announce)
-        self._options, self._directory, self._sockets, self._console = options, directory, sockets, console
-        self._experiment = options.experiment
-        self._loop, self._supervisor = asyncio.get_running_loop(), Supervisor(os.environ)
-        self._finished: asyncio.Future[int] = self._loop.create_future()
-        self._math = WorkThread("math", self._loop, self._done, self._broke)
-        self._disk = WorkThread("disk", self._loop, self._done, self._broke, start=start)
-        self._store: RunStorage | None = None
-        self._restoring: asyncio.Future[tuple[Parameters, Progress]] | None = None
-        self._fleet: Fleet | None = None
+        self.state, self._limits, self._digest = begun.state, begun.limits, begun.digest
+        self._parameters, self._stream, self._store = begun.parameters, begun.stream, begun.store
+        self._options, self._directory = resources.options, resources.directory
+        self._sockets, self._console, self._http = resources.sockets, resources.console, resources.http
+        self._access, self._supervisor, self._ending = access, supervisor, ending
+        self._loop = asyncio.get_running_loop()
+        self._math = WorkThread("math", self._loop, self._done, ending.fail)
+        self._disk = WorkThread("disk", self._loop, self._done, ending.fail, start=resources.start)
         self._site: WebServer | None = None
-        self._interrupts = Interrupts()
-        self._state: LearnerState | None = None
-        self._parameters: Parameters | None = None
-        self._limits = framing.HARD_LIMITS  # until the layout says what is enough
-        self._digest = ""  # of the manifest, in checkpoints
-        self._view: RunSummary | None = None
         self._memory: Sampler | None = None  # where there are pages
+        self._view: RunSummary | None = None
         self._show_at, self._pace = 0.0, ProgressInterval()
         self._shell = ServiceReadings(
             loop_busy_s=time.thread_time,  # pages are rendered on the loop's thread
             math_busy_s=lambda: self._math.busy_s,
-            unauthenticated=lambda: sockets.unauthenticated,
+            unauthenticated=lambda: resources.sockets.unauthenticated,
+            journal=begun.store.journal_stats,
         )
 
-    async def serve(self, local: str, keys: Path | None = None) -> int:
-        """From the first signal handler to the last goodbye; returns the exit code.
-
-        local: where this machine's actors dial. keys: the folder of theirs.
-        """
-        run = self._experiment.run
-        heed_signals(lambda number, _: self._loop.call_soon_threadsafe(self._signalled, number))
-        modules, told = self._options.allow_modules, (self._fleet_ended, self._announce)
-        self._fleet = Fleet(local, run.actors, modules, *told, keys=keys)
-        beginning = self._loop.create_task(self._begin())
-        await _first(beginning, self._finished)
-        if not beginning.done():  # stopped before it began
-            beginning.cancel()
-            await asyncio.gather(beginning, return_exceptions=True)
-            return self._finished.result()
-        beginning.result()
-        self._supervisor.ready()
-        await self._run()
-        exit_code = self._finished.result()  # a run that failed has no result, and raises what it failed of
-        return self._conclude(exit_code)
-
-    async def close(self) -> None:
-        """Ends what was started: afterwards no child, no thread and no open port is left."""
-        self._supervisor.stopping()
-        if self._fleet is not None:
-            await self._fleet.stop(STOP_S)
-        if self._site is not None:
-            await self._site.stop()
-        if self._restoring is not None:  # it writes, and the directory must not be another's before it has ended
-            await asyncio.wait([self._restoring])
-        ended = all([self._math.close(), self._disk.close()])
-        if ended and self._store is not None:  # a disk that hangs keeps its file: the number of one that
-            self._store.close()  # was closed may be another's by the time it wakes
-
-    async def _begin(self) -> None:
-        """θ₀ or the newest checkpoint, then the state that everything else asks."""
-        run = self._experiment.run
-        table = config.actor_table(self._experiment)
-        first = await self._theta(table)
-        manifest = Manifest(
-            run=run.name or f"{first.env.rpartition('/')[2].rpartition(':')[2]}-{run.seed}",
-            env=first.env,
-            seed=run.seed,
-            layout=first.layout,
-            observation_size=first.observation_size,
-            actor_table=table,
-            actor_digest=digest_of(table),
-            created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        )
-        epoch = self._directory.begin(self._experiment, manifest)
-        self._digest = digest_of(manifests.encode(self._directory.manifest())).hex()
-        self._limits = framing.Limits.for_length(manifest.layout.length)
-        self._sockets.set_limits(self._limits)
-        self._restoring = self._loop.run_in_executor(None, self._restore, first, epoch)  # a journal may be long
-        parameters, progress = await asyncio.shield(self._restoring)
-        self._parameters = parameters
-        address = Address(epoch, self._sockets.weights)
-        now = time.monotonic()
-        key = parameters.snapshot(epoch)
-        self._state = LearnerState(self._experiment, manifest, address, key, progress, SystemRandom(), now)
+    async def open_pages(self) -> None:
+        """Serves them where they are asked for, and says where everything is."""
+        state, manifest = self.state, self.state.manifest
         started: dict[str, object] = {
             "run": manifest.run,
             "run_dir": str(self._directory.path),
-            "epoch": epoch,
-            "version": progress.version,
+            "epoch": state.address.epoch,
+            "version": state.progress.version,
             "parameters": manifest.layout.length,
             "bound": [str(address) for address in self._sockets.bound[1:]],
-            "http": await self._open_site(self._state),
+            "http": await self._open_site(),
         }
         self._announce("started", started)
 
-    async def _theta(self, table: bytes) -> Initial:
-        """θ₀: as it was handed over, or made here, while local actors import torch and dial. table: theirs, msgpack.
+    async def serve(self) -> int:
+        """Until the run ends; returns the exit code."""
+        receiving = self._loop.create_task(self._sockets.receive(self._received))
+        ticking = self._loop.create_task(self._tick())
+        await first_of(receiving, ticking, self._ending.decided)
+        ticking.cancel()
+        receiving.cancel()
+        await asyncio.gather(receiving, ticking, return_exceptions=True)
+        for task in (receiving, ticking):
+            if not task.cancelled():
+                task.result()  # a bug in a handler ends the daemon with its traceback
+        return self._conclude(self._ending.decided.result())  # a run that failed raises what it failed of
 
-        None of them starts before the table is known to be sound: a mistake is told in a second, and once.
-        """
-        run, modules, file = self._experiment.run, self._options.allow_modules, self._options.initial
-        made = None if file is None else given(file, self._experiment.actor.get("env"), run.seed, digest_of(table))
-        if run.actors and self._fleet is not None:
-            await check(table, modules)
-            self._fleet.start()
-        return made or await initial(table, run.seed, modules)
+    async def close(self) -> None:
+        """Afterwards no thread and no open port is left."""
+        if self._site is not None:
+            await self._site.stop()
+        if all([self._math.close(), self._disk.close()]):  # a disk that hangs keeps its file: the number of one that
+            self._store.close()  # was closed may be another's by the time it wakes
 
-    def _restore(self, first: Initial, epoch: int) -> tuple[Parameters, Progress]:
-        """The numbers to go on from, and the journal that leads on from them."""
-        settings, directory = self._experiment.learner, self._directory
-
-        def tell(event: str, fields: dict[str, object]) -> None:
-            self._loop.call_soon_threadsafe(self._announce, event, fields)
-
-        where = directory.checkpoints, directory.journal
-        files = RunFiles(*where, self._digest, tell, journaled=directory.journaled)
-        make = partial(blank, layout=first.layout, observations=first.observation_size)
-        theta = np.array(first.theta, np.float32)
-        parameters = make_parameters(settings, theta, first.layout, first.observation_size)
-        resumes = directory.resuming
-        restored = restore(parameters, settings, make, files) if resumes else Restored(Progress())
-        # without a checkpoint too: a best may have been written before the first
-        restore_best(restored.progress, files, lambda key: "evaluate" in self._access.roles(key))
-        journaled = settings.durability == "journal"
-        journal = open_journal(parameters, restored, settings, files, epoch) if journaled else None
-        self._store = RunStorage(files, settings, journal)
-        self._shell.journal = self._store.journal_stats
-        return parameters, restored.progress
-
-    async def _open_site(self, state: LearnerState) -> str | None:
+    async def _open_site(self) -> str | None:
         """Serves the pages; their address, or None where they are off."""
         if self._http is None:
             return None
+        state = self.state
         metrics = Metrics(state, time.monotonic, self._shell)
         past = await self._loop.run_in_executor(None, self._directory.progress_lines, EARLIER_POINTS)
         self._memory = Sampler(read_earlier_lives(past, state.progress.env_steps))
@@ -231,23 +139,11 @@ class Service:
         busy_s = self._math.busy_s
         return f"the math thread has been busy for {busy_s:.0f} s" if busy_s > STUCK_S else None
 
-    async def _run(self) -> None:
-        receiving = self._loop.create_task(self._sockets.receive(self._received))
-        ticking = self._loop.create_task(self._tick())
-        await _first(receiving, ticking, self._finished)
-        ticking.cancel()
-        receiving.cancel()
-        await asyncio.gather(receiving, ticking, return_exceptions=True)
-        for task in (receiving, ticking):
-            if not task.cancelled():
-                task.result()  # a bug in a handler ends the daemon with its traceback
-
     def _conclude(self, exit_code: int) -> int:
         """Leaves the run's result; returns the exit code, 1 where it could not be written, unless that is 75."""
-        assert self._state is not None
         now = time.monotonic()
         self._show(now, last=True)
-        result = result_of(self._state, now, self._options.started_at, exit_code)
+        result = result_of(self.state, now, self._options.started_at, exit_code)
         try:
             self._directory.finish(result)
         except OSError as error:
@@ -258,6 +154,11 @@ class Service:
         return exit_code
 
     # events
+
+    def post(self, event: Event) -> None:
+        """Asks the state, and does what it says."""
+        for effect in self.state.handle(event, time.monotonic()):
+            _PERFORM[type(effect)](self, effect)
 
     def _received(self, route: bytes, key: str, frames: Sequence[Buffer]) -> None:
         wire_bytes = sum(map(len, frames))
@@ -270,92 +171,44 @@ class Service:
                 event = replace(event, local=self._sockets.local(), roles=self._access.roles(key))
         except PeerFault as fault:
             event = events.FaultArrived(route, fault, wire_bytes)
-        self._post(event)
+        self.post(event)
 
     async def _tick(self) -> None:
         while True:
             due = time.monotonic() + TICK_S
             await asyncio.sleep(TICK_S)
             self._shell.loop_lag.observe(max(0.0, time.monotonic() - due))
-            self._access.poll(time.monotonic())
+            if (revoked := self._access.poll(time.monotonic())) is not None:
+                self.post(revoked)
             RESERVE.fill()
-            self._post(events.Ticked())
+            self.post(events.Ticked())
             self._show(time.monotonic())
             if self._stuck() is None:
                 self._supervisor.alive(time.monotonic())
 
-    def _signalled(self, number: int) -> None:
-        """Once: drain, where that has not begun. Twice: at once. Before the run began there is nothing to drain."""
-        meaning, name = self._interrupts.hear(number, time.monotonic()), signal.Signals(number).name
-        if self._state is None:
-            self._end(0)
-        elif meaning == "first":
-            self._post(events.StopRequested(name, 0))
-        elif meaning == "insists":
-            if not self._finished.done():
-                self._announce("stopped_at_once", {"why": f"a second signal, {name}"})
-            self._end(1)
-            if self._fleet is not None:
-                self._fleet.kill()
-
-    def _fleet_ended(self, detail: str, exit_code: int) -> None:
-        """A local actor refuses its configuration, or none is left: the end, unless remote ones still train.
-
-        What was learnt is saved first; a run that has learnt nothing yet fails with the actor's own words.
-        """
-        self._announce("actors_gone", {"detail": detail})
-        if exit_code == 2 and (self._state is None or not self._state.progress.version):
-            self._broke(ChildFailed(detail))
-        elif self._state is None:
-            self._end(exit_code)
-        elif all(self._access.is_local(peer) or not peer.trains for peer in self._state.peers.values()):
-            self._post(events.StopRequested(detail, exit_code))
-
     def _done(self, event: Event) -> None:
-        if not self._finished.done():  # what finishes after the end is in no result, and its log may be closed
-            self._post(event)
-
-    def _broke(self, error: BaseException) -> None:
-        """Our own fault in a thread: it ends the daemon with its traceback."""
-        if not self._finished.done():
-            self._finished.set_exception(error)
-
-    def _end(self, exit_code: int) -> None:
-        if not self._finished.done():
-            self._finished.set_result(exit_code)
-
-    def _post(self, event: Event) -> None:
-        assert self._state is not None
-        for effect in self._state.handle(event, time.monotonic()):
-            _PERFORM[type(effect)](self, effect)
+        if not self._ending.decided.done():  # what finishes after the end is in no result, and its log may be closed
+            self.post(event)
 
     # effects
 
     def _send(self, effect: events.Send) -> None:
-        assert self._state is not None
         frames = messages.encode(effect.message, effect.buffers)
         if self._sockets.send(effect.route, frames):
-            self._state.progress.went(effect.message, sum(map(len, frames)))
+            self.post(events.MessageSent(effect.message, sum(map(len, frames))))
 
     def _publish(self, effect: events.Publish) -> None:
-        assert self._state is not None
         frames = messages.encode(effect.message, effect.buffers)
         self._sockets.publish(frames)
-        self._state.progress.went(effect.message, sum(map(len, frames)))
+        self.post(events.MessageSent(effect.message, sum(map(len, frames))))
 
     def _apply(self, effect: events.ApplyBatch) -> None:
-        assert self._parameters is not None
-        assert self._state is not None
-        assert self._store is not None
-        journal = self._store.journal
-        self._math.submit(partial(apply_batch, self._parameters, effect, self._state.address.epoch, journal))
+        journal, epoch = self._store.journal, self.state.address.epoch
+        self._math.submit(partial(apply_batch, self._parameters, self._stream, effect, epoch, journal))
 
     def _write_checkpoint(self, effect: events.WriteCheckpoint) -> None:
         """Copied on the math thread, between two batches; packed and written on the disk thread."""
-        assert self._parameters is not None
-        assert self._state is not None
-        assert self._store is not None
-        parameters, epoch, store = self._parameters, self._state.address.epoch, self._store
+        parameters, epoch, store = self._parameters, self.state.address.epoch, self._store
 
         def copy() -> Event | None:
             if (refused := store.refuse(parameters.version)) is not None:
@@ -370,40 +223,44 @@ class Service:
 
     def _write_best(self, effect: events.WriteBest) -> None:
         """The record is immutable, so the math thread need not be asked."""
-        assert self._state is not None
-        assert self._store is not None
         record, buffers = effect.record
-        told = (self._digest, record.version, record.epoch, effect.counters, arrays_of(record, buffers))
-        kept = Checkpoint(*told, effect.score, effect.key)
+        kept = Checkpoint(
+            manifest=self._digest,
+            version=record.version,
+            epoch=record.epoch,
+            counters=effect.counters,
+            arrays=arrays_of(record, buffers),
+            score=effect.score,
+            evaluator=effect.key,
+        )
         self._disk.submit(partial(self._store.save_best, kept, leads=effect.leads))
 
     def _lead_best(self, effect: events.LeadBest) -> None:
-        assert self._store is not None
         self._disk.submit(partial(self._store.promote_best, effect.key, effect.version))
 
     def _announce(self, event: str, fields: dict[str, object]) -> None:
         self._console.event(event, fields)
-        self._directory.record(event, self._wall_s(), fields)
+        self._directory.record(event, self.wall_s(), fields)
 
-    def _wall_s(self) -> float:
-        since = self._state.training_since if self._state is not None else None
+    def wall_s(self) -> float:
+        """Seconds since an actor of this life was first handed weights."""
+        since = self.state.training_since
         return 0.0 if since is None else time.monotonic() - since
 
     def _show(self, now: float, *, last: bool = False) -> None:
         """Progress for people and for progress.jsonl, a few times a second. last: what was reached, at any rate."""
-        assert self._state is not None
         if now < self._show_at and not last:
             return
         self._show_at = now + SHOW_S
-        self._view = summarize(self._state, now, self._view)
+        self._view = summarize(self.state, now, self._view)
         self._console.refresh(self._view)
         if self._memory is not None:
-            self._memory.sample(self._state, now)
+            self._memory.sample(self.state, now)
         if self._pace.due(self._view.env_steps, now) or last:
-            self._directory.record("progress", self._wall_s(), self._view.fields())
+            self._directory.record("progress", self.wall_s(), self._view.fields())
 
 
-async def _first(*futures: asyncio.Future[Any]) -> None:
+async def first_of(*futures: asyncio.Future[Any]) -> None:
     """Until any of them is done."""
     await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
 
@@ -416,5 +273,5 @@ _PERFORM: dict[type[Any], Callable[[Service, Any], None]] = {
     events.WriteBest: Service._write_best,
     events.LeadBest: Service._lead_best,
     events.Announce: lambda service, effect: service._announce(effect.event, effect.fields),
-    events.Finish: lambda service, effect: service._end(effect.exit_code),
+    events.Finish: lambda service, effect: service._ending.end(effect.exit_code),
 }

@@ -8,22 +8,21 @@ snapshot.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from enum import Enum
 from random import Random
 from typing import Any
 
-from learner.admission.control import Guard
+from learner.admission.control import AdmissionControl
 from learner.admission.credit import first, grant
 from learner.admission.notices import Notices
-from learner.admission.queue import Gather, Intake
+from learner.admission.queue import FairQueue, GroupPolicy
 from learner.admission.reports import Reports
-from learner.admission.sessions import Members
+from learner.admission.sessions import Sessions
 from learner.config import Experiment
-from learner.durability.checkpoint_schedule import SAVE_S, CheckpointSchedule
+from learner.durability.checkpoint_schedule import CheckpointSchedule
 from learner.events import (
-    Announce,
+    APPLIED,
     ApplyBatch,
     BatchApplied,
     BestFailed,
@@ -34,18 +33,20 @@ from learner.events import (
     Event,
     FaultArrived,
     Finish,
+    Job,
     JournalBegan,
-    Key,
+    KeyFrame,
     KeysRevoked,
     MessageArrived,
+    MessageSent,
     Send,
     StopRequested,
     Ticked,
 )
-from learner.optim.parameters import APPLIED, Job
 from learner.progress import Progress, learning_rate
-from learner.stream.best import Contest, why_lost
-from learner.stream.publisher import Publication
+from learner.shutdown import Shutdown, Stage
+from learner.stream.best import BestCheckpoint, why_lost
+from learner.stream.publisher import Publisher
 from protocol.errors import STALE, TRY_AGAIN, Reason, SessionFault
 from protocol.manifest import Manifest
 from protocol.messages import (
@@ -58,17 +59,9 @@ from protocol.messages import (
     Ruling,
     SnapshotRequest,
 )
-from protocol.session import HEARD_FROM_ANY, Peer, Phase, Seen, follow
+from protocol.session import HEARD_FROM_ANY, SPAN, Peer, Phase, Seen, follow
 
 BATCH_LIMIT = 256  # gradients in one batch, so that a verdict never waits for a whole fleet's work
-
-
-class Stage(Enum):
-    """Where the run stands."""
-
-    RUNNING = "running"
-    DRAINING = "draining"  # takes nothing new; the batch under way, then a last checkpoint
-    FINISHED = "finished"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,38 +80,56 @@ class LearnerState:
         experiment: Experiment,
         manifest: Manifest,
         address: Address,
-        key: Key,
+        key: KeyFrame,
         progress: Progress,
         random: Random,
         now: float,
     ) -> None:
         self.experiment, self.settings, self.manifest = experiment, experiment.learner, manifest
         self.address, self.progress = address, progress
-        self.stage = Stage.RUNNING
-        self.exit_code = 0
-        self.solved = False
-        self.final = False  # the run itself is over: actors need not come back
-        self.members = Members(self.settings, manifest, address.epoch, address.weights, progress, random)
-        self.contest = Contest(progress)  # for the best evaluated θ
+        self.sessions = Sessions(self.settings, manifest, address.epoch, address.weights, progress, random)
+        self.best = BestCheckpoint(progress)  # for the best evaluated θ
         self.reports = Reports(progress)
         self.notices = Notices()
         asked = self.settings
         gathers = asked.aggregation != "none"
-        gather = Gather(asked.aggregate_window, asked.aggregate_wait_s, asked.least_senders) if gathers else None
-        self.guard = Guard(self.settings, manifest.layout.length)
-        self.intake = Intake(gather, self.guard.holds, whole=asked.quantity == "gradient")  # what was admitted
+        gather = GroupPolicy(asked.aggregate_window, asked.aggregate_wait_s, asked.least_senders) if gathers else None
+        self.admission = AdmissionControl(self.settings, manifest.layout.length)
+        self.queue = FairQueue(
+            gather, self.admission.is_quarantined, whole=asked.quantity == "gradient"
+        )  # what was admitted
         self.busy = False  # a batch is with the math thread
         self.training_since: float | None = None  # when the first actor of this life was handed weights to step with
         self.saving = CheckpointSchedule(self.settings, progress, now)
-        self.publication = Publication(self.settings, key, self.contest, progress.env_steps, now)
+        self.shutdown = Shutdown(experiment.run, self.settings.drain_s, self.saving)
+        self.publisher = Publisher(self.settings, key, self.best, progress.env_steps, now)
         self._beat_at = self._ticked_at = now
-        self._drain_by = 0.0
 
     def handle(self, event: Event, now: float) -> list[Effect]:
         """What to do about ``event``. The only code that changes this state."""
-        if self.stage is Stage.FINISHED:
+        if isinstance(event, MessageSent):  # also of the last goodbyes
+            self.progress.sent(event.message, event.wire_bytes)
+            return []
+        if self.shutdown.over:
             return []
         return self.notices.bounded(_HANDLERS[type(event)](self, event, now), now)
+
+    def validate(self, sessions: Collection[int] | None = None) -> None:
+        """What holds after every event. Raises AssertionError, which names what does not.
+
+        sessions: whose books are looked at; None: all, and whether they agree with each other.
+        """
+        waiting, most = self.queue.waiting(), max(self.settings.credit, self.settings.most_credit)
+        if sessions is None:
+            self.sessions.validate()
+        for peer in self.peers.values() if sessions is None else map(self.peers.__getitem__, sessions):
+            ledger, waits = peer.ledger, waiting[peer.session]
+            assert waits <= most, f"{waits} gradients of {peer.name} wait, {most} are granted"
+            assert len(ledger.pending) <= most, f"{len(ledger.pending)} of {peer.name} are unanswered, of {most}"
+            assert len(ledger.rulings) <= 2 * SPAN * most, f"{len(ledger.rulings)} answers to {peer.name} are kept"
+            assert not ledger.pending & ledger.rulings.keys(), f"a gradient of {peer.name} is answered and waits"
+        told, updates = self.publisher.version, self.progress.version
+        assert told <= updates, f"version {told} was published, θ is at {updates}"
 
     # what peers say
 
@@ -139,7 +150,7 @@ class LearnerState:
             if isinstance(message, Heartbeat):
                 return self._heartbeat(message, peer, now)
             if isinstance(message, Evaluation):
-                return self.contest.judge(message, peer, now)
+                return self.best.score(message, peer, now)
             return self._forget(peer, "left")
         except SessionFault as fault:
             return self._fault(FaultArrived(event.route, fault, 0), now)
@@ -161,46 +172,46 @@ class LearnerState:
 
     def _revoked(self, event: KeysRevoked, now: float) -> list[Effect]:
         gone = [peer for peer in self.peers.values() if peer.role in event.lost.get(peer.key, ())]
-        self.intake.drop({peer.session for peer in gone})
+        self.queue.drop({peer.session for peer in gone})
         effects = [effect for peer in gone for effect in self._forget(peer, why_lost(peer.role, event.lost[peer.key]))]
-        return effects + self.contest.revoke(event.lost)
+        return effects + self.best.revoke(event.lost)
 
     def _hello(self, hello: Hello, event: MessageArrived, now: float) -> list[Effect]:
-        if self.stage is not Stage.RUNNING:
+        if not self.shutdown.running:
             raise SessionFault(Reason.DRAINING, "the learner is stopping")
-        peer, new, yielding = self.members.greet(hello, event.route, event.key, now, event.roles)
+        peer, new, yielding = self.sessions.open(hello, event.route, event.key, now, event.roles)
         effects = [effect for other, why in yielding for effect in self._forget(other, why)]
-        effects.append(Send(event.route, self.members.welcome(peer, local=event.local)))
-        return [*effects, self.members.joined(peer)] if new else effects
+        effects.append(Send(event.route, self.sessions.welcome(peer, local=event.local)))
+        return [*effects, self.sessions.joined(peer)] if new else effects
 
     @property
     def peers(self) -> dict[int, Peer]:
         """Everybody who has a session."""
-        return self.members.peers
+        return self.sessions.peers
 
     def _snapshot_request(self, request: SnapshotRequest, peer: Peer, now: float) -> list[Effect]:
         if peer.trains and self.training_since is None:
             self.training_since = now
-        answered = self.publication.ask(request, peer, self.progress.version)
+        answered = self.publisher.answer(request, peer, self.progress.version)
         return answered or self._next_batch(now)
 
     def _heartbeat(self, beat: Heartbeat, peer: Peer, now: float) -> list[Effect]:
-        told = self.members.told(peer, beat, now)
+        told = self.sessions.record_heartbeat(peer, beat, now)
         peer.life_steps = max(peer.life_steps, beat.progress)
         if peer.trains:
-            training = self.members.training
+            training = self.sessions.training
             if self.settings.aggregation == "none":
                 peer.credit = grant(peer.credit, beat.round_trip_s, beat.work_s, training, self.settings)
             else:
                 peer.credit = first(training, self.settings)  # who waits for a group is not far: more would be late
-            self.publication.told(peer, beat.round_trip_s, training, now)
+            self.publisher.record_heartbeat(peer, beat.round_trip_s, training, now)
         return told
 
     # one gradient
 
     def _gradient(self, gradient: Gradient, event: MessageArrived, peer: Peer, now: float) -> list[Effect]:
-        self.progress.came(gradient.codec, event.wire_bytes)
-        reason = self.guard.charge(peer, event.wire_bytes, now)  # also for what was seen before
+        self.progress.received(gradient.codec, event.wire_bytes)
+        reason = self.admission.check_rate(peer, event.wire_bytes, now)  # also for what was seen before
         try:
             seen = peer.ledger.see(gradient.sequence)
         except SessionFault as fault:
@@ -217,7 +228,7 @@ class LearnerState:
         ruling = Ruling(gradient.sequence, fault.reason, self.progress.version, 0.0)
         if fault.reason is Reason.OVERDRAWN:
             most = len(peer.ledger.pending) >= peer.ledger.credit  # which nobody was ever granted
-            struck = self.guard.judge(peer.sender, peer.name, fault.reason, now) if most else []
+            struck = self.admission.record_outcome(peer.sender, peer.name, fault.reason, now) if most else []
             return [*struck, *self._rule_on(peer, [ruling])]
         self.progress.rulings[fault.reason] += 1
         return [Send(peer.route, peer.verdict([ruling], unlogged=self._unlogged))]
@@ -225,14 +236,15 @@ class LearnerState:
     def _new_gradient(
         self, gradient: Gradient, event: MessageArrived, peer: Peer, reason: Reason | None, now: float
     ) -> list[Effect]:
-        report, effects = (None, []) if reason is Reason.QUARANTINED else self.reports.hear(gradient, peer, now)
-        lag_s = self.publication.shelf.lag_s(gradient.base_version, now)
+        report, effects = (None, []) if reason is Reason.QUARANTINED else self.reports.receive(gradient, peer, now)
+        lag_s = self.publisher.published.lag_s(gradient.base_version, now)
         reason = reason or self._turned_away(gradient, lag_s)
         if reason is not None:
-            self.reports.judge(report, reason)
+            self.reports.count(report, reason)
             ruling = Ruling(gradient.sequence, reason, self.progress.version, 0.0)
-            effects += self.guard.judge(peer.sender, peer.name, reason, now)
-            return [*effects, *self._rule_on(peer, [ruling]), *self._check_limit(now)]
+            effects += self.admission.record_outcome(peer.sender, peer.name, reason, now)
+            effects += [*self._rule_on(peer, [ruling]), *self.shutdown.check_limit(self.progress, now)]
+            return effects + self._drained(now)
         moments = (report.observations, event.buffers[1]) if report and report.observations else None
         job = Job(
             session=peer.session,
@@ -248,16 +260,16 @@ class LearnerState:
             arrived=now,
             report=report,
         )
-        self.intake.put(peer.sender, job, now)
+        self.queue.add(peer.sender, job, now)
         return [*effects, *self._next_batch(now)]
 
     def _turned_away(self, gradient: Gradient, lag_s: float) -> Reason | None:
         """Why a gradient is dropped on arrival, before anything is decoded; None if it may wait for its batch."""
-        if self.stage is not Stage.RUNNING:
+        if not self.shutdown.running:
             return Reason.DRAINING
-        reason = self.guard.examine(gradient, self.progress.version, lag_s)
+        reason = self.admission.check_header(gradient, self.progress.version, lag_s)
         if reason in STALE:
-            self.progress.aged(self.progress.version - gradient.base_version, lag_s)
+            self.progress.record_lag(self.progress.version - gradient.base_version, lag_s)
         return reason
 
     def _next_batch(self, now: float, *, ticked: bool = False) -> list[Effect]:
@@ -268,39 +280,39 @@ class LearnerState:
         if self.busy:
             return []
         waiting = (self._present(now), now)
-        hurry = self.stage is not Stage.RUNNING
-        ready = self.intake.ready(*waiting, hurry=hurry)
-        news = self.progress.version + ready > self.publication.version
-        listening = self.members.training > 0
-        above, key = self.publication.order(news, listening, self.progress.env_steps, now)
-        allowance = self.publication.allowance
-        budget = (allowance.at(now), allowance.may_key(now))
+        hurry = not self.shutdown.running
+        ready = self.queue.ready(*waiting, hurry=hurry)
+        news = self.progress.version + ready > self.publisher.version
+        listening = self.sessions.training > 0
+        above, key = self.publisher.plan(news, listening, self.progress.env_steps, now)
+        allowance = self.publisher.budget
+        budget = (allowance.available(now), allowance.affords_key_frame(now))
         if not (ready or key or (ticked and above is not None)):
             return []
         self.busy = True
-        jobs = self.intake.take(BATCH_LIMIT, *waiting, hurry=hurry)
+        jobs = self.queue.next_batch(BATCH_LIMIT, *waiting, hurry=hurry)
         rate = learning_rate(self.settings, self.progress.env_steps)
         counters = self.progress.saved() if self.saving.journaled else {}
         return [ApplyBatch(jobs, rate, above, key, *budget, counters)]
 
     def _present(self, now: float) -> int:
         """Senders that train and are listened to: a group waits for them, and nothing else asks."""
-        senders = self.members.senders if self.settings.aggregation != "none" else ()
-        return sum(not self.guard.holds(sender, now) for sender in senders)
+        senders = self.sessions.senders if self.settings.aggregation != "none" else ()
+        return sum(not self.admission.is_quarantined(sender, now) for sender in senders)
 
     def _batch_applied(self, event: BatchApplied, now: float) -> list[Effect]:
         self.busy = False
         told = self.saving.record_batch(event)  # first, for verdicts say it
         if event.unlogged is not None and self.saving.stops:
-            self.exit_code, self.final = TRY_AGAIN, False
+            self.shutdown.abort(TRY_AGAIN)
             return [*told, *self._end()]  # nobody hears of this batch: its gradients stay unanswered
         self.progress.advance(event.version, event.math_s, now)
         self.progress.snapshots += event.record is not None
-        effects = self.publication.made(event, self.members.training, self.progress.env_steps, now)
+        effects = self.publisher.publish(event, self.sessions.training, self.progress.env_steps, now)
         effects += self._verdicts(event, now)  # after the weights, so that whoever was waiting goes on with the newest
         if any(outcome.outcome == APPLIED for outcome in event.outcomes):
-            effects += self._check_target(now)
-        effects += self._check_limit(now)
+            effects += self.shutdown.check_target(self.progress, now)
+        effects += self.shutdown.check_limit(self.progress, now)
         effects += self._next_batch(now)
         return told + effects + self._drained(now)
 
@@ -312,9 +324,9 @@ class LearnerState:
             if outcome.outcome != APPLIED:
                 peer = self.peers.get(outcome.session)
                 name = "one that left" if peer is None else peer.name
-                effects += self.guard.judge(outcome.sender, name, outcome.outcome, now)
-            self.reports.judge(outcome.report, outcome.outcome)
-            self.progress.aged(outcome.lag_updates, outcome.lag_s)
+                effects += self.admission.record_outcome(outcome.sender, name, outcome.outcome, now)
+            self.reports.count(outcome.report, outcome.outcome)
+            self.progress.record_lag(outcome.lag_updates, outcome.lag_s)
             self.progress.waits.observe(now - outcome.arrived)
             ruling = Ruling(outcome.sequence, outcome.outcome, outcome.version, outcome.scale)
             rulings.setdefault(outcome.session, []).append(ruling)
@@ -338,17 +350,17 @@ class LearnerState:
     # time, disk, the end
 
     def _ticked(self, event: Ticked, now: float) -> list[Effect]:
-        effects = [*self.guard.tick(now), *self.intake.tick(self._present(now), now), *self.notices.tick(now)]
+        effects = [*self.admission.tick(now), *self.queue.tick(self._present(now), now), *self.notices.tick(now)]
         stalled_s, self._ticked_at = now - self._ticked_at, now
         if stalled_s > self.settings.heartbeat_s:
-            self.members.excuse(stalled_s, now)
+            self.sessions.extend_deadlines(stalled_s, now)
         for peer in [p for p in self.peers.values() if p.silent(now, self.settings.silence_s)]:
             self.progress.sessions_lost += peer.trains
             effects += self._forget(peer, "silent")
         if now - self._beat_at >= self.settings.heartbeat_s:
             self._beat_at = now
-            effects += self.members.beats(self.publication.version)
-        if self.stage is Stage.RUNNING and self.saving.due(now):
+            effects += self.sessions.heartbeats(self.publisher.version)
+        if self.shutdown.running and self.saving.due(now):
             effects += self.saving.order(now)
         effects += self._next_batch(now, ticked=True)
         return effects + self._drained(now)
@@ -357,76 +369,44 @@ class LearnerState:
         return [*self.saving.written(event), *self._drained(now)]
 
     def _checkpoint_failed(self, event: CheckpointFailed, now: float) -> list[Effect]:
-        if self.saving.last:
-            self.exit_code = 1  # what the run was for is not on disk
+        self.shutdown.checkpoint_failed()
         return [*self.saving.failed(event), *self._drained(now)]
 
     def _best_saved(self, event: BestWritten | BestFailed, now: float) -> list[Effect]:
-        return [*self.contest.saved(event), *self._drained(now)]
+        return [*self.best.written(event), *self._drained(now)]
 
     def _forget(self, peer: Peer, why: str) -> list[Effect]:
         """Ends a session; what waits of it is still applied, for it was admitted."""
         peer.phase = Phase.CLOSED
-        self.members.part(peer)
-        self.guard.forget(peer)
-        self.contest.forget(peer.session)
-        self.publication.forget(peer.session)
-        return [self.members.left(peer, why)]
-
-    def _check_target(self, now: float) -> list[Effect]:
-        """Asked when gradients were applied, so that none that is refused ends the run as solved."""
-        if self.stage is not Stage.RUNNING or not self.progress.reached(self.experiment.run.until_return):
-            return []
-        self.solved = self.final = True
-        return self._drain("target reached", 0, now)
-
-    def _check_limit(self, now: float) -> list[Effect]:
-        run = self.experiment.run
-        if self.stage is not Stage.RUNNING or run.until_steps is None or self.progress.env_steps < run.until_steps:
-            return []
-        self.final = True
-        return self._drain("step limit reached", 3 if run.until_return is not None else 0, now)
+        self.sessions.close(peer)
+        self.admission.forget(peer)
+        self.best.forget(peer.session)
+        self.publisher.forget(peer.session)
+        return [self.sessions.left(peer, why)]
 
     def _stop(self, event: StopRequested, now: float) -> list[Effect]:
-        if self.stage is not Stage.RUNNING:
-            return []
-        return self._drain(event.detail, event.exit_code, now)
-
-    def _drain(self, why: str, exit_code: int, now: float) -> list[Effect]:
-        """Takes nothing new, finishes what was admitted, says goodbye once all of it is answered."""
-        self.stage, self.exit_code = Stage.DRAINING, exit_code
-        self._drain_by = now + self.settings.drain_s
-        return [Announce("draining", {"why": why}), *self._drained(now)]
+        return [*self.shutdown.begin(event.detail, event.exit_code, now), *self._drained(now)]
 
     def _drained(self, now: float) -> list[Effect]:
         """The last steps, each once the one before is done: the batches, a checkpoint, the goodbyes, the end."""
-        if self.stage is not Stage.DRAINING:
+        shutdown = self.shutdown
+        if shutdown.stage is not Stage.DRAINING:
             return []
         effects: list[Effect] = []
-        late = now >= self._drain_by
-        if late or not (self.busy or self.intake.ready(self._present(now), now, hurry=True)):
-            effects = self._send_home(self.intake.rest())
-        if not late and (self.busy or self.intake or self.contest.writing):
-            return effects
-        unfinished = self.busy or self.saving.busy
-        if not unfinished and (asked := self.saving.order_last(now)):
-            return [*effects, *asked]
-        if (unfinished or self.contest.writing) and now < self._drain_by + SAVE_S:
-            return effects
-        if unfinished:
-            self.exit_code = 1  # the last checkpoint is not on disk
-        return [*effects, *self._end()]
+        if shutdown.late(now) or not (self.busy or self.queue.ready(self._present(now), now, hurry=True)):
+            effects += self._send_home(self.queue.drain())
+        effects += shutdown.advance(now, applying=self.busy, waiting=bool(self.queue), writing=bool(self.best.writing))
+        return [*effects, *self._end()] if shutdown.over else effects
 
     def _end(self) -> list[Effect]:
         """The goodbyes, and no further word."""
-        self.stage = Stage.FINISHED
-        return [*self.members.goodbyes(self.final), Finish(self.exit_code)]
+        return [*self.sessions.goodbyes(self.shutdown.final), Finish(self.shutdown.exit_code)]
 
     def _send_home(self, jobs: Sequence[Job]) -> list[Effect]:
         """What no group comes together for any more."""
         effects: list[Effect] = []
         for job in jobs:
-            self.reports.judge(job.report, Reason.DRAINING)
+            self.reports.count(job.report, Reason.DRAINING)
             ruling = Ruling(job.sequence, Reason.DRAINING, self.progress.version, 0.0)
             effects += self._rule_on(self.peers.get(job.session), [ruling])
         return effects

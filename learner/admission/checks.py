@@ -1,7 +1,7 @@
 """What a gradient must be to come near θ. Pure. Knows one gradient, not its session.
 
-``admit`` reads the header, before a byte is decoded. ``examine`` reads the decoded numbers once. Sequence, credit and
-duplicates belong to the session's ledger (``protocol/session.py``); age belongs to ``learner/optim/staleness.py``.
+``admit`` reads the header, before a byte is decoded; ``learner/optim/norms.py`` reads decoded numbers. Sequence, credit
+and duplicates belong to the session's ledger (``protocol/session.py``); age belongs to ``learner/optim/staleness.py``.
 """
 
 from __future__ import annotations
@@ -10,9 +10,7 @@ import math
 from collections.abc import Container
 
 import msgspec
-import numpy as np
 
-from protocol.codecs.registry import Sparse
 from protocol.errors import Reason
 from protocol.messages import Gradient, Losses, Report
 
@@ -51,17 +49,3 @@ def believable(report: Report, earlier_steps: int = 0) -> Report:
     losses = report.losses if sound else Losses()
     observations = report.observations if report.observations <= env_steps else 0
     return Report(env_steps, episodes, losses, observations)
-
-
-def measure(value: np.ndarray | Sparse) -> float:
-    """L2 norm: one dot product over the data, a second look only where it is wrong.
-
-    value: float32 [P], or Sparse of k values. NaN where one of them is no finite number; infinity where all are and
-    the sum of their squares overflows float32, a norm above 1e19.
-    """
-    numbers = value.values if isinstance(value, Sparse) else value
-    with np.errstate(over="ignore", invalid="ignore"):
-        squared = float(np.dot(numbers, numbers))
-    if math.isfinite(squared):
-        return math.sqrt(squared)
-    return math.inf if bool(np.isfinite(numbers).all()) else math.nan

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from learner.admission.checks import admit
 from learner.admission.quarantine import Quarantine
-from learner.admission.rate_limit import Quota
+from learner.admission.rate_limit import RateLimit
 from learner.config import LearnerSettings
 from learner.events import Announce, Effect
 from learner.optim.aggregation import TAKEN
@@ -17,24 +17,24 @@ from protocol.session import Peer, Sender
 TOLD_S = 60.0  # between two lines about one sender's norms
 
 
-class Guard:
+class AdmissionControl:
     """Quotas, quarantine, header and age. Hears what became of each gradient, too. length: P."""
 
     def __init__(self, settings: LearnerSettings, length: int) -> None:
         self._length, self._rule = length, age_rule(settings)
         self._codecs = CODECS if settings.aggregation == "none" else TAKEN
-        self._quota = Quota(settings.quota_gradients_per_s, settings.quota_kbps)
+        self._quota = RateLimit(settings.quota_gradients_per_s, settings.quota_kbps)
         self._quarantine = Quarantine()
         self._names: dict[Sender, str] = {}  # of who is in quarantine
         self._large: dict[Sender, tuple[str, float, int]] = {}  # whose norms were refused: name, told when, since then
 
-    def charge(self, peer: Peer, size_bytes: int, now: float) -> Reason | None:
+    def check_rate(self, peer: Peer, size_bytes: int, now: float) -> Reason | None:
         """Why a new gradient of this size is not looked at; one that is counts for its sender's quota."""
-        if self._quarantine.holds(peer.sender, now):
+        if self._quarantine.is_quarantined(peer.sender, now):
             return Reason.QUARANTINED
-        return None if self._quota.take(peer.sender, size_bytes, now) else Reason.OVER_QUOTA
+        return None if self._quota.spend(peer.sender, size_bytes, now) else Reason.OVER_QUOTA
 
-    def examine(self, gradient: Gradient, version: int, lag_s: float) -> Reason | None:
+    def check_header(self, gradient: Gradient, version: int, lag_s: float) -> Reason | None:
         """Why its header is refused, or its age. version: of θ now. lag_s: since its weights were the newest."""
         reason = admit(gradient, layout_length=self._length, version=version, codecs=self._codecs)
         if reason is not None:
@@ -42,7 +42,7 @@ class Guard:
         judged = judge(version - gradient.base_version, lag_s, self._rule)
         return judged.reason if isinstance(judged, Dropped) else None
 
-    def judge(self, sender: Sender, name: str, outcome: str, now: float) -> list[Effect]:
+    def record_outcome(self, sender: Sender, name: str, outcome: str, now: float) -> list[Effect]:
         """A gradient came to this outcome. name: of its sender, for people."""
         if outcome == Reason.NORM_EXCEEDED:
             return self._refused_norm(sender, name, now)
@@ -61,9 +61,9 @@ class Guard:
         self._large[sender] = name, now, 0
         return [Announce("norm_exceeded", {"actor": name, "refused": 1})]
 
-    def holds(self, sender: Sender, now: float) -> bool:
+    def is_quarantined(self, sender: Sender, now: float) -> bool:
         """Whether it is in quarantine."""
-        return self._quarantine.holds(sender, now)
+        return self._quarantine.is_quarantined(sender, now)
 
     @property
     def quarantined(self) -> int:

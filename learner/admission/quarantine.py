@@ -35,7 +35,7 @@ MOST_TERMS = math.ceil(math.log2(MOST_S / FIRST_S)) + 1  # after so many in a ro
 
 
 @dataclass(slots=True)
-class Record:
+class Conduct:
     """What is held against one sender.
 
     clean_at: when the strikes are all forgotten; each moves it on by WINDOW_S / TOLERATED. until: end of the last
@@ -56,9 +56,9 @@ class Quarantine:
     """Everybody's conduct. Holds nothing of who never misbehaved, nor of who did so long ago."""
 
     def __init__(self) -> None:
-        self._records: dict[Sender, Record] = {}
+        self._records: dict[Sender, Conduct] = {}
 
-    def holds(self, sender: Sender, now: float) -> bool:
+    def is_quarantined(self, sender: Sender, now: float) -> bool:
         """Whether gradients of ``sender`` are refused unread."""
         record = self._records.get(sender)
         return record is not None and now < record.until
@@ -68,9 +68,9 @@ class Quarantine:
 
         What was under way when it began is not held against its sender a second time.
         """
-        if outcome not in STRIKES or self.holds(sender, now):
+        if outcome not in STRIKES or self.is_quarantined(sender, now):
             return None
-        record = self._records.setdefault(sender, Record())
+        record = self._records.setdefault(sender, Conduct())
         record.clean_at = max(record.clean_at, now) + WINDOW_S / TOLERATED
         if record.clean_at - now <= WINDOW_S:
             return None

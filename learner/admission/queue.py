@@ -5,7 +5,7 @@ cost to spend, so one that floods gets its share and no more, and waits for the 
 to the math thread, however few bytes say it. A batch takes all that wait while that is light work, and else one visit
 to each: who sent one is not held up by all that another had ready.
 
-With groups (``Gather``): a batch is at most one job of each sender, the oldest, and becomes one step.
+With groups (``GroupPolicy``): a batch is at most one job of each sender, the oldest, and becomes one step.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ from collections.abc import Callable, Container
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from learner.events import Announce, Effect
-from learner.optim.parameters import Job
+from learner.events import Announce, Effect, Job
 from protocol.codecs.registry import codec
 from protocol.session import Sender
 
@@ -28,7 +27,7 @@ LIGHT_BYTES = 2 << 20  # of cost: a full batch of small networks' usual gradient
 
 
 @dataclass(frozen=True, slots=True)
-class Gather:
+class GroupPolicy:
     """When a group is whole. window: senders, >= 1. wait_s: after it fewer will do, but never fewer than ``least``."""
 
     window: int
@@ -62,7 +61,7 @@ class _Queue:
         return self.jobs[0].cost
 
 
-class Intake:
+class FairQueue:
     """Jobs that were admitted. gather: of a run that makes one step of many gradients. held: who is in quarantine.
 
     whole: each step moves all of θ, whatever the gradient carries, as an optimizer here does.
@@ -70,7 +69,7 @@ class Intake:
 
     def __init__(
         self,
-        gather: Gather | None = None,
+        gather: GroupPolicy | None = None,
         held: Callable[[Sender, float], bool] = lambda *_: False,
         *,
         whole: bool = False,
@@ -81,7 +80,7 @@ class Intake:
         self._starved = self._resumed = False  # and it was told; since when one was taken
         self._quantum = 0  # cost that a visit brings: the largest job since all was empty, so each visit serves one
 
-    def put(self, sender: Sender, job: Job, now: float) -> None:
+    def add(self, sender: Sender, job: Job, now: float) -> None:
         """A job waits from now on."""
         waiting = _Waiting(now, job, self._cost(job))
         self._quantum = max(self._quantum if self._queues else 0, waiting.cost)
@@ -117,7 +116,7 @@ class Intake:
         fields: dict[str, object] = {"waiting": len(self._queues), "here": present, "least": self._gather.least}
         return [Announce("senders_missing" if starved else "senders_complete", fields)]
 
-    def take(self, limit: int, present: int, now: float, *, hurry: bool = False) -> list[Job]:
+    def next_batch(self, limit: int, present: int, now: float, *, hurry: bool = False) -> list[Job]:
         """The next batch, of at most ``limit`` jobs; empty where nothing is ready. Arguments as in ``ready``."""
         if self._gather is None:
             return self._rotate(min(limit, self._count))
@@ -131,7 +130,7 @@ class Intake:
         """Who waits and is in no quarantine: what was admitted before that began waits for its end."""
         return [sender for sender in self._queues if not self._held(sender, now)]
 
-    def rest(self) -> list[Job]:
+    def drain(self) -> list[Job]:
         """All that waits, which thereby waits no more: of a run that ends and that no group comes together for."""
         jobs = [job for queue in self._queues.values() for _, job, _ in queue.jobs]
         self._queues.clear()

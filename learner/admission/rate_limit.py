@@ -16,7 +16,7 @@ BURST_S = 5.0  # of its rate a sender may spend at once: gradients come in burst
 LEAST_SWEEP = 64  # buckets, below which looking for full ones is not worth it
 
 
-class Quota:
+class RateLimit:
     """Every sender's buckets. gradients_per_s, kbps: what each may send, > 0; None sets no bound."""
 
     def __init__(self, gradients_per_s: float | None, kbps: float | None) -> None:
@@ -25,7 +25,7 @@ class Quota:
         self._full_at: dict[Sender, tuple[float, float]] = {}  # when both buckets are full again
         self._sweep_at = LEAST_SWEEP
 
-    def take(self, sender: Sender, size_bytes: int, now: float) -> bool:
+    def spend(self, sender: Sender, size_bytes: int, now: float) -> bool:
         """Whether ``sender`` may send one more gradient of ``size_bytes`` now; only then it is charged for it."""
         if not (self._gradient_s or self._byte_s):
             return True

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from learner.admission.checks import believable
-from learner.events import Announce, Effect
-from learner.optim.parameters import APPLIED
+from learner.events import APPLIED, Announce, Effect
 from learner.progress import Progress
 from protocol.errors import STALE, Reason
 from protocol.messages import Gradient, Report
@@ -20,7 +19,7 @@ class Reports:
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
 
-    def hear(self, gradient: Gradient, peer: Peer, now: float) -> tuple[Report | None, list[Effect]]:
+    def receive(self, gradient: Gradient, peer: Peer, now: float) -> tuple[Report | None, list[Effect]]:
         """What a gradient tells of its actor, without what cannot be true: that is counted, and told once a session.
 
         Its steps count whatever becomes of the gradient.
@@ -40,7 +39,7 @@ class Reports:
         self._progress.reports_doubted += 1
         return report, [Announce("report_doubted", {"actor": peer.name})] if peer.doubted == 1 else []
 
-    def judge(self, report: Report | None, outcome: str) -> None:
+    def count(self, report: Report | None, outcome: str) -> None:
         """Its gradient came to this outcome: what else it tells counts, unless that speaks against its sender."""
         if report is not None and (outcome == APPLIED or outcome in BLAMELESS):
             self._progress.score(report)

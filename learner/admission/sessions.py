@@ -11,7 +11,7 @@ from collections.abc import Collection, Container, Sequence
 from random import Random
 
 from learner.admission.credit import first
-from learner.admission.telemetry import Vitals
+from learner.admission.telemetry import Telemetry
 from learner.config import LearnerSettings
 from learner.events import Announce, Effect, Send
 from learner.progress import Progress
@@ -27,7 +27,7 @@ SPEAKS_BEATS = 3.0  # heartbeats within which who was welcomed says something, i
 Yielding = list[tuple[Peer, str]]  # whose session ends for a newcomer's sake, and why
 
 
-class Members:
+class Sessions:
     """The sessions of one life of the learner. peers: by session. epoch: of this life. weights: as in a welcome.
 
     training: how many may send gradients; training_from: since when there are any. evaluating: how many send scores.
@@ -45,7 +45,7 @@ class Members:
         self.peers: dict[int, Peer] = {}
         self.training = self.evaluating = 0
         self.training_from: float | None = None
-        self.vitals = Vitals()
+        self.telemetry = Telemetry()
         self._training: Counter[Sender] = Counter()  # sessions of each sender
         self._evaluating: Counter[Sender] = Counter()
         self._lives: dict[tuple[int, str], Peer] = {}  # by the actor's life and its key
@@ -53,7 +53,7 @@ class Members:
         self._settings, self._manifest, self._progress = settings, manifest, progress
         self._epoch, self._weights, self._random = epoch, weights, random
 
-    def excuse(self, stalled_s: float, now: float) -> None:
+    def extend_deadlines(self, stalled_s: float, now: float) -> None:
         """The learner itself stood still for so long: what its peers said meanwhile is not read yet."""
         for peer in self.peers.values():
             peer.heard_at = min(now, peer.heard_at + stalled_s)
@@ -64,7 +64,7 @@ class Members:
         """Those that train: each key once, or where none is asked for each session."""
         return self._training.keys()
 
-    def greet(
+    def open(
         self, hello: Hello, route: bytes, key: str, now: float, roles: Container[str] = ROLES
     ) -> tuple[Peer, bool, Yielding]:
         """The session for this hello, whether it is a new one, and those that end for it, which the caller parts with.
@@ -139,16 +139,16 @@ class Members:
             key=key,
             credit=first(self.training + 1, self._settings),
         )
-        self.join(peer)
+        self.add(peer)
         return peer
 
-    def told(self, peer: Peer, beat: Heartbeat, now: float) -> list[Effect]:
+    def record_heartbeat(self, peer: Peer, beat: Heartbeat, now: float) -> list[Effect]:
         """A heartbeat says how far this actor is, and what went wrong in it."""
         if beat.progress > peer.progress:
             peer.progress, peer.progressed_at = beat.progress, now
         peer.version = beat.version
         if peer.trains:
-            self.vitals.hear(beat, now)
+            self.telemetry.record(beat, now)
         return self._faults(peer, beat)
 
     def _faults(self, peer: Peer, beat: Heartbeat) -> list[Effect]:
@@ -160,21 +160,31 @@ class Members:
             peer.faults[fault.kind] = fault.count
         return [Announce("actor_fault", {"actor": peer.name, "kind": kind, "detail": detail}) for kind, detail in new]
 
-    def join(self, peer: Peer) -> None:
+    def add(self, peer: Peer) -> None:
         """Its session begins."""
         self.peers[peer.session] = self._lives[peer.instance, peer.key] = peer
         self._count(peer, 1)
         if self.training and self.training_from is None:
             self.training_from = peer.heard_at
 
-    def part(self, peer: Peer) -> None:
+    def close(self, peer: Peer) -> None:
         """Its session is over."""
         del self.peers[peer.session], self._lives[peer.instance, peer.key]
         self._leave_connection(peer)
         self._count(peer, -1)
-        self.vitals.forget(peer.session)
+        self.telemetry.forget(peer.session)
         if not self.training:
             self.training_from = None
+
+    def validate(self) -> None:
+        """The books agree with the sessions. Raises AssertionError."""
+        peers = self.peers.values()
+        assert all(peer.session == session for session, peer in self.peers.items()), "a session under another number"
+        assert self._lives == {(peer.instance, peer.key): peer for peer in peers}, "a life without its session"
+        assert set(map(id, self._greeted.values())) <= set(map(id, peers)), "a connection of a session that is over"
+        training = sum(peer.trains for peer in peers)
+        assert (self.training, self.evaluating) == (training, len(peers) - training), "sessions counted wrong"
+        assert self._training == Counter(peer.sender for peer in peers if peer.trains), "senders counted wrong"
 
     def joined(self, peer: Peer) -> Announce:
         """Its session began: a line for people."""
@@ -232,7 +242,7 @@ class Members:
             anneal_floor=self._settings.annealing[1],
         )
 
-    def beats(self, version: int) -> list[Send]:
+    def heartbeats(self, version: int) -> list[Send]:
         """A heartbeat for each. version: newest that the weight stream has told."""
         return [Send(p.route, Heartbeat(p.session, self._progress.version, version)) for p in self.peers.values()]
 

@@ -22,7 +22,7 @@ MOST_AGE = 1_000_000  # gradients
 
 
 @dataclass(slots=True)
-class Vital:
+class ActorTelemetry:
     """One session. since: its first heartbeat, when ``first`` were the times it told, in milliseconds; ``told``: now.
 
     steps, at: what the rate was last taken from. rate: environment steps a second; None where it is not known yet.
@@ -39,18 +39,18 @@ class Vital:
 
 
 @dataclass(slots=True)
-class Vitals:
+class Telemetry:
     """All sessions that train. seconds: sums of what their workers spent in this life of the learner, by PARTS."""
 
     seconds: list[float] = field(default_factory=lambda: [0.0] * len(PARTS))
-    sessions: dict[int, Vital] = field(default_factory=dict)
+    sessions: dict[int, ActorTelemetry] = field(default_factory=dict)
 
-    def hear(self, beat: Heartbeat, now: float) -> None:
+    def record(self, beat: Heartbeat, now: float) -> None:
         """One heartbeat of an actor that trains."""
         times = (beat.collect_ms, beat.learn_ms, beat.compress_ms, beat.wait_ms)
         vital = self.sessions.get(beat.session)
         if vital is None:
-            vital = self.sessions[beat.session] = Vital(now, times, times, beat.progress, now)
+            vital = self.sessions[beat.session] = ActorTelemetry(now, times, times, beat.progress, now)
         self._spend(vital, times, now)
         if now - vital.at >= RATE_S:
             _pace(vital, beat.progress, now)
@@ -58,7 +58,7 @@ class Vitals:
             vital.round_trip_s = beat.round_trip_s
         vital.residual_age = min(beat.residual_age, MOST_AGE)
 
-    def _spend(self, vital: Vital, times: tuple[int, ...], now: float) -> None:
+    def _spend(self, vital: ActorTelemetry, times: tuple[int, ...], now: float) -> None:
         """Adds what a worker spent since it last told, unless that is more than there was time for."""
         if any(after < before for after, before in zip(times, vital.told, strict=True)):
             return
@@ -74,7 +74,7 @@ class Vitals:
         self.sessions.pop(session, None)
 
 
-def _pace(vital: Vital, steps: int, now: float) -> None:
+def _pace(vital: ActorTelemetry, steps: int, now: float) -> None:
     rate = (steps - vital.steps) / (now - vital.at)
     vital.steps, vital.at = steps, now
     if 0.0 <= rate <= MOST_STEPS_PER_S:

@@ -14,17 +14,14 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from learner.optim.update import Update
+from learner.optim.applied import Applied, Numbers
 from protocol.buffers import Buffer, size_of
-from protocol.moments import Moments
 
 MAGIC = b"FRFJ\x01\r\n\x00"
 FRAME = struct.Struct("<II")
 LENGTH = struct.Struct("<I")
-MAX_RECORD_BYTES = (1 << 31) - 1  # four times a draft's; a damaged length may say anything
-DRAFT_BYTES = 1 << 29  # of buffers in one record, or one step: twice what the intake lets into a batch
-
-Numbers = tuple[tuple[int, int], ...]  # (session, sequence) of gradients
+MAX_RECORD_BYTES = (1 << 31) - 1  # four times a batch's; a damaged length may say anything
+BATCH_BYTES = 1 << 29  # of buffers in one record, or one step: twice what the intake lets into a batch
 
 
 class Head(msgspec.Struct, frozen=True, array_like=True):
@@ -81,38 +78,36 @@ _heads = msgspec.msgpack.Decoder(Head)
 _BEGINNINGS = (_encoder.encode(Batch(0, (), {}))[:7], _encoder.encode(Mark(0, ""))[:6])
 
 
-class Draft:
-    """Steps that were applied since they were last taken."""
+def batches(
+    version: int, applied: Sequence[Applied], counters: dict[str, int | float]
+) -> Iterator[tuple[Batch, Sequence[Buffer]]]:
+    """What was applied together, as one record unless that would be longer than ``BATCH_BYTES``.
 
-    def __init__(self) -> None:
-        self._steps: list[Step] = []
-        self._buffers: list[Buffer] = []
+    version: of θ before them. counters: the run's, when they were ordered. With each record come the payload of each
+    of its steps, and its moments where it has any.
+    """
+    steps = [_step(each) for each in applied]
+    for part in _parts([step for step, _ in steps]):
+        mine = steps[: len(part)]
+        del steps[: len(part)]
+        yield Batch(version, part, counters), [buffer for _, buffers in mine for buffer in buffers]
+        version += len(part)
 
-    def add(
-        self,
-        numbers: Numbers,
-        update: Update,
-        rate: float,
-        scale: float,
-        moments: Moments | None,
-    ) -> None:
-        """moments: of the observations that were merged with it."""
-        self._buffers.append(update.payload)
-        rows, size = 0, 0
-        if moments is not None:
-            kept = moments.to_buffer()
-            rows, size = moments.count, len(kept)
-            self._buffers.append(kept)
-        self._steps.append(Step(numbers, update.codec, update.count, size_of(update.payload), rate, scale, rows, size))
 
-    def take(self, version: int, counters: dict[str, int | float]) -> Iterator[tuple[Batch, Sequence[Buffer]]]:
-        """All of them, as one record unless that would be longer than ``DRAFT_BYTES``. version: of θ after them."""
-        steps, buffers = self._steps, iter(self._buffers)
-        self._steps, self._buffers = [], []
-        before = version - len(steps)
-        for part in _parts(steps):
-            yield Batch(before, part, counters), [next(buffers) for step in part for _ in _sizes(step)]
-            before += len(part)
+def _step(applied: Applied) -> tuple[Step, Sequence[Buffer]]:
+    update, moments = applied.update, applied.moments
+    kept = None if moments is None else moments.to_buffer()
+    step = Step(
+        numbers=applied.numbers,
+        codec=update.codec,
+        count=update.count,
+        size=size_of(update.payload),
+        rate=applied.rate,
+        scale=applied.scale,
+        rows=0 if moments is None else moments.count,
+        moments=0 if kept is None else len(kept),
+    )
+    return step, (update.payload,) if kept is None else (update.payload, kept)
 
 
 class Writer:
@@ -228,7 +223,7 @@ def _parts(steps: Sequence[Step]) -> Iterator[tuple[Step, ...]]:
     size = 0
     for step in steps:
         step_bytes = sum(_sizes(step))
-        if part and size + step_bytes > DRAFT_BYTES:
+        if part and size + step_bytes > BATCH_BYTES:
             yield tuple(part)
             part, size = [], 0
         part.append(step)

@@ -8,7 +8,8 @@ import msgspec
 
 from learner.config import LearnerSettings, optimizer_settings
 from learner.durability.checkpoint import state_digest
-from learner.durability.journal_format import Batch, Head, Mark, Record
+from learner.durability.journal_format import Batch, Head, Mark, Record, Step
+from learner.optim.applied import Applied
 from learner.optim.parameters import Parameters
 from protocol.buffers import Buffer
 from protocol.errors import PayloadFault, UserError
@@ -71,10 +72,16 @@ class JournalReplay:
             if self.parameters.version == until:
                 return
             try:
-                self.parameters.repeat(step, next(buffers), next(buffers) if step.rows else None)
+                self.parameters.repeat(self._applied(step, buffers))
             except PayloadFault as fault:
                 raise ReplayError(self.parameters.version, str(fault)) from None
         self.counters = batch.counters
+
+    def _applied(self, step: Step, buffers: Iterator[Buffer]) -> Applied:
+        """Raises PayloadFault."""
+        update = self.parameters.read(step.codec, step.count, next(buffers))
+        moments = self.parameters.read_moments(step.rows, next(buffers)) if step.rows else None
+        return Applied(step.numbers, update, step.rate, step.scale, moments)
 
     @property
     def digest(self) -> str:

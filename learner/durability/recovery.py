@@ -16,7 +16,7 @@ from learner.durability.disk import DISK, Disk
 from learner.durability.journal import SEGMENT_BYTES, Journal
 from learner.durability.journal_format import Head
 from learner.durability.journal_replay import JournalReplay
-from learner.optim.norms import make_screen
+from learner.optim.norms import make_norm_check
 from learner.optim.optimizers import make_optimizer
 from learner.optim.parameters import Parameters
 from learner.optim.staleness import age_rule
@@ -57,7 +57,7 @@ class Restored:
 def make_parameters(settings: LearnerSettings, theta: np.ndarray, layout: Layout, observations: int) -> Parameters:
     """θ₀ at version 0. theta: float32 [P], which is taken over. observations: numbers in a row of the moments, or 0."""
     moments = Moments.empty(observations) if observations else None
-    optimizer, screen = make_optimizer(settings, theta), make_screen(settings, layout.length)
+    optimizer, screen = make_optimizer(settings, theta), make_norm_check(settings, layout.length)
     return Parameters(theta, 0, optimizer, age_rule(settings), screen, layout, moments)
 
 

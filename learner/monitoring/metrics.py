@@ -29,7 +29,8 @@ from learner.durability.storage import JournalStats
 from learner.monitoring.result import versions
 from learner.monitoring.summary import STALLED_S, stalled
 from learner.progress import STRANGE, Histogram, Progress
-from learner.state import LearnerState, Stage
+from learner.shutdown import Stage
+from learner.state import LearnerState
 from protocol.codecs.registry import CODECS
 from protocol.errors import Reason
 from protocol.messages import FAULTS as ACTOR_FAULTS
@@ -95,7 +96,7 @@ class _StateCollector(Collector):
         run = {"run": state.manifest.run, "env": state.manifest.env, "seed": str(state.manifest.seed)}
         yield InfoMetricFamily(f"{PREFIX}_run", "What is trained.", value=run)
         yield from _counters(state, self._before)
-        yield from _labelled_counters(progress, state.members.vitals.seconds, self._before)
+        yield from _labelled_counters(progress, state.sessions.telemetry.seconds, self._before)
         yield _histogram("lag_updates", "Updates between the weights of a gradient and its judgement.", progress.lags)
         yield _histogram("lag_seconds", "Since a gradient's weights were the newest, at its arrival.", progress.ages)
         yield _histogram("gradient_wait_seconds", "From a gradient's arrival to its verdict.", progress.waits)
@@ -207,16 +208,16 @@ def _life_gauges(state: LearnerState, now: float) -> Gauges:
     broken = float(state.saving.journal_failure is not None) if state.saving.journaled else None
     return (
         ("version", "Version of the parameters: gradients applied so far.", state.progress.version),
-        ("published_version", "Version up to which the weight stream has told.", state.publication.version),
-        ("target_version", "Version of the target network.", state.publication.shelf.target_version),
+        ("published_version", "Version up to which the weight stream has told.", state.publisher.version),
+        ("target_version", "Version of the target network.", state.publisher.published.target_version),
         ("parameters", "Length of the parameter vector.", state.manifest.layout.length),
         ("checkpoint_version", "Newest version on disk by this process.", state.saving.version),
         ("checkpoint_age_seconds", "Since the newest checkpoint on disk by this process was begun.", age),
         ("journal_broken", "1 while the journal does not hold what verdicts say was applied.", broken),
         ("training_seconds", "Since the first actor of this process had weights.", training_s),
         ("epoch", "Life of the learner in this run, counted from 1.", state.address.epoch),
-        ("running", "1 while gradients are taken, 0 while the run ends.", float(state.stage is Stage.RUNNING)),
-        ("solved", "1 once the target return was reached.", float(state.solved)),
+        ("running", "1 while gradients are taken, 0 while the run ends.", float(state.shutdown.stage is Stage.RUNNING)),
+        ("solved", "1 once the target return was reached.", float(state.shutdown.solved)),
         ("stalled", f"1 while actors train and no version was made for {STALLED_S:.0f} s.", float(stalled(state, now))),
     )
 
@@ -224,19 +225,19 @@ def _life_gauges(state: LearnerState, now: float) -> Gauges:
 def _queue_gauges(state: LearnerState) -> Gauges:
     peers = [peer for peer in state.peers.values() if peer.trains]
     return (
-        ("actors", "Actors with a session to train.", state.members.training),
-        ("evaluators", "Actors with a session to evaluate.", state.members.evaluating),
-        ("quarantined_actors", "Senders whose gradients are refused unread.", state.guard.quarantined),
+        ("actors", "Actors with a session to train.", state.sessions.training),
+        ("evaluators", "Actors with a session to evaluate.", state.sessions.evaluating),
+        ("quarantined_actors", "Senders whose gradients are refused unread.", state.admission.quarantined),
         ("credit", "Gradients that all actors together may have unanswered.", sum(peer.credit for peer in peers)),
         ("unanswered_gradients", "Arrived and without a verdict.", sum(len(peer.ledger.pending) for peer in peers)),
-        ("pending_gradients", "Admitted and waiting for the math thread.", len(state.intake)),
-        ("pending_bytes", "Of their payloads.", state.intake.pending_bytes),
+        ("pending_gradients", "Admitted and waiting for the math thread.", len(state.queue)),
+        ("pending_bytes", "Of their payloads.", state.queue.pending_bytes),
     )
 
 
 def _fleet(state: LearnerState, now: float) -> Iterator[Metric]:
     """The living actors that train, by rank: the least, the median and the most."""
-    vitals, version = list(state.members.vitals.sessions.values()), state.progress.version
+    vitals, version = list(state.sessions.telemetry.sessions.values()), state.progress.version
     peers = [peer for peer in state.peers.values() if peer.trains]
     lags = [float(version - min(peer.version, version)) for peer in peers]
     for name, text, values in (

@@ -13,7 +13,8 @@ from learner.monitoring.bottleneck import Facts, find_bottleneck
 from learner.monitoring.history import NO_EARLIER_LIVES, Counts, EarlierLives, History, Point, Recent, Sample
 from learner.monitoring.summary import RunSummary, idle_s, stalled, summarize
 from learner.progress import with_former
-from learner.state import LearnerState, Stage
+from learner.shutdown import Stage
+from learner.state import LearnerState
 from protocol.session import Peer
 
 ACTORS_LISTED = 1000  # in /status; a larger fleet is read from its metrics
@@ -72,7 +73,7 @@ def status(state: LearnerState, now: float, sampler: Sampler | None = None, quer
         "seed": state.manifest.seed,
         "epoch": state.address.epoch,
         "parameters": state.manifest.layout.length,
-        "solved": state.solved,
+        "solved": state.shutdown.solved,
         "wall_s": round(summary.wall_s, 3),
         **{key: value for key, value in summary.fields().items() if not key.endswith("_per_s")},
         "return_min": min(progress.scores, default=None),
@@ -85,11 +86,11 @@ def status(state: LearnerState, now: float, sampler: Sampler | None = None, quer
         "lag_updates": _rounded(rates.lag_updates),
         "lag_max_updates": progress.lags.largest,
         "math_share": _rounded(rates.math_share),
-        "pending_gradients": len(state.intake),
+        "pending_gradients": len(state.queue),
         "idle_s": round(idle_s(state, now), 3),
         "stalled": stalled(state, now),
         "limit": {"cause": judged.cause.value, "text": judged.text + _risk(summary)},
-        "target_version": state.publication.shelf.target_version,
+        "target_version": state.publisher.published.target_version,
         "evaluated_best_version": progress.evaluated_best_version,
         "staleness_rule": state.settings.staleness_rule,
         "rulings": dict(progress.rulings),
@@ -157,7 +158,7 @@ def fleet(state: LearnerState, now: float, recent: Recent, query: FleetQuery) ->
 
 def _actor_state(peer: Peer, state: LearnerState, now: float) -> str:
     """In one word or two, the worst first."""
-    if state.guard.holds(peer.sender, now):
+    if state.admission.is_quarantined(peer.sender, now):
         return "quarantined"
     if peer.silent(now, QUIET_BEATS * state.settings.heartbeat_s):
         return "silent"
@@ -213,9 +214,9 @@ def _facts(state: LearnerState, rates: _Rates, now: float) -> Facts:
     settings, training = state.settings, [peer for peer in state.peers.values() if peer.trains]
     quiet_s, lately_s = QUIET_BEATS * settings.heartbeat_s, _lately_s(state)
     return Facts(
-        running=state.stage is Stage.RUNNING,
-        solved=state.solved,
-        final=state.final,
+        running=state.shutdown.stage is Stage.RUNNING,
+        solved=state.shutdown.solved,
+        final=state.shutdown.final,
         started=state.training_since is not None,
         actors=len(training),
         responding=sum(not peer.silent(now, quiet_s) for peer in training),
@@ -224,7 +225,7 @@ def _facts(state: LearnerState, rates: _Rates, now: float) -> Facts:
         idle_s=idle_s(state, now),
         busy=state.busy,
         aggregates=settings.aggregation != "none",
-        pending=len(state.intake),
+        pending=len(state.queue),
         out_of_credit=sum(_limited_by_credit(peer, state) for peer in training),
         math_share=rates.math_share,
         rulings=rates.rulings,
@@ -236,7 +237,7 @@ def _limited_by_credit(peer: Peer, state: LearnerState) -> bool:
 
     In a fleet so large that the most is also the least, the second cannot be told.
     """
-    training, settings = state.members.training, state.settings
+    training, settings = state.sessions.training, state.settings
     if settings.aggregation != "none":
         return len(peer.ledger.pending) >= peer.credit
     return peer.credit >= ceiling(training, settings) > first(training, settings)

@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from learner.progress import with_former
-from learner.state import LearnerState, Stage
+from learner.shutdown import Stage
+from learner.state import LearnerState
 
 RATE_MEMORY_S = 2.0  # rates are averaged over about this long, so that they can be read
 STALLED_S = 10.0  # without a new version, while actors train: most rollouts are collected in less
@@ -56,7 +57,7 @@ def summarize(state: LearnerState, now: float, before: RunSummary | None = None)
     return RunSummary(
         now_s=now,
         wall_s=0.0 if state.training_since is None else now - state.training_since,
-        stage=state.stage.value,
+        stage=state.shutdown.stage.value,
         env_steps=progress.env_steps,
         env_steps_per_s=_rate(before, now, progress.env_steps, "env_steps", "env_steps_per_s"),
         episodes=progress.episodes,
@@ -72,8 +73,8 @@ def summarize(state: LearnerState, now: float, before: RunSummary | None = None)
         received_bytes=progress.received_bytes,
         sent_bytes=progress.sent_bytes,
         bytes_per_gradient=progress.received_bytes / judged if judged else None,
-        actors=state.members.training,
-        evaluators=state.members.evaluating,
+        actors=state.sessions.training,
+        evaluators=state.sessions.evaluating,
         evaluations=progress.evaluations,
         evaluated_best_mean=progress.evaluated_best_mean,
         journal_failure=state.saving.journal_failure,
@@ -95,13 +96,13 @@ def _rate(before: RunSummary | None, now: float, count: int, counted: str, rate:
 
 def idle_s(state: LearnerState, now: float) -> float:
     """Seconds since something was applied in this life, or since actors train where that is later; 0 before both."""
-    moments = (state.members.training_from, state.progress.advanced_at)
+    moments = (state.sessions.training_from, state.progress.advanced_at)
     return min((now - moment for moment in moments if moment is not None), default=0.0)
 
 
 def stalled(state: LearnerState, now: float) -> bool:
     """Actors train, and for STALLED_S nothing was applied. So page, /status and TrainingStalled mean it."""
-    training = state.stage is Stage.RUNNING and state.members.training_from is not None
+    training = state.shutdown.stage is Stage.RUNNING and state.sessions.training_from is not None
     return training and idle_s(state, now) >= STALLED_S
 
 

@@ -1,6 +1,6 @@
 """How far θ has moved since a gradient was taken, and what that does to it. Pure; runs on the math thread.
 
-Age counts updates; the gap is what they did. Two remedies from the literature need it, each coordinate for itself:
+Age counts updates; the gap is what they did. Two corrections from the literature need it, each coordinate for itself:
 
 * "gap" divides each coordinate of a step by 1 + the number of steps that it has moved meanwhile (Barkai, Hakimi and
   Schuster 2020, "Gap-Aware Mitigation of Gradient Staleness");
@@ -29,10 +29,10 @@ MEMORY = 1000  # steps of a coordinate that its average remembers; the paper's a
 TINY = 1e-7  # DC-ASGD's ε: keeps a coordinate without history from dividing by zero
 
 
-class Remedy(Protocol):
+class StalenessCorrection(Protocol):
     """What staleness does to a step beyond one scale for all of it. Bound to one θ and its optimizer."""
 
-    def keep(self, version: int, theta: Buffer) -> None:
+    def remember(self, version: int, theta: Buffer) -> None:
         """A snapshot of ``version`` is about to be published. theta: float32 [P] as bytes that nobody will change."""
 
     def step(self, update: Update, version: int, base_version: int, rate: float, scale: float) -> tuple[float, Update]:
@@ -50,8 +50,8 @@ class Remedy(Protocol):
         """Take back what ``state`` gave. What another rule saved is passed over: averages can begin anew."""
 
 
-def make_remedy(rule: Rule, optimizer: Optimizer, theta: Floats) -> Remedy:
-    """The remedy that the rule names, for theta: float32 [P], which the optimizer writes in place.
+def make_correction(rule: Rule, optimizer: Optimizer, theta: Floats) -> StalenessCorrection:
+    """The correction that the rule names, for theta: float32 [P], which the optimizer writes in place.
 
     Where the weight stream has a budget, what is published of a version may be less than θ of it, so what was
     published must be remembered. With a journal what is applied must be what its payload says, whatever the optimizer
@@ -64,7 +64,7 @@ def make_remedy(rule: Rule, optimizer: Optimizer, theta: Floats) -> Remedy:
     if rule.scaling == "compensate":
         drift = make_drift(rule, theta, steps_tell=steps_tell)
         return Compensation(rule, optimizer, drift, lossy=budgeted, journaled=rule.journaled)
-    return OneScale(optimizer)
+    return UniformScale(optimizer)
 
 
 def make_drift(rule: Rule, theta: Floats, *, steps_tell: bool) -> Drift:
@@ -74,26 +74,26 @@ def make_drift(rule: Rule, theta: Floats, *, steps_tell: bool) -> Drift:
     return Ring(theta, rule.ring_bytes, rule.max_lag_updates)
 
 
-class OneScale:
+class UniformScale:
     """No gap: every coordinate is scaled alike, as ``staleness.judge`` says."""
 
     def __init__(self, optimizer: Optimizer) -> None:
         self._optimizer = optimizer
 
-    def keep(self, version: int, theta: Buffer) -> None:
-        """Remedy.keep: nothing is needed."""
+    def remember(self, version: int, theta: Buffer) -> None:
+        """StalenessCorrection.remember: nothing is needed."""
 
     def step(self, update: Update, version: int, base_version: int, rate: float, scale: float) -> tuple[float, Update]:
-        """Remedy.step."""
+        """StalenessCorrection.step."""
         self._optimizer.step(update.value, rate, scale)
         return scale, update
 
     def state(self) -> dict[str, np.ndarray]:
-        """Remedy.state."""
+        """StalenessCorrection.state."""
         return {}
 
     def restore(self, state: dict[str, np.ndarray]) -> None:
-        """Remedy.restore."""
+        """StalenessCorrection.restore."""
 
 
 class GapAware:
@@ -115,12 +115,12 @@ class GapAware:
         self._square = np.zeros_like(theta)  # float32 [P], running mean square of steps at rate 1
         self._count = np.zeros(theta.shape, np.uint16)  # steps in that mean, at most MEMORY
 
-    def keep(self, version: int, theta: Buffer) -> None:
-        """Remedy.keep."""
+    def remember(self, version: int, theta: Buffer) -> None:
+        """StalenessCorrection.remember."""
         self._drift.keep(version, theta)
 
     def step(self, update: Update, version: int, base_version: int, rate: float, scale: float) -> tuple[float, Update]:
-        """Remedy.step."""
+        """StalenessCorrection.step."""
         adds = self._optimizer.adds
         where = _where(update) if adds else slice(None)
         empty = adds and not update.numbers.size
@@ -176,11 +176,11 @@ class GapAware:
         return share
 
     def state(self) -> dict[str, np.ndarray]:
-        """Remedy.state."""
+        """StalenessCorrection.state."""
         return {"square": self._square.copy(), "count": self._count.copy()}
 
     def restore(self, state: dict[str, np.ndarray]) -> None:
-        """Remedy.restore."""
+        """StalenessCorrection.restore."""
         square, count = state.get("square"), state.get("count")
         if square is not None and count is not None and square.shape == count.shape == self._square.shape:
             np.copyto(self._square, square)
@@ -203,12 +203,12 @@ class Compensation:
         self._optimizer, self._strength = optimizer, np.float32(rule.compensation)
         self._drift, self._lossy, self._journaled = drift, lossy, journaled
 
-    def keep(self, version: int, theta: Buffer) -> None:
-        """Remedy.keep."""
+    def remember(self, version: int, theta: Buffer) -> None:
+        """StalenessCorrection.remember."""
         self._drift.keep(version, theta)
 
     def step(self, update: Update, version: int, base_version: int, rate: float, scale: float) -> tuple[float, Update]:
-        """Remedy.step."""
+        """StalenessCorrection.step."""
         where, numbers = _where(update), update.numbers
         asks = numbers.size > 0 and (self._lossy or base_version < version)
         drift = self._drift.since(base_version, where) if asks else None
@@ -231,11 +231,11 @@ class Compensation:
         return np.clip(correction, -limit, limit)
 
     def state(self) -> dict[str, np.ndarray]:
-        """Remedy.state: the second moment is the optimizer's."""
+        """StalenessCorrection.state: the second moment is the optimizer's."""
         return {}
 
     def restore(self, state: dict[str, np.ndarray]) -> None:
-        """Remedy.restore."""
+        """StalenessCorrection.restore."""
 
 
 def _where(update: Update) -> Where:

@@ -18,7 +18,6 @@ from collections import OrderedDict, deque
 
 import numpy as np
 
-from learner.admission.checks import measure
 from learner.config import LearnerSettings
 from protocol.codecs.registry import Sparse
 from protocol.errors import Reason
@@ -35,7 +34,7 @@ USUAL_UPDATE = 0.3
 MOST_VOTES = 4096  # four times the usual learner.max_actors; beyond them the vote that is oldest goes
 
 
-class Norms:
+class NormDistribution:
     """The running distribution of L2 norms. factor: >= 2, times their median is the bound. floor: L2, of a usual norm
     that no median is too small for; 0 where no norm is usual.
     """
@@ -58,7 +57,7 @@ class Norms:
             return FEW * self._factor * usual if self._floor else None
         return self._factor * usual or None
 
-    def judge(self, sender: Sender, norm: float, now: float) -> Reason | None:
+    def observe(self, sender: Sender, norm: float, now: float) -> Reason | None:
         """norm_exceeded, or None. norm: L2 of a gradient of finite numbers, >= 0, infinity where it overflows.
 
         Every norm counts afterwards, whatever was said of it. Costs O(log n) comparisons for n senders.
@@ -91,24 +90,38 @@ def _median(norms: deque[float]) -> float:
     return sorted(norms)[len(norms) // 2]
 
 
-class Screen:
+def measure(value: np.ndarray | Sparse) -> float:
+    """L2 norm: one dot product over the data, a second look only where it is wrong.
+
+    value: float32 [P], or Sparse of k values. NaN where one of them is no finite number; infinity where all are and
+    the sum of their squares overflows float32, a norm above 1e19.
+    """
+    numbers = value.values if isinstance(value, Sparse) else value
+    with np.errstate(over="ignore", invalid="ignore"):
+        squared = float(np.dot(numbers, numbers))
+    if math.isfinite(squared):
+        return math.sqrt(squared)
+    return math.inf if bool(np.isfinite(numbers).all()) else math.nan
+
+
+class NormCheck:
     """What is asked of every gradient's numbers. bound: L2, for good. factor: times the usual norm; None: no matter.
     updates: P where actors precondition, which gives norms a scale; 0 for raw gradients.
     """
 
     def __init__(self, bound: float, factor: float | None = None, updates: int = 0) -> None:
         self.bound = bound
-        self._norms = None if factor is None else Norms(factor, USUAL_UPDATE * math.sqrt(updates))
+        self._norms = None if factor is None else NormDistribution(factor, USUAL_UPDATE * math.sqrt(updates))
 
-    def examine(self, value: np.ndarray | Sparse, sender: Sender, now: float) -> Reason | None:
+    def check(self, value: np.ndarray | Sparse, sender: Sender, now: float) -> Reason | None:
         """Why these numbers are refused, or None. value: float32 [P], or Sparse."""
         norm = measure(value)
         if math.isnan(norm):
             return Reason.NOT_FINITE
-        unusual = None if self._norms is None else self._norms.judge(sender, norm, now)
+        unusual = None if self._norms is None else self._norms.observe(sender, norm, now)
         return Reason.NORM_EXCEEDED if norm > self.bound else unusual
 
 
-def make_screen(settings: LearnerSettings, length: int) -> Screen:
+def make_norm_check(settings: LearnerSettings, length: int) -> NormCheck:
     """As these settings ask of gradients of ``length`` parameters."""
-    return Screen(settings.norm_bound, settings.most_norm_factor, length if settings.quantity == "update" else 0)
+    return NormCheck(settings.norm_bound, settings.most_norm_factor, length if settings.quantity == "update" else 0)

@@ -11,8 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from learner import events
-from learner.events import Event
+from learner.events import KeysRevoked
 from learner.security.keyring import Authorized, Keyring
 from protocol.errors import UserError
 from protocol.messages import ROLES
@@ -33,23 +32,22 @@ ANNOUNCE_S = 60.0  # between two lines about refused connections, however many t
 
 
 class AccessList:
-    """The keyring, held to the sockets. post: takes events for the state. announce: tells people."""
+    """The keyring, held to the sockets. announce: tells people."""
 
     def __init__(
         self,
         ring: Keyring | None,
         sockets: LearnerSockets,
-        post: Callable[[Event], None],
         announce: Callable[[str, dict[str, Any]], None],
     ) -> None:
-        self._ring, self._sockets, self._post, self._announce = ring, sockets, post, announce
+        self._ring, self._sockets, self._announce = ring, sockets, announce
         self._partly_closed = False  # connections are cut and not all addresses could be listened on again
         self._announced, self._announce_at = 0, -math.inf  # refused connections
 
-    def poll(self, now: float) -> None:
+    def poll(self, now: float) -> KeysRevoked | None:
         """Reads the list again: a key taken off it loses its connections. An unreadable list changes nothing."""
         if self._ring is None:
-            return
+            return None
         if (count := self._sockets.unauthenticated - self._announced) and now >= self._announce_at:
             self._announced, self._announce_at = self._sockets.unauthenticated, now + ANNOUNCE_S
             self._announce("key_unknown", {"key": self._sockets.last_unauthenticated, "connections": count})
@@ -57,12 +55,13 @@ class AccessList:
             revoked = self._ring.refresh()
         except UserError as error:
             self._announce("keys_unreadable", {"cause": str(error)})
-            return
+            return None
         if revoked:
-            self._post(events.KeysRevoked(revoked))
             self._listen(self._sockets.disconnect_all)
-        elif self._partly_closed:
+            return KeysRevoked(revoked)
+        if self._partly_closed:
             self._listen(self._sockets.listen)
+        return None
 
     def roles(self, key: str) -> frozenset[str]:
         """What a public key may do; without a keyring everybody may do all."""

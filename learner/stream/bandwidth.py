@@ -19,7 +19,7 @@ PATIENCE_S, MOST_PATIENCE_S = 10.0, 600.0  # without lateness, before there is m
 UP, DOWN, LEAST_KBPS = 1.25, 0.5, 8.0
 
 
-class Allowance:
+class TokenBucket:
     """Bytes that the stream may take, where it has a budget: so many a second, and what was not taken of the last.
 
     kbps: kilobits a second; None for no budget. A record is LEAST_BYTES at least, lest most of it be header. SAVED of
@@ -30,9 +30,9 @@ class Allowance:
         self._whole_key_bytes = key_bytes
         self._left, self._saved, self._counted_at = math.inf, 0.0, now
         self._bytes_per_s: float | None = None
-        self.change(kbps, now)
+        self.set_rate(kbps, now)
 
-    def change(self, kbps: float | None, now: float) -> None:
+    def set_rate(self, kbps: float | None, now: float) -> None:
         """From now on it is so much. What is left over of more is let go."""
         if self._bytes_per_s is not None:
             self._left, self._saved = self._count(now)
@@ -42,19 +42,19 @@ class Allowance:
         self._key_bytes = float(self._whole_key_bytes) if payable else math.inf
         self._left, self._counted_at = min(self._left, self._most_bytes), now
 
-    def at(self, now: float) -> float:
+    def available(self, now: float) -> float:
         """Of a record made now. Below 0 where the last took more than it should."""
         return math.inf if self._bytes_per_s is None else self._count(now)[0]
 
-    def may_key(self, now: float) -> bool:
+    def affords_key_frame(self, now: float) -> bool:
         """Whether what is saved pays a key."""
         return self._bytes_per_s is None or self._count(now)[1] >= self._key_bytes
 
     def ready(self, now: float) -> bool:
         """Whether a record made now would be more than a header."""
-        return self.at(now) >= min(LEAST_BYTES, self._most_bytes)
+        return self.available(now) >= min(LEAST_BYTES, self._most_bytes)
 
-    def spent(self, now: float, record_bytes: int, *, key: bool) -> None:
+    def spend(self, now: float, record_bytes: int, *, key: bool) -> None:
         """A record was published."""
         if self._bytes_per_s is None:
             return
@@ -72,7 +72,7 @@ class Allowance:
         return min(self._most_bytes, self._left + income - saving), self._saved + saving
 
 
-class Felt:
+class BandwidthEstimate:
     """What followers bear. kbps: kilobits a second; None as long as most were never late."""
 
     def __init__(self, now: float) -> None:
@@ -83,11 +83,11 @@ class Felt:
         self._sent_bytes, self._sent_since = 0, now
         self._taken_kbps = math.inf  # in the last window of SETTLE_S or more
 
-    def published(self, record_bytes: int) -> None:
+    def sent(self, record_bytes: int) -> None:
         """A record was published."""
         self._sent_bytes += record_bytes
 
-    def told(self, session: int, behind_s: float, round_trip_s: float, training: int, now: float) -> bool:
+    def observe(self, session: int, behind_s: float, round_trip_s: float, training: int, now: float) -> bool:
         """A heartbeat of one of ``training`` sessions. behind_s: since newer weights than it holds were published.
 
         Whether ``kbps`` changed.

@@ -13,8 +13,8 @@ import math
 from collections.abc import Container, Mapping
 from dataclasses import dataclass
 
-from learner.admission.rate_limit import Quota
-from learner.events import Announce, BestFailed, BestWritten, Effect, Key, LeadBest, WriteBest
+from learner.admission.rate_limit import RateLimit
+from learner.events import Announce, BestFailed, BestWritten, Effect, KeyFrame, LeadBest, WriteBest
 from learner.progress import Best, Progress
 from protocol.errors import Reason, SessionFault
 from protocol.messages import ROLES, Evaluation
@@ -29,12 +29,12 @@ class Candidate:
     """A score and the record that it is of. key: whose it is. leads: whether it was above all others' when ordered."""
 
     score: Evaluation
-    record: Key
+    record: KeyFrame
     key: str
     leads: bool = False
 
 
-class Contest:
+class BestCheckpoint:
     """The pinned records and the best among those scored.
 
     The books are in ``progress``: what is the best *on disk*, and the best of each other key. writing: what the disk
@@ -46,12 +46,12 @@ class Contest:
         self.writing: Candidate | Best | None = None
         self.waiting: dict[str, Candidate] = {}
         self._progress = progress
-        self._pinned: dict[int, Key] = {}  # by session; a record each, at most
-        self._quota = Quota(EVALUATIONS_PER_S, None)
+        self._pinned: dict[int, KeyFrame] = {}  # by session; a record each, at most
+        self._quota = RateLimit(EVALUATIONS_PER_S, None)
         self._revoked = False  # since ``writing`` was ordered, its key was
         self._unled = False  # best.safetensors holds what does not count any more
 
-    def pin(self, session: int, record: Key) -> None:
+    def hold(self, session: int, record: KeyFrame) -> None:
         """This session is about to evaluate this record, and no longer the one before."""
         self._pinned[session] = record
 
@@ -60,7 +60,7 @@ class Contest:
         self._pinned.pop(session, None)
         self._quota.forget(session)
 
-    def judge(self, score: Evaluation, peer: Peer, now: float) -> list[Effect]:
+    def score(self, score: Evaluation, peer: Peer, now: float) -> list[Effect]:
         """Books a score, tells of it, and has its θ written if it is its key's best so far: by mean, ties to the
         earlier.
 
@@ -68,7 +68,7 @@ class Contest:
         malformed_message for a spread below 0 or a number that no task gives. An infinite ci95 says that a single
         episode was played: that is booked, and too little for a best.
         """
-        if not self._quota.take(peer.sender, 0, now):
+        if not self._quota.spend(peer.sender, 0, now):
             raise SessionFault(Reason.OVER_QUOTA, f"more than {EVALUATIONS_PER_S:g} evaluations a second")
         _check(score)
         self._progress.evaluations += 1
@@ -121,7 +121,7 @@ class Contest:
         self.writing = heir or Best(-math.inf, 0, "")
         return [LeadBest(None if heir is None else heir.key, self.writing.version)]
 
-    def saved(self, event: BestWritten | BestFailed) -> list[Effect]:
+    def written(self, event: BestWritten | BestFailed) -> list[Effect]:
         """The disk has answered. After a failure the best before still holds, and what is better than it may come."""
         assert self.writing is not None
         done, self.writing = self.writing, None

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 
+from learner.events import Record
 from learner.stream.update_log import DIGEST_VERSIONS
 from protocol import snapshot as records
 from protocol.buffers import Buffer, size_of
@@ -27,10 +28,8 @@ from protocol.updates import theta_digest
 HEADER_BYTES = 150  # of a record, ZeroMQ's, TCP's and IP's included
 MOMENTS_SHARE = 8  # a delta takes moments along where so many times their bytes went since they last did
 
-Record = tuple[Snapshot | Updates, Sequence[Buffer]]  # of the weight stream
 
-
-class Mirror:
+class FollowerReplica:
     """Followers' θ, which begins as ``first`` says. exact: it is the learner's, at the same version.
 
     first: a key.
@@ -54,7 +53,7 @@ class Mirror:
         """Whether the updates since the newest record may be told as they were applied."""
         return sum(map(size_of, told[1])) + HEADER_BYTES <= allowed_bytes
 
-    def follow(self, record: Record, *, exact: bool = True) -> Record:
+    def apply(self, record: Record, *, exact: bool = True) -> Record:
         """The record is about to be published: holds what it leads to. exact: that is θ."""
         message, buffers = record
         if self._held.apply(message, buffers) != "taken":
@@ -75,7 +74,7 @@ class Mirror:
             value = Sparse(len(theta), indices, difference[indices])
         encoded = codec(chosen.codec).encode(value)
         made = records.delta(before, version, chosen.codec, encoded, due)
-        self.follow(made, exact=False)
+        self.apply(made, exact=False)
         if version // DIGEST_VERSIONS == before.version // DIGEST_VERSIONS:
             return made
         return msgspec.structs.replace(made[0], digest=theta_digest(self.theta)), made[1]

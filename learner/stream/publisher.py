@@ -19,10 +19,10 @@ from collections import deque
 import msgspec
 
 from learner.config import LearnerSettings
-from learner.events import BatchApplied, Effect, Key, Publish, Send
-from learner.stream.bandwidth import Allowance, Felt
-from learner.stream.best import Contest
-from learner.stream.delta import HEADER_BYTES, Record
+from learner.events import BatchApplied, Effect, KeyFrame, Publish, Record, Send
+from learner.stream.bandwidth import BandwidthEstimate, TokenBucket
+from learner.stream.best import BestCheckpoint
+from learner.stream.delta import HEADER_BYTES
 from protocol.buffers import size_of
 from protocol.messages import Snapshot, SnapshotRequest
 from protocol.session import Peer
@@ -31,7 +31,7 @@ LISTENER_S = 10e-6  # of libzmq's thread for one record to one follower, encrypt
 VERSIONS_REMEMBERED = 4096  # publication times kept to measure a gradient's age in seconds
 
 
-class Pace(msgspec.Struct):
+class DutyCycle(msgspec.Struct):
     """How often something that costs time may be begun; at most one is under way.
 
     interval_s: >= 0, least time between starts. share: 0 < share <= 1, largest part of the time spent.
@@ -51,51 +51,53 @@ class Pace(msgspec.Struct):
         self.not_before = now - cost_s + max(self.interval_s, cost_s / self.share)
 
 
-class Publication:
+class Publisher:
     """What the weight stream says next. shelf: what it said. version: how far it has told.
 
     first: the key of θ as this life begins. contest: must know which θ an evaluating session was handed.
     """
 
-    def __init__(self, settings: LearnerSettings, first: Key, contest: Contest, env_steps: int, now: float) -> None:
+    def __init__(
+        self, settings: LearnerSettings, first: KeyFrame, contest: BestCheckpoint, env_steps: int, now: float
+    ) -> None:
         self._contest = contest
-        self.shelf = Shelf(first, settings.target_interval_steps, env_steps, now)
+        self.published = PublishedWeights(first, settings.target_interval_steps, env_steps, now)
         self.version = first[0].version
-        self._pace = Pace(settings.publish_interval_s, settings.publish_share)
-        self._keys = Pace(0.0, settings.publish_share)
+        self._pace = DutyCycle(settings.publish_interval_s, settings.publish_share)
+        self._keys = DutyCycle(0.0, settings.publish_share)
         key_bytes = HEADER_BYTES + sum(map(size_of, first[1]))
-        self._felt = Felt(now) if settings.downlink_kbps == "auto" else None
-        self.allowance = Allowance(None if settings.downlink_kbps == "auto" else settings.downlink_kbps, key_bytes, now)
+        self._felt = BandwidthEstimate(now) if settings.downlink_kbps == "auto" else None
+        self.budget = TokenBucket(None if settings.downlink_kbps == "auto" else settings.downlink_kbps, key_bytes, now)
         self._waiting: dict[int, Peer] = {}  # by session; a key each
 
-    def order(self, news: bool, listening: bool, env_steps: int, now: float) -> tuple[int | None, bool]:
+    def plan(self, news: bool, listening: bool, env_steps: int, now: float) -> tuple[int | None, bool]:
         """What the math thread is to make: above which version a record, and whether a key.
 
         news: θ is, or after the batch will be, newer than what was told. listening: whether anybody trains. With a key
         a record ends, so that whoever takes it goes on with the next one.
         """
-        key = (bool(self._waiting) or (news and self.shelf.target_due(env_steps))) and self._keys.ready(now)
-        record = news and (key or (listening and self._pace.ready(now) and self.allowance.ready(now)))
+        key = (bool(self._waiting) or (news and self.published.target_due(env_steps))) and self._keys.ready(now)
+        record = news and (key or (listening and self._pace.ready(now) and self.budget.ready(now)))
         return self.version if record else None, key
 
-    def ask(self, request: SnapshotRequest, peer: Peer, version: int) -> list[Effect]:
+    def answer(self, request: SnapshotRequest, peer: Peer, version: int) -> list[Effect]:
         """Answers a request where what is wanted is here; else its session waits for the next key.
 
         version: of θ as it is now.
         """
-        if request.target and self.shelf.target is not None:
-            return [Send(peer.route, *self.shelf.target)]
-        if self.shelf.key[0].version == version:
-            return [self._hand(self.shelf.key, peer)]
+        if request.target and self.published.target is not None:
+            return [Send(peer.route, *self.published.target)]
+        if self.published.key[0].version == version:
+            return [self._hand(self.published.key, peer)]
         self._waiting[peer.session] = peer
         return []
 
-    def told(self, peer: Peer, round_trip_s: float, training: int, now: float) -> None:
+    def record_heartbeat(self, peer: Peer, round_trip_s: float, training: int, now: float) -> None:
         """A heartbeat said which version a training session holds. training: how many there are."""
-        if self._felt is not None and self._felt.told(
-            peer.session, self.shelf.lag_s(peer.version, now), round_trip_s, training, now
+        if self._felt is not None and self._felt.observe(
+            peer.session, self.published.lag_s(peer.version, now), round_trip_s, training, now
         ):
-            self.allowance.change(self._felt.kbps, now)
+            self.budget.set_rate(self._felt.kbps, now)
 
     def forget(self, session: int) -> None:
         """The session is over."""
@@ -103,18 +105,18 @@ class Publication:
         if self._felt is not None:
             self._felt.forget(session)
 
-    def made(self, event: BatchApplied, listeners: int, env_steps: int, now: float) -> list[Effect]:
+    def publish(self, event: BatchApplied, listeners: int, env_steps: int, now: float) -> list[Effect]:
         """Publishes the record and answers those who wait with the key. listeners: who follow the stream."""
         listeners_s = listeners * LISTENER_S
-        record, key = self.shelf.put(event.record, event.key, env_steps, now)
+        record, key = self.published.add(event.record, event.key, env_steps, now)
         effects: list[Effect] = []
         if record is not None:
             self.version = record[0].version
             self._pace.spent(now, event.record_s + listeners_s)
             record_bytes = HEADER_BYTES + sum(map(size_of, record[1]))
-            self.allowance.spent(now, record_bytes, key=_is_key(record))
+            self.budget.spend(now, record_bytes, key=_is_key(record))
             if self._felt is not None:
-                self._felt.published(record_bytes)
+                self._felt.sent(record_bytes)
             effects.append(Publish(*record))
         if key is not None:
             self._keys.spent(now, event.record_s + event.key_s)
@@ -122,13 +124,13 @@ class Publication:
             self._waiting.clear()
         return effects
 
-    def _hand(self, key: Key, peer: Peer) -> Effect:
+    def _hand(self, key: KeyFrame, peer: Peer) -> Effect:
         if not peer.trains:
-            self._contest.pin(peer.session, key)
+            self._contest.hold(peer.session, key)
         return Send(peer.route, *key)
 
 
-class Shelf:
+class PublishedWeights:
     """The published that somebody may still ask for, and when each version was published.
 
     key: the newest. target: the target network's, always a key; None in a run without one.
@@ -139,16 +141,16 @@ class Shelf:
     resumed life begins with its restored θ as the target: the old target is not in checkpoints.
     """
 
-    def __init__(self, first: Key, interval_steps: int | None, env_steps: int, now: float) -> None:
+    def __init__(self, first: KeyFrame, interval_steps: int | None, env_steps: int, now: float) -> None:
         self._interval_steps, self._due_steps = interval_steps, env_steps
         self._published: deque[tuple[int, float]] = deque(maxlen=VERSIONS_REMEMBERED)  # version, time
-        self.target: Key | None = None
+        self.target: KeyFrame | None = None
         self.key = first
-        self.put(first, first, env_steps, now)
+        self.add(first, first, env_steps, now)
 
-    def put(
-        self, record: Record | None, key: Key | None, env_steps: int, now: float
-    ) -> tuple[Record | None, Key | None]:
+    def add(
+        self, record: Record | None, key: KeyFrame | None, env_steps: int, now: float
+    ) -> tuple[Record | None, KeyFrame | None]:
         """Takes what is about to be published or sent; returns it with its target and the run's env_steps filled in."""
         target = self._next_target(None if record is None else key, env_steps)
         stamped = None if key is None else _stamped(key, target, env_steps)
@@ -168,7 +170,7 @@ class Shelf:
         """Whether the next key is to become the target."""
         return self._interval_steps is not None and (self.target is None or env_steps >= self._due_steps)
 
-    def _next_target(self, key: Key | None, env_steps: int) -> int | None:
+    def _next_target(self, key: KeyFrame | None, env_steps: int) -> int | None:
         """The version that is the target from now on."""
         if self._interval_steps is None:
             return None
@@ -192,5 +194,5 @@ def _is_key(record: Record) -> bool:
     return isinstance(record[0], Snapshot) and record[0].record == "key"
 
 
-def _stamped(key: Key, target: int | None, env_steps: int) -> Key:
+def _stamped(key: KeyFrame, target: int | None, env_steps: int) -> KeyFrame:
     return msgspec.structs.replace(key[0], target=target, env_steps=env_steps), key[1]

@@ -19,14 +19,14 @@ from protocol.updates import Entry, theta_digest
 DIGEST_VERSIONS = 1000  # a record that completes so many tells θ's digest: a pass over θ, so it must be rare
 
 
-class Log:
+class UpdateLog:
     """Bound to one layout. version: where the last record ended, and where the next begins."""
 
     def __init__(self, layout_digest: bytes, length: int, version: int) -> None:
         self._layout_digest, self._length = layout_digest, length
-        self.begin(version)
+        self.restart(version)
 
-    def begin(self, version: int) -> None:
+    def restart(self, version: int) -> None:
         """The stream stands at this version: what led there is told, or will never be."""
         self.version = version
         self._entries: list[Entry] = []
@@ -40,7 +40,7 @@ class Log:
             return
         self._entries.append(Entry(update.codec, update.count, update.payload, factor))
 
-    def record(
+    def next_record(
         self, epoch: int, version: int, theta: Floats, moments: Moments | None
     ) -> tuple[Updates, Sequence[Buffer]] | None:
         """All that leads from the last record to ``version``, θ being ``theta``; None where it was let go.
@@ -48,7 +48,7 @@ class Log:
         Begins the next. moments: as in a key.
         """
         entries, base = self._entries, self.version
-        self.begin(version)
+        self.restart(version)
         if not entries or len(entries) != version - base:
             return None
         digest = theta_digest(theta) if version // DIGEST_VERSIONS > base // DIGEST_VERSIONS else None

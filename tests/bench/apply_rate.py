@@ -12,10 +12,12 @@ import time
 import numpy as np
 
 from learner.config import LearnerSettings
-from learner.optim.norms import Screen
+from learner.events import Job
+from learner.optim.norms import NormCheck
 from learner.optim.optimizers import make_optimizer
-from learner.optim.parameters import Job, Parameters
+from learner.optim.parameters import Parameters
 from learner.optim.staleness import Rule, Scaling
+from learner.stream.writer import StreamWriter
 from protocol.layout import Entry, Layout
 from tests.bench.payloads import make_payloads
 
@@ -41,15 +43,16 @@ def rate(length: int, codec: str, count: int, scaling: Scaling, lag: int, second
     theta = np.zeros(length, np.float32)
     optimizer = make_optimizer(LearnerSettings(), theta)
     layout = Layout((Entry("theta", (length,)),))
-    parameters = Parameters(theta, 0, optimizer, Rule(scaling=scaling), Screen(1e9), layout)
+    parameters = Parameters(theta, 0, optimizer, Rule(scaling=scaling), NormCheck(1e9), layout)
+    stream = StreamWriter(parameters, budgeted=False)
 
     def apply(lag: int) -> None:
         jobs = []
         for version in range(parameters.version, parameters.version + BATCH):
             payload, base = payloads[version % len(payloads)], max(0, version - lag)
             jobs.append(Job(1, version, base, codec, length, payload.count, payload.buffer, None, 0.0))
-        parameters.apply(jobs, 1e-3)
-        parameters.record(1)
+        stream.add(parameters.apply(jobs, 1e-3).applied)
+        stream.record(1)
 
     began = time.process_time()
     while parameters.version < WARM and time.process_time() - began < seconds:

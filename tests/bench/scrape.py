@@ -54,7 +54,7 @@ def measured(actors: int, repeats: int) -> dict[str, object]:
             open_.callback(os.close, os.dup(0))
         page = metrics.render()
         return {
-            "actors": state.members.training,
+            "actors": state.sessions.training,
             "series": sum(not line.startswith(b"#") for line in page.splitlines()),
             "page_bytes": len(page),
             "scrape_ms": timed_ms(metrics.render, repeats),

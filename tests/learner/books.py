@@ -76,7 +76,7 @@ def join(state: LearnerState, name: str, now: float, role: Role = "train") -> Pe
     hello = Hello(name, len(state.peers) + 1, ("f32",))
     ledger, ordinal = Ledger(2), len(state.peers)
     peer = Peer(hello.instance, hello.instance, name, ordinal, b"r", now, ledger, progressed_at=now, role=role)
-    state.members.join(peer)
+    state.sessions.add(peer)
     return peer
 
 

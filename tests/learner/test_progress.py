@@ -76,7 +76,7 @@ def test_the_best_mean_is_remembered_after_a_fall() -> None:
 def test_bytes_by_codec_and_what_nobody_knows_under_one_name() -> None:
     progress = Progress()
     for codec, wire_bytes in (("f32", 100), ("topk_i8+zstd", 7), ("made-up-1", 1), ("made-up-2", 2)):
-        progress.came(codec, wire_bytes)
+        progress.received(codec, wire_bytes)
     assert progress.codec_gradients == {"f32": 1, "topk_i8+zstd": 1, "unknown": 2}
     assert progress.codec_bytes == {"f32": 100, "topk_i8+zstd": 7, "unknown": 3}
     assert (progress.gradients_received, progress.gradient_received_bytes) == (4, 110)
@@ -85,10 +85,10 @@ def test_bytes_by_codec_and_what_nobody_knows_under_one_name() -> None:
 def test_weights_are_told_by_record() -> None:
     progress = Progress()
     snapshot = Snapshot(1, 2, "key", 0, bytes(8), "f32", 1, 1)
-    progress.went(snapshot, 40)
-    progress.went(replace(snapshot, record="delta"), 10)
-    progress.went(Updates(1, 3, 2, bytes(8), 1, (Applied("f32", 1, 4, 1.0),)), 5)
-    progress.went(Heartbeat(1, 2, 3), 3)
+    progress.sent(snapshot, 40)
+    progress.sent(replace(snapshot, record="delta"), 10)
+    progress.sent(Updates(1, 3, 2, bytes(8), 1, (Applied("f32", 1, 4, 1.0),)), 5)
+    progress.sent(Heartbeat(1, 2, 3), 3)
     assert progress.weight_bytes == {"key": 40, "delta": 10, "updates": 5}
     assert progress.sent_bytes == 58
 

@@ -38,12 +38,14 @@ from learner.events import (
     WriteCheckpoint,
 )
 from learner.monitoring.summary import summarize
-from learner.optim.norms import make_screen
+from learner.optim.norms import make_norm_check
 from learner.optim.optimizers import make_optimizer
 from learner.optim.parameters import Parameters
 from learner.optim.staleness import age_rule
 from learner.progress import Best, Progress
-from learner.state import BATCH_LIMIT, Address, LearnerState, Stage
+from learner.shutdown import Stage
+from learner.state import BATCH_LIMIT, Address, LearnerState
+from learner.stream.writer import StreamWriter
 from protocol.codecs.registry import Sparse, codec
 from protocol.errors import FrameFault, Reason
 from protocol.layout import Entry, Layout
@@ -88,7 +90,7 @@ class Learner:
         settings = LearnerSettings(**{"anneal": "none", "learning_rate": 0.5, **learner})
         theta = np.zeros(P, np.float32)
         optimizer = make_optimizer(settings, theta)
-        screen = make_screen(settings, P)
+        screen = make_norm_check(settings, P)
         self.parameters = Parameters(
             theta,
             version,
@@ -97,6 +99,7 @@ class Learner:
             screen,
             LAYOUT,
         )
+        self.stream = StreamWriter(self.parameters, budgeted=settings.downlink_kbps is not None)
         manifest = Manifest(
             run="run",
             env="toy",
@@ -111,14 +114,16 @@ class Learner:
             Experiment(run=RunSettings(**run), learner=settings),
             manifest,
             Address(EPOCH, "tcp://*:1"),
-            self.parameters.snapshot(EPOCH),
+            self.stream.key_frame(EPOCH),
             Progress(version=version),
             Random(0),
             self.now,
         )
 
     def post(self, event: Event) -> list[Effect]:
-        return self.state.handle(event, self.now)
+        effects = self.state.handle(event, self.now)
+        self.state.validate()
+        return effects
 
     def hear(self, message: Any, *buffers: bytes, route: bytes = A, key: str = "") -> list[Effect]:
         return self.post(MessageArrived(route, message, buffers, 100, key))
@@ -140,7 +145,7 @@ class Learner:
     def does(self, effects: list[Effect], unlogged: str | None = None) -> list[Effect]:
         """The math thread's answer to the one batch among the effects. unlogged: why it is in no journal."""
         order = only(effects, ApplyBatch)
-        event = apply_batch(self.parameters, order, EPOCH)
+        event = apply_batch(self.parameters, self.stream, order, EPOCH)
         record_s = SNAPSHOT_S if event.record is not None else 0.0
         return self.post(replace(event, math_s=0.01, record_s=record_s, key_s=0.0, unlogged=unlogged))
 
@@ -508,7 +513,7 @@ def test_a_target_is_not_reached_by_what_a_refused_gradient_reports(body: bytes,
         if every(effects, ApplyBatch):
             it.does(effects)
     it.applies(session, 4)
-    assert (it.state.stage, it.state.progress.episodes) == (Stage.RUNNING, 0)
+    assert (it.state.shutdown.stage, it.state.progress.episodes) == (Stage.RUNNING, 0)
 
 
 def test_a_late_gradient_s_episodes_count_towards_the_target_that_a_later_one_reaches() -> None:
@@ -517,9 +522,9 @@ def test_a_late_gradient_s_episodes_count_towards_the_target_that_a_later_one_re
     it.applies(session, 1)
     late = it.hear(gradient(session, 2, 0, report=report(100, *[50.0] * 100)), payload())
     assert ruling(late).outcome == Reason.STALE_UPDATES
-    assert it.state.stage is Stage.RUNNING
+    assert it.state.shutdown.stage is Stage.RUNNING
     it.applies(session, 3, 1)
-    assert it.state.solved
+    assert it.state.shutdown.solved
 
 
 def test_episodes_may_have_begun_in_earlier_reports_and_in_an_earlier_session() -> None:
@@ -725,7 +730,7 @@ def test_watching_a_run_does_not_begin_it_and_changes_no_seed() -> None:
     assert announced(effects) == ["evaluator_joined"]
     hands_out(it, sent(effects, Welcome).session)
     assert it.state.training_since is None
-    assert (it.state.members.training, it.state.members.evaluating) == (0, 1)
+    assert (it.state.sessions.training, it.state.sessions.evaluating) == (0, 1)
     assert it.join().ordinal == 0
     assert it.state.progress.sessions_granted == 1
 
@@ -1044,7 +1049,9 @@ def test_a_grant_that_was_never_told_counts_for_nothing_and_what_is_granted_is_k
         it.hear(gradient(session, sequence), payload())
     assert it.peer.ledger.pending == {1, 2}
     assert it.state.progress.rulings[Reason.OVERDRAWN] == 37
-    assert not it.state.guard.holds(it.peer.sender, it.now)  # what a lost verdict explains is held against nobody
+    assert not it.state.admission.is_quarantined(
+        it.peer.sender, it.now
+    )  # what a lost verdict explains is held against nobody
     it.does(busy)
     assert messages(it.hear(gradient(session, 41), payload()), Verdict) == []
 
@@ -1124,7 +1131,7 @@ def test_a_failed_checkpoint_is_told_and_tried_again() -> None:
     it = learner(checkpoint_interval_s=10.0)
     assert every(it.tick(10.0), WriteCheckpoint)
     assert announced(it.post(CheckpointFailed(0, "disk full"))) == ["checkpoint_failed"]
-    assert it.state.stage is Stage.RUNNING
+    assert it.state.shutdown.stage is Stage.RUNNING
     assert it.state.progress.faults["checkpoint_failed"] == 1
     assert every(it.tick(20.0), WriteCheckpoint)
 
@@ -1144,7 +1151,7 @@ def solved(**settings: Any) -> tuple[Learner, int, list[Effect]]:
 
 def test_reaching_the_target_writes_a_last_checkpoint_then_says_goodbye() -> None:
     it, session, effects = solved()
-    assert it.state.solved
+    assert it.state.shutdown.solved
     assert announced(effects) == ["draining"]
     assert every(effects, WriteCheckpoint)
     assert ruling(effects).outcome == "applied"
@@ -1170,7 +1177,7 @@ def test_of_a_batch_that_the_journal_does_not_hold_nobody_hears(draining: bool) 
     asked = it.hear(gradient(session, 2), payload())
     it.hear(gradient(session, 3), payload())
     if draining:
-        it.state.solved = it.state.final = True
+        it.state.shutdown.solved = it.state.shutdown.final = True
         it.post(StopRequested("target reached", 0))
     effects = it.does(asked, "No space left on device")
     said, farewell, end = effects
@@ -1212,14 +1219,14 @@ def test_99_episodes_solve_nothing() -> None:
     it = learner({"until_return": 1.0})
     it.does(it.hear(gradient(it.join().session, report=report(99, *[5.0] * 99)), payload()))
     assert it.state.progress.episodes == 99
-    assert it.state.stage is Stage.RUNNING
+    assert it.state.shutdown.stage is Stage.RUNNING
 
 
 @pytest.mark.parametrize(("until_return", "exit_code"), [(500.0, 3), (None, 0)])
 def test_a_step_limit_ends_the_run(until_return: float | None, exit_code: int) -> None:
     it = learner({"until_return": until_return, "until_steps": 100})
     it.does(it.hear(gradient(it.join().session, report=report(100)), payload()))
-    assert (it.state.solved, it.state.final) == (False, True)
+    assert (it.state.shutdown.solved, it.state.shutdown.final) == (False, True)
     assert it.post(CheckpointWritten(1, Path("c")))[-1] == Finish(exit_code)
 
 
@@ -1351,3 +1358,16 @@ def test_who_loses_a_role_loses_the_sessions_of_that_role_and_no_score_but_with_
     effects = panel.it.post(KeysRevoked({"honest": frozenset({"evaluate"})}))
     assert [told.fields["why"] for told in every(effects, Announce)] == ["its key may not evaluate any more"] * 2
     assert panel.best() == (None, None)
+
+
+def test_books_that_disagree_are_found() -> None:
+    it = learner()
+    session = it.join().session
+    it.state.validate()
+    it.state.sessions.training += 1
+    with pytest.raises(AssertionError, match="sessions counted wrong"):
+        it.state.validate()
+    it.state.sessions.training -= 1
+    it.state.peers[session].ledger.pending |= set(range(1, 100))
+    with pytest.raises(AssertionError, match="99 of actor are unanswered"):
+        it.state.validate({session})

@@ -28,11 +28,13 @@ from actor.handoff import Interrupted
 from actor.initial import initial
 from actor.worker import Worker
 from learner.config import Experiment, actor_table, load, named
-from learner.optim.norms import make_screen
+from learner.events import Job
+from learner.optim.norms import make_norm_check
 from learner.optim.optimizers import make_optimizer
-from learner.optim.parameters import Job, Parameters
+from learner.optim.parameters import Parameters
 from learner.optim.staleness import age_rule
 from learner.progress import Progress, learning_rate
+from learner.stream.writer import StreamWriter
 from protocol.messages import Fault, Welcome
 from protocol.moments import Moments
 from protocol.session import Sender
@@ -69,7 +71,7 @@ class Run:
     def _published(self) -> Weights:
         """A new snapshot, and the target network where the run has one."""
         settings, steps = self.experiment.learner, self.progress.env_steps
-        record, buffers = self.parameters.snapshot(1)
+        record, buffers = StreamWriter(self.parameters, budgeted=False).key_frame(1)
         held = Reconstruction(record.layout, record.length)
         held.apply(record, buffers)
         interval = settings.target_interval_steps
@@ -83,7 +85,8 @@ class Run:
         report = work.report
         moments = (report.observations, work.moments) if report and work.moments else None
         job = Job(1, 1, work.base_version, work.codec, work.length, work.count, work.payload, moments, 0.0, sender)
-        (outcome,) = self.parameters.apply([job], learning_rate(self.experiment.learner, self.progress.env_steps))
+        rate = learning_rate(self.experiment.learner, self.progress.env_steps)
+        (outcome,) = self.parameters.apply([job], rate).outcomes
         self.progress.rulings[outcome.outcome] += 1
         self.progress.lags.observe(outcome.lag_updates)
         return outcome.lag_updates
@@ -192,7 +195,7 @@ def begin(
     moments = Moments.empty(first.observation_size) if first.observation_size else None
     optimizer = make_optimizer(settings, theta)
     rule = age_rule(settings)
-    screen = make_screen(settings, first.layout.length)
+    screen = make_norm_check(settings, first.layout.length)
     run = make_run(experiment, Parameters(theta, 0, optimizer, rule, screen, first.layout, moments))
     workers = []
     travelling: deque[tuple[LateLink, Work]] = deque()

@@ -16,6 +16,7 @@ JOURNALED = (
     *ENDLESS,
     *("--actors", 2, "--set", "learner.durability=journal", "--set", "learner.checkpoint_interval_s=0.3"),
 )
+RARELY = ("--set", "learner.checkpoint_interval_s=60")  # else the write that fails may be a mark, not a record
 
 
 def learner(launch: Launcher, failpoint: str | None, *arguments: object, **environment: str) -> Daemon:
@@ -56,9 +57,8 @@ def test_a_learner_killed_at_a_point_of_its_disk_goes_on_to_the_bit(launch: Laun
 def test_a_full_disk_is_told_and_mended(launch: Launcher) -> None:
     full: Path = launch.folder / "full"
     full.touch()
-    rarely = ("--set", "learner.checkpoint_interval_s=60")  # else the write may be a mark, of which nothing is missed
     goes_on = ("--set", "learner.on_journal_failure=continue")
-    daemon = learner(launch, "journal.write@30=full", *rarely, *goes_on, **{WHILE: str(full)})
+    daemon = learner(launch, "journal.write@30=full", *RARELY, *goes_on, **{WHILE: str(full)})
     failed = daemon.event("journal_failed")
     assert failed["detail"] == "No space left on device"
     daemon.event("progress", lambda said: said["version"] > failed["version"] + 20)
@@ -75,7 +75,7 @@ def test_a_full_disk_is_told_and_mended(launch: Launcher) -> None:
 def test_a_full_disk_ends_a_run_that_promised_its_journal_and_costs_nothing(launch: Launcher) -> None:
     full: Path = launch.folder / "full"
     full.touch()
-    daemon = learner(launch, "journal.write@30=full", **{WHILE: str(full)})
+    daemon = learner(launch, "journal.write@30=full", *RARELY, **{WHILE: str(full)})
     assert daemon.wait() == 75, daemon.story()
     (failed,) = daemon.said("journal_failed")
     assert failed["detail"] == "No space left on device"

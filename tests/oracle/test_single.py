@@ -29,12 +29,13 @@ from actor.worker import Worker
 from learner import events
 from learner.apply_batch import apply_batch
 from learner.config import Experiment, LearnerSettings, RunSettings
-from learner.optim.norms import Screen
+from learner.optim.norms import NormCheck
 from learner.optim.optimizers import make_optimizer
 from learner.optim.parameters import Parameters
 from learner.optim.staleness import age_rule
 from learner.progress import Progress
 from learner.state import Address, LearnerState
+from learner.stream.writer import StreamWriter
 from protocol import messages
 from protocol.layout import Layout
 from protocol.manifest import Manifest, digest_of
@@ -66,7 +67,10 @@ class DirectLink:
         self.residual_norm = self.residual_age = self.beta1 = 0.0
         theta, layout = initial()
         table = msgspec.msgpack.encode(SMALL)
-        self.parameters = Parameters(theta, 0, make_optimizer(settings, theta), age_rule(settings), Screen(1e6), layout)
+        self.parameters = Parameters(
+            theta, 0, make_optimizer(settings, theta), age_rule(settings), NormCheck(1e6), layout
+        )
+        self.stream = StreamWriter(self.parameters, budgeted=False)
         manifest = Manifest(
             run="run",
             env=SMALL.env,
@@ -80,13 +84,13 @@ class DirectLink:
             Experiment(run=RunSettings(seed=SEED), learner=settings),
             manifest,
             Address(1, "*"),
-            self.parameters.snapshot(1),
+            self.stream.key_frame(1),
             Progress(),
             Random(0),
             0.0,
         )
         self.held = Reconstruction(layout.digest, layout.length)
-        self.held.apply(*self.state.publication.shelf.key)
+        self.held.apply(*self.state.publisher.published.key)
         self.sequence = 0
         (welcome,) = self.hear(Hello("actor", 1, ("f32",)), [])
         assert isinstance(welcome, Welcome)
@@ -105,7 +109,7 @@ class DirectLink:
             elif isinstance(effect, events.Publish):
                 assert self.held.apply(effect.message, effect.buffers) == "taken"
             elif isinstance(effect, events.ApplyBatch):
-                applied = apply_batch(self.parameters, effect, 1)
+                applied = apply_batch(self.parameters, self.stream, effect, 1)
                 answers += self.handle(replace(applied, math_s=0.0, record_s=0.0, key_s=0.0))
         return answers
 

@@ -14,12 +14,14 @@ from learner import events as l
 from learner.apply_batch import apply_batch
 from learner.config import Experiment, LearnerSettings
 from learner.durability.checkpoint import Checkpoint, load_best, save_best
-from learner.optim.norms import Screen
+from learner.events import Job
+from learner.optim.norms import NormCheck
 from learner.optim.optimizers import make_optimizer
-from learner.optim.parameters import Job, Parameters, arrays_of
+from learner.optim.parameters import Parameters, arrays_of
 from learner.optim.staleness import age_rule
 from learner.progress import Progress
 from learner.state import Address, LearnerState
+from learner.stream.writer import StreamWriter
 from protocol import messages
 from protocol.layout import Entry, Layout
 from protocol.manifest import Manifest, digest_of
@@ -39,7 +41,7 @@ class Pair:
         theta = np.zeros(P, np.float32)
         moments = Moments(4, np.full(2, 0.5), np.ones(2))
         self.parameters = Parameters(
-            theta, 0, make_optimizer(settings, theta), age_rule(settings), Screen(1e6), LAYOUT, moments
+            theta, 0, make_optimizer(settings, theta), age_rule(settings), NormCheck(1e6), LAYOUT, moments
         )
         manifest = Manifest(
             run="run",
@@ -50,7 +52,8 @@ class Pair:
             actor_digest=digest_of(b"\x80"),
             created="",
         )
-        snapshot = self.parameters.snapshot(1)
+        self.stream = StreamWriter(self.parameters, budgeted=False)
+        snapshot = self.stream.key_frame(1)
         self.learner = LearnerState(
             Experiment(learner=settings), manifest, Address(1, "*"), snapshot, progress, Random(0), self.now
         )
@@ -84,7 +87,7 @@ class Pair:
         version = self.parameters.version
         job = Job(1, 1, version, "f32", P, P, np.ones(P, "<f4").tobytes(), None, 0.0)
         self.now += 1.0
-        self.to_learner(apply_batch(self.parameters, l.ApplyBatch([job], 1.0, version), 1))
+        self.to_learner(apply_batch(self.parameters, self.stream, l.ApplyBatch([job], 1.0, version), 1))
 
     def scores(self, mean: float) -> None:
         """What the weights that the actor holds are worth."""

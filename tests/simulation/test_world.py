@@ -11,7 +11,7 @@ import pytest
 
 from learner.admission.telemetry import PARTS
 from learner.durability.checkpoint_schedule import CheckpointSchedule
-from learner.state import Stage
+from learner.shutdown import Stage
 from protocol.transport.memory import Faults
 from tests.disk import failing
 from tests.simulation import regressions
@@ -157,7 +157,7 @@ def test_one_actor_in_calm_weather_loses_nothing() -> None:
 def test_the_learner_knows_where_its_actors_time_went() -> None:
     world = World(1, Plot(actors=3, faults=Faults(delay_s=0.01)))
     world.run_for(30.0)
-    seconds = dict(zip(PARTS, world.state.members.vitals.seconds, strict=True))
+    seconds = dict(zip(PARTS, world.state.sessions.telemetry.seconds, strict=True))
     worked_s = sum(actor.desk.learn_s for actor in world.actors)
     assert 0.9 * worked_s < seconds["learn"] <= worked_s
     assert seconds["collect"] == 0.0
@@ -237,7 +237,7 @@ def test_a_run_reaches_its_end_and_everybody_goes_home(optimizer: str) -> None:
     world = World(6, plot)
     world.run_for(60.0)
     assert world.exit_code == 3
-    assert world.state.stage is Stage.FINISHED
+    assert world.state.shutdown.stage is Stage.FINISHED
     assert [actor.exit_code for actor in world.actors] == [0, 0, 0]
     assert world.saved == world.parameters.version
 

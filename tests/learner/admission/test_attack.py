@@ -10,7 +10,7 @@ import pytest
 from learner.admission.checks import MAX_REPORT_STEPS
 from learner.admission.quarantine import TOLERATED
 from learner.events import Announce, ApplyBatch, Finish, KeysRevoked, StopRequested
-from learner.state import Stage
+from learner.shutdown import Stage
 from protocol.errors import Reason
 from protocol.messages import ROLES, Episode, Report, Ruling, Verdict, Welcome
 from protocol.moments import Moments
@@ -92,13 +92,13 @@ def test_who_sends_nonsense_is_not_listened_to_for_a_while() -> None:
     it = learner()
     (session,) = joined(it, "k")
     assert misbehave(it, session, "k") == ["quarantined"]
-    assert it.state.guard.quarantined == 1
+    assert it.state.admission.quarantined == 1
     held = sends(it, session, 90, key="k", report=Report(5))
     assert ruling(held).outcome == Reason.QUARANTINED
     assert not every(held, ApplyBatch)
     assert it.state.progress.env_steps == 0  # nor is what it reports
     assert announced(it.tick(2.0)) == ["released"]
-    assert it.state.guard.quarantined == 0
+    assert it.state.admission.quarantined == 0
     it.does(sends(it, session, 91, key="k", base_version=0))
     assert it.state.progress.rulings["applied"] == 1
 
@@ -135,7 +135,7 @@ def test_what_waits_of_a_revoked_key_is_dropped() -> None:
     sends(it, bad, 1, 1, "b")
     sends(it, good, 2, 0, "g")
     it.post(KeysRevoked({"b": ROLES}))
-    assert it.state.intake.waiting() == {good: 1}
+    assert it.state.queue.waiting() == {good: 1}
 
 
 # norms
@@ -180,7 +180,7 @@ def test_an_honest_fleet_may_meet_something_new_after_gradients_that_were_nearly
     for sequence in range(20, 40):  # and one of them meets it first
         it.does(sends(it, sessions[0], sequence, 0, keys[0], body=payload(25.0 * ONES), base_version=0))
     assert it.state.progress.rulings == {"applied": 19 * len(sessions) + 20}
-    assert it.state.guard.quarantined == 0
+    assert it.state.admission.quarantined == 0
 
 
 # shares
@@ -297,7 +297,7 @@ def test_a_run_that_ends_sends_home_whom_no_group_comes_together_for() -> None:
     sends(it, sessions[0], 1, 0, "a")
     effects = it.post(StopRequested("enough", 0))
     assert ruling(effects).outcome == Reason.DRAINING
-    assert it.state.stage is Stage.FINISHED or not every(effects, Finish)
+    assert it.state.shutdown.stage is Stage.FINISHED or not every(effects, Finish)
 
 
 def seen_by(mean: float, count: int = 4) -> bytes:

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from learner.admission.checks import MAX_REPORT_STEPS, admit, believable, measure
-from learner.optim.norms import Screen
+from learner.admission.checks import MAX_REPORT_STEPS, admit, believable
+from learner.optim.norms import NormCheck, measure
 from protocol.codecs.registry import CODECS, Sparse
 from protocol.errors import Reason
 from protocol.messages import Episode, Gradient, Losses, Report
@@ -61,15 +61,15 @@ def test_headers(header: Gradient, reason: Reason | None) -> None:
 )
 def test_numbers_dense_and_sparse(numbers: list[float], reason: Reason | None) -> None:
     values = np.array(numbers, np.float32)
-    assert Screen(5.0).examine(values, "", 0.0) is reason
-    assert Screen(5.0).examine(Sparse(P, np.arange(len(values), dtype=np.int32), values), "", 0.0) is reason
+    assert NormCheck(5.0).check(values, "", 0.0) is reason
+    assert NormCheck(5.0).check(Sparse(P, np.arange(len(values), dtype=np.int32), values), "", 0.0) is reason
 
 
 @given(st.lists(st.floats(width=32), max_size=30), st.floats(0.5, 1e15))
 def test_what_passes_is_finite_and_within_the_bound(numbers: list[float], bound: float) -> None:
     values = np.array(numbers, np.float32)
     exact = float(np.sqrt(np.sum(np.square(values.astype(np.float64))))) if np.isfinite(values).all() else np.nan
-    reason = Screen(bound).examine(values, "", 0.0)
+    reason = NormCheck(bound).check(values, "", 0.0)
     if reason is None:
         assert exact <= bound * 1.001
     elif reason is Reason.NORM_EXCEEDED:

@@ -20,7 +20,7 @@ HEARD_BY = (
     "stream.best",
     "state",
 )  # modules that decide about what peers say
-NOT_BY_PEERS = {"best_dropped", "draining"}  # once for each key that is revoked, and once in a life
+NOT_BY_PEERS = {"best_dropped"}  # once for each key that is revoked
 
 
 def announced_in(module: str) -> set[str]:

@@ -17,7 +17,7 @@ def offend(quarantine: Quarantine, now: float, sender: Sender = "key") -> float:
     """As many strikes as it takes; the term."""
     for _ in range(TOLERATED):
         assert quarantine.strike(sender, BAD, now) is None
-        assert not quarantine.holds(sender, now)
+        assert not quarantine.is_quarantined(sender, now)
     term_s = quarantine.strike(sender, BAD, now)
     assert term_s is not None
     return term_s
@@ -26,9 +26,9 @@ def offend(quarantine: Quarantine, now: float, sender: Sender = "key") -> float:
 def test_one_strike_too_many_is_a_second_of_silence() -> None:
     quarantine = Quarantine()
     assert offend(quarantine, 10.0) == FIRST_S
-    assert quarantine.holds("key", 10.0)
-    assert quarantine.holds("key", 10.0 + 0.99 * FIRST_S)
-    assert not quarantine.holds("key", 10.0 + FIRST_S)
+    assert quarantine.is_quarantined("key", 10.0)
+    assert quarantine.is_quarantined("key", 10.0 + 0.99 * FIRST_S)
+    assert not quarantine.is_quarantined("key", 10.0 + FIRST_S)
 
 
 def test_strikes_are_forgotten_one_by_one() -> None:
@@ -57,7 +57,7 @@ def test_what_was_under_way_is_not_held_against_it_twice() -> None:
     quarantine = Quarantine()
     offend(quarantine, 0.0)
     assert all(quarantine.strike("key", BAD, 0.5) is None for _ in range(1000))
-    assert not quarantine.holds("key", FIRST_S)
+    assert not quarantine.is_quarantined("key", FIRST_S)
     assert offend(quarantine, FIRST_S) == 2 * FIRST_S
 
 
@@ -102,7 +102,7 @@ def test_senders_do_not_share_their_strikes() -> None:
     quarantine = Quarantine()
     for sender in range(1000):
         assert quarantine.strike(sender, BAD, 0.0) is None
-    assert not quarantine.holds(0, 0.0)
+    assert not quarantine.is_quarantined(0, 0.0)
 
 
 def test_strikes_alone_are_forgotten_too_and_so_is_a_session_that_ended() -> None:
@@ -128,8 +128,8 @@ def test_terms_stay_within_their_bounds_and_every_one_is_told_its_end(story: lis
             if term_s is not None:
                 begun += 1
                 assert FIRST_S <= term_s <= MOST_S
-                assert quarantine.holds("key", now + 0.999 * term_s)
-                assert not quarantine.holds("key", now + term_s)
+                assert quarantine.is_quarantined("key", now + 0.999 * term_s)
+                assert not quarantine.is_quarantined("key", now + term_s)
     assert released <= begun <= released + 1
     released += len(quarantine.release(now + MOST_S))
     assert begun == released

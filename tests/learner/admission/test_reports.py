@@ -23,7 +23,7 @@ def gradient(report: Report | None = TOLD) -> Gradient:
 
 def test_steps_count_when_they_are_told() -> None:
     progress, sender = Progress(), peer()
-    report, told = Reports(progress).hear(gradient(), sender, 3.0)
+    report, told = Reports(progress).receive(gradient(), sender, 3.0)
     assert (report, told) == (TOLD, [])
     assert (progress.env_steps, progress.episodes, progress.losses) == (10, 0, Losses())
     assert (sender.version, sender.env_steps, sender.episode_steps, sender.progressed_at) == (7, 10, 4, 3.0)
@@ -31,14 +31,14 @@ def test_steps_count_when_they_are_told() -> None:
 
 def test_a_gradient_without_a_report_tells_its_version_alone() -> None:
     progress, sender = Progress(), peer()
-    assert Reports(progress).hear(gradient(None), sender, 3.0) == (None, [])
+    assert Reports(progress).receive(gradient(None), sender, 3.0) == (None, [])
     assert (sender.version, sender.progressed_at, progress.env_steps) == (7, 0.0, 0)
 
 
 @pytest.mark.parametrize("outcome", ["applied", *Reason])
 def test_episodes_and_losses_count_once_nothing_speaks_against_their_sender(outcome: str) -> None:
     progress = Progress()
-    Reports(progress).judge(TOLD, outcome)
+    Reports(progress).count(TOLD, outcome)
     counts = outcome == "applied" or outcome in BLAMELESS
     assert (list(progress.scores), progress.losses.policy) == (([5.0], 0.5) if counts else ([], 0.0))
 

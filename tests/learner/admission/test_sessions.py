@@ -6,7 +6,7 @@ from random import Random
 
 import pytest
 
-from learner.admission.sessions import MAX_EVALUATORS, SPEAKS_BEATS, Members
+from learner.admission.sessions import MAX_EVALUATORS, SPEAKS_BEATS, Sessions
 from learner.config import LearnerSettings
 from learner.events import Announce, Effect
 from learner.progress import Progress
@@ -27,21 +27,21 @@ MANIFEST = Manifest(
 )
 
 
-def members(sessions_per_key: int | None = None, most: int = 1024) -> Members:
+def members(sessions_per_key: int | None = None, most: int = 1024) -> Sessions:
     settings = LearnerSettings(sessions_per_key=sessions_per_key, max_actors=most)
-    return Members(settings, MANIFEST, 1, "tcp://*:1", Progress(), Random(0))
+    return Sessions(settings, MANIFEST, 1, "tcp://*:1", Progress(), Random(0))
 
 
-def greet(here: Members, instance: int, key: str, route: bytes = b"", now: float = 0.0, role: Role = "train") -> int:
+def greet(here: Sessions, instance: int, key: str, route: bytes = b"", now: float = 0.0, role: Role = "train") -> int:
     """Over a connection of its own where none is named. The session; those that yield to it have parted."""
     hello = Hello("actor", instance, ("f32",), role)
-    peer, _, yielding = here.greet(hello, route or b"of %d" % instance, key, now)
+    peer, _, yielding = here.open(hello, route or b"of %d" % instance, key, now)
     for other, _ in yielding:
-        here.part(other)
+        here.close(other)
     return peer.session
 
 
-def speaks(here: Members, *sessions: int) -> None:
+def speaks(here: Sessions, *sessions: int) -> None:
     """They say something, as an actor does that was welcomed."""
     for session in sessions:
         here.peers[session].received_bytes += 1
@@ -55,7 +55,7 @@ def test_a_key_has_as_many_sessions_as_it_may_and_the_next_is_over_quota() -> No
     assert caught.value.reason is Reason.OVER_QUOTA
     assert greet(here, 1, "key") == first  # the same life again
     greet(here, 3, "other")
-    here.part(here.peers[first])
+    here.close(here.peers[first])
     greet(here, 3, "key")
 
 
@@ -64,7 +64,7 @@ def test_what_went_wrong_in_an_actor_is_booked_once_and_announced_once() -> None
     peer = here.peers[greet(here, 1, "key")]
 
     def told(*faults: Fault) -> list[Effect]:
-        return here.told(peer, Heartbeat(peer.session, 0, 0, faults=faults), 1.0)
+        return here.record_heartbeat(peer, Heartbeat(peer.session, 0, 0, faults=faults), 1.0)
 
     news: dict[str, object] = {"actor": "actor", "kind": "raised", "detail": "boom"}
     assert told(Fault("raised", 2, "boom"), Fault("made up", 9)) == [Announce("actor_fault", news)]
@@ -87,7 +87,7 @@ def test_a_key_answers_for_all_its_sessions_and_without_one_each_for_itself() ->
     assert (without.sender, other.sender) == (without.session, other.session)
 
 
-def keys_of(here: Members) -> list[str]:
+def keys_of(here: Sessions) -> list[str]:
     return sorted(peer.key for peer in here.peers.values())
 
 
@@ -151,7 +151,7 @@ def test_whose_words_a_learner_that_stood_still_has_not_read_keeps_its_seat() ->
     late = SPEAKS_BEATS * LearnerSettings().heartbeat_s
     greet(here, 1, "one")
     greet(here, 2, "two")
-    here.excuse(late, late)
+    here.extend_deadlines(late, late)
     with pytest.raises(SessionFault):
         greet(here, 3, "three", now=late)
     greet(here, 3, "three", now=2 * late)
@@ -167,7 +167,7 @@ def test_seats_to_evaluate_are_shared_among_keys_too() -> None:
 
 
 def test_who_did_not_dial_a_socket_file_is_told_of_none() -> None:
-    here = Members(LearnerSettings(), MANIFEST, 1, "ipc:///run/a.weights tcp://*:1", Progress(), Random(0))
-    peer, _, _ = here.greet(Hello("actor", 1, ("f32",)), b"route", "", 0.0)
+    here = Sessions(LearnerSettings(), MANIFEST, 1, "ipc:///run/a.weights tcp://*:1", Progress(), Random(0))
+    peer, _, _ = here.open(Hello("actor", 1, ("f32",)), b"route", "", 0.0)
     assert here.welcome(peer).weights == "tcp://*:1"
     assert here.welcome(peer, local=True).weights == "ipc:///run/a.weights tcp://*:1"

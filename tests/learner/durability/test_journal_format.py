@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from learner.durability import journal_format as module
-from learner.durability.journal_format import FRAME, MAGIC, Batch, Draft, Head, Mark, Record, Segment, Step, Writer
+from learner.durability.journal_format import FRAME, MAGIC, Batch, Head, Mark, Record, Segment, Step, Writer, batches
+from learner.optim.applied import Applied
 from learner.optim.update import Update
 from protocol.buffers import Buffer
 from protocol.moments import Moments
@@ -109,26 +110,25 @@ def test_a_record_that_no_reader_would_take_is_not_written(monkeypatch: pytest.M
         writer.record(Batch(10, (STEP,), {}), (bytes(200),))
 
 
-def test_a_draft_is_what_was_applied_since_it_was_taken() -> None:
-    draft = Draft()
-    assert list(draft.take(5, {})) == []
+def test_a_batch_says_all_that_was_applied() -> None:
+    assert list(batches(5, [], {})) == []
     update = Update(np.ones(1, np.float32), "f32", 1, b"abcd")
-    draft.add(((7, 1),), update, 0.5, 0.25, None)
-    draft.add(((8, 4),), update, 0.5, 1.0, Moments(3, np.zeros(1), np.zeros(1)))
-    [(batch, buffers)] = draft.take(5, {"env_steps": 1})
+    first = Applied(((7, 1),), update, 0.5, 0.25, None)
+    second = Applied(((8, 4),), update, 0.5, 1.0, Moments(3, np.zeros(1), np.zeros(1)))
+    [(batch, buffers)] = batches(3, [first, second], {"env_steps": 1})
     assert batch == Batch(
         3, (Step(((7, 1),), "f32", 1, 4, 0.5, 0.25), Step(((8, 4),), "f32", 1, 4, 0.5, 1.0, 3, 16)), {"env_steps": 1}
     )
     assert buffers == [b"abcd", b"abcd", bytes(16)]
-    assert list(draft.take(5, {})) == []
 
 
-def test_a_draft_that_is_too_long_becomes_records_that_lead_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "DRAFT_BYTES", 10)
-    draft = Draft()
-    for number, payload in enumerate((b"abcd", b"efgh", b"a long one by itself", b"i"), 1):
-        draft.add(((7, number),), Update(np.ones(1, np.float32), "f32", 1, payload), 0.5, 1.0, None)
-    taken = list(draft.take(9, {}))
+def test_a_batch_that_is_too_long_becomes_records_that_lead_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "BATCH_BYTES", 10)
+    applied = [
+        Applied(((7, number),), Update(np.ones(1, np.float32), "f32", 1, payload), 0.5, 1.0, None)
+        for number, payload in enumerate((b"abcd", b"efgh", b"a long one by itself", b"i"), 1)
+    ]
+    taken = list(batches(5, applied, {}))
     assert [(batch.version, [step.numbers[0][1] for step in batch.steps]) for batch, _ in taken] == [
         (5, [1, 2]),
         (7, [3]),

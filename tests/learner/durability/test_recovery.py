@@ -25,11 +25,12 @@ from learner.durability.journal_format import Head
 from learner.durability.journal_replay import JournalReplay, ReplayError
 from learner.durability.recovery import RunFiles, blank, make_parameters, open_journal, restore, restore_best
 from learner.durability.storage import RunStorage
-from learner.events import ApplyBatch, BestWritten, CheckpointFailed, CheckpointWritten
+from learner.events import ApplyBatch, BestWritten, CheckpointFailed, CheckpointWritten, Job
 from learner.launch.run_directory import RunDirectoryError
 from learner.launch.toml import dumps
-from learner.optim.parameters import Job, Parameters
+from learner.optim.parameters import Parameters
 from learner.progress import Best
+from learner.stream.writer import StreamWriter
 from protocol import manifest as manifests
 from protocol.codecs.registry import codec
 from protocol.errors import UserError
@@ -96,6 +97,7 @@ class Life:
         self.settings = settings
         self.restored = restore(self.parameters, settings, make, self.files)
         self.began_at = self.parameters.version
+        self.stream = StreamWriter(self.parameters, budgeted=False)
         self.epoch = epoch
         self.store = RunStorage(
             self.files, settings, open_journal(self.parameters, self.restored, settings, self.files, epoch)
@@ -113,7 +115,7 @@ class Life:
             jobs = [self.job(codec_name) for _ in range(self.random.integers(1, 4))]
             counters: dict[str, int | float] = {"env_steps": 10 * self.sequence}
             order = ApplyBatch(jobs, 0.01, self.parameters.version, counters=counters)
-            unlogged = apply_batch(self.parameters, order, self.epoch, self.store.journal).unlogged
+            unlogged = apply_batch(self.parameters, self.stream, order, self.epoch, self.store.journal).unlogged
         return unlogged
 
     def job(self, codec_name: str) -> Job:
@@ -524,10 +526,10 @@ def test_one_flipped_byte_near_the_beginning_is_no_success(folder: Path, verify:
     for _ in range(3):
         life.work(3)
         life.save()
-    (segment,) = segment_files(folder / "journal")
-    flip(segment.path, 400)
+    (stretch,) = segment_files(folder / "journal")
+    flip(stretch.path, 400)
     said = sentences(folder, verify=verify)
-    assert f"/journal/{segment.path.name}: " in said
+    assert f"/journal/{stretch.path.name}: " in said
     assert "cannot be read, more than one record; a crash leaves less" in said
     assert ", and kept checkpoints lie beyond: " in said
     assert ("nothing was compared" in said) == verify
@@ -543,11 +545,11 @@ def test_the_exit_code_of_a_replay_tells_the_same_from_all_that_is_not(folder: P
     life.parameters.theta[0] += 1.0
     life.save()
     assert CliRunner().invoke(app, replay).exit_code == 1
-    (segment,) = segment_files(folder / "journal")
-    flip(segment.path, 400)
+    (stretch,) = segment_files(folder / "journal")
+    flip(stretch.path, 400)
     damaged = CliRunner().invoke(app, replay)
     assert damaged.exit_code == 3
-    assert f"error: {segment.path}: " in damaged.stderr
+    assert f"error: {stretch.path}: " in damaged.stderr
     assert '"compared": 0, "differing": 0' in damaged.stdout
     shutil.rmtree(folder / "journal")
     gone = CliRunner().invoke(app, replay)
@@ -577,12 +579,12 @@ def test_what_one_flipped_byte_hides_is_never_a_success(folder: Path) -> None:
         life.work(2)
         life.save()
     life.store.close()
-    (segment,) = segment_files(folder / "journal")
+    (stretch,) = segment_files(folder / "journal")
     assert sentences(folder) == ""
-    for offset in range(0, segment.path.stat().st_size - 100, 37):
-        flip(segment.path, offset)
+    for offset in range(0, stretch.path.stat().st_size - 100, 37):
+        flip(stretch.path, offset)
         assert "kept checkpoints lie beyond" in sentences(folder), offset
-        flip(segment.path, offset)
+        flip(stretch.path, offset)
     assert sentences(folder) == ""
 
 
@@ -733,10 +735,10 @@ def test_a_journal_without_a_beginning_is_no_reason_to_begin_again(folder: Path)
 def test_damage_in_the_only_segment_is_told(folder: Path) -> None:
     first = Life(folder, made())
     first.work(12)
-    (segment,) = segment_files(folder / "journal")
-    data = bytearray(segment.path.read_bytes().rstrip(b"\0"))
+    (stretch,) = segment_files(folder / "journal")
+    data = bytearray(stretch.path.read_bytes().rstrip(b"\0"))
     data[len(data) // 3] ^= 1
-    segment.path.write_bytes(data)
+    stretch.path.write_bytes(data)
     second = Life(folder, made(), 2)
     damaged = dict(second.told)["journal_damaged"]
     assert damaged["version"] == second.began_at < first.parameters.version
@@ -752,7 +754,7 @@ def test_a_journal_that_the_life_before_kept_and_that_is_gone_is_said_aloud(fold
     first.store.close()
     again = Life(folder, made(), 2, journaled=True)
     assert not again.told  # the one that is there is not missed
-    old, new = (segment.path for segment in segment_files(folder / "journal"))
+    old, new = (stretch.path for stretch in segment_files(folder / "journal"))
     if what == "cut short":
         new.unlink()
         old.write_bytes(old.read_bytes()[:500])

@@ -52,7 +52,7 @@ def test_counters_begin_at_zero_in_each_life_and_gauges_tell_of_the_run() -> Non
     assert not any(sample.value for family in counters for sample in family.samples)
     state.progress.record(Report(250, (Episode(1.0, 10),), Losses()))
     state.progress.rulings["applied"] += 1
-    state.progress.came("topk_i8", 100)
+    state.progress.received("topk_i8", 100)
     told = metrics.render().decode()
     for line in (
         "env_steps_total 250.0",
@@ -125,7 +125,7 @@ def test_a_thousand_actors_fit_in_four_hundred_series() -> None:
     state, shell = whole(1000)
     page = Metrics(state, lambda: 10.0, shell).render().decode()
     samples = [line for line in page.splitlines() if not line.startswith("#")]
-    assert state.members.training == 1000
+    assert state.sessions.training == 1000
     assert len(samples) <= 400
 
 
@@ -133,7 +133,7 @@ def test_what_nobody_here_named_is_no_label() -> None:
     state = fleet(1)
     before = scraped(state).keys()
     for number in range(20):
-        state.progress.came(f"made-up-{number}", 10)
+        state.progress.received(f"made-up-{number}", 10)
     assert scraped(state).keys() == before
     assert value(state, "codec_gradients_total", codec="unknown") == 20
 
@@ -190,7 +190,7 @@ def test_stalled_needs_actors_time_and_no_version() -> None:
     state.progress.advance(1, 0.1, 120.0)
     assert not stalled(state, 119.5 + STALLED_S)
     assert stalled(state, 120.0 + STALLED_S)
-    state.members.part(peer)
+    state.sessions.close(peer)
     assert not stalled(state, 1e6)
     join(state, "next", 1000.0)
     assert not stalled(state, 999.5 + STALLED_S)

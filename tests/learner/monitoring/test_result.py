@@ -16,7 +16,7 @@ from tests.learner.books import learner_state, trained
 def test_a_result_tells_what_was_saved_and_how_it_ended(tmp_path: Path) -> None:
     """As the state machine has it, at the end of a run that reaches its target and cannot save what reached it."""
     state = learner_state(trained([480.0] * 100))
-    state.solved = True
+    state.shutdown.solved = True
     state.saving.written(CheckpointWritten(2, tmp_path))
     told = result_of(state, now=1.0, started_at=0.0, exit_code=1)
     assert (told["version"], told["checkpoint_version"], told["exit_code"]) == (3, 2, 1)
@@ -24,7 +24,7 @@ def test_a_result_tells_what_was_saved_and_how_it_ended(tmp_path: Path) -> None:
 
 def test_the_result_has_every_promised_key(tmp_path: Path) -> None:
     state = learner_state(trained([480.0] * 100))
-    state.training_since, state.solved = 10.0, True
+    state.training_since, state.shutdown.solved = 10.0, True
     told = result_of(state, now=15.0, started_at=8.0, exit_code=0)
     assert told["return_mean_100"] == 480.0
     assert (told["wall_s"], told["total_s"]) == (5.0, 7.0)

@@ -10,7 +10,8 @@ from learner.monitoring.status import ACTORS_LISTED, FIELDS, FleetQuery, Sampler
 from learner.monitoring.summary import STALLED_S
 from learner.monitoring.web import PAGE
 from learner.progress import Best
-from learner.state import LearnerState, Stage
+from learner.shutdown import Stage
+from learner.state import LearnerState
 from protocol.session import Peer
 from tests.deploy.rules import alerts
 from tests.learner.books import join, learner_state, lived, trained
@@ -124,7 +125,7 @@ def test_an_actor_is_called_what_it_does() -> None:
         "evaluating",
     ]
     for _ in range(20):
-        state.guard.judge(busy.sender, busy.name, "not_finite", 99.9)
+        state.admission.record_outcome(busy.sender, busy.name, "not_finite", 99.9)
     assert status(state, 100.0)["actor_list"][2]["state"] == "quarantined"
 
 
@@ -141,9 +142,9 @@ def test_what_limits_the_run_is_read_from_the_books() -> None:
     state.progress.math_s += 2.0
     assert limits(state, 3.0, sampler) == "math"
     assert limits(state, 30.0, sampler) == "stalled"
-    state.members.part(peer)
+    state.sessions.close(peer)
     assert limits(state, 30.0, sampler) == "no_actors"
-    state.stage = Stage.DRAINING
+    state.shutdown.stage = Stage.DRAINING
     assert limits(state, 30.0, sampler) == "ended"
 
 

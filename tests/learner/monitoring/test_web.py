@@ -17,7 +17,8 @@ import pytest
 from learner.monitoring import web
 from learner.monitoring.metrics import Metrics
 from learner.monitoring.web import ANY_NAME, PAGE, PARTS, PortUnusable, WebServer, bind, known_host, pages_of
-from learner.state import LearnerState, Stage
+from learner.shutdown import Stage
+from learner.state import LearnerState
 from protocol.process.descriptors import Reserve
 from tests.learner.books import join, learner_state, trained
 
@@ -68,7 +69,7 @@ def test_a_stuck_math_thread_is_not_alive() -> None:
 
 def test_a_draining_run_is_alive_and_not_ready() -> None:
     state = learner_state()
-    state.stage = Stage.DRAINING
+    state.shutdown.stage = Stage.DRAINING
     alive, ready = visit(state, "/livez", "/readyz")
     assert alive[0] == 200
     assert ready[0] == 503

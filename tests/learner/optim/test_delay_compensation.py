@@ -10,17 +10,19 @@ import numpy as np
 import pytest
 
 from learner.config import LearnerSettings
-from learner.optim.delay_compensation import MEMORY, Compensation, GapAware, make_remedy
+from learner.events import Job
+from learner.optim.delay_compensation import MEMORY, Compensation, GapAware, make_correction
 from learner.optim.drift import Trail
-from learner.optim.norms import Screen
+from learner.optim.norms import NormCheck
 from learner.optim.optimizers import make_optimizer
-from learner.optim.parameters import Job, Parameters
+from learner.optim.parameters import Parameters
 from learner.optim.staleness import Rule
 from learner.optim.update import Update
 from protocol.codecs.registry import CODECS, Array, Factors, Sparse, codec
 from protocol.codecs.sparse import random_indices
 from protocol.layout import Entry, Layout
 from protocol.updates import subtract
+from tests.learner.streamed import Streamed
 
 P = 11
 RATE = 0.5
@@ -41,12 +43,12 @@ class Held:
     def __init__(self, rule: Rule, optimizer: str = "addition") -> None:
         self.theta = np.linspace(-1.0, 1.0, P).astype(np.float32)
         self.optimizer = make_optimizer(settings(optimizer), self.theta)
-        self.remedy = make_remedy(rule, self.optimizer, self.theta)
+        self.remedy = make_correction(rule, self.optimizer, self.theta)
         self.history: list[np.ndarray] = []
         self.publish()
 
     def publish(self) -> None:
-        self.remedy.keep(len(self.history), self.theta.astype("<f4").tobytes())
+        self.remedy.remember(len(self.history), self.theta.astype("<f4").tobytes())
         self.history.append(self.theta.astype(np.float64))
 
     def step(self, value: Array, lag: int, rate: float = RATE) -> float:
@@ -166,8 +168,8 @@ def test_a_sparse_step_costs_no_vector() -> None:
     update = plain(Sparse(length, np.array([5, 70, 9000], np.int32), np.ones(3, np.float32)))
     for rule in (GAP, COMPENSATE):
         theta = np.zeros(length, np.float32)
-        remedy = make_remedy(rule, make_optimizer(settings("addition"), theta), theta)
-        remedy.keep(0, theta.tobytes())
+        remedy = make_correction(rule, make_optimizer(settings("addition"), theta), theta)
+        remedy.remember(0, theta.tobytes())
         remedy.step(update, 0, 0, RATE, 1.0)
         tracemalloc.start()
         remedy.step(update, 1, 0, RATE, 1.0)
@@ -257,9 +259,9 @@ def test_values_that_may_not_be_written_to_are_left_alone() -> None:
 # in the whole
 
 
-def parameters(rule: Rule, optimizer: str = "addition") -> Parameters:
+def parameters(rule: Rule, optimizer: str = "addition") -> Streamed:
     theta = np.zeros(P, np.float32)
-    return Parameters(theta, 0, make_optimizer(settings(optimizer), theta), rule, Screen(1e6), LAYOUT)
+    return Streamed(Parameters(theta, 0, make_optimizer(settings(optimizer), theta), rule, NormCheck(1e6), LAYOUT))
 
 
 def job(base_version: int, **fields: Any) -> Job:
@@ -268,7 +270,7 @@ def job(base_version: int, **fields: Any) -> Job:
 
 def test_a_snapshot_becomes_the_base_of_what_was_taken_at_it() -> None:
     p = parameters(GAP)
-    record, buffers = p.snapshot(1)
+    record, buffers = p.key_frame(1)
     outcomes = p.apply([job(0), job(0), job(0)], RATE)
     assert [outcome.scale for outcome in outcomes] == pytest.approx([1.0, 1 / 2, 1 / 2.5])
     assert np.frombuffer(buffers[0], "<f4").tolist() == [0.0] * P
@@ -315,18 +317,18 @@ def test_what_is_applied_is_what_the_payload_says(rule: Rule, name: str) -> None
 
 def test_a_second_life_knows_what_a_step_is() -> None:
     p, q = parameters(GAP), parameters(GAP)
-    p.snapshot(1)
+    p.key_frame(1)
     p.apply([job(0), job(0)], RATE)
     q.restore(p.version, p.checkpoint_arrays())
     for each in (p, q):
-        each.snapshot(2)
+        each.key_frame(2)
         each.apply([job(2), job(2)], RATE)
     np.testing.assert_array_equal(p.theta, q.theta)
 
 
 def test_a_second_life_may_have_another_rule() -> None:
     p, q, again = parameters(GAP), parameters(Rule()), parameters(GAP)
-    p.snapshot(1)
+    p.key_frame(1)
     p.apply([job(0)], RATE)
     q.restore(p.version, p.checkpoint_arrays())
     again.restore(q.version, q.checkpoint_arrays())

@@ -9,10 +9,12 @@ import pytest
 
 from learner.config import LearnerSettings
 from learner.durability.checkpoint import Checkpoint, load, save
-from learner.optim.norms import Screen
+from learner.events import Job, Outcome
+from learner.optim.norms import NormCheck
 from learner.optim.optimizers import StateMismatch, make_optimizer
-from learner.optim.parameters import Job, Outcome, Parameters
+from learner.optim.parameters import Parameters
 from learner.optim.staleness import Rule
+from learner.stream.writer import StreamWriter
 from protocol.buffers import Buffer
 from protocol.codecs.registry import CODECS, Sparse
 from protocol.errors import Reason
@@ -30,7 +32,7 @@ def parameters(optimizer: str = "addition", version: int = 10, normalised: bool 
     theta = np.linspace(-1.0, 1.0, P, dtype=np.float32)
     settings = LearnerSettings(optimizer=optimizer)  # type: ignore[arg-type]
     moments = Moments.empty(D) if normalised else None
-    return Parameters(theta, version, make_optimizer(settings, theta), RULE, Screen(100.0), LAYOUT, moments)
+    return Parameters(theta, version, make_optimizer(settings, theta), RULE, NormCheck(100.0), LAYOUT, moments)
 
 
 def job(
@@ -57,7 +59,7 @@ def observed(rows: int, fill: float = 1.0) -> tuple[int, bytes]:
 def test_each_applied_gradient_makes_one_version() -> None:
     p = parameters()
     before = p.theta.copy()
-    assert p.apply([job(sequence=1), job(sequence=2)], 0.5) == [
+    assert p.apply([job(sequence=1), job(sequence=2)], 0.5).outcomes == [
         Outcome(7, 1, "applied", 11, 1.0, "f32", 0),
         Outcome(7, 2, "applied", 12, 1.0, "f32", 1),
     ]
@@ -67,7 +69,7 @@ def test_each_applied_gradient_makes_one_version() -> None:
 
 def test_age_is_judged_with_the_version_of_the_moment() -> None:
     p = parameters()
-    outcomes = p.apply([job(sequence=n) for n in range(1, 12)], 0.01)
+    outcomes = p.apply([job(sequence=n) for n in range(1, 12)], 0.01).outcomes
     assert [o.scale for o in outcomes[:4]] == [1.0, 1.0, 2 / 3, 2 / 4]
     assert [o.lag_updates for o in outcomes] == [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9]
     assert [o.outcome for o in outcomes[8:]] == ["applied", "stale_updates", "stale_updates"]
@@ -78,7 +80,7 @@ def test_a_sparse_update_touches_its_coordinates_alone() -> None:
     p = parameters()
     before = p.theta.copy()
     order, decoded = sparse_job(Sparse(P, np.array([2, 30], np.int32), np.array([1.0, -0.5], np.float32)))
-    assert p.apply([order], 0.1)[0].outcome == "applied"
+    assert p.apply([order], 0.1).outcomes[0].outcome == "applied"
     before[decoded.indices] -= np.float32(0.1) * decoded.values
     np.testing.assert_array_equal(p.theta, before)
 
@@ -99,7 +101,7 @@ BAD_JOBS = {
 def test_a_refusal_changes_nothing(reason: Reason, optimizer: str) -> None:
     p = parameters(optimizer)
     before = p.checkpoint_arrays()
-    outcome = p.apply([BAD_JOBS[reason]], 0.1)[0]
+    outcome = p.apply([BAD_JOBS[reason]], 0.1).outcomes[0]
     assert (outcome.outcome, outcome.version, outcome.scale) == (reason.value, 10, 0.0)
     _assert_equal(p.checkpoint_arrays(), before)
 
@@ -108,18 +110,18 @@ def test_a_refusal_changes_nothing(reason: Reason, optimizer: str) -> None:
 def test_faulty_moments_refuse_the_whole_gradient(moments: tuple[int, bytes]) -> None:
     p = parameters()
     before = p.checkpoint_arrays()
-    assert p.apply([job(moments=moments)], 0.1)[0].outcome in ("malformed_payload", "not_finite")
+    assert p.apply([job(moments=moments)], 0.1).outcomes[0].outcome in ("malformed_payload", "not_finite")
     _assert_equal(p.checkpoint_arrays(), before)
 
 
 def test_moments_in_a_run_that_normalises_nothing_are_malformed() -> None:
     p = parameters(normalised=False)
-    assert p.apply([job(moments=observed(4))], 0.1)[0].outcome == "malformed_payload"
+    assert p.apply([job(moments=observed(4))], 0.1).outcomes[0].outcome == "malformed_payload"
     assert p.moments is None
 
 
 def test_a_bad_gradient_does_not_hold_up_the_next() -> None:
-    outcomes = parameters().apply([BAD_JOBS[Reason.NOT_FINITE], job(sequence=2)], 0.1)
+    outcomes = parameters().apply([BAD_JOBS[Reason.NOT_FINITE], job(sequence=2)], 0.1).outcomes
     assert [(o.outcome, o.version) for o in outcomes] == [("not_finite", 10), ("applied", 11)]
 
 
@@ -135,7 +137,7 @@ def test_a_snapshot_is_what_theta_was() -> None:
     p = parameters()
     p.apply([job(moments=observed(4))], 0.1)
     then = p.theta.copy()
-    record, buffers = p.snapshot(epoch=2)
+    record, buffers = StreamWriter(p, budgeted=False).key_frame(epoch=2)
     p.apply([job(base_version=11)], 0.1)
     held = Reconstruction(LAYOUT.digest, P)
     assert held.apply(record, buffers) == "taken"

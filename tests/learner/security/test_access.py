@@ -12,9 +12,7 @@ def test_refused_connections_are_announced_at_once_and_then_together() -> None:
     told: list[tuple[str, dict[str, Any]]] = []
     sockets = SimpleNamespace(unauthenticated=0, last_unauthenticated="")
     ring = SimpleNamespace(refresh=dict)
-    access = AccessList(
-        cast("Any", ring), cast("Any", sockets), lambda _: None, lambda event, fields: told.append((event, fields))
-    )
+    access = AccessList(cast("Any", ring), cast("Any", sockets), lambda event, fields: told.append((event, fields)))
     access.poll(0.0)
     assert told == []
     sockets.unauthenticated, sockets.last_unauthenticated = 1, "first"

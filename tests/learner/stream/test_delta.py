@@ -8,10 +8,10 @@ import msgspec
 import numpy as np
 import pytest
 
-from learner.optim.norms import Screen
+from learner.optim.norms import NormCheck
 from learner.optim.optimizers import make_optimizer
 from learner.optim.parameters import Parameters
-from learner.stream.bandwidth import Allowance
+from learner.stream.bandwidth import TokenBucket
 from learner.stream.delta import HEADER_BYTES
 from learner.stream.update_log import DIGEST_VERSIONS
 from protocol.buffers import size_of
@@ -19,27 +19,27 @@ from protocol.messages import Snapshot, Updates
 from protocol.moments import Moments
 from protocol.snapshot import Reconstruction
 from tests.learner.stream.test_update_log import LAYOUT, RULES, P, job, settings
+from tests.learner.streamed import Streamed
 
 KEY_BYTES = 4 * P + HEADER_BYTES
 FEW = 400.0  # bytes: a header and some coordinates
 
 
-def budgeted(
-    optimizer: str = "addition", rule: int = 0, version: int = 0, moments: Moments | None = None
-) -> Parameters:
+def budgeted(optimizer: str = "addition", rule: int = 0, version: int = 0, moments: Moments | None = None) -> Streamed:
     theta = np.linspace(-1.0, 1.0, P).astype(np.float32)
     rules = msgspec.structs.replace(RULES[rule], budgeted=True)
-    return Parameters(theta, version, make_optimizer(settings(optimizer), theta), rules, Screen(1e6), LAYOUT, moments)
+    made = make_optimizer(settings(optimizer), theta)
+    return Streamed(Parameters(theta, version, made, rules, NormCheck(1e6), LAYOUT, moments), budgeted=True)
 
 
-def follower(p: Parameters) -> Reconstruction:
+def follower(p: Streamed) -> Reconstruction:
     held = Reconstruction(LAYOUT.digest, P)
-    held.apply(*p.snapshot(1))
+    held.apply(*p.key_frame(1))
     return held
 
 
 def work(
-    p: Parameters,
+    p: Streamed,
     held: Reconstruction,
     allowed_bytes: float,
     *,
@@ -127,14 +127,14 @@ def test_a_key_on_request_says_what_followers_hold(optimizer: str, rule: int) ->
     for seed in range(20):
         work(p, held, float(random.choice([FEW, 1000.0])), name="f32", seed=seed, pays=bool(random.random() < 0.2))
         late = Reconstruction(LAYOUT.digest, P)
-        late.apply(*p.snapshot(1))
+        late.apply(*p.key_frame(1))
         assert late.theta.tobytes() == held.theta.tobytes()
         assert late.version == held.version
 
 
 def test_without_a_budget_followers_hold_theta() -> None:
     theta = np.zeros(P, np.float32)
-    p = Parameters(theta, 0, make_optimizer(settings("adam"), theta), RULES[0], Screen(1e6), LAYOUT)
+    p = Streamed(Parameters(theta, 0, make_optimizer(settings("adam"), theta), RULES[0], NormCheck(1e6), LAYOUT))
     held = follower(p)
     work(p, held, math.inf, name="f32", pays=True)
     assert p.published is p.theta
@@ -167,7 +167,7 @@ def test_a_restored_life_begins_with_theta() -> None:
     work(p, follower(p), FEW, name="f32")
     again = budgeted()
     again.restore(p.version, p.checkpoint_arrays())
-    assert again.snapshot(2)[1][0] == p.theta.tobytes()
+    assert again.key_frame(2)[1][0] == p.theta.tobytes()
     assert again.published.tobytes() == p.theta.tobytes()
 
 
@@ -191,7 +191,7 @@ def test_what_a_delta_left_out_counts_as_drift_without_lag(optimizer: str) -> No
     p = budgeted(optimizer, rule=3)
     held = follower(p)
     work(p, held, FEW, name="f32")
-    drift = p._remedy._drift.since(p.version, slice(None))  # type: ignore[attr-defined]
+    drift = p.parameters._correction._drift.since(p.version, slice(None))  # type: ignore[attr-defined]
     assert drift is not None
     seen.append(drift)
     assert np.linalg.norm(seen[0]) > 0.0
@@ -206,15 +206,15 @@ def test_what_a_delta_left_out_counts_as_drift_without_lag(optimizer: str) -> No
 def test_after_a_burst_a_stream_that_fits_is_exact_again() -> None:
     """Three seconds of too much, then less than the budget: a key within its time, then updates as they are."""
     p = budgeted()
-    held, budget, now = follower(p), Allowance(24.0, KEY_BYTES, 0.0), 0.0  # 3 kB/s
+    held, budget, now = follower(p), TokenBucket(24.0, KEY_BYTES, 0.0), 0.0  # 3 kB/s
     told: list[tuple[float, str]] = []
     while now < 12.0:
         rate = 200 if now < 3.0 else 20
         p.apply([job("topk_i8", p.version, round(now * 100))], 0.1)
         if budget.ready(now):
-            record, buffers = p.record(1, budget.at(now), may_key=budget.may_key(now))
+            record, buffers = p.record(1, budget.available(now), may_key=budget.affords_key_frame(now))
             kind = record.record if isinstance(record, Snapshot) else "updates"
-            budget.spent(now, HEADER_BYTES + sum(map(size_of, buffers)), key=kind == "key")
+            budget.spend(now, HEADER_BYTES + sum(map(size_of, buffers)), key=kind == "key")
             assert held.apply(record, buffers) == "taken"
             told.append((now, kind))
         now += 1.0 / rate

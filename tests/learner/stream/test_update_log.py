@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 from learner.config import LearnerSettings
-from learner.optim.norms import Screen
+from learner.events import Job
+from learner.optim.norms import NormCheck
 from learner.optim.optimizers import make_optimizer
-from learner.optim.parameters import Job, Parameters
+from learner.optim.parameters import Parameters
 from learner.optim.staleness import Rule
 from learner.optim.update import Update
-from learner.stream.update_log import DIGEST_VERSIONS, Log
+from learner.stream.update_log import DIGEST_VERSIONS, UpdateLog
 from protocol.codecs.registry import CODECS, Array, Factors, Sparse, codec
 from protocol.codecs.sparse import random_indices
 from protocol.layout import Entry, Layout
@@ -19,6 +20,7 @@ from protocol.messages import MAX_UPDATES, Snapshot, Updates
 from protocol.moments import Moments
 from protocol.snapshot import Reconstruction
 from protocol.updates import theta_digest
+from tests.learner.streamed import Streamed
 
 P = 400
 LAYOUT = Layout((Entry("w", (20, 20)),))
@@ -34,9 +36,10 @@ def settings(optimizer: str) -> LearnerSettings:
     return LearnerSettings(optimizer=optimizer)  # type: ignore[arg-type]
 
 
-def parameters(rule: Rule = RULES[0], optimizer: str = "addition", moments: Moments | None = None) -> Parameters:
+def parameters(rule: Rule = RULES[0], optimizer: str = "addition", moments: Moments | None = None) -> Streamed:
     theta = np.linspace(-1.0, 1.0, P).astype(np.float32)
-    return Parameters(theta, 0, make_optimizer(settings(optimizer), theta), rule, Screen(1e6), LAYOUT, moments)
+    made = make_optimizer(settings(optimizer), theta)
+    return Streamed(Parameters(theta, 0, made, rule, NormCheck(1e6), LAYOUT, moments))
 
 
 def job(name: str, base_version: int, seed: int, moments: tuple[int, bytes] | None = None) -> Job:
@@ -119,32 +122,32 @@ def some(payload: bytes = b"12345") -> Update:
 
 
 def test_the_log_keeps_no_more_than_half_a_key() -> None:
-    log, theta = Log(LAYOUT.digest, P, 0), np.zeros(P, np.float32)
+    log, theta = UpdateLog(LAYOUT.digest, P, 0), np.zeros(P, np.float32)
     log.add(some(bytes(2 * P)), 1.0)
-    assert log.record(1, 1, theta, None) is not None
+    assert log.next_record(1, 1, theta, None) is not None
     log.add(some(bytes(2 * P)), 1.0)
     log.add(some(b"1"), 1.0)
     assert not log._entries
     log.add(some(b"1"), 1.0)
     assert not log._entries
-    assert log.record(1, 4, theta, None) is None
+    assert log.next_record(1, 4, theta, None) is None
     log.add(some(b"1"), 1.0)
-    assert log.record(1, 5, theta, None) is not None
+    assert log.next_record(1, 5, theta, None) is not None
 
 
 def test_the_log_keeps_no_more_than_a_record_may_hold() -> None:
-    log = Log(LAYOUT.digest, P * 100, 0)
+    log = UpdateLog(LAYOUT.digest, P * 100, 0)
     for _ in range(MAX_UPDATES + 1):
         log.add(some(b""), 1.0)
-    assert log.record(1, MAX_UPDATES + 1, np.zeros(P, np.float32), None) is None
+    assert log.next_record(1, MAX_UPDATES + 1, np.zeros(P, np.float32), None) is None
 
 
 def test_a_digest_is_told_now_and_then() -> None:
-    log, theta = Log(LAYOUT.digest, P, DIGEST_VERSIONS - 2), np.ones(P, np.float32)
+    log, theta = UpdateLog(LAYOUT.digest, P, DIGEST_VERSIONS - 2), np.ones(P, np.float32)
     told = []
     for version in range(DIGEST_VERSIONS - 1, DIGEST_VERSIONS + 3):
         log.add(some(), 1.0)
-        made = log.record(1, version, theta, None)
+        made = log.next_record(1, version, theta, None)
         assert made is not None
         told.append(made[0].digest)
     assert told == [None, theta_digest(theta), None, None]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import io
-import signal
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,17 +12,16 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from learner import service as module
 from learner.config import Experiment, RunSettings
 from learner.durability.checkpoint import Checkpoint, save, save_best
-from learner.events import StopRequested
+from learner.launch import bootstrap as module
+from learner.launch.bootstrap import Resources, begin
 from learner.launch.initial import Initial
 from learner.launch.options import Options
 from learner.launch.run_directory import RunDirectory
 from learner.monitoring.console import Console
 from learner.progress import Progress
-from learner.service import Service
-from protocol.process.interrupts import Interrupts
+from protocol.messages import ROLES
 from tests.learner.books import LAYOUT
 
 EXPERIMENT = Experiment(run=RunSettings(actors=0), actor={"env": "toy"})
@@ -44,18 +42,16 @@ def life(folder: Path, resume: bool) -> tuple[Progress, str]:
     """One start of the learner, up to where it would listen: its books, and the run's digest."""
     options = Options(EXPERIMENT, (), None, folder, resume, (), None, False, True, time.monotonic())
 
-    async def begin() -> tuple[Progress, str]:
+    async def build() -> tuple[Progress, str]:
         sockets = cast("Any", SimpleNamespace(weights="ipc:///nowhere", bound=[], set_limits=lambda limits: None))
         with RunDirectory.prepare(folder, resume) as directory:
-            service = Service(options, directory, sockets, Console(True, io.StringIO()), None)
-            try:
-                await service._begin()
-            finally:
-                await service.close()
-            assert service._state is not None
-            return service._state.progress, service._digest
+            resources = Resources(options, directory, sockets, Console(True, io.StringIO()), None, None, "", None)
+            no_actors = cast("Any", None)
+            begun = await begin(resources, no_actors, lambda key: ROLES, lambda event, fields: None)
+            begun.store.close()
+            return begun.state.progress, begun.digest
 
-    return asyncio.run(begin())
+    return asyncio.run(build())
 
 
 def a_best(digest: str) -> Checkpoint:
@@ -92,37 +88,3 @@ def test_the_best_of_another_run_is_not_recalled(tmp_path: Path) -> None:
     save_best(tmp_path / "run" / "checkpoints", a_best("ab" * 8))
     progress, _ = life(tmp_path / "run", resume=True)
     assert read_earlier_lives(progress) == (None, None)
-
-
-def test_the_first_signal_never_ends_at_once_what_is_ending_by_itself() -> None:
-    told: list[object] = []
-    fleet = SimpleNamespace(kill=lambda: told.append("killed"))
-    parts = {"_interrupts": Interrupts(), "_finished": SimpleNamespace(done=lambda: False), "_fleet": fleet}
-    said = {"_post": told.append, "_end": told.append, "_announce": lambda event, _: told.append(event)}
-    life = cast("Any", SimpleNamespace(_state=object(), **parts, **said))
-    Service._signalled(life, signal.SIGTERM)
-    assert told == [StopRequested("SIGTERM", 0)]  # which a state that drains already does not heed
-    Service._signalled(life, signal.SIGTERM)  # the same one, as a terminal's
-    assert told[1:] == []
-    Service._signalled(life, signal.SIGINT)
-    assert told[1:] == ["stopped_at_once", 1, "killed"]
-
-
-def test_what_finishes_after_the_end_is_passed_over() -> None:
-    told: list[object] = []
-    life = cast("Any", SimpleNamespace(_finished=SimpleNamespace(done=lambda: bool(told)), _post=told.append))
-    Service._done(life, StopRequested("before", 0))
-    Service._done(life, StopRequested("after", 0))
-    assert told == [StopRequested("before", 0)]
-
-
-def test_a_decided_exit_code_stays() -> None:
-    """What the future holds is the code; a second signal changes nothing but the fleet's patience."""
-
-    async def story() -> int:
-        finished: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        finished.set_result(3)
-        Service._end(cast("Any", SimpleNamespace(_finished=finished)), 1)
-        return await finished
-
-    assert asyncio.run(story()) == 3

@@ -1,0 +1,176 @@
+"""Builds all that a life of the learner holds once it has begun: θ, its books and its files. Knows files and processes.
+
+The order is that in which a mistake is cheapest to report, and nothing here is half built: what could not begin raises.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from random import SystemRandom
+
+import numpy as np
+
+from learner import config
+from learner.durability.recovery import Restored, RunFiles, blank, make_parameters, open_journal, restore, restore_best
+from learner.durability.storage import RunStorage
+from learner.launch.initial import Initial, given
+from learner.launch.local_actors import Fleet, check, initial
+from learner.launch.options import Options
+from learner.launch.relay import Announcer
+from learner.launch.run_directory import RunDirectory
+from learner.monitoring.console import Console
+from learner.optim.parameters import Parameters
+from learner.progress import Progress
+from learner.security.keyring import Keyring
+from learner.state import Address, LearnerState
+from learner.stream.writer import StreamWriter
+from protocol import manifest as manifests
+from protocol.frames import Limits
+from protocol.manifest import Manifest, digest_of
+from protocol.transport.learner_sockets import LearnerSockets
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What one start of the learner opened before it began.
+
+    http: where the pages are served, None for none. ring: who may connect, None without keys. local: where this
+    machine's actors dial; keys: the folder of their keys, None without. start: starts the thread that writes
+    checkpoints.
+    """
+
+    options: Options
+    directory: RunDirectory
+    sockets: LearnerSockets
+    console: Console
+    http: socket.socket | None
+    ring: Keyring | None
+    local: str
+    keys: Path | None
+    start: Callable[[threading.Thread], None] = threading.Thread.start
+
+
+@dataclass(frozen=True)
+class Begun:
+    """One life, ready to be served. digest: of the manifest, in checkpoints. limits: of frames, as the layout has them.
+
+    parameters, stream: belong to the math thread from here on. store: to the math thread and the disk thread.
+    """
+
+    state: LearnerState
+    parameters: Parameters
+    stream: StreamWriter
+    store: RunStorage
+    digest: str
+    limits: Limits
+
+
+@dataclass(frozen=True)
+class _Numbers:
+    parameters: Parameters
+    progress: Progress
+    store: RunStorage
+
+
+async def begin(
+    resources: Resources,
+    local_actors: Fleet,
+    roles: Callable[[str], frozenset[str]],
+    announce: Announcer,
+) -> Begun:
+    """θ₀ or the newest checkpoint and what the journal says since, then the state that everything else asks.
+
+    roles: what a public key may do. Raises UserError. Cancelled, it leaves nothing open.
+    """
+    options, directory, sockets = resources.options, resources.directory, resources.sockets
+    settings = options.experiment.learner
+    table = config.actor_table(options.experiment)
+    first = await _theta(options, table, local_actors)
+    manifest = _manifest(options, first, table)
+    epoch = directory.begin(options.experiment, manifest)
+    digest = digest_of(manifests.encode(directory.manifest())).hex()
+    limits = Limits.for_length(manifest.layout.length)
+    sockets.set_limits(limits)
+    numbers = await _uncut(partial(_restore, options, directory, first, epoch, digest, roles, announce))
+    stream = StreamWriter(numbers.parameters, budgeted=settings.downlink_kbps is not None)
+    state = LearnerState(
+        options.experiment,
+        manifest,
+        Address(epoch, sockets.weights),
+        stream.key_frame(epoch),
+        numbers.progress,
+        SystemRandom(),
+        time.monotonic(),
+    )
+    return Begun(state, numbers.parameters, stream, numbers.store, digest, limits)
+
+
+async def _theta(options: Options, table: bytes, local_actors: Fleet) -> Initial:
+    """θ₀: as it was handed over, or made here, while local actors import torch and dial. table: theirs, msgpack.
+
+    None of them starts before the table is known to be sound: a mistake is told in a second, and once.
+    """
+    run, modules, file = options.experiment.run, options.allow_modules, options.initial
+    made = None if file is None else given(file, options.experiment.actor.get("env"), run.seed, digest_of(table))
+    if run.actors:
+        await check(table, modules)
+        local_actors.start()
+    return made or await initial(table, run.seed, modules)
+
+
+def _manifest(options: Options, first: Initial, table: bytes) -> Manifest:
+    run = options.experiment.run
+    return Manifest(
+        run=run.name or f"{first.env.rpartition('/')[2].rpartition(':')[2]}-{run.seed}",
+        env=first.env,
+        seed=run.seed,
+        layout=first.layout,
+        observation_size=first.observation_size,
+        actor_table=table,
+        actor_digest=digest_of(table),
+        created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    )
+
+
+async def _uncut(restoring: Callable[[], _Numbers]) -> _Numbers:
+    """In a thread, for a journal may be long. It writes, and the directory must not be another's before it has ended:
+    so who cancels this waits for it.
+    """
+    future = asyncio.get_running_loop().run_in_executor(None, restoring)
+    try:
+        return await asyncio.shield(future)
+    except asyncio.CancelledError:
+        await asyncio.wait([future])
+        if future.exception() is None:
+            future.result().store.close()
+        raise
+
+
+def _restore(
+    options: Options,
+    directory: RunDirectory,
+    first: Initial,
+    epoch: int,
+    digest: str,
+    roles: Callable[[str], frozenset[str]],
+    announce: Announcer,
+) -> _Numbers:
+    """The numbers to go on from, and the journal that leads on from them. announce: from this thread."""
+    settings = options.experiment.learner
+    files = RunFiles(directory.checkpoints, directory.journal, digest, announce, journaled=directory.journaled)
+    make = partial(blank, layout=first.layout, observations=first.observation_size)
+    theta = np.array(first.theta, np.float32)
+    parameters = make_parameters(settings, theta, first.layout, first.observation_size)
+    restored = restore(parameters, settings, make, files) if directory.resuming else Restored(Progress())
+    # without a checkpoint too: a best may have been written before the first
+    restore_best(restored.progress, files, lambda key: "evaluate" in roles(key))
+    journaled = settings.durability == "journal"
+    journal = open_journal(parameters, restored, settings, files, epoch) if journaled else None
+    return _Numbers(parameters, restored.progress, RunStorage(files, settings, journal))

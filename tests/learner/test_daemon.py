@@ -1,0 +1,95 @@
+"""Signals and ends, as the daemon meets them: before the run has begun, while it goes on, and once it is decided."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from learner.config import Experiment
+from learner.daemon import Daemon
+from learner.events import StopRequested
+from learner.launch.bootstrap import Resources
+from learner.launch.local_actors import ChildFailed
+from learner.launch.options import Options
+from learner.launch.run_directory import RunDirectory
+from learner.monitoring.console import Console
+from learner.service import Ending
+from tests.learner.books import learner_state, trained
+
+
+def with_daemon(folder: Path, story: Callable[[Daemon, list[object]], object]) -> list[object]:
+    """What became of ``story``: events posted to the run, "killed", how it ends, and the lines that people saw."""
+    told: list[object] = []
+    lines = io.StringIO()
+    console = Console(True, lines)
+
+    async def run() -> None:
+        options = Options(Experiment(), (), None, folder, False, (), None, False, True, time.monotonic())
+        with RunDirectory.prepare(folder, resume=False) as directory:
+            sockets = cast("Any", SimpleNamespace())
+            daemon = Daemon(Resources(options, directory, sockets, console, None, None, "", None))
+            daemon.local_actors = cast("Any", SimpleNamespace(kill=lambda: told.append("killed")))
+            story(daemon, told)
+            if daemon.ending.decided.done():
+                told.append(daemon.ending.decided.exception() or daemon.ending.decided.result())
+
+    asyncio.run(run())
+    console.close()
+    return [*told, *(json.loads(line)["event"] for line in lines.getvalue().splitlines())]
+
+
+def running(daemon: Daemon, told: list[object], updates: int = 0) -> None:
+    """The run has begun."""
+    state = learner_state(trained([3.0]))
+    state.progress.version = updates
+    daemon.service = cast("Any", SimpleNamespace(post=told.append, state=state, wall_s=lambda: 1.0))
+
+
+def test_the_first_signal_drains_and_only_another_one_insists(tmp_path: Path) -> None:
+    def story(daemon: Daemon, told: list[object]) -> None:
+        running(daemon, told)
+        daemon.signalled(signal.SIGTERM)
+        daemon.signalled(signal.SIGTERM)  # the same one, as a terminal's
+        assert told == [StopRequested("SIGTERM", 0)]
+        daemon.signalled(signal.SIGINT)
+
+    assert with_daemon(tmp_path / "run", story)[1:] == ["killed", 1, "stopped_at_once"]
+
+
+def test_before_the_run_has_begun_there_is_nothing_to_drain(tmp_path: Path) -> None:
+    assert with_daemon(tmp_path / "run", lambda daemon, told: daemon.signalled(signal.SIGTERM)) == [0]
+
+
+@pytest.mark.parametrize(("updates", "ends"), [(0, True), (5, False)])
+def test_an_actor_that_refuses_its_settings_ends_what_has_learnt_nothing(
+    tmp_path: Path, updates: int, ends: bool
+) -> None:
+    def story(daemon: Daemon, told: list[object]) -> None:
+        running(daemon, told, updates)
+        daemon.local_actors_ended("no such environment", 2)
+
+    said, line = with_daemon(tmp_path / "run", story)
+    assert line == "actors_gone"
+    assert isinstance(said, ChildFailed if ends else StopRequested)
+
+
+def test_a_decided_exit_code_stays() -> None:
+    """A second signal changes nothing but the local actors' patience."""
+
+    async def story() -> int:
+        ending = Ending()
+        ending.end(3)
+        ending.end(1)
+        ending.fail(RuntimeError("late"))
+        return await ending.decided
+
+    assert asyncio.run(story()) == 3
