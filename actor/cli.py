@@ -18,7 +18,10 @@ from protocol.process.stdio import prepare, version_of
 from protocol.shipped import experiment_file
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from actor.config import ActorSettings
+    from actor.handoff import WorkerFactory
 
 MAX_SEED = (1 << 30) - 1  # SEEDS of actor.simulators, which loads too much for --help
 MAX_STEPS = 100_000  # several times the 27,000 at which Atari's games end by themselves, and minutes of most simulators
@@ -239,11 +242,10 @@ def evaluate(
     from actor.environments import signals
     from actor.evaluation import evaluate as evaluation
     from actor.evaluation.play import Score
-    from actor.events import Dialling
 
     if run_dir is not None:
         score = evaluation.evaluate(run_dir, episodes, seed, max_steps, modules, best)
-        signals.decided()
+        signals.ignore()
         typer.echo(_json(score) if as_json else str(score))
         return
 
@@ -251,8 +253,8 @@ def evaluate(
         typer.echo(_json({"event": "evaluated", **msgspec.to_builtins(score)}) if as_json else str(score))
 
     assert learner is not None
-    dialling = Dialling(learner, called, key, _patience(give_up_after))
-    code, tally = evaluation.follow(dialling, episodes, seed, max_steps, modules, once, report)
+    serve = _player_service(learner, called, key, give_up_after)
+    code, tally = evaluation.follow(serve, episodes, seed, max_steps, modules, once, report)
     finished = {"event": "finished", "evaluations": tally.evaluations, "best": tally.best}
     typer.echo(_json(finished) if as_json else str(tally))
     raise typer.Exit(code)
@@ -298,7 +300,6 @@ def watch(
     from actor.environments import signals
     from actor.evaluation import watch as watching
     from actor.evaluation.watch import Viewing
-    from actor.events import Dialling
 
     viewing = Viewing(episodes, seed, max_steps, fps, modules, out and out.absolute())
     code = 0
@@ -306,8 +307,8 @@ def watch(
         recorder = watching.watch(run_dir, viewing, best, typer.echo)
     else:
         assert learner is not None
-        code, recorder = watching.follow(Dialling(learner, called, key, _patience(give_up_after)), viewing, typer.echo)
-    signals.decided()
+        code, recorder = watching.follow(_player_service(learner, called, key, give_up_after), viewing, typer.echo)
+    signals.ignore()
     if recorder is not None and recorder.frames:
         typer.echo(str(recorder))
     raise typer.Exit(code)
@@ -367,6 +368,17 @@ def _name(given: str | None, prefix: str = "") -> str:
     if not given.isascii() and given != given.encode(errors="replace").decode():
         raise UserError(f"--name {given!r}: expected text in UTF-8")
     return given
+
+
+def _player_service(
+    learner: str, name: str, key: Path | None, give_up_after: float | None
+) -> Callable[[WorkerFactory], int]:
+    """Runs the link to a live learner for a worker that plays and trains nothing; returns the exit code."""
+    from actor import service
+    from actor.events import Dialling
+
+    dialling = Dialling(learner, name, key, _patience(give_up_after))
+    return lambda factory: service.serve_player(dialling, factory)
 
 
 def _patience(give_up_after: float | None) -> float:

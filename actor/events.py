@@ -1,6 +1,6 @@
 """What can happen to an actor, and what it can decide to do. Pure. No behaviour, only names.
 
-Events are things that were; effects are orders to the service and, through the desk, to the worker.
+Events are things that were; effects are orders to the service and, through its channel, to the worker.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from actor.stats import WorkerStats
 from protocol.buffers import Buffer
 from protocol.codecs.registry import Sparse
 from protocol.errors import PeerFault
-from protocol.messages import AnyMessage, Fault, Message, Quantity, Report, Role, Welcome
+from protocol.messages import AnyMessage, Message, Quantity, Report, Role, Welcome
 from protocol.moments import Moments
 
 Vector = NDArray[np.float32]
@@ -144,18 +145,9 @@ class WorkerFailed:
 
 @dataclass(frozen=True, slots=True)
 class Ticked:
-    """Time passed. What the worker did in its life: steps taken; seconds waited, and spent on each of its parts.
+    """Time passed. worker: what it did until now."""
 
-    residual_age: of what compression holds back, in gradients. faults: of its simulators and gradients so far.
-    """
-
-    env_steps: int
-    wait_s: float = 0.0
-    collect_s: float = 0.0
-    learn_s: float = 0.0
-    compress_s: float = 0.0
-    residual_age: float = 0.0
-    faults: tuple[Fault, ...] = ()
+    worker: WorkerStats
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,8 +178,8 @@ class WeightsWanted:
     """A worker that only watches is done with the weights that it has, and has no score to tell."""
 
 
-Worker = WorkDone | LastWorkDone | WorkerReady | WorkerFailed | EvaluationDone | WeightsWanted
-Event = Started | MessageArrived | FaultArrived | Worker | Ticked | StopRequested
+WorkerEvent = WorkDone | LastWorkDone | WorkerReady | WorkerFailed | EvaluationDone | WeightsWanted
+Event = Started | MessageArrived | FaultArrived | WorkerEvent | Ticked | StopRequested
 
 
 # effects
@@ -229,7 +221,7 @@ class Adopt:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Feedback:
     """What a verdict tells of one gradient's way.
 
     round_trip_s: from its sending to its verdict; None where it was sent twice. lag_updates: how many updates θ was
@@ -244,12 +236,12 @@ class Answer:
 class Settle:
     """One gradient is done with: its permit returns. restore: put ``work.decoded`` back into the residual.
 
-    answer: what its verdict told; None where there is none.
+    feedback: what its verdict told; None where there is none.
     """
 
     work: Work
     restore: bool
-    answer: Answer | None = None
+    feedback: Feedback | None = None
 
 
 @dataclass(frozen=True, slots=True)

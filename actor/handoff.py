@@ -11,12 +11,16 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from typing import Protocol
 
-from actor.events import Answer, Weights, Work
-from protocol.messages import Fault, Welcome
+from msgspec.structs import replace
 
-ANSWERS = 64  # kept until the worker asks
+from actor.events import Event, Feedback, Weights, Work
+from actor.stats import WorkerStats
+from protocol.messages import Welcome
+
+FEEDBACK_KEPT = 64  # until the worker asks
 WAKE_S = 1.0  # a waiting worker looks around this often even if nobody wakes it
 
 
@@ -28,35 +32,32 @@ class Leaving(Interrupted):
     """The worker should hand in what it holds back, with ``hand_in_last``, and then leave."""
 
 
-class Desk:
+class WorkerChannel:
     """Shared by two threads; every method takes the lock for a moment.
 
     on_work: called from the worker's thread after each gradient, wakes the link's loop. on_last: likewise, once, when
-    the worker was asked to leave; with None where it holds nothing back.
+    the worker was asked to leave; with None where it holds nothing back. changed: what the worker waits on, where
+    somebody wants to know that it does.
     """
 
-    def __init__(self, on_work: Callable[[Work], None], on_last: Callable[[Work | None], None] | None = None) -> None:
+    def __init__(
+        self,
+        on_work: Callable[[Work], None],
+        on_last: Callable[[Work | None], None] | None = None,
+        changed: threading.Condition | None = None,
+    ) -> None:
         self._on_work, self._on_last = on_work, on_last
         self._leaving = False
-        self._changed = threading.Condition()
+        self._changed = changed or threading.Condition()
         self._weights: Weights | None = None
         self._refused: deque[Work] = deque()
-        self._answers: deque[Answer] = deque(maxlen=ANSWERS)
+        self._feedback: deque[Feedback] = deque(maxlen=FEEDBACK_KEPT)
         self._welcome: Welcome | None = None
         self._generation = 0  # counts configurations
         self._credit = 0
         self._unanswered = 0
         self._closed = False
-        # written by the worker's thread, read by the link's for heartbeats and metrics
-        self.env_steps = 0
-        self.simulator_failures: Mapping[str, int] = {}  # by kind, of simulators in processes of their own
-        self.faults: tuple[Fault, ...] = ()  # of these, and of gradients
-        self.collect_s = 0.0  # stepping simulators
-        self.learn_s = 0.0  # gradients
-        self.compress_s = 0.0  # preconditioning, choosing and encoding them
-        self.residual_norm = self.residual_age = 0.0  # of what compression holds back; age in gradients
-        self.beta1 = 0.0  # of the preconditioner, as staleness allows it
-        self.wait_s = 0.0  # for permits and weights
+        self.stats = WorkerStats()  # replaced by the worker's thread alone; read by the link's
 
     # the worker's side
 
@@ -65,6 +66,7 @@ class Desk:
         with self._changed:
             while self._generation == after or self._welcome is None:
                 self._wait(None)
+            self.stats = replace(self.stats, faults=())  # those of the worker before
             return self._welcome, self._generation
 
     def first_weights(self, generation: int) -> Weights:
@@ -88,13 +90,27 @@ class Desk:
         """The newest weights; never waits."""
         return self._weights  # one reference, replaced whole
 
+    def count_steps(self, steps: int) -> None:
+        """Adds to the environment steps of this life: a simulator that hangs must look like one."""
+        self.stats = replace(self.stats, env_steps=self.stats.env_steps + steps)
+
+    @property
+    def unanswered(self) -> int:
+        """Gradients that were handed in and not settled yet."""
+        return self._unanswered
+
+    @property
+    def permits_left(self) -> int:
+        """How many more gradients may be handed in; below 0 where the credit shrank, or by what was held back."""
+        return self._credit - self._unanswered
+
     def await_permit(self, generation: int) -> None:
         """Waits until one more gradient may be handed in. Before the gradient is computed, so that it is fresh."""
-        free = self._unanswered < self._credit and generation == self._generation
+        free = self.permits_left > 0 and generation == self._generation
         if free and not self._closed and not self._leaving:
             return  # only this thread takes permits, so what was true without the lock stays true
         with self._changed:
-            while self._unanswered >= self._credit:
+            while self.permits_left <= 0:
                 self._wait(generation)
             self.check(generation)
 
@@ -120,13 +136,13 @@ class Desk:
             self._refused.clear()
         return refused
 
-    def collect_answers(self) -> list[Answer]:
-        """What verdicts told since the last call, the newest ANSWERS of them; never waits."""
-        if not self._answers:
+    def collect_feedback(self) -> list[Feedback]:
+        """What verdicts told since the last call, the newest FEEDBACK_KEPT of them; never waits."""
+        if not self._feedback:
             return []
         with self._changed:
-            found = list(self._answers)
-            self._answers.clear()
+            found = list(self._feedback)
+            self._feedback.clear()
         return found
 
     def check(self, generation: int | None) -> None:
@@ -140,7 +156,7 @@ class Desk:
         self.check(generation)
         began = time.perf_counter()
         self._changed.wait(WAKE_S)
-        self.wait_s += time.perf_counter() - began
+        self.stats = replace(self.stats, wait_s=self.stats.wait_s + time.perf_counter() - began)
 
     # the link's side
 
@@ -150,8 +166,7 @@ class Desk:
             self._welcome, self._generation = welcome, self._generation + 1
             self._weights = None
             self._refused.clear()
-            self._answers.clear()
-            self.faults = ()
+            self._feedback.clear()
             self._changed.notify_all()
 
     def adopt(self, weights: Weights) -> None:
@@ -166,12 +181,12 @@ class Desk:
             self._credit = credit
             self._changed.notify_all()
 
-    def settle(self, work: Work, restore: bool, answer: Answer | None = None) -> None:
+    def settle(self, work: Work, restore: bool, feedback: Feedback | None = None) -> None:
         """Returns the permit of one gradient and, if it was refused, the gradient itself."""
         with self._changed:
             self._unanswered -= 1
-            if answer is not None:
-                self._answers.append(answer)
+            if feedback is not None:
+                self._feedback.append(feedback)
             if restore:
                 self._refused.append(work)
             self._changed.notify_all()
@@ -187,3 +202,16 @@ class Desk:
         with self._changed:
             self._closed = True
             self._changed.notify_all()
+
+
+class Worker(Protocol):
+    """Who works on the main thread, for one welcome."""
+
+    def run(self, channel: WorkerChannel, generation: int) -> None:
+        """Until the channel interrupts, or there is nothing left to do."""
+
+    def close(self) -> None: ...
+
+
+WorkerFactory = Callable[[Welcome, Callable[[Event], None]], Worker]
+"""From a welcome and the way to post events to the link. Raises UserError where the welcome does not fit here."""

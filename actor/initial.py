@@ -11,10 +11,10 @@ import numpy as np
 import safetensors.numpy
 from numpy.typing import NDArray
 
+from actor.algorithms.normalization import moments_size
 from actor.config import ActorSettings
 from actor.environments.registry import describe
-from actor.networks.policy import build_policy
-from actor.worker import moments_size
+from actor.networks.build import build_policy
 from protocol.errors import UserError
 from protocol.layout import Layout
 

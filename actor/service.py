@@ -1,7 +1,7 @@
 """The actor daemon's shell: turns sockets, the clock and signals into events, and effects into I/O. Decides nothing.
 
-Two threads: the main one works (``worker.py``), the other runs the link's event loop; they meet at the desk. The link
-starts first, so that it dials while torch is still being imported.
+Two threads: the main one works (``worker.py``), the other runs the link's event loop; they meet at the worker's
+channel. The link starts first, so that it dials while torch is still being imported.
 """
 
 from __future__ import annotations
@@ -20,22 +20,23 @@ import traceback
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from random import SystemRandom
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import uvloop
 
 from actor import events
 from actor.environments import signals
 from actor.environments.contract import Wrong
-from actor.environments.isolated import SimulatorsExhausted
+from actor.environments.isolated import FailureBudgetSpent
 from actor.events import Dialling, Event, Identity
-from actor.handoff import Desk, Interrupted
+from actor.handoff import Interrupted, WorkerChannel, WorkerFactory
 from actor.link.weights import latest
 from actor.monitoring import log
 from actor.monitoring.liveness import Liveness
 from actor.monitoring.metrics import Counters, render
 from actor.monitoring.web import Pages, serve
 from actor.state import ActorState
+from actor.stats import WorkerStats
 from protocol import frames as framing
 from protocol import messages
 from protocol.buffers import Buffer
@@ -51,18 +52,6 @@ from protocol.transport.keys import actor_pair
 TICK_S = 0.05
 TRACE_FRAMES, TRACE_CHARACTERS = 20, 4000  # the innermost, which are the environment's; a line of its own on stderr
 WORKER_LEAVES_S = 10.0  # after the link has ended; a step of a slow simulator, or the end of child simulators
-
-
-class Hand(Protocol):
-    """Who works on the main thread, for one welcome."""
-
-    def run(self, desk: Desk, generation: int) -> None:
-        """Until the desk interrupts, or there is nothing left to do."""
-
-    def close(self) -> None: ...
-
-
-Hire = Callable[[Welcome, Callable[[Event], None]], Hand]  # from a welcome and the way to post events; raises UserError
 
 
 def run(
@@ -84,62 +73,62 @@ def run(
     """
     allowed = frozenset(allow_modules)
 
-    def engage() -> Hire:
-        from actor.worker import Worker  # torch and gymnasium take a second to import; the link dials meanwhile
+    def import_factory() -> WorkerFactory:
+        from actor.worker import TrainingWorker  # torch and gymnasium take a second to import; the link dials meanwhile
 
-        return lambda welcome, _: Worker(welcome, allowed, uplink_kbps)
+        return lambda welcome, _: TrainingWorker(welcome, allowed, uplink_kbps)
 
     parent = os.getppid() if with_parent else None
-    return _live(Dialling(learner, name, key, give_up_after_s), "train", engage, parent, metrics)
+    return _serve(Dialling(learner, name, key, give_up_after_s), "train", import_factory, parent, metrics)
 
 
-def attend(dialling: Dialling, engage: Callable[[], Hire]) -> int:
+def serve_player(dialling: Dialling, factory: WorkerFactory) -> int:
     """The same for an actor that plays with the learner's weights and trains nothing."""
-    return _live(dialling, "evaluate", engage)
+    return _serve(dialling, "evaluate", lambda: factory)
 
 
-def _live(
+def _serve(
     dialling: Dialling,
     role: Role,
-    engage: Callable[[], Hire],
+    import_factory: Callable[[], WorkerFactory],
     parent: int | None = None,
     metrics: tuple[str, int] | None = None,
 ) -> int:
-    """The life of one actor, from its address to its exit code. engage: imports what the work needs."""
+    """The life of one actor, from its address to its exit code. import_factory: imports what the work needs."""
     service = Service(dialling, role, parent)
-    signals.hold(service.signalled)
+    signals.install(service.signalled)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # what an environment prints is passed on as it comes
     service.start()
     if metrics is not None:
         serve(Pages(lambda: render(service.counters), service.stuck, service.unready), *metrics)
     try:
-        _work(service, engage)
+        _work(service, import_factory)
     finally:
         code = service.join()
-        signals.decided()
+        signals.ignore()
         log.finish()
     return code
 
 
-def _work(service: Service, engage: Callable[[], Hire]) -> None:
+def _work(service: Service, import_factory: Callable[[], WorkerFactory]) -> None:
     """The main thread's life: build what a welcome describes, work until interrupted, again; or until it is done."""
-    hire = engage()
+    factory = import_factory()
     service.importing = False
     generation = 0
     with contextlib.suppress(Interrupted):
         while True:
-            welcome, generation = service.desk.next_welcome(generation)
+            welcome, generation = service.channel.next_welcome(generation)
             try:
-                _employ(service, hire, welcome, generation)
+                _run_worker(service, factory, welcome, generation)
             except BaseException as error:  # an environment in this process may also try to end the interpreter
                 service.post(_failed(error))
 
 
-def _employ(service: Service, hire: Hire, welcome: Welcome, generation: int) -> None:
-    with contextlib.closing(hire(welcome, service.post)) as worker, contextlib.suppress(Interrupted):
+def _run_worker(service: Service, factory: WorkerFactory, welcome: Welcome, generation: int) -> None:
+    with contextlib.closing(factory(welcome, service.post)) as worker, contextlib.suppress(Interrupted):
         service.post(events.WorkerReady())
-        worker.run(service.desk, generation)
+        worker.run(service.channel, generation)
         service.post(events.StopRequested("the work is done"))
 
 
@@ -147,7 +136,7 @@ def _failed(error: BaseException) -> events.WorkerFailed:
     """What ended the worker, in words; with a traceback where it may be anybody's fault."""
     if isinstance(error, UserError):
         return events.WorkerFailed(str(error), 2)
-    if isinstance(error, SimulatorsExhausted | Wrong):
+    if isinstance(error, FailureBudgetSpent | Wrong):
         return events.WorkerFailed(str(error), 1)
     trace = "".join(traceback.format_exception(error, limit=-TRACE_FRAMES))[-TRACE_CHARACTERS:]
     return events.WorkerFailed(f"{type(error).__name__}: {error}", 1, trace)
@@ -158,7 +147,7 @@ class Service:
 
     def __init__(self, dialling: Dialling, role: Role, parent: int | None) -> None:
         """Raises UserError for an address or a key that cannot be."""
-        self.desk = Desk(
+        self.channel = WorkerChannel(
             lambda work: self.post(events.WorkDone(work)), lambda work: self.post(events.LastWorkDone(work))
         )
         self._learner, self._parent = parse_learner_address(dialling.learner), parent
@@ -200,7 +189,7 @@ class Service:
         """From any thread: why it does not work for its learner, or None."""
         if (trouble := self.stuck()) is not None or self._state.phase is Phase.ACTIVE:
             return trouble
-        return f"no session with {self._learner}: {self._state.waiting.told(time.monotonic())}"
+        return f"no session with {self._learner}: {self._state.waiting.describe(time.monotonic())}"
 
     def join(self) -> int:
         """Waits for the link to end and returns the exit code."""
@@ -213,14 +202,14 @@ class Service:
         try:
             self._loop.run_until_complete(self._serve())
         finally:
-            self.desk.close()
+            self.channel.close()
             self._loop.close()
             if self.importing:  # torch, for seconds, out of which an exception does not always come as what it was
                 log.finish()
                 os._exit(self._exit_code)
-            self._give_up_later()
+            self._exit_later()
 
-    def _give_up_later(self) -> None:
+    def _exit_later(self) -> None:
         """A simulator that hangs must not outlive the link: nobody would ever hear of its process again."""
         overdue = threading.Timer(WORKER_LEAVES_S, os._exit, (self._exit_code,))
         overdue.daemon = True
@@ -247,37 +236,18 @@ class Service:
         while not self._finished.is_set():
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._finished.wait(), TICK_S)
-            desk = self.desk
-            worked = (desk.collect_s, desk.learn_s, desk.compress_s, desk.residual_age)
-            self._handle(events.Ticked(desk.env_steps, desk.wait_s, *worked, desk.faults))
-            self._count()
-            self._show_life(time.monotonic())
+            worker = self.channel.stats
+            self._handle(events.Ticked(worker))
+            self.counters.worker, self.counters.link = worker, self._state.stats()
+            self._report_liveness(worker, time.monotonic())
             if self._parent is not None and os.getppid() != self._parent:
                 return  # the learner that started this actor is gone
 
-    def _show_life(self, now: float) -> None:
-        desk = self.desk
-        self._liveness.tick((desk.env_steps, desk.collect_s, desk.learn_s, desk.compress_s, desk.wait_s), now)
+    def _report_liveness(self, worker: WorkerStats, now: float) -> None:
+        progress = (worker.env_steps, worker.collect_s, worker.learn_s, worker.compress_s, worker.wait_s)
+        self._liveness.tick(progress, now)
         if self._liveness.trouble(now) is None:
             self._supervisor.alive(now)
-
-    def _count(self) -> None:
-        """Copies what the state and the desk keep into the books that a scrape reads."""
-        counters, state, desk = self.counters, self._state, self.desk
-        counters.applied, counters.refused, counters.lost = state.applied, state.refused, state.lost
-        counters.unlogged = state.unlogged
-        counters.sent, counters.env_steps = state.sent, desk.env_steps
-        counters.simulator_failures = desk.simulator_failures
-        counters.collect_s, counters.learn_s, counters.compress_s = desk.collect_s, desk.learn_s, desk.compress_s
-        counters.wait_s = desk.wait_s
-        counters.residual_norm, counters.residual_age = desk.residual_norm, desk.residual_age
-        counters.beta1 = desk.beta1
-        counters.round_trip_s = state.round_trip_s
-        counters.connected = state.phase in (Phase.ACTIVE, Phase.DRAINING)
-        counters.unanswered = len(state.outbox.unanswered) if state.outbox is not None else 0
-        counters.unseen = state.holding.unseen if state.holding is not None else 0
-        counters.credit = state.outbox.credit if state.outbox is not None else 0
-        counters.weights_version = state.weights.version if state.weights is not None else 0
 
     def _link(self, frames: Sequence[Buffer]) -> None:
         self.counters.bytes_down += sum(map(len, frames))
@@ -319,7 +289,7 @@ class Service:
 
     def _finish(self, effect: events.Finish) -> None:
         self._exit_code = effect.exit_code
-        self.desk.close()
+        self.channel.close()
         self._finished.set()
 
 
@@ -336,11 +306,11 @@ _PERFORM: dict[type[Any], Callable[[Service, Any], None]] = {
     events.Dial: Service._dial,
     events.Send: Service._send,
     events.Subscribe: Service._subscribe,
-    events.Configure: lambda service, effect: service.desk.configure(effect.welcome),
-    events.Adopt: lambda service, effect: service.desk.adopt(effect.weights),
-    events.Settle: lambda service, effect: service.desk.settle(effect.work, effect.restore, effect.answer),
-    events.Permit: lambda service, effect: service.desk.permit(effect.credit),
-    events.Leave: lambda service, _: service.desk.leave(),
+    events.Configure: lambda service, effect: service.channel.configure(effect.welcome),
+    events.Adopt: lambda service, effect: service.channel.adopt(effect.weights),
+    events.Settle: lambda service, effect: service.channel.settle(effect.work, effect.restore, effect.feedback),
+    events.Permit: lambda service, effect: service.channel.permit(effect.credit),
+    events.Leave: lambda service, _: service.channel.leave(),
     events.Announce: Service._announce,
     events.Finish: Service._finish,
 }

@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
 from random import Random
 from typing import Any
 
 from actor.events import (
     Adopt,
     Announce,
-    Answer,
     Configure,
     Dial,
     Effect,
@@ -42,28 +40,27 @@ from actor.events import (
     WorkerReady,
 )
 from actor.link.backoff import FIRST_S, Waiting
-from actor.link.heartbeat import Pulse
-from actor.link.weights import Holding
+from actor.link.drain import Drain
+from actor.link.heartbeat import HeartbeatBuilder
+from actor.link.in_flight import APPLIED, GradientsInFlight
+from actor.link.weights import WeightCache
+from actor.stats import LinkStats
 from protocol.codecs.registry import CODECS
-from protocol.errors import RESTORED, STALE, TRY_AGAIN, PeerFault, Reason, SessionFault
+from protocol.errors import TRY_AGAIN, PeerFault, Reason, SessionFault
 from protocol.messages import (
     AnyMessage,
     Evaluation,
     Goodbye,
-    Gradient,
     Heartbeat,
     Hello,
     Refusal,
     Snapshot,
-    SnapshotRequest,
     Updates,
     Verdict,
     Welcome,
 )
-from protocol.session import ACTOR_HEARS, Outbox, Phase, follow
+from protocol.session import ACTOR_HEARS, Phase, follow
 from protocol.snapshot import Outcome, Reconstruction
-
-DRAIN_S = 2.0  # how long a stopping actor waits for what its worker holds back, and for verdicts
 
 
 class ActorState:
@@ -73,114 +70,134 @@ class ActorState:
         self.identity, self.learner = identity, learner
         self.phase = Phase.OFFLINE
         self.welcome: Welcome | None = None  # the session in force
-        self.outbox: Outbox[Work] | None = None
-        self.holding: Holding | None = None  # once the worker's network is known to fit
-        self.lost = 0  # gradients whose fate was never learnt
-        self.sent = 0  # gradients handed to the link; each is applied, refused or lost in the end
-        self.applied = self.refused = 0
-        self.unlogged = 0  # of the applied, those that the learner's journal did not hold when it said so
+        self.gradients = GradientsInFlight()
+        self.weight_cache: WeightCache | None = None  # once the worker's network is known to fit
         self.waiting = Waiting(random, give_up_after_s)
-        self._hurries = False  # once for each lost link, sooner where weights still come
+        self.drain = Drain()
+        self._may_hurry = False  # once for each lost link, sooner where weights still come
         self._heard_at = 0.0
-        self._pulse = Pulse()
-        self._worker_ready = False
+        self._heartbeats = HeartbeatBuilder()
         self._permitted = 0  # what the worker was last told
-        self._drain_by = float("inf")
-        self._owed = False  # the worker was asked for what it holds back, and has not answered
-        self._last: Work | None = None  # it has, and there was no room yet
-        self._finished = False
 
     def handle(self, event: Event, now: float) -> list[Effect]:
         """What to do about ``event``. The only code that changes this state."""
-        return [] if self._finished else _HANDLERS[type(event)](self, event, now)
+        return [] if self.phase is Phase.CLOSED else _HANDLERS[type(event)](self, event, now)
+
+    def validate(self) -> None:
+        """Asserts what holds between any two events; for tests, which call it after each."""
+        in_session = self.phase in (Phase.ACTIVE, Phase.DRAINING)
+        assert not in_session or self.welcome is not None, f"{self.phase.value} without a welcome"
+        assert not in_session or self.waiting.since is None, "it waits for a learner while it has a session"
+        assert self.phase is not Phase.GREETING or self.waiting.since is not None, "it greets and waits for nobody"
+        if self.welcome is None:
+            assert self.gradients.outbox is None, "there is an outbox without a session"
+            assert self.weight_cache is None, "there are weights without a session"
+            assert self.gradients.sent == 0, "gradients were sent without a session"
+        else:
+            self.gradients.validate(self.welcome.session, self.welcome.epoch)
+        assert self._trains or self.gradients.sent == 0, "an actor that only plays sent a gradient"
+        ending = self.phase in (Phase.DRAINING, Phase.CLOSED)
+        assert ending or not self.drain.awaits_worker, "the worker was asked to leave while the actor goes on"
+        if self.phase is not Phase.CLOSED:
+            assert self._permitted == self._allowed(), f"{self._permitted} permits, and {self._allowed()} are allowed"
+
+    def stats(self) -> LinkStats:
+        """What metrics show of the link."""
+        gradients, cache = self.gradients, self.weight_cache
+        return LinkStats(
+            sent=gradients.sent,
+            applied=gradients.applied,
+            refused=gradients.refused,
+            lost=gradients.lost,
+            unlogged=gradients.unlogged,
+            unanswered=gradients.unanswered,
+            credit=gradients.credit,
+            unreflected=0 if cache is None else cache.unreflected,
+            weights_version=self._weights_version,
+            round_trip_s=self._heartbeats.round_trip_s,
+            connected=self.phase in (Phase.ACTIVE, Phase.DRAINING),
+        )
 
     # finding a learner
 
     def _dial(self, now: float) -> list[Effect]:
         self.phase = Phase.GREETING
-        self.waiting.greeted(now)
+        self.waiting.record_hello(now)
         hello = Hello(self.identity.name, self.identity.instance, tuple(CODECS), self.identity.role)
         effects: list[Effect] = [Dial(), Send(hello)]
-        if self.waiting.worth_a_line(now):
-            effects.append(Announce("waiting_for_learner", {"learner": self.learner, **self.waiting.fields(now)}))
+        if self.waiting.should_log(now):
+            effects.append(Announce("waiting_for_learner", {"learner": self.learner, **self.waiting.log_fields(now)}))
         return effects
 
     def _welcomed(self, welcome: Welcome, now: float) -> list[Effect]:
         if welcome.instance != self.identity.instance:
             raise SessionFault(Reason.UNEXPECTED_MESSAGE, "a welcome for another actor")
-        if self.phase is Phase.ACTIVE and self._outdated(welcome):
+        if self.phase is Phase.ACTIVE and self._is_outdated(welcome):
             return []
-        if self.holding is not None:
-            self.holding.forget_asks(silent=self.phase is Phase.GREETING)
+        if self.weight_cache is not None:
+            self.weight_cache.forget_requests(silent=self.phase is Phase.GREETING)
         self.phase = Phase.ACTIVE
-        self.waiting.answered()
-        if self.outbox is not None and welcome.session == self.outbox.session:
-            resent = self._resend(now, patience_s=0.0)
-            return [self._beat(welcome, now), *self._permit(), *resent, *self._ask_what_lacks(now)]
-        before, self.welcome = self.welcome, welcome
+        self.waiting.end()
+        before = self.welcome
+        if before is not None and welcome.session == before.session:
+            resent = self.gradients.resend(now, patience_s=0.0)
+            return [self._heartbeat(before, now), *self._permit(), *resent, *self._request_what_lacks(now)]
+        self.welcome = welcome
         # before a report, whose episodes may have begun in another session
-        effects = [*self._abandon(), *([] if before is None else [self._beat(welcome, now)])]
-        self.outbox = Outbox(welcome.session, welcome.credit)
+        effects = [*self.gradients.abandon(), *([] if before is None else [self._heartbeat(welcome, now)])]
+        self.gradients.open_session(welcome.session, welcome.credit)
         if self._trains:
             effects.append(Subscribe(welcome.weights, welcome.quantity))
         if before is None or _job(before) != _job(welcome):
-            self.holding, self._worker_ready = None, False
+            self.weight_cache = None
             effects.append(Configure(welcome))
-        else:
-            self.holding = Holding(welcome, self._trains)  # weights of another life count for nothing
+        elif self.weight_cache is not None:
+            self.weight_cache = WeightCache(welcome, self._trains)  # weights of another life count for nothing
         effects += self._permit()
         effects.append(Announce("welcomed", {"run": welcome.run, "epoch": welcome.epoch, "ordinal": welcome.ordinal}))
-        return effects + (self._ask(now) if self._worker_ready else [])
+        return effects + self._request(now)
 
     @property
     def weights(self) -> Reconstruction | None:
         """The newest θ that is here; None before the worker's network is known to fit."""
-        return None if self.holding is None else self.holding.newest
+        return None if self.weight_cache is None else self.weight_cache.newest
 
     @property
-    def round_trip_s(self) -> float:
-        """Of a gradient until its verdict, a running mean; 0 before the first."""
-        return self._pulse.round_trip_s
+    def _weights_version(self) -> int:
+        return 0 if self.weight_cache is None else self.weight_cache.newest.version
 
     @property
     def _trains(self) -> bool:
         return self.identity.role == "train"
 
-    def _outdated(self, welcome: Welcome) -> bool:
+    def _is_outdated(self, welcome: Welcome) -> bool:
         """Whether it comes from an earlier life of the learner than the one that is talking to us."""
         held = self.welcome
         return held is not None and welcome.run == held.run and welcome.epoch < held.epoch
 
-    def _permit(self) -> list[Effect]:
-        """Tells the worker how many gradients may be unanswered, where that changed.
+    def _allowed(self) -> int:
+        """How many gradients may be unanswered.
 
         None without weights of the present epoch and while they show too little of what was applied, and fewer than
         credit while an old answer is missing: the window of numbers that the ledger remembers does not move without it.
         """
-        shown = self.holding is not None and self.holding.usable and not self.holding.blind
+        cache = self.weight_cache
+        shown = cache is not None and cache.usable and not cache.too_far_behind
         flowing = self._trains and self.phase is Phase.ACTIVE and shown
-        allowed = len(self.outbox.unanswered) + self.outbox.room if flowing and self.outbox is not None else 0
+        return self.gradients.unanswered + self.gradients.room if flowing else 0
+
+    def _permit(self) -> list[Effect]:
+        """Tells the worker how many gradients may be unanswered, where that changed."""
+        allowed = self._allowed()
         if allowed == self._permitted:
             return []
         self._permitted = allowed
         return [Permit(allowed)]
 
-    def _abandon(self) -> list[Effect]:
-        """Gives up gradients whose session is gone: they may have been applied, so they are not sent again.
-
-        The outbox stays: should the session live after all, its numbers must not begin anew.
-        """
-        if self.outbox is None:
-            return []
-        abandoned = [sent.parcel for sent in self.outbox.unanswered.values()]
-        self.outbox.unanswered.clear()
-        self.lost += len(abandoned)
-        return [Settle(work, restore=False) for work in abandoned]
-
     def _lose(self, why: str, now: float, wait_s: float = 0.0) -> list[Effect]:
         """The link is gone; what is unanswered waits for the next welcome, which may be of the same session."""
-        self.phase, self._hurries = Phase.OFFLINE, True
-        self.waiting.lost(now, wait_s)
+        self.phase, self._may_hurry = Phase.OFFLINE, True
+        self.waiting.start(now, wait_s)
         return [*self._permit(), Announce("learner_lost", {"learner": self.learner, "why": why})]
 
     # what the learner says
@@ -189,20 +206,20 @@ class ActorState:
         message = event.message
         try:
             streams = isinstance(message, Snapshot | Updates) and self.phase is Phase.GREETING
-            if streams and self._hurries:  # it flows on meanwhile, so there is somebody to hear a hello
-                self._hurries = False
+            if streams and self._may_hurry:  # it flows on meanwhile, so there is somebody to answer a hello
+                self._may_hurry = False
                 self.waiting.hurry(now)
             if self.phase is Phase.OFFLINE or streams:
                 return []  # the former from a link that was given up
             follow(ACTOR_HEARS, self.phase, message)
-            if not self._ours(message):
+            if not self._is_current(message):
                 return []
             self._heard_at = now
-            return self._take(message, event, now)
+            return self._dispatch(message, event, now)
         except PeerFault as fault:
             return self._fault(FaultArrived(fault), now)
 
-    def _ours(self, message: AnyMessage) -> bool:
+    def _is_current(self, message: AnyMessage) -> bool:
         """Fences off what an earlier session or another life of the learner still had under way."""
         if self.welcome is None:
             return True
@@ -212,14 +229,14 @@ class ActorState:
             return message.session == self.welcome.session
         return True
 
-    def _take(self, message: AnyMessage, event: MessageArrived, now: float) -> list[Effect]:
+    def _dispatch(self, message: AnyMessage, event: MessageArrived, now: float) -> list[Effect]:
         if isinstance(message, Verdict):
             return self._verdict(message, now)
         if isinstance(message, Snapshot | Updates):
             return self._record(message, event, now)
         if isinstance(message, Heartbeat):
-            behind = self.holding is not None and self.holding.behind(message.version)
-            return self._ask(now) if behind else []
+            behind = self.weight_cache is not None and self.weight_cache.lacks_published(message.version)
+            return self._request(now) if behind else []
         if isinstance(message, Welcome):
             return self._welcomed(message, now)
         if isinstance(message, Refusal):
@@ -228,93 +245,71 @@ class ActorState:
         return self._goodbye(message, now)
 
     def _verdict(self, verdict: Verdict, now: float) -> list[Effect]:
-        if self.outbox is None:
-            return []
         effects: list[Effect] = []
-        for ruling, sent in self.outbox.settle(verdict):
-            applied = ruling.outcome == "applied"
-            self.applied += applied
-            self.unlogged += applied and verdict.unlogged
-            self.refused += not applied
-            if applied and self.holding is not None:
-                self.holding.applied(ruling.version)
-            booked = replace(sent.parcel, report=None, moments=None)  # whatever became of the gradient itself
-            took_s = now - sent.sent_at if sent.tries == 1 else None
-            if took_s is not None:
-                self._pulse.answered(took_s)
-            judged = applied or ruling.outcome in STALE  # the version of other rulings may be that of their telling
-            lag_updates = max(0, ruling.version - applied - booked.base_version) if judged else None
-            effects.append(Settle(booked, ruling.outcome in RESTORED, Answer(took_s, lag_updates)))
-        return effects + self._permit() + self._part(now) + self._drained(now)
+        for ruling, settle in self.gradients.settle(verdict, now):
+            if ruling.outcome == APPLIED and self.weight_cache is not None:
+                self.weight_cache.record_applied(ruling.version)
+            if settle.feedback is not None and settle.feedback.round_trip_s is not None:
+                self._heartbeats.record_round_trip(settle.feedback.round_trip_s)
+            effects.append(settle)
+        return [*effects, *self._permit(), *self._send_held_back(now), *self._end_drain(now)]
 
     def _record(self, record: Snapshot | Updates, event: MessageArrived, now: float) -> list[Effect]:
-        """Takes one record, and hands its weights on unless another is already here."""
-        holding = self.holding
-        if holding is None:
+        """Applies one record, and hands its weights on unless another is already here."""
+        cache = self.weight_cache
+        if cache is None:
             return []  # the worker has not said yet that its network fits
         effects: list[Effect] = []
         outcome: Outcome | None = None
         try:
-            outcome = holding.take(record, event.buffers)
+            outcome = cache.apply_record(record, event.buffers)
         except PeerFault as fault:
             effects = self._fault(FaultArrived(fault), now)
         if outcome == "diverged":
             effects.append(Announce("diverged", {"version": record.version}))
         if outcome in ("gap", "diverged"):
-            effects += self._ask(now)
-        weights = None if event.followed else holding.news()
+            effects += self._request(now)
+        weights = None if event.followed else cache.next_for_worker()
         if weights is not None:
             effects.append(Adopt(weights))
-        return [*effects, *self._permit(), *self._ask_target(now)]
+        return [*effects, *self._permit(), *cache.request_target(now)]
 
-    def _ask(self, now: float) -> list[Effect]:
-        """Asks for the newest weights, unless that is already asked."""
-        if self.welcome is None or self.holding is None or not self.holding.ask(now):
-            return []
-        return [Send(SnapshotRequest(self.welcome.session))]
+    def _request(self, now: float) -> list[Effect]:
+        return [] if self.weight_cache is None else self.weight_cache.request(now)
 
-    def _ask_target(self, now: float) -> list[Effect]:
-        """Asks for the target network that the newest weights name, if it is not here and not already asked for."""
-        if self.welcome is None or self.holding is None or not self.holding.ask_target(now):
-            return []
-        return [Send(SnapshotRequest(self.welcome.session, True))]
-
-    def _ask_what_lacks(self, now: float) -> list[Effect]:
-        if self.holding is None or not self._worker_ready:
-            return []
-        return [*(self._ask(now) if self.holding.lacks_weights() else []), *self._ask_target(now)]
+    def _request_what_lacks(self, now: float) -> list[Effect]:
+        return [] if self.weight_cache is None else self.weight_cache.request_what_lacks(now)
 
     def _refusal(self, refusal: Refusal, now: float) -> list[Effect]:
-        told: Effect = Announce("refused", self.waiting.refused(refusal.reason, refusal.detail))
+        line: Effect = Announce("refused", self.waiting.record_refusal(refusal.reason, refusal.detail))
         if refusal.reason == Reason.WRONG_PROTOCOL:
-            return [told, *self._finish(2)]
+            return [line, *self._finish(2)]
         if refusal.reason == Reason.UNKNOWN_SESSION and self.phase is not Phase.GREETING:
-            effects = self._abandon()
+            effects = self.gradients.abandon()
             if self.phase is Phase.DRAINING:
-                return [told, *effects, *self._finish(0)]
-            return [told, *effects, *self._lose("the learner does not know this session", now)]
-        return [told]
+                return [line, *effects, *self._finish(0)]
+            return [line, *effects, *self._lose("the learner does not know this session", now)]
+        return [line]
 
     def _goodbye(self, goodbye: Goodbye, now: float) -> list[Effect]:
-        told: Effect = Announce("dismissed", {"why": goodbye.detail})
+        line: Effect = Announce("dismissed", {"why": goodbye.detail})
         if goodbye.final or self.phase is Phase.DRAINING:
-            return [told, *self._abandon(), *self._finish(0)]
-        return [told, *self._abandon(), *self._lose("the learner said goodbye", now, FIRST_S)]
+            return [line, *self.gradients.abandon(), *self._finish(0)]
+        return [line, *self.gradients.abandon(), *self._lose("the learner said goodbye", now, FIRST_S)]
 
     def _fault(self, event: FaultArrived, now: float) -> list[Effect]:
-        told: Effect = Announce("fault", {"reason": str(event.fault.reason), "detail": event.fault.detail})
+        line: Effect = Announce("fault", {"reason": str(event.fault.reason), "detail": event.fault.detail})
         if event.fault.reason is Reason.WRONG_PROTOCOL and self.phase is Phase.GREETING:
-            return [told, *self._finish(2)]  # a learner of another version refuses in its own
-        return [told]
+            return [line, *self._finish(2)]  # a learner of another version refuses in its own
+        return [line]
 
     # what the worker says
 
     def _worker_is_ready(self, event: WorkerReady, now: float) -> list[Effect]:
         if self.welcome is None:
             return []
-        self._worker_ready = True
-        self.holding = Holding(self.welcome, self._trains)
-        return [*self._permit(), *self._ask(now)]
+        self.weight_cache = WeightCache(self.welcome, self._trains)
+        return [*self._permit(), *self._request(now)]
 
     def _worker_failed(self, event: WorkerFailed, now: float) -> list[Effect]:
         effects: list[Effect] = [Announce("worker_failed", {"detail": event.detail, "traceback": event.trace})]
@@ -323,110 +318,100 @@ class ActorState:
         return effects + self._finish(event.exit_code)
 
     def _evaluated(self, event: EvaluationDone, now: float) -> list[Effect]:
-        """Tells the score of weights that this session handed out, and asks for the next ones to play with."""
-        holding, welcome = self.holding, self.welcome
-        if not self._worker_ready or holding is None or welcome is None or self.phase is Phase.DRAINING:
+        """Sends the score of weights that this session handed out, and asks for the next ones to play with."""
+        cache, welcome = self.weight_cache, self.welcome
+        if cache is None or welcome is None or self.phase is Phase.DRAINING:
             return []
-        held = holding.newest
+        held = cache.newest
         if not held.held or held.version != event.version or event.epoch not in (None, held.epoch):
             return []  # newer weights came meanwhile, and with them another evaluation began
-        holding.want_next()
+        cache.require_next()
         if self.phase is not Phase.ACTIVE:
             return []
-        numbers = (event.version, event.episodes, event.mean, event.std, event.ci95, event.seed)
-        return [Send(Evaluation(welcome.session, *numbers)), *self._ask(now)]
+        evaluation = Evaluation(
+            session=welcome.session,
+            version=event.version,
+            episodes=event.episodes,
+            mean=event.mean,
+            std=event.std,
+            ci95=event.ci95,
+            seed=event.seed,
+        )
+        return [Send(evaluation), *self._request(now)]
 
-    def _wanted(self, event: WeightsWanted, now: float) -> list[Effect]:
-        if self.holding is None or self.phase is Phase.DRAINING:
+    def _weights_wanted(self, event: WeightsWanted, now: float) -> list[Effect]:
+        if self.weight_cache is None or self.phase is Phase.DRAINING:
             return []
-        self.holding.want_next()
-        return self._ask(now) if self.phase is Phase.ACTIVE else []
+        self.weight_cache.require_next()
+        return self._request(now) if self.phase is Phase.ACTIVE else []
 
     def _work_done(self, event: WorkDone, now: float) -> list[Effect]:
-        work, welcome, outbox = event.work, self.welcome, self.outbox
-        if not self._trains or not self._worker_ready or welcome is None or outbox is None:
+        work, welcome = event.work, self.welcome
+        if not self._trains or self.weight_cache is None or welcome is None:
             return [Settle(work, restore=False)]  # from a worker that another job has replaced
-        taking = self.phase is Phase.ACTIVE or self._owed  # a gradient may have been under way when the stop came
-        if not taking or not outbox.room or work.epoch != welcome.epoch:
+        sends = self.phase is Phase.ACTIVE or self.drain.awaits_worker  # it may have been under way when the stop came
+        if not sends or not self.gradients.room or work.epoch != welcome.epoch:
             return [Settle(work, restore=True)]  # never sent, so nothing can have been applied
-        return [self._sent(work, outbox, now), *self._permit()]
+        return [self._send_gradient(work, now), *self._permit()]
 
-    def _sent(self, work: Work, outbox: Outbox[Work], now: float) -> Effect:
-        """Numbers a gradient and keeps it until its verdict."""
-        gradient = Gradient(
-            session=outbox.session,
-            sequence=outbox.next_sequence,
-            base_version=work.base_version,
-            codec=work.codec,
-            length=work.length,
-            count=work.count,
-            report=work.report,
-        )
-        buffers = [work.payload] if work.moments is None else [work.payload, work.moments]
-        outbox.send(gradient, buffers, work, now)
-        self.sent += 1
-        self._pulse.made()
-        return Send(gradient, buffers)
+    def _send_gradient(self, work: Work, now: float) -> Effect:
+        self._heartbeats.count_gradient()
+        return self.gradients.send(work, now)
 
     def _last_work_done(self, event: LastWorkDone, now: float) -> list[Effect]:
-        self._owed, self._last = False, event.work
-        return [*self._part(now), *self._drained(now)]
+        self.drain.receive(event.work)
+        return [*self._send_held_back(now), *self._end_drain(now)]
 
-    def _part(self, now: float) -> list[Effect]:
+    def _send_held_back(self, now: float) -> list[Effect]:
         """Sends what a leaving worker held back, once there is room."""
-        work, outbox, welcome = self._last, self.outbox, self.welcome
-        if work is None or outbox is None or welcome is None or not outbox.room:
+        work, welcome = self.drain.held_back, self.welcome
+        if work is None or welcome is None or not self.gradients.room:
             return []
-        self._last = None
+        self.drain.held_back = None
         if self.phase is not Phase.DRAINING or work.epoch != welcome.epoch:
             return [Settle(work, restore=False)]
-        return [self._sent(work, outbox, now)]
+        return [self._send_gradient(work, now)]
 
     # time and the end
 
     def _ticked(self, event: Ticked, now: float) -> list[Effect]:
-        self._pulse.worker = event
+        self._heartbeats.worker = event.worker
         if self.phase in (Phase.OFFLINE, Phase.GREETING):
-            if self.waiting.hopeless(now):
-                fields = {"learner": self.learner, **self.waiting.fields(now)}
+            if self.waiting.is_over(now):
+                fields = {"learner": self.learner, **self.waiting.log_fields(now)}
                 return [Announce("gave_up", fields), *self._finish(TRY_AGAIN)]
             return self._dial(now) if now >= self.waiting.hello_at else []
         assert self.welcome is not None
         if self.phase is Phase.DRAINING:
-            return self._drained(now)
-        if now - self._heard_at > (self.welcome if self.holding is None else self.holding).silence_s:
+            return self._end_drain(now)
+        if now - self._heard_at > (self.welcome if self.weight_cache is None else self.weight_cache).silence_s:
             return self._lose("silence", now)
-        effects = self._resend(now, self.welcome.silence_s)
-        if self._pulse.due(now, self.welcome.heartbeat_s):
-            effects += [self._beat(self.welcome, now), *self._ask_what_lacks(now)]
+        effects: list[Effect] = [*self.gradients.resend(now, self.welcome.silence_s)]
+        if self._heartbeats.is_due(now, self.welcome.heartbeat_s):
+            effects += [self._heartbeat(self.welcome, now), *self._request_what_lacks(now)]
         return effects
 
-    def _beat(self, welcome: Welcome, now: float) -> Effect:
-        return Send(self._pulse.beat(now, welcome.session, self.weights.version if self.weights is not None else 0))
-
-    def _resend(self, now: float, patience_s: float) -> list[Effect]:
-        if self.outbox is None:
-            return []
-        return [Send(sent.message, sent.buffers) for sent in self.outbox.overdue(now, patience_s)]
+    def _heartbeat(self, welcome: Welcome, now: float) -> Effect:
+        return Send(self._heartbeats.build(now, welcome.session, self._weights_version))
 
     def _stop(self, event: StopRequested, now: float) -> list[Effect]:
         if self.phase is not Phase.ACTIVE:  # nobody to part from, or asked for the second time
             return self._finish(0)
-        self._owed = self._trains and self.holding is not None and self.holding.usable  # it may be at work
-        self.phase, self._drain_by = Phase.DRAINING, now + DRAIN_S
-        return [*self._permit(), *([Leave()] if self._owed else ()), *self._drained(now)]
+        may_work = self._trains and self.weight_cache is not None and self.weight_cache.usable
+        self.phase = Phase.DRAINING
+        self.drain.start(now, awaits_worker=may_work)
+        return [*self._permit(), *([Leave()] if may_work else ()), *self._end_drain(now)]
 
-    def _drained(self, now: float) -> list[Effect]:
+    def _end_drain(self, now: float) -> list[Effect]:
         """Once every verdict is here, or for too long was not: goodbye."""
-        unfinished = self._owed or self._last is not None or bool(self.outbox and self.outbox.unanswered)
-        if self.phase is not Phase.DRAINING or (unfinished and now < self._drain_by):
+        if self.phase is not Phase.DRAINING or not self.drain.is_over(now, self.gradients.unanswered):
             return []
         assert self.welcome is not None
         goodbye = Send(Goodbye(self.welcome.session, True, "the actor was asked to stop"))
-        return [goodbye, *self._abandon(), *self._finish(0)]
+        return [goodbye, *self.gradients.abandon(), *self._finish(0)]
 
     def _finish(self, exit_code: int) -> list[Effect]:
-        self.phase, self._finished = Phase.CLOSED, True
+        self.phase = Phase.CLOSED
         return [Finish(exit_code)]
 
 
@@ -442,7 +427,7 @@ _HANDLERS: dict[type[Any], Callable[[ActorState, Any, float], list[Effect]]] = {
     WorkDone: ActorState._work_done,
     LastWorkDone: ActorState._last_work_done,
     EvaluationDone: ActorState._evaluated,
-    WeightsWanted: ActorState._wanted,
+    WeightsWanted: ActorState._weights_wanted,
     WorkerReady: ActorState._worker_is_ready,
     WorkerFailed: ActorState._worker_failed,
     Ticked: ActorState._ticked,

@@ -9,29 +9,32 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Literal, Protocol
 
 import numpy as np
 import torch
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from actor.algorithms.gradients import Minibatch, gradient, minibatches
 from actor.algorithms.losses import LossStats
 from actor.algorithms.methods import make_method
-from actor.algorithms.rollout import Collector, Normalizer, Rollout
-from actor.algorithms.step_size import Stand, StrideControl
-from actor.compression.bandwidth import Fitting, Uplink
-from actor.compression.compressor import Compressor, Momentum, Preconditioner
+from actor.algorithms.normalization import normalization
+from actor.algorithms.rollout import Collector, Rollout
+from actor.algorithms.step_size import StepSizeControl, WeightsId
+from actor.compression.bandwidth import BandwidthFit, UplinkBudget
+from actor.compression.compressor import Compressor
+from actor.compression.preconditioner import Momentum, Preconditioner
 from actor.compression.selection import Choice, Everything, make_choice
 from actor.config import ActorSettings, read_settings
-from actor.environments.registry import make_simulators
-from actor.environments.spaces import Spaces
-from actor.events import Answer, Weights, Work
+from actor.environments.registry import make_vector_envs
+from actor.events import Feedback, Weights, Work
 from actor.handoff import Leaving
 from actor.monitoring import log
+from actor.networks.build import build_policy
 from actor.networks.flat import FlatModule
-from actor.networks.policy import build_policy
+from actor.stats import WorkerStats
 from protocol.codecs.budget import THIN
 from protocol.codecs.registry import Encoded, codec
 from protocol.errors import UserError
@@ -41,37 +44,29 @@ from protocol.moments import Moments
 
 MAX_EPISODES = 10_000  # in one report, of an actor that could not report for long; far inside the wire's bound
 LEAVING: tuple[str, Choice] = "i8", Everything()  # how all that is held back is said in the end
-HOPELESS = 100  # gradients or rollouts in a row of which nothing comes, after which waiting is no use
+NAN_BUDGET = 100  # gradients or rollouts in a row of which nothing comes, after which waiting is no use
 
 
-class Link(Protocol):
-    """What a worker needs of the desk."""
+class GradientChannel(Protocol):
+    """What ``step`` needs of the channel to the channel."""
 
-    env_steps: int
-    simulator_failures: Mapping[str, int]
-    faults: tuple[Fault, ...]
-    collect_s: float
-    learn_s: float
-    compress_s: float
-    residual_norm: float
-    residual_age: float
-    beta1: float
+    stats: WorkerStats
 
     def first_weights(self, generation: int) -> Weights: ...
     def newest(self) -> Weights | None: ...
     def await_permit(self, generation: int) -> None: ...
     def hand_in(self, work: Work) -> None: ...
     def collect_refused(self) -> list[Work]: ...
-    def collect_answers(self) -> list[Answer]: ...
+    def collect_feedback(self) -> list[Feedback]: ...
 
 
-class Employer(Link, Protocol):
-    """A link that may ask the worker to leave: it raises Leaving."""
+class DrainableChannel(GradientChannel, Protocol):
+    """A channel that may ask the worker to leave: it raises Leaving."""
 
     def hand_in_last(self, work: Work | None) -> None: ...
 
 
-class Worker:
+class TrainingWorker:
     """Simulators, network, method and compression of one configuration.
 
     uplink_kbps: of this machine's link, in place of the experiment's; heard where its codec is "auto".
@@ -84,22 +79,22 @@ class Worker:
     ) -> None:
         self.settings = settings = read_settings(welcome.table)
         rollout_seed, shuffle_seed = _seeds(welcome)
-        self._groups = make_simulators(settings, allowed_modules)
+        self._groups = make_vector_envs(settings, allowed_modules)
         try:
             spaces = self._groups[0].spaces
             self.policy, self.flat = build_policy(settings, spaces, seed=0)
             if self.flat.layout().digest != welcome.layout.digest:
                 raise UserError(_mismatch(welcome, self.flat))
-            self._stride = StrideControl(
+            self.step_size = StepSizeControl(
                 settings.kl_target,
                 stretches=welcome.quantity == "update",
                 anneal_steps=welcome.anneal_steps,
                 anneal_floor=welcome.anneal_floor,
             )
-            self._compressor = make_compressor(settings, welcome.quantity, self.flat.layout(), rollout_seed)
-            self._fitting = make_fitting(settings, self.flat.layout().length, uplink_kbps)
+            self.compressor = make_compressor(settings, welcome.quantity, self.flat.layout(), rollout_seed)
+            self.bandwidth_fit = make_bandwidth_fit(settings, self.flat.layout().length, uplink_kbps)
             self.method = make_method(settings, spaces, self.policy, rollout_seed)
-            self._collector = Collector(self._groups, self.policy, self.method.chooser, settings, rollout_seed)
+            self.collector = Collector(self._groups, self.policy, self.method.sampler, settings, rollout_seed)
         except BaseException:
             self.close()
             raise
@@ -108,55 +103,59 @@ class Worker:
         self._report: Report | None = None
         self._moments: bytes | None = None
         self._losses = Losses()
-        self._hopeless = 0
+        self._nan_streak = 0
         self._overflow: Fault | None = None  # gradients that were not finite
         self._waited_s = 0.0  # for permits
 
-    def run(self, link: Employer, generation: int) -> None:
+    def run(self, channel: DrainableChannel, generation: int) -> None:
         """Works until the link interrupts; asked to leave, hands in what it holds back first."""
         try:
-            self._adopt(link.first_weights(generation))
+            self.adopt(channel.first_weights(generation))
             while True:
-                self.step(link, generation)
+                self.step(channel, generation)
         except Leaving:
-            self._part(link)
+            self.hand_in_residual(channel)
             raise
 
-    def step(self, link: Link, generation: int) -> None:
+    def step(self, channel: GradientChannel, generation: int) -> None:
         """One rollout and all its gradients."""
-        self._adopt(link.newest())
+        self.adopt(channel.newest())
         began = time.perf_counter()
-        rollout = self._collector.collect()
-        link.collect_s += time.perf_counter() - began
-        link.env_steps += rollout.env_steps
-        self._tell_faults(link)
-        self._note(rollout)
+        rollout = self.collector.collect()
+        stats = channel.stats
+        collect_s, env_steps = stats.collect_s + time.perf_counter() - began, stats.env_steps + rollout.env_steps
+        channel.stats = replace(stats, collect_s=collect_s, env_steps=env_steps)
+        self._publish_faults(channel)
+        self._add_to_report(rollout)
         if not rollout.env_steps:
-            self._despair("rollouts had no step that counts")
-        stats: LossStats | None = None
+            self._spend_nan_budget("rollouts had no step that counts")
+        losses: LossStats | None = None
         norm = 0.0
-        first = self._stand
+        first = self._weights_id
         for minibatch in self._minibatches(rollout):
             began = time.perf_counter()
-            link.await_permit(generation)
+            channel.await_permit(generation)
             self._waited_s += time.perf_counter() - began
-            self._adopt(link.newest())
+            self.adopt(channel.newest())
             began = time.perf_counter()
-            vector, stats, norm = gradient(
+            vector, losses, norm = gradient(
                 self.flat, self.policy, self.method, minibatch, self.settings.max_gradient_norm
             )
-            link.learn_s += time.perf_counter() - began
-            if not self._send(vector, norm, link):
-                self._note_overflow(norm, stats, rollout, link)
-            if self._stride.exhausted(stats.approx_kl):
+            channel.stats = replace(channel.stats, learn_s=channel.stats.learn_s + time.perf_counter() - began)
+            if not self._send(vector, norm, channel):
+                self._record_overflow(norm, losses, rollout, channel)
+            if self.step_size.exhausted(losses.approx_kl):
                 break
-        if stats is not None:
-            held = self._compressor
-            link.residual_norm, link.residual_age, link.beta1 = held.residual_norm, held.residual_age, held.beta1
-            self._losses = _losses(stats, norm, link.residual_norm)
+        if losses is not None:
+            held = self.compressor
+            residual_norm = held.residual_norm
+            channel.stats = replace(
+                channel.stats, residual_norm=residual_norm, residual_age=held.residual_age, beta1=held.beta1
+            )
+            self._losses = _losses(losses, norm, residual_norm)
             assert self._weights is not None
             env_steps = self._weights.env_steps
-            self._stride.heed(self._losses.kl, stats.information, env_steps, first, self._stand)
+            self.step_size.update(self._losses.kl, losses.information, env_steps, first, self._weights_id)
 
     def close(self) -> None:
         """Ends the simulators."""
@@ -171,21 +170,22 @@ class Worker:
                 targets = self.method.targets(rollout)
             yield from minibatches(rollout, targets, self.settings, self._shuffle)
 
-    def _adopt(self, weights: Weights | None) -> None:
+    def adopt(self, weights: Weights | None) -> None:
+        """Computes with these weights from now on; None or the same ones change nothing."""
         if weights is None or weights is self._weights:
             return
         self._weights = weights
         self.flat.load(weights.theta)
         self.method.adopt(weights.env_steps, weights.target, weights.target_version)
         if weights.moments is not None and weights.moments.count > 1:
-            self._collector.normalizer, self._collector.return_scale = normalization(self.settings, weights.moments)
+            self.collector.normalizer, self.collector.return_scale = normalization(self.settings, weights.moments)
 
     @property
-    def _stand(self) -> Stand:
+    def _weights_id(self) -> WeightsId:
         assert self._weights is not None
-        return self._weights.epoch, self._weights.version
+        return WeightsId(self._weights.epoch, self._weights.version)
 
-    def _note(self, rollout: Rollout) -> None:
+    def _add_to_report(self, rollout: Rollout) -> None:
         """Remembers what the next gradient should report; adds up where no gradient took the last report along."""
         rows, self._moments = 0, None
         if rollout.moments is not None and rollout.moments[0]:
@@ -194,17 +194,17 @@ class Worker:
         episodes = tuple(Episode(score, length) for score, length in rollout.episodes)
         self._report = _joined(self._report, Report(rollout.env_steps, episodes, self._losses, rows))
 
-    def _tell_faults(self, link: Link) -> None:
+    def _publish_faults(self, channel: GradientChannel) -> None:
         """All groups' failures, and gradients that were left out."""
         counts: Counter[str] = sum((Counter(group.failures) for group in self._groups), Counter())
-        link.simulator_failures = counts
         first: dict[str, str] = {
             kind: told for group in reversed(self._groups) for kind, told in group.first_failures.items()
         }
         faults = [Fault(kind, count, first.get(kind, "")[:200]) for kind, count in counts.items()]
-        link.faults = (*faults, *([self._overflow] if self._overflow is not None else ()))
+        overflow = () if self._overflow is None else (self._overflow,)
+        channel.stats = replace(channel.stats, simulator_failures=counts, faults=(*faults, *overflow))
 
-    def _note_overflow(self, norm: float, stats: LossStats, rollout: Rollout, link: Link) -> None:
+    def _record_overflow(self, norm: float, stats: LossStats, rollout: Rollout, channel: GradientChannel) -> None:
         """A gradient with NaN or infinity would poison moments and residual: it is left out, counted and told once."""
         if self._overflow is None:
             rewards, seen = float(np.abs(rollout.rewards).max()), float(np.abs(rollout.observations).max())
@@ -215,37 +215,38 @@ class Worker:
             log.say({"event": "gradient_not_finite", "detail": told})
             self._overflow = Fault("gradient_not_finite", 0, told[:200])
         self._overflow = Fault("gradient_not_finite", self._overflow.count + 1, self._overflow.detail)
-        self._tell_faults(link)
-        self._despair("gradients were not finite")
+        self._publish_faults(channel)
+        self._spend_nan_budget("gradients were not finite")
 
-    def _send(self, vector: NDArray[np.float32], norm: float, link: Link) -> bool:
+    def _send(self, vector: NDArray[np.float32], norm: float, channel: GradientChannel) -> bool:
         """Whether there was something finite to send."""
-        self._collect_refused(link)
+        self._collect_refused(channel)
         if not math.isfinite(norm):
             return False
-        self._hopeless = 0
+        self._nan_streak = 0
         began = time.perf_counter()
-        answers = link.collect_answers()
-        lags_updates = [answer.lag_updates for answer in answers if answer.lag_updates is not None]
-        self._compressor.heed(lags_updates)
-        self._stride.answered(lags_updates)
-        if self._fitting is not None:
-            round_trips_s = [answer.round_trip_s for answer in answers if answer.round_trip_s is not None]
-            self._fitting.fit(self._compressor, round_trips_s, time.perf_counter(), self._waited_s)
-        encoded = self._compressor.compress(vector, self._stride.length)
-        link.compress_s += time.perf_counter() - began
-        link.hand_in(self._work(encoded, self._compressor.codec.name))
+        feedback = channel.collect_feedback()
+        lags_updates = [each.lag_updates for each in feedback if each.lag_updates is not None]
+        self.compressor.record_lags(lags_updates)
+        self.step_size.record_lags(lags_updates)
+        if self.bandwidth_fit is not None:
+            round_trips_s = [each.round_trip_s for each in feedback if each.round_trip_s is not None]
+            self.bandwidth_fit.update(self.compressor, round_trips_s, time.perf_counter(), self._waited_s)
+        encoded = self.compressor.compress(vector, self.step_size.factor)
+        channel.stats = replace(channel.stats, compress_s=channel.stats.compress_s + time.perf_counter() - began)
+        channel.hand_in(self._work(encoded, self.compressor.codec.name))
         return True
 
-    def _part(self, link: Employer) -> None:
-        self._collect_refused(link)
-        codec_name, choice = LEAVING if self._fitting is None else self._fitting.last()
-        encoded = self._compressor.empty(codec_name, choice)
-        link.hand_in_last(None if encoded is None else self._work(encoded, codec_name))
+    def hand_in_residual(self, channel: DrainableChannel) -> None:
+        """Hands in all that compression holds back, or as much of it as the link bears."""
+        self._collect_refused(channel)
+        codec_name, choice = LEAVING if self.bandwidth_fit is None else self.bandwidth_fit.for_residual()
+        encoded = self.compressor.empty(codec_name, choice)
+        channel.hand_in_last(None if encoded is None else self._work(encoded, codec_name))
 
-    def _collect_refused(self, link: Link) -> None:
-        for work in link.collect_refused():
-            self._compressor.restore(work.decoded)
+    def _collect_refused(self, channel: GradientChannel) -> None:
+        for work in channel.collect_refused():
+            self.compressor.restore(work.decoded)
             if work.report is not None:  # it never left, so nobody has booked it; its moments are let go
                 self._report = _joined(work.report, self._report or Report(0, (), self._losses))
 
@@ -266,40 +267,22 @@ class Worker:
             moments=moments,
         )
 
-    def _despair(self, what: str) -> None:
+    def _spend_nan_budget(self, what: str) -> None:
         """Nothing comes of it, and not for ever."""
-        self._hopeless += 1
-        if self._hopeless >= HOPELESS:
+        self._nan_streak += 1
+        if self._nan_streak >= NAN_BUDGET:
             known = [told for group in self._groups for told in group.first_failures.values()]
             known += [self._overflow.detail] if self._overflow is not None else []
-            raise FloatingPointError(f"{HOPELESS} {what} in a row; the first: {'; '.join(known) or 'not known'}")
+            raise FloatingPointError(f"{NAN_BUDGET} {what} in a row; the first: {'; '.join(known) or 'not known'}")
 
 
-def normalization(settings: ActorSettings, moments: Moments) -> tuple[Normalizer | None, float]:
-    """What the merged statistics make of observations, and what they multiply rewards by.
-
-    The moments hold the observation's numbers (one, of all pixels, for an image), where settings normalise them, and
-    then the discounted return.
-    """
-    mean, scale = moments.mean.astype(np.float32), moments.scale(1e-8)
-    of_returns = int(settings.normalize_returns)
-    normalizer = None
-    if settings.normalize_observations:
-        size = len(mean) - of_returns
-        normalizer = Normalizer(mean[:size], scale[:size])
-    return normalizer, float(scale[-1]) if of_returns else 1.0
-
-
-def moments_size(settings: ActorSettings, spaces: Spaces) -> int:
-    """D of the moments that these settings keep, 0 for none."""
-    return settings.normalize_observations * spaces.normalized_size + int(settings.normalize_returns)
-
-
-def make_fitting(settings: ActorSettings, length: int, uplink_kbps: float | Literal["auto"] | None) -> Fitting | None:
+def make_bandwidth_fit(
+    settings: ActorSettings, length: int, uplink_kbps: float | Literal["auto"] | None
+) -> BandwidthFit | None:
     """What keeps gradients within the link, where the settings leave the codec to it."""
     if settings.codec != "auto":
         return None
-    return Fitting(Uplink(length, settings.uplink_kbps if uplink_kbps is None else uplink_kbps), length)
+    return BandwidthFit(UplinkBudget(length, settings.uplink_kbps if uplink_kbps is None else uplink_kbps), length)
 
 
 def make_compressor(settings: ActorSettings, quantity: str, layout: Layout, seed: int) -> Compressor:

@@ -28,23 +28,23 @@ def apply_batch(
     stream.add(applied)
     logged = time.perf_counter()
     record: events.Record | None = None
-    key: events.KeyFrame | None = None
+    key_frame: events.KeyFrame | None = None
     if order.publish_above is not None and parameters.version > order.publish_above:
-        record = stream.record(epoch, order.allowed_bytes, may_key=order.may_key)
+        record = stream.record(epoch, order.allowed_bytes, may_key_frame=order.may_key_frame)
         if isinstance(record[0], Snapshot) and record[0].record == "key":
-            key = record[0], record[1]
+            key_frame = record[0], record[1]
     recorded = time.perf_counter()
-    if order.key and key is None:
-        key = stream.key_frame(epoch)
+    if order.key_frame and key_frame is None:
+        key_frame = stream.key_frame(epoch)
     ended = time.perf_counter()
     return events.BatchApplied(
         outcomes=outcomes,
         version=parameters.version,
         record=record,
-        key=key,
+        key_frame=key_frame,
         math_s=ended - began,
         record_s=recorded - logged,
-        key_s=ended - recorded,
+        key_frame_s=ended - recorded,
         unlogged=unlogged,
     )
 

@@ -75,7 +75,7 @@ class Outcome:
 class MessageArrived:
     """A message that decoded. route: the connection to answer over. wire_bytes: headers and buffers together.
 
-    key: the public key that the connection proved to have; empty where the learner asks for none. local: whether it
+    public_key: the one that the connection proved to have; empty where the learner asks for none. local: whether it
     came over a socket file of this machine. roles: what the key may do. Both are asked for hellos alone.
     """
 
@@ -83,7 +83,7 @@ class MessageArrived:
     message: AnyMessage
     buffers: Sequence[Buffer]
     wire_bytes: int
-    key: str = ""
+    public_key: str = ""
     local: bool = False
     roles: frozenset[str] = ROLES
 
@@ -118,17 +118,17 @@ class KeysRevoked:
 class BatchApplied:
     """The math thread is idle again. version: of θ after the batch.
 
-    record: for the stream, if that was asked for and there is news; it may be a key. key: θ of ``version``, if that was
-    asked for; where the record is a key, the same.
+    record: for the stream, if that was asked for and there is news; it may be a key frame. key_frame: θ of ``version``,
+    if that was asked for; where the record is a key frame, the same.
     """
 
     outcomes: Sequence[Outcome]
     version: int
     record: Record | None
-    key: KeyFrame | None
-    math_s: float  # whole batch, record and key included
+    key_frame: KeyFrame | None
+    math_s: float  # whole batch, record and key frame included
     record_s: float  # of math_s, spent on the record
-    key_s: float  # and on a key that is not the record
+    key_frame_s: float  # and on a key frame that is not the record
     unlogged: str | None = None  # why what was applied is not in the journal
 
 
@@ -213,17 +213,17 @@ class Publish:
 class ApplyBatch:
     """To the math thread, which is idle. rate: learning rate.
 
-    publish_above: make a record afterwards if the version is then above this; None: none is due. key: make a key, too.
-    allowed_bytes: of the record, where the stream has a budget. may_key: whether it may be a key. counters: of the run
-    at this moment, for the journal.
+    publish_above: make a record afterwards if the version is then above this; None: none is due. key_frame: make one,
+    too. allowed_bytes: of the record, where the stream has a budget. may_key_frame: whether it may be a key frame.
+    counters: of the run at this moment, for the journal.
     """
 
     jobs: Sequence[Job]
     rate: float
     publish_above: int | None
-    key: bool = False
+    key_frame: bool = False
     allowed_bytes: float = math.inf
-    may_key: bool = True
+    may_key_frame: bool = True
     counters: dict[str, int | float] = field(default_factory=dict)
 
 
@@ -240,7 +240,7 @@ class WriteCheckpoint:
 
 @dataclass(frozen=True, slots=True)
 class WriteBest:
-    """Write the θ of this record as the best of a key and, where it leads, as the best of all.
+    """Write the θ of this record as the best of a public key and, where it leads, as the best of all.
 
     score: mean, std, ci95, episodes, seed. counters: of the run now.
     """
@@ -248,15 +248,15 @@ class WriteBest:
     record: KeyFrame
     score: dict[str, int | float]
     counters: dict[str, int | float]
-    key: str = ""
+    public_key: str = ""
     leads: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class LeadBest:
-    """Make the best of this key, which is on disk and of this version, the best of all; None: there is none left."""
+    """Make the best of this public key, on disk and of this version, the best of all; None: there is none left."""
 
-    key: str | None
+    public_key: str | None
     version: int
 
 

@@ -231,12 +231,12 @@ class Service:
             counters=effect.counters,
             arrays=arrays_of(record, buffers),
             score=effect.score,
-            evaluator=effect.key,
+            evaluator=effect.public_key,
         )
         self._disk.submit(partial(self._store.save_best, kept, leads=effect.leads))
 
     def _lead_best(self, effect: events.LeadBest) -> None:
-        self._disk.submit(partial(self._store.promote_best, effect.key, effect.version))
+        self._disk.submit(partial(self._store.promote_best, effect.public_key, effect.version))
 
     def _announce(self, event: str, fields: dict[str, object]) -> None:
         self._console.event(event, fields)

@@ -159,7 +159,7 @@ class LearnerState:
         """The session that a message names, which thereby gave a sign of life."""
         follow(HEARD_FROM_ANY, Phase.ACTIVE, message)  # a kind that only a learner sends names no session at all
         peer = self.peers.get(getattr(message, "session", 0))
-        if peer is None or peer.key != event.key:
+        if peer is None or peer.key != event.public_key:
             raise SessionFault(Reason.UNKNOWN_SESSION, "no such session in this life of the learner; say hello")
         peer.hear(message, event.route, now)
         peer.received_bytes += event.wire_bytes
@@ -179,7 +179,7 @@ class LearnerState:
     def _hello(self, hello: Hello, event: MessageArrived, now: float) -> list[Effect]:
         if not self.shutdown.running:
             raise SessionFault(Reason.DRAINING, "the learner is stopping")
-        peer, new, yielding = self.sessions.open(hello, event.route, event.key, now, event.roles)
+        peer, new, yielding = self.sessions.open(hello, event.route, event.public_key, now, event.roles)
         effects = [effect for other, why in yielding for effect in self._forget(other, why)]
         effects.append(Send(event.route, self.sessions.welcome(peer, local=event.local)))
         return [*effects, self.sessions.joined(peer)] if new else effects

@@ -1,6 +1,6 @@
-"""What a network's outputs mean as a policy: draws, probabilities and their slopes. Pure. Knows numbers and tensors.
+"""What a network's outputs mean as a policy: draws, probabilities and their gradients. Pure. Knows numbers and tensors.
 
-outputs: float32 [N, K], from the network. actions: [N, width], int64 or, for a Box, float32. Slopes are written out
+outputs: float32 [N, K], from the network. actions: [N, width], int64 or, for a Box, float32. Gradients are written out
 instead of recorded in a graph: for a minibatch of a few hundred samples the graph cost as much as the network.
 """
 
@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from actor.environments.spaces import Actions
+from actor.spaces import Actions
 
 Floats = NDArray[np.float32]
 HALF_LOG_TAU = 0.5 * math.log(2.0 * math.pi)
@@ -38,8 +38,10 @@ class Likelihood(Protocol):
         action is certain. Half of it times a squared step of the outputs is about the KL divergence of that step.
         """
 
-    def slopes(self, pull: Tensor, entropy_weight: float) -> Tensor:
-        """By outputs, [N, K]: of -mean(terms) - entropy_weight · mean(entropies), with pull [N] = d term / d log π."""
+    def output_gradients(self, term_gradients: Tensor, entropy_weight: float) -> Tensor:
+        """By outputs, [N, K]: of -mean(terms) - entropy_weight · mean(entropies), where
+        term_gradients [N] = d term / d log π.
+        """
 
 
 class Distribution(Protocol):
@@ -122,20 +124,20 @@ class Choices:
         found = sum(1.0 - log_all.exp().square().sum(1).mean().item() for log_all in self._log_all)
         return found / most if most else 0.0
 
-    def slopes(self, pull: Tensor, entropy_weight: float) -> Tensor:
+    def output_gradients(self, term_gradients: Tensor, entropy_weight: float) -> Tensor:
         """d log π(a) / d z_j = 1[j = a] - π_j, and d H / d z_j = -π_j (log π_j + H), in each part by itself."""
-        column = pull.unsqueeze(1)
+        column = term_gradients.unsqueeze(1)
         parts = [self._part(i, column, entropy_weight) for i in range(len(self._parts))]
-        return (parts[0] if len(parts) == 1 else torch.cat(parts, 1)).div_(len(pull))
+        return (parts[0] if len(parts) == 1 else torch.cat(parts, 1)).div_(len(term_gradients))
 
     def _part(self, index: int, column: Tensor, entropy_weight: float) -> Tensor:
         log_all = self._log_all[index]
         probs = log_all.exp()
-        slopes = (probs * column).scatter_add_(1, self._actions[:, index : index + 1], -column)
+        gradients = (probs * column).scatter_add_(1, self._actions[:, index : index + 1], -column)
         if entropy_weight:
             surprise = probs * log_all
-            slopes += surprise.sub_(probs * surprise.sum(1, keepdim=True)).mul_(entropy_weight)
-        return slopes
+            gradients += surprise.sub_(probs * surprise.sum(1, keepdim=True)).mul_(entropy_weight)
+        return gradients
 
 
 class Gaussian:
@@ -210,20 +212,20 @@ class CutNormal:
         mills = SQRT_2_OVER_PI / torch.special.erfcx(self._side * self._z * math.sqrt(0.5))  # φ and Φ would both vanish
         return torch.where(self._inside, self._z, self._side * mills), mills
 
-    def slopes(self, pull: Tensor, entropy_weight: float) -> Tensor:
-        """Likelihood.slopes."""
+    def output_gradients(self, term_gradients: Tensor, entropy_weight: float) -> Tensor:
+        """Likelihood.output_gradients."""
         z, side = self._z, self._side
         force, mills = self._force
         spread = torch.where(self._inside, z.square() - 1.0, side * mills * z)  # d log π / d log σ
-        column = pull.unsqueeze(1)
+        column = term_gradients.unsqueeze(1)
         by_mean = -column * force / self._deviations
         by_spread = self._inward(-column * spread - entropy_weight)
-        return torch.cat([by_mean, by_spread], 1).div_(len(pull))
+        return torch.cat([by_mean, by_spread], 1).div_(len(term_gradients))
 
-    def _inward(self, slopes: Tensor) -> Tensor:
+    def _inward(self, gradients: Tensor) -> Tensor:
         """Without those that push a log-deviation further out; descent moves against a slope.
 
         The others stay although the clamp is flat: were all of them 0, a parameter past a limit would stay there.
         """
-        outward = (self._above & (slopes < 0.0)) | (self._below & (slopes > 0.0))
-        return slopes.masked_fill_(outward, 0.0)
+        outward = (self._above & (gradients < 0.0)) | (self._below & (gradients > 0.0))
+        return gradients.masked_fill_(outward, 0.0)

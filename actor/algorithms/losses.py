@@ -1,4 +1,4 @@
-"""Losses and their slopes. Pure. Knows tensors and likelihoods; no network, no optimizer, no rollout.
+"""Losses and their gradients. Pure. Knows tensors and likelihoods; no network, no optimizer, no rollout.
 
 A loss answers with its derivatives by the network's outputs and values, written out, and with statistics that are
 computed when somebody asks.
@@ -17,7 +17,7 @@ from torch import Tensor
 from actor.algorithms.distributions import Likelihood
 
 
-class Slopes(NamedTuple):
+class OutputGradients(NamedTuple):
     """Derivatives of the scalar loss. outputs: float32 [N, K]; values: float32 [N], None without a value function."""
 
     outputs: Tensor
@@ -44,7 +44,7 @@ class LossStats:
 
     @property
     def total(self) -> float:
-        """The scalar that the slopes are slopes of."""
+        """The scalar whose derivatives the gradients are."""
         return self.policy_loss + self.value_weight * self.value_loss - self.entropy_weight * self.entropy
 
     @property
@@ -92,17 +92,18 @@ def clipped_loss(
     clip: float,
     value_weight: float,
     entropy_weight: float,
-) -> tuple[Slopes, LossStats]:
+) -> tuple[OutputGradients, LossStats]:
     """Schulman et al. 2017, equations 7 and 9: -E[min(r A, clip(r, 1-ε, 1+ε) A)] + c1 E[(V - R)²] - c2 E[H]."""
     log_ratios = likelihood.log_probs - log_probs_old
     ratios = log_ratios.exp()
     free = ratios * advantages
     bound = ratios.clamp_(1.0 - clip, 1.0 + clip).mul_(advantages)
     terms = torch.minimum(free, bound)
-    pull = free.mul_(free <= bound)  # d term / d log π(a|s): r A, or 0 where the clip holds
+    term_gradients = free.mul_(free <= bound)  # d term / d log π(a|s): r A, or 0 where the clip holds
     errors = values - returns
-    slopes = Slopes(likelihood.slopes(pull, entropy_weight), errors * (2.0 * value_weight / len(errors)))
-    return slopes, LossStats(terms, errors, likelihood, log_ratios, clip, value_weight, entropy_weight)
+    by_outputs = likelihood.output_gradients(term_gradients, entropy_weight)
+    gradients = OutputGradients(by_outputs, errors * (2.0 * value_weight / len(errors)))
+    return gradients, LossStats(terms, errors, likelihood, log_ratios, clip, value_weight, entropy_weight)
 
 
 @torch.no_grad()
@@ -113,20 +114,21 @@ def a3c_loss(
     returns: Tensor,
     value_weight: float,
     entropy_weight: float,
-) -> tuple[Slopes, LossStats]:
+) -> tuple[OutputGradients, LossStats]:
     """Mnih et al. 2016, section 4 and algorithm S3: -E[log π(a|s) A] + c1 E[(V - R)²] - c2 E[H], A held constant."""
     terms = likelihood.log_probs * advantages
     errors = values - returns
-    slopes = Slopes(likelihood.slopes(advantages, entropy_weight), errors * (2.0 * value_weight / len(errors)))
-    return slopes, LossStats(terms, errors, likelihood, None, 0.0, value_weight, entropy_weight)
+    by_outputs = likelihood.output_gradients(advantages, entropy_weight)
+    gradients = OutputGradients(by_outputs, errors * (2.0 * value_weight / len(errors)))
+    return gradients, LossStats(terms, errors, likelihood, None, 0.0, value_weight, entropy_weight)
 
 
 @torch.no_grad()
-def q_loss(action_values: Tensor, actions: Tensor, returns: Tensor) -> tuple[Slopes, LossStats]:
+def q_loss(action_values: Tensor, actions: Tensor, returns: Tensor) -> tuple[OutputGradients, LossStats]:
     """Mnih et al. 2016, algorithms 1, S1 and S2: E[(R - Q(s, a; θ))²], R held constant.
 
     action_values: float32 [N, A]. actions: int64 [N, 1].
     """
     errors = action_values.gather(1, actions).squeeze(1) - returns
-    slopes = torch.zeros_like(action_values).scatter_(1, actions, (errors * (2.0 / len(errors))).unsqueeze(1))
-    return Slopes(slopes, None), LossStats(None, errors)
+    gradients = torch.zeros_like(action_values).scatter_(1, actions, (errors * (2.0 / len(errors))).unsqueeze(1))
+    return OutputGradients(gradients, None), LossStats(None, errors)

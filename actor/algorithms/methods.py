@@ -15,43 +15,55 @@ from torch import Tensor
 
 from actor.algorithms.distributions import distribution
 from actor.algorithms.exploration import EpsilonGreedy, draw_final_epsilon, entropy_weight_at, epsilon_at
-from actor.algorithms.losses import LossStats, Slopes, a3c_loss, clipped_loss, q_loss
+from actor.algorithms.losses import LossStats, OutputGradients, a3c_loss, clipped_loss, q_loss
 from actor.algorithms.returns import discount_at, gae, n_step_returns, one_step_returns, vtrace
-from actor.algorithms.rollout import Chooser, Rollout
+from actor.algorithms.rollout import ActionSampler, Rollout
 from actor.config import ActorSettings
-from actor.environments.spaces import Spaces
+from actor.networks.build import build_policy
 from actor.networks.flat import FlatModule
-from actor.networks.policy import Inputs, Policy, build_policy
+from actor.networks.policy import Inputs, Policy
+from actor.spaces import Spaces
 from protocol.errors import UserError
 
 Floats = NDArray[np.float32]
 
 
-class Targets(NamedTuple):
-    """What each row of a rollout is learnt towards, float32 [T, B] each; a value method needs the last alone."""
+class PolicyTargets(NamedTuple):
+    """What a policy is learnt from, float32 [T, B] each: log-probabilities of its actions, and their advantages."""
 
     log_probs: Floats
     advantages: Floats
+
+
+class Targets(NamedTuple):
+    """What each row of a rollout is learnt towards. returns: float32 [T, B]. policy: None for a value method."""
+
     returns: Floats
+    policy: PolicyTargets | None = None
+
+
+class PolicySample(NamedTuple):
+    """``PolicyTargets`` of the N samples of a minibatch, float32 [N] each."""
+
+    log_probs: Tensor
+    advantages: Tensor
 
 
 class Sample(Protocol):
-    """What a loss needs of a minibatch: [N, ...] each."""
+    """What a loss needs of a minibatch. actions: [N, width]; returns: float32 [N]; policy: None for a value method."""
 
     @property
     def actions(self) -> Tensor: ...
     @property
-    def log_probs(self) -> Tensor: ...
-    @property
-    def advantages(self) -> Tensor: ...
-    @property
     def returns(self) -> Tensor: ...
+    @property
+    def policy(self) -> PolicySample | None: ...
 
 
 class Method(Protocol):
-    """One algorithm. chooser: how it acts. fresh_targets: whether each pass wants targets at the newest weights."""
+    """One algorithm. sampler: how it acts. fresh_targets: whether each pass wants targets at the newest weights."""
 
-    chooser: Chooser
+    sampler: ActionSampler
     fresh_targets: bool
 
     def adopt(self, env_steps: int, target: Floats | None, target_version: int | None) -> None:
@@ -60,7 +72,7 @@ class Method(Protocol):
     def targets(self, rollout: Rollout) -> Targets:
         """From the rollout, at the policy's present weights."""
 
-    def loss(self, outputs: Tensor, values: Tensor | None, sample: Sample) -> tuple[Slopes, LossStats]:
+    def loss(self, outputs: Tensor, values: Tensor | None, sample: Sample) -> tuple[OutputGradients, LossStats]:
         """outputs: float32 [N, K], values: float32 [N]."""
 
 
@@ -77,7 +89,7 @@ class ActorCritic:
     def __init__(self, settings: ActorSettings, spaces: Spaces, policy: Policy) -> None:
         self._settings, self._policy = settings, policy
         self._distribution = distribution(spaces.actions)
-        self.chooser: Chooser = self._distribution
+        self.sampler: ActionSampler = self._distribution
         self.fresh_targets = settings.targets == "vtrace"
         self._entropy_weight, self._discount = settings.entropy_weight, settings.discount
 
@@ -92,14 +104,22 @@ class ActorCritic:
         assert rollout.next_values is not None
         acted = self._log_probs(rollout.outputs[:-1], rollout.actions)
         settings, values = self._settings, rollout.values
-        outcome = (rollout.terminated, rollout.truncated, rollout.valid, self._discount)
         if settings.targets == "vtrace":
             return self._corrected(rollout, acted)
         if settings.targets == "gae":
-            advantages = gae(rollout.rewards, values, rollout.next_values, *outcome, settings.gae_lambda)
+            advantages = gae(
+                rewards=rollout.rewards,
+                values=values,
+                next_values=rollout.next_values,
+                terminated=rollout.terminated,
+                truncated=rollout.truncated,
+                valid=rollout.valid,
+                discount=self._discount,
+                lam=settings.gae_lambda,
+            )
         else:
-            advantages = n_step_returns(rollout.rewards, rollout.next_values, *outcome) - values
-        return Targets(acted, advantages, advantages + values)
+            advantages = _longest_returns(rollout, rollout.next_values, self._discount) - values
+        return Targets(returns=advantages + values, policy=PolicyTargets(log_probs=acted, advantages=advantages))
 
     def _log_probs(self, outputs: Floats, actions: NDArray[Any]) -> Floats:
         """Of the actions under the outputs, float32 [T, B]."""
@@ -117,18 +137,19 @@ class ActorCritic:
             next_values[t, rows] = rollout.next_values[t, rows]
         settings = self._settings
         returns, advantages = vtrace(
-            newest - acted,
-            rollout.rewards,
-            values[:-1],
-            next_values,
-            rollout.terminated,
-            rollout.truncated,
-            rollout.valid,
-            self._discount,
-            settings.gae_lambda,
-            settings.vtrace_clip,
+            log_ratios=newest - acted,
+            rewards=rollout.rewards,
+            values=values[:-1],
+            next_values=next_values,
+            terminated=rollout.terminated,
+            truncated=rollout.truncated,
+            valid=rollout.valid,
+            discount=self._discount,
+            lam=settings.gae_lambda,
+            clip=settings.vtrace_clip,
         )
-        return Targets(newest, advantages, returns)  # the way from who acted to here is in the advantages already
+        # the way from who acted to here is in the advantages already
+        return Targets(returns=returns, policy=PolicyTargets(log_probs=newest, advantages=advantages))
 
     def _again(self, rollout: Rollout) -> tuple[Floats, Floats]:
         """Outputs [T + 1, B, K] and values [T + 1, B] of the whole rollout at the present weights."""
@@ -137,22 +158,37 @@ class ActorCritic:
         inputs = Inputs(rollout.observations, rollout.state, starts)
         if not self._policy.state_size:
             inputs = Inputs(rollout.observations.reshape(steps * count, *rollout.observations.shape[2:]))
-        self._policy.begin()  # the weights may be newer than those that acted
+        self._policy.weights_changed()  # the weights may be newer than those that acted
         with torch.no_grad():
             outputs, values, _ = self._policy.forward_pass(inputs)
         assert values is not None
         return outputs.reshape(steps, count, -1), values.reshape(steps, count)
 
-    def loss(self, outputs: Tensor, values: Tensor | None, sample: Sample) -> tuple[Slopes, LossStats]:
+    def loss(self, outputs: Tensor, values: Tensor | None, sample: Sample) -> tuple[OutputGradients, LossStats]:
         """Method.loss."""
         assert values is not None
+        assert sample.policy is not None
         settings = self._settings
-        weights = (settings.value_weight, self._entropy_weight)
         likelihood = self._distribution.likelihood(outputs, sample.actions)
         if settings.loss == "a3c":
-            return a3c_loss(likelihood, values, sample.advantages, sample.returns, *weights)
-        gains = (sample.log_probs, sample.advantages, sample.returns)
-        return clipped_loss(likelihood, values, *gains, settings.clip, *weights)
+            return a3c_loss(
+                likelihood=likelihood,
+                values=values,
+                advantages=sample.policy.advantages,
+                returns=sample.returns,
+                value_weight=settings.value_weight,
+                entropy_weight=self._entropy_weight,
+            )
+        return clipped_loss(
+            likelihood=likelihood,
+            values=values,
+            log_probs_old=sample.policy.log_probs,
+            advantages=sample.policy.advantages,
+            returns=sample.returns,
+            clip=settings.clip,
+            value_weight=settings.value_weight,
+            entropy_weight=self._entropy_weight,
+        )
 
 
 class ActionValues:
@@ -162,12 +198,12 @@ class ActionValues:
 
     def __init__(self, settings: ActorSettings, spaces: Spaces, policy: Policy, generator: np.random.Generator) -> None:
         self._settings, self._policy = settings, policy
-        self._final_epsilon = draw_final_epsilon(settings, generator)
+        self.final_epsilon = draw_final_epsilon(settings, generator)
         self._greedy = EpsilonGreedy(spaces.actions.sizes[0])
-        self.chooser: Chooser = self._greedy
+        self.sampler: ActionSampler = self._greedy
         self._target: Policy
-        self._flat: FlatModule
-        self._target, self._flat = build_policy(settings, spaces, seed=0)
+        self.target_weights: FlatModule
+        self._target, self.target_weights = build_policy(settings, spaces, seed=0)
         self._discount = settings.discount
         self._given: Floats | None = None
         self._version: int | None = None
@@ -175,26 +211,23 @@ class ActionValues:
     def adopt(self, env_steps: int, target: Floats | None, target_version: int | None) -> None:
         """Method.adopt. Raises UserError where the run has no target network."""
         self._discount = _discount(self._settings, env_steps)
-        self._greedy.epsilon = epsilon_at(self._final_epsilon, env_steps, self._settings.exploration_steps)
+        self._greedy.epsilon = epsilon_at(self.final_epsilon, env_steps, self._settings.exploration_steps)
         if target is None:
             name = self._settings.algorithm
             raise UserError(f"actor.algorithm = {name!r} needs a target network: set learner.target_interval_steps")
         if target is not self._given or target_version != self._version:
-            self._flat.load(target)  # another array of an equal version is that of another life of the learner
-            self._target.begin()
+            self.target_weights.load(target)  # another array of an equal version is that of another life of the learner
+            self._target.weights_changed()
             self._given, self._version = target, target_version
 
     def targets(self, rollout: Rollout) -> Targets:
         """Method.targets."""
         settings = self._settings
-        self._target.expose(*self._policy.exposure)  # both networks see the same pixels
+        self._target.set_pixel_normalization(*self._policy.pixel_normalization)  # both networks see the same pixels
         ahead = self._next_values(rollout)
         if settings.algorithm == "n_step_q":
-            outcome = (rollout.terminated, rollout.truncated, rollout.valid, self._discount)
-            returns = n_step_returns(rollout.rewards, ahead, *outcome)
-        else:
-            returns = one_step_returns(rollout.rewards, ahead, rollout.terminated, rollout.valid, self._discount)
-        return Targets(returns, returns, returns)
+            return Targets(_longest_returns(rollout, ahead, self._discount))
+        return Targets(one_step_returns(rollout.rewards, ahead, rollout.terminated, rollout.valid, self._discount))
 
     def _next_values(self, rollout: Rollout) -> Floats:
         """The target network's value of each true successor, float32 [T, B].
@@ -220,9 +253,20 @@ class ActionValues:
             outputs, _, _ = self._target.forward_pass(Inputs(observations))
         return outputs
 
-    def loss(self, outputs: Tensor, values: Tensor | None, sample: Sample) -> tuple[Slopes, LossStats]:
+    def loss(self, outputs: Tensor, values: Tensor | None, sample: Sample) -> tuple[OutputGradients, LossStats]:
         """Method.loss."""
         return q_loss(outputs, sample.actions, sample.returns)
+
+
+def _longest_returns(rollout: Rollout, next_values: Floats, discount: float) -> Floats:
+    return n_step_returns(
+        rewards=rollout.rewards,
+        next_values=next_values,
+        terminated=rollout.terminated,
+        truncated=rollout.truncated,
+        valid=rollout.valid,
+        discount=discount,
+    )
 
 
 def _discount(settings: ActorSettings, env_steps: int) -> float:

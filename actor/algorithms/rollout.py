@@ -13,81 +13,28 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from actor.algorithms.normalization import NORMAL_CLIP, Normalizer, ObservationTransform
 from actor.config import ActorSettings
-from actor.environments.vector import Simulators, Step
-from actor.networks.policy import BYTE_SCALE, Policy, State
+from actor.environments.vector import Step, VectorEnv
+from actor.networks.policy import Policy, State
 
 Floats = NDArray[np.float32]
 Final = tuple[int, NDArray[np.intp], NDArray[Any]]  # t, environments, and the true successors of their last rows
 MomentSums = tuple[int, NDArray[np.float64], NDArray[np.float64]]
-NORMAL_CLIP = 10.0  # standard deviations; what lies further out is a glitch, and would own the gradient
 
 
-class Chooser(Protocol):
+class ActionSampler(Protocol):
     """How outputs become actions; ``distributions.py`` and ``exploration.py`` have the ways."""
 
     def noise(self, generator: np.random.Generator, steps: int, count: int) -> Floats: ...
     def draw(self, outputs: Floats, noise: Floats) -> NDArray[Any]: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Normalizer:
-    """Numbers are seen as clip((number - mean) * scale). mean, scale: float32 [D]; scale is 1 / deviation."""
-
-    mean: Floats
-    scale: Floats
-
-    def apply(self, raw: Floats, out: Floats) -> None:
-        """raw, out: float32 [..., D]."""
-        np.subtract(raw, self.mean, out=out)
-        np.multiply(out, self.scale, out=out)
-        np.maximum(out, -NORMAL_CLIP, out=out)
-        np.minimum(out, NORMAL_CLIP, out=out)
-
-
-class Sight:
-    """Observations as the policy gets them.
-
-    plain: whether the policy sees what the simulators show, untouched but for the order of an image's bytes. Those
-    stay bytes, and the first layer normalises them.
-    """
-
-    def __init__(self, settings: ActorSettings, policy: Policy) -> None:
-        self._normalizer: Normalizer | None = None
-        self._policy, self._prepare = policy, policy.prepare
-        self._normalizes = settings.normalize_observations and not policy.sees_bytes
-        self._hidden = list(settings.hidden_observations)
-        self.plain = not (self._normalizes or self._hidden)
-
-    @property
-    def normalizer(self) -> Normalizer | None:
-        """May be set at any time; used where settings ask for it."""
-        return self._normalizer
-
-    @normalizer.setter
-    def normalizer(self, normalizer: Normalizer | None) -> None:
-        self._normalizer = normalizer
-        if self._policy.sees_bytes:
-            mean, scale = (0.0, BYTE_SCALE) if normalizer is None else (normalizer.mean[0], normalizer.scale[0])
-            self._policy.expose(float(mean), float(scale))
-
-    def __call__(self, raw: NDArray[Any]) -> NDArray[Any]:
-        """raw: [N, *shape]. Returns [N, *seen_shape], the same array where nothing is to be done."""
-        if self.plain:
-            return self._prepare(raw)
-        out = raw.copy()
-        if self.normalizer is not None and self._normalizes:
-            self.normalizer.apply(raw, out)
-        if self._hidden:
-            out[:, self._hidden] = 0.0
-        return out
-
-
 @dataclass(slots=True)
 class Rollout:
     """T steps of B environments; row t is about the transition that action t made.
 
-    observations: [T + 1, B, *seen_shape], as the policy saw them before action t; the last row comes next
+    observations: [T + 1, B, *input_shape], as the policy saw them before action t; the last row comes next
     actions: [T, B, width], int64 or float32
     outputs: float32 [T + 1, B, K], of the network that chose
     values, next_values: float32 [T, B], V(s_t) and V of the true successor s_{t+1}; None without a value function
@@ -128,33 +75,33 @@ class Collector:
     """
 
     def __init__(
-        self, groups: Sequence[Simulators], policy: Policy, chooser: Chooser, settings: ActorSettings, seed: int
+        self, groups: Sequence[VectorEnv], policy: Policy, sampler: ActionSampler, settings: ActorSettings, seed: int
     ) -> None:
-        self._sight = Sight(settings, policy)
+        self._transform = ObservationTransform(settings, policy)
         self.return_scale = 1.0
-        self._groups, self._policy, self._chooser, self._settings = groups, policy, chooser, settings
+        self._groups, self._policy, self._sampler, self._settings = groups, policy, sampler, settings
         self._generator = np.random.default_rng([seed, 1])  # simulators seed default_rng with the bare number
         ends = np.cumsum([group.count for group in groups]).tolist()
         self._rows = [slice(end - group.count, end) for group, end in zip(groups, ends, strict=True)]
         self._follows = settings.algorithm == "one_step_sarsa"  # its target needs the action that will be taken
         self._allocate(settings.rollout_steps, ends[-1])
         for group, rows in zip(groups, self._rows, strict=True):
-            self._take(-1, rows, group.reset(seed + rows.start))
+            self._store_observation(-1, rows, group.reset(seed + rows.start))
 
     @property
     def normalizer(self) -> Normalizer | None:
         """What observations are normalised by; None before there are statistics."""
-        return self._sight.normalizer
+        return self._transform.normalizer
 
     @normalizer.setter
     def normalizer(self, normalizer: Normalizer | None) -> None:
-        self._sight.normalizer = normalizer
+        self._transform.normalizer = normalizer
 
     def _allocate(self, steps: int, count: int) -> None:
         spaces, settings = self._groups[0].spaces, self._settings
-        shape = (steps + 1, count, *self._policy.seen_shape)
+        shape = (steps + 1, count, *self._policy.input_shape)
         self._observations = np.zeros(shape, spaces.observation_type)
-        self._raw = self._observations if self._sight.plain else np.zeros_like(self._observations)
+        self._raw = self._observations if self._transform.plain else np.zeros_like(self._observations)
         chosen = np.float32 if spaces.actions.kind == "box" else np.int64
         self._actions = np.zeros((steps, count, spaces.actions.width), chosen)
         self._next_actions = np.zeros_like(self._actions[0])
@@ -175,8 +122,8 @@ class Collector:
     def collect(self) -> Rollout:
         """The next T steps of every environment."""
         self._raw[0], self._starts[0] = self._raw[-1], self._starts[-1]
-        self._policy.begin()
-        noise = self._chooser.noise(self._generator, len(self._actions) + 1, self._actions.shape[1])
+        self._policy.weights_changed()
+        noise = self._sampler.noise(self._generator, len(self._actions) + 1, self._actions.shape[1])
         state = self._state.copy()
         finals: list[Final] = []
         episodes: list[tuple[float, int]] = []
@@ -189,12 +136,12 @@ class Collector:
                 episodes += step.episodes
                 if t + 1 < len(self._actions):
                     self._act(t + 1, group, rows, noise)
-        self._look_ahead(noise[-1])
+        self._act_on_last_row(noise[-1])
         return self._finish(state, finals, episodes)
 
-    def _act(self, t: int, group: Simulators, rows: slice, noise: Floats) -> None:
+    def _act(self, t: int, group: VectorEnv, rows: slice, noise: Floats) -> None:
         """The policy sees row t of one group and its simulators begin to step."""
-        self._see(t, rows)
+        self._transform_row(t, rows)
         state = self._state[rows]
         if self._policy.state_size:
             state[self._starts[t, rows]] = 0.0
@@ -205,12 +152,12 @@ class Collector:
         if t == 0 and self._begun:
             self._actions[0, rows] = self._next_actions[rows]
         else:
-            self._actions[t, rows] = self._chooser.draw(outputs, noise[t, rows])
+            self._actions[t, rows] = self._sampler.draw(outputs, noise[t, rows])
         group.send(self._actions[t, rows])
 
     def _store(self, t: int, rows: slice, step: Step, finals: list[Final]) -> None:
         """What one group's simulators answered."""
-        self._take(t + 1, rows, step.observations)
+        self._store_observation(t + 1, rows, step.observations)
         self._rewards[t, rows] = step.rewards
         self._terminated[t, rows] = step.terminated
         self._truncated[t, rows] = step.truncated
@@ -223,15 +170,15 @@ class Collector:
 
     def _end(self, t: int, rows: slice, done: NDArray[np.intp], seen: NDArray[Any], finals: list[Final]) -> None:
         """The last observations of episodes whose next row belongs to another one."""
-        seen = self._sight(seen)
+        seen = self._transform(seen)
         finals.append((t, done + rows.start, seen))
-        if self._policy.valued:
+        if self._policy.has_values:
             self._next_values[t, rows][done] = self._policy.values(seen, self._state[rows][done])
 
-    def _look_ahead(self, noise: Floats) -> None:
+    def _act_on_last_row(self, noise: Floats) -> None:
         """Row T: what the last transition is bootstrapped from, and the action that Sarsa will take there."""
         every = slice(None)
-        self._see(-1, every)
+        self._transform_row(-1, every)
         if not (self._follows or self._policy.values_while_acting):
             return
         state = self._state.copy()
@@ -242,27 +189,27 @@ class Collector:
         if values is not None:
             self._values[-1] = values
         if self._follows:
-            self._next_actions[...], self._begun = self._chooser.draw(outputs, noise), True
+            self._next_actions[...], self._begun = self._sampler.draw(outputs, noise), True
 
-    def _take(self, t: int, rows: slice, shown: NDArray[Any]) -> None:
+    def _store_observation(self, t: int, rows: slice, shown: NDArray[Any]) -> None:
         """What the simulators show, before the policy needs to see it."""
-        self._raw[t, rows] = self._sight(shown) if self._sight.plain else shown
+        self._raw[t, rows] = self._transform(shown) if self._transform.plain else shown
 
-    def _see(self, t: int, rows: slice) -> None:
-        if not self._sight.plain:
-            self._observations[t, rows] = self._sight(self._raw[t, rows])
+    def _transform_row(self, t: int, rows: slice) -> None:
+        if not self._transform.plain:
+            self._observations[t, rows] = self._transform(self._raw[t, rows])
 
     def _finish(self, state: State, finals: list[Final], episodes: list[tuple[float, int]]) -> Rollout:
-        valued = self._policy.valued
-        if valued:
+        has_values = self._policy.has_values
+        if has_values:
             self._bootstrap(finals)
         moments = self._moments()
         return Rollout(
             observations=self._observations,
             actions=self._actions,
             outputs=self._outputs,
-            values=self._values[:-1] if valued else None,
-            next_values=self._next_values if valued else None,
+            values=self._values[:-1] if has_values else None,
+            next_values=self._next_values if has_values else None,
             rewards=self._learnt_rewards(),
             terminated=self._terminated,
             truncated=self._truncated,

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import NamedTuple
 
-STRIDE_FACTOR, STRIDE_BAND = 1.5, 2.0
-STRIDE_LIMITS = (1.0 / 64.0, 64.0)  # of the length of updates: a rate four orders of magnitude wrong is put right
+STEP_FACTOR, STEP_BAND = 1.5, 2.0
+STEP_LIMITS = (1.0 / 64.0, 64.0)  # of the length of updates: a rate four orders of magnitude wrong is put right
 LEAST_INFORMATION = 0.1  # share of the most (Likelihood.information); of less the divergence tells no length
 
-Stand: TypeAlias = tuple[int, int]  # weights: their epoch and version
+
+class WeightsId(NamedTuple):
+    """Which weights: of which life of the learner, and which version."""
+
+    epoch: int
+    version: int
 
 
-class StrideControl:
+class StepSizeControl:
     """A rollout that moved the policy by more than twice ``target`` nats makes the next updates shorter by a half, one
     that moved it by less than half of that longer: Schulman et al. 2017, section 4, with the step in the place of the
     penalty.
@@ -29,36 +34,36 @@ class StrideControl:
     """
 
     def __init__(self, target: float, *, stretches: bool, anneal_steps: int = 0, anneal_floor: float = 1.0) -> None:
-        self.length = 1.0  # multiplies preconditioned updates; within STRIDE_LIMITS
+        self.factor = 1.0  # multiplies preconditioned updates; within STEP_LIMITS
         self._target, self._stretches = target, stretches
         self._anneal_steps, self._anneal_floor = anneal_steps, anneal_floor  # the learner's, as a welcome has them
         self._lag = 0  # updates, of the gradient that was answered last
-        self._since: Stand = (0, 0)  # the first weights that an update of the present length is in
+        self._since = WeightsId(0, 0)  # the first weights that an update of the present factor is in
 
-    def answered(self, lags_updates: Sequence[int]) -> None:
+    def record_lags(self, lags_updates: Sequence[int]) -> None:
         """lags_updates: of the gradients that were answered since the last call."""
         self._lag = lags_updates[-1] if lags_updates else self._lag
 
-    def heed(self, kl: float, information: float, env_steps: int, first: Stand, last: Stand) -> None:
+    def update(self, kl: float, information: float, env_steps: int, first: WeightsId, last: WeightsId) -> None:
         """kl: nats, >= 0, from the policy that collected, of the weights ``first``, to the one at the last gradient.
 
         information: of that policy, as a share of the most. env_steps: of the run at those weights.
         """
-        if not self._target or not self._stretches or first[0] != last[0] or first[1] >= last[1]:
+        if not self._target or not self._stretches or first.epoch != last.epoch or first.version >= last.version:
             return
-        epoch, since = self._since
-        if first[0] == epoch and first[1] + last[1] < 2 * since:
+        since = self._since
+        if first.epoch == since.epoch and first.version + last.version < 2 * since.version:
             return
-        length = self._next(kl, information, self._target * self._rate_share(env_steps) ** 2)
-        if length != self.length:
-            self.length, self._since = length, (last[0], last[1] + 1 + self._lag)
+        factor = self._next(kl, information, self._target * self._rate_share(env_steps) ** 2)
+        if factor != self.factor:
+            self.factor, self._since = factor, WeightsId(last.epoch, last.version + 1 + self._lag)
 
     def _next(self, kl: float, information: float, annealed: float) -> float:
         """annealed: nats, the target at the present rate."""
-        if kl > STRIDE_BAND * self._target:
-            return max(STRIDE_LIMITS[0], self.length / STRIDE_FACTOR)
-        most = STRIDE_LIMITS[1] if information >= LEAST_INFORMATION else max(1.0, self.length / STRIDE_FACTOR)
-        return min(most, self.length * STRIDE_FACTOR if kl < annealed / STRIDE_BAND else self.length)
+        if kl > STEP_BAND * self._target:
+            return max(STEP_LIMITS[0], self.factor / STEP_FACTOR)
+        most = STEP_LIMITS[1] if information >= LEAST_INFORMATION else max(1.0, self.factor / STEP_FACTOR)
+        return min(most, self.factor * STEP_FACTOR if kl < annealed / STEP_BAND else self.factor)
 
     def _rate_share(self, env_steps: int) -> float:
         """What annealing leaves of the first rate (WIRE.md, section 3, welcome)."""
@@ -68,4 +73,4 @@ class StrideControl:
 
     def exhausted(self, kl: float) -> bool:
         """Whether a rollout moved the policy too far to be used again, where updates cannot be made shorter."""
-        return bool(self._target) and not self._stretches and kl > STRIDE_BAND * self._target
+        return bool(self._target) and not self._stretches and kl > STEP_BAND * self._target

@@ -14,7 +14,7 @@ from typing import Literal
 
 from actor.compression.compressor import Compressor
 from actor.compression.selection import Choice, Density, Everything, Largest
-from actor.link.heartbeat import faded
+from actor.running_mean import running_mean
 from protocol.codecs.budget import LEAST_COORDINATES, LEVEL_BYTES, THIN, Fit, fit
 
 FIRST_BYTES = 2_000  # before anything is known: nothing on any link, and 0.05 % of the largest network
@@ -27,7 +27,7 @@ FORGET_S, GROWTH = 30.0, 1.25  # after so long the shortest round trip may rise 
 PAUSE = 4.0  # a longer interval than so many means is a pause, and counts as this
 
 
-class Uplink:
+class UplinkBudget:
     """One link as its actor feels it. allowed_bytes: of the next gradient's payload.
 
     kbps: kilobits a second that gradients may take; "auto": as many as do not make them late.
@@ -44,7 +44,7 @@ class Uplink:
         self._quick, self._patience = 0, PATIENCE
         self._late_s: list[float] = []  # excesses in a row that were too long
 
-    def made(self, now: float, waited_s: float = 0.0) -> None:
+    def record_gradient(self, now: float, waited_s: float = 0.0) -> None:
         """A gradient is about to be sent. waited_s: for permits, since the beginning.
 
         A link is judged by the work: an actor that waits for its link makes fewer gradients, which must not look like
@@ -53,8 +53,8 @@ class Uplink:
         if self._made is not None:
             interval_s, waited_s_since = now - self._made[0], waited_s - self._made[1]
             most_s = math.inf if self._interval_s is None else PAUSE * self._interval_s
-            self._interval_s = faded(self._interval_s, min(interval_s, most_s))
-            self._work_s = faded(self._work_s, min(max(0.0, interval_s - waited_s_since), most_s))
+            self._interval_s = running_mean(self._interval_s, min(interval_s, most_s))
+            self._work_s = running_mean(self._work_s, min(max(0.0, interval_s - waited_s_since), most_s))
             if self._kbps != "auto":
                 self.allowed_bytes = min(self._most_bytes, self._kbps * 125.0 * self._interval_s)
         self._made = now, waited_s
@@ -66,7 +66,7 @@ class Uplink:
             return self._kbps * 125.0
         return self.allowed_bytes / self._interval_s if self._interval_s else math.inf
 
-    def answered(self, round_trip_s: float, now: float) -> None:
+    def record_round_trip(self, round_trip_s: float, now: float) -> None:
         """A gradient's verdict came. round_trip_s: from its sending."""
         if self._kbps != "auto" or self._work_s is None:
             return
@@ -84,7 +84,7 @@ class Uplink:
         quick = excess_s < SMALL * self._work_s + NOISE_S
         self._quick = self._quick + 1 if quick else max(0, self._quick - 1)
         if self._quick >= self._patience:
-            self._go(UP, now)
+            self._scale_bytes(UP, now)
 
     def _late(self, excess_s: float, work_s: float, now: float) -> None:
         self._quick = 0
@@ -92,9 +92,9 @@ class Uplink:
         if len(self._late_s) == LATE:
             fitting = (SMALL * work_s + NOISE_S) / min(self._late_s)
             self._patience = min(MOST_PATIENCE, 2 * self._patience)
-            self._go(min(DOWN, max(LEAST_DOWN, fitting)), now)
+            self._scale_bytes(min(DOWN, max(LEAST_DOWN, fitting)), now)
 
-    def _go(self, factor: float, now: float) -> None:
+    def _scale_bytes(self, factor: float, now: float) -> None:
         """What is felt next is felt with other bytes."""
         self.allowed_bytes = min(self._most_bytes, max(LEAST_COORDINATES * LEVEL_BYTES, factor * self.allowed_bytes))
         self._changed_at, self._quick = now, 0
@@ -104,27 +104,27 @@ class Uplink:
 LEAVING_S = 1.0  # of an actor's last gradient on its link, half of what it waits for
 
 
-class Fitting:
+class BandwidthFit:
     """Keeps a compressor within what its link allows."""
 
-    def __init__(self, uplink: Uplink, length: int) -> None:
-        self._uplink, self._length = uplink, length
+    def __init__(self, uplink: UplinkBudget, length: int) -> None:
+        self.uplink, self._length = uplink, length
         self._fit: Fit | None = None
         self._density = Density(length, 1.0, 0)
         self._choices = {THIN: Largest(length, self._density)}
 
-    def fit(self, compressor: Compressor, round_trips_s: Sequence[float], now: float, waited_s: float = 0.0) -> None:
-        """Before each gradient. round_trips_s: of the answers since the last. waited_s: as in Uplink.made."""
+    def update(self, compressor: Compressor, round_trips_s: Sequence[float], now: float, waited_s: float = 0.0) -> None:
+        """Before each gradient. round_trips_s: of the answers since the last. waited_s: for permits, in all."""
         for round_trip_s in round_trips_s:
-            self._uplink.answered(round_trip_s, now)
-        self._uplink.made(now, waited_s)
-        wanted = fit(self._uplink.allowed_bytes, self._length)
+            self.uplink.record_round_trip(round_trip_s, now)
+        self.uplink.record_gradient(now, waited_s)
+        wanted = fit(self.uplink.allowed_bytes, self._length)
         if wanted != self._fit:
             self._fit, self._density.share = wanted, wanted.density
             compressor.use(wanted.codec, self._choices.get(wanted.codec, Everything()))
 
-    def last(self) -> tuple[str, Choice]:
+    def for_residual(self) -> tuple[str, Choice]:
         """How an actor that leaves says what it holds back: all of it, or what the link bears in LEAVING_S."""
-        wanted = fit(min(self._uplink.bytes_per_s * LEAVING_S, 4.0 * self._length - 1.0), self._length)
+        wanted = fit(min(self.uplink.bytes_per_s * LEAVING_S, 4.0 * self._length - 1.0), self._length)
         self._density.share = wanted.density
         return wanted.codec, self._choices.get(wanted.codec, Everything())

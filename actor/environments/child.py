@@ -25,7 +25,7 @@ from actor.environments.child_protocol import HEADER, MAX_TEXT_BYTES, Kind, Malf
 # The processes are the parallelism; the environment of this process, where it says otherwise, is obeyed.
 THREAD_LIMITS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 STDERR = 2  # where a child's prints go: our standard output may be read by a program
-EPITAPH_S = 0.2  # from a closed pipe to an exit status; the other simulators wait meanwhile
+EXIT_STATUS_S = 0.2  # from a closed pipe to an exit status; the other simulators wait meanwhile
 CLOSE_S = 1.0  # for the environments to close themselves, then again for SIGTERM, then for SIGKILL
 
 
@@ -45,7 +45,7 @@ TEXTS = {
 }
 
 
-class Answer(NamedTuple):
+class Reply(NamedTuple):
     kind: int
     flags: int
     reward: float
@@ -57,12 +57,12 @@ class Child:
 
     deadline: of the answer it owes, else infinite. seed: of the row's next beginning; None before the first reset.
     first: its episode's first observation, and arrived says that it is there and was not handed on yet. room: where an
-    answer's observations go, [after the action or reset, true successor]. muted: not with the selector.
+    answer's observations go, [after the action or reset, true successor]. unwatched: not with the selector.
     """
 
     def __init__(self, row: int, process: subprocess.Popen[bytes], connection: socket.socket, seed: int | None) -> None:
         self.row, self.process, self.socket = row, process, connection
-        self.stage, self.deadline, self.muted = Stage.STARTING, math.inf, False
+        self.stage, self.deadline, self.unwatched = Stage.STARTING, math.inf, False
         self.seed, self.begun_with = seed, seed
         self.first: NDArray[Any] = np.empty(0, np.uint8)
         self.arrived = False
@@ -74,11 +74,11 @@ class Child:
         self._due: list[memoryview] = []  # what is left to fill of the header or of what follows it
         self._announced: tuple[int, int, float] | None = None  # kind, flags and reward, once the header is here
 
-    def rest(self) -> None:
+    def set_idle(self) -> None:
         """It owes nothing."""
         self.stage, self.deadline = Stage.IDLE, math.inf
 
-    def ask(self, kind: Kind, payload: bytes) -> None:
+    def send_request(self, kind: Kind, payload: bytes) -> None:
         self._number = (self._number + 1) & 0xFFFF
         self._due, self._announced = [memoryview(self._header)], None
         self.unsent = memoryview(HEADER.pack(kind, 0, self._number, len(payload), 0.0) + payload)
@@ -94,7 +94,7 @@ class Child:
             self.unsent = memoryview(b"")
         return self.unsent
 
-    def read(self) -> Answer | None:
+    def read(self) -> Reply | None:
         """The answer, None where more of it has to come. Raises EOFError, OSError and Malformed."""
         while self._due:
             try:
@@ -110,7 +110,7 @@ class Child:
                 self._due = self._expect()
         assert self._announced is not None
         kind, flags, reward = self._announced
-        return Answer(kind, flags, reward, bytes(self._text))
+        return Reply(kind, flags, reward, bytes(self._text))
 
     def _expect(self) -> list[memoryview]:
         """Where the bytes go that the header counts; nothing is read that nobody asked for."""
@@ -144,10 +144,10 @@ def start(command: Sequence[str]) -> tuple[subprocess.Popen[bytes], socket.socke
     return process, ours
 
 
-def epitaph(process: subprocess.Popen[bytes]) -> str:
+def exit_status(process: subprocess.Popen[bytes]) -> str:
     """How a process ended whose pipe is closed."""
     try:
-        code = process.wait(EPITAPH_S)
+        code = process.wait(EXIT_STATUS_S)
     except subprocess.TimeoutExpired:
         return "closed its pipe and lives on"
     if code < 0:

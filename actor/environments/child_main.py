@@ -34,7 +34,8 @@ from actor.environments.child_protocol import (
     unpack,
 )
 from actor.environments.contract import ObservationNotFinite, Wrong, checked, finite, first_of, outcome_of, unsound
-from actor.environments.spaces import Spaces, flatten, spaces_of
+from actor.environments.conversion import flatten, spaces_of
+from actor.spaces import Spaces
 from protocol.errors import UserError
 
 Environment = gymnasium.Env[Any, Any]
@@ -73,17 +74,17 @@ def serve(channel: socket.socket, make: Make) -> None:
     description = unpack(bytes(data), Description)
     try:
         with _alarm(description.start_deadline_s):
-            simulator = Simulator(*_build(description, make))
+            server = EnvironmentServer(*_build(description, make))
     except UserError as error:
         return _say(channel, Kind.REFUSED, number, str(error))
     except Exception as error:
         return _say(channel, Kind.FAILED, number, _failure(error))
-    _say(channel, Kind.READY, number, simulator.spaces)
+    _say(channel, Kind.READY, number, server.spaces)
     try:
-        _converse(questions, channel, simulator, description)
+        _converse(questions, channel, server, description)
     finally:
         with _alarm(description.start_deadline_s):
-            simulator.close()
+            server.close()
 
 
 def _build(description: Description, make: Make) -> tuple[Environment, Spaces]:
@@ -91,16 +92,18 @@ def _build(description: Description, make: Make) -> tuple[Environment, Spaces]:
     return env, spaces_of(description.env_id, env.observation_space, env.action_space)
 
 
-def _converse(questions: _Questions, channel: socket.socket, simulator: Simulator, description: Description) -> None:
+def _converse(
+    questions: _Questions, channel: socket.socket, server: EnvironmentServer, description: Description
+) -> None:
     while True:
         kind, number, data = questions.read()
         try:
             if kind == Kind.STEP:
                 with _alarm(description.deadline_s):
-                    answer = simulator.step(number, data)
+                    answer = server.step(number, data)
             else:
                 with _alarm(description.start_deadline_s):
-                    answer = simulator.reset(number, *SEED.unpack(data))
+                    answer = server.reset(number, *SEED.unpack(data))
         except Exception as error:
             return _say(channel, Kind.FAILED, number, _failure(error))
         channel.sendall(answer)
@@ -160,7 +163,7 @@ class _Questions:
         return held
 
 
-class Simulator:
+class EnvironmentServer:
     """One environment that answers in frames. What ends an episode also resets it: same-step autoreset."""
 
     def __init__(self, env: Environment, spaces: Spaces) -> None:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 import struct
+from collections.abc import Callable
 from enum import IntEnum
 from typing import Literal, TypeVar, get_args
 
@@ -28,6 +29,7 @@ MAX_TEXT_BYTES = 1 << 20  # of JSON in an answer; spaces with a thousand action 
 DETAIL_CHARACTERS = 1000  # of an error's text that is passed on
 
 FailureKind = Literal["raised", "hung", "died", "wrong_shape", "reward_not_finite", "observation_not_finite"]
+OnFailure = Callable[[int, FailureKind, str], None]  # row, kind, one line of detail
 FAILURE_KINDS: tuple[FailureKind, ...] = get_args(FailureKind)
 
 T = TypeVar("T")

@@ -1,4 +1,4 @@
-"""Environments in the actor's own process, as an engine of ``Simulators``. Knows Gymnasium's vectors and our signals.
+"""Environments in the actor's own process, as an engine of ``VectorEnv``. Knows Gymnasium's vectors and our signals.
 
 What they return is checked as a child process would check it, for a few microseconds a step of all rows together.
 """
@@ -14,14 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actor.environments import signals
-from actor.environments.child_protocol import FailureKind
+from actor.environments.child_protocol import FailureKind, OnFailure
 from actor.environments.contract import LARGEST, Wrong, checked, final_of, first_of, outcomes_of, unsound
-from actor.environments.spaces import flatten
-from actor.monitoring.log import OnFailure, simulator_failed
+from actor.environments.conversion import flatten
 
 
 @dataclass(slots=True)
-class _Answer:
+class _InProcessStep:
     """Batch of environments that do not fail."""
 
     observations: NDArray[Any]
@@ -33,37 +32,35 @@ class _Answer:
     cut: NDArray[np.bool_] | None = None
 
 
-class InProcess:
+class InProcessEngine:
     """Engine over one of Gymnasium's vector environments. One with threads of its own steps while nobody waits.
 
     name: what messages call it. on_failure: hears the first of each kind. What it returns is checked: what breaks
     Gymnasium's contract raises Wrong, and numbers that are not finite are counted and their rows left out.
     """
 
-    begins_anew = False
+    restarts_cut_rows = False
 
-    def __init__(
-        self, env: Any, *, resets_late: bool, name: str = "", on_failure: OnFailure = simulator_failed
-    ) -> None:
+    def __init__(self, env: Any, *, next_step_autoreset: bool, on_failure: OnFailure, name: str = "") -> None:
         self.count: int = env.num_envs
         self.failure_counts: Counter[FailureKind] = Counter()
         self.first_failures: dict[FailureKind, str] = {}
-        self._env, self._name, self._resets_late, self._on_failure = env, name, resets_late, on_failure
+        self.env, self._name, self._next_step_autoreset, self._on_failure = env, name, next_step_autoreset, on_failure
         self._space = env.single_observation_space
         self._threaded = hasattr(env, "send") and hasattr(env, "recv")
         self._actions: NDArray[Any] | None = None
         self._steps = 0  # of each row, since the beginning
-        self._was_blind = False
-        self._blind = np.zeros(self.count, np.bool_)  # rows that last showed nothing to act on
+        self._any_unobserved = False
+        self._unobserved = np.zeros(self.count, np.bool_)  # rows that last showed nothing to act on
         self._nought: NDArray[np.float32] = np.zeros(0, np.float32)
 
     def reset(self, seed: int) -> NDArray[Any]:
         """Engine.reset. Raises Wrong, also for numbers that are not finite."""
         try:
-            returned = self._env.reset(seed=seed)  # each environment adds its row
+            returned = self.env.reset(seed=seed)  # each environment adds its row
             seen = flatten(self._space, checked(self._space, first_of(returned), self.count), self.count)
             self._nought = np.zeros(0 if seen.dtype == np.uint8 else seen.size, np.float32)
-            self._blind, self._was_blind = np.zeros(self.count, np.bool_), False
+            self._unobserved, self._any_unobserved = np.zeros(self.count, np.bool_), False
             if not self._sound(seen):
                 row = int(np.argmin(np.isfinite(seen).all(1)))
                 raise Wrong(f"{unsound(seen[row])}, the first of row {row}")
@@ -71,36 +68,36 @@ class InProcess:
         except Wrong as error:
             raise Wrong(f"{self._name}: {error}") from None
         finally:
-            signals.keep()
+            signals.restore()
 
     def send(self, actions: NDArray[Any]) -> None:
         """Engine.send."""
         if self._threaded:
-            self._env.send(actions)
+            self.env.send(actions)
         else:
             self._actions = actions
 
-    def receive(self) -> _Answer:
+    def receive(self) -> _InProcessStep:
         """Engine.receive. Raises Wrong."""
         try:
-            return self._received(self._env.recv() if self._threaded else self._env.step(self._actions))
+            return self._received(self.env.recv() if self._threaded else self.env.step(self._actions))
         except Wrong as error:
             raise type(error)(f"{self._name}: {error}") from None
         finally:
-            signals.keep()
+            signals.restore()
 
-    def _received(self, returned: Any) -> _Answer:
+    def _received(self, returned: Any) -> _InProcessStep:
         self._steps += 1
         observations, rewards, terminated, truncated, info = outcomes_of(returned, self._space, self.count)
         seen = flatten(self._space, observations, self.count)
         finals = None
-        if not self._resets_late and (terminated.any() or truncated.any()):
+        if not self._next_step_autoreset and (terminated.any() or truncated.any()):
             finals = self._finals(info, seen, terminated, truncated)
-        answer = _Answer(seen, rewards, terminated, truncated, finals)
+        answer = _InProcessStep(seen, rewards, terminated, truncated, finals)
         paid = (
             float(np.vdot(rewards, rewards)) <= LARGEST**2
         )  # if so all are finite; if not one may be, and is looked at
-        if not (paid and self._sound(seen) and (finals is None or self._sound(finals))) or self._was_blind:
+        if not (paid and self._sound(seen) and (finals is None or self._sound(finals))) or self._any_unobserved:
             self._leave_out(answer)
         return answer
 
@@ -108,20 +105,20 @@ class InProcess:
         """Whether all numbers are finite; nothing times what is not is not nothing."""
         return not self._nought.size or bool(np.vdot(seen, self._nought) == 0.0)
 
-    def _leave_out(self, answer: _Answer) -> None:
+    def _leave_out(self, answer: _InProcessStep) -> None:
         """Makes rows invalid whose numbers are not finite or whose action was chosen without an observation."""
         reward_held = np.abs(answer.rewards) <= LARGEST
         for row in np.flatnonzero(~reward_held).tolist():
-            self._note(row, "reward_not_finite", f"the reward is {answer.rewards[row]}")
+            self._count_failure(row, "reward_not_finite", f"the reward is {answer.rewards[row]}")
         seen_held = final_held = self._seen_held(answer.observations)
         if answer.final_observations is not None:
             final_held = self._seen_held(answer.final_observations, answer.terminated | answer.truncated)
-        valid = reward_held & seen_held & final_held & ~self._blind
+        valid = reward_held & seen_held & final_held & ~self._unobserved
         answer.rewards = np.where(valid, answer.rewards, 0.0)
         if not seen_held.all():
             answer.observations = np.where(seen_held[:, None], answer.observations, np.float32(0.0))
-        answer.valid, answer.cut, self._blind = valid, ~valid, ~seen_held
-        self._was_blind = not seen_held.all()
+        answer.valid, answer.cut, self._unobserved = valid, ~valid, ~seen_held
+        self._any_unobserved = not seen_held.all()
 
     def _seen_held(self, seen: NDArray[Any], asked: NDArray[np.bool_] | np.bool_ = np.True_) -> NDArray[np.bool_]:
         """Bool [B], which rows are finite; notes those asked for that are not."""
@@ -129,10 +126,10 @@ class InProcess:
             return np.ones(self.count, np.bool_)
         held: NDArray[np.bool_] = np.isfinite(seen).all(1) | ~asked
         for row in np.flatnonzero(~held).tolist():
-            self._note(row, "observation_not_finite", unsound(seen[row]))
+            self._count_failure(row, "observation_not_finite", unsound(seen[row]))
         return held
 
-    def _note(self, row: int, kind: FailureKind, detail: str) -> None:
+    def _count_failure(self, row: int, kind: FailureKind, detail: str) -> None:
         self.failure_counts[kind] += 1
         if kind not in self.first_failures:
             where = f"{self._name}: {detail}, in step {self._steps:,} of row {row}"
@@ -159,4 +156,4 @@ class InProcess:
 
     def close(self) -> None:
         """Engine.close."""
-        self._env.close()
+        self.env.close()

@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actor.config import ActorSettings
-from actor.environments.child import Answer, Child, Stage, end, epitaph, kill, start
+from actor.environments.child import Child, Reply, Stage, end, exit_status, kill, start
 from actor.environments.child_protocol import (
     FAILURE_KINDS,
     SEED,
@@ -38,11 +38,11 @@ from actor.environments.child_protocol import (
     FailureKind,
     Kind,
     Malformed,
+    OnFailure,
     pack,
     unpack,
 )
-from actor.environments.spaces import Spaces
-from actor.monitoring.log import OnFailure, simulator_failed
+from actor.spaces import Spaces
 from protocol.errors import UserError
 
 COMMAND = (sys.executable, "-P", "-m", "actor.environments.child_main")  # -P: never from the working directory
@@ -52,7 +52,7 @@ START_S = (
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 
 
-class SimulatorsExhausted(RuntimeError):
+class FailureBudgetSpent(RuntimeError):
     """More failures than the budget allows; to go on would only burn time.
 
     counts: failures by kind. budget: how many were allowed. row, last: where the last one was, and which.
@@ -72,7 +72,7 @@ class SimulatorsExhausted(RuntimeError):
 
 
 @dataclass(slots=True)
-class Batch:
+class IsolatedStep:
     """What one step of every simulator gave. The step after the next one overwrites it.
 
     observations: float32 or uint8 [B, *shape], after the action; where an episode ended, the next one's first
@@ -92,10 +92,10 @@ class Batch:
     final_observations: NDArray[Any] | None = None
 
 
-def isolated(
-    settings: ActorSettings, count: int, allowed_modules: frozenset[str], on_failure: OnFailure = simulator_failed
-) -> IsolatedSimulators:
-    """``count`` of the environments of ``settings``. Raises as IsolatedSimulators does."""
+def make_isolated_engine(
+    settings: ActorSettings, count: int, allowed_modules: frozenset[str], on_failure: OnFailure
+) -> IsolatedEngine:
+    """``count`` of the environments of ``settings``. Raises as IsolatedEngine does."""
     deadline_s = settings.simulator_deadline_s
     description = Description(
         env_id=settings.env,
@@ -104,19 +104,19 @@ def isolated(
         deadline_s=deadline_s,
         start_deadline_s=max(START_S, deadline_s),
     )
-    return IsolatedSimulators(description, count, settings.simulator_failures, on_failure)
+    return IsolatedEngine(description, count, settings.simulator_failures, on_failure)
 
 
-class IsolatedSimulators:
+class IsolatedEngine:
     """B environments of one description, each in a process of its own.
 
     budget: failures in the whole life that are borne; on_failure hears (row, kind, detail) of each. spaces: what the
     children must report, where it is known already. Everything that waits for children raises UserError, in the words
-    of ``actor.envs``, where the environment cannot be made at all, and SimulatorsExhausted past the budget; nothing but
+    of ``actor.envs``, where the environment cannot be made at all, and FailureBudgetSpent past the budget; nothing but
     ``close`` may follow the latter.
     """
 
-    begins_anew = True  # a row that failed
+    restarts_cut_rows = True  # a row that failed
 
     def __init__(
         self,
@@ -135,16 +135,21 @@ class IsolatedSimulators:
         self._stepping = 0  # rows that owe an outcome
         self._selector = selectors.DefaultSelector()
         self._dying: list[subprocess.Popen[bytes]] = []
-        self._children: list[Child] = []
+        self.children: list[Child] = []
         try:
             for row in range(count):
-                self._children.append(self._launch(row, seed=None))
-            while all(child.stage is Stage.STARTING for child in self._children):
+                self.children.append(self._launch(row, seed=None))
+            while all(child.stage is Stage.STARTING for child in self.children):
                 self._wait()
-            self._before, self._now = _Slab(count, self.spaces), _Slab(count, self.spaces)
+            self._before, self._now = _StepBuffers(count, self.spaces), _StepBuffers(count, self.spaces)
         except BaseException:
             self.close()
             raise
+
+    @property
+    def processes(self) -> list[subprocess.Popen[bytes]]:
+        """Those of the rows, then those that were killed and have not ended yet."""
+        return [*(child.process for child in self.children), *self._dying]
 
     @property
     def spaces(self) -> Spaces:
@@ -161,19 +166,19 @@ class IsolatedSimulators:
         """Begins every row anew, row i from ``seed + i``, and waits for all. Returns observations [B, *shape]."""
         assert not self._stepping, "a step is under way"
         self._seed, self._rebuilds = seed, [0] * self.count
-        for child in self._children:
+        for child in self.children:
             child.seed = seed + child.row
             if child.stage is Stage.IDLE:
-                self._begin(child)
-        while any(child.stage is not Stage.IDLE for child in self._children):
+                self._send_reset(child)
+        while any(child.stage is not Stage.IDLE for child in self.children):
             self._wait()
         self._began = True
-        for child in self._children:
+        for child in self.children:
             self._now.observations[child.row] = child.first
             child.arrived = False
         return self._now.observations
 
-    def step(self, actions: NDArray[Any]) -> Batch:
+    def step(self, actions: NDArray[Any]) -> IsolatedStep:
         """actions: [B, *action shape], in the simulators' own form; ignored in rows that are absent."""
         self.send(actions)
         return self.receive()
@@ -188,16 +193,16 @@ class IsolatedSimulators:
         spoken = np.asarray(actions, self.spaces.actions.type).reshape(shape).tobytes()
         width = len(spoken) // self.count
         deadline = monotonic() + self._description.deadline_s
-        for row, child in enumerate(self._children):
+        for row, child in enumerate(self.children):
             if child.stage is Stage.IDLE:
                 self._stepping += 1
                 child.room = self._now.room[row]
-                self._ask(child, Stage.STEPPING, Kind.STEP, spoken[row * width : (row + 1) * width], deadline)
+                self._send_request(child, Stage.STEPPING, Kind.STEP, spoken[row * width : (row + 1) * width], deadline)
 
-    def receive(self) -> Batch:
+    def receive(self) -> IsolatedStep:
         """Waits for the rows that step, or where none does for one to come back."""
         absent = self._stepping == 0
-        while self._stepping or (absent and not any(child.arrived for child in self._children)):
+        while self._stepping or (absent and not any(child.arrived for child in self.children)):
             self._wait()
         batch = self._now.batch
         if not batch.valid.all():
@@ -209,20 +214,20 @@ class IsolatedSimulators:
 
     def close(self) -> None:
         """Ends all children, within three times CLOSE_S. May be called twice."""
-        for child in self._children:
-            self._hang_up(child)
+        for child in self.children:
+            self._close_socket(child)
             if child.stage is not Stage.IDLE:  # it does not listen
                 child.process.terminate()
             self._dying.append(child.process)
-        self._children.clear()
+        self.children.clear()
         self._selector.close()
         end(self._dying)
         self._dying.clear()
 
-    def _fill_in(self, batch: Batch) -> None:
+    def _fill_in(self, batch: IsolatedStep) -> None:
         """Rows that gave no observation: the first one of those that came back, else what they showed last."""
         for row in np.flatnonzero(~batch.valid):
-            child = self._children[row]
+            child = self.children[row]
             batch.observations[row] = child.first if child.arrived else self._before.observations[row]
             child.arrived = False
 
@@ -231,104 +236,104 @@ class IsolatedSimulators:
         child = Child(row, process, connection, seed)
         self._selector.register(connection, READ, child)
         deadline = monotonic() + self._description.start_deadline_s
-        self._ask(child, Stage.STARTING, Kind.DESCRIPTION, pack(self._description), deadline)
+        self._send_request(child, Stage.STARTING, Kind.DESCRIPTION, pack(self._description), deadline)
         return child
 
-    def _begin(self, child: Child) -> None:
+    def _send_reset(self, child: Child) -> None:
         assert child.seed is not None
         child.begun_with = child.seed
         child.room = [child.first.reshape(-1).view(np.uint8).data]
         deadline = monotonic() + self._description.start_deadline_s
-        self._ask(child, Stage.RESETTING, Kind.RESET, SEED.pack(child.seed), deadline)
+        self._send_request(child, Stage.RESETTING, Kind.RESET, SEED.pack(child.seed), deadline)
 
-    def _ask(self, child: Child, stage: Stage, kind: Kind, payload: bytes, deadline: float) -> None:
+    def _send_request(self, child: Child, stage: Stage, kind: Kind, payload: bytes, deadline: float) -> None:
         child.stage, child.deadline = stage, deadline
-        child.ask(kind, payload)
-        if child.muted or child.unsent:
+        child.send_request(kind, payload)
+        if child.unwatched or child.unsent:
             self._watch(child)
 
     def _watch(self, child: Child) -> None:
         """Only what is due: a child that owes nothing and hangs up would wake us for ever."""
-        if child.muted:
+        if child.unwatched:
             self._selector.register(child.socket, READ | (WRITE if child.unsent else 0), child)
         else:
             self._selector.modify(child.socket, READ | (WRITE if child.unsent else 0), child)
-        child.muted = False
+        child.unwatched = False
 
     def _wait(self) -> None:
         """One wake-up. Late is only who has sent nothing when there is nothing to read, however late we look."""
-        patience_s = min(child.deadline for child in self._children) - monotonic()
+        patience_s = min(child.deadline for child in self.children) - monotonic()
         events = self._selector.select(max(0.0, patience_s))
         for key, mask in events:
-            self._attend(key.data, mask)
+            self._handle_wakeup(key.data, mask)
         if not events:
             self._expire()
 
-    def _attend(self, child: Child, mask: int) -> None:
+    def _handle_wakeup(self, child: Child, mask: int) -> None:
         if child.stage is Stage.IDLE:
             self._selector.unregister(child.socket)
-            child.muted = True
+            child.unwatched = True
             return
         if mask & WRITE and not child.flush():
             self._watch(child)
-        if mask & READ and (failure := self._hear(child)) is not None:
+        if mask & READ and (failure := self._read_reply(child)) is not None:
             self._fail(child, failure)
 
-    def _hear(self, child: Child) -> Failure | None:
+    def _read_reply(self, child: Child) -> Failure | None:
         try:
             answer = child.read()
-            return None if answer is None else self._take(child, answer)
+            return None if answer is None else self._handle_reply(child, answer)
         except (EOFError, OSError):
-            return Failure("died", epitaph(child.process))
+            return Failure("died", exit_status(child.process))
         except Malformed as error:
             return Failure("wrong_shape", str(error))
 
-    def _take(self, child: Child, answer: Answer) -> Failure | None:
+    def _handle_reply(self, child: Child, answer: Reply) -> Failure | None:
         if answer.kind == Kind.OUTCOME:
-            self._now.note(child.row, answer)
+            self._now.record(child.row, answer)
             self._stepping -= 1
-            child.rest()
+            child.set_idle()
         elif answer.kind == Kind.FIRST:
-            self._take_first(child)
+            self._handle_first(child)
         elif answer.kind == Kind.READY:
-            self._take_spaces(child, unpack(answer.text, Spaces))
+            self._handle_spaces(child, unpack(answer.text, Spaces))
         elif answer.kind == Kind.REFUSED:
-            return self._take_refusal(unpack(answer.text, str))
+            return self._handle_refusal(unpack(answer.text, str))
         else:
             return unpack(answer.text, Failure)
         return None
 
-    def _take_first(self, child: Child) -> None:
+    def _handle_first(self, child: Child) -> None:
         if child.seed != child.begun_with:  # a reset came in between
-            self._begin(child)
+            self._send_reset(child)
             return
         child.arrived = True
-        child.rest()
+        child.set_idle()
 
-    def _take_spaces(self, child: Child, spaces: Spaces) -> None:
+    def _handle_spaces(self, child: Child, spaces: Spaces) -> None:
         if self._spaces is None:
             self._spaces = spaces
         if spaces != self._spaces:
             raise Malformed(f"its spaces are {spaces}, and the others' {self._spaces}")
         child.first = np.zeros(spaces.observation_shape, spaces.observation_type)
-        child.rest()
+        child.set_idle()
         if child.seed is not None:
-            self._begin(child)
+            self._send_reset(child)
 
-    def _take_refusal(self, text: str) -> Failure:
+    def _handle_refusal(self, text: str) -> Failure:
         if not self._began:
             raise UserError(text)
         return Failure("raised", text)
 
     def _expire(self) -> None:
         now = monotonic()
-        for child in list(self._children):
+        for child in list(self.children):
             if child.deadline <= now:
                 self._fail(child, self._lateness(child))
 
     def _lateness(self, child: Child) -> Failure:
         if child.process.poll() is not None:  # something that it started holds the pipe open
-            return Failure("died", epitaph(child.process))
+            return Failure("died", exit_status(child.process))
         if child.stage is Stage.STEPPING:
             return Failure("hung", f"no answer to an action within {self._description.deadline_s:g} s")
         return Failure("hung", f"no first observation within {self._description.start_deadline_s:g} s")
@@ -338,27 +343,27 @@ class IsolatedSimulators:
         if child.stage is Stage.STEPPING:
             self._stepping -= 1
             self._now.batch.cut[child.row] = True
-        self._bury(child)
+        self._discard(child)
         self.failure_counts[failure.kind] += 1
         name, row = self._description.env_id, child.row
         self.first_failures.setdefault(failure.kind, f"{name}: {failure.detail}, row {row}")
         self._on_failure(child.row, failure.kind, failure.detail)
         if self.failures > self._budget:
-            raise SimulatorsExhausted(self.failure_counts, self._budget, child.row, failure)
+            raise FailureBudgetSpent(self.failure_counts, self._budget, child.row, failure)
         self._rebuilds[child.row] += 1
         seed = None if child.seed is None else fresh_seed(self._seed, child.row, self._rebuilds[child.row])
-        self._children[child.row] = self._launch(child.row, seed)
+        self.children[child.row] = self._launch(child.row, seed)
 
-    def _bury(self, child: Child) -> None:
-        self._hang_up(child)
+    def _discard(self, child: Child) -> None:
+        self._close_socket(child)
         kill(child.process)
         self._dying.append(child.process)
 
     def _reap(self) -> None:
         self._dying = [process for process in self._dying if process.poll() is None]
 
-    def _hang_up(self, child: Child) -> None:
-        if not child.muted and child.socket.fileno() >= 0:
+    def _close_socket(self, child: Child) -> None:
+        if not child.unwatched and child.socket.fileno() >= 0:
             self._selector.unregister(child.socket)
         child.socket.close()
 
@@ -368,7 +373,7 @@ def fresh_seed(seed: int, row: int, attempt: int) -> int:
     return int(np.random.SeedSequence((seed, row, attempt)).generate_state(1)[0]) >> 1
 
 
-class _Slab:
+class _StepBuffers:
     """The arrays of one step, filled straight from the sockets. Two take turns, so a row can fall back on the last."""
 
     def __init__(self, count: int, spaces: Spaces) -> None:
@@ -376,7 +381,7 @@ class _Slab:
         self.observations = np.zeros(shape, spaces.observation_type)
         self._finals = np.zeros(shape, spaces.observation_type)
         flags = np.zeros((4, count), np.bool_)
-        self.batch = Batch(self.observations, np.zeros(count), *flags)
+        self.batch = IsolatedStep(self.observations, np.zeros(count), *flags)
         self._flags = flags
         self.room = list(zip(_rows(self.observations), _rows(self._finals), strict=True))
 
@@ -384,7 +389,7 @@ class _Slab:
         self._flags[...] = False
         self.batch.rewards[...] = 0.0
 
-    def note(self, row: int, answer: Answer) -> None:
+    def record(self, row: int, answer: Reply) -> None:
         self.batch.valid[row] = True
         self.batch.rewards[row] = answer.reward
         if answer.flags:

@@ -13,15 +13,18 @@ from typing import Any
 
 import gymnasium
 from gymnasium.envs.registration import EnvSpec
-from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector import AutoresetMode
 
 from actor.config import ActorSettings
 from actor.environments import signals
+from actor.environments.child_protocol import FailureKind
 from actor.environments.contract import Checked
-from actor.environments.inprocess import InProcess
+from actor.environments.conversion import spaces_of
+from actor.environments.inprocess import InProcessEngine
 from actor.environments.modules import import_allowed
-from actor.environments.spaces import Spaces, spaces_of
-from actor.environments.vector import Simulators
+from actor.environments.vector import VectorEnv
+from actor.monitoring import log
+from actor.spaces import Spaces
 from protocol.errors import SettingError, UserError, nearest
 from protocol.moments import MAX_OBSERVATION
 
@@ -33,12 +36,12 @@ PROVIDERS = {"box2d": "farflung[box2d]", "mujoco": "farflung[mujoco]", "ALE": "f
 
 
 def check(settings: ActorSettings, allowed_modules: frozenset[str]) -> None:
-    """What the registry tells of the environment, which is not made. Raises UserError as ``make_simulators`` does."""
+    """What the registry tells of the environment, which is not made. Raises UserError as ``make_vector_envs`` does."""
     _vectorization(settings, _find_spec(settings.env, settings.env_options, allowed_modules))
 
 
 def describe(settings: ActorSettings, allowed_modules: frozenset[str]) -> Spaces:
-    """The spaces of ``settings.env``. Raises UserError as ``make_simulators`` does."""
+    """The spaces of ``settings.env``. Raises UserError as ``make_vector_envs`` does."""
     spec = _find_spec(settings.env, settings.env_options, allowed_modules)
     mode = _vectorization(settings, spec)
     env = _make(settings, spec, "sync" if mode == "processes" else mode, 1)  # no child process for one look
@@ -49,7 +52,7 @@ def describe(settings: ActorSettings, allowed_modules: frozenset[str]) -> Spaces
 
 
 def make_one(env_id: str, env_options: dict[str, Any], allowed_modules: frozenset[str]) -> gymnasium.Env[Any, Any]:
-    """One environment by itself, for a process of its own. Raises UserError as ``make_simulators`` does."""
+    """One environment by itself, for a process of its own. Raises UserError as ``make_vector_envs`` does."""
     spec = _find_spec(env_id, env_options, allowed_modules)
     try:
         return gymnasium.make(spec.id, **env_options)
@@ -59,7 +62,7 @@ def make_one(env_id: str, env_options: dict[str, Any], allowed_modules: frozense
         raise _refused(spec, env_options, error) from error
 
 
-def make_simulators(settings: ActorSettings, allowed_modules: frozenset[str]) -> list[Simulators]:
+def make_vector_envs(settings: ActorSettings, allowed_modules: frozenset[str]) -> list[VectorEnv]:
     """``settings.envs`` environments in ``settings.groups`` equal groups, each stepped together.
 
     Raises SettingError for an id, option or space that we cannot use, UserError for a module that is not allowed and
@@ -67,7 +70,7 @@ def make_simulators(settings: ActorSettings, allowed_modules: frozenset[str]) ->
     """
     spec = _find_spec(settings.env, settings.env_options, allowed_modules)
     count = settings.envs // settings.groups
-    groups: list[Simulators] = []
+    groups: list[VectorEnv] = []
     try:
         for _ in range(settings.groups):
             groups.append(_group(settings, spec, count, allowed_modules))  # noqa: PERF401 - a failure closes those before
@@ -78,24 +81,29 @@ def make_simulators(settings: ActorSettings, allowed_modules: frozenset[str]) ->
     return groups
 
 
-def _group(settings: ActorSettings, spec: EnvSpec, count: int, allowed_modules: frozenset[str]) -> Simulators:
+def _group(settings: ActorSettings, spec: EnvSpec, count: int, allowed_modules: frozenset[str]) -> VectorEnv:
     mode = _vectorization(settings, spec)
     env: Any
     if mode == "processes":
-        from actor.environments.isolated import isolated
+        from actor.environments.isolated import make_isolated_engine
 
-        env = isolated(settings, count, allowed_modules)
-        return Simulators(env, _checked(settings, env.spaces), resets_late=False)
+        env = make_isolated_engine(settings, count, allowed_modules, _log_failure)
+        return VectorEnv(env, _checked(settings, env.spaces), next_step_autoreset=False)
     env = _make(settings, spec, mode, count)
     try:
         if env.num_envs != count:
             raise SettingError("actor.env", settings.env, f"asked for {count} environments it makes {env.num_envs}")
         spaces = _checked(settings, spaces_of(settings.env, env.single_observation_space, env.single_action_space))
-        late = _resets_late(settings.env, env)
-        return Simulators(InProcess(env, resets_late=late, name=settings.env), spaces, resets_late=late)
+        late = _next_step_autoreset(settings.env, env)
+        engine = InProcessEngine(env, next_step_autoreset=late, on_failure=_log_failure, name=settings.env)
+        return VectorEnv(engine, spaces, next_step_autoreset=late)
     except BaseException:
         env.close()
         raise
+
+
+def _log_failure(row: int, kind: FailureKind, detail: str) -> None:
+    log.say({"event": "simulator_failed", "row": row, "kind": kind, "detail": detail})
 
 
 def _checked(settings: ActorSettings, spaces: Spaces) -> Spaces:
@@ -171,7 +179,7 @@ def _vectorization(settings: ActorSettings, spec: EnvSpec) -> str:
     return settings.vectorization
 
 
-def _make(settings: ActorSettings, spec: EnvSpec, mode: str, count: int) -> VectorEnv[Any, Any, Any]:
+def _make(settings: ActorSettings, spec: EnvSpec, mode: str, count: int) -> gymnasium.vector.VectorEnv[Any, Any, Any]:
     own = mode == "vector_entry_point"
     vector_kwargs: dict[str, Any] = {} if own else {"copy": False}  # we copy into our own
     wrappers = () if own else (Checked,)
@@ -179,7 +187,7 @@ def _make(settings: ActorSettings, spec: EnvSpec, mode: str, count: int) -> Vect
         options: dict[str, Any] = settings.env_options
         if "ale_py" in str(spec.vector_entry_point) and mode == "vector_entry_point":
             options = {"num_threads": 1, **options}  # an actor is one core's worth of work
-        with signals.kept():
+        with signals.restored():
             return gymnasium.make_vec(spec.id, count, mode, vector_kwargs, wrappers, **options)
     except (gymnasium.error.DependencyNotInstalled, ImportError) as error:
         raise _not_installed(settings.env, str(spec.vector_entry_point or spec.entry_point), error) from error
@@ -194,7 +202,7 @@ def _refused(spec: EnvSpec, env_options: dict[str, object], error: TypeError) ->
     return SettingError("actor.env_options", env_options, f"{spec.id} refused them: {error}")
 
 
-def _resets_late(env_id: str, env: VectorEnv[Any, Any, Any]) -> bool:
+def _next_step_autoreset(env_id: str, env: gymnasium.vector.VectorEnv[Any, Any, Any]) -> bool:
     """Whether a finished environment resets one step later."""
     mode = env.metadata.get("autoreset_mode")
     if mode not in (AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP):

@@ -14,39 +14,39 @@ from types import FrameType
 Handler = Callable[[int, FrameType | None], None]
 
 OURS = (signal.SIGINT, signal.SIGTERM)
-_held: list[Handler] = []  # the newest last
+_installed: list[Handler] = []  # the newest last
 
 
-def hold(handler: Handler) -> None:
+def install(handler: Handler) -> None:
     """From now on ``handler`` hears them; to be called from the main thread."""
-    _held.append(handler)
-    keep()
+    _installed.append(handler)
+    restore()
 
 
-def keep() -> None:
+def restore() -> None:
     """Puts the handler back where another has taken its place; from the main thread, and free where there is none."""
-    if _held:
+    if _installed:
         for number in OURS:
-            if signal.getsignal(number) is not _held[-1]:
-                signal.signal(number, _held[-1])
+            if signal.getsignal(number) is not _installed[-1]:
+                signal.signal(number, _installed[-1])
 
 
-def release() -> None:
+def uninstall() -> None:
     """Whoever has the signals now may keep them."""
-    _held.clear()
+    _installed.clear()
 
 
-def decided() -> None:
+def ignore() -> None:
     """The exit code stays as it is: from here on nothing is left that a signal should end."""
-    release()
+    uninstall()
     for number in OURS:
         signal.signal(number, signal.SIG_IGN)
 
 
 @contextlib.contextmanager
-def kept() -> Iterator[None]:
+def restored() -> Iterator[None]:
     """Around code of an environment."""
     try:
         yield
     finally:
-        keep()
+        restore()

@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actor.environments.child_protocol import FailureKind
-from actor.environments.spaces import ActionCodec, Spaces
+from actor.environments.conversion import ActionConverter
+from actor.spaces import Spaces
 
 SEEDS = (1 << 30) - 1  # the emulator of Atari games keeps seeds in 32 bits with a sign, and each row adds its number
 
@@ -47,7 +48,7 @@ class Step:
     rows: NDArray[np.intp] = field(default_factory=lambda: np.zeros(0, np.intp))
 
 
-class Batch(Protocol):
+class EngineStep(Protocol):
     """What one step of several environments gave, as ``Step`` has it, with raw arrays."""
 
     observations: NDArray[Any]
@@ -63,7 +64,7 @@ class Engine(Protocol):
     """Environments of one process or of many: actions go out, and a batch comes back."""
 
     count: int
-    begins_anew: bool  # whether a row that was cut comes back with a new episode
+    restarts_cut_rows: bool  # whether a row that was cut comes back with a new episode
 
     @property
     def failure_counts(self) -> Mapping[FailureKind, int]: ...
@@ -73,18 +74,18 @@ class Engine(Protocol):
 
     def reset(self, seed: int) -> NDArray[Any]: ...  # row i from seed + i
     def send(self, actions: NDArray[Any]) -> None: ...
-    def receive(self) -> Batch: ...
+    def receive(self) -> EngineStep: ...
     def close(self) -> None: ...
 
 
-class Simulators:
+class VectorEnv:
     """B environments behind arrays, with the book of their running episodes."""
 
-    def __init__(self, engine: Engine, spaces: Spaces, *, resets_late: bool) -> None:
+    def __init__(self, engine: Engine, spaces: Spaces, *, next_step_autoreset: bool) -> None:
         self.spaces, self.count = spaces, engine.count
-        self.resets_late = resets_late  # next-step mode
-        self._engine = engine
-        self._spoken = ActionCodec(spaces.actions)
+        self.next_step_autoreset = next_step_autoreset  # next-step mode
+        self.engine = engine
+        self._spoken = ActionConverter(spaces.actions)
         self._all_valid = np.ones(self.count, np.bool_)
         self._none = np.zeros(self.count, np.bool_)
         for constant in (self._all_valid, self._none):
@@ -100,7 +101,7 @@ class Simulators:
 
     def reset(self, seed: int) -> NDArray[Any]:
         """Start every environment anew, row i from ``seed`` + i, cut to SEEDS. Returns observations [B, *shape]."""
-        observations = self._engine.reset(seed & SEEDS)
+        observations = self.engine.reset(seed & SEEDS)
         self._begin()
         return observations
 
@@ -111,11 +112,11 @@ class Simulators:
 
     def send(self, actions: NDArray[Any]) -> None:
         """The first half of ``step``: simulators with threads or processes of their own begin to work."""
-        self._engine.send(self._spoken(actions))
+        self.engine.send(self._spoken(actions))
 
     def receive(self) -> Step:
         """The second half of ``step``."""
-        raw = self._engine.receive()
+        raw = self.engine.receive()
         rewards = np.asarray(raw.rewards, np.float32)
         step = Step(raw.observations, rewards, raw.terminated, raw.truncated, self._all_valid, self._none)
         valid, ended = raw.valid, raw.terminated | raw.truncated
@@ -141,28 +142,28 @@ class Simulators:
     @property
     def failures(self) -> Mapping[FailureKind, int]:
         """By kind: how many simulators were replaced, and in this process numbers that were not finite."""
-        return self._engine.failure_counts
+        return self.engine.failure_counts
 
     @property
     def first_failures(self) -> Mapping[FailureKind, str]:
         """What the first of each kind was, in words."""
-        return self._engine.first_failures
+        return self.engine.first_failures
 
     def close(self) -> None:
         """Release the simulators and their processes."""
-        self._engine.close()
+        self.engine.close()
 
     def _mask(self, step: Step, valid: NDArray[np.bool_]) -> None:
         """Rows that took no action, or none that counts: what they show begins something new."""
         step.valid, step.starts = valid, ~valid
         step.rewards = step.rewards * valid
         step.terminated, step.truncated = step.terminated & valid, step.truncated & valid
-        if self._engine.begins_anew:
+        if self.engine.restarts_cut_rows:
             self._begun_at[step.starts] = self._steps + 1
 
     def _cut(self, cut: NDArray[np.bool_]) -> None:
         """Nobody knows how those episodes would have ended; one that goes on has a hole."""
-        if self._engine.begins_anew:
+        if self.engine.restarts_cut_rows:
             self._returns[cut] = 0.0
         else:
             self._holed |= cut
@@ -173,7 +174,7 @@ class Simulators:
         step.episodes = list(zip(self._returns[rows].tolist(), lengths.tolist(), strict=True))
         self._returns[ended], self._holed[ended] = 0.0, False
         self._begun_at[ended] = self._steps
-        if self.resets_late:
+        if self.next_step_autoreset:
             self._resetting = ended
         else:
             step.final_observations = finals

@@ -1,4 +1,4 @@
-"""Scores a run that is on disk, or a live one whenever it has new weights. Knows simulators and the desk; no sockets.
+"""Scores a run that is on disk, or a live one whenever it has new weights. Knows the worker's channel; no sockets.
 
 Episodes are played greedily, and the first one of each environment begins the same each time; where the later ones
 begin follows from what was played before them. Of as many episodes as environments, versions are compared on the same
@@ -13,11 +13,11 @@ from pathlib import Path
 import msgspec
 
 from actor.config import ActorSettings, read_settings
-from actor.environments.registry import make_simulators
+from actor.environments.registry import make_vector_envs
 from actor.evaluation import checkpoints
 from actor.evaluation.play import Player, Score, play, quotas, summary
-from actor.events import Dialling, EvaluationDone, Event, Weights
-from actor.handoff import Desk
+from actor.events import EvaluationDone, Event, Weights
+from actor.handoff import WorkerChannel, WorkerFactory
 from protocol.codecs.registry import Floats
 from protocol.layout import Layout
 from protocol.messages import Welcome
@@ -41,7 +41,7 @@ class Examination:
     ) -> None:
         settings = few(read_settings(table), episodes)
         self._env, self._seed, self._max_steps = settings.env, seed, max_steps
-        (self._simulators,) = make_simulators(settings, allowed_modules)
+        (self._simulators,) = make_vector_envs(settings, allowed_modules)
         try:
             self._quotas = quotas(episodes, self._simulators.count)
             self._player = Player(settings, self._simulators.spaces, layout)
@@ -58,7 +58,7 @@ class Examination:
     ) -> Score:
         """Plays all episodes with this θ. heed: as in ``play``."""
         self._player.load(theta, moments)
-        self._player.begin(self._simulators.count)
+        self._player.reset_memory(self._simulators.count)
         played = play(self._simulators, self._player.act, self._quotas, self._seed, self._max_steps, heed)
         return summary(self._env, version, played.episodes, self._seed, played.cut)
 
@@ -102,21 +102,29 @@ class Evaluator:
     ) -> None:
         self._examination, self._post, self._report, self._once = examination, post, report, once
 
-    def run(self, desk: Desk, generation: int) -> None:
-        """Until the desk interrupts, or once."""
+    def run(self, channel: WorkerChannel, generation: int) -> None:
+        """Until the channel interrupts, or once."""
         weights: Weights | None = None
         while weights is None or not self._once:
-            weights = desk.newer_weights(weights, generation)
-            self._play(weights, desk, generation)
+            weights = channel.newer_weights(weights, generation)
+            self._play(weights, channel, generation)
 
-    def _play(self, weights: Weights, desk: Desk, generation: int) -> None:
+    def _play(self, weights: Weights, channel: WorkerChannel, generation: int) -> None:
         def heed(steps: int) -> None:
-            desk.env_steps += steps  # in heartbeats: a simulator that hangs must look like one
-            desk.check(generation)
+            channel.count_steps(steps)
+            channel.check(generation)
 
         score = self._examination.score(weights.version, weights.theta, weights.moments, heed)
-        numbers = (score.version, score.episodes, score.mean, score.std, score.ci95, score.seed)
-        self._post(EvaluationDone(*numbers, epoch=weights.epoch))
+        done = EvaluationDone(
+            version=score.version,
+            episodes=score.episodes,
+            mean=score.mean,
+            std=score.std,
+            ci95=score.ci95,
+            seed=score.seed,
+            epoch=weights.epoch,
+        )
+        self._post(done)
         self._report(score)
 
     def close(self) -> None:
@@ -142,7 +150,7 @@ class Tally:
 
 
 def follow(
-    dialling: Dialling,
+    serve: Callable[[WorkerFactory], int],
     episodes: int,
     seed: int,
     max_steps: int,
@@ -150,17 +158,18 @@ def follow(
     once: bool,
     report: Callable[[Score], None],
 ) -> tuple[int, Tally]:
-    """Evaluates a live learner until it ends the run. Returns the exit code and what was seen. Raises UserError."""
-    from actor import service
+    """Evaluates a live learner until it ends the run. Returns the exit code and what was seen. Raises UserError.
 
+    serve: runs the link to the learner with the worker that the factory makes, and returns the exit code.
+    """
     tally, allowed = Tally(), frozenset(allow_modules)
 
     def noted(score: Score) -> None:
         tally.note(score)
         report(score)
 
-    def hire(welcome: Welcome, post: Callable[[Event], None]) -> Evaluator:
+    def make_evaluator(welcome: Welcome, post: Callable[[Event], None]) -> Evaluator:
         examination = Examination(welcome.table, welcome.layout, episodes, seed, max_steps, allowed)
         return Evaluator(examination, post, noted, once)
 
-    return service.attend(dialling, lambda: hire), tally
+    return serve(make_evaluator), tally

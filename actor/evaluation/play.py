@@ -15,12 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actor.algorithms.distributions import distribution
-from actor.algorithms.rollout import Sight
+from actor.algorithms.normalization import ObservationTransform, normalization
 from actor.config import ActorSettings
-from actor.environments.spaces import Spaces
-from actor.environments.vector import Simulators, Step
-from actor.networks.policy import build_policy
-from actor.worker import normalization
+from actor.environments.vector import Step, VectorEnv
+from actor.networks.build import build_policy
+from actor.spaces import Spaces
 from protocol.errors import UserError
 from protocol.layout import Layout
 from protocol.moments import Moments
@@ -34,7 +33,7 @@ class Player:
     """The best action of a run's policy, for observations as its training saw them.
 
     Of a distribution that is its most probable action, of action values the one with the highest. ``load`` comes first,
-    ``begin`` before each sequence of observations. Raises UserError where ``layout`` is another network's.
+    ``reset_memory`` before each sequence of observations. Raises UserError where ``layout`` is another network's.
     """
 
     def __init__(self, settings: ActorSettings, spaces: Spaces, layout: Layout) -> None:
@@ -43,7 +42,7 @@ class Player:
         if self._flat.layout().digest != layout.digest:
             raise UserError("the run's network is not the one that this version builds for its environment")
         self._distribution = distribution(spaces.actions)
-        self._sight = Sight(settings, self._policy)
+        self._transform = ObservationTransform(settings, self._policy)
         self._state = np.zeros((0, self._policy.state_size), np.float32)
 
     def load(self, theta: NDArray[np.float32], moments: Moments | None) -> None:
@@ -53,12 +52,12 @@ class Player:
         if theta.shape != (length := self._flat.layout().length,):
             raise UserError(f"the run's network has {length} parameters, and these are {theta.size}")
         self._flat.load(theta)
-        self._policy.begin()
-        self._sight.normalizer = None
+        self._policy.weights_changed()
+        self._transform.normalizer = None
         if moments is not None and moments.count > 1:
-            self._sight.normalizer, _ = normalization(self._settings, moments)
+            self._transform.normalizer, _ = normalization(self._settings, moments)
 
-    def begin(self, count: int) -> None:
+    def reset_memory(self, count: int) -> None:
         """Forgets what the memory holds; from now on ``count`` environments are played."""
         self._state = np.zeros((count, self._policy.state_size), np.float32)
 
@@ -66,7 +65,7 @@ class Player:
         """observations: [B, *shape], raw. starts: bool [B], the first of an episode. Returns actions [B, width]."""
         if self._policy.state_size:
             self._state[starts] = 0.0
-        outputs, _ = self._policy.act(self._sight(observations), self._state)
+        outputs, _ = self._policy.act(self._transform(observations), self._state)
         return self._distribution.best(outputs)
 
 
@@ -106,7 +105,7 @@ class Played(NamedTuple):
 
 
 def play(
-    simulators: Simulators,
+    simulators: VectorEnv,
     act: Act,
     quota: NDArray[np.int64],
     seed: int,
@@ -129,7 +128,7 @@ def play(
 
 
 def _play_on(
-    simulators: Simulators,
+    simulators: VectorEnv,
     act: Act,
     left: NDArray[np.int64],
     seed: int,

@@ -18,9 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actor.config import ActorSettings
-from actor.environments.registry import describe, make_one, make_simulators
-from actor.environments.spaces import ActionCodec, Spaces, flatten_one, spaces_of
-from actor.environments.vector import Simulators
+from actor.environments.conversion import ActionConverter, flatten_one, spaces_of
+from actor.environments.registry import describe, make_one, make_vector_envs
+from actor.environments.vector import VectorEnv
+from actor.spaces import Spaces
 from protocol.errors import UserError
 
 Frame = NDArray[np.uint8]  # [H, W, 3]
@@ -115,16 +116,16 @@ class Drawn:
 
     def __init__(self, settings: ActorSettings, allowed_modules: frozenset[str], mode: Mode, fps: float | None) -> None:
         self._name, self._mode = settings.env, mode
-        self._env = self._made(settings, allowed_modules)
+        self.env = self._made(settings, allowed_modules)
         try:
-            if self._env.render_mode != mode or mode not in (self._env.metadata.get("render_modes") or ()):
+            if self.env.render_mode != mode or mode not in (self.env.metadata.get("render_modes") or ()):
                 raise self._cannot(f"it has no render mode {mode}")
             self._pace(fps)
-            self.spaces = spaces_of(settings.env, self._env.observation_space, self._env.action_space)
+            self.spaces = spaces_of(settings.env, self.env.observation_space, self.env.action_space)
         except BaseException:
-            self._env.close()
+            self.env.close()
             raise
-        self._spoken = ActionCodec(self.spaces.actions)
+        self._spoken = ActionConverter(self.spaces.actions)
         self._proven = False  # whether anything was drawn yet
 
     def _made(self, settings: ActorSettings, allowed_modules: frozenset[str]) -> Any:
@@ -144,24 +145,24 @@ class Drawn:
     def _pace(self, fps: float | None) -> None:
         """A window draws as fast as the environment's metadata say."""
         if fps is not None:
-            bare = self._env.unwrapped
+            bare = self.env.unwrapped
             bare.metadata = {**bare.metadata, "render_fps": fps}
-        self.fps = float(fps or self._env.metadata.get("render_fps") or USUAL_FPS)
+        self.fps = float(fps or self.env.metadata.get("render_fps") or USUAL_FPS)
 
     def reset(self, seed: int) -> NDArray[Any]:
         """Scene.reset."""
-        observed, _ = self._tried(lambda: self._env.reset(seed=seed))
+        observed, _ = self._tried(lambda: self.env.reset(seed=seed))
         return self._flat(observed)
 
     def step(self, chosen: NDArray[Any]) -> tuple[NDArray[Any], float, bool]:
         """Scene.step."""
         action = self._spoken(chosen)[0]
-        observed, reward, terminated, truncated, _ = self._tried(lambda: self._env.step(action))
+        observed, reward, terminated, truncated, _ = self._tried(lambda: self.env.step(action))
         return self._flat(observed), float(reward), bool(terminated or truncated)
 
     def frame(self) -> Frame:
         """Scene.frame."""
-        picture = np.asarray(self._tried(self._env.render))
+        picture = np.asarray(self._tried(self.env.render))
         if picture.ndim != 3 or picture.shape[2] != 3:
             raise self._cannot(f"a frame is {picture.dtype} {list(picture.shape)}, not an RGB image")
         return picture.astype(np.uint8, copy=False)
@@ -174,15 +175,15 @@ class Drawn:
             result = does()
         except Exception as error:
             raise self._cannot(error) from error
-        self._proven = self._mode == "human" or does == self._env.render
+        self._proven = self._mode == "human" or does == self.env.render
         return result
 
     def _flat(self, observed: Any) -> NDArray[Any]:
-        return flatten_one(self._env.observation_space, observed)[None]
+        return flatten_one(self.env.observation_space, observed)[None]
 
     def close(self) -> None:
         """Scene.close."""
-        self._env.close()
+        self.env.close()
 
 
 class Seen:
@@ -190,8 +191,8 @@ class Seen:
 
     def __init__(self, settings: ActorSettings, allowed_modules: frozenset[str], fps: float | None) -> None:
         one = msgspec.structs.replace(settings, envs=1, groups=1)
-        self._simulators: Simulators
-        (self._simulators,) = make_simulators(one, allowed_modules)
+        self._simulators: VectorEnv
+        (self._simulators,) = make_vector_envs(one, allowed_modules)
         self.spaces, self.fps = self._simulators.spaces, fps or SEEN_FPS
         self._seen: NDArray[Any] = np.zeros((1, *self.spaces.observation_shape), np.uint8)
 

@@ -1,4 +1,4 @@
-"""Shows or records greedy episodes, of a run on disk or of a live one. Knows scenes, files and the desk; no sockets."""
+"""Shows or records greedy episodes, of a run on disk or of a live one. Knows scenes and files; no sockets."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from actor.evaluation import checkpoints
 from actor.evaluation.play import Player
 from actor.evaluation.rendering import Mode, check_display, open_scene
 from actor.evaluation.video import Recorder
-from actor.events import Dialling, Event, Weights, WeightsWanted
-from actor.handoff import Desk
+from actor.events import Event, Weights, WeightsWanted
+from actor.handoff import WorkerChannel, WorkerFactory
 from protocol.codecs.registry import Floats
 from protocol.layout import Layout
 from protocol.messages import Welcome
@@ -97,7 +97,7 @@ class Show:
     ) -> Watched:
         """Plays episode ``number``, from 1, with this θ. heed: hears of each step; what it raises ends the episode."""
         self._player.load(theta, moments)
-        self._player.begin(1)
+        self._player.reset_memory(1)
         observation, starts = self._scene.reset(self._viewing.seed + number - 1), np.ones(1, np.bool_)
         self._record()
         score, length, over = 0.0, 0, False
@@ -137,16 +137,16 @@ class Watcher:
     def __init__(self, show: Show, post: Callable[[Event], None], report: Report, episodes: int) -> None:
         self._show, self._post, self._report, self._episodes = show, post, report, episodes
 
-    def run(self, desk: Desk, generation: int) -> None:
-        """Until all episodes are played or the desk interrupts."""
+    def run(self, channel: WorkerChannel, generation: int) -> None:
+        """Until all episodes are played or the channel interrupts."""
 
         def heed(steps: int) -> None:
-            desk.env_steps += steps  # in heartbeats
-            desk.check(generation)
+            channel.count_steps(steps)
+            channel.check(generation)
 
         weights: Weights | None = None
         for number in range(1, self._episodes + 1):
-            weights = desk.newer_weights(weights, generation, NEWER_S)
+            weights = channel.newer_weights(weights, generation, NEWER_S)
             self._report(self._show.episode(number, weights.version, weights.theta, weights.moments, heed))
             self._post(WeightsWanted())
 
@@ -155,13 +155,14 @@ class Watcher:
         self._show.close()
 
 
-def follow(dialling: Dialling, viewing: Viewing, report: Report) -> tuple[int, Recorder | None]:
-    """Watches a live learner. Returns the exit code and the recording. Raises UserError."""
-    from actor import service
+def follow(serve: Callable[[WorkerFactory], int], viewing: Viewing, report: Report) -> tuple[int, Recorder | None]:
+    """Watches a live learner. Returns the exit code and the recording. Raises UserError.
 
+    serve: as in ``evaluate.follow``.
+    """
     with viewing.recorder() as recorder:
 
-        def hire(welcome: Welcome, post: Callable[[Event], None]) -> Watcher:
+        def make_watcher(welcome: Welcome, post: Callable[[Event], None]) -> Watcher:
             return Watcher(Show(welcome.table, welcome.layout, viewing, recorder), post, report, viewing.episodes)
 
-        return service.attend(dialling, lambda: hire), recorder
+        return serve(make_watcher), recorder

@@ -26,55 +26,55 @@ class Waiting:
         self.attempts, self.hello_at = 0, 0.0
         self.since: float | None = None
         self._random, self._give_up_after_s = random, give_up_after_s
-        self._tell_at = -math.inf
+        self._log_at = -math.inf
         self._refusal = ""  # of the newest hello that a learner answered with one
 
-    def greeted(self, now: float) -> None:
-        """A hello was said."""
+    def record_hello(self, now: float) -> None:
+        """A hello was sent."""
         if self.since is None:
             self.since = now
         self.hello_at = now + wait_s(self.attempts, self._random)
         self.attempts += 1
 
     def hurry(self, now: float) -> None:
-        """There is somebody to hear a hello."""
+        """There is somebody to answer a hello."""
         self.hello_at = min(self.hello_at, now + wait_s(1, self._random))
 
-    def lost(self, now: float, pause_s: float) -> None:
+    def start(self, now: float, pause_s: float) -> None:
         """The session is gone."""
         self.since, self.hello_at, self._refusal = now, now + pause_s, ""
 
-    def refused(self, reason: str, detail: str) -> dict[str, object]:
+    def record_refusal(self, reason: str, detail: str) -> dict[str, object]:
         """A learner answered with this: what a line about it says, and from now on why there is no session."""
         self._refusal = detail or reason
         return {"reason": reason, "detail": detail}
 
-    def answered(self) -> None:
+    def end(self) -> None:
         """There is a session."""
-        self.attempts, self.since, self._tell_at, self._refusal = 0, None, -math.inf, ""
+        self.attempts, self.since, self._log_at, self._refusal = 0, None, -math.inf, ""
 
     def waited_s(self, now: float) -> float:
         """Without a session until now; 0 with one."""
         return 0.0 if self.since is None else now - self.since
 
-    def worth_a_line(self, now: float) -> bool:
-        """Whether people should hear of it: at first soon, then whenever it has doubled, at last once an hour."""
-        if self.attempts <= QUIET_ATTEMPTS or now < self._tell_at:
+    def should_log(self, now: float) -> bool:
+        """Whether a line is due: at first soon, then whenever it has doubled, at last once an hour."""
+        if self.attempts <= QUIET_ATTEMPTS or now < self._log_at:
             return False
-        self._tell_at = now + min(RARELY_S, self.waited_s(now))
+        self._log_at = now + min(RARELY_S, self.waited_s(now))
         return True
 
-    def hopeless(self, now: float) -> bool:
+    def is_over(self, now: float) -> bool:
         """Whether it has waited for as long as it was told to."""
         return self.since is not None and self.waited_s(now) >= self._give_up_after_s
 
-    def fields(self, now: float) -> dict[str, object]:
+    def log_fields(self, now: float) -> dict[str, object]:
         """For a line about it. ``why`` is there where a learner refused; else sockets know it."""
         next_s = round(max(0.0, self.hello_at - now), 1)
         why = {"why": f"the learner refused: {self._refusal}"} if self._refusal else {}
-        return {"waited": self.told(now), "attempt": self.attempts, "next_attempt_s": next_s, **why}
+        return {"waited": self.describe(now), "attempt": self.attempts, "next_attempt_s": next_s, **why}
 
-    def told(self, now: float) -> str:
+    def describe(self, now: float) -> str:
         """For people: no learner for 10 min."""
         seconds = self.waited_s(now)
         spelt = f"{seconds / 60:.0f} min" if seconds < 7200.0 else f"{seconds / 3600:.0f} h"

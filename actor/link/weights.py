@@ -10,51 +10,52 @@ import bisect
 from collections.abc import Sequence
 from dataclasses import replace
 
-from actor.events import FaultArrived, MessageArrived, Weights
+from actor.events import Effect, FaultArrived, MessageArrived, Send, Weights
 from protocol.buffers import Buffer
-from protocol.messages import Snapshot, Updates, Welcome
+from protocol.messages import Snapshot, SnapshotRequest, Updates, Welcome
 from protocol.snapshot import Outcome, Reconstruction
 
-MOST_PATIENCE = 64  # heartbeats between two asks for what does not come
-LEAST_UNSEEN = 4  # gradients of one's own; in a large fleet what weights do not show yet is others', and on its way
+MOST_PATIENCE = 64  # heartbeats between two requests for what does not come
+LEAST_UNREFLECTED = 4  # gradients of one's own; in a large fleet what weights lack is others', and on its way
 MOST_CUTS = 6  # after so many the learner may be silent for 64 times as long
 
 
-class Holding:
+class WeightCache:
     """The weights of one session.
 
-    newest: what the learner published last, as far as was heard. target: the target network's; the old one serves until
-    the one that ``newest`` names is here. wanting: an evaluating actor has nothing to play with next.
+    newest: what the learner published last, as far as it arrived. target: the target network's; the old one serves
+    until the one that ``newest`` names is here.
     """
 
     def __init__(self, welcome: Welcome, trains: bool) -> None:
         digest, length = welcome.layout.digest, welcome.layout.length
         self.newest = Reconstruction(digest, length)
         self.target = Reconstruction(digest, length)
-        self.wanting = not trains
+        self._session = welcome.session
+        self._needs_next = not trains  # an evaluating actor has nothing to play with next
         self._trains, self._heartbeat_s, self._silence_s = trains, welcome.heartbeat_s, welcome.silence_s
         self._cuts = 0  # how often the link was given up while a key may have been on its way
-        self._patience_s = self._least_s  # doubled with each ask that is not answered: a key may travel for long
-        self._asked_at: float | None = None  # when a snapshot was last asked for and has not come
-        self._target_asked_at: float | None = None  # the same for the target network's
+        self._patience_s = self._least_s  # doubled with each request that is not answered: a key may travel for long
+        self._requested_at: float | None = None  # when a snapshot was last requested and has not come
+        self._target_requested_at: float | None = None  # the same for the target network's
         self._most_behind = welcome.credit_lag
-        self._unseen: list[int] = []  # versions that gradients of ours made, in order; ``newest`` may have passed some
-        self._told = 0  # the version that the learner had published when it last said so
-        self._handed: object = None  # what the worker was last given
+        self._applied: list[int] = []  # versions that gradients of ours made, in order; ``newest`` may have passed some
+        self._published = 0  # the version that the learner had published when it last said so
+        self._given: object = None  # what the worker was last given
 
-    def take(self, record: Snapshot | Updates, buffers: Sequence[Buffer]) -> Outcome:
+    def apply_record(self, record: Snapshot | Updates, buffers: Sequence[Buffer]) -> Outcome:
         """As Reconstruction.apply, and raises what it does; "taken" also for a new target that is old as weights."""
-        before = self._stand
+        before = self._newest_id
         outcome = self.newest.apply(record, buffers)
         if outcome == "diverged":
-            self._handed, self.target.held = None, False  # the target was copied from the same bits
+            self._given, self.target.held = None, False  # the target was copied from the same bits
         answered = isinstance(record, Snapshot) and record.record == "key" and outcome != "gap"
         if answered:
             self._patience_s = self._least_s  # what was asked for came, newer or not
-        if self._stand != before:
-            self.wanting = False
+        if self._newest_id != before:
+            self._needs_next = False
             if answered:
-                self._asked_at = None
+                self._requested_at = None
             if self.newest.version == self.newest.target:
                 self.target.follow(self.newest)
         elif isinstance(record, Snapshot) and record.target == record.version and record.record == "key":
@@ -62,24 +63,23 @@ class Holding:
         return outcome
 
     @property
-    def _stand(self) -> tuple[bool, int, int]:
+    def _newest_id(self) -> tuple[bool, int, int]:
         return self.newest.held, self.newest.epoch, self.newest.version
 
-    def news(self) -> Weights | None:
+    def next_for_worker(self) -> Weights | None:
         """What the worker gets, where it is usable and not what it was given last. Arrays are read-only and shared."""
-        stand = (self._stand, self.target.version if self.target.held else None)
-        if not self.usable or stand == self._handed:
+        given = (self._newest_id, self.target.version if self.target.held else None)
+        if not self.usable or given == self._given:
             return None
-        self._handed = stand
-        return self.weights()
+        self._given = given
+        return self._weights()
 
     @property
     def usable(self) -> bool:
         """Whether there are weights to work with, and a target network where a worker that trains needs one."""
         return self.newest.held and (not self._trains or self.newest.target is None or self.target.held)
 
-    def weights(self) -> Weights:
-        """What the worker gets. Arrays are read-only and shared."""
+    def _weights(self) -> Weights:
         held, target = self.newest, self.target
         known = target.held and held.target is not None
         return Weights(
@@ -92,34 +92,34 @@ class Holding:
             target_version=target.version if known else None,
         )
 
-    def applied(self, version: int) -> None:
+    def record_applied(self, version: int) -> None:
         """A gradient of ours made this version."""
         if self._trains and version > self.newest.version:
-            del self._unseen[: self._shown]
-            bisect.insort(self._unseen, version)
+            del self._applied[: self._shown]
+            bisect.insort(self._applied, version)
 
     @property
     def _shown(self) -> int:
-        return bisect.bisect_right(self._unseen, self.newest.version)
+        return bisect.bisect_right(self._applied, self.newest.version)
 
     @property
-    def unseen(self) -> int:
+    def unreflected(self) -> int:
         """How many of our own gradients were applied that ``newest`` does not show."""
-        return len(self._unseen) - self._shown
+        return len(self._applied) - self._shown
 
     @property
-    def blind(self) -> bool:
+    def too_far_behind(self) -> bool:
         """Whether gradients should stop, since ``newest`` lacks what those before them did (WIRE.md, section 6)."""
-        if self.unseen < LEAST_UNSEEN:
+        if self.unreflected < LEAST_UNREFLECTED:
             return False
-        return self._unseen[-1] - self.newest.version >= self._most_behind
+        return self._applied[-1] - self.newest.version >= self._most_behind
 
-    def behind(self, version: int) -> bool:
+    def lacks_published(self, version: int) -> bool:
         """Whether the stream should have brought more: what was published before the last heartbeat is not here.
 
         version: what it has published now, which may still be under way.
         """
-        due, self._told = self._told, version
+        due, self._published = self._published, version
         return self._trains and (not self.newest.held or self.newest.version < due)
 
     def lacks_target(self) -> bool:
@@ -129,32 +129,36 @@ class Holding:
 
     def lacks_weights(self) -> bool:
         """Whether there is nothing to work with, or, evaluating, nothing to play with next."""
-        return self.wanting or not self.newest.held
+        return self._needs_next or not self.newest.held
 
-    # asking: once per heartbeat at first
+    # requests: once per heartbeat at first
 
-    def ask(self, now: float) -> bool:
-        """Whether to ask for the newest weights now; notes that it is done."""
-        if self._asked_at is not None and now - self._asked_at < self._patience_s:
-            return False
-        if self._asked_at is not None:
+    def request(self, now: float) -> list[Effect]:
+        """Requests the newest weights, unless that was just done."""
+        if self._requested_at is not None and now - self._requested_at < self._patience_s:
+            return []
+        if self._requested_at is not None:
             self._patience_s = max(self._least_s, min(2.0 * self._patience_s, MOST_PATIENCE * self._heartbeat_s))
-        self._asked_at = now
-        return True
+        self._requested_at = now
+        return [Send(SnapshotRequest(self._session))]
 
-    def ask_target(self, now: float) -> bool:
-        """Whether to ask for the target network's now; notes that it is done."""
+    def request_target(self, now: float) -> list[Effect]:
+        """Requests the target network that the newest weights name, if it is not here and that was not just done."""
         if not self.lacks_target():
-            self._target_asked_at = None
-            return False
-        if self._target_asked_at is not None and now - self._target_asked_at < self._heartbeat_s:
-            return False
-        self._target_asked_at = now
-        return True
+            self._target_requested_at = None
+            return []
+        if self._target_requested_at is not None and now - self._target_requested_at < self._heartbeat_s:
+            return []
+        self._target_requested_at = now
+        return [Send(SnapshotRequest(self._session, True))]
 
-    def want_next(self) -> None:
-        """An evaluation is done; what was asked for before counts for nothing."""
-        self.wanting, self._asked_at = True, None
+    def request_what_lacks(self, now: float) -> list[Effect]:
+        """Requests whatever of the two is not here."""
+        return [*(self.request(now) if self.lacks_weights() else []), *self.request_target(now)]
+
+    def require_next(self) -> None:
+        """An evaluation is done; what was requested before counts for nothing."""
+        self._needs_next, self._requested_at = True, None
 
     @property
     def silence_s(self) -> float:
@@ -171,11 +175,11 @@ class Holding:
         """Between two asks: where keys are known to travel for long, a second one would only be in the way."""
         return self.silence_s if self._cuts else self._heartbeat_s
 
-    def forget_asks(self, silent: bool) -> None:
-        """The link is another: what was asked for over the old one may never come. silent: why that was given up."""
-        waiting = self._asked_at is not None or self._target_asked_at is not None
+    def forget_requests(self, silent: bool) -> None:
+        """The link is another: what was requested over the old one may never come. silent: why that was given up."""
+        waiting = self._requested_at is not None or self._target_requested_at is not None
         self._cuts = min(MOST_CUTS, self._cuts + (silent and waiting))
-        self._asked_at = self._target_asked_at = None
+        self._requested_at = self._target_requested_at = None
         self._patience_s = self._least_s
 
 

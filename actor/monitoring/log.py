@@ -9,23 +9,16 @@ import sys
 from collections.abc import Callable, Mapping
 from functools import cache, partial
 
-from actor.environments.child_protocol import FailureKind
 from protocol.process.outlet import Outlet, unbuffered
 from protocol.process.stdio import json_line
 
 Write = Callable[[Mapping[str, object]], None]
-OnFailure = Callable[[int, FailureKind, str], None]  # row, kind, one line of detail
 
 
 def say(line: Mapping[str, object]) -> None:
     """One line, later; from any thread."""
     outlet, write = _voice()
     outlet.put(partial(write, line))
-
-
-def simulator_failed(row: int, kind: FailureKind, detail: str) -> None:
-    """An OnFailure: one line, as all that an actor has to say."""
-    say({"event": "simulator_failed", "row": row, "kind": kind, "detail": detail})
 
 
 def finish() -> None:

@@ -1,4 +1,4 @@
 """Policies as flat parameter vectors. Knows torch and numpy; no simulator, no loss.
 
-In reading order: flat, layers, policy, torch_policy.
+In reading order: policy, flat, layers, mlp, torch_policy, build.
 """

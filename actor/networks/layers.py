@@ -10,15 +10,14 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-Array = NDArray[Any]  # float32 in use; float64 where a test differentiates numerically
+from actor.networks.policy import Array
+
 Layers = list[tuple[Array, Array]]  # weight [out, in] and bias [out]
 
 
@@ -26,18 +25,18 @@ def _tanh(inputs: Array) -> None:
     np.tanh(inputs, out=inputs)
 
 
-def _tanh_backward(slopes: Array, outputs: Array) -> None:
+def _tanh_backward(gradients: Array, outputs: Array) -> None:
     local = np.square(outputs)
     np.subtract(1.0, local, out=local)
-    slopes *= local
+    gradients *= local
 
 
 def _relu(inputs: Array) -> None:
     np.maximum(inputs, 0.0, out=inputs)
 
 
-def _relu_backward(slopes: Array, outputs: Array) -> None:
-    slopes *= outputs > 0.0
+def _relu_backward(gradients: Array, outputs: Array) -> None:
+    gradients *= outputs > 0.0
 
 
 ACTIVATIONS = {"tanh": (_tanh, _tanh_backward), "relu": (_relu, _relu_backward)}  # both in place
@@ -58,19 +57,19 @@ def run_layers(layers: Layers, activation: str, inputs: Array) -> list[Array]:
     return outputs
 
 
-def run_back(layers: Layers, gradients: Layers, activation: str, outputs: list[Array], slopes: Array) -> None:
+def run_back(layers: Layers, gradients: Layers, activation: str, outputs: list[Array], output_gradients: Array) -> None:
     """Overwrites ``gradients`` with the loss's derivatives.
 
-    outputs: what run_layers gave. slopes: float32 [N, out], the loss's derivative by the answer.
+    outputs: what run_layers gave. output_gradients: float32 [N, out], the loss's derivative by the answer.
     """
     step_back = ACTIVATIONS[activation][1]
-    ones = np.ones(len(slopes), slopes.dtype)  # a product with it sums columns faster than np.sum does
+    ones = np.ones(len(output_gradients), output_gradients.dtype)  # a product with it sums columns faster than np.sum
     for index in range(len(layers) - 1, -1, -1):
-        np.matmul(slopes.T, outputs[index], out=gradients[index][0])
-        np.matmul(ones, slopes, out=gradients[index][1])
+        np.matmul(output_gradients.T, outputs[index], out=gradients[index][0])
+        np.matmul(ones, output_gradients, out=gradients[index][1])
         if index:
-            slopes = np.matmul(slopes, layers[index][0])
-            step_back(slopes, outputs[index])
+            output_gradients = np.matmul(output_gradients, layers[index][0])
+            step_back(output_gradients, outputs[index])
 
 
 def _pairs(arrays: Sequence[Array]) -> Layers:
@@ -116,7 +115,7 @@ class Trunk(nn.Module):
         assert self._first.grad is not None
         where = self._first.grad.data_ptr()
         if where != self._gradients_at:
-            slopes = [parameter.grad.numpy() for parameter in self.parameters() if parameter.grad is not None]
-            self._gradients = _pairs(slopes)
+            arrays = [parameter.grad.numpy() for parameter in self.parameters() if parameter.grad is not None]
+            self._gradients = _pairs(arrays)
             self._gradients_at = where
         return self._gradients

@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from actor.config import ActorSettings
-from actor.environments.spaces import Spaces
-from actor.networks.layers import Array, Trunk
-from actor.networks.policy import BYTE_SCALE, POLICY_GAIN, VALUE_GAIN, Inputs, State
+from actor.networks.layers import Trunk
+from actor.networks.policy import BYTE_SCALE, POLICY_GAIN, VALUE_GAIN, Array, Inputs, State
+from actor.spaces import Spaces
 
 # Output channels, kernel, stride of each convolution, then the width of the layer behind them.
 # Mnih et al. 2013 and 2016 (A3C, section 8), and Mnih et al. 2015 ("Nature", methods).
@@ -63,18 +63,18 @@ class Convolutions(nn.Module):
             rows, columns = _used(height, kernel, stride), _used(width, kernel, stride)
             if index == 0:
                 self._used = rows, columns
-                self.seen_shape = (rows // stride, columns // stride, stride * stride * channels)
+                self.input_shape = (rows // stride, columns // stride, stride * stride * channels)
             channels, height, width = filters, (height - kernel) // stride + 1, (width - kernel) // stride + 1
         self.layers.append(_linear(channels * height * width, self.width, math.sqrt(2.0), generator))
         self._kept: list[tuple[Tensor, Tensor]] | None = None
-        self.exposure = 0.0, BYTE_SCALE
+        self.pixel_normalization = 0.0, BYTE_SCALE
 
-    def expose(self, mean: float, scale: float) -> None:
-        """Policy.expose. Costs nothing: the first layer's weights take it in when they are converted."""
-        self.exposure, self._kept = (mean, scale), None
+    def set_pixel_normalization(self, mean: float, scale: float) -> None:
+        """Policy.set_pixel_normalization. Costs nothing: it goes into the first layer's converted weights."""
+        self.pixel_normalization, self._kept = (mean, scale), None
 
     def prepare(self, images: NDArray[Any]) -> NDArray[Any]:
-        """[N, *shape] -> [N, *seen_shape], bytes gathered in squares of the first stride; see ``_fold_kernel``."""
+        """[N, *shape] -> [N, *input_shape], bytes gathered in squares of the first stride; see ``_fold_kernel``."""
         count, (rows, columns), fold = len(images), self._used, self._folds[0]
         high, wide = rows // fold, columns // fold
         if self._last:
@@ -83,15 +83,15 @@ class Convolutions(nn.Module):
             row = np.dtype(f"V{fold}")
             lines = np.ascontiguousarray(images[:, :, :rows, :columns]).view(row)
             squares = lines.reshape(count, -1, high, fold, wide).transpose(0, 2, 4, 1, 3)
-        seen: NDArray[Any] = np.ascontiguousarray(squares).view(np.uint8).reshape(count, *self.seen_shape)
+        seen: NDArray[Any] = np.ascontiguousarray(squares).view(np.uint8).reshape(count, *self.input_shape)
         return seen
 
-    def begin(self) -> None:
+    def weights_changed(self) -> None:
         """Forgets the converted weights."""
         self._kept = None
 
     def forward(self, seen: Tensor) -> Tensor:
-        """seen: uint8 [N, *seen_shape]. The weights are converted once for all acting between two ``begin``."""
+        """seen: uint8 [N, *input_shape]. Acting converts the weights once after each ``weights_changed``."""
         weights = self._converted() if torch.is_grad_enabled() else self._acting()
         features = seen.to(self._precision)  # [N, rows, columns, depth] throughout
         for index, (weight, bias) in enumerate(weights[:-1]):
@@ -118,7 +118,7 @@ class Convolutions(nn.Module):
         parameters: list[Tensor] = list(self.layers.parameters())
         pairs = list(zip(parameters[::2], parameters[1::2], strict=True))
         converted: list[tuple[Tensor, Tensor]] = []
-        mean, scale = self.exposure
+        mean, scale = self.pixel_normalization
         for index, (weight, bias) in enumerate(pairs[:-1]):
             if index == 0:
                 weight = weight * scale  # noqa: PLW2901 - the same weight, for bytes
@@ -163,34 +163,38 @@ class Layers(nn.Module):
         self, shape: tuple[int, ...], hidden: Sequence[int], activation: str, generator: torch.Generator
     ) -> None:
         super().__init__()
-        self.seen_shape = shape
+        self.input_shape = shape
         sizes = [math.prod(shape), *hidden]
         self.trunk = Trunk(sizes, activation, math.sqrt(2.0), generator) if len(sizes) > 1 else None
         self.width = sizes[-1]
-        self.exposure = 0.0, BYTE_SCALE
+        self.pixel_normalization = 0.0, BYTE_SCALE
 
-    def expose(self, mean: float, scale: float) -> None:
-        """Policy.expose."""
-        self.exposure = mean, scale
+    def set_pixel_normalization(self, mean: float, scale: float) -> None:
+        """Policy.set_pixel_normalization."""
+        self.pixel_normalization = mean, scale
 
     def prepare(self, observations: NDArray[Any]) -> NDArray[Any]:
         """Nothing is to be done."""
         return observations
 
-    def begin(self) -> None:
+    def weights_changed(self) -> None:
         """Nothing is kept."""
 
     def forward(self, observations: Tensor) -> Tensor:
         """observations: [N, *shape]."""
         rows = observations.flatten(1)
-        rows = (rows.float() - self.exposure[0]) * self.exposure[1] if rows.dtype == torch.uint8 else rows
+        rows = (
+            (rows.float() - self.pixel_normalization[0]) * self.pixel_normalization[1]
+            if rows.dtype == torch.uint8
+            else rows
+        )
         if self.trunk is None:
             return rows
         activate = torch.tanh if self.trunk.activation == "tanh" else torch.relu
         return activate(self.trunk.forward(rows))
 
 
-class Tape(NamedTuple):
+class GraphEnds(NamedTuple):
     """The ends of the graph that the backward pass begins at."""
 
     outputs: Tensor
@@ -204,9 +208,9 @@ class TorchPolicy(nn.Module):
         super().__init__()
         actions = spaces.actions
         self.outputs = actions.outputs
-        self.valued = self.values_while_acting = settings.algorithm == "a3c"
+        self.has_values = self.values_while_acting = settings.algorithm == "a3c"
         self.encoder = _encoder(settings, spaces, generator)
-        self.seen_shape = self.encoder.seen_shape
+        self.input_shape = self.encoder.input_shape
         self.sees_bytes = spaces.observation_type == "uint8"
         width = self.encoder.width
         self.memory: nn.LSTMCell | nn.GRUCell | None = None
@@ -217,27 +221,27 @@ class TorchPolicy(nn.Module):
             width = settings.memory_size
         gaussian = actions.kind == "box"
         heads = actions.width if gaussian else actions.outputs
-        gain = POLICY_GAIN if self.valued else VALUE_GAIN
+        gain = POLICY_GAIN if self.has_values else VALUE_GAIN
         self.policy = _linear(width, heads, gain, generator)
-        self.value = _linear(width, 1, VALUE_GAIN, generator) if self.valued else None
+        self.value = _linear(width, 1, VALUE_GAIN, generator) if self.has_values else None
         self.log_deviations = nn.Parameter(torch.full((actions.width,), settings.log_deviation)) if gaussian else None
 
     @property
-    def exposure(self) -> tuple[float, float]:
-        """Policy.exposure."""
-        return self.encoder.exposure
+    def pixel_normalization(self) -> tuple[float, float]:
+        """Policy.pixel_normalization."""
+        return self.encoder.pixel_normalization
 
-    def expose(self, mean: float, scale: float) -> None:
-        """Policy.expose."""
-        self.encoder.expose(mean, scale)
+    def set_pixel_normalization(self, mean: float, scale: float) -> None:
+        """Policy.set_pixel_normalization."""
+        self.encoder.set_pixel_normalization(mean, scale)
 
     def prepare(self, observations: NDArray[Any]) -> NDArray[Any]:
         """Policy.prepare."""
         return self.encoder.prepare(observations)
 
-    def begin(self) -> None:
-        """Policy.begin."""
-        self.encoder.begin()
+    def weights_changed(self) -> None:
+        """Policy.weights_changed."""
+        self.encoder.weights_changed()
 
     @torch.no_grad()
     def act(self, observations: NDArray[Any], state: State) -> tuple[Array, Array | None]:
@@ -247,7 +251,7 @@ class TorchPolicy(nn.Module):
             held = self._remember(features, torch.from_numpy(state))
             state[...] = held.numpy()
             features = self._read(held)
-        outputs, values = self._heads(features)
+        outputs, values = self.heads(features)
         return outputs.numpy(), None if values is None else values.numpy()
 
     def values(self, observations: NDArray[Any], state: State) -> Array:
@@ -256,28 +260,29 @@ class TorchPolicy(nn.Module):
         assert values is not None
         return values
 
-    def forward_pass(self, inputs: Inputs) -> tuple[Array, Array | None, Tape]:
+    def forward_pass(self, inputs: Inputs) -> tuple[Array, Array | None, GraphEnds]:
         """Policy.forward_pass."""
         observations = torch.from_numpy(inputs.observations)
         if self.memory is None:
-            outputs, values = self._heads(self.encoder(observations))
+            outputs, values = self.heads(self.encoder(observations))
         else:
-            outputs, values = self._heads(self._sequence(observations, inputs))
-        tape = Tape(outputs, values)
+            outputs, values = self.heads(self._sequence(observations, inputs))
+        tape = GraphEnds(outputs, values)
         return outputs.detach().numpy(), None if values is None else values.detach().numpy(), tape
 
-    def backward_pass(self, tape: Tape, output_slopes: Array, value_slopes: Array | None) -> None:
+    def backward_pass(self, tape: GraphEnds, output_gradients: Array, value_gradients: Array | None) -> None:
         """Policy.backward_pass."""
         for parameter in self.parameters():
             assert parameter.grad is not None  # FlatModule put it there; it is a view and must stay
             parameter.grad.zero_()
-        ends, slopes = [tape.outputs], [torch.from_numpy(output_slopes)]
-        if tape.values is not None and value_slopes is not None:
+        ends, end_gradients = [tape.outputs], [torch.from_numpy(output_gradients)]
+        if tape.values is not None and value_gradients is not None:
             ends.append(tape.values)
-            slopes.append(torch.from_numpy(value_slopes))
-        torch.autograd.backward(ends, slopes)
+            end_gradients.append(torch.from_numpy(value_gradients))
+        torch.autograd.backward(ends, end_gradients)
 
-    def _heads(self, features: Tensor) -> tuple[Tensor, Tensor | None]:
+    def heads(self, features: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Outputs [N, K] and values [N] of features [N, width]."""
         outputs: Tensor = self.policy(features)
         if self.log_deviations is not None:
             outputs = torch.cat([outputs, self.log_deviations.expand_as(outputs)], 1)

@@ -108,7 +108,7 @@ class Publisher:
     def publish(self, event: BatchApplied, listeners: int, env_steps: int, now: float) -> list[Effect]:
         """Publishes the record and answers those who wait with the key. listeners: who follow the stream."""
         listeners_s = listeners * LISTENER_S
-        record, key = self.published.add(event.record, event.key, env_steps, now)
+        record, key = self.published.add(event.record, event.key_frame, env_steps, now)
         effects: list[Effect] = []
         if record is not None:
             self.version = record[0].version
@@ -119,7 +119,7 @@ class Publisher:
                 self._felt.sent(record_bytes)
             effects.append(Publish(*record))
         if key is not None:
-            self._keys.spent(now, event.record_s + event.key_s)
+            self._keys.spent(now, event.record_s + event.key_frame_s)
             effects += [self._hand(key, peer) for peer in self._waiting.values()]
             self._waiting.clear()
         return effects

@@ -44,18 +44,18 @@ class StreamWriter:
             self._mirror = FollowerReplica(record, buffers)
         return record, buffers
 
-    def record(self, epoch: int, allowed_bytes: float = math.inf, *, may_key: bool = True) -> Record:
+    def record(self, epoch: int, allowed_bytes: float = math.inf, *, may_key_frame: bool = True) -> Record:
         """The updates since the last record; where those are not at hand a key frame.
 
         allowed_bytes: with a budget, where the updates are more, as much as fits of the difference to what followers
-        hold. may_key: or a key frame, which makes what they hold exact.
+        hold. may_key_frame: or a key frame, which makes what they hold exact.
         """
         updates, mirror = self._updates(epoch), self._mirror
         if mirror is None:
             return updates if updates is not None else self.key_frame(epoch)
         if updates is not None and mirror.fits(updates, allowed_bytes):
             record = mirror.apply(updates)
-        elif may_key:
+        elif may_key_frame:
             mirror.exact = True
             return mirror.apply(self.key_frame(epoch))
         else:

@@ -9,9 +9,10 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from actor.environments.inprocess import InProcess
-from actor.environments.spaces import Actions, Spaces, spaces_of
-from actor.environments.vector import Simulators
+from actor.environments.conversion import spaces_of
+from actor.environments.inprocess import InProcessEngine
+from actor.environments.vector import VectorEnv
+from actor.spaces import Actions, Spaces
 
 NONE_ALLOWED: frozenset[str] = frozenset()
 
@@ -42,14 +43,16 @@ class Counter(gymnasium.Env[np.ndarray, Any]):
         return np.array([[self._episode], [self._taken]], np.float64)
 
 
-def simulators_of(env: SyncVectorEnv, mode: AutoresetMode) -> Simulators:
+def simulators_of(env: SyncVectorEnv, mode: AutoresetMode) -> VectorEnv:
     """What ``actor.envs`` would make of a vector environment."""
     spaces = spaces_of("Counter-v0", env.single_observation_space, env.single_action_space)
     late = mode is AutoresetMode.NEXT_STEP
-    return Simulators(InProcess(env, resets_late=late), spaces, resets_late=late)
+    return VectorEnv(
+        InProcessEngine(env, next_step_autoreset=late, on_failure=lambda *_: None), spaces, next_step_autoreset=late
+    )
 
 
-def counters(mode: AutoresetMode, *lengths: int, **options: Any) -> Simulators:
+def counters(mode: AutoresetMode, *lengths: int, **options: Any) -> VectorEnv:
     """One Counter of each length, not yet reset."""
     makers = [lambda length=length: Counter(length, **options) for length in lengths]
     return simulators_of(SyncVectorEnv(makers, autoreset_mode=mode, copy=False), mode)

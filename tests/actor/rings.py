@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import gymnasium
 import numpy as np
 from gymnasium.spaces import Discrete
-from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
 REWARDS = np.array([0.0, 0.1, 0.2, 0.3, -0.6])
@@ -64,7 +64,7 @@ class Ring(gymnasium.Env[Any, Any]):
         )
 
 
-class RingVector(VectorEnv[Any, Any, Any]):
+class RingVector(gymnasium.vector.VectorEnv[Any, Any, Any]):
     """The same, many at once. mode: of autoreset. finals: where the last observation stands. flags: their type."""
 
     KEYS: ClassVar[dict[str, str]] = {"rows": "final_obs", "dense": "final_obs", "old": "final_observation"}

@@ -61,7 +61,7 @@ def starts(monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, ...]]:
         noted.append(arguments)
         return 1
 
-    service.run = run  # type: ignore[attr-defined]
+    service.run = service.serve_player = run  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "actor.service", service)
     monkeypatch.setattr("actor.service", service, raising=False)
     return noted
@@ -202,10 +202,13 @@ def test_evaluate_prints_a_line_or_an_object(
 
 @pytest.mark.parametrize("as_json", [False, True])
 def test_evaluate_follows_a_learner_and_sums_up(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], as_json: bool
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    starts: list[tuple[object, ...]],
+    as_json: bool,
 ) -> None:
-    def followed(dialling: Dialling, *arguments: Any) -> tuple[int, Tally]:
-        assert dialling == Dialling("ipc:///x", "judge", Path("a.key"), 9.0)
+    def followed(serve: Callable[[object], int], *arguments: Any) -> tuple[int, Tally]:
+        assert serve("a factory") == 1
         assert arguments[:-1] == (3, 4, 9, frozenset({"m"}), True)
         tally = Tally()
         for score in (SCORE, dataclasses.replace(SCORE, mean=480.0, ci95=math.inf)):
@@ -217,6 +220,7 @@ def test_evaluate_follows_a_learner_and_sums_up(
     flags = "--learner ipc:///x --key a.key --name judge --episodes 3 --seed 4 --max-steps 9 --allow-module m --once"
     flags += " --give-up-after 9"
     assert called(monkeypatch, "evaluate", *flags.split(), *["--json"] * as_json) == 0
+    assert starts == [(Dialling("ipc:///x", "judge", Path("a.key"), 9.0), "a factory")]
     first, second, last = capsys.readouterr().out.splitlines()
     if not as_json:
         assert first == str(SCORE)
@@ -242,18 +246,15 @@ def test_watch_hands_everything_over(monkeypatch: pytest.MonkeyPatch, capsys: py
     assert capsys.readouterr().out == "episode 1  return 10.00  length 5  version 12\n"
 
 
-def test_watch_follows_a_learner(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = []
-
-    def followed(*arguments: object) -> tuple[int, None]:
-        calls.append(arguments[:-1])
-        return 3, None
+def test_watch_follows_a_learner(monkeypatch: pytest.MonkeyPatch, starts: list[tuple[object, ...]]) -> None:
+    def followed(serve: Callable[[object], int], viewing: Viewing, report: object) -> tuple[int, None]:
+        assert viewing == Viewing(1, 0, 100_000, None, frozenset())
+        return serve("a factory"), None
 
     monkeypatch.setattr(watch, "follow", followed)
-    assert called(monkeypatch, "watch", "--learner", "ipc:///x") == 3
-    ((dialling, viewing),) = calls
+    assert called(monkeypatch, "watch", "--learner", "ipc:///x") == 1
+    ((dialling, _),) = starts
     assert isinstance(dialling, Dialling)
-    assert viewing == Viewing(1, 0, 100_000, None, frozenset())
     assert (dialling.learner, dialling.key) == ("ipc:///x", None)
     assert dialling.name.startswith("watcher-")
 

@@ -1,4 +1,4 @@
-"""The desk between two threads. Waits are ended by events and bounded by deadlines; nothing sleeps."""
+"""The channel between two threads. Waits are ended by events and bounded by deadlines; nothing sleeps."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from actor.events import Answer, Weights, Work
-from actor.handoff import ANSWERS, Desk, Interrupted, Leaving
+from actor.events import Feedback, Weights, Work
+from actor.handoff import FEEDBACK_KEPT, Interrupted, Leaving, WorkerChannel
 from protocol.layout import Entry, Layout
 from protocol.messages import Welcome
 
@@ -43,12 +43,12 @@ class Watched(threading.Condition):
 
 
 class Room:
-    """A desk, what was handed in over it, and a second thread that works at it."""
+    """A channel, what was handed in over it, and a second thread that works at its end."""
 
     def __init__(self) -> None:
         self.handed_in: list[Work] = []
-        self.desk = Desk(self.handed_in.append)
-        self.watched = self.desk._changed = Watched()
+        self.watched = Watched()
+        self.channel = WorkerChannel(self.handed_in.append, changed=self.watched)
         self.pool = ThreadPoolExecutor(1)
 
     def while_waiting(self, wait: Callable[[], object], act: Callable[[], None]) -> object:
@@ -64,142 +64,146 @@ class Room:
 def room() -> Iterator[Room]:
     made = Room()
     yield made
-    made.desk.close()
+    made.channel.close()
     made.pool.shutdown()
 
 
 def test_a_configuration_is_waited_for(room: Room) -> None:
-    found = room.while_waiting(lambda: room.desk.next_welcome(0), lambda: room.desk.configure(welcome()))
+    found = room.while_waiting(lambda: room.channel.next_welcome(0), lambda: room.channel.configure(welcome()))
     assert found == (welcome(), 1)
 
 
 def test_only_the_newest_configuration_counts(room: Room) -> None:
-    room.desk.configure(welcome(1))
-    room.desk.configure(welcome(2))
-    assert room.desk.next_welcome(0) == (welcome(2), 2)
+    room.channel.configure(welcome(1))
+    room.channel.configure(welcome(2))
+    assert room.channel.next_welcome(0) == (welcome(2), 2)
 
 
 def test_first_weights_are_waited_for(room: Room) -> None:
-    room.desk.configure(welcome())
+    room.channel.configure(welcome())
     given = weights()
-    assert room.desk.newest() is None
-    assert room.while_waiting(lambda: room.desk.first_weights(1), lambda: room.desk.adopt(given)) is given
+    assert room.channel.newest() is None
+    assert room.while_waiting(lambda: room.channel.first_weights(1), lambda: room.channel.adopt(given)) is given
 
 
 def test_newer_weights_replace_older_ones(room: Room) -> None:
-    room.desk.configure(welcome())
+    room.channel.configure(welcome())
     newest = weights(2)
-    room.desk.adopt(weights(1))
-    room.desk.adopt(newest)
-    assert room.desk.newest() is room.desk.first_weights(1) is newest
+    room.channel.adopt(weights(1))
+    room.channel.adopt(newest)
+    assert room.channel.newest() is room.channel.first_weights(1) is newest
 
 
 def test_other_weights_than_these_are_waited_for(room: Room) -> None:
-    room.desk.configure(welcome())
+    room.channel.configure(welcome())
     old, new = weights(1), weights(2)
-    room.desk.adopt(old)
-    assert room.desk.newer_weights(None, 1) is old
-    assert room.while_waiting(lambda: room.desk.newer_weights(old, 1), lambda: room.desk.adopt(new)) is new
+    room.channel.adopt(old)
+    assert room.channel.newer_weights(None, 1) is old
+    assert room.while_waiting(lambda: room.channel.newer_weights(old, 1), lambda: room.channel.adopt(new)) is new
 
 
 def test_patience_for_other_weights_ends(room: Room) -> None:
-    room.desk.configure(welcome())
+    room.channel.configure(welcome())
     old = weights(1)
-    room.desk.adopt(old)
-    assert room.desk.newer_weights(old, 1, patience_s=0.0) is old
+    room.channel.adopt(old)
+    assert room.channel.newer_weights(old, 1, patience_s=0.0) is old
 
 
 def test_a_check_interrupts_without_waiting(room: Room) -> None:
-    room.desk.configure(welcome(1))
-    room.desk.check(1)
-    room.desk.configure(welcome(2))
+    room.channel.configure(welcome(1))
+    room.channel.check(1)
+    room.channel.configure(welcome(2))
     with pytest.raises(Interrupted):
-        room.desk.check(1)
-    room.desk.check(2)
+        room.channel.check(1)
+    room.channel.check(2)
+    assert room.channel.stats.wait_s == 0.0
 
 
 def test_a_permit_is_waited_for(room: Room) -> None:
-    room.desk.configure(welcome())
-    room.while_waiting(lambda: room.desk.await_permit(1), lambda: room.desk.permit(1))
+    room.channel.configure(welcome())
+    room.while_waiting(lambda: room.channel.await_permit(1), lambda: room.channel.permit(1))
+    assert room.channel.permits_left == 1
 
 
 def test_a_verdict_returns_the_permit(room: Room) -> None:
-    desk = room.desk
-    desk.configure(welcome())
-    desk.permit(1)
-    desk.await_permit(1)
-    desk.hand_in(work())
+    channel = room.channel
+    channel.configure(welcome())
+    channel.permit(1)
+    channel.await_permit(1)
+    channel.hand_in(work())
     (handed,) = room.handed_in
-    room.while_waiting(lambda: desk.await_permit(1), lambda: desk.settle(handed, restore=False))
-    assert desk.collect_refused() == []
+    room.while_waiting(lambda: channel.await_permit(1), lambda: channel.settle(handed, restore=False))
+    assert channel.collect_refused() == []
 
 
 def test_as_many_permits_as_credit(room: Room) -> None:
-    desk = room.desk
-    desk.configure(welcome())
-    desk.permit(3)
+    channel = room.channel
+    channel.configure(welcome())
+    channel.permit(3)
     for _ in range(3):
-        desk.await_permit(1)
-        desk.hand_in(work())
+        channel.await_permit(1)
+        channel.hand_in(work())
     assert len(room.handed_in) == 3
-    room.while_waiting(lambda: desk.await_permit(1), lambda: desk.permit(4))
+    room.while_waiting(lambda: channel.await_permit(1), lambda: channel.permit(4))
+    assert (channel.unanswered, channel.permits_left) == (3, 1)
 
 
 def test_no_permits_while_the_learner_is_gone(room: Room) -> None:
-    desk = room.desk
-    desk.configure(welcome())
-    desk.permit(2)
-    desk.permit(0)
-    room.while_waiting(lambda: desk.await_permit(1), lambda: desk.permit(2))
+    channel = room.channel
+    channel.configure(welcome())
+    channel.permit(2)
+    channel.permit(0)
+    room.while_waiting(lambda: channel.await_permit(1), lambda: channel.permit(2))
+    assert channel.permits_left == 2
 
 
 def test_what_was_refused_comes_back_once(room: Room) -> None:
-    desk = room.desk
-    desk.configure(welcome())
-    desk.permit(2)
+    channel = room.channel
+    channel.configure(welcome())
+    channel.permit(2)
     for version in (1, 2):
-        desk.hand_in(work(version))
+        channel.hand_in(work(version))
     first, second = room.handed_in
-    desk.settle(first, restore=True)
-    desk.settle(second, restore=False)
-    assert desk.collect_refused() == [first]
-    assert desk.collect_refused() == []
+    channel.settle(first, restore=True)
+    channel.settle(second, restore=False)
+    assert channel.collect_refused() == [first]
+    assert channel.collect_refused() == []
 
 
 def test_another_configuration_forgets_weights_and_refusals(room: Room) -> None:
-    desk = room.desk
-    desk.configure(welcome(1))
-    desk.permit(1)
-    desk.adopt(weights())
-    desk.hand_in(work())
-    desk.settle(room.handed_in[0], restore=True)
-    desk.configure(welcome(2))
-    assert (desk.newest(), desk.collect_refused()) == (None, [])
+    channel = room.channel
+    channel.configure(welcome(1))
+    channel.permit(1)
+    channel.adopt(weights())
+    channel.hand_in(work())
+    channel.settle(room.handed_in[0], restore=True)
+    channel.configure(welcome(2))
+    assert (channel.newest(), channel.collect_refused()) == (None, [])
 
 
 @pytest.mark.parametrize("what", ["first_weights", "await_permit"])
 def test_another_configuration_interrupts_every_wait(room: Room, what: str) -> None:
-    room.desk.configure(welcome(1))
+    room.channel.configure(welcome(1))
     with pytest.raises(Interrupted):
-        room.while_waiting(lambda: getattr(room.desk, what)(1), lambda: room.desk.configure(welcome(2)))
+        room.while_waiting(lambda: getattr(room.channel, what)(1), lambda: room.channel.configure(welcome(2)))
 
 
 @pytest.mark.parametrize("what", ["first_weights", "await_permit", "next_welcome"])
 def test_closing_interrupts_every_wait(room: Room, what: str) -> None:
-    room.desk.configure(welcome())
+    room.channel.configure(welcome())
     with pytest.raises(Interrupted):
-        room.while_waiting(lambda: getattr(room.desk, what)(1), room.desk.close)
+        room.while_waiting(lambda: getattr(room.channel, what)(1), room.channel.close)
 
 
 @pytest.mark.parametrize("what", ["first_weights", "await_permit"])
 def test_a_permit_or_weights_for_an_old_configuration_are_not_taken(room: Room, what: str) -> None:
-    room.desk.configure(welcome(1))
-    room.desk.configure(welcome(2))
-    room.desk.adopt(weights())
-    room.desk.permit(1)
+    room.channel.configure(welcome(1))
+    room.channel.configure(welcome(2))
+    room.channel.adopt(weights())
+    room.channel.permit(1)
     with pytest.raises(Interrupted):
-        getattr(room.desk, what)(1)
-    getattr(room.desk, what)(2)
+        getattr(room.channel, what)(1)
+    getattr(room.channel, what)(2)
 
 
 def test_two_threads_never_pass_the_credit() -> None:
@@ -212,37 +216,37 @@ def test_two_threads_never_pass_the_credit() -> None:
         nonlocal most
         with wake:
             handed.append(given)
-            most = max(most, desk._unanswered)
+            most = max(most, channel.unanswered)
             wake.notify()
 
-    desk = Desk(taken)
-    desk.configure(welcome())
-    desk.permit(3)
+    channel = WorkerChannel(taken)
+    channel.configure(welcome())
+    channel.permit(3)
 
     def answer() -> None:
         for _ in range(500):
             with wake:
                 assert wake.wait_for(lambda: handed, DEADLINE_S)
                 oldest = handed.pop(0)
-            desk.settle(oldest, restore=False)
+            channel.settle(oldest, restore=False)
 
     with ThreadPoolExecutor(1) as pool:
         answering = pool.submit(answer)
         for version in range(500):
-            desk.await_permit(1)
-            desk.hand_in(work(version))
+            channel.await_permit(1)
+            channel.hand_in(work(version))
         answering.result(DEADLINE_S)
     assert 1 <= most <= 3
-    assert desk._unanswered == 0
+    assert channel.unanswered == 0
 
 
 def test_answers_are_told_once_and_the_newest_are_kept() -> None:
-    desk = Desk(lambda work: None)
-    for n in range(ANSWERS + 2):
-        desk.settle(work(), restore=False, answer=Answer(float(n), n))
-    desk.settle(work(), restore=False)
-    assert desk.collect_answers() == [Answer(float(n), n) for n in range(2, ANSWERS + 2)]
-    assert desk.collect_answers() == []
+    channel = WorkerChannel(lambda work: None)
+    for n in range(FEEDBACK_KEPT + 2):
+        channel.settle(work(), restore=False, feedback=Feedback(float(n), n))
+    channel.settle(work(), restore=False)
+    assert channel.collect_feedback() == [Feedback(float(n), n) for n in range(2, FEEDBACK_KEPT + 2)]
+    assert channel.collect_feedback() == []
 
 
 # leaving
@@ -251,37 +255,37 @@ def test_answers_are_told_once_and_the_newest_are_kept() -> None:
 def test_a_worker_that_waits_is_asked_to_leave(room: Room) -> None:
     def wait() -> object:
         with pytest.raises(Leaving):
-            room.desk.await_permit(0)
+            room.channel.await_permit(0)
         return "left"
 
-    assert room.while_waiting(wait, room.desk.leave) == "left"
+    assert room.while_waiting(wait, room.channel.leave) == "left"
 
 
 def test_a_worker_with_a_permit_is_asked_to_leave_too() -> None:
-    desk = Desk(lambda work: None)
-    desk.permit(2)
-    desk.await_permit(0)
-    desk.leave()
+    channel = WorkerChannel(lambda work: None)
+    channel.permit(2)
+    channel.await_permit(0)
+    channel.leave()
     with pytest.raises(Leaving):
-        desk.await_permit(0)
+        channel.await_permit(0)
 
 
 def test_what_was_held_back_holds_a_permit_that_its_verdict_returns() -> None:
     given: list[Work | None] = []
-    desk = Desk(lambda work: None, given.append)
+    channel = WorkerChannel(lambda work: None, given.append)
     held = work()
-    desk.hand_in_last(held)
-    assert (given, desk._unanswered) == ([held], 1)
-    desk.settle(held, restore=False)
-    desk.hand_in_last(None)
-    assert (given, desk._unanswered) == ([held, None], 0)
+    channel.hand_in_last(held)
+    assert (given, channel.unanswered) == ([held], 1)
+    channel.settle(held, restore=False)
+    channel.hand_in_last(None)
+    assert (given, channel.unanswered) == ([held, None], 0)
 
 
 def test_after_leaving_a_worker_waits_for_the_end_alone(room: Room) -> None:
     def wait() -> object:
         with pytest.raises(Interrupted) as caught:
-            room.desk.next_welcome(0)
+            room.channel.next_welcome(0)
         return caught.type
 
-    room.desk.leave()
-    assert room.while_waiting(wait, room.desk.close) is Interrupted
+    room.channel.leave()
+    assert room.while_waiting(wait, room.channel.close) is Interrupted

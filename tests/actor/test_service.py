@@ -45,7 +45,7 @@ def test_a_second_signal_ends_at_once_with_what_was_decided(service: Service, de
 def test_once_all_is_over_signals_are_not_heard() -> None:
     held = [signal.getsignal(number) for number in OURS]
     try:
-        signals.decided()
+        signals.ignore()
         assert [signal.getsignal(number) for number in OURS] == [signal.SIG_IGN] * len(OURS)
     finally:
         for number, handler in zip(OURS, held, strict=True):

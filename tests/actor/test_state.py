@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from random import Random
 from typing import Any, TypeVar
@@ -14,13 +15,13 @@ import pytest
 from actor.events import (
     Adopt,
     Announce,
-    Answer,
     Configure,
     Dial,
     Effect,
     EvaluationDone,
     Event,
     FaultArrived,
+    Feedback,
     Finish,
     Identity,
     LastWorkDone,
@@ -39,9 +40,10 @@ from actor.events import (
     WorkerFailed,
     WorkerReady,
 )
-from actor.link.backoff import Waiting
-from actor.link.weights import LEAST_UNSEEN
-from actor.state import DRAIN_S, ActorState
+from actor.link.drain import DRAIN_S
+from actor.link.weights import LEAST_UNREFLECTED
+from actor.state import ActorState
+from actor.stats import WorkerStats
 from protocol import snapshot as records
 from protocol.buffers import Buffer
 from protocol.codecs.registry import codec
@@ -95,19 +97,21 @@ E = TypeVar("E")
 class Actor:
     """A state under a clock that only the test moves."""
 
-    def __init__(self, seed: int = 0, role: Role = "train") -> None:
+    def __init__(self, seed: int = 0, role: Role = "train", give_up_after_s: float = math.inf) -> None:
         self.now = 0.0
-        self.state = ActorState(Identity("me", INSTANCE, role), "tcp://learner:1", Random(seed))
+        self.state = ActorState(Identity("me", INSTANCE, role), "tcp://learner:1", Random(seed), give_up_after_s)
 
     def post(self, event: Event) -> list[Effect]:
-        return self.state.handle(event, self.now)
+        effects = self.state.handle(event, self.now)
+        self.state.validate()
+        return effects
 
     def hear(self, message: AnyMessage, buffers: Sequence[Buffer] = ()) -> list[Effect]:
         return self.post(MessageArrived(message, buffers))
 
     def tick(self, now: float, env_steps: int = 0) -> list[Effect]:
         self.now = now
-        return self.post(Ticked(env_steps))
+        return self.post(Ticked(WorkerStats(env_steps=env_steps)))
 
     def snapshot(self, version: int, epoch: int = 1) -> list[Effect]:
         return self.hear(*key(version, epoch))
@@ -122,15 +126,15 @@ class Actor:
             self.hear(Heartbeat(9, 0, 0))
 
 
-def dialling() -> Actor:
-    actor = Actor()
+def dialling(give_up_after_s: float = math.inf) -> Actor:
+    actor = Actor(give_up_after_s=give_up_after_s)
     actor.post(Started())
     return actor
 
 
-def active(welcome: Welcome = WELCOME) -> Actor:
+def active(welcome: Welcome = WELCOME, give_up_after_s: float = math.inf) -> Actor:
     """Welcomed, built, with weights of version 0."""
-    actor = dialling()
+    actor = dialling(give_up_after_s)
     actor.hear(welcome)
     actor.post(WorkerReady())
     actor.snapshot(0, welcome.epoch)
@@ -218,8 +222,7 @@ def test_it_says_that_it_waits() -> None:
 
 
 def test_it_gives_up_where_it_was_told_to() -> None:
-    actor = Actor()
-    actor.state.waiting = Waiting(Random(0), give_up_after_s=60.0)
+    actor = Actor(give_up_after_s=60.0)
     actor.post(Started())
     assert actor.tick(59.9) != []
     effects = actor.tick(60.0)
@@ -232,14 +235,13 @@ def test_who_waits_says_that_a_learner_refused_it_until_there_is_a_session() -> 
     actor = dialling()
     actor.hear(Refusal("unexpected_message", "this key may not train"))
     waiting = actor.state.waiting
-    assert waiting.fields(1.0)["why"] == "the learner refused: this key may not train"
-    waiting.answered()
-    assert "why" not in waiting.fields(1.0)
+    assert waiting.log_fields(1.0)["why"] == "the learner refused: this key may not train"
+    waiting.end()
+    assert "why" not in waiting.log_fields(1.0)
 
 
 def test_a_learner_that_came_and_went_is_waited_for_anew() -> None:
-    actor = active()
-    actor.state.waiting._give_up_after_s = 60.0
+    actor = active(give_up_after_s=60.0)
     actor.alive_until(100.0)
     actor.tick(106.0)
     assert actor.state.phase is Phase.OFFLINE
@@ -358,7 +360,7 @@ def applied(actor: Actor, *versions: int) -> list[Effect]:
     effects: list[Effect] = []
     for version in versions:
         actor.hands_in()
-        effects = actor.hear(Verdict(9, 2, (Ruling(actor.state.sent, "applied", version),)))
+        effects = actor.hear(Verdict(9, 2, (Ruling(actor.state.gradients.sent, "applied", version),)))
     return effects
 
 
@@ -380,17 +382,17 @@ def test_the_learner_says_how_far_weights_may_be_behind() -> None:
 def test_what_others_did_stops_nobody_before_some_of_it_was_ones_own() -> None:
     """In a large fleet much is always on its way."""
     actor = active()
-    others = range(100, 100 * LEAST_UNSEEN, 100)
+    others = range(100, 100 * LEAST_UNREFLECTED, 100)
     assert every(applied(actor, *others), Permit) == []
-    assert only(applied(actor, 100 * LEAST_UNSEEN), Permit).credit == 0
+    assert only(applied(actor, 100 * LEAST_UNREFLECTED), Permit).credit == 0
 
 
 def test_rulings_that_come_out_of_order_are_shown_by_the_same_weights() -> None:
     actor = active()
     applied(actor, BEHIND + 1, *range(1, BEHIND))
     assert only(actor.snapshot(BEHIND), Permit).credit == 2
-    assert actor.state.holding is not None
-    assert actor.state.holding.unseen == 1
+    assert actor.state.weight_cache is not None
+    assert actor.state.weight_cache.unreflected == 1
 
 
 def test_weights_without_which_nothing_is_made_are_asked_for_where_they_were_published() -> None:
@@ -491,7 +493,7 @@ def test_other_bits_than_the_learners_are_told_and_replaced() -> None:
     assert announced(effects) == ["diverged"]
     assert messages(effects, SnapshotRequest) == [SnapshotRequest(9)]
     assert only(effects, Permit).credit == 0
-    assert not actor.state.holding.target.held  # type: ignore[union-attr]
+    assert not actor.state.weight_cache.target.held  # type: ignore[union-attr]
     after = actor.snapshot(6)
     assert only(after, Adopt).weights.theta.tolist() == [6.0, 6.0]
     assert only(after, Permit).credit == 2
@@ -741,7 +743,7 @@ def test_an_applied_gradient_returns_its_permit() -> None:
     actor = active()
     actor.hands_in()
     settled = only(actor.hear(verdict(1)), Settle)
-    assert (settled.restore, actor.state.applied, actor.state.refused) == (False, 1, 0)
+    assert (settled.restore, actor.state.gradients.applied, actor.state.gradients.refused) == (False, 1, 0)
 
 
 @pytest.mark.parametrize(
@@ -764,7 +766,7 @@ def test_refused_work_goes_back_unless_it_is_beyond_repair(outcome: str, restore
     actor = active()
     actor.hands_in()
     assert only(actor.hear(verdict(1, outcome=outcome)), Settle).restore is restore
-    assert actor.state.refused == 1
+    assert actor.state.gradients.refused == 1
 
 
 def test_a_verdict_told_twice_settles_once() -> None:
@@ -827,14 +829,15 @@ def test_heartbeats_tell_of_the_link() -> None:
     actor.now = 1.5
     actor.hear(verdict(1))
     actor.now = 2.0
-    (beat,) = messages(actor.post(Ticked(0, 0.4)), Heartbeat)
+    (beat,) = messages(actor.post(Ticked(WorkerStats(wait_s=0.4))), Heartbeat)
     assert [beat.round_trip_s, beat.work_s] == pytest.approx([0.5, 0.6])
 
 
 def test_heartbeats_tell_where_the_time_went() -> None:
     actor = active()
     actor.now = 1.0
-    (beat,) = messages(actor.post(Ticked(0, 0.4, 1.5, 0.25, 0.125, 12.4)), Heartbeat)
+    worker = WorkerStats(collect_s=1.5, learn_s=0.25, compress_s=0.125, wait_s=0.4, residual_age=12.4)
+    (beat,) = messages(actor.post(Ticked(worker)), Heartbeat)
     assert (beat.collect_ms, beat.learn_ms, beat.compress_ms, beat.wait_ms) == (1500, 250, 125, 400)
     assert beat.residual_age == 12
 
@@ -906,14 +909,14 @@ def test_the_same_session_goes_on_where_it_was() -> None:
     assert not every(effects, Configure)
     assert not every(effects, Settle)
     assert only(effects, Permit).credit == 2
-    assert actor.state.lost == 0
+    assert actor.state.gradients.lost == 0
     assert sequences(actor.hands_in()) == [2]
 
 
 def test_another_session_gives_up_what_is_unanswered() -> None:
     actor = lost()
     effects = actor.hear(NEXT_LIFE)
-    assert (only(effects, Settle).restore, actor.state.lost) == (False, 1)
+    assert (only(effects, Settle).restore, actor.state.gradients.lost) == (False, 1)
     assert every(effects, Configure) == []  # the same job: the worker goes on
     assert messages(effects, SnapshotRequest) == [SnapshotRequest(10)]
     assert every(effects, Permit) == []  # none before there are weights of this life
@@ -963,7 +966,7 @@ def test_a_session_that_the_learner_does_not_know_is_given_up() -> None:
     actor = active()
     actor.hands_in()
     effects = actor.hear(Refusal(Reason.UNKNOWN_SESSION, ""))
-    assert (only(effects, Settle).restore, only(effects, Permit).credit, actor.state.lost) == (False, 0, 1)
+    assert (only(effects, Settle).restore, only(effects, Permit).credit, actor.state.gradients.lost) == (False, 0, 1)
     assert every(actor.tick(0.1), Dial)
 
 
@@ -1050,11 +1053,11 @@ def test_a_verdict_tells_how_long_it_took_where_the_gradient_was_sent_once() -> 
     actor = active()
     actor.hands_in()
     actor.now = 0.5
-    assert only(actor.hear(verdict(1)), Settle).answer == Answer(0.5, 0)
+    assert only(actor.hear(verdict(1)), Settle).feedback == Feedback(0.5, 0)
     actor.hands_in()
     actor.now = 0.6
     actor.hear(WELCOME)  # again: it is sent again
-    assert only(actor.hear(verdict(2)), Settle).answer == Answer(None, 0)
+    assert only(actor.hear(verdict(2)), Settle).feedback == Feedback(None, 0)
 
 
 def test_a_worker_that_holds_nothing_back_lets_its_actor_go() -> None:
@@ -1110,3 +1113,42 @@ def test_a_worker_that_fails_says_goodbye(exit_code: int) -> None:
     (goodbye,) = messages(effects, Goodbye)
     assert len(goodbye.detail) == 500
     assert effects[-1] == Finish(exit_code)
+
+
+# invariants, which every other test here checks after each event
+
+
+def permits_more(state: ActorState) -> None:
+    """The link's credit grows, and nobody tells the worker."""
+    assert state.gradients.outbox is not None
+    state.gradients.outbox.credit += 1
+
+
+def forgets_a_gradient(state: ActorState) -> None:
+    assert state.gradients.outbox is not None
+    state.gradients.outbox.unanswered.clear()
+
+
+def changes_the_session(state: ActorState) -> None:
+    state.welcome = NEXT_LIFE
+
+
+def waits_in_a_session(state: ActorState) -> None:
+    state.waiting.start(1.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("violate", "sentence"),
+    [
+        (permits_more, "2 permits, and 3 are allowed"),
+        (forgets_a_gradient, "1 gradients were sent, and 0 have a fate or wait for one"),
+        (changes_the_session, "the outbox is of session 9, not 10"),
+        (waits_in_a_session, "it waits for a learner while it has a session"),
+    ],
+)
+def test_a_state_that_breaks_an_invariant_says_which(violate: Callable[[ActorState], None], sentence: str) -> None:
+    actor = active()
+    actor.hands_in()
+    violate(actor.state)
+    with pytest.raises(AssertionError, match=sentence):
+        actor.state.validate()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -12,16 +12,18 @@ import pytest
 
 from actor import worker as module
 from actor.algorithms.gradients import gradient
+from actor.algorithms.normalization import moments_size, normalization
 from actor.config import ActorSettings
 from actor.environments.registry import describe
-from actor.events import Answer, Weights, Work
+from actor.events import Feedback, Weights, Work
 from actor.handoff import Leaving
-from actor.networks.policy import build_policy
-from actor.worker import HOPELESS, Worker, moments_size, normalization
+from actor.networks.build import build_policy
+from actor.stats import WorkerStats
+from actor.worker import NAN_BUDGET, TrainingWorker
 from protocol.codecs.registry import Sparse, codec
 from protocol.errors import UserError
 from protocol.layout import Entry, Layout
-from protocol.messages import Fault, Losses, Welcome
+from protocol.messages import Losses, Welcome
 from protocol.moments import Moments
 from tests.actor import broken_envs
 
@@ -37,14 +39,10 @@ class List:
     """A link without a learner: weights stay, permits are endless, what is handed in is kept."""
 
     def __init__(self, weights: Weights | None) -> None:
-        self.env_steps = 0
-        self.simulator_failures: Mapping[str, int] = {}
-        self.faults: tuple[Fault, ...] = ()
-        self.collect_s = self.learn_s = self.compress_s = 0.0
-        self.residual_norm = self.residual_age = self.beta1 = 0.0
+        self.stats = WorkerStats()
         self.weights = weights
         self.refused: list[Work] = []
-        self.answers: list[Answer] = []
+        self.feedback: list[Feedback] = []
         self.works: list[Work] = []
         self.stop_after = 1 << 30
         self.stops_with: type[Exception] = Stopped
@@ -67,8 +65,8 @@ class List:
     def hand_in(self, work: Work) -> None:
         self.works.append(work)
 
-    def collect_answers(self) -> list[Answer]:
-        found, self.answers = self.answers, []
+    def collect_feedback(self) -> list[Feedback]:
+        found, self.feedback = self.feedback, []
         return found
 
     def collect_refused(self) -> list[Work]:
@@ -115,9 +113,9 @@ class Bench:
     """A worker with its first weights, and its link."""
 
     def __init__(self, settings: ActorSettings = SMALL, moments: Moments | None = None, **fields: Any) -> None:
-        self.worker = Worker(welcome(settings, **fields), frozenset())
+        self.worker = TrainingWorker(welcome(settings, **fields), frozenset())
         self.link = List(weights_of(settings, moments=moments))
-        self.worker._adopt(self.link.first_weights(0))
+        self.worker.adopt(self.link.first_weights(0))
 
     def step(self) -> list[Work]:
         """One rollout; the gradients that it handed in."""
@@ -152,7 +150,7 @@ def test_what_is_decoded_is_what_is_sent(bench: Bench) -> None:
 def test_the_report_rides_on_the_first_gradient(bench: Bench) -> None:
     first, *others = bench.step()
     assert first.report is not None
-    assert first.report.env_steps == bench.link.env_steps > 0
+    assert first.report.env_steps == bench.link.stats.env_steps > 0
     assert first.report.losses == Losses()  # no rollout came before
     assert [work.report for work in others] == [None] * (GRADIENTS - 1)
     second = bench.step()[0].report
@@ -163,7 +161,7 @@ def test_the_report_rides_on_the_first_gradient(bench: Bench) -> None:
 
 def test_reports_add_up_to_every_step_and_every_episode(bench: Bench) -> None:
     reports = [bench.step()[0].report for _ in range(12)]
-    assert sum(report.env_steps for report in reports if report) == bench.link.env_steps
+    assert sum(report.env_steps for report in reports if report) == bench.link.stats.env_steps
     episodes = [episode for report in reports if report for episode in report.episodes]
     assert episodes
     assert all(episode.score == episode.length for episode in episodes)  # CartPole pays 1 a step
@@ -233,28 +231,28 @@ def test_reports_accumulate_while_nothing_is_sent(bench: Bench, monkeypatch: pyt
         assert bench.step() == []
     report = bench.step()[0].report
     assert report is not None
-    assert report.env_steps == bench.link.env_steps
+    assert report.env_steps == bench.link.stats.env_steps
     assert len(report.episodes) > 2
 
 
 def test_an_actor_that_sees_nothing_but_nan_gives_up(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    poisoned(monkeypatch, bad=set(range(HOPELESS)))
+    poisoned(monkeypatch, bad=set(range(NAN_BUDGET)))
     with pytest.raises(
         FloatingPointError, match=r"100 gradients were not finite in a row; the first: CartPole-v1: .* nan"
     ):
         bench.worker.run(bench.link, 0)
     assert bench.link.works == []
-    (fault,) = bench.link.faults
-    assert (fault.kind, fault.count) == ("gradient_not_finite", HOPELESS)
+    (fault,) = bench.link.stats.faults
+    assert (fault.kind, fault.count) == ("gradient_not_finite", NAN_BUDGET)
 
 
 def test_an_actor_whose_steps_never_count_gives_up_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "HOPELESS", 3)
+    monkeypatch.setattr(module, "NAN_BUDGET", 3)
     bench = Bench(msgspec.structs.replace(SMALL, env=broken_envs.UNPAID))
     with pytest.raises(FloatingPointError, match=r"3 rollouts had no step that counts in a row; .* the reward is nan"):
         bench.worker.run(bench.link, 0)
     bench.worker.close()
-    (fault,) = bench.link.faults
+    (fault,) = bench.link.stats.faults
     assert fault.kind == "reward_not_finite"
     assert fault.count == 3 * SMALL.rollout_steps * SMALL.envs
 
@@ -273,11 +271,11 @@ def test_a_worker_that_leaves_hands_in_what_it_held_back_and_what_was_refused() 
     with contextlib.suppress(Leaving):
         while True:
             again.worker.step(again.link, 0)
-    residual, (first, _) = again.worker._compressor.residual.copy(), again.link.works
+    residual, (first, _) = again.worker.compressor.residual.copy(), again.link.works
     assert isinstance(first.decoded, Sparse)
     np.testing.assert_allclose(dense(last), residual, atol=float(np.abs(residual).max()) / 127)
     again.link.refused.append(first)
-    again.worker._part(again.link)
+    again.worker.hand_in_residual(again.link)
     assert again.link.last[0] is not None
     np.testing.assert_allclose(dense(again.link.last[0]), residual + first.decoded.dense(), atol=0.2)
     again.worker.close()
@@ -293,8 +291,8 @@ def test_a_worker_that_held_nothing_back_says_so(bench: Bench) -> None:
 def test_a_link_decides_the_codec_where_settings_leave_it_to_it() -> None:
     bench = Bench(msgspec.structs.replace(SMALL, codec="auto", hidden=(64, 64)), quantity="update")
     thin, *_ = bench.step()
-    assert bench.worker._fitting is not None
-    bench.worker._fitting._uplink.allowed_bytes = 1e9
+    assert bench.worker.bandwidth_fit is not None
+    bench.worker.bandwidth_fit.uplink.allowed_bytes = 1e9
     thick, *_ = bench.step()
     bench.worker.close()
     assert (thin.codec, thick.codec) == ("topk_i8", "f32")
@@ -302,10 +300,10 @@ def test_a_link_decides_the_codec_where_settings_leave_it_to_it() -> None:
 
 def test_this_machine_s_budget_takes_the_place_of_the_experiment_s() -> None:
     settings = msgspec.structs.replace(SMALL, codec="auto", uplink_kbps=8.0)
-    worker = Worker(welcome(settings, quantity="update"), frozenset(), 16.0)
+    worker = TrainingWorker(welcome(settings, quantity="update"), frozenset(), 16.0)
     worker.close()
-    assert worker._fitting is not None
-    assert worker._fitting._uplink._kbps == 16.0
+    assert worker.bandwidth_fit is not None
+    assert worker.bandwidth_fit.uplink.bytes_per_s == 2_000.0
 
 
 def test_gradients_for_an_optimizer_at_the_learner_have_one_codec() -> None:
@@ -323,7 +321,7 @@ def test_moments_travel_with_the_report_and_normalise_what_follows() -> None:
     assert first.report.observations == first.report.env_steps
     assert Moments.from_buffer(first.moments, first.report.observations, 4).size == 4
     assert [work.moments for work in others] == [None] * (GRADIENTS - 1)
-    normalizer = bench.worker._collector.normalizer
+    normalizer = bench.worker.collector.normalizer
     assert normalizer is not None
     np.testing.assert_allclose(normalizer.mean, 0.5)
     np.testing.assert_allclose(normalizer.scale, 0.5, rtol=1e-6)
@@ -341,7 +339,7 @@ def test_updates_are_preconditioned_and_gradients_are_not() -> None:
 
 def test_another_network_than_the_learners_is_for_a_person_to_put_right() -> None:
     with pytest.raises(UserError, match=r"learner.s layout 3 in 1"):
-        Worker(welcome(layout=Layout((Entry("w", (3,)),))), frozenset())
+        TrainingWorker(welcome(layout=Layout((Entry("w", (3,)),))), frozenset())
 
 
 @pytest.mark.parametrize(
@@ -375,10 +373,10 @@ def test_every_kind_of_learning_gives_its_gradients(changes: dict[str, Any]) -> 
 
 def test_a_value_method_without_a_target_network_is_for_a_person_to_put_right() -> None:
     settings = msgspec.structs.replace(SMALL, algorithm="n_step_q")
-    worker = Worker(welcome(settings), frozenset())
+    worker = TrainingWorker(welcome(settings), frozenset())
     weights = weights_of(settings)
     with pytest.raises(UserError, match="target_interval_steps"):
-        worker._adopt(Weights(1, 0, weights.theta, None))
+        worker.adopt(Weights(1, 0, weights.theta, None))
     worker.close()
 
 
@@ -389,7 +387,7 @@ def test_exploration_follows_the_steps_that_come_with_the_weights() -> None:
     bench.link.weights = Weights(1, 1, given.theta, None, settings.exploration_steps // 2, given.target, 0)
     bench.step()
     bench.worker.close()
-    assert bench.worker.method.chooser.epsilon == pytest.approx(0.75)  # type: ignore[attr-defined]
+    assert bench.worker.method.sampler.epsilon == pytest.approx(0.75)  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(("targets", "taken"), [("gae", 1), ("vtrace", 3)])
@@ -420,7 +418,7 @@ def test_only_weights_that_followed_tell_how_long_updates_are(epoch: int, steps:
     renewing(bench, epoch, steps)
     bench.step()
     bench.worker.close()
-    assert (bench.worker._stride.length > 1.0) is longer
+    assert (bench.worker.step_size.factor > 1.0) is longer
 
 
 def renewing(bench: Bench, epoch: int = 1, steps: int = 1, env_steps: int = 0) -> None:
@@ -442,7 +440,7 @@ def test_updates_are_not_lengthened_against_annealing(env_steps: int, longer: bo
     renewing(bench, env_steps=env_steps)
     bench.step()
     bench.worker.close()
-    assert (bench.worker._stride.length > 1.0) is longer
+    assert (bench.worker.step_size.factor > 1.0) is longer
 
 
 def test_updates_of_a_settled_policy_are_not_lengthened() -> None:
@@ -450,11 +448,11 @@ def test_updates_of_a_settled_policy_are_not_lengthened() -> None:
     held = bench.link.weights
     assert held is not None
     bench.link.weights = Weights(1, 1, held.theta * np.float32(1e4), None)
-    bench.worker._stride.length = 64.0
+    bench.worker.step_size.factor = 64.0
     renewing(bench)
     bench.step()
     bench.worker.close()
-    assert bench.worker._stride.length == pytest.approx(64.0 / 1.5)
+    assert bench.worker.step_size.factor == pytest.approx(64.0 / 1.5)
 
 
 def jumping(settings: ActorSettings, **fields: Any) -> Bench:
@@ -471,21 +469,21 @@ def jumping(settings: ActorSettings, **fields: Any) -> Bench:
     return bench
 
 
-def test_the_stride_shortens_preconditioned_updates() -> None:
+def test_the_step_size_shortens_preconditioned_updates() -> None:
     norms = []
     for length in (1.0, 0.25):
         bench = Bench(msgspec.structs.replace(SMALL, kl_target=0.01), quantity="update")
-        bench.worker._stride.length = length
+        bench.worker.step_size.factor = length
         norms.append(float(np.linalg.norm(np.asarray(bench.step()[0].decoded))))
         bench.worker.close()
     assert norms[1] == pytest.approx(norms[0] / 4, rel=1e-4)
 
 
-def test_a_rollout_heeds_the_divergence_of_its_last_gradient() -> None:
+def test_a_rollout_follows_the_divergence_of_its_last_gradient() -> None:
     bench = jumping(msgspec.structs.replace(SMALL, kl_target=1e-6), quantity="update")
     assert len(bench.step()) == GRADIENTS
     bench.worker.close()
-    assert bench.worker._stride.length == pytest.approx(1 / 1.5)
+    assert bench.worker.step_size.factor == pytest.approx(1 / 1.5)
 
 
 @pytest.mark.parametrize(("kl_target", "sent"), [(0.0, GRADIENTS), (1e-6, 2), (1e6, GRADIENTS)])
@@ -495,7 +493,7 @@ def test_a_rollout_is_left_where_the_policy_has_moved_too_far_and_updates_cannot
     bench = jumping(msgspec.structs.replace(SMALL, kl_target=kl_target), quantity="gradient")
     assert len(bench.step()) == sent
     bench.worker.close()
-    assert bench.worker._stride.length == 1.0
+    assert bench.worker.step_size.factor == 1.0
 
 
 MOMENTS = Moments(100, np.array([1.0, -2.0, 5.0]), np.array([400.0, 100.0, 2500.0]))
@@ -528,6 +526,6 @@ def test_the_last_of_the_moments_is_of_returns_and_is_not_centred() -> None:
 def test_rewards_are_divided_by_what_the_run_has_seen() -> None:
     settings = msgspec.structs.replace(SMALL, normalize_returns=True)
     bench = Bench(settings, Moments(100, np.array([7.0]), np.array([1600.0])))
-    assert bench.worker._collector.return_scale == pytest.approx(0.25)
-    assert bench.worker._collector.normalizer is None
+    assert bench.worker.collector.return_scale == pytest.approx(0.25)
+    assert bench.worker.collector.normalizer is None
     bench.worker.close()

@@ -17,7 +17,9 @@ IMPURE = frozenset(
     {"aiohttp", "asyncio", "datetime", "multiprocessing", "selectors", "signal", "socket", "ssl", "subprocess"}
     | {"threading", "time", "uvloop", "zmq"}
 )
-GYMNASIUM_FILES = " ".join(f"actor/environments/{name}.py" for name in ("registry", "spaces", "contract", "child_main"))
+GYMNASIUM_FILES = " ".join(
+    f"actor/environments/{name}.py" for name in ("registry", "conversion", "contract", "child_main")
+)
 ZEROMQ_FILES = " ".join(f"protocol/transport/{name}.py" for name in ("learner_sockets", "actor_sockets", "sockets"))
 PICTURE_FILES = "learner/analysis/plot.py learner/analysis/export.py"
 HEAVY = frozenset({"torch", "gymnasium"})
@@ -257,7 +259,7 @@ RULES = (
         {"actor/algorithms/rollout.py": "import gymnasium as gym"},
         {
             "actor/environments/registry.py": "import gymnasium as gym",
-            "actor/environments/spaces.py": "from gymnasium.spaces import Box",
+            "actor/environments/conversion.py": "from gymnasium.spaces import Box",
         },
     ),
     Rule(

@@ -1,7 +1,7 @@
 """What an actor's work costs when nothing surrounds it: ``python -m tests.bench.actor_bare EXPERIMENT SECONDS``.
 
 In one process on one core: bare simulators with random actions, the policy's forward pass, its gradients; and beside
-their sum the actor's own ``Worker`` at a real ``Desk`` whose link answers at once. Prints one JSON object.
+their sum the actor's own ``TrainingWorker`` at a channel whose link answers at once. Prints one JSON object.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from actor.algorithms.gradients import gradient, minibatches
 from actor.algorithms.methods import make_method
 from actor.algorithms.rollout import Collector
 from actor.config import ActorSettings, read_settings
-from actor.environments.registry import describe, make_simulators
-from actor.environments.spaces import ActionCodec
+from actor.environments.conversion import ActionConverter
+from actor.environments.registry import describe, make_vector_envs
 from actor.events import Weights, Work
-from actor.handoff import Desk
-from actor.networks.policy import build_policy
-from actor.worker import Worker
+from actor.handoff import WorkerChannel
+from actor.networks.build import build_policy
+from actor.worker import TrainingWorker
 from learner import config
 from protocol.manifest import digest_of
 from protocol.messages import Welcome
@@ -55,11 +55,11 @@ class Bare:
         self.method = make_method(settings, spaces, self.policy, seed=0)
         self.method.adopt(0, self.flat.vector(), 0)
         self._simulators = _simulators(settings)
-        draw, spoken = self.method.chooser, ActionCodec(spaces.actions)
+        draw, spoken = self.method.sampler, ActionConverter(spaces.actions)
         equal = np.zeros((settings.envs, spaces.actions.outputs), np.float32)
         noise = draw.noise(np.random.default_rng(0), RANDOM_ROWS, settings.envs)
         self._actions = [spoken(draw.draw(equal, row)) for row in noise]
-        groups = make_simulators(settings, frozenset())
+        groups = make_vector_envs(settings, frozenset())
         self.rollout = rollout = Collector(groups, self.policy, draw, settings, seed=0).collect()
         self.valid_share = rollout.env_steps / rollout.valid.size
         self.targets = self.method.targets(rollout)
@@ -76,11 +76,11 @@ class Bare:
         """One rollout's forward passes: row by row, since each decides the next; other values all at once."""
         policy, seen = self.policy, self._observations
         state = np.zeros((self.settings.envs, policy.state_size), np.float32)
-        policy.begin()
+        policy.weights_changed()
         for row in seen:
             policy.act(row, state)
-        if policy.valued and not policy.values_while_acting:
-            policy.values(seen.reshape(-1, *policy.seen_shape), state)
+        if policy.has_values and not policy.values_while_acting:
+            policy.values(seen.reshape(-1, *policy.input_shape), state)
 
     def backward(self) -> None:
         """One minibatch's gradient."""
@@ -98,32 +98,32 @@ class Bare:
 
 
 class Alone:
-    """The actor's worker at a desk that answers each gradient at once, with weights that leave the policy as it was."""
+    """The actor's worker at a channel that answers each gradient at once, with weights that change nothing."""
 
     def __init__(self, experiment: config.Experiment) -> None:
         welcome = _welcome(experiment)
-        self._worker = Worker(welcome, frozenset())
-        self._desk = desk = Desk(lambda work: _answer(desk, work))
-        desk.configure(welcome)
-        desk.permit(welcome.credit)
+        self._worker = TrainingWorker(welcome, frozenset())
+        self._channel = channel = WorkerChannel(lambda work: _answer(channel, work))
+        channel.configure(welcome)
+        channel.permit(welcome.credit)
         theta = self._worker.flat.vector()
-        desk.adopt(Weights(1, 0, theta, None, 0, theta, 0))
+        channel.adopt(Weights(1, 0, theta, None, 0, theta, 0))
 
     def rate(self, seconds: float) -> float:
         """Environment steps per second."""
-        self._worker.step(self._desk, 1)
-        before, began = self._desk.env_steps, time.perf_counter()
+        self._worker.step(self._channel, 1)
+        before, began = self._channel.stats.env_steps, time.perf_counter()
         while (spent := time.perf_counter() - began) < seconds:
-            self._worker.step(self._desk, 1)
-        return (self._desk.env_steps - before) / spent
+            self._worker.step(self._channel, 1)
+        return (self._channel.stats.env_steps - before) / spent
 
 
-def _answer(desk: Desk, work: Work) -> None:
+def _answer(channel: WorkerChannel, work: Work) -> None:
     """The link's side: an applied verdict and a snapshot, which leaves the policy as it was."""
-    held = desk.newest()
+    held = channel.newest()
     assert held is not None
-    desk.settle(work, restore=False)
-    desk.adopt(Weights(held.epoch, held.version + 1, held.theta, None, 0, held.target, 0))
+    channel.settle(work, restore=False)
+    channel.adopt(Weights(held.epoch, held.version + 1, held.theta, None, 0, held.target, 0))
 
 
 def _welcome(experiment: config.Experiment) -> Welcome:

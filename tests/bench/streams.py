@@ -19,7 +19,8 @@ import numpy as np
 import torch
 
 from actor.algorithms.gradients import gradient, minibatches
-from actor.compression.compressor import Compressor, Momentum, Preconditioner
+from actor.compression.compressor import Compressor
+from actor.compression.preconditioner import Momentum, Preconditioner
 from actor.compression.selection import make_choice
 from actor.config import ActorSettings, read_settings
 from learner import config

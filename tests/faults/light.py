@@ -30,6 +30,7 @@ import zmq
 from actor import events
 from actor.events import Effect, Event, Identity, Work
 from actor.state import ActorState
+from actor.stats import WorkerStats
 from protocol import messages
 from protocol.buffers import Buffer
 from protocol.codecs.registry import Sparse, codec
@@ -94,7 +95,7 @@ class LightActor:
     def tick(self) -> None:
         """Time passed."""
         if not self.finished.is_set():
-            self._handle(events.Ticked(self.sent))
+            self._handle(events.Ticked(WorkerStats(env_steps=self.sent)))
             self._work()
 
     def stop(self) -> None:
@@ -130,7 +131,7 @@ class LightActor:
         return True
 
     def _count(self, verdict: Verdict) -> None:
-        outbox, welcome = self.state.outbox, self.state.welcome
+        outbox, welcome = self.state.gradients.outbox, self.state.welcome
         if outbox is None or welcome is None or verdict.session != outbox.session:
             return
         for ruling in verdict.rulings:
@@ -153,7 +154,7 @@ class LightActor:
         while self._owed >= 1.0 and self._unanswered < self._permitted and self._weights is not None:
             self._owed -= 1.0
             self._unanswered += 1
-            if (outbox := self.state.outbox) is not None:
+            if (outbox := self.state.gradients.outbox) is not None:
                 self._write(f"sent {outbox.session} {outbox.next_sequence}\n")
             self._handle(events.WorkDone(self._gradient(self._weights)))
 
@@ -278,7 +279,7 @@ async def _books(actors: Sequence[LightActor]) -> None:
 
 
 def _tell(actors: Sequence[LightActor]) -> None:
-    refused, lost = (sum(getattr(a.state, name) for a in actors) for name in ("refused", "lost"))
+    refused, lost = (sum(getattr(a.state.gradients, name) for a in actors) for name in ("refused", "lost"))
     version = min(actor.version for actor in actors)
     acked, sent = (sum(getattr(actor, name) for actor in actors) for name in ("acked", "sent"))
     say("books", sent=sent, acked=acked, refused=refused, lost=lost, version=version)

@@ -25,8 +25,8 @@ class Streamed:
         self.stream.add(applied)
         return outcomes
 
-    def record(self, epoch: int, allowed_bytes: float = math.inf, *, may_key: bool = True) -> Record:
-        return self.stream.record(epoch, allowed_bytes, may_key=may_key)
+    def record(self, epoch: int, allowed_bytes: float = math.inf, *, may_key_frame: bool = True) -> Record:
+        return self.stream.record(epoch, allowed_bytes, may_key_frame=may_key_frame)
 
     def key_frame(self, epoch: int) -> KeyFrame:
         return self.stream.key_frame(epoch)

@@ -147,7 +147,7 @@ class Learner:
         order = only(effects, ApplyBatch)
         event = apply_batch(self.parameters, self.stream, order, EPOCH)
         record_s = SNAPSHOT_S if event.record is not None else 0.0
-        return self.post(replace(event, math_s=0.01, record_s=record_s, key_s=0.0, unlogged=unlogged))
+        return self.post(replace(event, math_s=0.01, record_s=record_s, key_frame_s=0.0, unlogged=unlogged))
 
     def applies(self, session: int, sequence: int = 1, base_version: int = 0) -> list[Effect]:
         """One gradient from its arrival to what follows on its application."""
@@ -637,7 +637,7 @@ def test_who_asks_amid_updates_gets_a_key_of_what_is_applied_by_then() -> None:
     it.does(it.hear(*sparse(session, 1, 0)))
     asked = it.hear(SnapshotRequest(session))
     order = only(asked, ApplyBatch)
-    assert (list(order.jobs), order.key) == ([], True)
+    assert (list(order.jobs), order.key_frame) == ([], True)
     answer = only(it.does(asked), Send)
     assert isinstance(answer.message, Snapshot)
     assert (answer.message.version, answer.route) == (1, A)
@@ -650,7 +650,7 @@ def test_who_asks_during_a_batch_is_answered_behind_it() -> None:
     busy = it.hear(*sparse(session, 2, 1))
     assert it.hear(SnapshotRequest(session)) == []
     after = it.does(busy)
-    assert only(after, ApplyBatch).key
+    assert only(after, ApplyBatch).key_frame
     assert sent(it.does(after), Snapshot).version == 2
 
 
@@ -904,7 +904,7 @@ def test_each_keys_scores_compete_with_its_own_alone() -> None:
     effects = panel.scores("honest", 480.0)
     assert only(effects, Announce).fields["best"] is True
     order = only(effects, WriteBest)
-    assert (order.key, order.leads) == ("honest", False)
+    assert (order.public_key, order.leads) == ("honest", False)
     panel.written()
     assert every(panel.scores("honest", 479.0), WriteBest) == []
     assert panel.best() == (1e14, "liar")
@@ -932,7 +932,7 @@ def test_a_best_that_was_being_written_when_its_key_was_revoked_does_not_count()
     panel.scores("liar", 2e14)  # waits, and is dropped with it
     assert announced(panel.it.post(KeysRevoked({"liar": ROLES}))) == ["evaluator_left"]
     effects = panel.written()
-    assert (announced(effects), only(effects, LeadBest).key) == ([], "honest")
+    assert (announced(effects), only(effects, LeadBest).public_key) == ([], "honest")
     panel.written()
     assert panel.best() == (480.0, "honest")
 
@@ -941,7 +941,7 @@ def test_without_another_evaluation_there_is_no_best_until_the_next() -> None:
     panel = Panel()
     panel.scores("liar", 1e14)
     panel.written()
-    assert only(panel.it.post(KeysRevoked({"liar": ROLES})), LeadBest).key is None
+    assert only(panel.it.post(KeysRevoked({"liar": ROLES})), LeadBest).public_key is None
     assert announced(panel.written()) == []
     assert panel.best() == (None, None)
     assert only(panel.scores("honest", 1.0), WriteBest).leads

@@ -14,7 +14,7 @@ import argparse
 import json
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -23,10 +23,11 @@ from random import Random
 import numpy as np
 
 from actor.config import read_settings
-from actor.events import Answer, Weights, Work
+from actor.events import Feedback, Weights, Work
 from actor.handoff import Interrupted
 from actor.initial import initial
-from actor.worker import Worker
+from actor.stats import WorkerStats
+from actor.worker import TrainingWorker
 from learner.config import Experiment, actor_table, load, named
 from learner.events import Job
 from learner.optim.norms import make_norm_check
@@ -35,7 +36,7 @@ from learner.optim.parameters import Parameters
 from learner.optim.staleness import age_rule
 from learner.progress import Progress, learning_rate
 from learner.stream.writer import StreamWriter
-from protocol.messages import Fault, Welcome
+from protocol.messages import Welcome
 from protocol.moments import Moments
 from protocol.session import Sender
 from protocol.snapshot import Reconstruction
@@ -102,7 +103,7 @@ class Run:
 
 
 class LateLink:
-    """A worker's desk: what is handed in is applied ``lag`` gradients later.
+    """A worker's channel: what is handed in is applied ``lag`` gradients later.
 
     travelling: what is handed in and not applied; of one actor, or of all. turn: waits for the next one.
     """
@@ -110,43 +111,39 @@ class LateLink:
     def __init__(
         self, run: Run, lag: int, travelling: deque[tuple[LateLink, Work]], turn: Callable[[], None] = lambda: None
     ) -> None:
-        self.env_steps = 0
-        self.simulator_failures: Mapping[str, int] = {}
-        self.faults: tuple[Fault, ...] = ()
-        self.collect_s = self.learn_s = self.compress_s = 0.0
-        self.residual_norm = self.residual_age = self.beta1 = 0.0
+        self.stats = WorkerStats()
         self._run, self._lag, self._travelling, self._turn = run, lag, travelling, turn
-        self._answers: list[Answer] = []
+        self._feedback: list[Feedback] = []
 
     def first_weights(self, generation: int) -> Weights:
-        """Link.first_weights."""
+        """GradientChannel.first_weights."""
         return self._run.weights()
 
     def newest(self) -> Weights:
-        """Link.newest."""
+        """GradientChannel.newest."""
         return self._run.weights()
 
     def await_permit(self, generation: int) -> None:
-        """Link.await_permit: there is no end of them, but others may come first."""
+        """GradientChannel.await_permit: there is no end of them, but others may come first."""
         self._turn()
 
     def hand_in(self, work: Work) -> None:
-        """Link.hand_in."""
+        """GradientChannel.hand_in."""
         self._run.gradients += 1
         self._run.payload_bytes += len(work.payload)
         self._run.record(work)
         self._travelling.append((self, work))
         while len(self._travelling) > self._lag:
             link, late = self._travelling.popleft()
-            link._answers.append(Answer(None, self._run.apply(late)))
+            link._feedback.append(Feedback(None, self._run.apply(late)))
 
-    def collect_answers(self) -> list[Answer]:
-        """Link.collect_answers: how late gradients were; how long they travelled would be a matter of time."""
-        found, self._answers = self._answers, []
+    def collect_feedback(self) -> list[Feedback]:
+        """GradientChannel.collect_feedback: how late gradients were. How long they travelled is a matter of time."""
+        found, self._feedback = self._feedback, []
         return found
 
     def collect_refused(self) -> list[Work]:
-        """Link.collect_refused."""
+        """GradientChannel.collect_refused."""
         return []
 
 
@@ -187,7 +184,7 @@ def begin(
     lag: int,
     baton: Baton | None = None,
     make_run: Callable[[Experiment, Parameters], Run] = Run,
-) -> tuple[Run, list[tuple[Worker, LateLink]]]:
+) -> tuple[Run, list[tuple[TrainingWorker, LateLink]]]:
     """The run and its workers, none of which has stepped yet. With a baton all of them share what is under way."""
     table, settings = actor_table(experiment), experiment.learner
     first = initial(read_settings(table), experiment.run.seed, ())
@@ -218,7 +215,7 @@ def begin(
             anneal_steps=settings.annealing[0],
             anneal_floor=settings.annealing[1],
         )
-        worker = Worker(welcome, frozenset())
+        worker = TrainingWorker(welcome, frozenset())
         link = LateLink(run, lag, deque())
         if baton is not None:
             link = LateLink(run, lag, travelling, partial(baton.turn, ordinal))
@@ -235,10 +232,10 @@ def train(experiment: Experiment, actors: int = 2, lag: int = 0, over: Callable[
     return _closed(run, workers)
 
 
-def _closed(run: Run, workers: Sequence[tuple[Worker, LateLink]]) -> Run:
+def _closed(run: Run, workers: Sequence[tuple[TrainingWorker, LateLink]]) -> Run:
     for worker, link in workers:
-        for part, spent in (("collect", link.collect_s), ("learn", link.learn_s), ("compress", link.compress_s)):
-            run.spent_s[part] += spent
+        for part in ("collect", "learn", "compress"):
+            run.spent_s[part] += getattr(link.stats, f"{part}_s")
         worker.close()
     return run
 
@@ -255,11 +252,11 @@ def train_mixed(experiment: Experiment, actors: int, lag: int) -> Run:
     return train_by(baton, *begin(experiment, actors, lag, baton))
 
 
-def train_by(baton: Baton, run: Run, workers: Sequence[tuple[Worker, LateLink]]) -> Run:
+def train_by(baton: Baton, run: Run, workers: Sequence[tuple[TrainingWorker, LateLink]]) -> Run:
     """As ``train``, one gradient after the other, of whom the baton names."""
     failures: list[BaseException] = []
 
-    def work(number: int, worker: Worker, link: LateLink) -> None:
+    def work(number: int, worker: TrainingWorker, link: LateLink) -> None:
         try:
             baton.wait(number)
             while not done(run):

@@ -7,7 +7,6 @@ codec, no session, no state machine, no snapshot.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from random import Random
 from typing import Any
@@ -18,14 +17,15 @@ import pytest
 import torch
 
 from actor.algorithms.gradients import gradient, minibatches
-from actor.algorithms.methods import Targets, make_method
+from actor.algorithms.methods import PolicyTargets, Targets, make_method
 from actor.algorithms.returns import gae
 from actor.algorithms.rollout import Collector
 from actor.config import ActorSettings
-from actor.environments.registry import describe, make_simulators
-from actor.events import Answer, Weights, Work
-from actor.networks.policy import build_policy
-from actor.worker import Worker
+from actor.environments.registry import describe, make_vector_envs
+from actor.events import Feedback, Weights, Work
+from actor.networks.build import build_policy
+from actor.stats import WorkerStats
+from actor.worker import TrainingWorker
 from learner import events
 from learner.apply_batch import apply_batch
 from learner.config import Experiment, LearnerSettings, RunSettings
@@ -39,7 +39,7 @@ from learner.stream.writer import StreamWriter
 from protocol import messages
 from protocol.layout import Layout
 from protocol.manifest import Manifest, digest_of
-from protocol.messages import Fault, Gradient, Hello, Welcome
+from protocol.messages import Gradient, Hello, Welcome
 from protocol.snapshot import Reconstruction
 
 SEED, ROLLOUTS, RATE = 11, 3, 2e-3
@@ -60,11 +60,7 @@ class DirectLink:
     """What the worker takes for its desk: every gradient goes through the learner before ``hand_in`` returns."""
 
     def __init__(self, settings: LearnerSettings) -> None:
-        self.env_steps = 0
-        self.simulator_failures: Mapping[str, int] = {}
-        self.faults: tuple[Fault, ...] = ()
-        self.collect_s = self.learn_s = self.compress_s = 0.0
-        self.residual_norm = self.residual_age = self.beta1 = 0.0
+        self.stats = WorkerStats()
         theta, layout = initial()
         table = msgspec.msgpack.encode(SMALL)
         self.parameters = Parameters(
@@ -110,7 +106,7 @@ class DirectLink:
                 assert self.held.apply(effect.message, effect.buffers) == "taken"
             elif isinstance(effect, events.ApplyBatch):
                 applied = apply_batch(self.parameters, self.stream, effect, 1)
-                answers += self.handle(replace(applied, math_s=0.0, record_s=0.0, key_s=0.0))
+                answers += self.handle(replace(applied, math_s=0.0, record_s=0.0, key_frame_s=0.0))
         return answers
 
     def first_weights(self, generation: int) -> Weights:
@@ -131,7 +127,7 @@ class DirectLink:
         (ruling,) = verdict.rulings
         assert (ruling.outcome, ruling.version, ruling.scale) == ("applied", self.sequence, 1.0)
 
-    def collect_answers(self) -> list[Answer]:
+    def collect_feedback(self) -> list[Feedback]:
         return []
 
     def collect_refused(self) -> list[Work]:
@@ -141,12 +137,12 @@ class DirectLink:
 def through_the_house(settings: LearnerSettings) -> Vector:
     """θ after so many rollouts of the real worker and the real learner."""
     link = DirectLink(settings)
-    worker = Worker(link.welcome, frozenset())
+    worker = TrainingWorker(link.welcome, frozenset())
     for _ in range(ROLLOUTS):
         worker.step(link, 0)
     worker.close()
     assert link.parameters.version == ROLLOUTS * SMALL.passes * SMALL.minibatches
-    assert link.state.progress.env_steps == link.env_steps > 0
+    assert link.state.progress.env_steps == link.stats.env_steps > 0
     return link.parameters.theta
 
 
@@ -154,11 +150,11 @@ def gradients_of(step: Any) -> Vector:
     """The plain loop. step: (θ: float32 [P], gradient: float32 [P]) -> None, changes θ in place."""
     theta, _ = initial()
     rollout_seed, shuffle_seed = np.random.SeedSequence([SEED, 0]).generate_state(2)
-    groups = make_simulators(SMALL, frozenset())
+    groups = make_vector_envs(SMALL, frozenset())
     spaces = groups[0].spaces
     policy, flat = build_policy(SMALL, spaces, seed=0)
     method = make_method(SMALL, spaces, policy, seed=0)
-    collector = Collector(groups, policy, method.chooser, SMALL, int(rollout_seed))
+    collector = Collector(groups, policy, method.sampler, SMALL, int(rollout_seed))
     shuffle = torch.Generator().manual_seed(int(shuffle_seed))
     for _ in range(ROLLOUTS):
         flat.load(theta)
@@ -177,7 +173,7 @@ def gradients_of(step: Any) -> Vector:
             SMALL.discount,
             SMALL.gae_lambda,
         )
-        targets = Targets(log_probs, advantages, advantages + rollout.values)
+        targets = Targets(advantages + rollout.values, PolicyTargets(log_probs, advantages))
         for _ in range(SMALL.passes):
             for minibatch in minibatches(rollout, targets, SMALL, shuffle):
                 flat.load(theta)
@@ -213,7 +209,7 @@ def plain_adam_direction(history: list[Vector]) -> Vector:
 
 def test_preconditioned_updates_and_addition_to_the_bit() -> None:
     """θ ← θ − rate·u with the actor's own preconditioner and nothing between the two."""
-    from actor.compression.compressor import Momentum, Preconditioner
+    from actor.compression.preconditioner import Momentum, Preconditioner
 
     theta, _ = initial()
     preconditioner = Preconditioner(len(theta), Momentum(SMALL.beta1), SMALL.beta2, SMALL.epsilon)

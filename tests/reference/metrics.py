@@ -10,6 +10,7 @@ from prometheus_client.metrics_core import Metric
 from actor.environments.child_protocol import FailureKind
 from actor.monitoring.metrics import Counters
 from actor.monitoring.metrics import registry as actor_registry
+from actor.stats import WorkerStats
 from learner.monitoring.metrics import Metrics
 from tests.learner.books import whole
 from tests.reference.markdown import code, table
@@ -33,7 +34,8 @@ def page() -> str:
     """The whole file."""
     state, shell = whole()
     learner = list(Metrics(state, lambda: 10.0, shell).families())
-    actor = list(actor_registry(Counters(simulator_failures=dict.fromkeys(get_args(FailureKind), 1))).collect())
+    failing = WorkerStats(simulator_failures=dict.fromkeys(get_args(FailureKind), 1))
+    actor = list(actor_registry(Counters(worker=failing)).collect())
     parts = [HEAD]
     for title, families in (("The learner", learner), ("An actor (`actor run --metrics HOST:PORT`)", actor)):
         own = [family for family in families if family.name.startswith(DAEMONS_OWN)]

@@ -1,4 +1,4 @@
-"""One simulated actor: real state, desk and compressor; toy work. Checks what an actor must never be or believe."""
+"""One simulated actor: real state, channel and compressor; toy work. Checks what an actor must never be or believe."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from random import Random
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+from msgspec.structs import replace
 
 from actor import events as a
 from actor.compression.compressor import Compressor
 from actor.compression.selection import Everything, make_choice
 from actor.events import Identity
-from actor.handoff import Desk
-from actor.link.weights import LEAST_UNSEEN
+from actor.handoff import WorkerChannel
+from actor.link.weights import LEAST_UNREFLECTED
 from actor.state import ActorState
 from protocol import messages
 from protocol.codecs.registry import Encoded, Sparse, codec
@@ -44,14 +45,16 @@ class Parcel:
 
 
 class Actor:
-    """One actor process: real state, desk and compressor; toy work."""
+    """One actor process: real state, channel and compressor; toy work."""
 
     def __init__(self, world: World, index: int, life: int) -> None:
         self.world, self.name, self.index = world, f"actor-{index}", index
         self.instance = f"{self.name}.{life}"
         random = Random(f"{world.seed} {self.instance}")
         self.state = ActorState(Identity(self.name, random.getrandbits(62) + 1), "learner", random)
-        self.desk = Desk(lambda work: self.post(a.WorkDone(work)), lambda work: self.post(a.LastWorkDone(work)))
+        self.channel = WorkerChannel(
+            lambda work: self.post(a.WorkDone(work)), lambda work: self.post(a.LastWorkDone(work))
+        )
         self.clock_s = random.uniform(0.0, 1e6) if world.plot.skewed else 0.0  # its clock's lead
         self.rng = np.random.default_rng([world.seed, index, life])
         self.compressor: Compressor | None = None
@@ -78,13 +81,24 @@ class Actor:
 
     def post(self, event: a.Event) -> None:
         self.world.touch(self)
-        applied = self.state.applied
+        gradients = self.state.gradients
+        applied = gradients.applied
         effects = self.state.handle(event, self.world.now + self.clock_s)
+        try:
+            self.state.validate()
+        except AssertionError as error:
+            self.world.promise(False, self.name, str(error))
         for effect in effects:
             self.perform(effect)
         parcels = [self.parcels[id(effect.work.payload)] for effect in effects if isinstance(effect, a.Settle)]
         known = sum(parcel.number in self.world.applied for parcel in parcels)
-        self.world.promise(self.state.applied - applied <= known, self.name, "it believes in more than was applied")
+        self.world.promise(gradients.applied - applied <= known, self.name, "it believes in more than was applied")
+
+    def work_done(self, work: a.Work) -> None:
+        self.post(a.WorkDone(work))
+
+    def last_work_done(self, work: a.Work | None) -> None:
+        self.post(a.LastWorkDone(work))
 
     def perform(self, effect: a.Effect) -> None:
         world = self.world
@@ -95,16 +109,16 @@ class Actor:
             world.say(self.name, "->", effect.message)
             world.network.send(self.link, LEARNER, messages.encode(effect.message, effect.buffers), world.now)
         elif isinstance(effect, a.Configure):
-            self.desk.configure(effect.welcome)
+            self.channel.configure(effect.welcome)
             world.later(BUILD_S, self.alive(self.built))
         elif isinstance(effect, a.Adopt):
             self.adopt(effect.weights)
         elif isinstance(effect, a.Settle):
             self.settled(effect)
         elif isinstance(effect, a.Permit):
-            self.desk.permit(effect.credit)
+            self.channel.permit(effect.credit)
         elif isinstance(effect, a.Leave):
-            self.desk.leave()
+            self.channel.leave()
             self.world.later(0.0, self.alive(self.part))  # the worker's thread hears of it, and answers later
         elif isinstance(effect, a.Announce):
             world.log(self.name, f"{effect.event} {effect.fields}")
@@ -124,19 +138,15 @@ class Actor:
         self.world.check_weights(self.name, weights)
         self.order, self.adopted = order, weights
         self.world.history.append(Adopted(weights.epoch, weights.version, self.instance))
-        self.desk.adopt(weights)
+        self.channel.adopt(weights)
 
     def note_sent(self, message: messages.Message) -> None:
         if isinstance(message, messages.Gradient):
-            assert self.state.outbox is not None
-            assert self.state.welcome is not None
-            sent = self.state.outbox.unanswered.get(message.sequence)
+            assert self.state.gradients.outbox is not None
+            sent = self.state.gradients.outbox.unanswered.get(message.sequence)
             if sent is None:
                 return  # given up in the same breath: the time for parting was over
-            work = sent.parcel
-            here = (work.epoch, message.session) == (self.state.welcome.epoch, self.state.welcome.session)
-            self.world.promise(here, self.name, f"{message.sequence} belongs to another life or session")
-            self.parcels[id(work.payload)].number = (message.session, message.sequence)
+            self.parcels[id(sent.parcel.payload)].number = (message.session, message.sequence)
 
     def redial(self) -> None:
         """A fresh socket: what was under way to the old one is never read."""
@@ -170,48 +180,48 @@ class Actor:
     # the worker
 
     def built(self) -> None:
-        _, self.generation = self.desk.next_welcome(0)
+        _, self.generation = self.channel.next_welcome(0)
         name = self.world.plot.codec
         self.compressor = Compressor(P, name, make_choice(codec(name), [(P,)], 0.2, 0, 1, 0), 1.0)
         self.post(a.WorkerReady())
 
     def tick(self) -> None:
-        desk = self.desk
-        self.post(a.Ticked(desk.env_steps, desk.wait_s, desk.collect_s, desk.learn_s, desk.compress_s))
+        self.post(a.Ticked(self.channel.stats))
         if not self.dead:
             self.world.later(self.world.plot.tick_s, self.alive(self.tick))
 
     def begin(self) -> None:
-        """Starts on a gradient if the desk would let a real worker go on."""
-        desk = self.desk
-        ready = self.compressor is not None and desk.newest() is not None and desk._unanswered < desk._credit
+        """Starts on a gradient if the channel would let a real worker go on."""
+        channel = self.channel
+        ready = self.compressor is not None and channel.newest() is not None and channel.permits_left > 0
         if self.dead or self.working or self.leaving or not ready:
             return
-        desk.await_permit(self.generation)
+        channel.await_permit(self.generation)
         self.working = True
-        weights = desk.newest()
+        weights = channel.newest()
         assert weights is not None
         spread_s = self.world.plot.work_s * (0.5 + self.rng.random())
         self.world.later(spread_s, self.alive(lambda: self.finish(weights, spread_s)))
 
     def collect_refused(self) -> None:
         assert self.compressor is not None
-        for work in self.desk.collect_refused():
+        for work in self.channel.collect_refused():
             self.compressor.restore(work.decoded)
             self.given -= dense(self.restorable.pop(id(work)).decoded)
+        self.world.promise(not self.restorable, self.name, "a refused gradient went missing")
 
     def finish(self, weights: a.Weights, took_s: float) -> None:
-        compressor, desk = self.compressor, self.desk
+        compressor, channel = self.compressor, self.channel
         assert compressor is not None
         self.collect_refused()
         gradient = (self.rng.integers(-8, 9, P) / 16).astype(np.float32)
         self.computed += gradient
         encoded = compressor.compress(gradient)
-        desk.env_steps += 4
-        desk.learn_s += took_s
+        stats = channel.stats
+        channel.stats = replace(stats, env_steps=stats.env_steps + 4, learn_s=stats.learn_s + took_s)
         episodes = (Episode(float(self.rng.integers(0, 10)), 4),) if self.rng.random() < 0.2 else ()
         self.working = False
-        desk.hand_in(self.wrap(encoded, compressor.codec.name, weights, Report(4, episodes)))
+        channel.hand_in(self.wrap(encoded, compressor.codec.name, weights, Report(4, episodes)))
         if self.leaving:
             self.part()
 
@@ -234,13 +244,13 @@ class Actor:
     def part(self) -> None:
         """Hands in what it holds back once it is not at work."""
         self.leaving = True
-        weights = self.desk.newest()
+        weights = self.channel.newest()
         if self.working or self.compressor is None:
             return
         self.collect_refused()
         encoded = self.compressor.empty("f32", Everything()) if weights is not None else None
         assert encoded is None or weights is not None
-        self.desk.hand_in_last(None if encoded is None else self.wrap(encoded, "f32", weights, None))  # type: ignore[arg-type]
+        self.channel.hand_in_last(None if encoded is None else self.wrap(encoded, "f32", weights, None))  # type: ignore[arg-type]
 
     def settled(self, effect: a.Settle) -> None:
         parcel = self.parcels[id(effect.work.payload)]
@@ -250,25 +260,23 @@ class Actor:
         if effect.restore:
             world.promise(parcel.number not in world.applied, self.name, f"{parcel.number} was applied and restored")
             self.restorable[id(effect.work)] = effect.work
-        self.desk.settle(effect.work, effect.restore)
+        self.channel.settle(effect.work, effect.restore)
 
     # promises
 
     def check(self) -> None:
-        world, desk, box = self.world, self.desk, self.state.outbox
-        unanswered = len(box.unanswered) if box is not None else 0
-        held = unanswered + (self.state._last is not None)  # what a leaving worker handed in needs no room
-        world.promise(desk._unanswered >= 0, self.name, "a permit below zero")
-        world.promise(desk._unanswered == held, self.name, f"{desk._unanswered} permits, {unanswered} unanswered")
+        world, box, cache = self.world, self.state.gradients.outbox, self.state.weight_cache
+        unanswered, taken = self.state.gradients.unanswered, self.channel.unanswered
+        held = unanswered + (self.state.drain.held_back is not None)  # what a leaving worker handed in needs no room
+        world.promise(taken == held, self.name, f"{taken} permits, {unanswered} unanswered")
         if box is not None:
             most = self.told
             world.promise(unanswered <= most, self.name, f"{unanswered} unanswered, at most {most} were granted")
             oldest = next(iter(box.unanswered), box.next_sequence)
             world.promise(box.next_sequence - oldest <= SPAN * most, self.name, "the window is too wide")
-            unseen = 0 if self.state.holding is None else self.state.holding.unseen
-            bound = max(LEAST_UNSEEN, world.settings.credit_lag) + most
-            world.promise(unseen < bound, self.name, f"{unseen} gradients that its weights do not show")
-        world.promise(len(desk._refused) == len(self.restorable), self.name, "a refused gradient went missing")
+            unreflected = 0 if cache is None else cache.unreflected
+            bound = max(LEAST_UNREFLECTED, world.settings.credit_lag) + most
+            world.promise(unreflected < bound, self.name, f"{unreflected} gradients that its weights do not show")
         self.check_books()
 
     def check_books(self) -> None:

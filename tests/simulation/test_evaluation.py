@@ -10,6 +10,7 @@ import numpy as np
 from actor import events as a
 from actor.events import Identity
 from actor.state import ActorState
+from actor.stats import WorkerStats
 from learner import events as l
 from learner.apply_batch import apply_batch
 from learner.config import Experiment, LearnerSettings
@@ -64,7 +65,9 @@ class Pair:
         self.to_actor(a.WorkerReady())
 
     def to_actor(self, event: a.Event) -> None:
-        for effect in self.actor.handle(event, self.now):
+        effects = self.actor.handle(event, self.now)
+        self.actor.validate()
+        for effect in effects:
             if isinstance(effect, a.Send):
                 message, buffers = messages.decode(messages.encode(effect.message, effect.buffers))
                 self.to_learner(l.MessageArrived(JUDGE, message, buffers, 0))
@@ -116,12 +119,12 @@ def test_an_idle_learner_is_asked_again_and_the_same_weights_are_not_played_twic
     pair.scores(10.0)
     for _ in range(8):
         pair.now += 0.5
-        pair.to_actor(a.Ticked(0))
+        pair.to_actor(a.Ticked(WorkerStats()))
         pair.to_learner(l.Ticked())
     assert len(pair.adopted) == 1
     pair.learns()
     pair.now += 1.0
-    pair.to_actor(a.Ticked(0))
+    pair.to_actor(a.Ticked(WorkerStats()))
     assert [weights.version for weights in pair.adopted] == [0, 1]
 
 

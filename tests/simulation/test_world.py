@@ -40,8 +40,8 @@ def test_a_bad_world_breaks_no_promise_and_recovers(seed: int) -> None:
 @pytest.mark.parametrize("seed", SEEDS[:8])
 def test_actors_that_soon_stop_for_want_of_weights_go_on_in_the_end(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Here after each gradient that weights do not show."""
-    monkeypatch.setattr("actor.link.weights.LEAST_UNSEEN", 1)
-    monkeypatch.setattr("tests.simulation.actors.LEAST_UNSEEN", 1)
+    monkeypatch.setattr("actor.link.weights.LEAST_UNREFLECTED", 1)
+    monkeypatch.setattr("tests.simulation.actors.LEAST_UNREFLECTED", 1)
     plot = bad(seed)
     world = World(seed, replace(plot, settings={**plot.settings, "credit_lag": 1}))
     world.run(500)
@@ -149,8 +149,8 @@ def test_one_actor_in_calm_weather_loses_nothing() -> None:
     world.run_for(30.0)
     (actor,) = world.actors
     assert world.state.progress.rulings.keys() == {"applied"}
-    assert (actor.state.lost, actor.state.refused) == (0, 0)
-    assert actor.state.applied >= 50
+    assert (actor.state.gradients.lost, actor.state.gradients.refused) == (0, 0)
+    assert actor.state.gradients.applied >= 50
     assert world.state.progress.env_steps == 4 * world.state.progress.lags.count
 
 
@@ -158,7 +158,7 @@ def test_the_learner_knows_where_its_actors_time_went() -> None:
     world = World(1, Plot(actors=3, faults=Faults(delay_s=0.01)))
     world.run_for(30.0)
     seconds = dict(zip(PARTS, world.state.sessions.telemetry.seconds, strict=True))
-    worked_s = sum(actor.desk.learn_s for actor in world.actors)
+    worked_s = sum(actor.channel.stats.learn_s for actor in world.actors)
     assert 0.9 * worked_s < seconds["learn"] <= worked_s
     assert seconds["collect"] == 0.0
 
@@ -218,7 +218,7 @@ def test_a_learner_that_was_killed_goes_on_from_its_checkpoint() -> None:
     assert world.parameters.version >= world.saved > 0
     world.calm(30.0)
     world.check_alive()
-    assert sum(actor.state.lost for actor in world.actors) <= 3 * world.settings.credit
+    assert sum(actor.state.gradients.lost for actor in world.actors) <= 3 * world.settings.credit
 
 
 def test_target_networks_follow_the_steps_of_all_actors() -> None:

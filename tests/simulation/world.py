@@ -365,7 +365,8 @@ class World:
             self.promise(young, "learner", f"{number} was too old: {outcome.lag_updates}, {lags_s[number]} s")
         self.digests[self.epoch, self.parameters.version] = self.stream.published.tobytes()
         record_s = 0.001 if event.record is not None else 0.0
-        self.post(replace(event, math_s=self.plot.math_s, record_s=record_s, key_s=0.001 if order.key else 0.0))
+        key_frame_s = 0.001 if order.key_frame else 0.0
+        self.post(replace(event, math_s=self.plot.math_s, record_s=record_s, key_frame_s=key_frame_s))
 
     def note_applied(self, event: l.BatchApplied) -> None:
         durable = self.journal_holds and event.unlogged is None

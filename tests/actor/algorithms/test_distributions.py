@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from actor.algorithms.distributions import LOG_DEVIATIONS, Categorical, Distribution, Gaussian, distribution
-from actor.environments.spaces import Actions
+from actor.spaces import Actions
 from tests.actor.counter import box, discrete
 
 INF = math.inf
@@ -35,10 +35,10 @@ def choices(sizes: tuple[int, ...]) -> tuple[Tensor, Tensor]:
     return outputs, torch.from_numpy(np.stack([rng(i).integers(0, size, N) for i, size in enumerate(sizes)], 1))
 
 
-def slopes_by_autograd(
-    outputs: Tensor, log_probs: Tensor, entropies: Tensor, pull: Tensor, entropy_weight: float
+def gradients_by_autograd(
+    outputs: Tensor, log_probs: Tensor, entropies: Tensor, term_gradients: Tensor, entropy_weight: float
 ) -> Tensor:
-    loss = -(pull * log_probs).mean() - entropy_weight * entropies.mean()
+    loss = -(term_gradients * log_probs).mean() - entropy_weight * entropies.mean()
     return torch.autograd.grad(loss, outputs)[0]
 
 
@@ -50,20 +50,20 @@ def test_choices_are_independent_categoricals(sizes: tuple[int, ...], entropy_we
     parts: list[Any] = [torch.distributions.Categorical(logits=part) for part in torch.split(theirs, list(sizes), 1)]
     log_probs = sum((part.log_prob(actions[:, i]) for i, part in enumerate(parts)), torch.zeros(N))
     entropies = sum((part.entropy() for part in parts), torch.zeros(N))
-    pull = torch.from_numpy(rng(1).standard_normal(N))
+    term_gradients = torch.from_numpy(rng(1).standard_normal(N))
 
     likelihood = distribution(discrete(*sizes)).likelihood(outputs, actions)
     torch.testing.assert_close(likelihood.log_probs, log_probs.detach(), check_dtype=False)
     torch.testing.assert_close(likelihood.entropies, entropies.detach(), check_dtype=False)
-    expected = slopes_by_autograd(theirs, log_probs, entropies, pull, entropy_weight)
-    torch.testing.assert_close(likelihood.slopes(pull, entropy_weight), expected)
+    expected = gradients_by_autograd(theirs, log_probs, entropies, term_gradients, entropy_weight)
+    torch.testing.assert_close(likelihood.output_gradients(term_gradients, entropy_weight), expected)
 
 
 def test_probabilities_of_huge_logits_are_finite() -> None:
     outputs = torch.tensor([[1000.0, 999.0, -1000.0]])
     likelihood = distribution(discrete(3)).likelihood(outputs, torch.tensor([[2]]))
     assert likelihood.log_probs.item() == pytest.approx(-2000 - math.log1p(math.exp(-1)))
-    assert likelihood.slopes(torch.ones(1), 0.1).isfinite().all()
+    assert likelihood.output_gradients(torch.ones(1), 0.1).isfinite().all()
 
 
 def test_the_information_of_choices() -> None:
@@ -166,33 +166,33 @@ def test_cut_normals_are_normals_inside_and_tails_at_the_bounds(entropy_weight: 
     outputs, actions = cut_normals()
     theirs = outputs.clone().requires_grad_()
     log_probs, entropies = cut_normal_by_autograd(theirs, actions, BOUNDED)
-    pull = torch.from_numpy(rng(2).standard_normal(N))
+    term_gradients = torch.from_numpy(rng(2).standard_normal(N))
     likelihood = distribution(BOUNDED).likelihood(outputs, actions)
     torch.testing.assert_close(likelihood.log_probs, log_probs.detach())
     torch.testing.assert_close(likelihood.entropies, entropies.detach())
-    expected = slopes_by_autograd(theirs, log_probs, entropies, pull, entropy_weight)
-    torch.testing.assert_close(likelihood.slopes(pull, entropy_weight), expected)
+    expected = gradients_by_autograd(theirs, log_probs, entropies, term_gradients, entropy_weight)
+    torch.testing.assert_close(likelihood.output_gradients(term_gradients, entropy_weight), expected)
 
 
 @pytest.mark.parametrize("entropy_weight", [0.0, 5.0])
-@pytest.mark.parametrize("pull", [1.0, -1.0])
+@pytest.mark.parametrize("term_gradients", [1.0, -1.0])
 def test_a_deviation_beyond_its_limits_acts_as_at_the_limit_and_is_pulled_back_only(
-    pull: float, entropy_weight: float
+    term_gradients: float, entropy_weight: float
 ) -> None:
-    """Two parameters below, two above, one of each with an action near its mean; slopes by autograd at the limit."""
+    """Two parameters below, two above, one of each with an action near its mean; gradients by autograd at the limit."""
     given = torch.tensor([-9.0, -9.0, 5.0, 5.0], dtype=torch.float64)
     means, actions = torch.full((4,), 0.3).double(), torch.tensor([0.3, 0.4, 0.3, 40.3], dtype=torch.float64)
     held = given.clamp(*LOG_DEVIATIONS).requires_grad_()
     normal: Any = torch.distributions.Normal(means, held.exp())
-    pulls = torch.full((4,), pull, dtype=torch.float64)
-    at_limit = slopes_by_autograd(held, normal.log_prob(actions), normal.entropy(), pulls, entropy_weight)
+    of_terms = torch.full((4,), term_gradients, dtype=torch.float64)
+    at_limit = gradients_by_autograd(held, normal.log_prob(actions), normal.entropy(), of_terms, entropy_weight)
 
     likelihood = distribution(box((-INF,), (INF,))).likelihood(torch.stack([means, given], 1), actions[:, None])
     torch.testing.assert_close(likelihood.log_probs, normal.log_prob(actions).detach())
-    slopes = likelihood.slopes(pulls, entropy_weight)[:, 1]
-    returns = -slopes * torch.tensor([1, 1, -1, -1]) > 0.0  # descent moves against the slope
-    torch.testing.assert_close(slopes[returns], at_limit[returns])
-    assert not slopes[~returns].any()
+    gradients = likelihood.output_gradients(of_terms, entropy_weight)[:, 1]
+    returns = -gradients * torch.tensor([1, 1, -1, -1]) > 0.0  # descent moves against the slope
+    torch.testing.assert_close(gradients[returns], at_limit[returns])
+    assert not gradients[~returns].any()
     assert returns.tolist() == [bool(slope < 0) for slope in at_limit[:2]] + [bool(slope > 0) for slope in at_limit[2:]]
     assert not returns.all()
     assert returns.any()
@@ -235,14 +235,14 @@ def test_far_tails_in_float32_are_finite_and_right(mean: float, log_deviation: f
     """At the upper bound, with x = (1 - μ)/σ: h(x) is x + 1/x - ... far out; the slope by the mean is -h/σ."""
     outputs = torch.tensor([[mean, log_deviation]])
     likelihood = distribution(box((-1.0,), (1.0,))).likelihood(outputs, torch.tensor([[1.0]]))
-    slopes = likelihood.slopes(torch.ones(1), 0.0)
+    gradients = likelihood.output_gradients(torch.ones(1), 0.0)
     assert likelihood.log_probs.isfinite().all()
-    assert slopes.isfinite().all()
+    assert gradients.isfinite().all()
     deviation = math.exp(log_deviation)
     x = (1 - mean) / deviation
     if x > 10:
         mills = x + 1 / x - 2 / x**3
-        assert slopes[0, 0].item() == pytest.approx(-mills / deviation, rel=1e-4)
-        assert slopes[0, 1].item() == pytest.approx(-mills * x, rel=1e-4)
+        assert gradients[0, 0].item() == pytest.approx(-mills / deviation, rel=1e-4)
+        assert gradients[0, 1].item() == pytest.approx(-mills * x, rel=1e-4)
         tail = -x * x / 2 - math.log(mills * math.sqrt(math.tau))
         assert likelihood.log_probs.item() == pytest.approx(tail, rel=1e-4)

@@ -12,10 +12,12 @@ import torch
 
 from actor.algorithms.gradients import Minibatch, gradient, minibatches
 from actor.algorithms.losses import LossStats
-from actor.algorithms.methods import Method, Targets, make_method
+from actor.algorithms.methods import Method, PolicySample, PolicyTargets, Targets, make_method
 from actor.algorithms.rollout import Rollout
 from actor.config import ActorSettings
-from actor.networks.policy import Perceptrons, Policy, build_policy
+from actor.networks.build import build_policy
+from actor.networks.mlp import Perceptrons
+from actor.networks.policy import Policy
 from tests.actor.counter import discrete, vectors
 
 T, B, D, A, S = 6, 3, 4, 2, 5
@@ -63,7 +65,13 @@ def targets() -> Targets:
     rng = np.random.default_rng(4)
     log_probs = np.log(rng.uniform(0.3, 0.7, (T, B))).astype(np.float32)
     returns = rng.standard_normal((T, B)).astype(np.float32)
-    return Targets(log_probs, np.arange(T * B, dtype=np.float32).reshape(T, B), returns)
+    return Targets(returns, PolicyTargets(log_probs, np.arange(T * B, dtype=np.float32).reshape(T, B)))
+
+
+def policy_of(given: Minibatch) -> PolicySample:
+    """What an actor-critic's minibatches have besides returns."""
+    assert given.policy is not None
+    return given.policy
 
 
 def one_pass(settings: ActorSettings, seed: int = 0) -> list[Minibatch]:
@@ -89,7 +97,7 @@ def sequences(settings: ActorSettings, given: Rollout, aims: Targets, seed: int 
 
 
 def test_a_pass_holds_every_valid_sample_once_and_no_other() -> None:
-    names = torch.cat([part.advantages for part in one_pass(LOOSE)]).tolist()
+    names = torch.cat([policy_of(part).advantages for part in one_pass(LOOSE)]).tolist()
     assert sorted(names) == [float(n) for n in range(T * B) if n != 2 * B + 1]
     assert names != sorted(names)
 
@@ -101,7 +109,7 @@ def test_parts_are_nearly_equal() -> None:
 def test_every_pass_is_a_whole_one_in_an_order_of_its_own() -> None:
     generator = torch.Generator().manual_seed(0)
     passes = [list(minibatches(rollout(), targets(), LOOSE, generator)) for _ in range(2)]
-    first, second = (torch.cat([part.advantages for part in parts]).tolist() for parts in passes)
+    first, second = (torch.cat([policy_of(part).advantages for part in parts]).tolist() for parts in passes)
     assert sorted(first) == sorted(second)
     assert first != second
 
@@ -113,33 +121,34 @@ def test_too_few_samples_make_fewer_parts() -> None:
 
 def test_columns_stay_together() -> None:
     source, aims = rollout(), targets()
+    assert aims.policy is not None
     for part in one_pass(LOOSE):
-        for i, name in enumerate(part.advantages.long().tolist()):
+        for i, name in enumerate(policy_of(part).advantages.long().tolist()):
             t, b = divmod(name, B)
             np.testing.assert_array_equal(part.inputs.observations[i], source.observations[t, b])
             assert part.actions[i] == source.actions[t, b]
-            assert part.log_probs[i] == aims.log_probs[t, b]
+            assert policy_of(part).log_probs[i] == aims.policy.log_probs[t, b]
             assert part.returns[i] == aims.returns[t, b]
 
 
 def test_the_generator_decides_the_order() -> None:
     first, again, other = one_pass(LOOSE, 1), one_pass(LOOSE, 1), one_pass(LOOSE, 2)
     assert torch.equal(first[0].actions, again[0].actions)
-    assert torch.equal(first[0].advantages, again[0].advantages)
-    assert not torch.equal(first[0].advantages, other[0].advantages)
+    assert torch.equal(policy_of(first[0]).advantages, policy_of(again[0]).advantages)
+    assert not torch.equal(policy_of(first[0]).advantages, policy_of(other[0]).advantages)
 
 
 def test_advantages_are_normalised_for_each_minibatch_and_returns_are_not() -> None:
     plain, scaled = one_pass(LOOSE), one_pass(msgspec.structs.replace(LOOSE, normalize_advantages=True))
     for raw, part in zip(plain, scaled, strict=True):
-        np.testing.assert_allclose(part.advantages.mean(), 0.0, atol=1e-6)
-        np.testing.assert_allclose(part.advantages.std(correction=0), 1.0, rtol=1e-5)
+        np.testing.assert_allclose(policy_of(part).advantages.mean(), 0.0, atol=1e-6)
+        np.testing.assert_allclose(policy_of(part).advantages.std(correction=0), 1.0, rtol=1e-5)
         assert torch.equal(part.returns, raw.returns)
 
 
 def test_one_sample_alone_normalises_to_zero_and_not_to_nan() -> None:
     lonely = msgspec.structs.replace(LOOSE, minibatches=17, normalize_advantages=True)
-    assert all(part.advantages.tolist() == [0.0] for part in one_pass(lonely))
+    assert all(policy_of(part).advantages.tolist() == [0.0] for part in one_pass(lonely))
 
 
 def autograd_oracle(learning: Learning, part: Minibatch, settings: ActorSettings) -> np.ndarray:
@@ -154,11 +163,11 @@ def autograd_oracle(learning: Learning, part: Minibatch, settings: ActorSettings
     log_probs = torch.log_softmax(outputs, 1)
     taken = log_probs.gather(1, part.actions).squeeze(1)
     if settings.loss == "a3c":
-        terms = taken * part.advantages
+        terms = taken * policy_of(part).advantages
     else:
-        ratio = (taken - part.log_probs).exp()
+        ratio = (taken - policy_of(part).log_probs).exp()
         bounded = ratio.clamp(1 - settings.clip, 1 + settings.clip)
-        terms = torch.minimum(ratio * part.advantages, bounded * part.advantages)
+        terms = torch.minimum(ratio * policy_of(part).advantages, bounded * policy_of(part).advantages)
     entropy = -(log_probs.exp() * log_probs).sum(1).mean()
     squares = (values - part.returns).square().mean()
     (-terms.mean() + settings.value_weight * squares - settings.entropy_weight * entropy).backward()
@@ -226,7 +235,7 @@ def test_with_a_memory_each_environment_comes_once_with_its_whole_sequence(memor
     size = 2 * S if memory == "lstm" else S
     source, seen = rollout(size), []
     for part in sequences(remembering(memory), source, targets()):
-        names = part.advantages.long()
+        names = policy_of(part).advantages.long()
         envs = sorted(set((names % B).tolist()), key=(names % B).tolist().index)
         seen += envs
         assert part.inputs.state is not None
@@ -244,7 +253,7 @@ def test_with_a_memory_each_environment_comes_once_with_its_whole_sequence(memor
 
 def test_the_generator_decides_which_environments_go_together() -> None:
     def first(seed: int) -> list[float]:
-        return sequences(remembering("gru", 3), rollout(S), targets(), seed)[0].advantages.tolist()
+        return policy_of(sequences(remembering("gru", 3), rollout(S), targets(), seed)[0]).advantages.tolist()
 
     assert first(1) == first(1)
     assert len({tuple(first(seed)) for seed in range(8)}) > 1
@@ -268,7 +277,8 @@ def test_rows_that_are_not_valid_pull_at_nothing(changes: dict[str, Any], loss: 
     plain, stats, _ = learning.gradient(part)
     plain, total = plain.copy(), stats.total
     source.actions[2, 1] = 1 - source.actions[2, 1]
-    for array in aims:
+    assert aims.policy is not None
+    for array in (aims.returns, *aims.policy):
         array[2, 1] = np.nan
     (changed,) = sequences(settings, source, aims)
     vector, stats, _ = learning.gradient(changed)
@@ -287,7 +297,7 @@ def test_the_gradient_of_sequences_is_autograds(memory: Memory) -> None:
     *_, tape = learning.policy.forward_pass(part.inputs)
     assert part.rows is not None
     log_probs = torch.log_softmax(tape.outputs[part.rows], 1)
-    terms = log_probs.gather(1, part.actions).squeeze(1) * part.advantages
+    terms = log_probs.gather(1, part.actions).squeeze(1) * policy_of(part).advantages
     entropy = -(log_probs.exp() * log_probs).sum(1).mean()
     squares = (tape.values[part.rows] - part.returns).square().mean()
     learning.flat.gradient.zero_()

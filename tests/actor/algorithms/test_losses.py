@@ -1,4 +1,4 @@
-"""The losses against plain loops, and their written-out slopes against finite differences and autograd."""
+"""The losses against plain loops, and their written-out gradients against finite differences and autograd."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import pytest
 import torch
 
 from actor.algorithms.distributions import Likelihood, distribution
-from actor.algorithms.losses import LossStats, Slopes, a3c_loss, clipped_loss, q_loss
-from actor.environments.spaces import Actions
+from actor.algorithms.losses import LossStats, OutputGradients, a3c_loss, clipped_loss, q_loss
+from actor.spaces import Actions
 from tests.actor.counter import box, discrete
 
 N, A, CLIP, VALUE_WEIGHT, ENTROPY_WEIGHT = 9, 3, 0.2, 0.5, 0.03
-Outcome = tuple[Slopes, LossStats]
+Outcome = tuple[OutputGradients, LossStats]
 tensor = torch.from_numpy
 
 
@@ -87,15 +87,15 @@ def test_a3c_statistics_are_the_papers() -> None:
 
 
 def finite_differences(total: Callable[[], float], array: np.ndarray) -> np.ndarray:
-    slopes, step = np.zeros_like(array), 1e-6
+    gradients, step = np.zeros_like(array), 1e-6
     for index in np.ndindex(array.shape):
         middle = array[index]
         array[index] = middle + step
         above = total()
         array[index] = middle - step
-        slopes[index] = (above - total()) / (2 * step)
+        gradients[index] = (above - total()) / (2 * step)
         array[index] = middle
-    return slopes
+    return gradients
 
 
 @pytest.mark.parametrize("name", ["clipped", "a3c"])
@@ -103,14 +103,14 @@ def finite_differences(total: Callable[[], float], array: np.ndarray) -> np.ndar
 def test_slopes_are_finite_differences_of_the_total(name: str, entropy_weight: float) -> None:
     case = Case()
     loss = case.clipped if name == "clipped" else case.a3c
-    slopes, _ = loss(case.logits, case.values, entropy_weight)
+    gradients, _ = loss(case.logits, case.values, entropy_weight)
 
     def total() -> float:
         return loss(case.logits, case.values, entropy_weight)[1].total
 
-    np.testing.assert_allclose(slopes.outputs, finite_differences(total, case.logits), atol=1e-8)
-    assert slopes.values is not None
-    np.testing.assert_allclose(slopes.values, finite_differences(total, case.values), atol=1e-8)
+    np.testing.assert_allclose(gradients.outputs, finite_differences(total, case.logits), atol=1e-8)
+    assert gradients.values is not None
+    np.testing.assert_allclose(gradients.values, finite_differences(total, case.values), atol=1e-8)
 
 
 def test_a_ratio_past_the_clip_pulls_only_back() -> None:
@@ -119,8 +119,8 @@ def test_a_ratio_past_the_clip_pulls_only_back() -> None:
     old = math.log(0.5) - np.array([0.5, 0.5, -0.5, -0.5])
     advantages, zeros = np.array([1.0, -1.0, 1.0, -1.0]), np.zeros(4)
     head = likelihood(logits, np.zeros(4, np.int64)), tensor(zeros), tensor(old)
-    slopes, stats = clipped_loss(*head, tensor(advantages), tensor(zeros), CLIP, VALUE_WEIGHT, 0.0)
-    assert (slopes.outputs.abs().sum(1) > 0).tolist() == [False, True, True, False]
+    gradients, stats = clipped_loss(*head, tensor(advantages), tensor(zeros), CLIP, VALUE_WEIGHT, 0.0)
+    assert (gradients.outputs.abs().sum(1) > 0).tolist() == [False, True, True, False]
     assert stats.clip_fraction == 1.0
 
 
@@ -189,12 +189,12 @@ def test_slopes_are_autograds_for_every_kind_of_action(kind: str, name: str) -> 
     ours = distribution(actions).likelihood(outputs, chosen)
     weights = (VALUE_WEIGHT, ENTROPY_WEIGHT)
     if name == "a3c":
-        slopes, stats = a3c_loss(ours, values, advantages, returns, *weights)
+        gradients, stats = a3c_loss(ours, values, advantages, returns, *weights)
     else:
-        slopes, stats = clipped_loss(ours, values, old, advantages, returns, CLIP, *weights)
+        gradients, stats = clipped_loss(ours, values, old, advantages, returns, CLIP, *weights)
     assert stats.total == pytest.approx(total.item())
-    torch.testing.assert_close(slopes.outputs, by_outputs)
-    torch.testing.assert_close(slopes.values, by_values)
+    torch.testing.assert_close(gradients.outputs, by_outputs)
+    torch.testing.assert_close(gradients.values, by_values)
 
 
 def test_the_loss_of_action_values_is_autograds() -> None:
@@ -204,8 +204,8 @@ def test_the_loss_of_action_values_is_autograds() -> None:
     taken = theirs[torch.arange(N), tensor(case.actions)]
     total = (tensor(case.returns) - taken).square().mean()
     (expected,) = torch.autograd.grad(total, [theirs])
-    slopes, stats = q_loss(tensor(case.logits), tensor(case.actions[:, None]), tensor(case.returns))
-    torch.testing.assert_close(slopes.outputs, expected)
-    assert slopes.values is None
+    gradients, stats = q_loss(tensor(case.logits), tensor(case.actions[:, None]), tensor(case.returns))
+    torch.testing.assert_close(gradients.outputs, expected)
+    assert gradients.values is None
     assert stats.total == stats.value_loss == pytest.approx(total.item())
     assert (stats.policy_loss, stats.entropy, stats.approx_kl, stats.clip_fraction) == (0.0, 0.0, 0.0, 0.0)

@@ -12,12 +12,13 @@ from gymnasium.vector import AutoresetMode
 
 from actor.algorithms.exploration import EpsilonGreedy, epsilon_at
 from actor.algorithms.gradients import Minibatch
-from actor.algorithms.methods import ActionValues, ActorCritic, Targets, make_method
+from actor.algorithms.methods import ActionValues, ActorCritic, PolicySample, PolicyTargets, Targets, make_method
 from actor.algorithms.returns import gae, vtrace
 from actor.algorithms.rollout import Collector, Rollout
 from actor.config import ActorSettings
-from actor.environments.spaces import Spaces
-from actor.networks.policy import Inputs, Policy, build_policy
+from actor.networks.build import build_policy
+from actor.networks.policy import Inputs, Policy
+from actor.spaces import Spaces
 from protocol.errors import UserError
 from tests.actor.counter import counters, discrete, vectors
 
@@ -115,9 +116,9 @@ def test_targets_of_action_values(algorithm: Algorithm, kind: str) -> None:
     method = make_method(settings, SPACES, at(settings, theta_of(settings, SPACES, 1)), seed=0)
     theta = theta_of(settings, SPACES, 2)
     method.adopt(50, theta, 3)
-    assert isinstance(method.chooser, EpsilonGreedy)
+    assert isinstance(method.sampler, EpsilonGreedy)
     rollout = by_hand(kind)
-    expected = value_oracle(algorithm, rollout, at(settings, theta), method.chooser.epsilon)
+    expected = value_oracle(algorithm, rollout, at(settings, theta), method.sampler.epsilon)
     targets = method.targets(rollout)
     np.testing.assert_allclose(targets.returns, expected, rtol=1e-4, atol=1e-6)
     assert targets.returns[2, 0] == 0.0
@@ -134,10 +135,10 @@ def test_one_episode_has_the_same_targets_in_both_autoreset_modes(algorithm: Alg
         policy = at(settings, theta_of(settings, spaces, 1), spaces)
         method = make_method(settings, spaces, policy, seed=0)
         method.adopt(1, theta_of(settings, spaces, 2), 0)
-        assert isinstance(method.chooser, EpsilonGreedy)
-        method.chooser.epsilon = 0.0  # the same actions in both
+        assert isinstance(method.sampler, EpsilonGreedy)
+        method.sampler.epsilon = 0.0  # the same actions in both
         simulators = counters(mode, 2, 3, terminates=False)
-        targets = method.targets(Collector([simulators], policy, method.chooser, settings, 0).collect())
+        targets = method.targets(Collector([simulators], policy, method.sampler, settings, 0).collect())
         returns.append(targets.returns[:2, 0] if algorithm != "one_step_sarsa" else targets.returns[:1, 0])
     np.testing.assert_allclose(returns[0], returns[1], rtol=1e-5)
 
@@ -149,7 +150,7 @@ def test_sarsa_bootstraps_from_the_very_action_that_the_next_rollout_begins_with
     method = make_method(settings, spaces, policy, seed=0)
     theta = theta_of(settings, spaces, 2)
     method.adopt(0, theta, 0)
-    collector = Collector([counters(AutoresetMode.NEXT_STEP, 9, 9)], policy, method.chooser, settings, 0)
+    collector = Collector([counters(AutoresetMode.NEXT_STEP, 9, 9)], policy, method.sampler, settings, 0)
     rollout = collector.collect()
     returns, last = method.targets(rollout).returns[-1].copy(), rollout.rewards[-1].copy()
     following = collector.collect()
@@ -171,12 +172,12 @@ def test_epsilon_follows_the_age_of_the_run_and_ends_where_the_seed_says() -> No
     for seed in range(30):
         method = make_method(settings, SPACES, at(settings, theta_of(settings, SPACES, 1)), seed)
         assert isinstance(method, ActionValues)
-        greedy = method.chooser
+        greedy = method.sampler
         assert isinstance(greedy, EpsilonGreedy)
         method.adopt(5000, theta_of(settings, SPACES, 2), 0)
         ends.add(greedy.epsilon)
         method.adopt(250, theta_of(settings, SPACES, 2), 0)
-        assert greedy.epsilon == epsilon_at(method._final_epsilon, 250, 1000)
+        assert greedy.epsilon == epsilon_at(method.final_epsilon, 250, 1000)
     assert sorted(ends) == pytest.approx([0.01, 0.1, 0.5])
 
 
@@ -190,7 +191,7 @@ def test_another_target_network_counts_and_the_same_one_is_not_loaded_again(netw
     if network == "a3c":
         images = np.random.default_rng(0).integers(0, 256, ((T + 1) * B + 1, 1, 36, 36), np.uint8)
         seen = policy.prepare(images)
-        rollout.observations = seen[:-1].reshape(T + 1, B, *policy.seen_shape)
+        rollout.observations = seen[:-1].reshape(T + 1, B, *policy.input_shape)
         rollout.finals = [(1, np.array([1]), seen[-1:])]
 
     thetas = {seed: theta_of(settings, spaces, seed) * np.float32(0.1) for seed in (2, 3)}
@@ -209,9 +210,9 @@ def test_another_target_network_counts_and_the_same_one_is_not_loaded_again(netw
     method = make_method(settings, spaces, policy, seed=0)
     method.adopt(0, thetas[2], 2)
     assert isinstance(method, ActionValues)
-    method._flat.load(thetas[3])  # what a load would undo
+    method.target_weights.load(thetas[3])  # what a load would undo
     method.adopt(0, thetas[2], 2)
-    np.testing.assert_array_equal(method._flat.vector(), thetas[3])
+    np.testing.assert_array_equal(method.target_weights.vector(), thetas[3])
 
 
 def critic(mode: AutoresetMode, **changes: Any) -> tuple[ActorSettings, Policy, Any, ActorCritic, Rollout]:
@@ -222,7 +223,12 @@ def critic(mode: AutoresetMode, **changes: Any) -> tuple[ActorSettings, Policy, 
     method = make_method(settings, spaces, policy, seed=0)
     assert isinstance(method, ActorCritic)
     simulators = counters(mode, 2, 3, terminates=False)
-    return settings, policy, flat, method, Collector([simulators], policy, method.chooser, settings, 0).collect()
+    return settings, policy, flat, method, Collector([simulators], policy, method.sampler, settings, 0).collect()
+
+
+def policy_of(targets: Targets) -> PolicyTargets:
+    assert targets.policy is not None
+    return targets.policy
 
 
 def log_probs_of(outputs: np.ndarray, actions: np.ndarray) -> np.ndarray:
@@ -237,10 +243,10 @@ def test_targets_of_the_actor_critic_are_its_estimators_on_the_rollout() -> None
     outcome = rollout.terminated, rollout.truncated, rollout.valid
     targets = method.targets(rollout)
     expected = gae(rollout.rewards, rollout.values, rollout.next_values, *outcome, GAMMA, settings.gae_lambda)
-    np.testing.assert_array_equal(targets.advantages, expected)
+    np.testing.assert_array_equal(policy_of(targets).advantages, expected)
     np.testing.assert_array_equal(targets.returns, expected + rollout.values)
     acted = log_probs_of(rollout.outputs[:-1], rollout.actions)
-    np.testing.assert_allclose(targets.log_probs, acted, rtol=1e-5)
+    np.testing.assert_allclose(policy_of(targets).log_probs, acted, rtol=1e-5)
     assert not method.fresh_targets
 
 
@@ -249,7 +255,7 @@ def test_the_weight_of_entropy_follows_the_age_of_the_run() -> None:
     outputs, values = torch.zeros(3, 4), torch.zeros(3)
     nothing = torch.zeros(3)
     actions = torch.zeros((3, 1), dtype=torch.int64)
-    sample = Minibatch(Inputs(np.zeros((3, 2), np.float32)), None, actions, nothing, nothing, nothing)
+    sample = Minibatch(Inputs(np.zeros((3, 2), np.float32)), None, actions, nothing, PolicySample(nothing, nothing))
     for age, weight in [(0, 0.5), (50, 0.25), (200, 0.0)]:
         method.adopt(age, None, None)
         stats = method.loss(outputs, values, sample)[1]
@@ -268,8 +274,9 @@ def test_targets_follow_the_discount_of_the_run_s_age() -> None:
         rollout.outputs = np.zeros((T + 1, B, A), np.float32)
         rollout.values, rollout.next_values = np.ones((T, B), np.float32), np.ones((T, B), np.float32)
         moving.adopt(50, None, None)  # 0.9 at first
-        for ours, theirs in zip(moving.targets(rollout), fixed.targets(rollout), strict=True):
-            np.testing.assert_allclose(ours, theirs, rtol=1e-5)
+        ours, theirs = moving.targets(rollout), fixed.targets(rollout)
+        np.testing.assert_allclose(ours.returns, theirs.returns, rtol=1e-5)
+        np.testing.assert_allclose(policy_of(ours), policy_of(theirs), rtol=1e-5)
 
 
 def test_a_value_method_s_discount_follows_it_too() -> None:
@@ -289,7 +296,7 @@ def test_n_step_targets_are_the_return_and_its_distance_to_the_value() -> None:
     assert rollout.values is not None
     assert rollout.next_values is not None
     targets = method.targets(rollout)
-    np.testing.assert_allclose(targets.returns - targets.advantages, rollout.values, atol=1e-6)
+    np.testing.assert_allclose(targets.returns - policy_of(targets).advantages, rollout.values, atol=1e-6)
     for b in range(B):
         total = float(rollout.next_values[-1, b])
         for t in range(6, -1, -1):
@@ -309,7 +316,7 @@ def test_vtrace_corrects_from_who_acted_to_the_newest_weights(
     assert rollout.next_values is not None
     acted = log_probs_of(rollout.outputs[:-1], rollout.actions)
     same = method.targets(rollout)
-    np.testing.assert_allclose(same.log_probs, acted, atol=1e-5)
+    np.testing.assert_allclose(policy_of(same).log_probs, acted, atol=1e-5)
 
     flat.load(flat.vector() * np.float32(1.5))
     fresh = method.targets(rollout)
@@ -326,10 +333,11 @@ def test_vtrace_corrects_from_who_acted_to_the_newest_weights(
     newest = log_probs_of(outputs.reshape(8, B, 4)[:-1], rollout.actions)
     outcome = rollout.terminated, rollout.truncated, rollout.valid
     arguments = (newest - acted, rollout.rewards, values[:-1], following, *outcome, GAMMA, settings.gae_lambda, 1.0)
-    expected = Targets(newest, *reversed(vtrace(*arguments)))
-    for ours, theirs in zip(fresh, expected, strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
-    assert not np.allclose(fresh.advantages, same.advantages)
+    returns, advantages = vtrace(*arguments)
+    ours = policy_of(fresh)
+    for found, expected in ((ours.log_probs, newest), (ours.advantages, advantages), (fresh.returns, returns)):
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    assert not np.allclose(policy_of(fresh).advantages, policy_of(same).advantages)
 
 
 def test_vtrace_of_convolutions_sees_the_newest_weights() -> None:
@@ -339,18 +347,18 @@ def test_vtrace_of_convolutions_sees_the_newest_weights() -> None:
     method = make_method(settings, spaces, policy, seed=0)
     rollout = by_hand("truncated")
     images = np.random.default_rng(0).integers(0, 256, ((T + 1) * B, 1, 36, 36), np.uint8)
-    seen = policy.prepare(images).reshape(T + 1, B, *policy.seen_shape)
+    seen = policy.prepare(images).reshape(T + 1, B, *policy.input_shape)
     rollout.observations, rollout.values = seen, np.zeros((T, B), np.float32)
     rollout.next_values = np.zeros((T, B), np.float32)
     before = method.targets(rollout)
     flat.load(theta_of(settings, spaces, 1) * np.float32(0.1))
-    outputs, values, _ = policy.forward_pass(Inputs(seen.reshape((T + 1) * B, *policy.seen_shape)))
+    outputs, values, _ = policy.forward_pass(Inputs(seen.reshape((T + 1) * B, *policy.input_shape)))
     assert values is not None
     fresh = method.targets(rollout)
     np.testing.assert_allclose(
-        fresh.log_probs, log_probs_of(outputs.reshape(T + 1, B, A)[:-1], rollout.actions), rtol=1e-4
+        policy_of(fresh).log_probs, log_probs_of(outputs.reshape(T + 1, B, A)[:-1], rollout.actions), rtol=1e-4
     )
-    assert not np.allclose(fresh.log_probs, before.log_probs)
+    assert not np.allclose(policy_of(fresh).log_probs, policy_of(before).log_probs)
 
 
 def test_the_target_network_sees_pixels_as_the_policy_does() -> None:
@@ -360,12 +368,12 @@ def test_the_target_network_sees_pixels_as_the_policy_does() -> None:
     policy = at(settings, theta, spaces)
     rollout = by_hand("terminated")
     images = np.random.default_rng(0).integers(0, 256, ((T + 1) * B, 1, 36, 36), np.uint8)
-    rollout.observations = policy.prepare(images).reshape(T + 1, B, *policy.seen_shape)
+    rollout.observations = policy.prepare(images).reshape(T + 1, B, *policy.input_shape)
     rollout.finals = []
     method = make_method(settings, spaces, policy, seed=0)
     method.adopt(0, theta, 1)
-    policy.expose(100.0, 0.02)
-    ahead = policy.act(rollout.observations[1:].reshape(-1, *policy.seen_shape), np.zeros((T * B, 0), np.float32))[0]
+    policy.set_pixel_normalization(100.0, 0.02)
+    ahead = policy.act(rollout.observations[1:].reshape(-1, *policy.input_shape), np.zeros((T * B, 0), np.float32))[0]
     expected = rollout.rewards + settings.discount * ahead.max(1).reshape(T, B)
     running = rollout.valid & ~rollout.terminated
     np.testing.assert_allclose(method.targets(rollout).returns[running], expected[running], rtol=1e-4, atol=1e-5)

@@ -12,14 +12,16 @@ from gymnasium.vector import AutoresetMode
 
 from actor.algorithms.distributions import distribution
 from actor.algorithms.exploration import EpsilonGreedy
+from actor.algorithms.normalization import NORMAL_CLIP, Normalizer
 from actor.algorithms.returns import gae
-from actor.algorithms.rollout import NORMAL_CLIP, Collector, Normalizer, Rollout
+from actor.algorithms.rollout import Collector, Rollout
 from actor.config import ActorSettings
-from actor.environments.registry import make_simulators
-from actor.environments.spaces import Actions, Spaces
-from actor.environments.vector import Simulators, Step
+from actor.environments.registry import make_vector_envs
+from actor.environments.vector import Step, VectorEnv
+from actor.networks.build import build_policy
 from actor.networks.flat import FlatModule
-from actor.networks.policy import Inputs, Policy, build_policy
+from actor.networks.policy import Inputs, Policy
+from actor.spaces import Actions, Spaces
 from tests.actor.counter import counters, discrete, vectors
 
 SMALL = ActorSettings(envs=2, rollout_steps=7, hidden=(8,))
@@ -246,7 +248,7 @@ def test_moments_are_of_raw_observations_at_valid_steps() -> None:
     np.testing.assert_allclose(m2, raw.var(0) * count)
 
 
-class Film(Simulators):
+class Film(VectorEnv):
     """Shows one grey level per environment and step: 10 · step + environment. Nothing ever ends."""
 
     def __init__(self) -> None:
@@ -426,8 +428,8 @@ def test_two_groups_give_what_two_halves_give(mode: AutoresetMode, memory: Liter
 def test_while_one_group_steps_the_policy_sees_the_other() -> None:
     log: list[str] = []
 
-    class Watched(Simulators):
-        def __init__(self, name: str, inner: Simulators) -> None:
+    class Watched(VectorEnv):
+        def __init__(self, name: str, inner: VectorEnv) -> None:
             vars(self).update(vars(inner))
             self._name = name
 
@@ -450,23 +452,23 @@ def test_pong_end_to_end() -> None:
     """Images are kept as the convolutions want them, one byte a pixel, and each rollout looks as the last one ended."""
     pytest.importorskip("ale_py")
     settings = ActorSettings(env="ALE/Pong-v5", envs=2, rollout_steps=3, network="a3c", precision="fp32", groups=2)
-    groups = make_simulators(settings, frozenset())
+    groups = make_vector_envs(settings, frozenset())
     policy, _ = build_policy(settings, groups[0].spaces, 0)
     eager = Collector(groups, policy, distribution(groups[0].spaces.actions), settings, 0)
     last = eager.collect().observations[-1].copy()
     rollout = eager.collect()
     for group in groups:
         group.close()
-    assert (rollout.observations.shape, rollout.observations.dtype.name) == ((4, 2, *policy.seen_shape), "uint8")
+    assert (rollout.observations.shape, rollout.observations.dtype.name) == ((4, 2, *policy.input_shape), "uint8")
     np.testing.assert_array_equal(rollout.observations[0], last)
-    outputs, _, _ = policy.forward_pass(Inputs(rollout.observations[:-1].reshape(6, *policy.seen_shape)))
+    outputs, _, _ = policy.forward_pass(Inputs(rollout.observations[:-1].reshape(6, *policy.input_shape)))
     np.testing.assert_allclose(rollout.outputs[:-1].reshape(6, 6), outputs, atol=1e-5)
 
 
 @pytest.mark.parametrize(("env", "width"), [("Pendulum-v1", 1)])
 def test_real_numbers_end_to_end(env: str, width: int) -> None:
     settings = ActorSettings(env=env, envs=3, rollout_steps=20)
-    groups = make_simulators(settings, frozenset())
+    groups = make_vector_envs(settings, frozenset())
     spaces = groups[0].spaces
     policy, _ = build_policy(settings, spaces, 0)
     rollout = Collector(groups, policy, distribution(spaces.actions), settings, 0).collect()
@@ -479,7 +481,7 @@ def test_real_numbers_end_to_end(env: str, width: int) -> None:
 
 def test_cartpole_end_to_end() -> None:
     settings = ActorSettings(envs=4, rollout_steps=50, hidden=(8,))
-    groups = make_simulators(settings, frozenset())
+    groups = make_vector_envs(settings, frozenset())
     rollout = Collector(groups, network(settings, 4, discrete(2)), distribution(discrete(2)), settings, 0).collect()
     groups[0].close()
     assert (rollout.observations.shape, rollout.rewards.dtype.name) == ((51, 4, 4), "float32")

@@ -6,38 +6,40 @@ import itertools
 
 import pytest
 
-from actor.algorithms.step_size import LEAST_INFORMATION, STRIDE_LIMITS, Stand, StrideControl
+from actor.algorithms.step_size import LEAST_INFORMATION, STEP_LIMITS, StepSizeControl, WeightsId
 
 TARGET = 0.01
 SHORT, LONG, RIGHT = 0.03, 0.004, 0.015  # nats that tell to make updates shorter, longer, to let them be
 STEPS, FLOOR = 1000, 0.1  # of annealing
 
 
-class Control(StrideControl):
+class Control(StepSizeControl):
     """One whose policy is as random as can be at the beginning of a run, where nothing else is said."""
 
-    def heed(self, kl: float, first: Stand, last: Stand, *, information: float = 1.0, env_steps: int = 0) -> None:  # type: ignore[override]
-        super().heed(kl, information, env_steps, first, last)
+    def follow(
+        self, kl: float, first: tuple[int, int], last: tuple[int, int], *, information: float = 1.0, env_steps: int = 0
+    ) -> None:
+        self.update(kl, information, env_steps, WeightsId(*first), WeightsId(*last))
 
 
-def control(length: float = 1.0) -> Control:
-    stride = Control(TARGET, stretches=True, anneal_steps=STEPS, anneal_floor=FLOOR)
-    stride.length = length
-    return stride
+def control(factor: float = 1.0) -> Control:
+    made = Control(TARGET, stretches=True, anneal_steps=STEPS, anneal_floor=FLOOR)
+    made.factor = factor
+    return made
 
 
-def test_the_stride_follows_the_divergence_and_stays_within_its_limits() -> None:
+def test_the_step_size_follows_the_divergence_and_stays_within_its_limits() -> None:
     """Schulman et al. 2017, section 4: beyond twice the target shorter, below half of it longer, between the same."""
-    stride, versions, lengths = control(), itertools.count(0, 12), []
+    step_size, versions, lengths = control(), itertools.count(0, 12), []
     for kl in (0.015, 0.006, 0.021, 0.03, 0.004):
         version = next(versions)
-        stride.heed(kl, (1, version), (1, version + 12))
-        lengths.append(stride.length)
+        step_size.follow(kl, (1, version), (1, version + 12))
+        lengths.append(step_size.factor)
     assert lengths == pytest.approx([1.0, 1.0, 1 / 1.5, 1 / 1.5**2, 1 / 1.5])
-    for kl, limit in ((1.0, STRIDE_LIMITS[0]), (0.0, STRIDE_LIMITS[1])):
+    for kl, limit in ((1.0, STEP_LIMITS[0]), (0.0, STEP_LIMITS[1])):
         for version in itertools.islice(versions, 40):
-            stride.heed(kl, (1, version), (1, version + 12))
-        assert stride.length == limit
+            step_size.follow(kl, (1, version), (1, version + 12))
+        assert step_size.factor == limit
 
 
 @pytest.mark.parametrize(
@@ -46,23 +48,23 @@ def test_the_stride_follows_the_divergence_and_stays_within_its_limits() -> None
 def test_what_annealing_takes_is_not_given_back(env_steps: int, share: float) -> None:
     """A divergence goes with the square of the rate: one that fell by no more than that leaves the length alone."""
     for stays, kl in ((True, 0.51), (False, 0.49)):
-        stride = control()
-        stride.heed(TARGET * share**2 * kl, (1, 0), (1, 12), env_steps=env_steps)
-        assert stride.length == pytest.approx(1.0 if stays else 1.5)
+        step_size = control()
+        step_size.follow(TARGET * share**2 * kl, (1, 0), (1, 12), env_steps=env_steps)
+        assert step_size.factor == pytest.approx(1.0 if stays else 1.5)
 
 
 @pytest.mark.parametrize("env_steps", [0, 5000])
 def test_annealing_shortens_nothing(env_steps: int) -> None:
     for kl, length in ((RIGHT, 1.0), (SHORT, 1 / 1.5)):
-        stride = control()
-        stride.heed(kl, (1, 0), (1, 12), env_steps=env_steps)
-        assert stride.length == pytest.approx(length)
+        step_size = control()
+        step_size.follow(kl, (1, 0), (1, 12), env_steps=env_steps)
+        assert step_size.factor == pytest.approx(length)
 
 
 def test_a_rate_that_stays_is_compared_to_the_target_for_good() -> None:
-    stride = Control(TARGET, stretches=True)
-    stride.heed(LONG, (1, 0), (1, 12), env_steps=10**9)
-    assert stride.length == 1.5
+    step_size = Control(TARGET, stretches=True)
+    step_size.follow(LONG, (1, 0), (1, 12), env_steps=10**9)
+    assert step_size.factor == 1.5
 
 
 @pytest.mark.parametrize(
@@ -71,82 +73,82 @@ def test_a_rate_that_stays_is_compared_to_the_target_for_good() -> None:
 )
 def test_a_settled_policy_has_updates_no_longer_than_the_rate_has_them(length: float, kl: float, after: float) -> None:
     """It hardly moves at any length, until one undoes it: forty rollouts that told so once made a solved one 0."""
-    stride, before = control(length), length
+    step_size, before = control(length), length
     for version in range(0, 480, 12):
-        stride.heed(kl, (1, version), (1, version + 12), information=LEAST_INFORMATION / 1.01)
-        assert min(before, after) <= stride.length <= max(before, after)
-        before = stride.length
-    assert stride.length == after
+        step_size.follow(kl, (1, version), (1, version + 12), information=LEAST_INFORMATION / 1.01)
+        assert min(before, after) <= step_size.factor <= max(before, after)
+        before = step_size.factor
+    assert step_size.factor == after
 
 
 def test_a_settled_policy_that_moves_too_far_has_shorter_updates_like_any() -> None:
-    stride = control()
-    stride.heed(SHORT, (1, 0), (1, 12), information=0.0)
-    assert stride.length == 1 / 1.5
+    step_size = control()
+    step_size.follow(SHORT, (1, 0), (1, 12), information=0.0)
+    assert step_size.factor == 1 / 1.5
 
 
 def test_little_information_is_enough() -> None:
-    stride = control()
-    stride.heed(LONG, (1, 0), (1, 12), information=LEAST_INFORMATION)
-    assert stride.length == 1.5
+    step_size = control()
+    step_size.follow(LONG, (1, 0), (1, 12), information=LEAST_INFORMATION)
+    assert step_size.factor == 1.5
 
 
 def test_who_has_no_target_or_cannot_stretch_lets_lengths_be() -> None:
     for idle in (Control(0.0, stretches=True), Control(TARGET, stretches=False)):
-        idle.heed(1e9, (1, 0), (1, 12))
-        assert idle.length == 1.0
+        idle.follow(1e9, (1, 0), (1, 12))
+        assert idle.factor == 1.0
 
 
 @pytest.mark.parametrize(("first", "last"), [((1, 5), (1, 5)), ((1, 5), (1, 4)), ((1, 5), (2, 6)), ((2, 5), (1, 9))])
 def test_weights_that_did_not_follow_each_other_tell_nothing(first: tuple[int, int], last: tuple[int, int]) -> None:
-    stride = control()
+    step_size = control()
     for kl in (SHORT, LONG):
-        stride.heed(kl, first, last)
-        assert stride.length == 1.0
+        step_size.follow(kl, first, last)
+        assert step_size.factor == 1.0
 
 
 def test_the_next_change_waits_until_the_last_one_can_be_seen() -> None:
     """Changed after version 12 where gradients are 64 late: the first of the new length makes version 77."""
-    stride = control()
-    stride.answered([3, 64])
-    stride.heed(SHORT, (1, 0), (1, 12))
-    changed = stride.length
+    step_size = control()
+    step_size.record_lags([3, 64])
+    step_size.follow(SHORT, (1, 0), (1, 12))
+    changed = step_size.factor
     for version in range(12, 71):
-        stride.heed(SHORT, (1, version), (1, version + 12))
-        assert stride.length == changed
-    stride.heed(RIGHT, (1, 71), (1, 83))  # half of what led there is of the new length
-    assert stride.length == changed
-    stride.heed(SHORT, (1, 71), (1, 83))
-    assert stride.length == changed / 1.5
+        step_size.follow(SHORT, (1, version), (1, version + 12))
+        assert step_size.factor == changed
+    step_size.follow(RIGHT, (1, 71), (1, 83))  # half of what led there is of the new length
+    assert step_size.factor == changed
+    step_size.follow(SHORT, (1, 71), (1, 83))
+    assert step_size.factor == changed / 1.5
 
 
 def test_what_needs_no_change_is_waited_for_by_nobody() -> None:
-    stride = control()
-    stride.answered([64])
-    stride.heed(RIGHT, (1, 0), (1, 12))
-    stride.heed(LONG, (1, 12), (1, 24))
-    assert stride.length == 1.5
+    step_size = control()
+    step_size.record_lags([64])
+    step_size.follow(RIGHT, (1, 0), (1, 12))
+    step_size.follow(LONG, (1, 12), (1, 24))
+    assert step_size.factor == 1.5
 
 
 def test_another_life_of_the_learner_counts_versions_anew() -> None:
-    stride = control()
-    stride.answered([64])
-    stride.heed(SHORT, (1, 1000), (1, 1012))
-    stride.heed(SHORT, (2, 500), (2, 512))
-    assert stride.length == 1 / 1.5**2
+    step_size = control()
+    step_size.record_lags([64])
+    step_size.follow(SHORT, (1, 1000), (1, 1012))
+    step_size.follow(SHORT, (2, 500), (2, 512))
+    assert step_size.factor == 1 / 1.5**2
 
 
 def test_answers_that_tell_nothing_leave_the_lag_as_it_was() -> None:
-    stride = control()
-    stride.answered([64])
-    stride.answered([])
-    stride.heed(SHORT, (1, 0), (1, 12))
-    stride.heed(SHORT, (1, 12), (1, 24))
-    assert stride.length == 1 / 1.5
+    step_size = control()
+    step_size.record_lags([64])
+    step_size.record_lags([])
+    step_size.follow(SHORT, (1, 0), (1, 12))
+    step_size.follow(SHORT, (1, 12), (1, 24))
+    assert step_size.factor == 1 / 1.5
 
 
 def test_a_rollout_is_left_where_updates_cannot_be_made_shorter() -> None:
-    assert StrideControl(TARGET, stretches=False).exhausted(SHORT)
-    assert not StrideControl(TARGET, stretches=False).exhausted(RIGHT)
+    assert Control(TARGET, stretches=False).exhausted(SHORT)
+    assert not Control(TARGET, stretches=False).exhausted(RIGHT)
     assert not control().exhausted(SHORT)
-    assert not StrideControl(0.0, stretches=False).exhausted(SHORT)
+    assert not Control(0.0, stretches=False).exhausted(SHORT)

@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from actor.compression.bandwidth import FIRST_BYTES, Fitting, Uplink
+from actor.compression.bandwidth import FIRST_BYTES, BandwidthFit, UplinkBudget
 from actor.compression.compressor import Compressor
 from actor.compression.selection import Density, Largest
 from protocol.codecs.budget import LEAST_COORDINATES, THIN, Fit, fit
@@ -37,18 +37,18 @@ def test_a_payload_is_about_as_large_as_allowed(allowed: int) -> None:
 
 
 def test_a_budget_is_spread_over_the_gradients_of_a_second() -> None:
-    uplink = Uplink(P, 800.0)  # 100 kB a second
+    uplink = UplinkBudget(P, 800.0)  # 100 kB a second
     for n in range(200):
-        uplink.made(0.05 * n)
-        uplink.answered(9.0, 0.05 * n)  # is not asked
+        uplink.record_gradient(0.05 * n)
+        uplink.record_round_trip(9.0, 0.05 * n)  # is not asked
     assert uplink.allowed_bytes == pytest.approx(5_000)
-    slower = Uplink(P, 800.0)
+    slower = UplinkBudget(P, 800.0)
     for n in range(200):
-        slower.made(0.5 * n)
+        slower.record_gradient(0.5 * n)
     assert slower.allowed_bytes == pytest.approx(50_000)
-    wide = Uplink(P, 1e9)
+    wide = UplinkBudget(P, 1e9)
     for n in range(3):
-        wide.made(float(n))
+        wide.record_gradient(float(n))
     assert wide.allowed_bytes == 4 * P
 
 
@@ -65,7 +65,7 @@ class Link:
     answers: list[tuple[float, float]] = field(default_factory=list)  # when, round trip
     sizes: list[float] = field(default_factory=list)
 
-    def run(self, uplink: Uplink, gradients: int) -> float:
+    def run(self, uplink: UplinkBudget, gradients: int) -> float:
         """The share of the link that was used over the last half."""
         middle, waited_s = self.now, 0.0
         for n in range(gradients):
@@ -75,9 +75,9 @@ class Link:
                 waited_s += max(0.0, self.answers[0][0] - self.now)
                 self.now = max(self.now, self.answers[0][0])
             for when, round_trip_s in [each for each in self.answers if each[0] <= self.now]:
-                uplink.answered(round_trip_s, when)
+                uplink.record_round_trip(round_trip_s, when)
             self.answers = [each for each in self.answers if each[0] > self.now]
-            uplink.made(self.now, waited_s)
+            uplink.record_gradient(self.now, waited_s)
             self.free_at = max(self.free_at, self.now) + uplink.allowed_bytes / self.bytes_per_s
             answered_at = self.free_at + 2 * self.delay_s
             self.answers.append((answered_at, answered_at - self.now))
@@ -86,7 +86,7 @@ class Link:
 
 
 def test_on_a_loopback_everything_is_sent() -> None:
-    uplink = Uplink(P, "auto")
+    uplink = UplinkBudget(P, "auto")
     Link(2e9, 0.0001).run(uplink, 600)
     assert uplink.allowed_bytes == 4 * P
 
@@ -96,30 +96,30 @@ def test_on_a_loopback_everything_is_sent() -> None:
 @pytest.mark.parametrize("credit", [1, 2, 4, 8, 16])
 def test_a_thin_link_is_used_and_not_choked(kbps: int, delay_s: float, credit: int) -> None:
     """Some of what the link could carry is used, and the bytes never wait for long, for many minutes."""
-    link, uplink = Link(kbps * 125.0, delay_s, credit=credit), Uplink(P, "auto")
+    link, uplink = Link(kbps * 125.0, delay_s, credit=credit), UplinkBudget(P, "auto")
     used = link.run(uplink, 12_000)
     assert 0.05 < used < 1.0
     assert link.free_at - link.now < 0.2
 
 
 def test_a_pause_is_no_reason_for_a_burst() -> None:
-    uplink = Uplink(P, 100.0)
+    uplink = UplinkBudget(P, 100.0)
     for n in range(100):
-        uplink.made(0.1 * n)
-    uplink.made(610.0)
+        uplink.record_gradient(0.1 * n)
+    uplink.record_gradient(610.0)
     assert uplink.allowed_bytes < 1.5 * 1_250
 
 
 def test_bytes_do_not_flap() -> None:
     """Once the link is known, steps are rare: each that failed makes the next attempt wait twice as long."""
-    link, uplink = Link(125_000.0, 0.02), Uplink(P, "auto")
+    link, uplink = Link(125_000.0, 0.02), UplinkBudget(P, "auto")
     link.run(uplink, 4_000)
     late = link.sizes[2_000:]
     assert sum(one != other for one, other in pairwise(late)) <= 8
 
 
 def test_a_link_that_grows_thin_is_felt_within_a_second_or_two() -> None:
-    link, uplink = Link(2e9, 0.001), Uplink(P, "auto")
+    link, uplink = Link(2e9, 0.001), UplinkBudget(P, "auto")
     link.run(uplink, 800)
     link.bytes_per_s = 1_000_000.0
     link.run(uplink, 300)
@@ -127,23 +127,23 @@ def test_a_link_that_grows_thin_is_felt_within_a_second_or_two() -> None:
 
 
 def test_nothing_is_known_at_first() -> None:
-    uplink = Uplink(P, "auto")
-    uplink.answered(1.0, 0.0)
+    uplink = UplinkBudget(P, "auto")
+    uplink.record_round_trip(1.0, 0.0)
     assert uplink.allowed_bytes == FIRST_BYTES
 
 
 def test_a_compressor_changes_its_codec_and_loses_nothing() -> None:
     """What was held back under a thin codec goes with the dense one."""
-    fitting = Fitting(Uplink(P, "auto"), P)
+    bandwidth_fit = BandwidthFit(UplinkBudget(P, "auto"), P)
     density = Density(P, 0.001, 0)
     compressor = Compressor(P, THIN, Largest(P, density), 1.0)
     vector = np.random.default_rng(0).standard_normal(P).astype(np.float32)
-    fitting.fit(compressor, [], 0.0)
+    bandwidth_fit.update(compressor, [], 0.0)
     first = compressor.compress(vector).decoded
     assert isinstance(first, Sparse)
     assert 0 < len(first.indices) < FIRST_BYTES / 2
-    fitting._uplink.allowed_bytes = 4.0 * P
-    fitting.fit(compressor, [], 1.0)
+    bandwidth_fit.uplink.allowed_bytes = 4.0 * P
+    bandwidth_fit.update(compressor, [], 1.0)
     assert compressor.codec.name == "f32"
     second = compressor.compress(vector).decoded
     assert isinstance(second, np.ndarray)
@@ -154,16 +154,16 @@ def test_a_compressor_changes_its_codec_and_loses_nothing() -> None:
     ("kbps", "codec_name", "most_bytes"), [(800.0, THIN, 115_000), (3e3, THIN, 400_000), (8e3, "i8", 800_000)]
 )
 def test_the_last_gradient_is_what_the_link_bears_in_a_second(kbps: float, codec_name: str, most_bytes: int) -> None:
-    name, choice = Fitting(Uplink(P, kbps), P).last()
+    name, choice = BandwidthFit(UplinkBudget(P, kbps), P).for_residual()
     assert name == codec_name
     vector = np.random.default_rng(0).standard_normal(P).astype(np.float32)
     assert 0.5 * most_bytes < len(codec(name).encode(choice.choose(vector)).buffer) < most_bytes
 
 
 def test_a_felt_link_bears_what_was_sent_without_being_late() -> None:
-    uplink = Uplink(P, "auto")
+    uplink = UplinkBudget(P, "auto")
     assert uplink.bytes_per_s == np.inf
-    uplink.made(0.0)
-    uplink.made(0.5)
+    uplink.record_gradient(0.0)
+    uplink.record_gradient(0.5)
     assert uplink.bytes_per_s == 2 * FIRST_BYTES
-    assert Fitting(uplink, P).last()[0] == THIN
+    assert BandwidthFit(uplink, P).for_residual()[0] == THIN

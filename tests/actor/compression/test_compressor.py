@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from actor.compression.compressor import Compressor, Momentum, Preconditioner
+from actor.compression.compressor import Compressor
+from actor.compression.preconditioner import Momentum, Preconditioner
 from actor.compression.selection import Density, Everything, Largest, make_choice
 from protocol.codecs.registry import CODECS, Floats, Sparse, codec
 from tests.actor.compression.test_selection import gradients, plain_largest
@@ -38,32 +39,32 @@ def test_momentum_is_less_where_gradients_are_late() -> None:
     momentum = Momentum(0.9, most_lag=48.0)
     assert momentum.beta1 == 0.9
     for lag, beta1 in ((1, 0.9), (15, 1.0 - 16.0 / 48.0), (47, 0.0), (500, 0.0), (1, 0.9)):
-        momentum.heed([lag] * 1000)
+        momentum.record_lags([lag] * 1000)
         assert momentum.beta1 == pytest.approx(beta1, abs=1e-6)
 
 
 def test_momentum_follows_slowly() -> None:
     momentum = Momentum(0.9, most_lag=48.0)
-    momentum.heed([20] * 100)
+    momentum.record_lags([20] * 100)
     before = momentum.beta1
-    momentum.heed([60])
+    momentum.record_lags([60])
     assert 0.0 < before - momentum.beta1 < 0.05
 
 
 def test_one_late_answer_at_first_is_soon_forgotten() -> None:
     momentum = Momentum(0.5, most_lag=48.0)
-    momentum.heed([400])
+    momentum.record_lags([400])
     assert momentum.beta1 == 0.0
-    momentum.heed([2] * 30)
+    momentum.record_lags([2] * 30)
     assert momentum.beta1 == 0.5
 
 
 def test_momentum_stays_without_news_and_without_a_bound() -> None:
     momentum = Momentum(0.9, most_lag=48.0)
-    momentum.heed([])
+    momentum.record_lags([])
     assert momentum.beta1 == 0.9
     bound = Momentum(0.9)
-    bound.heed([500] * 1000)
+    bound.record_lags([500] * 1000)
     assert bound.beta1 == 0.9
 
 
@@ -72,7 +73,7 @@ def test_a_changing_momentum_stays_unbiased() -> None:
     momentum = Momentum(0.9, most_lag=48.0)
     preconditioner = Preconditioner(2, momentum, 0.999, 1e-8)
     for lag in (0, 10, 40, 100, 5, 0):
-        momentum.heed([lag] * 200)
+        momentum.record_lags([lag] * 200)
         assert preconditioner.update(np.array([2.0, -0.5], np.float32)).tolist() == pytest.approx([1.0, -1.0], abs=1e-5)
 
 

@@ -29,7 +29,7 @@ def child(connection: socket.socket, stage: Stage = Stage.STEPPING) -> tuple[Chi
     made = Child(0, cast("subprocess.Popen[bytes]", None), connection, 0)
     room = np.zeros((2, SIZE), np.uint8)
     made.room, made.stage = [row.data for row in room], stage
-    made.ask(Kind.STEP, b"action")
+    made.send_request(Kind.STEP, b"action")
     return made, room
 
 
@@ -58,7 +58,7 @@ def test_a_question_larger_than_the_pipe_goes_out_in_pieces(ends: tuple[socket.s
     asking, _ = child(ours)
     theirs.recv(1 << 16)
     question, heard = bytes(4 << 20), 0
-    asking.ask(Kind.STEP, question)
+    asking.send_request(Kind.STEP, question)
     while heard < HEADER.size + len(question):
         heard += len(theirs.recv(1 << 20))
         asking.flush()
@@ -98,7 +98,7 @@ def test_a_pipe_that_closes_is_no_answer(ends: tuple[socket.socket, socket.socke
     theirs.close()
     with pytest.raises(EOFError):
         waiting.read()
-    waiting.ask(Kind.STEP, b"action")  # is not the place to find out
+    waiting.send_request(Kind.STEP, b"action")  # is not the place to find out
     assert not waiting.unsent
 
 

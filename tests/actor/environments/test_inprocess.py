@@ -13,10 +13,10 @@ from gymnasium.spaces import Box
 from actor.config import ActorSettings
 from actor.environments import signals
 from actor.environments.contract import Wrong
-from actor.environments.inprocess import InProcess
-from actor.environments.registry import make_simulators
-from actor.environments.spaces import Spaces
-from actor.environments.vector import Simulators, Step
+from actor.environments.inprocess import InProcessEngine
+from actor.environments.registry import make_vector_envs
+from actor.environments.vector import Step, VectorEnv
+from actor.spaces import Spaces
 from tests.actor.counter import discrete
 
 ACTIONS = np.zeros((2, 1), np.int64)
@@ -56,15 +56,17 @@ NO = (False, False)
 Failures = list[tuple[int, str, str]]
 
 
-def simulators(env: Written, *, resets_late: bool = True) -> tuple[Simulators, Failures]:
+def simulators(env: Written, *, next_step_autoreset: bool = True) -> tuple[VectorEnv, Failures]:
     told: Failures = []
-    engine = InProcess(env, resets_late=resets_late, name="Odd-v0", on_failure=lambda *said: told.append(said))
-    made = Simulators(engine, Spaces((2,), "float32", discrete(2)), resets_late=resets_late)
+    engine = InProcessEngine(
+        env, next_step_autoreset=next_step_autoreset, name="Odd-v0", on_failure=lambda *said: told.append(said)
+    )
+    made = VectorEnv(engine, Spaces((2,), "float32", discrete(2)), next_step_autoreset=next_step_autoreset)
     made.reset(0)
     return made, told
 
 
-def taken(made: Simulators, count: int) -> list[Step]:
+def taken(made: VectorEnv, count: int) -> list[Step]:
     return [made.step(ACTIONS) for _ in range(count)]
 
 
@@ -113,7 +115,7 @@ def test_an_observation_that_is_not_finite_takes_the_action_that_follows_it_with
 
 def test_a_true_successor_that_is_not_finite_leaves_its_row_out() -> None:
     env = Written(((0.0, 0.0), (1.0, 1.0), (True, True)))
-    made, _ = simulators(env, resets_late=False)
+    made, _ = simulators(env, next_step_autoreset=False)
     env.finals = np.array([[0.0, NAN], [0.0, 2.0]], np.float32)
     (step,) = taken(made, 1)
     assert (step.valid.tolist(), step.truncated.tolist()) == ([False, True], [False, True])
@@ -134,7 +136,7 @@ def test_what_breaks_the_contract_is_named_with_the_environment() -> None:
         made.step(ACTIONS)
 
 
-def twice(made: Simulators, actions: np.ndarray) -> None:
+def twice(made: VectorEnv, actions: np.ndarray) -> None:
     """What fails at reset fails one step later."""
     for _ in range(2):
         made.step(actions)
@@ -157,7 +159,7 @@ BROKEN = "tests.actor.broken_envs:Fragile-v0"
 def test_one_environment_in_this_process_is_refused_in_the_words_of_its_own_process(act: str, words: str) -> None:
     from tests.actor.broken_envs import Act
 
-    (made,) = make_simulators(ActorSettings(env=BROKEN, envs=2), frozenset({"tests.actor.broken_envs"}))
+    (made,) = make_vector_envs(ActorSettings(env=BROKEN, envs=2), frozenset({"tests.actor.broken_envs"}))
     try:
         made.reset(0)
         with pytest.raises(Wrong, match=f"^{BROKEN}: {words}"):
@@ -182,9 +184,9 @@ class Taking(Written):
 def heard() -> Iterator[list[int]]:
     before = [signal.getsignal(number) for number in signals.OURS]
     numbers: list[int] = []
-    signals.hold(lambda number, _: numbers.append(number))
+    signals.install(lambda number, _: numbers.append(number))
     yield numbers
-    signals.release()
+    signals.uninstall()
     for number, handler in zip(signals.OURS, before, strict=True):
         signal.signal(number, handler)
 

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
@@ -22,9 +21,14 @@ from actor.config import ActorSettings
 from actor.environments import child as child_module
 from actor.environments.child_protocol import Description, FailureKind
 from actor.environments.contract import checked
-from actor.environments.isolated import Batch, IsolatedSimulators, SimulatorsExhausted, fresh_seed, isolated
-from actor.environments.spaces import flatten, spaces_of
-from actor.monitoring import log
+from actor.environments.conversion import flatten, spaces_of
+from actor.environments.isolated import (
+    FailureBudgetSpent,
+    IsolatedEngine,
+    IsolatedStep,
+    fresh_seed,
+    make_isolated_engine,
+)
 from protocol.errors import UserError
 from tests.actor import broken_envs
 from tests.actor.broken_envs import Act, Fragile
@@ -33,7 +37,7 @@ COMMAND = (sys.executable, broken_envs.__file__)
 SEED = 7
 MANY = 100_000  # steps that no start outlasts
 
-Make = Callable[..., IsolatedSimulators]
+Make = Callable[..., IsolatedEngine]
 
 
 class Heard(list[tuple[int, str, str]]):
@@ -51,7 +55,7 @@ def heard() -> Heard:
 @pytest.fixture
 def make(heard: Heard) -> Iterator[Make]:
     """Makes simulators, and in the end finds no process and no descriptor of theirs."""
-    made: list[IsolatedSimulators] = []
+    made: list[IsolatedEngine] = []
     before = open_files()
 
     def simulators(
@@ -61,14 +65,14 @@ def make(heard: Heard) -> Iterator[Make]:
         deadline_s: float = 20.0,
         start_s: float = 60.0,
         **options: Any,
-    ) -> IsolatedSimulators:
+    ) -> IsolatedEngine:
         description = Description(env, options, (), deadline_s, start_s)
-        made.append(IsolatedSimulators(description, count, budget, heard, command=COMMAND))
+        made.append(IsolatedEngine(description, count, budget, heard, command=COMMAND))
         return made[-1]
 
     yield simulators
     for each in made:
-        processes = [child.process for child in each._children] + each._dying
+        processes = each.processes
         each.close()
         each.close()
         for process in processes:
@@ -132,7 +136,7 @@ def test_a_row_that_fails_is_rebuilt_alone(make: Make, heard: Heard, act: Act) -
     assert (simulators.failures, simulators.failure_counts[FAILURES[act][0]]) == (1, 1)
 
 
-def until_back(simulators: IsolatedSimulators, other: Fragile) -> Iterator[Batch]:
+def until_back(simulators: IsolatedEngine, other: Fragile) -> Iterator[IsolatedStep]:
     """Steps with GO until row 0 is valid again; row 1 goes on as ``other`` does, which nobody disturbs."""
     for _ in range(MANY):
         batch = simulators.step(acts(Act.GO, Act.GO))
@@ -145,13 +149,13 @@ def until_back(simulators: IsolatedSimulators, other: Fragile) -> Iterator[Batch
     raise AssertionError("never came back")
 
 
-def assert_stepped(batch: Batch, row: int, twin: Fragile) -> None:
+def assert_stepped(batch: IsolatedStep, row: int, twin: Fragile) -> None:
     observation, reward, *_ = twin.step(Act.GO)
     np.testing.assert_array_equal(batch.observations[row], observation)
     assert (batch.rewards[row], bool(batch.valid[row])) == (reward, True)
 
 
-def assert_absent(batch: Batch, held: np.ndarray) -> None:
+def assert_absent(batch: IsolatedStep, held: np.ndarray) -> None:
     np.testing.assert_array_equal(batch.observations[0], held)
     flags = (batch.valid[0], batch.terminated[0], batch.truncated[0])
     assert (batch.rewards[0], *map(bool, flags)) == (0.0, False, False, False)
@@ -164,21 +168,19 @@ def test_where_all_rows_are_absent_one_step_waits(make: Make) -> None:
     assert valid == [True, False, False, True]
 
 
-def test_settings_are_enough(capfd: pytest.CaptureFixture[str]) -> None:
+def test_settings_are_enough(heard: Heard) -> None:
     settings = ActorSettings(env="CartPole-v1", vectorization="processes", simulator_failures=1)
-    simulators = isolated(settings, 1, frozenset())
+    simulators = make_isolated_engine(settings, 1, frozenset(), heard)
     with contextlib.closing(simulators):
         assert simulators.reset(SEED).shape == (1, 4)
-        os.killpg(simulators._children[0].process.pid, signal.SIGKILL)
+        os.killpg(simulators.children[0].process.pid, signal.SIGKILL)
         assert simulators.step(acts(1)).cut.all()
-    log.finish()
-    (line,) = capfd.readouterr().err.splitlines()
-    assert msgspec.json.decode(line)["kind"] == "died"
+    assert [kind for _, kind, _ in heard] == ["died"]
 
 
 def test_an_id_that_names_nothing_is_told_in_the_words_of_envs() -> None:
     with pytest.raises(UserError, match="did you mean CartPole-v1"):
-        isolated(ActorSettings(env="CartPool-v1"), 1, frozenset())
+        make_isolated_engine(ActorSettings(env="CartPool-v1"), 1, frozenset(), lambda *_: None)
 
 
 def test_past_the_budget_the_story_is_told(make: Make, heard: Heard) -> None:
@@ -186,7 +188,7 @@ def test_past_the_budget_the_story_is_told(make: Make, heard: Heard) -> None:
     simulators.reset(SEED)
     for act in (Act.KILL, Act.GO):
         simulators.step(acts(act))
-    with pytest.raises(SimulatorsExhausted) as caught:
+    with pytest.raises(FailureBudgetSpent) as caught:
         simulators.step(acts(Act.RAISE))
     assert str(caught.value) == (
         "simulators failed too often: 2 times (1 raised, 1 died), 1 allowed; "
@@ -224,7 +226,7 @@ def test_an_environment_that_cannot_be_made_is_the_users_to_put_right(make: Make
 
 
 def test_a_start_has_a_deadline(make: Make, heard: Heard) -> None:
-    with pytest.raises(SimulatorsExhausted, match=r"1 hung.*no first observation within 0\.001 s"):
+    with pytest.raises(FailureBudgetSpent, match=r"1 hung.*no first observation within 0\.001 s"):
         make(count=1, budget=0, start_s=0.001)
 
 
@@ -240,7 +242,7 @@ def test_who_answers_and_then_dies_is_missed_at_the_next_step(make: Make, heard:
     simulators = make(deadline_s=0.4)
     simulators.reset(SEED)
     simulators.send(acts(Act.GO, Act.HANG))
-    leaver = simulators._children[0]
+    leaver = simulators.children[0]
     select.select([leaver.socket], [], [], 20.0)
     leaver.process.kill()
     leaver.process.wait(20.0)
@@ -253,7 +255,7 @@ def test_who_answers_and_then_dies_is_missed_at_the_next_step(make: Make, heard:
 def test_an_interrupt_is_the_parents_business(make: Make, capfd: pytest.CaptureFixture[str]) -> None:
     simulators = make(count=1)
     simulators.reset(SEED)
-    os.killpg(simulators._children[0].process.pid, signal.SIGINT)
+    os.killpg(simulators.children[0].process.pid, signal.SIGINT)
     assert simulators.step(acts(Act.PRINT)).valid.all()
     simulators.close()
     printed = capfd.readouterr()
@@ -264,7 +266,7 @@ def test_what_ignores_sigterm_is_killed(make: Make, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(child_module, "CLOSE_S", 0.2)
     simulators = make(count=1)
     simulators.reset(SEED)
-    stubborn = simulators._children[0]
+    stubborn = simulators.children[0]
     simulators.send(acts(Act.IMMORTAL))
     wait_until_sigterm_is_ignored(stubborn.process.pid)
     simulators.close()
@@ -295,10 +297,10 @@ def test_what_an_environment_started_ends_with_it(make: Make, tmp_path: Path) ->
 PARENT = """
 import sys
 import numpy as np
-from actor.environments.isolated import IsolatedSimulators
+from actor.environments.isolated import IsolatedEngine
 from actor.environments.child_protocol import Description, FailureKind
 from actor.environments.contract import checked
-simulators = IsolatedSimulators(Description("Fragile", {}, (), 0.05, 60.0), 2, 0, print, command=sys.argv[2:])
+simulators = IsolatedEngine(Description("Fragile", {}, (), 0.05, 60.0), 2, 0, print, command=sys.argv[2:])
 simulators.reset(0)
 simulators.send(np.array([int(sys.argv[1]), 0]))
 print("ready", flush=True)
@@ -348,7 +350,7 @@ def test_it_is_gymnasiums_own_same_step_mode_to_the_bit(
         assert finished
 
 
-def assert_finals(batch: Batch, space: Any, infos: dict[str, Any]) -> int:
+def assert_finals(batch: IsolatedStep, space: Any, infos: dict[str, Any]) -> int:
     done = batch.terminated | batch.truncated
     if batch.final_observations is None:
         assert not done.any()

@@ -15,11 +15,13 @@ from gymnasium.spaces import Box, Discrete, Text
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from actor.config import ActorSettings
-from actor.environments.inprocess import InProcess
-from actor.environments.registry import describe, make_one, make_simulators
-from actor.environments.spaces import Actions, Spaces
-from actor.environments.vector import Simulators
+from actor.environments.inprocess import InProcessEngine
+from actor.environments.registry import describe, make_one, make_vector_envs
+from actor.environments.vector import VectorEnv
+from actor.monitoring import log
+from actor.spaces import Actions, Spaces
 from protocol.errors import SettingError, UserError
+from tests.actor import broken_envs
 from tests.actor.counter import NONE_ALLOWED, Counter
 
 
@@ -50,6 +52,18 @@ class Numbered(Counter):
         self.observation_space = Discrete(5)  # type: ignore[assignment]
 
 
+class Scarce(Counter):
+    """A Counter of which there are only so many."""
+
+    left = 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        type(self).left -= 1
+        if self.left < 0:
+            raise UserError("no more of them")
+
+
 class Stopping(SyncVectorEnv):
     """A vector environment that leaves a finished row to its caller."""
 
@@ -67,7 +81,7 @@ class Uninstalled(Counter):
 @pytest.fixture(autouse=True)
 def registered() -> Iterator[None]:
     ids: dict[str, Any] = {"Counter-v0": Counter, "Odd-v0": Odd, "Numbered-v0": Numbered, "Uninstalled-v0": Uninstalled}
-    ids["Wide-v0"] = Wide
+    ids |= {"Wide-v0": Wide, "Scarce-v0": Scarce}
     for name, entry_point in ids.items():
         gymnasium.register(name, entry_point, disable_env_checker=True)
     gymnasium.register("Stopping-v0", vector_entry_point=Stopping)
@@ -76,10 +90,10 @@ def registered() -> Iterator[None]:
         del gymnasium.registry[name]
 
 
-def inner(simulators: Simulators) -> Any:
+def inner(simulators: VectorEnv) -> Any:
     """The vector environment behind them."""
-    assert isinstance(simulators._engine, InProcess)
-    return simulators._engine._env
+    assert isinstance(simulators.engine, InProcessEngine)
+    return simulators.engine.env
 
 
 @pytest.mark.parametrize("env", ["", "CartPole v1", "a:b:c-v0", ":CartPole-v1", "os;x:Env-v0", "../x-v0", "a/b/c-v0"])
@@ -91,19 +105,19 @@ def test_an_id_that_is_none_is_refused(env: str) -> None:
 @pytest.mark.parametrize(("env", "nearest"), [("CartPool-v1", "CartPole-v1"), ("CartPole", "CartPole-v1")])
 def test_an_unknown_id_is_refused_with_the_nearest(env: str, nearest: str) -> None:
     with pytest.raises(SettingError, match=f"did you mean {nearest}"):
-        make_simulators(ActorSettings(env=env), NONE_ALLOWED)
+        make_vector_envs(ActorSettings(env=env), NONE_ALLOWED)
 
 
 def test_the_nearest_id_comes_with_the_module_that_was_named() -> None:
     with pytest.raises(SettingError, match=r"did you mean tests\.actor\.counter:CartPole-v1\?"):
-        make_simulators(ActorSettings(env="tests.actor.counter:CartPool-v1"), frozenset(["tests.actor.counter"]))
+        make_vector_envs(ActorSettings(env="tests.actor.counter:CartPool-v1"), frozenset(["tests.actor.counter"]))
 
 
 def test_a_module_that_is_not_allowed_is_not_imported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "untrusted_simulator.py").write_text("")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(UserError, match="--allow-module untrusted_simulator"):
-        make_simulators(ActorSettings(env="untrusted_simulator:CartPole-v1"), frozenset({"untrusted"}))
+        make_vector_envs(ActorSettings(env="untrusted_simulator:CartPole-v1"), frozenset({"untrusted"}))
     assert "untrusted_simulator" not in sys.modules
 
 
@@ -141,7 +155,7 @@ def test_a_missing_library_of_no_extra_is_told_in_its_own_words() -> None:
 )
 def test_other_spaces_are_refused_by_name(which: str, word: str) -> None:
     with pytest.raises(SettingError, match=word):
-        make_simulators(ActorSettings(env="Odd-v0", env_options={"which": which}, envs=2), NONE_ALLOWED)
+        make_vector_envs(ActorSettings(env="Odd-v0", env_options={"which": which}, envs=2), NONE_ALLOWED)
 
 
 @pytest.mark.parametrize("option", ["num_envs", "vectorization_mode", "wrappers"])
@@ -163,8 +177,8 @@ def test_describe_flattens_observations_of_any_rank() -> None:
 
 
 def test_auto_takes_the_environments_own_vectorisation_and_else_sync() -> None:
-    (own,) = make_simulators(ActorSettings(env="CartPole-v1", envs=2), NONE_ALLOWED)
-    (plain,) = make_simulators(ActorSettings(env="Counter-v0", envs=2), NONE_ALLOWED)
+    (own,) = make_vector_envs(ActorSettings(env="CartPole-v1", envs=2), NONE_ALLOWED)
+    (plain,) = make_vector_envs(ActorSettings(env="Counter-v0", envs=2), NONE_ALLOWED)
     assert not isinstance(inner(own), SyncVectorEnv)
     assert isinstance(inner(plain), SyncVectorEnv)
     with pytest.raises(SettingError, match=r"actor\.vectorization"):
@@ -172,29 +186,33 @@ def test_auto_takes_the_environments_own_vectorisation_and_else_sync() -> None:
 
 
 def test_environments_in_groups() -> None:
-    groups = make_simulators(ActorSettings(env="Counter-v0", envs=6, groups=3), NONE_ALLOWED)
+    groups = make_vector_envs(ActorSettings(env="Counter-v0", envs=6, groups=3), NONE_ALLOWED)
     assert [group.count for group in groups] == [2, 2, 2]
     assert len({id(inner(group)) for group in groups}) == 3
 
 
 def test_a_group_that_cannot_be_made_closes_those_before(monkeypatch: pytest.MonkeyPatch) -> None:
     closed: list[int] = []
-    made = iter(range(2))
+    monkeypatch.setattr(Scarce, "left", 1)
+    monkeypatch.setattr(SyncVectorEnv, "close", lambda env: closed.append(env.num_envs))
+    with pytest.raises(UserError, match="no more of them"):
+        make_vector_envs(ActorSettings(env="Scarce-v0", envs=2, groups=2), NONE_ALLOWED)
+    assert closed == [1]
 
-    def count(env_id: str, env: Any) -> bool:
-        if next(made):
-            raise SettingError("actor.env", env_id, "no")
-        return True
 
-    monkeypatch.setattr("actor.environments.registry._resets_late", count)
-    monkeypatch.setattr(SyncVectorEnv, "close", lambda env: closed.append(id(env)))
-    with pytest.raises(SettingError):
-        make_simulators(ActorSettings(env="Counter-v0", envs=2, groups=2), NONE_ALLOWED)
-    assert len(set(closed)) == 2
+def test_what_goes_wrong_in_this_process_is_logged(capfd: pytest.CaptureFixture[str]) -> None:
+    (env,) = make_vector_envs(ActorSettings(env=broken_envs.UNPAID, envs=1), NONE_ALLOWED)
+    env.reset(0)
+    env.step(np.zeros((1, 1), np.int64))
+    env.close()
+    log.finish()
+    (line,) = capfd.readouterr().err.splitlines()
+    told = msgspec.json.decode(line)
+    assert (told["event"], told["row"], told["kind"]) == ("simulator_failed", 0, "reward_not_finite")
 
 
 def test_the_seed_decides_the_episodes() -> None:
-    (simulators,) = make_simulators(ActorSettings(envs=3), NONE_ALLOWED)
+    (simulators,) = make_vector_envs(ActorSettings(envs=3), NONE_ALLOWED)
     first, again, other = (simulators.reset(seed).copy() for seed in (1, 1, 2))
     assert (first.dtype.name, first.shape) == ("float32", (3, 4))
     np.testing.assert_array_equal(first, again)
@@ -204,7 +222,7 @@ def test_the_seed_decides_the_episodes() -> None:
 
 def test_disabled_autoreset_is_refused() -> None:
     with pytest.raises(SettingError, match="Disabled"):
-        make_simulators(ActorSettings(env="Stopping-v0", envs=2), NONE_ALLOWED)
+        make_vector_envs(ActorSettings(env="Stopping-v0", envs=2), NONE_ALLOWED)
 
 
 def test_one_environment_by_itself_passes_the_same_checks() -> None:
@@ -223,7 +241,7 @@ def test_a_hidden_number_that_is_not_there_is_refused(hidden: tuple[int, ...]) -
     with pytest.raises(SettingError, match=r"actor\.hidden_observations.*below 2"):
         describe(settings, NONE_ALLOWED)
     with pytest.raises(SettingError, match=r"actor\.hidden_observations"):
-        make_simulators(settings, NONE_ALLOWED)
+        make_vector_envs(settings, NONE_ALLOWED)
 
 
 def test_more_numbers_than_a_message_has_room_for_cannot_be_normalised() -> None:

@@ -17,10 +17,11 @@ from actor.algorithms.methods import make_method
 from actor.algorithms.rollout import Collector
 from actor.config import ActorSettings
 from actor.environments.contract import Wrong
-from actor.environments.registry import make_simulators
-from actor.environments.spaces import Spaces
-from actor.environments.vector import Simulators
-from actor.networks.policy import Policy, build_policy
+from actor.environments.registry import make_vector_envs
+from actor.environments.vector import VectorEnv
+from actor.networks.build import build_policy
+from actor.networks.policy import Policy
+from actor.spaces import Spaces
 from protocol.errors import SettingError
 from tests.actor import rings
 
@@ -70,8 +71,8 @@ def settings_of(way: Way, length: int, kind: str, steps: int) -> ActorSettings:
 
 
 @contextlib.contextmanager
-def made(settings: ActorSettings) -> Iterator[list[Simulators]]:
-    groups = make_simulators(settings, HERE)
+def made(settings: ActorSettings) -> Iterator[list[VectorEnv]]:
+    groups = make_vector_envs(settings, HERE)
     try:
         yield groups
     finally:
@@ -92,7 +93,7 @@ def knowing(settings: ActorSettings, spaces: Spaces, table: np.ndarray) -> tuple
 
 
 def assert_true(
-    groups: list[Simulators], settings: ActorSettings, waits: bool, family: tuple[dict[str, Any], ...], discount: float
+    groups: list[VectorEnv], settings: ActorSettings, waits: bool, family: tuple[dict[str, Any], ...], discount: float
 ) -> None:
     """Every target of every row that counts is that row's value, and rows and episodes are as many as there were."""
     length, kind = settings.env_options["length"], settings.env_options["kind"]
@@ -104,16 +105,17 @@ def assert_true(
     methods = [make_method(one, spaces, policy, 0) for one in several]
     for method in methods:
         method.adopt(0, None if several[0].algorithm == "a3c" else theta, 0)
-    collector = Collector(groups, policy, methods[0].chooser, several[0], 3)
+    collector = Collector(groups, policy, methods[0].sampler, several[0], 3)
     counted, episodes, count = 0, list[tuple[float, int]](), 2 + 8 // settings.rollout_steps
     for _ in range(count):
         rollout = collector.collect()
         true = table[rollout.observations[:-1].argmax(2)]
         for method in methods:
-            _, advantages, returns = method.targets(rollout)
+            returns, policy_targets = method.targets(rollout)
             np.testing.assert_allclose(returns[rollout.valid], true[rollout.valid], atol=2e-5)
-            if several[0].algorithm == "a3c":
-                np.testing.assert_allclose(advantages[rollout.valid], 0.0, atol=2e-5)
+            assert (policy_targets is not None) == (several[0].algorithm == "a3c")
+            if policy_targets is not None:
+                np.testing.assert_allclose(policy_targets.advantages[rollout.valid], 0.0, atol=2e-5)
         counted += rollout.env_steps
         episodes += rollout.episodes
     each, rest = divmod(count * settings.rollout_steps, length + waits)
@@ -165,4 +167,4 @@ def test_a_vector_of_another_size_than_asked_for_is_refused(monkeypatch: pytest.
     begin = rings.RingVector.__init__
     monkeypatch.setattr(rings.RingVector, "__init__", lambda self, num_envs, **options: begin(self, 3, **options))
     with pytest.raises(SettingError, match="asked for 4 environments it makes 3"):
-        make_simulators(settings_of(WAYS["next"], 3, "both", 4), HERE)
+        make_vector_envs(settings_of(WAYS["next"], 3, "both", 4), HERE)

@@ -12,14 +12,14 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from actor.config import ActorSettings
 from actor.environments.child_protocol import FailureKind
-from actor.environments.registry import make_simulators
-from actor.environments.spaces import Spaces
-from actor.environments.vector import Simulators
+from actor.environments.registry import make_vector_envs
+from actor.environments.vector import VectorEnv
+from actor.spaces import Spaces
 from tests.actor import counter
 from tests.actor.counter import simulators_of
 
 
-def counters(mode: AutoresetMode, *lengths: int, **options: Any) -> Simulators:
+def counters(mode: AutoresetMode, *lengths: int, **options: Any) -> VectorEnv:
     simulators = counter.counters(mode, *lengths, **options)
     simulators.reset(0)
     return simulators
@@ -89,7 +89,7 @@ def test_actions_that_start_elsewhere_are_numbered_from_zero() -> None:
 class Scripted:
     """An engine whose answers are written down: of each step (observation, reward, truncated, valid, cut)."""
 
-    begins_anew = True
+    restarts_cut_rows = True
     failure_counts: ClassVar[dict[FailureKind, int]] = {}
     first_failures: ClassVar[dict[FailureKind, str]] = {}
 
@@ -125,7 +125,7 @@ def test_a_row_that_failed_is_not_valid_and_its_episode_is_in_no_book() -> None:
         (10.0, 3.0, False, True, False),
         (11.0, 4.0, True, True, False),
     )
-    simulators = Simulators(engine, Spaces((1,), "float32", counter.discrete(2)), resets_late=False)
+    simulators = VectorEnv(engine, Spaces((1,), "float32", counter.discrete(2)), next_step_autoreset=False)
     simulators.reset(0)
     steps = []
     for _ in range(5):
@@ -149,7 +149,7 @@ def test_the_running_episodes_are_in_the_book_too() -> None:
 def test_seeds_of_any_size_are_cut_before_the_rows_add_to_them(vectorization: Literal["sync", "processes"]) -> None:
     """The emulator of Atari games refuses more than 31 bits, in this process and in others."""
     settings = ActorSettings(env="CartPole-v1", envs=2, vectorization=vectorization)
-    (simulators,) = make_simulators(settings, counter.NONE_ALLOWED)
+    (simulators,) = make_vector_envs(settings, counter.NONE_ALLOWED)
     try:
         first = simulators.reset((1 << 32) - 2)
     finally:
@@ -209,11 +209,13 @@ class Threaded:
 
 
 def test_an_environment_with_threads_works_between_the_halves_of_a_step() -> None:
-    from actor.environments.inprocess import InProcess
+    from actor.environments.inprocess import InProcessEngine
 
     env = Threaded()
-    simulators = Simulators(
-        InProcess(env, resets_late=True), Spaces((1,), "float32", counter.discrete(2)), resets_late=True
+    simulators = VectorEnv(
+        InProcessEngine(env, next_step_autoreset=True, on_failure=lambda *_: None),
+        Spaces((1,), "float32", counter.discrete(2)),
+        next_step_autoreset=True,
     )
     simulators.send(actions(0, 1))
     assert env.log == ["send [0, 1]"]

@@ -1,4 +1,4 @@
-"""Scoring a run on disk, and a live one over a desk; the policies, seeds and reports. No sockets."""
+"""Scoring a run on disk, and a live one over a channel; the policies, seeds and reports. No sockets."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from actor.evaluation.evaluate import Evaluator, Examination, Tally, evaluate
 from actor.evaluation.play import Score, summary
 from actor.events import EvaluationDone, Event, Weights
-from actor.handoff import Desk, Interrupted
+from actor.handoff import Interrupted, WorkerChannel
 from actor.initial import initial
 from protocol import manifest as manifests
 from protocol.errors import UserError
@@ -78,27 +78,27 @@ def test_episodes_past_the_step_limit_are_cut_and_counted(tmp_path: Path) -> Non
 
 
 class Bench:
-    """An evaluator at a desk without a link behind it. Each score is answered by the next of ``given``, or the end."""
+    """An evaluator whose channel has no link behind it. Each score is answered by the next of ``given``, or the end."""
 
     def __init__(self, *given: Weights, once: bool = False) -> None:
         self.posted: list[Event] = []
         self.scores: list[Score] = []
-        self.desk = Desk(lambda work: None)
-        self.desk.configure(welcome())
+        self.channel = WorkerChannel(lambda work: None)
+        self.channel.configure(welcome())
         self.given = list(given)
         self.evaluator = Evaluator(examination(), self.posted.append, self.note, once)
-        self.desk.adopt(self.given.pop(0))
+        self.channel.adopt(self.given.pop(0))
 
     def note(self, score: Score) -> None:
         self.scores.append(score)
         if self.given:
-            self.desk.adopt(self.given.pop(0))
+            self.channel.adopt(self.given.pop(0))
         else:
-            self.desk.close()
+            self.channel.close()
 
     def run(self) -> None:
         try:
-            self.evaluator.run(self.desk, 1)
+            self.evaluator.run(self.channel, 1)
         finally:
             self.evaluator.close()
 
@@ -122,7 +122,7 @@ def test_a_live_run_is_scored_with_each_new_set_of_weights_until_it_ends() -> No
         EvaluationDone(s.version, 3, s.mean, s.std, s.ci95, 5, epoch)
         for s, epoch in zip(bench.scores, (1, 1, 2), strict=True)
     ]
-    assert bench.desk.env_steps > sum(3 * score.length_mean for score in bench.scores)
+    assert bench.channel.stats.env_steps > sum(3 * score.length_mean for score in bench.scores)
 
 
 def test_one_evaluation_is_enough_where_that_was_asked_for() -> None:
@@ -133,7 +133,7 @@ def test_one_evaluation_is_enough_where_that_was_asked_for() -> None:
 
 def test_the_end_of_a_run_does_not_wait_for_the_end_of_a_game() -> None:
     bench = Bench(weights(1))
-    bench.desk.close()
+    bench.channel.close()
     with pytest.raises(Interrupted):
         bench.run()
     assert (bench.posted, bench.scores) == ([], [])

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from actor.algorithms.distributions import distribution
 from actor.config import ActorSettings
-from actor.environments.registry import make_simulators
-from actor.environments.spaces import Actions, Spaces
-from actor.environments.vector import Simulators, Step
+from actor.environments.registry import make_vector_envs
+from actor.environments.vector import Step, VectorEnv
 from actor.evaluation.play import Player, play, quotas, summary
-from actor.networks.policy import build_policy
+from actor.networks.build import build_policy
+from actor.spaces import Actions, Spaces
 from protocol.errors import UserError
 from protocol.moments import Moments
 from tests.actor.counter import counters
@@ -40,7 +40,7 @@ def player(
     theta = flat.vector() + np.linspace(-0.5, 0.5, flat.layout().length, dtype=np.float32)
     made = Player(settings, spaces, flat.layout())
     made.load(theta, moments)
-    made.begin(4)
+    made.reset_memory(4)
     return made, settings, spaces, theta
 
 
@@ -59,7 +59,7 @@ def test_the_best_action_of_every_network_and_space(shape: tuple[int, ...], acti
     made, settings, spaces, theta = player(actions, shape, network=network, memory=memory, precision="fp32")
     oracle, flat = build_policy(settings, spaces, seed=0)
     flat.load(theta)
-    oracle.begin()
+    oracle.weights_changed()
     state = np.zeros((4, oracle.state_size), np.float32)
     for number in range(3):
         seen = observations(spaces, number)
@@ -85,7 +85,7 @@ def test_a_memory_is_emptied_where_an_episode_starts_and_nowhere_else(memory: st
     again = made.act(observations(spaces, 0), np.array([True, False, True, False]))
     np.testing.assert_allclose(again[[0, 2]], first[[0, 2]], atol=1e-6)
     assert (again[[1, 3]] != first[[1, 3]]).any(1).all()
-    made.begin(4)
+    made.reset_memory(4)
     np.testing.assert_allclose(made.act(observations(spaces, 0), LATER), first, atol=1e-6)
 
 
@@ -121,7 +121,7 @@ def test_another_network_is_refused() -> None:
         made.load(np.zeros(3, np.float32), None)
 
 
-class Clockwork(Simulators):
+class Clockwork(VectorEnv):
     """Environment ``row`` finishes an episode of return ``row`` every ``row + 1`` steps; none is ever too long."""
 
     def __init__(self, count: int) -> None:
@@ -180,7 +180,7 @@ def test_a_game_is_repeatable_and_each_episode_counts_once() -> None:
 
     runs = []
     for _ in range(2):
-        (simulators,) = make_simulators(ActorSettings(env="CartPole-v1", envs=3), frozenset())
+        (simulators,) = make_vector_envs(ActorSettings(env="CartPole-v1", envs=3), frozenset())
         runs.append(play(simulators, push, quotas(7, 3), 5, ENOUGH).episodes)
         simulators.close()
     assert runs[0] == runs[1]
@@ -221,13 +221,13 @@ def test_an_episode_that_ends_at_the_limit_is_whole() -> None:
 def test_each_beginning_after_a_cut_has_seeds_of_its_own() -> None:
     seeds: list[int] = []
 
-    class Told(Simulators):
+    class Told(VectorEnv):
         def reset(self, seed: int) -> np.ndarray:
             seeds.append(seed)
             return super().reset(seed)
 
     plain = counters(AutoresetMode.NEXT_STEP, 10**9, 10**9)
-    play(Told(plain._engine, plain.spaces, resets_late=True), one, np.array([3, 2]), 4, 2)
+    play(Told(plain.engine, plain.spaces, next_step_autoreset=True), one, np.array([3, 2]), 4, 2)
     assert seeds == [4, 6, 8]
 
 

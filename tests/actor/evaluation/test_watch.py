@@ -22,7 +22,7 @@ from actor.evaluation.rendering import Drawn, Seen, open_scene, picture_of
 from actor.evaluation.video import Recorder, even
 from actor.evaluation.watch import Show, Viewing, Watched, Watcher, watch
 from actor.events import Event, Weights, WeightsWanted
-from actor.handoff import Desk, Interrupted
+from actor.handoff import Interrupted, WorkerChannel
 from protocol.errors import UserError
 from tests.actor.rundirs import checkpoint, run_directory, settings_of
 from tests.actor.test_handoff import welcome
@@ -214,7 +214,7 @@ def test_a_window_draws_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(scene, Drawn)
     scene.reset(0)
     scene.step(np.zeros((1, 1), np.int64))
-    bare = scene._env.unwrapped
+    bare = scene.env.unwrapped
     assert (bare.drawn, bare.metadata["render_fps"], Dot.metadata["render_fps"]) == (2, 30.0, 12)
     scene.close()
 
@@ -278,23 +278,23 @@ def test_the_newest_of_a_stack_is_the_picture_and_colours_stay_colours() -> None
 
 
 class Bench:
-    """A watcher at a desk without a link behind it. Each want is answered by the next of ``given``, or the end."""
+    """A watcher at a channel without a link behind it. Each want is answered by the next of ``given``, or the end."""
 
     def __init__(self, *given: Weights, out: Path, episodes_before_the_end: int = 100) -> None:
         self.told: list[Watched] = []
-        self.desk = Desk(lambda work: None)
-        self.desk.configure(welcome())
+        self.channel = WorkerChannel(lambda work: None)
+        self.channel.configure(welcome())
         self.given = list(given)
-        self.desk.adopt(self.given.pop(0))
+        self.channel.adopt(self.given.pop(0))
         self.out, self.posted, self.end = out, 0, episodes_before_the_end
 
     def post(self, event: Event) -> None:
         assert event == WeightsWanted()
         self.posted += 1
         if self.posted == self.end:
-            self.desk.close()
+            self.channel.close()
         elif self.given:
-            self.desk.adopt(self.given.pop(0))
+            self.channel.adopt(self.given.pop(0))
 
     def run(self, folder: Path, episodes: int) -> None:
         manifest = read_manifest(folder)
@@ -303,7 +303,7 @@ class Bench:
             show = Show(manifest.actor_table, manifest.layout, view, recorder)
             watcher = Watcher(show, self.post, self.told.append, episodes)
             try:
-                watcher.run(self.desk, 1)
+                watcher.run(self.channel, 1)
             finally:
                 watcher.close()
 
@@ -316,7 +316,7 @@ def test_each_episode_of_a_live_run_has_the_newest_weights(tmp_path: Path) -> No
     bench = Bench(weights(tmp_path, 3), weights(tmp_path, 8), out=tmp_path / "a.mp4")
     bench.run(tmp_path, 2)
     assert [(seen.number, seen.version) for seen in bench.told] == [(1, 3), (2, 8)]
-    assert (bench.posted, bench.desk.env_steps) == (2, 10)
+    assert (bench.posted, bench.channel.stats.env_steps) == (2, 10)
 
 
 def test_the_end_of_a_live_run_ends_the_recording_and_keeps_it(tmp_path: Path) -> None:

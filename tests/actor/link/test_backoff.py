@@ -14,8 +14,8 @@ def lines(until: float) -> list[float]:
     """When it says that it waits, of hellos as they come."""
     waiting, said, now = Waiting(Random(1)), [], 0.0
     while now < until:
-        waiting.greeted(now)
-        if waiting.worth_a_line(now):
+        waiting.record_hello(now)
+        if waiting.should_log(now):
             said.append(now)
         now = waiting.hello_at
     return said
@@ -32,13 +32,13 @@ def test_lines_come_when_the_wait_has_doubled_and_then_once_an_hour() -> None:
 
 def test_it_gives_up_after_as_long_as_it_was_told_to_each_time_anew() -> None:
     waiting = Waiting(Random(1), give_up_after_s=60.0)
-    waiting.greeted(5.0)
-    assert (waiting.hopeless(64.9), waiting.hopeless(65.0)) == (False, True)
-    waiting.answered()
-    assert (waiting.hopeless(1e9), waiting.waited_s(1e9)) == (False, 0.0)
-    waiting.lost(1000.0, 0.5)
-    assert (waiting.hopeless(1059.0), waiting.hopeless(1060.0)) == (False, True)
-    assert not Waiting(Random(1)).hopeless(1e12)
+    waiting.record_hello(5.0)
+    assert (waiting.is_over(64.9), waiting.is_over(65.0)) == (False, True)
+    waiting.end()
+    assert (waiting.is_over(1e9), waiting.waited_s(1e9)) == (False, 0.0)
+    waiting.start(1000.0, 0.5)
+    assert (waiting.is_over(1059.0), waiting.is_over(1060.0)) == (False, True)
+    assert not Waiting(Random(1)).is_over(1e12)
 
 
 @pytest.mark.parametrize(
@@ -46,5 +46,5 @@ def test_it_gives_up_after_as_long_as_it_was_told_to_each_time_anew() -> None:
 )
 def test_what_it_says(waited_s: float, words: str) -> None:
     waiting = Waiting(Random(1))
-    waiting.greeted(0.0)
-    assert waiting.fields(waited_s)["waited"] == f"no learner for {words}"
+    waiting.record_hello(0.0)
+    assert waiting.log_fields(waited_s)["waited"] == f"no learner for {words}"

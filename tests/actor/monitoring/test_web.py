@@ -16,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from actor.monitoring.metrics import Counters, render
 from actor.monitoring.web import LONGEST_S, METRICS_TYPE, MOST, Pages, serve
+from actor.stats import WorkerStats
 from protocol.errors import UserError
 
 
@@ -39,7 +40,7 @@ def asked(port: int, path: str) -> tuple[int, str]:
 def test_the_metrics_are_served_and_read_anew() -> None:
     counters = Counters()
     port = serve(pages(counters), "127.0.0.1", 0)
-    counters.env_steps = 42
+    counters.worker = WorkerStats(env_steps=42)
     with urlopen(f"http://127.0.0.1:{port}/metrics?x=1", timeout=30) as answer:
         assert answer.headers["Content-Type"] == METRICS_TYPE
         found = {s.name: s.value for f in text_string_to_metric_families(answer.read().decode()) for s in f.samples}

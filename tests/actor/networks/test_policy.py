@@ -9,9 +9,11 @@ import pytest
 import torch
 
 from actor.config import ActorSettings
-from actor.environments.spaces import Actions, Spaces
+from actor.networks.build import build_policy
 from actor.networks.flat import FlatModule
-from actor.networks.policy import Inputs, Perceptrons, build_policy
+from actor.networks.mlp import Perceptrons
+from actor.networks.policy import Inputs
+from actor.spaces import Actions, Spaces
 from protocol.errors import SettingError
 from tests.actor.counter import box, discrete, vectors
 
@@ -67,7 +69,7 @@ def test_action_values_are_one_trunk_whose_head_has_the_gain_of_values() -> None
     head = dict(policy.named_parameters())["policy.weight2"].detach().numpy()
     np.testing.assert_allclose(head @ head.T, np.eye(3), atol=1e-5)
     outputs, values, _ = policy.forward_pass(Inputs(observations()))
-    assert (outputs.shape, values, policy.valued) == ((11, 3), None, False)
+    assert (outputs.shape, values, policy.has_values) == ((11, 3), None, False)
 
 
 def test_a_gaussian_policy_begins_with_the_deviation_that_settings_ask_for() -> None:
@@ -90,13 +92,13 @@ def test_numpy_passes_are_torch_and_its_autograd(
     loaded(flat)
     seen, rng = observations(), np.random.default_rng(5)
     by_outputs = rng.standard_normal((11, policy.outputs)).astype("f4")
-    by_values = rng.standard_normal(11).astype("f4") if policy.valued else None
+    by_values = rng.standard_normal(11).astype("f4") if policy.has_values else None
 
     outputs, values = policy(torch.from_numpy(seen))
-    ends, slopes = [outputs], [torch.from_numpy(by_outputs)]
+    ends, output_gradients = [outputs], [torch.from_numpy(by_outputs)]
     if by_values is not None:
-        ends, slopes = [outputs, values], [*slopes, torch.from_numpy(by_values)]
-    torch.autograd.backward(ends, slopes)
+        ends, output_gradients = [outputs, values], [*output_gradients, torch.from_numpy(by_values)]
+    torch.autograd.backward(ends, output_gradients)
     expected = flat.gradient_vector().copy()
     flat.gradient.fill_(7.0)  # it is overwritten
     fast_outputs, fast_values, tape = policy.forward_pass(Inputs(seen))

@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from actor.config import ActorSettings
-from actor.environments.spaces import Actions, Spaces
+from actor.networks.build import build_policy
 from actor.networks.flat import FlatModule
-from actor.networks.policy import Inputs, build_policy
+from actor.networks.policy import Inputs
 from actor.networks.torch_policy import TorchPolicy, precision_of
+from actor.spaces import Actions, Spaces
 from tests.actor.counter import box, discrete, vectors
 
 T, B, D = 6, 3, 5
@@ -45,14 +46,14 @@ def no_state(rows: int) -> np.ndarray:
 
 
 def by(policy: TorchPolicy, rows: int) -> tuple[np.ndarray, np.ndarray | None]:
-    """Seeded slopes of so many rows."""
-    return reals(rows, policy.outputs, seed=7), reals(rows, seed=8) if policy.valued else None
+    """Seeded output_gradients of so many rows."""
+    return reals(rows, policy.outputs, seed=7), reals(rows, seed=8) if policy.has_values else None
 
 
-def gradient_of(policy: TorchPolicy, flat: FlatModule, inputs: Inputs, slopes: Any) -> np.ndarray:
+def gradient_of(policy: TorchPolicy, flat: FlatModule, inputs: Inputs, output_gradients: Any) -> np.ndarray:
     flat.gradient.fill_(9.0)  # it is overwritten
     *_, tape = policy.forward_pass(inputs)
-    policy.backward_pass(tape, *slopes)
+    policy.backward_pass(tape, *output_gradients)
     return flat.gradient_vector().copy()
 
 
@@ -74,8 +75,8 @@ class PlainImage(nn.Module):
         outputs = functional.linear(features, weights.pop(0), weights.pop(0))
         return outputs, functional.linear(features, weights.pop(0), weights.pop(0)).squeeze(1) if weights else None
 
-    def gradient(self, seen: Tensor, slopes: Any) -> np.ndarray:
-        ends, pulls = self(seen), [None if slope is None else torch.from_numpy(slope) for slope in slopes]
+    def gradient(self, seen: Tensor, output_gradients: Any) -> np.ndarray:
+        ends, pulls = self(seen), [None if slope is None else torch.from_numpy(slope) for slope in output_gradients]
         torch.autograd.backward([e for e in ends if e is not None], [p for p in pulls if p is not None])
         return torch.cat([p.grad.flatten() for p in self.weights if p.grad is not None]).numpy()
 
@@ -90,15 +91,17 @@ def test_image_passes_are_the_papers_network_and_its_autograd(
 ) -> None:
     policy, flat = network(Spaces(SMALL_IMAGE, "uint8", THREE), network=name, algorithm=algorithm)
     plain, seen = PlainImage(policy, STRIDES[name]), images(5, *SMALL_IMAGE)
-    inputs, slopes = Inputs(policy.prepare(seen)), by(policy, 5)
+    inputs, output_gradients = Inputs(policy.prepare(seen)), by(policy, 5)
     outputs, values, _ = policy.forward_pass(inputs)
     expected, expected_values = plain(torch.from_numpy(seen))
     np.testing.assert_allclose(outputs, expected.detach(), rtol=1e-4, atol=1e-5)
     if values is not None:
         np.testing.assert_allclose(values, expected_values.detach(), rtol=1e-4, atol=1e-5)
-    expected_gradient = plain.gradient(torch.from_numpy(seen), slopes)
+    expected_gradient = plain.gradient(torch.from_numpy(seen), output_gradients)
     scale = np.abs(expected_gradient).max()
-    np.testing.assert_allclose(gradient_of(policy, flat, inputs, slopes), expected_gradient, atol=1e-5 * scale)
+    np.testing.assert_allclose(
+        gradient_of(policy, flat, inputs, output_gradients), expected_gradient, atol=1e-5 * scale
+    )
 
 
 @pytest.mark.parametrize("name", ["a3c", "nature"])
@@ -135,7 +138,7 @@ def test_exposed_bytes_are_the_network_at_normalised_pixels(options: dict[str, A
     plain, flat_plain = build_policy(settings, spaces, 0)
     dark = np.random.default_rng(0).integers(0, 100, (6, *SMALL_IMAGE), np.uint8)
     assert policy.sees_bytes
-    policy.expose(-20.0, 2.0 / 255.0)
+    policy.set_pixel_normalization(-20.0, 2.0 / 255.0)
     shown = policy.prepare(dark), plain.prepare(2 * (dark + 20))
     state = np.zeros((6, policy.state_size), np.float32)
     outputs, values = policy.act(shown[0], state.copy())
@@ -144,10 +147,10 @@ def test_exposed_bytes_are_the_network_at_normalised_pixels(options: dict[str, A
     if values is not None and expected_values is not None:
         np.testing.assert_allclose(values, expected_values, rtol=1e-3, atol=1e-4)
     memory = (state, np.zeros((1, 6), np.bool_)) if policy.state_size else (None, None)
-    slopes = reals(6, policy.outputs, seed=7), reals(6, seed=8)
+    output_gradients = reals(6, policy.outputs, seed=7), reals(6, seed=8)
     for made, seen in zip((policy, plain), shown, strict=True):
         *_, tape = made.forward_pass(Inputs(seen[None] if policy.state_size else seen, *memory))
-        made.backward_pass(tape, *slopes)
+        made.backward_pass(tape, *output_gradients)
     pulls = flat.gradient_vector(), flat_plain.gradient_vector()
     np.testing.assert_allclose(*pulls, atol=1e-3 * np.abs(pulls[1]).max())
 
@@ -155,9 +158,9 @@ def test_exposed_bytes_are_the_network_at_normalised_pixels(options: dict[str, A
 def test_a_new_exposure_reaches_the_weights_that_acting_keeps() -> None:
     policy, _ = network(Spaces(SMALL_IMAGE, "uint8", THREE), network="a3c")
     seen = policy.prepare(images(2, *SMALL_IMAGE))
-    policy.begin()
+    policy.weights_changed()
     _, before = policy.act(seen, no_state(2))
-    policy.expose(100.0, 0.02)
+    policy.set_pixel_normalization(100.0, 0.02)
     _, values = policy.act(seen, no_state(2))
     _, expected, _ = policy.forward_pass(Inputs(seen))
     assert before is not None
@@ -186,10 +189,10 @@ def test_bfloat16_is_close_to_float32() -> None:
 def test_converted_weights_are_made_anew_when_acting_begins() -> None:
     policy, flat = network(Spaces(SMALL_IMAGE, "uint8", THREE), network="a3c")
     seen = policy.prepare(images(2, *SMALL_IMAGE))
-    policy.begin()
+    policy.weights_changed()
     policy.act(seen, no_state(2))
     flat.load(reals(flat.layout().length) * np.float32(0.1))
-    policy.begin()
+    policy.weights_changed()
     outputs, values = policy.act(seen, no_state(2))
     expected, expected_values, _ = policy.forward_pass(Inputs(seen))
     np.testing.assert_allclose(outputs, expected, rtol=1e-4, atol=1e-5)
@@ -279,7 +282,7 @@ def torch_cell(memory: Memory, policy: TorchPolicy, inputs: Inputs) -> Tensor:
 def test_a_sequence_is_what_torch_makes_of_its_episodes(memory: Memory) -> None:
     policy, _ = recurrent(memory)
     inputs = sequence(memory)
-    expected, expected_values = policy._heads(torch_cell(memory, policy, inputs).flatten(0, 1))
+    expected, expected_values = policy.heads(torch_cell(memory, policy, inputs).flatten(0, 1))
     outputs, values, _ = policy.forward_pass(inputs)
     np.testing.assert_allclose(outputs, expected.detach(), atol=1e-5)
     assert expected_values is not None
@@ -329,8 +332,8 @@ def test_values_leave_the_memory_as_it_is(memory: Memory) -> None:
 def test_the_gradient_through_time_is_finite_differences(memory: Memory) -> None:
     """In float64, of a random combination of every output and value; a few parameters of each array."""
     policy, flat = recurrent(memory)
-    inputs, slopes = sequence(memory), by(policy, T * B)
-    ours = gradient_of(policy, flat, inputs, slopes)
+    inputs, output_gradients = sequence(memory), by(policy, T * B)
+    ours = gradient_of(policy, flat, inputs, output_gradients)
     policy.double()
     assert inputs.state is not None
     wide = Inputs(inputs.observations.astype(np.float64), inputs.state.astype(np.float64), inputs.starts)
@@ -338,7 +341,7 @@ def test_the_gradient_through_time_is_finite_differences(memory: Memory) -> None
     def total() -> float:
         outputs, values, _ = policy.forward_pass(wide)
         assert values is not None
-        return float((outputs * slopes[0]).sum() + (values * slopes[1]).sum())
+        return float((outputs * output_gradients[0]).sum() + (values * output_gradients[1]).sum())
 
     offset, step = 0, 1e-6
     for parameter in policy.parameters():
@@ -362,20 +365,20 @@ def test_nothing_crosses_an_episodes_start(memory: Memory) -> None:
     assert inputs.state is not None
     later = np.zeros((T, B, 3), np.float32)
     later[3:, 1] = 1.0
-    slopes = later.reshape(-1, 3), np.zeros(T * B, np.float32)
-    outputs, gradient = policy.forward_pass(inputs)[0], gradient_of(policy, flat, inputs, slopes)
+    output_gradients = later.reshape(-1, 3), np.zeros(T * B, np.float32)
+    outputs, gradient = policy.forward_pass(inputs)[0], gradient_of(policy, flat, inputs, output_gradients)
     seen, state = inputs.observations.copy(), inputs.state.copy()
     seen[:3, 1], state[1] = 5.0, 5.0
     changed = Inputs(seen, state, STARTS)
     after = policy.forward_pass(changed)[0].reshape(T, B, 3)
     np.testing.assert_array_equal(after[3:, 1], outputs.reshape(T, B, 3)[3:, 1])
     assert not np.allclose(after[:3, 1], outputs.reshape(T, B, 3)[:3, 1])
-    np.testing.assert_allclose(gradient_of(policy, flat, changed, slopes), gradient, atol=1e-6)
+    np.testing.assert_allclose(gradient_of(policy, flat, changed, output_gradients), gradient, atol=1e-6)
 
 
 def test_a_memory_behind_convolutions_sees_whole_sequences_of_images() -> None:
     policy, flat = network(Spaces(SMALL_IMAGE, "uint8", THREE), network="a3c", memory="gru", memory_size=4)
-    seen = policy.prepare(images(4, *SMALL_IMAGE)).reshape(2, 2, *policy.seen_shape)
+    seen = policy.prepare(images(4, *SMALL_IMAGE)).reshape(2, 2, *policy.input_shape)
     starts = np.array([[True, True], [False, True]])
     inputs = Inputs(seen, np.zeros((2, 4), np.float32), starts)
     outputs, _, _ = policy.forward_pass(inputs)

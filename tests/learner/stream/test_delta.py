@@ -48,7 +48,7 @@ def work(
     pays: bool = False,
 ) -> Snapshot | Updates:
     p.apply([job(name, p.version, seed)], 0.1)
-    record, buffers = p.record(1, allowed_bytes, may_key=pays)
+    record, buffers = p.record(1, allowed_bytes, may_key_frame=pays)
     assert held.apply(record, buffers) == "taken"
     assert held.theta.tobytes() == p.published.tobytes()
     assert held.version == p.version
@@ -83,7 +83,7 @@ def test_what_was_left_out_comes_with_the_next_records() -> None:
     gaps = [np.linalg.norm(p.theta - held.theta)]
     for _ in range(12):
         p.apply([job("topk_i8", p.version, 1)], 1e-6)
-        assert held.apply(*p.record(1, FEW, may_key=False)) == "taken"
+        assert held.apply(*p.record(1, FEW, may_key_frame=False)) == "taken"
         gaps.append(np.linalg.norm(p.theta - held.theta))
     assert gaps[-1] < 0.1 * gaps[0]
     assert gaps == sorted(gaps, reverse=True)
@@ -93,7 +93,7 @@ def test_a_record_that_must_be_says_a_little_whatever_is_left() -> None:
     p = budgeted()
     held = follower(p)
     p.apply([job("f32", 0, 0)], 0.1)
-    record, buffers = p.record(1, -5_000.0, may_key=False)
+    record, buffers = p.record(1, -5_000.0, may_key_frame=False)
     assert held.apply(record, buffers) == "taken"
     assert 0 < size_of(buffers[0]) < 200
 
@@ -152,7 +152,7 @@ def test_moments_travel_with_some_deltas_and_take_a_small_part() -> None:
     held, moments_bytes, sent_bytes = follower(p), 0, 0
     for _ in range(40):
         p.apply([job("f32", p.version, 1)], 0.1)
-        record, buffers = p.record(1, 600.0, may_key=False)
+        record, buffers = p.record(1, 600.0, may_key_frame=False)
         assert held.apply(record, buffers) == "taken"
         moments_bytes += size_of(buffers[1]) if len(buffers) > 1 else 0
         sent_bytes += HEADER_BYTES + sum(map(size_of, buffers))
@@ -180,7 +180,7 @@ def test_a_follower_with_another_bit_finds_out_at_the_next_digest() -> None:
     outcomes = []
     for seed in range(2):
         p.apply([job("f32", p.version, seed)], 0.1)
-        outcomes.append(held.apply(*p.record(1, FEW, may_key=False)))
+        outcomes.append(held.apply(*p.record(1, FEW, may_key_frame=False)))
     assert outcomes == ["taken", "diverged"]
 
 
@@ -212,7 +212,7 @@ def test_after_a_burst_a_stream_that_fits_is_exact_again() -> None:
         rate = 200 if now < 3.0 else 20
         p.apply([job("topk_i8", p.version, round(now * 100))], 0.1)
         if budget.ready(now):
-            record, buffers = p.record(1, budget.available(now), may_key=budget.affords_key_frame(now))
+            record, buffers = p.record(1, budget.available(now), may_key_frame=budget.affords_key_frame(now))
             kind = record.record if isinstance(record, Snapshot) else "updates"
             budget.spend(now, HEADER_BYTES + sum(map(size_of, buffers)), key=kind == "key")
             assert held.apply(record, buffers) == "taken"

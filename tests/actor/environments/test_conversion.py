@@ -12,7 +12,8 @@ from gymnasium.vector.utils import batch_space, concatenate, create_empty_array
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from actor.environments.spaces import ActionCodec, Spaces, flatten, flatten_one, spaces_of
+from actor.environments.conversion import ActionConverter, flatten, flatten_one, spaces_of
+from actor.spaces import Spaces
 from protocol.errors import SettingError
 
 WITH_ORIGIN = MultiDiscrete([3, 2], start=[5, -1])
@@ -109,7 +110,7 @@ def test_other_actions_are_refused_by_name(name: str, space: Space[Any]) -> None
 def spoken(space: Space[Any], chosen: list[list[float]]) -> np.ndarray:
     """What simulators hear; each row must be an action of the space, and the whole one of the batched space."""
     actions = spaces_of("X-v0", Discrete(2), space).actions
-    told = ActionCodec(actions)(np.array(chosen, np.float32 if actions.kind == "box" else np.int64))
+    told = ActionConverter(actions)(np.array(chosen, np.float32 if actions.kind == "box" else np.int64))
     assert batch_space(space, len(chosen)).contains(told)
     return told
 

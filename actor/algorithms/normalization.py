@@ -1,0 +1,90 @@
+"""Observations as a policy gets them: normalised, hidden in part. Pure. Knows moments; no simulator."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from actor.config import ActorSettings
+from actor.networks.policy import BYTE_SCALE, Policy
+from actor.spaces import Spaces
+from protocol.moments import Moments
+
+Floats = NDArray[np.float32]
+NORMAL_CLIP = 10.0  # standard deviations; what lies further out is a glitch, and would own the gradient
+
+
+@dataclass(frozen=True, slots=True)
+class Normalizer:
+    """Numbers are seen as clip((number - mean) * scale). mean, scale: float32 [D]; scale is 1 / deviation."""
+
+    mean: Floats
+    scale: Floats
+
+    def apply(self, raw: Floats, out: Floats) -> None:
+        """raw, out: float32 [..., D]."""
+        np.subtract(raw, self.mean, out=out)
+        np.multiply(out, self.scale, out=out)
+        np.maximum(out, -NORMAL_CLIP, out=out)
+        np.minimum(out, NORMAL_CLIP, out=out)
+
+
+class ObservationTransform:
+    """Observations as the policy gets them.
+
+    plain: whether the policy sees what the simulators show, untouched but for the order of an image's bytes. Those
+    stay bytes, and the first layer normalises them.
+    """
+
+    def __init__(self, settings: ActorSettings, policy: Policy) -> None:
+        self._normalizer: Normalizer | None = None
+        self._policy, self._prepare = policy, policy.prepare
+        self._normalizes = settings.normalize_observations and not policy.sees_bytes
+        self._hidden = list(settings.hidden_observations)
+        self.plain = not (self._normalizes or self._hidden)
+
+    @property
+    def normalizer(self) -> Normalizer | None:
+        """May be set at any time; used where settings ask for it."""
+        return self._normalizer
+
+    @normalizer.setter
+    def normalizer(self, normalizer: Normalizer | None) -> None:
+        self._normalizer = normalizer
+        if self._policy.sees_bytes:
+            mean, scale = (0.0, BYTE_SCALE) if normalizer is None else (normalizer.mean[0], normalizer.scale[0])
+            self._policy.set_pixel_normalization(float(mean), float(scale))
+
+    def __call__(self, raw: NDArray[Any]) -> NDArray[Any]:
+        """raw: [N, *shape]. Returns [N, *input_shape], the same array where nothing is to be done."""
+        if self.plain:
+            return self._prepare(raw)
+        out = raw.copy()
+        if self.normalizer is not None and self._normalizes:
+            self.normalizer.apply(raw, out)
+        if self._hidden:
+            out[:, self._hidden] = 0.0
+        return out
+
+
+def normalization(settings: ActorSettings, moments: Moments) -> tuple[Normalizer | None, float]:
+    """What the merged statistics make of observations, and what they multiply rewards by.
+
+    The moments hold the observation's numbers (one, of all pixels, for an image), where settings normalise them, and
+    then the discounted return.
+    """
+    mean, scale = moments.mean.astype(np.float32), moments.scale(1e-8)
+    of_returns = int(settings.normalize_returns)
+    normalizer = None
+    if settings.normalize_observations:
+        size = len(mean) - of_returns
+        normalizer = Normalizer(mean[:size], scale[:size])
+    return normalizer, float(scale[-1]) if of_returns else 1.0
+
+
+def moments_size(settings: ActorSettings, spaces: Spaces) -> int:
+    """D of the moments that these settings keep, 0 for none."""
+    return settings.normalize_observations * spaces.normalized_size + int(settings.normalize_returns)

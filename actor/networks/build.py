@@ -1,0 +1,64 @@
+"""Builds the network that an experiment names. Pure. Knows settings and sizes; no simulator, no loss."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+
+import torch
+
+from actor.config import ActorSettings
+from actor.networks.flat import FlatModule
+from actor.networks.mlp import Perceptrons
+from actor.networks.policy import Policy
+from actor.networks.torch_policy import IMAGE_NETWORKS, TorchPolicy
+from actor.spaces import Spaces
+from protocol.errors import SettingError
+from protocol.frames import MAX_FRAME_BYTES
+
+MIN_IMAGE = 36  # pixels on the shorter side that the convolutions of both image networks need
+
+
+def build_policy(settings: ActorSettings, spaces: Spaces, seed: int) -> tuple[Policy, FlatModule]:
+    """The network of these settings and its flat vectors; its θ₀ follows from the seed. Raises SettingError."""
+    _check_size(settings, spaces)
+    generator = torch.Generator().manual_seed(seed)
+    fully_connected = settings.network == "mlp" and settings.memory == "none"
+    module = (Perceptrons if fully_connected else TorchPolicy)(settings, spaces, generator)
+    return module, FlatModule(module)
+
+
+def _check_size(settings: ActorSettings, spaces: Spaces) -> None:
+    """Refuses what a network cannot see, and one whose snapshot would not fit a message, before it takes memory."""
+    seen, actions = spaces.observation_shape, spaces.actions
+    if settings.algorithm != "a3c" and actions.kind != "discrete":
+        raise SettingError("actor.algorithm", settings.algorithm, f"a3c: the actions of {settings.env} are no Discrete")
+    if settings.network != "mlp":
+        sides = sorted(seen)[1:]
+        if spaces.observation_type != "uint8" or min(sides) < MIN_IMAGE:
+            accepted = f"mlp: {settings.env} shows no image of bytes, at least {MIN_IMAGE} pixels a side"
+            raise SettingError("actor.network", settings.network, accepted)
+    for name, weights in _weights(settings, spaces):
+        if 4 * weights > MAX_FRAME_BYTES:
+            value = getattr(settings, name)
+            accepted = f"at most {MAX_FRAME_BYTES // 4:,} parameters in all, these have {weights:,}"
+            raise SettingError(f"actor.{name}", list(value) if isinstance(value, tuple) else value, accepted)
+
+
+def _weights(settings: ActorSettings, spaces: Spaces) -> Iterator[tuple[str, int]]:
+    """About how many parameters a setting asks for: that of the layers, then that of the memory behind them."""
+    if settings.network == "mlp":
+        sizes = (spaces.observation_size, *settings.hidden)
+        trunks = 2 if settings.memory == "none" and settings.algorithm == "a3c" else 1
+        yield "hidden", trunks * sum(inputs * outputs for inputs, outputs in itertools.pairwise(sizes))
+        width = sizes[-1]
+    else:
+        convolutions, width = IMAGE_NETWORKS[settings.network]
+        sides = sorted(spaces.observation_shape)[1:]
+        for _, kernel, stride in convolutions:
+            sides = [(side - kernel) // stride + 1 for side in sides]
+        yield "network", math.prod(sides) * convolutions[-1][0] * width
+    if settings.memory != "none":
+        gates = 4 if settings.memory == "lstm" else 3
+        yield "memory_size", gates * settings.memory_size * (width + settings.memory_size)

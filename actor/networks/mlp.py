@@ -1,0 +1,112 @@
+"""``Policy`` of small fully connected networks, numpy in both directions. Pure. Knows torch; no simulator, no loss."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from actor.config import ActorSettings
+from actor.networks.layers import Trunk, run_back, run_layers
+from actor.networks.policy import BYTE_SCALE, POLICY_GAIN, VALUE_GAIN, Array, Inputs, State
+from actor.spaces import Spaces
+
+
+class LayerOutputs(NamedTuple):
+    """What the backward pass needs of the forward one: every layer's output, of both trunks."""
+
+    policy: list[Array]
+    value: list[Array] | None
+
+
+class Perceptrons(nn.Module):
+    """A policy and a value function in separate trunks, so that acting pays for the first alone.
+
+    For a Gaussian policy the trunk gives the means; the log-deviations are parameters of their own.
+    """
+
+    def __init__(self, settings: ActorSettings, spaces: Spaces, generator: torch.Generator) -> None:
+        super().__init__()
+        actions = spaces.actions
+        self.outputs, self.state_size, self.values_while_acting = actions.outputs, 0, False
+        self.has_values, self.input_shape = settings.algorithm == "a3c", spaces.observation_shape
+        self.sees_bytes = spaces.observation_type == "uint8"
+        self.pixel_normalization = 0.0, BYTE_SCALE
+        gaussian = actions.kind == "box"
+        heads = actions.width if gaussian else actions.outputs
+        inner = [spaces.observation_size, *settings.hidden]
+        gain = POLICY_GAIN if self.has_values else VALUE_GAIN
+        self.policy = Trunk([*inner, heads], settings.activation, gain, generator)
+        self.value = Trunk([*inner, 1], settings.activation, VALUE_GAIN, generator) if self.has_values else None
+        self.log_deviations = nn.Parameter(torch.full((actions.width,), settings.log_deviation)) if gaussian else None
+
+    def forward(self, observations: Tensor) -> tuple[Tensor, Tensor | None]:
+        """observations: float32 [N, D]. Returns (outputs [N, K], values [N]); the definition that tests hold to."""
+        outputs = self.policy.forward(observations)
+        if self.log_deviations is not None:
+            outputs = torch.cat([outputs, self.log_deviations.expand_as(outputs)], 1)
+        return outputs, None if self.value is None else self.value.forward(observations).squeeze(1)
+
+    def set_pixel_normalization(self, mean: float, scale: float) -> None:
+        """Policy.set_pixel_normalization."""
+        self.pixel_normalization = mean, scale
+
+    def prepare(self, observations: NDArray[Any]) -> NDArray[Any]:
+        """Policy.prepare: nothing is to be done."""
+        return observations
+
+    def weights_changed(self) -> None:
+        """Policy.weights_changed: the arrays share the parameters' memory."""
+
+    def act(self, observations: Array, state: State) -> tuple[Array, Array | None]:
+        """Policy.act; the values of a whole rollout are one batch at its end."""
+        rows = self._vectors(observations)
+        return self._spread(run_layers(self.policy.layers(), self.policy.activation, rows)[-1]), None
+
+    def values(self, observations: Array, state: State) -> Array:
+        """Policy.values."""
+        assert self.value is not None
+        layers = self.value.layers()
+        return run_layers(layers, self.value.activation, self._vectors(observations))[-1][:, 0]
+
+    def forward_pass(self, inputs: Inputs) -> tuple[Array, Array | None, LayerOutputs]:
+        """Policy.forward_pass."""
+        rows = self._vectors(inputs.observations)
+        policy = run_layers(self.policy.layers(), self.policy.activation, rows)
+        if self.value is None:
+            return self._spread(policy[-1]), None, LayerOutputs(policy, None)
+        value = run_layers(self.value.layers(), self.value.activation, rows)
+        return self._spread(policy[-1]), value[-1][:, 0], LayerOutputs(policy, value)
+
+    def backward_pass(self, tape: LayerOutputs, output_gradients: Array, value_gradients: Array | None) -> None:
+        """Policy.backward_pass."""
+        if self.log_deviations is not None:
+            assert self.log_deviations.grad is not None
+            heads = output_gradients.shape[1] // 2
+            np.sum(output_gradients[:, heads:], 0, out=self.log_deviations.grad.numpy())
+            output_gradients = output_gradients[:, :heads]
+        _back(self.policy, tape.policy, output_gradients)
+        if self.value is not None and tape.value is not None and value_gradients is not None:
+            _back(self.value, tape.value, value_gradients[:, None])
+
+    def _vectors(self, observations: NDArray[Any]) -> Array:
+        """Observations of any shape as float32 [N, D]."""
+        rows = observations.reshape(len(observations), -1)
+        if not self.sees_bytes:
+            return rows
+        mean, scale = self.pixel_normalization
+        return (rows - np.float32(mean)) * np.float32(scale)
+
+    def _spread(self, heads: Array) -> Array:
+        """The trunk's numbers and, for a Gaussian policy, the log-deviations beside each row."""
+        if self.log_deviations is None:
+            return heads
+        beside = np.broadcast_to(self.log_deviations.detach().numpy(), heads.shape)
+        return np.concatenate([heads, beside], 1)
+
+
+def _back(trunk: Trunk, outputs: list[Array], output_gradients: Array) -> None:
+    run_back(trunk.layers(), trunk.gradients(), trunk.activation, outputs, output_gradients)
