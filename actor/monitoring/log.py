@@ -18,7 +18,7 @@ Write = Callable[[Mapping[str, object]], None]
 def say(line: Mapping[str, object]) -> None:
     """One line, later; from any thread."""
     outlet, write = _voice()
-    outlet.put(partial(write, line))
+    outlet.submit(partial(write, line))
 
 
 def finish() -> None:

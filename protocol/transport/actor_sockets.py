@@ -155,7 +155,7 @@ class ActorSockets(Sockets):
         """Calls handlers until ``close``; raises what they raise.
 
         link: gets each message of the learner. weights: gets all snapshots that were waiting, oldest first, so that
-        it can find the newest key from the end and decode nothing before it.
+        it can find the newest key frame from the end and decode nothing before it.
         """
         self._begin()
         self._on_link, self._on_weights = link, weights

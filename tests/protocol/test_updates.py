@@ -13,7 +13,7 @@ from protocol.codecs.sparse import random_indices
 from protocol.errors import PayloadFault, Reason
 from protocol.messages import Applied, Updates, decode, encode
 from protocol.moments import Moments
-from protocol.snapshot import WAITING, Reconstruction, key
+from protocol.snapshot import WAITING, Reconstruction, key_frame
 from protocol.updates import Entry, pack, subtract, theta_digest, unpack
 
 P = 600
@@ -41,7 +41,7 @@ def record(*entries: Entry, base_version: int = 0, epoch: int = 1, **fields: obj
 
 def follower(version: int = 0, epoch: int = 1) -> Reconstruction:
     held = Reconstruction(LAYOUT, P)
-    held.apply(*key(epoch, version, LAYOUT, START))
+    held.apply(*key_frame(epoch, version, LAYOUT, START))
     return held
 
 
@@ -106,7 +106,7 @@ def test_a_gap_is_told_and_closed_by_a_key_and_what_waited() -> None:
     behind = follower(0)
     for n in range(3):
         behind.apply(*records[n])
-    assert held.apply(*key(1, 3, LAYOUT, behind.theta)) == "taken"
+    assert held.apply(*key_frame(1, 3, LAYOUT, behind.theta)) == "taken"
     assert held.version == 5
     assert held.apply(*records[5]) == "taken"
     assert held.theta.tobytes() == plainly(*(entry("topk_i8", n) for n in range(6)))
@@ -115,9 +115,9 @@ def test_a_gap_is_told_and_closed_by_a_key_and_what_waited() -> None:
 def test_a_key_that_does_not_reach_what_waited_is_taken_and_leaves_a_gap() -> None:
     held = follower()
     held.apply(*record(entry("topk_i8", 5), base_version=5))
-    assert held.apply(*key(1, 3, LAYOUT, START)) == "gap"
+    assert held.apply(*key_frame(1, 3, LAYOUT, START)) == "gap"
     assert held.version == 3
-    assert held.apply(*key(1, 5, LAYOUT, START)) == "taken"
+    assert held.apply(*key_frame(1, 5, LAYOUT, START)) == "taken"
     assert held.version == 6
 
 
@@ -140,21 +140,21 @@ def test_a_divergence_among_what_waited_is_told() -> None:
     held = follower()
     held.apply(*record(entry("topk_i8", 1), base_version=5, digest=bytes(8)))
     held.apply(*record(entry("topk_i8", 2), base_version=7))
-    assert held.apply(*key(1, 5, LAYOUT, START)) == "diverged"
+    assert held.apply(*key_frame(1, 5, LAYOUT, START)) == "diverged"
 
 
 def test_a_waiting_record_that_proves_unsound_costs_no_more_than_itself() -> None:
     held = follower()
     made, _ = record(entry("topk_i8", 5), base_version=5)
     held.apply(made, [b"short"])
-    assert held.apply(*key(1, 5, LAYOUT, START)) == "gap"
+    assert held.apply(*key_frame(1, 5, LAYOUT, START)) == "gap"
     assert held.version == 5
 
 
 def test_updates_of_another_life_wait_for_that_life_s_key() -> None:
     held = follower(7)
     assert held.apply(*record(entry("topk_i8", 1), base_version=7, epoch=2)) == "gap"
-    assert held.apply(*key(2, 7, LAYOUT, START)) == "taken"
+    assert held.apply(*key_frame(2, 7, LAYOUT, START)) == "taken"
     assert (held.epoch, held.version) == (2, 8)
 
 
@@ -176,7 +176,7 @@ def test_a_digest_tells_other_bits_apart() -> None:
     held = follower()
     assert held.apply(*record(*entries, digest=bytes(8))) == "diverged"
     assert not held.held
-    assert held.apply(*key(1, 1, LAYOUT, START)) == "taken"
+    assert held.apply(*key_frame(1, 1, LAYOUT, START)) == "taken"
 
 
 def fault(made: Updates, payload: bytes) -> Reason:
