@@ -111,7 +111,7 @@ def run(
         typer.Option(
             metavar="N",
             help="Kilobits a second that gradients may take on this machine's link, or auto, in place of the "
-            "experiment's; heard with its codec = 'auto'.",
+            "experiment's; used with its codec = 'auto'.",
             show_default=False,
         ),
     ] = None,
@@ -299,9 +299,9 @@ def watch(
     one_thread()
     from actor.environments import signals
     from actor.evaluation import watch as watching
-    from actor.evaluation.watch import Viewing
+    from actor.evaluation.watch import ViewingOptions
 
-    viewing = Viewing(episodes, seed, max_steps, fps, modules, out and out.absolute())
+    viewing = ViewingOptions(episodes, seed, max_steps, fps, modules, out and out.absolute())
     code = 0
     if run_dir is not None:
         recorder = watching.watch(run_dir, viewing, best, typer.echo)
@@ -375,10 +375,10 @@ def _player_service(
 ) -> Callable[[WorkerFactory], int]:
     """Runs the link to a live learner for a worker that plays and trains nothing; returns the exit code."""
     from actor import service
-    from actor.events import Dialling
+    from actor.events import ConnectionSettings
 
-    dialling = Dialling(learner, name, key, _patience(give_up_after))
-    return lambda factory: service.serve_player(dialling, factory)
+    connection = ConnectionSettings(learner, name, key, _patience(give_up_after))
+    return lambda factory: service.serve_player(connection, factory)
 
 
 def _patience(give_up_after: float | None) -> float:

@@ -25,14 +25,14 @@ CRITIC = ("a3c",)
 VALUES = ("n_step_q", "one_step_q", "one_step_sarsa")
 IMAGES = ("a3c", "nature")
 
-# By the setting that decides: which others are heard at all, and with which of its values. What is not heard must be
+# By the setting that decides: which others are used at all, and with which of its values. What is not used must be
 # left out or be at its default, which a resolved experiment.toml holds.
 # Not here is what an experiment says beside a choice that people change alone, with one --set: actor.density,
 # actor.rank and their like beside another codec, actor.memory_size beside memory = "none", actor.hidden and
 # actor.activation beside another network, actor.gae_lambda beside targets = "n_step", actor.clip beside loss = "a3c".
 # To refuse them would make a person who compares two choices undo settings of the file first. The algorithm is no such
 # switch: all settings change with it.
-HEARD_WITH: dict[str, dict[str, tuple[str, ...]]] = {
+USED_WITH: dict[str, dict[str, tuple[str, ...]]] = {
     "algorithm": {
         "memory": CRITIC,  # the target network has no state of its own
         "kl_target": CRITIC,  # there is no old policy
@@ -81,7 +81,7 @@ class ActorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     discount: Unit = 0.99  # γ, at first
     final_discount: Unit | None = None  # γ at last; null: as at first. A longer sight is harder to begin with
     discount_steps: Count = 1_000_000  # environment steps of the run in which γ goes from the one to the other
-    # Settings of other methods than the one named are refused (HEARD_WITH).
+    # Settings of other methods than the one named are refused (USED_WITH).
     targets: Literal["gae", "n_step", "vtrace"] = "gae"  # a3c: what values and advantages are fitted to
     gae_lambda: Unit = 0.95  # λ of generalised advantage estimation
     vtrace_clip: Positive = 1.0  # vtrace: ρ̄ and c̄
@@ -168,15 +168,15 @@ def _check_together(settings: ActorSettings) -> None:
         raise SettingError("actor.groups", settings.groups, f"a divisor of actor.envs = {settings.envs}")
     if settings.final_discount is None and settings.discount_steps != ActorSettings().discount_steps:
         raise SettingError("actor.discount_steps", settings.discount_steps, "left out without actor.final_discount")
-    for choice, users in HEARD_WITH.items():
-        _check_heard(settings, choice, users)
+    for choice, users in USED_WITH.items():
+        _check_used(settings, choice, users)
     if settings.algorithm == "a3c":
         _check_actor_critic(settings)
     else:
         _check_value_method(settings)
 
 
-def _check_heard(settings: ActorSettings, choice: str, users: Mapping[str, tuple[str, ...]]) -> None:
+def _check_used(settings: ActorSettings, choice: str, users: Mapping[str, tuple[str, ...]]) -> None:
     """Raises SettingError for a setting that is not at its default and that what was chosen does not look at."""
     chosen, default = getattr(settings, choice), ActorSettings()
     if chosen == "auto":  # not a person's choice
@@ -184,7 +184,7 @@ def _check_heard(settings: ActorSettings, choice: str, users: Mapping[str, tuple
     for name, having in users.items():
         value, usual = getattr(settings, name), getattr(default, name)
         if chosen not in having and value != usual:
-            accepted = f"{_plain(usual)!r} with actor.{choice} = {chosen!r}; heard with {' and '.join(having)}"
+            accepted = f"{_plain(usual)!r} with actor.{choice} = {chosen!r}; used with {' and '.join(having)}"
             raise SettingError(f"actor.{name}", _plain(value), accepted)
 
 

@@ -44,7 +44,7 @@ class Weights:
 
 
 @dataclass(frozen=True, slots=True)
-class Dialling:
+class ConnectionSettings:
     """How a live learner is reached: its address, what this process is called there, and the file of its key.
 
     give_up_after_s: how long it is waited for, each time that there is none.

@@ -28,7 +28,7 @@ from actor import events
 from actor.environments import signals
 from actor.environments.contract import Wrong
 from actor.environments.isolated import FailureBudgetSpent
-from actor.events import Dialling, Event, Identity
+from actor.events import ConnectionSettings, Effect, Event, Identity
 from actor.handoff import Interrupted, WorkerChannel, WorkerFactory
 from actor.link.weights import latest
 from actor.monitoring import log
@@ -79,35 +79,35 @@ def run(
         return lambda welcome, _: TrainingWorker(welcome, allowed, uplink_kbps)
 
     parent = os.getppid() if with_parent else None
-    return _serve(Dialling(learner, name, key, give_up_after_s), "train", import_factory, parent, metrics)
+    return _serve(ConnectionSettings(learner, name, key, give_up_after_s), "train", import_factory, parent, metrics)
 
 
-def serve_player(dialling: Dialling, factory: WorkerFactory) -> int:
+def serve_player(connection: ConnectionSettings, factory: WorkerFactory) -> int:
     """The same for an actor that plays with the learner's weights and trains nothing."""
-    return _serve(dialling, "evaluate", lambda: factory)
+    return _serve(connection, "evaluate", lambda: factory)
 
 
 def _serve(
-    dialling: Dialling,
+    connection: ConnectionSettings,
     role: Role,
     import_factory: Callable[[], WorkerFactory],
     parent: int | None = None,
     metrics: tuple[str, int] | None = None,
 ) -> int:
     """The life of one actor, from its address to its exit code. import_factory: imports what the work needs."""
-    service = Service(dialling, role, parent)
+    service = Service(connection, role, parent)
     signals.install(service.signalled)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # what an environment prints is passed on as it comes
     service.start()
     if metrics is not None:
-        serve(Pages(lambda: render(service.counters), service.stuck, service.unready), *metrics)
+        serve(Pages(lambda: render(service.counters), service.liveness_problem, service.readiness_problem), *metrics)
     try:
         _work(service, import_factory)
     finally:
         code = service.join()
         signals.ignore()
-        log.finish()
+        log.close()
     return code
 
 
@@ -145,15 +145,15 @@ def _failed(error: BaseException) -> events.WorkerFailed:
 class Service:
     """Owns the link's thread, its loop and its sockets."""
 
-    def __init__(self, dialling: Dialling, role: Role, parent: int | None) -> None:
+    def __init__(self, connection: ConnectionSettings, role: Role, parent: int | None) -> None:
         """Raises UserError for an address or a key that cannot be."""
         self.channel = WorkerChannel(
             lambda work: self.post(events.WorkDone(work)), lambda work: self.post(events.LastWorkDone(work))
         )
-        self._learner, self._parent = parse_learner_address(dialling.learner), parent
-        self._pair = None if dialling.key is None else actor_pair(dialling.key)
-        identity = Identity(dialling.name, secrets.randbits(62) + 1, role)
-        self._state = ActorState(identity, str(self._learner), SystemRandom(), dialling.give_up_after_s)
+        self._learner, self._parent = parse_learner_address(connection.learner), parent
+        self._pair = None if connection.key is None else actor_pair(connection.key)
+        identity = Identity(connection.name, secrets.randbits(62) + 1, role)
+        self._state = ActorState(identity, str(self._learner), SystemRandom(), connection.give_up_after_s)
         self.counters = Counters()
         self.importing = True
         self._liveness, self._supervisor = Liveness(time.monotonic()), Supervisor(os.environ)
@@ -181,20 +181,25 @@ class Service:
         if meaning == "first":
             self.post(events.StopRequested(signal.Signals(number).name))
 
-    def stuck(self) -> str | None:
+    def liveness_problem(self) -> str | None:
         """From any thread: why this process is not alive, or None."""
         return self._liveness.trouble(time.monotonic())
 
-    def unready(self) -> str | None:
+    def readiness_problem(self) -> str | None:
         """From any thread: why it does not work for its learner, or None."""
-        if (trouble := self.stuck()) is not None or self._state.phase is Phase.ACTIVE:
+        if (trouble := self.liveness_problem()) is not None or self._state.phase is Phase.ACTIVE:
             return trouble
-        return f"no session with {self._learner}: {self._state.waiting.describe(time.monotonic())}"
+        return f"no session with {self._learner}: {self._state.backoff.describe(time.monotonic())}"
 
     def join(self) -> int:
         """Waits for the link to end and returns the exit code."""
         self._thread.join()
         return self._exit_code
+
+    def close(self) -> None:
+        """Wakes the worker for good, and lets go of a loop that no longer runs."""
+        self.channel.close()
+        self._loop.close()
 
     # the link's thread
 
@@ -202,10 +207,9 @@ class Service:
         try:
             self._loop.run_until_complete(self._serve())
         finally:
-            self.channel.close()
-            self._loop.close()
+            self.close()
             if self.importing:  # torch, for seconds, out of which an exception does not always come as what it was
-                log.finish()
+                log.close()
                 os._exit(self._exit_code)
             self._exit_later()
 
@@ -261,7 +265,11 @@ class Service:
 
     def _handle(self, event: Event) -> None:
         for effect in self._state.handle(event, time.monotonic()):
-            _PERFORM[type(effect)](self, effect)
+            self.perform(effect)
+
+    def perform(self, effect: Effect) -> None:
+        """Carries out one decision; on the link's thread."""
+        _PERFORM[type(effect)](self, effect)
 
     def _dial(self, effect: events.Dial) -> None:
         assert self._sockets is not None
@@ -285,7 +293,7 @@ class Service:
         line = {"event": effect.event, "actor": self._state.identity.name, **effect.fields}
         if effect.event in ("waiting_for_learner", "gave_up") and self._sockets is not None:
             line.setdefault("why", self._sockets.trouble)
-        log.say(line)
+        log.write(line)
 
     def _finish(self, effect: events.Finish) -> None:
         self._exit_code = effect.exit_code

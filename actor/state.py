@@ -39,7 +39,7 @@ from actor.events import (
     WorkerFailed,
     WorkerReady,
 )
-from actor.link.backoff import FIRST_S, Waiting
+from actor.link.backoff import FIRST_S, Backoff
 from actor.link.drain import Drain
 from actor.link.heartbeat import HeartbeatBuilder
 from actor.link.in_flight import APPLIED, GradientsInFlight
@@ -72,7 +72,7 @@ class ActorState:
         self.welcome: Welcome | None = None  # the session in force
         self.gradients = GradientsInFlight()
         self.weight_cache: WeightCache | None = None  # once the worker's network is known to fit
-        self.waiting = Waiting(random, give_up_after_s)
+        self.backoff = Backoff(random, give_up_after_s)
         self.drain = Drain()
         self._may_hurry = False  # once for each lost link, sooner where weights still come
         self._heard_at = 0.0
@@ -87,8 +87,8 @@ class ActorState:
         """Asserts what holds between any two events; for tests, which call it after each."""
         in_session = self.phase in (Phase.ACTIVE, Phase.DRAINING)
         assert not in_session or self.welcome is not None, f"{self.phase.value} without a welcome"
-        assert not in_session or self.waiting.since is None, "it waits for a learner while it has a session"
-        assert self.phase is not Phase.GREETING or self.waiting.since is not None, "it greets and waits for nobody"
+        assert not in_session or self.backoff.since is None, "it waits for a learner while it has a session"
+        assert self.phase is not Phase.GREETING or self.backoff.since is not None, "it greets and waits for nobody"
         if self.welcome is None:
             assert self.gradients.outbox is None, "there is an outbox without a session"
             assert self.weight_cache is None, "there are weights without a session"
@@ -122,11 +122,11 @@ class ActorState:
 
     def _dial(self, now: float) -> list[Effect]:
         self.phase = Phase.GREETING
-        self.waiting.record_hello(now)
+        self.backoff.record_hello(now)
         hello = Hello(self.identity.name, self.identity.instance, tuple(CODECS), self.identity.role)
         effects: list[Effect] = [Dial(), Send(hello)]
-        if self.waiting.should_log(now):
-            effects.append(Announce("waiting_for_learner", {"learner": self.learner, **self.waiting.log_fields(now)}))
+        if self.backoff.should_log(now):
+            effects.append(Announce("waiting_for_learner", {"learner": self.learner, **self.backoff.log_fields(now)}))
         return effects
 
     def _welcomed(self, welcome: Welcome, now: float) -> list[Effect]:
@@ -137,7 +137,7 @@ class ActorState:
         if self.weight_cache is not None:
             self.weight_cache.forget_requests(silent=self.phase is Phase.GREETING)
         self.phase = Phase.ACTIVE
-        self.waiting.end()
+        self.backoff.end()
         before = self.welcome
         if before is not None and welcome.session == before.session:
             resent = self.gradients.resend(now, patience_s=0.0)
@@ -197,7 +197,7 @@ class ActorState:
     def _lose(self, why: str, now: float, wait_s: float = 0.0) -> list[Effect]:
         """The link is gone; what is unanswered waits for the next welcome, which may be of the same session."""
         self.phase, self._may_hurry = Phase.OFFLINE, True
-        self.waiting.start(now, wait_s)
+        self.backoff.start(now, wait_s)
         return [*self._permit(), Announce("learner_lost", {"learner": self.learner, "why": why})]
 
     # what the learner says
@@ -208,7 +208,7 @@ class ActorState:
             streams = isinstance(message, Snapshot | Updates) and self.phase is Phase.GREETING
             if streams and self._may_hurry:  # it flows on meanwhile, so there is somebody to answer a hello
                 self._may_hurry = False
-                self.waiting.hurry(now)
+                self.backoff.hurry(now)
             if self.phase is Phase.OFFLINE or streams:
                 return []  # the former from a link that was given up
             follow(ACTOR_HEARS, self.phase, message)
@@ -281,7 +281,7 @@ class ActorState:
         return [] if self.weight_cache is None else self.weight_cache.request_what_lacks(now)
 
     def _refusal(self, refusal: Refusal, now: float) -> list[Effect]:
-        line: Effect = Announce("refused", self.waiting.record_refusal(refusal.reason, refusal.detail))
+        line: Effect = Announce("refused", self.backoff.record_refusal(refusal.reason, refusal.detail))
         if refusal.reason == Reason.WRONG_PROTOCOL:
             return [line, *self._finish(2)]
         if refusal.reason == Reason.UNKNOWN_SESSION and self.phase is not Phase.GREETING:
@@ -377,10 +377,10 @@ class ActorState:
     def _ticked(self, event: Ticked, now: float) -> list[Effect]:
         self._heartbeats.worker = event.worker
         if self.phase in (Phase.OFFLINE, Phase.GREETING):
-            if self.waiting.is_over(now):
-                fields = {"learner": self.learner, **self.waiting.log_fields(now)}
+            if self.backoff.is_over(now):
+                fields = {"learner": self.learner, **self.backoff.log_fields(now)}
                 return [Announce("gave_up", fields), *self._finish(TRY_AGAIN)]
-            return self._dial(now) if now >= self.waiting.hello_at else []
+            return self._dial(now) if now >= self.backoff.hello_at else []
         assert self.welcome is not None
         if self.phase is Phase.DRAINING:
             return self._end_drain(now)

@@ -26,7 +26,7 @@ from actor.algorithms.step_size import StepSizeControl, WeightsId
 from actor.compression.bandwidth import BandwidthFit, UplinkBudget
 from actor.compression.compressor import Compressor
 from actor.compression.preconditioner import Momentum, Preconditioner
-from actor.compression.selection import Choice, Everything, make_choice
+from actor.compression.selection import Everything, Selection, make_selection
 from actor.config import ActorSettings, read_settings
 from actor.environments.registry import make_vector_envs
 from actor.events import Feedback, Weights, Work
@@ -43,7 +43,7 @@ from protocol.messages import Episode, Fault, Losses, Report, Welcome
 from protocol.moments import Moments
 
 MAX_EPISODES = 10_000  # in one report, of an actor that could not report for long; far inside the wire's bound
-LEAVING: tuple[str, Choice] = "i8", Everything()  # how all that is held back is said in the end
+LEAVING: tuple[str, Selection] = "i8", Everything()  # how all that is held back is said in the end
 NAN_BUDGET = 100  # gradients or rollouts in a row of which nothing comes, after which waiting is no use
 
 
@@ -212,7 +212,7 @@ class TrainingWorker:
                 f"policy loss {stats.policy_loss:.3g}, value loss {stats.value_loss:.3g}, largest reward {rewards:.3g}"
             )
             told = f"{self.settings.env}: a gradient has norm {norm}: {why}, largest number seen {seen:.3g}"
-            log.say({"event": "gradient_not_finite", "detail": told})
+            log.write({"event": "gradient_not_finite", "detail": told})
             self._overflow = Fault("gradient_not_finite", 0, told[:200])
         self._overflow = Fault("gradient_not_finite", self._overflow.count + 1, self._overflow.detail)
         self._publish_faults(channel)
@@ -240,8 +240,8 @@ class TrainingWorker:
     def hand_in_residual(self, channel: DrainableChannel) -> None:
         """Hands in all that compression holds back, or as much of it as the link bears."""
         self._collect_refused(channel)
-        codec_name, choice = LEAVING if self.bandwidth_fit is None else self.bandwidth_fit.for_residual()
-        encoded = self.compressor.empty(codec_name, choice)
+        codec_name, selection = LEAVING if self.bandwidth_fit is None else self.bandwidth_fit.for_residual()
+        encoded = self.compressor.compress_residual(codec_name, selection)
         channel.hand_in_last(None if encoded is None else self._work(encoded, codec_name))
 
     def _collect_refused(self, channel: GradientChannel) -> None:
@@ -297,11 +297,11 @@ def make_compressor(settings: ActorSettings, quantity: str, layout: Layout, seed
             "actor.codec = 'auto' needs learner.optimizer = 'addition': it changes what is sent of an update"
         )
     name = THIN if settings.codec == "auto" else settings.codec
-    choice = make_choice(codec(name), shapes, settings.density, settings.density_warmup, settings.rank, seed)
+    selection = make_selection(codec(name), shapes, settings.density, settings.density_warmup, settings.rank, seed)
     return Compressor(
         layout.length,
         name,
-        choice,
+        selection,
         settings.residual_decay,
         preconditioner,
         masks_momentum=settings.mask_momentum,

@@ -78,7 +78,7 @@ class Service:
         self._math = WorkThread("math", self._loop, self._done, ending.fail)
         self._disk = WorkThread("disk", self._loop, self._done, ending.fail, start=resources.start)
         self._site: WebServer | None = None
-        self._memory: Sampler | None = None  # where there are pages
+        self._sampler: Sampler | None = None  # where there are pages
         self._view: RunSummary | None = None
         self._show_at, self._pace = 0.0, ProgressInterval()
         self._shell = ServiceReadings(
@@ -129,8 +129,8 @@ class Service:
         state = self.state
         metrics = Metrics(state, time.monotonic, self._shell)
         past = await self._loop.run_in_executor(None, self._directory.progress_lines, EARLIER_POINTS)
-        self._memory = Sampler(read_earlier_lives(past, state.progress.env_steps))
-        pages = pages_of(state, metrics.render, time.monotonic, self._stuck, self._memory)
+        self._sampler = Sampler(read_earlier_lives(past, state.progress.env_steps))
+        pages = pages_of(state, metrics.render, time.monotonic, self._stuck, self._sampler)
         host = str(self._options.http).rpartition(":")[0]
         self._site = WebServer(self._http, pages, [*self._options.http_names, host])
         return f"http://{host}:{await self._site.start()}"
@@ -254,8 +254,8 @@ class Service:
         self._show_at = now + SHOW_S
         self._view = summarize(self.state, now, self._view)
         self._console.refresh(self._view)
-        if self._memory is not None:
-            self._memory.sample(self.state, now)
+        if self._sampler is not None:
+            self._sampler.sample(self.state, now)
         if self._pace.due(self._view.env_steps, now) or last:
             self._directory.record("progress", self.wall_s(), self._view.fields())
 

@@ -93,7 +93,7 @@ class Categorical:
 
     def likelihood(self, outputs: Tensor, actions: Tensor) -> Likelihood:
         """Distribution.likelihood."""
-        return Choices(outputs, actions, self._parts)
+        return CategoricalLikelihood(outputs, actions, self._parts)
 
 
 def _runs(sizes: tuple[int, ...]) -> Iterator[slice]:
@@ -103,7 +103,7 @@ def _runs(sizes: tuple[int, ...]) -> Iterator[slice]:
         start += size
 
 
-class Choices:
+class CategoricalLikelihood:
     """Likelihood of independent choices."""
 
     def __init__(self, outputs: Tensor, actions: Tensor, parts: list[slice]) -> None:
@@ -174,10 +174,10 @@ class Gaussian:
 
     def likelihood(self, outputs: Tensor, actions: Tensor) -> Likelihood:
         """Distribution.likelihood."""
-        return CutNormal(outputs, actions, *self._bounds)
+        return CensoredNormalLikelihood(outputs, actions, *self._bounds)
 
 
-class CutNormal:
+class CensoredNormalLikelihood:
     """Likelihood of normal numbers with their tails gathered at the bounds.
 
     Along one axis, z = (a - μ)/σ: inside log π = -z²/2 - log σ - log √2π; at the upper bound log Φ(-z), at the lower

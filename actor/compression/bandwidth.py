@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from actor.compression.compressor import Compressor
-from actor.compression.selection import Choice, Density, Everything, Largest
+from actor.compression.selection import Density, Everything, Largest, Selection
 from actor.running_mean import running_mean
 from protocol.codecs.budget import LEAST_COORDINATES, LEVEL_BYTES, THIN, Fit, fit
 
@@ -111,7 +111,7 @@ class BandwidthFit:
         self.uplink, self._length = uplink, length
         self._fit: Fit | None = None
         self._density = Density(length, 1.0, 0)
-        self._choices = {THIN: Largest(length, self._density)}
+        self._selections = {THIN: Largest(length, self._density)}
 
     def update(self, compressor: Compressor, round_trips_s: Sequence[float], now: float, waited_s: float = 0.0) -> None:
         """Before each gradient. round_trips_s: of the answers since the last. waited_s: for permits, in all."""
@@ -121,10 +121,10 @@ class BandwidthFit:
         wanted = fit(self.uplink.allowed_bytes, self._length)
         if wanted != self._fit:
             self._fit, self._density.share = wanted, wanted.density
-            compressor.use(wanted.codec, self._choices.get(wanted.codec, Everything()))
+            compressor.set_codec(wanted.codec, self._selections.get(wanted.codec, Everything()))
 
-    def for_residual(self) -> tuple[str, Choice]:
+    def for_residual(self) -> tuple[str, Selection]:
         """How an actor that leaves says what it holds back: all of it, or what the link bears in LEAVING_S."""
         wanted = fit(min(self.uplink.bytes_per_s * LEAVING_S, 4.0 * self._length - 1.0), self._length)
         self._density.share = wanted.density
-        return wanted.codec, self._choices.get(wanted.codec, Everything())
+        return wanted.codec, self._selections.get(wanted.codec, Everything())

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from actor.compression.preconditioner import Preconditioner
-from actor.compression.selection import Choice
+from actor.compression.selection import Selection
 from protocol.codecs.registry import Array, Encoded, Floats, Sparse, codec
 from protocol.codecs.vectors import finite
 
@@ -21,7 +21,7 @@ class Compressor:
     """Gradients in, payloads out; what a payload does not carry waits in ``residual``.
 
     residual: float32 [P]; ``compress`` leaves fl(before - decoded) where it sent something, and the rest untouched
-    choice: what is sent of it, fit for the codec
+    selection: what is sent of it, fit for the codec
     residual_decay: multiplies the residual at every gradient, before that is added; 1 forgets nothing
     preconditioner: None where the learner runs the optimizer
     masks_momentum: whether the preconditioner drops the momentum of the coordinates that were sent
@@ -31,22 +31,22 @@ class Compressor:
         self,
         length: int,
         codec_name: str,
-        choice: Choice,
+        selection: Selection,
         residual_decay: float,
         preconditioner: Preconditioner | None = None,
         *,
         masks_momentum: bool = False,
     ) -> None:
-        self.use(codec_name, choice)
+        self.set_codec(codec_name, selection)
         self.residual: Floats = np.zeros(length, np.float32)
         self._decay = np.float32(residual_decay)
         self._preconditioner, self._masks_momentum = preconditioner, masks_momentum
         self._empty = True  # the residual is zero all over
         self._arrived: Floats | None = None  # the newest update, until the next overwrites it
 
-    def use(self, codec_name: str, choice: Choice) -> None:
+    def set_codec(self, codec_name: str, selection: Selection) -> None:
         """From the next gradient on; what was held back until now goes with it."""
-        self.codec, self._choice = codec(codec_name), choice
+        self.codec, self._selection = codec(codec_name), selection
 
     def record_lags(self, lags_updates: Sequence[int]) -> None:
         """Fits momentum to the staleness of the gradients that were answered since the last call."""
@@ -74,7 +74,7 @@ class Compressor:
         if self.codec.exact and self._empty:
             return self.codec.encode(update)  # nothing is held back, and nothing will be
         self._accumulate(update)
-        encoded = self.codec.encode(self._choice.choose(self.residual))
+        encoded = self.codec.encode(self._selection.select(self.residual))
         self._take_off(encoded.decoded)
         return encoded
 
@@ -86,11 +86,11 @@ class Compressor:
             self.residual += decoded
         self._empty = False
 
-    def empty(self, codec_name: str, choice: Choice) -> Encoded | None:
-        """What ``choice`` chooses of all that is held back, for who has no next time; None where that is nothing."""
+    def compress_residual(self, codec_name: str, selection: Selection) -> Encoded | None:
+        """What ``selection`` chooses of all that is held back, for who has no next time; None where that is nothing."""
         if self._empty or not self.residual.any():
             return None
-        encoded = codec(codec_name).encode(choice.choose(self.residual))
+        encoded = codec(codec_name).encode(selection.select(self.residual))
         if isinstance(encoded.decoded, Sparse):
             self.residual[encoded.decoded.indices] -= encoded.decoded.values
         else:

@@ -1,6 +1,6 @@
 """Which part of a vector is sent: all of it, its largest coordinates, random ones, or factors of low rank. Pure.
 
-One way for each ``Codec.selection``; what a choice remembers from vector to vector is in its object.
+One way for each ``Codec.selection``; what a selection remembers from vector to vector is in its object.
 """
 
 from __future__ import annotations
@@ -20,13 +20,15 @@ RANDOM_BRANCH, RANK_BRANCH = 4, 5  # of the session's seed; simulators, rollouts
 Shape = tuple[int, ...]
 
 
-class Choice(Protocol):
+class Selection(Protocol):
     """What is sent of a residual, float32 [P], which is not changed."""
 
-    def choose(self, residual: Floats) -> Array | Factors: ...
+    def select(self, residual: Floats) -> Array | Factors: ...
 
 
-def make_choice(codec: Codec, shapes: Sequence[Shape], density: float, warmup: int, rank: int, seed: int) -> Choice:
+def make_selection(
+    codec: Codec, shapes: Sequence[Shape], density: float, warmup: int, rank: int, seed: int
+) -> Selection:
     """How this codec's values are chosen. shapes: of the layout's arrays, in order; the rest as in ActorSettings."""
     length = sum(map(math.prod, shapes))
     if codec.selection == "largest":
@@ -41,8 +43,8 @@ def make_choice(codec: Codec, shapes: Sequence[Shape], density: float, warmup: i
 class Everything:
     """The whole vector."""
 
-    def choose(self, residual: Floats) -> Floats:
-        """Choice.choose."""
+    def select(self, residual: Floats) -> Floats:
+        """Selection.select."""
         return residual
 
 
@@ -73,8 +75,8 @@ class Largest:
     def __init__(self, length: int, density: Density) -> None:
         self._density, self._magnitudes = density, np.empty(length, np.float32)
 
-    def choose(self, residual: Floats) -> Sparse:
-        """Choice.choose."""
+    def select(self, residual: Floats) -> Sparse:
+        """Selection.select."""
         indices = largest(residual, self._density.next(), self._magnitudes)
         return Sparse(len(residual), indices, residual[indices])
 
@@ -86,8 +88,8 @@ class Random:
         self._density = density
         self._seeds = np.random.default_rng([seed, RANDOM_BRANCH])
 
-    def choose(self, residual: Floats) -> Sparse:
-        """Choice.choose."""
+    def select(self, residual: Floats) -> Sparse:
+        """Selection.select."""
         seed = int(self._seeds.integers(SEEDS - 1, dtype=np.uint64, endpoint=True))
         indices = random_indices(seed, len(residual), self._density.next())
         return Sparse(len(residual), indices, residual[indices], seed)
@@ -110,8 +112,8 @@ class PowerStep:
             for rows, columns in self._sizes
         ]
 
-    def choose(self, residual: Floats) -> Factors:
-        """Choice.choose."""
+    def select(self, residual: Floats) -> Factors:
+        """Selection.select."""
         runs: list[tuple[Floats, Floats] | Floats] = []
         start = 0
         for number, (rows, columns) in enumerate(self._sizes):

@@ -103,7 +103,7 @@ def _group(settings: ActorSettings, spec: EnvSpec, count: int, allowed_modules: 
 
 
 def _log_failure(row: int, kind: FailureKind, detail: str) -> None:
-    log.say({"event": "simulator_failed", "row": row, "kind": kind, "detail": detail})
+    log.write({"event": "simulator_failed", "row": row, "kind": kind, "detail": detail})
 
 
 def _checked(settings: ActorSettings, spaces: Spaces) -> Spaces:

@@ -25,7 +25,7 @@ BEST = "best.safetensors"
 
 
 @dataclass(frozen=True, slots=True)
-class Learnt:
+class SavedWeights:
     """One θ of a run. version: gradients applied. theta: float32 [P]. moments: None where nothing is normalised."""
 
     version: int
@@ -61,7 +61,7 @@ def read_manifest(run_dir: Path) -> Manifest:
         raise Unreadable(run_dir / "manifest.json", error.strerror or str(error)) from None
 
 
-def newest(folder: Path) -> Learnt:
+def newest(folder: Path) -> SavedWeights:
     """The newest checkpoint that is whole. Raises Unreadable where there is none."""
     causes = []
     for path in sorted(folder.glob("checkpoint-*.safetensors"), reverse=True):
@@ -72,7 +72,7 @@ def newest(folder: Path) -> Learnt:
     raise Unreadable(folder, "; ".join(causes) or "there is no checkpoint yet")
 
 
-def best(folder: Path) -> Learnt:
+def best(folder: Path) -> SavedWeights:
     """The θ that scored highest. Raises Unreadable, also where nobody evaluated the run."""
     path = folder / BEST
     if not path.exists():
@@ -81,7 +81,7 @@ def best(folder: Path) -> Learnt:
     return read_checkpoint(path)
 
 
-def read_checkpoint(path: Path) -> Learnt:
+def read_checkpoint(path: Path) -> SavedWeights:
     """One checkpoint file, its digest verified. Raises Unreadable."""
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
@@ -90,7 +90,7 @@ def read_checkpoint(path: Path) -> Learnt:
         header: dict[str, Any] = msgspec.json.decode(metadata["farflung"])
         if metadata["digest"] != _digest(metadata["farflung"], arrays):
             raise Unreadable(path, "its digest does not match its contents")
-        return Learnt(int(header["version"]), arrays["theta"], _moments(arrays))
+        return SavedWeights(int(header["version"]), arrays["theta"], _moments(arrays))
     except OSError as error:
         raise Unreadable(path, error.strerror or str(error)) from None
     except (safetensors.SafetensorError, msgspec.DecodeError, LookupError, TypeError, ValueError) as error:

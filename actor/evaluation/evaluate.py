@@ -24,7 +24,7 @@ from protocol.messages import Welcome
 from protocol.moments import Moments
 
 
-class Examination:
+class PolicyScorer:
     """So many episodes of the same environments, for every θ of one run. Raises UserError as a worker does.
 
     max_steps: where an episode is cut, and counts with the return it has.
@@ -39,12 +39,12 @@ class Examination:
         max_steps: int,
         allowed_modules: frozenset[str],
     ) -> None:
-        settings = few(read_settings(table), episodes)
+        settings = with_few_envs(read_settings(table), episodes)
         self._env, self._seed, self._max_steps = settings.env, seed, max_steps
-        (self._simulators,) = make_vector_envs(settings, allowed_modules)
+        (self._envs,) = make_vector_envs(settings, allowed_modules)
         try:
-            self._quotas = quotas(episodes, self._simulators.count)
-            self._player = Player(settings, self._simulators.spaces, layout)
+            self._quotas = quotas(episodes, self._envs.count)
+            self._player = Player(settings, self._envs.spaces, layout)
         except BaseException:
             self.close()
             raise
@@ -54,20 +54,20 @@ class Examination:
         version: int,
         theta: Floats,
         moments: Moments | None,
-        heed: Callable[[int], None] = lambda _: None,
+        on_step: Callable[[int], None] = lambda _: None,
     ) -> Score:
-        """Plays all episodes with this θ. heed: as in ``play``."""
+        """Plays all episodes with this θ. on_step: as in ``play``."""
         self._player.load(theta, moments)
-        self._player.reset_memory(self._simulators.count)
-        played = play(self._simulators, self._player.act, self._quotas, self._seed, self._max_steps, heed)
+        self._player.reset_memory(self._envs.count)
+        played = play(self._envs, self._player.act, self._quotas, self._seed, self._max_steps, on_step)
         return summary(self._env, version, played.episodes, self._seed, played.cut)
 
     def close(self) -> None:
         """Ends the simulators."""
-        self._simulators.close()
+        self._envs.close()
 
 
-def few(settings: ActorSettings, environments: int) -> ActorSettings:
+def with_few_envs(settings: ActorSettings, environments: int) -> ActorSettings:
     """The same simulators in one group, and no more of them than this."""
     return msgspec.structs.replace(settings, envs=min(settings.envs, environments), groups=1)
 
@@ -80,11 +80,11 @@ def evaluate(
     find = checkpoints.best if best else checkpoints.newest
     learnt = find(run_dir / "checkpoints")
     allowed = frozenset(allow_modules)
-    examination = Examination(manifest.actor_table, manifest.layout, episodes, seed, max_steps, allowed)
+    scorer = PolicyScorer(manifest.actor_table, manifest.layout, episodes, seed, max_steps, allowed)
     try:
-        return examination.score(learnt.version, learnt.theta, learnt.moments)
+        return scorer.score(learnt.version, learnt.theta, learnt.moments)
     finally:
-        examination.close()
+        scorer.close()
 
 
 class Evaluator:
@@ -95,12 +95,12 @@ class Evaluator:
 
     def __init__(
         self,
-        examination: Examination,
+        scorer: PolicyScorer,
         post: Callable[[Event], None],
         report: Callable[[Score], None],
         once: bool,
     ) -> None:
-        self._examination, self._post, self._report, self._once = examination, post, report, once
+        self._scorer, self._post, self._report, self._once = scorer, post, report, once
 
     def run(self, channel: WorkerChannel, generation: int) -> None:
         """Until the channel interrupts, or once."""
@@ -110,11 +110,11 @@ class Evaluator:
             self._play(weights, channel, generation)
 
     def _play(self, weights: Weights, channel: WorkerChannel, generation: int) -> None:
-        def heed(steps: int) -> None:
+        def on_step(steps: int) -> None:
             channel.count_steps(steps)
             channel.check(generation)
 
-        score = self._examination.score(weights.version, weights.theta, weights.moments, heed)
+        score = self._scorer.score(weights.version, weights.theta, weights.moments, on_step)
         done = EvaluationDone(
             version=score.version,
             episodes=score.episodes,
@@ -129,10 +129,10 @@ class Evaluator:
 
     def close(self) -> None:
         """Ends the simulators."""
-        self._examination.close()
+        self._scorer.close()
 
 
-class Tally:
+class ScoreTally:
     """The scores of one life of an evaluator. best: by mean, ties to the earlier, as the learner has it."""
 
     def __init__(self) -> None:
@@ -142,7 +142,7 @@ class Tally:
     def __str__(self) -> str:
         return f"best of {self.evaluations} evaluations: {self.best or 'none'}"
 
-    def note(self, score: Score) -> None:
+    def add(self, score: Score) -> None:
         """One more."""
         self.evaluations += 1
         if self.best is None or score.mean > self.best.mean:
@@ -157,19 +157,19 @@ def follow(
     allow_modules: Iterable[str],
     once: bool,
     report: Callable[[Score], None],
-) -> tuple[int, Tally]:
+) -> tuple[int, ScoreTally]:
     """Evaluates a live learner until it ends the run. Returns the exit code and what was seen. Raises UserError.
 
     serve: runs the link to the learner with the worker that the factory makes, and returns the exit code.
     """
-    tally, allowed = Tally(), frozenset(allow_modules)
+    tally, allowed = ScoreTally(), frozenset(allow_modules)
 
     def noted(score: Score) -> None:
-        tally.note(score)
+        tally.add(score)
         report(score)
 
     def make_evaluator(welcome: Welcome, post: Callable[[Event], None]) -> Evaluator:
-        examination = Examination(welcome.table, welcome.layout, episodes, seed, max_steps, allowed)
-        return Evaluator(examination, post, noted, once)
+        scorer = PolicyScorer(welcome.table, welcome.layout, episodes, seed, max_steps, allowed)
+        return Evaluator(scorer, post, noted, once)
 
     return serve(make_evaluator), tally

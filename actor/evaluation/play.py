@@ -110,17 +110,17 @@ def play(
     quota: NDArray[np.int64],
     seed: int,
     max_steps: int,
-    heed: Callable[[int], None] = lambda _: None,
+    on_step: Callable[[int], None] = lambda _: None,
 ) -> Played:
     """Each environment's first episodes. quota: int64 [B], how many of each. max_steps: where an episode is cut, >= 1.
 
     One environment alone cannot be begun anew: one whose episode was cut waits until the others have played theirs or
-    were cut too, and then all begin again, from seeds that none had. heed: hears after each step how many environments
-    took it; what it raises ends the game.
+    were cut too, and then all begin again, from seeds that none had. on_step: called after each step with how many
+    environments took it; what it raises ends the game.
     """
     left, played, cut = quota.copy(), list[tuple[float, int]](), 0
     while left.any():
-        overlong = _play_on(simulators, act, left, seed, max_steps, heed, played)
+        overlong = _play_on(simulators, act, left, seed, max_steps, on_step, played)
         left -= overlong
         cut += int(np.count_nonzero(overlong))
         seed += simulators.count
@@ -133,7 +133,7 @@ def _play_on(
     left: NDArray[np.int64],
     seed: int,
     max_steps: int,
-    heed: Callable[[int], None],
+    on_step: Callable[[int], None],
     played: list[tuple[float, int]],
 ) -> NDArray[np.bool_]:
     """From a reset until each environment has none left to play, or was cut. Returns bool [B]: which were."""
@@ -150,7 +150,7 @@ def _play_on(
             cut[row] = True
             played.append((float(returns[row]), int(lengths[row])))
         observations, starts = step.observations, step.starts
-        heed(int(np.count_nonzero(step.valid)))
+        on_step(int(np.count_nonzero(step.valid)))
     return cut
 
 

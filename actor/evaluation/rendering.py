@@ -63,9 +63,9 @@ def open_scene(settings: ActorSettings, allowed_modules: frozenset[str], mode: M
     except Exception as error:  # MuJoCo loads OpenGL when it is imported
         raise _cannot(settings.env, mode, error) from error
     drawn = _drawn(settings, allowed_modules, mode, fps)
-    if isinstance(drawn, Drawn) and drawn.spaces == spaces:
+    if isinstance(drawn, RenderedScene) and drawn.spaces == spaces:
         return drawn
-    if isinstance(drawn, Drawn):
+    if isinstance(drawn, RenderedScene):
         drawn.close()
         drawn = _cannot(settings.env, mode, "its policy sees other observations than the environment that draws itself")
     if spaces.observation_type != "uint8":
@@ -75,14 +75,14 @@ def open_scene(settings: ActorSettings, allowed_modules: frozenset[str], mode: M
             "nothing draws the episode that its policy plays; --out FILE.mp4 records the images that the policy sees"
         )
         raise _cannot(settings.env, mode, cause)
-    return Seen(settings, allowed_modules, fps)
+    return PolicyViewScene(settings, allowed_modules, fps)
 
 
 def _drawn(
     settings: ActorSettings, allowed_modules: frozenset[str], mode: Mode, fps: float | None
-) -> Drawn | UserError:
+) -> RenderedScene | UserError:
     try:
-        return Drawn(settings, allowed_modules, mode, fps)
+        return RenderedScene(settings, allowed_modules, mode, fps)
     except UserError as error:
         return error
 
@@ -111,7 +111,7 @@ def _cannot(env: str, mode: Mode, cause: object) -> UserError:
     return UserError(f"{env} cannot be rendered {'in a window' if mode == 'human' else 'into images'} here: {said}")
 
 
-class Drawn:
+class RenderedScene:
     """Scene of one Gymnasium environment that renders itself. Raises UserError where it does not."""
 
     def __init__(self, settings: ActorSettings, allowed_modules: frozenset[str], mode: Mode, fps: float | None) -> None:
@@ -186,24 +186,24 @@ class Drawn:
         self.env.close()
 
 
-class Seen:
+class PolicyViewScene:
     """Scene of simulators that draw nothing and show images to the policy: the newest of its images, enlarged."""
 
     def __init__(self, settings: ActorSettings, allowed_modules: frozenset[str], fps: float | None) -> None:
         one = msgspec.structs.replace(settings, envs=1, groups=1)
-        self._simulators: VectorEnv
-        (self._simulators,) = make_vector_envs(one, allowed_modules)
-        self.spaces, self.fps = self._simulators.spaces, fps or SEEN_FPS
+        self._envs: VectorEnv
+        (self._envs,) = make_vector_envs(one, allowed_modules)
+        self.spaces, self.fps = self._envs.spaces, fps or SEEN_FPS
         self._seen: NDArray[Any] = np.zeros((1, *self.spaces.observation_shape), np.uint8)
 
     def reset(self, seed: int) -> NDArray[Any]:
         """Scene.reset."""
-        self._seen = self._simulators.reset(seed)
+        self._seen = self._envs.reset(seed)
         return self._seen
 
     def step(self, chosen: NDArray[Any]) -> tuple[NDArray[Any], float, bool]:
         """Scene.step."""
-        step = self._simulators.step(chosen)
+        step = self._envs.step(chosen)
         self._seen = step.observations if step.final_observations is None else step.final_observations
         return self._seen, float(step.rewards[0]), bool(step.terminated[0] or step.truncated[0])
 
@@ -213,7 +213,7 @@ class Seen:
 
     def close(self) -> None:
         """Scene.close."""
-        self._simulators.close()
+        self._envs.close()
 
 
 def picture_of(image: NDArray[np.uint8]) -> Frame:

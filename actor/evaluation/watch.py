@@ -25,7 +25,7 @@ NEWER_S = 2.0  # how long the next episode waits for newer weights before it is 
 
 
 @dataclass(frozen=True, slots=True)
-class Viewing:
+class ViewingOptions:
     """What a person asked for. out: a recording instead of a window. fps: other than the environment's own."""
 
     episodes: int
@@ -52,7 +52,7 @@ class Viewing:
 
 
 @dataclass(frozen=True, slots=True)
-class Watched:
+class WatchedEpisode:
     """One episode. score: undiscounted sum of raw rewards. length: steps. version: of the θ that played.
 
     cut: whether it was stopped at the step limit.
@@ -69,13 +69,13 @@ class Watched:
         return f"episode {self.number}  return {self.score:.2f}  length {self.length}  version {self.version}{cut}"
 
 
-Report = Callable[[Watched], None]
+Report = Callable[[WatchedEpisode], None]
 
 
-class Show:
+class EpisodePlayer:
     """One scene and its player. Raises UserError as a worker does, and where nothing can be rendered."""
 
-    def __init__(self, table: bytes, layout: Layout, viewing: Viewing, recorder: Recorder | None) -> None:
+    def __init__(self, table: bytes, layout: Layout, viewing: ViewingOptions, recorder: Recorder | None) -> None:
         settings = read_settings(table)
         self._scene = open_scene(settings, viewing.allowed_modules, viewing.mode, viewing.fps)
         try:
@@ -93,9 +93,9 @@ class Show:
         version: int,
         theta: Floats,
         moments: Moments | None,
-        heed: Callable[[int], None] = lambda _: None,
-    ) -> Watched:
-        """Plays episode ``number``, from 1, with this θ. heed: hears of each step; what it raises ends the episode."""
+        on_step: Callable[[int], None] = lambda _: None,
+    ) -> WatchedEpisode:
+        """Plays episode ``number``, from 1, with this θ. on_step: called after each step; what it raises ends it."""
         self._player.load(theta, moments)
         self._player.reset_memory(1)
         observation, starts = self._scene.reset(self._viewing.seed + number - 1), np.ones(1, np.bool_)
@@ -105,8 +105,8 @@ class Show:
             observation, reward, over = self._scene.step(self._player.act(observation, starts))
             self._record()
             score, length, starts = score + reward, length + 1, np.zeros(1, np.bool_)
-            heed(1)
-        return Watched(number, score, length, version, cut=not over)
+            on_step(1)
+        return WatchedEpisode(number, score, length, version, cut=not over)
 
     def _record(self) -> None:
         if self._recorder is not None:
@@ -117,14 +117,14 @@ class Show:
         self._scene.close()
 
 
-def watch(run_dir: Path, viewing: Viewing, best: bool, report: Report) -> Recorder | None:
+def watch(run_dir: Path, viewing: ViewingOptions, best: bool, report: Report) -> Recorder | None:
     """Episodes with the newest good checkpoint, or the best one. Returns the recording. Raises UserError."""
     manifest = checkpoints.read_manifest(run_dir)
     find = checkpoints.best if best else checkpoints.newest
     learnt = find(run_dir / "checkpoints")
     with (
         viewing.recorder() as recorder,
-        contextlib.closing(Show(manifest.actor_table, manifest.layout, viewing, recorder)) as show,
+        contextlib.closing(EpisodePlayer(manifest.actor_table, manifest.layout, viewing, recorder)) as show,
     ):
         for number in range(1, viewing.episodes + 1):
             report(show.episode(number, learnt.version, learnt.theta, learnt.moments))
@@ -134,20 +134,20 @@ def watch(run_dir: Path, viewing: Viewing, best: bool, report: Report) -> Record
 class Watcher:
     """What an actor that watches a live learner does in the place of training: each episode with the newest weights."""
 
-    def __init__(self, show: Show, post: Callable[[Event], None], report: Report, episodes: int) -> None:
+    def __init__(self, show: EpisodePlayer, post: Callable[[Event], None], report: Report, episodes: int) -> None:
         self._show, self._post, self._report, self._episodes = show, post, report, episodes
 
     def run(self, channel: WorkerChannel, generation: int) -> None:
         """Until all episodes are played or the channel interrupts."""
 
-        def heed(steps: int) -> None:
+        def on_step(steps: int) -> None:
             channel.count_steps(steps)
             channel.check(generation)
 
         weights: Weights | None = None
         for number in range(1, self._episodes + 1):
             weights = channel.newer_weights(weights, generation, NEWER_S)
-            self._report(self._show.episode(number, weights.version, weights.theta, weights.moments, heed))
+            self._report(self._show.episode(number, weights.version, weights.theta, weights.moments, on_step))
             self._post(WeightsWanted())
 
     def close(self) -> None:
@@ -155,7 +155,9 @@ class Watcher:
         self._show.close()
 
 
-def follow(serve: Callable[[WorkerFactory], int], viewing: Viewing, report: Report) -> tuple[int, Recorder | None]:
+def follow(
+    serve: Callable[[WorkerFactory], int], viewing: ViewingOptions, report: Report
+) -> tuple[int, Recorder | None]:
     """Watches a live learner. Returns the exit code and the recording. Raises UserError.
 
     serve: as in ``evaluate.follow``.
@@ -163,6 +165,8 @@ def follow(serve: Callable[[WorkerFactory], int], viewing: Viewing, report: Repo
     with viewing.recorder() as recorder:
 
         def make_watcher(welcome: Welcome, post: Callable[[Event], None]) -> Watcher:
-            return Watcher(Show(welcome.table, welcome.layout, viewing, recorder), post, report, viewing.episodes)
+            return Watcher(
+                EpisodePlayer(welcome.table, welcome.layout, viewing, recorder), post, report, viewing.episodes
+            )
 
         return serve(make_watcher), recorder

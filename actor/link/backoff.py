@@ -16,8 +16,8 @@ def wait_s(attempts: int, random: Random) -> float:
     return min(LONGEST_S, FIRST_S * 2.0 ** min(attempts, DOUBLINGS)) * (0.5 + random.random())
 
 
-class Waiting:
-    """For a learner that has not answered yet, or no longer does. hello_at: when to say hello next.
+class Backoff:
+    """The waits for a learner that has not answered yet, or no longer does. hello_at: when to say hello next.
 
     since: when it began; None while there is a session. attempts: hellos since the last session.
     """

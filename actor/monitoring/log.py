@@ -1,4 +1,4 @@
-"""What an actor says: JSON lines on stderr, which is one for the whole process, and so is this. Knows streams.
+"""An actor's log: JSON lines on stderr, which is one for the whole process, and so is this. Knows streams.
 
 A simulator's process and a learner's child alike may have a parent that does not read: nobody waits for it.
 """
@@ -15,25 +15,25 @@ from protocol.process.stdio import json_line
 Write = Callable[[Mapping[str, object]], None]
 
 
-def say(line: Mapping[str, object]) -> None:
+def write(line: Mapping[str, object]) -> None:
     """One line, later; from any thread."""
-    outlet, write = _voice()
-    outlet.submit(partial(write, line))
+    outlet, write_now = _stream()
+    outlet.submit(partial(write_now, line))
 
 
-def finish() -> None:
-    """Once all is said, or nobody has read it for a while; to be called before the process ends."""
-    outlet, _ = _voice()
+def close() -> None:
+    """Returns once all is written, or nobody read it for a while; to be called before the process ends."""
+    outlet, _ = _stream()
     outlet.close()
-    _voice.cache_clear()
+    _stream.cache_clear()
 
 
 @cache
-def _voice() -> tuple[Outlet, Write]:
+def _stream() -> tuple[Outlet, Write]:
     stream = unbuffered(sys.stderr)
 
-    def write(line: Mapping[str, object]) -> None:
+    def write_now(line: Mapping[str, object]) -> None:
         stream.write(json_line(line).decode())
         stream.flush()
 
-    return Outlet(lambda count: write({"event": "output_lost", "lines": count})), write
+    return Outlet(lambda count: write_now({"event": "output_lost", "lines": count})), write_now

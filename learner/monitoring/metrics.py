@@ -29,7 +29,6 @@ from learner.durability.storage import JournalStats
 from learner.monitoring.result import versions
 from learner.monitoring.summary import STALLED_S, stalled
 from learner.progress import STRANGE, Histogram, Progress
-from learner.shutdown import Stage
 from learner.state import LearnerState
 from protocol.codecs.registry import CODECS
 from protocol.errors import Reason
@@ -216,7 +215,7 @@ def _life_gauges(state: LearnerState, now: float) -> Gauges:
         ("journal_broken", "1 while the journal does not hold what verdicts say was applied.", broken),
         ("training_seconds", "Since the first actor of this process had weights.", training_s),
         ("epoch", "Life of the learner in this run, counted from 1.", state.address.epoch),
-        ("running", "1 while gradients are taken, 0 while the run ends.", float(state.shutdown.stage is Stage.RUNNING)),
+        ("running", "1 while gradients are taken, 0 while the run ends.", float(state.shutdown.running)),
         ("solved", "1 once the target return was reached.", float(state.shutdown.solved)),
         ("stalled", f"1 while actors train and no version was made for {STALLED_S:.0f} s.", float(stalled(state, now))),
     )

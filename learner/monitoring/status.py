@@ -10,10 +10,17 @@ from typing import Any
 
 from learner.admission.credit import ceiling, first
 from learner.monitoring.bottleneck import Facts, find_bottleneck
-from learner.monitoring.history import NO_EARLIER_LIVES, Counts, EarlierLives, History, Point, Recent, Sample
+from learner.monitoring.history import (
+    NO_EARLIER_LIVES,
+    Counts,
+    EarlierLives,
+    History,
+    Point,
+    Recent,
+    Sample,
+)
 from learner.monitoring.summary import RunSummary, idle_s, stalled, summarize
 from learner.progress import with_former
-from learner.shutdown import Stage
 from learner.state import LearnerState
 from protocol.session import Peer
 
@@ -214,7 +221,7 @@ def _facts(state: LearnerState, rates: _Rates, now: float) -> Facts:
     settings, training = state.settings, [peer for peer in state.peers.values() if peer.trains]
     quiet_s, lately_s = QUIET_BEATS * settings.heartbeat_s, _lately_s(state)
     return Facts(
-        running=state.shutdown.stage is Stage.RUNNING,
+        running=state.shutdown.running,
         solved=state.shutdown.solved,
         final=state.shutdown.final,
         started=state.training_since is not None,

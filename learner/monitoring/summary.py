@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from learner.progress import with_former
-from learner.shutdown import Stage
 from learner.state import LearnerState
 
 RATE_MEMORY_S = 2.0  # rates are averaged over about this long, so that they can be read
@@ -102,7 +101,7 @@ def idle_s(state: LearnerState, now: float) -> float:
 
 def stalled(state: LearnerState, now: float) -> bool:
     """Actors train, and for STALLED_S nothing was applied. So page, /status and TrainingStalled mean it."""
-    training = state.shutdown.stage is Stage.RUNNING and state.sessions.training_from is not None
+    training = state.shutdown.running and state.sessions.training_from is not None
     return training and idle_s(state, now) >= STALLED_S
 
 

@@ -23,7 +23,6 @@ from aiohttp import web
 
 from learner.monitoring.metrics import CONTENT_TYPE
 from learner.monitoring.status import ACTORS_LISTED, FIELDS, FleetQuery, Sampler, history, status
-from learner.shutdown import Stage
 from learner.state import LearnerState
 from protocol.errors import UserError
 from protocol.process.descriptors import Reserve
@@ -273,7 +272,7 @@ def pages_of(
     return Pages(
         metrics=metrics,
         alive=stuck,
-        ready=lambda: None if state.shutdown.stage is Stage.RUNNING else f"the run is {state.shutdown.stage.value}",
+        ready=lambda: None if state.shutdown.running else f"the run is {state.shutdown.stage.value}",
         status=lambda asked: status(state, clock(), kept, asked),
         history=lambda after_s: history(state, kept, after_s),
     )

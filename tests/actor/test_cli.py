@@ -20,10 +20,10 @@ import safetensors
 from actor import cli
 from actor.environments.vector import SEEDS
 from actor.evaluation import evaluate, watch
-from actor.evaluation.evaluate import Tally
+from actor.evaluation.evaluate import ScoreTally
 from actor.evaluation.play import Score
-from actor.evaluation.watch import Viewing, Watched
-from actor.events import Dialling
+from actor.evaluation.watch import ViewingOptions, WatchedEpisode
+from actor.events import ConnectionSettings
 from protocol.manifest import digest_of
 from protocol.transport.keys import actor_pair
 from protocol.transport.learner_sockets import new_pair
@@ -207,12 +207,12 @@ def test_evaluate_follows_a_learner_and_sums_up(
     starts: list[tuple[object, ...]],
     as_json: bool,
 ) -> None:
-    def followed(serve: Callable[[object], int], *arguments: Any) -> tuple[int, Tally]:
+    def followed(serve: Callable[[object], int], *arguments: Any) -> tuple[int, ScoreTally]:
         assert serve("a factory") == 1
         assert arguments[:-1] == (3, 4, 9, frozenset({"m"}), True)
-        tally = Tally()
+        tally = ScoreTally()
         for score in (SCORE, dataclasses.replace(SCORE, mean=480.0, ci95=math.inf)):
-            tally.note(score)
+            tally.add(score)
             arguments[-1](score)
         return 0, tally
 
@@ -220,7 +220,7 @@ def test_evaluate_follows_a_learner_and_sums_up(
     flags = "--learner ipc:///x --key a.key --name judge --episodes 3 --seed 4 --max-steps 9 --allow-module m --once"
     flags += " --give-up-after 9"
     assert called(monkeypatch, "evaluate", *flags.split(), *["--json"] * as_json) == 0
-    assert starts == [(Dialling("ipc:///x", "judge", Path("a.key"), 9.0), "a factory")]
+    assert starts == [(ConnectionSettings("ipc:///x", "judge", Path("a.key"), 9.0), "a factory")]
     first, second, last = capsys.readouterr().out.splitlines()
     if not as_json:
         assert first == str(SCORE)
@@ -235,28 +235,30 @@ def test_evaluate_follows_a_learner_and_sums_up(
 def test_watch_hands_everything_over(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     calls = []
 
-    def watched(run_dir: Path, viewing: Viewing, best: bool, report: Callable[[Watched], None]) -> None:
+    def watched(run_dir: Path, viewing: ViewingOptions, best: bool, report: Callable[[WatchedEpisode], None]) -> None:
         calls.append((run_dir, viewing, best))
-        report(Watched(1, 10.0, 5, 12))
+        report(WatchedEpisode(1, 10.0, 5, 12))
 
     monkeypatch.setattr(watch, "watch", watched)
     flags = "somewhere --best --out a.mp4 --episodes 2 --seed 4 --max-steps 9 --fps 20 --allow-module m"
     assert called(monkeypatch, "watch", *flags.split()) == 0
-    assert calls == [(Path("somewhere"), Viewing(2, 4, 9, 20.0, frozenset({"m"}), Path("a.mp4").absolute()), True)]
+    assert calls == [
+        (Path("somewhere"), ViewingOptions(2, 4, 9, 20.0, frozenset({"m"}), Path("a.mp4").absolute()), True)
+    ]
     assert capsys.readouterr().out == "episode 1  return 10.00  length 5  version 12\n"
 
 
 def test_watch_follows_a_learner(monkeypatch: pytest.MonkeyPatch, starts: list[tuple[object, ...]]) -> None:
-    def followed(serve: Callable[[object], int], viewing: Viewing, report: object) -> tuple[int, None]:
-        assert viewing == Viewing(1, 0, 100_000, None, frozenset())
+    def followed(serve: Callable[[object], int], viewing: ViewingOptions, report: object) -> tuple[int, None]:
+        assert viewing == ViewingOptions(1, 0, 100_000, None, frozenset())
         return serve("a factory"), None
 
     monkeypatch.setattr(watch, "follow", followed)
     assert called(monkeypatch, "watch", "--learner", "ipc:///x") == 1
-    ((dialling, _),) = starts
-    assert isinstance(dialling, Dialling)
-    assert (dialling.learner, dialling.key) == ("ipc:///x", None)
-    assert dialling.name.startswith("watcher-")
+    ((connection, _),) = starts
+    assert isinstance(connection, ConnectionSettings)
+    assert (connection.learner, connection.key) == ("ipc:///x", None)
+    assert connection.name.startswith("watcher-")
 
 
 def test_a_key_is_for_a_live_learner(

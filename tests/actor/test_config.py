@@ -9,7 +9,7 @@ from typing import Any, get_args, get_type_hints
 import msgspec
 import pytest
 
-from actor.config import HEARD_WITH, ActorSettings, read_settings
+from actor.config import USED_WITH, ActorSettings, read_settings
 from protocol.codecs.registry import CODECS
 from protocol.errors import SettingError, UserError
 from tests.learning.tasks import TASKS
@@ -83,9 +83,9 @@ SARSA: dict[str, Any] = {"algorithm": "one_step_sarsa"}
         ({**SARSA, "kl_target": 0.01}, r"actor\.kl_target = 0\.01: 0\.0 with actor\.algorithm"),
         (
             {**SARSA, "targets": "vtrace"},
-            r"actor\.targets = 'vtrace': 'gae' with actor\.algorithm = .*; heard with a3c",
+            r"actor\.targets = 'vtrace': 'gae' with actor\.algorithm = .*; used with a3c",
         ),
-        ({**SARSA, "gae_lambda": 0.9}, r"actor\.gae_lambda = 0\.9: 0\.95 with .*heard with a3c"),
+        ({**SARSA, "gae_lambda": 0.9}, r"actor\.gae_lambda = 0\.9: 0\.95 with .*used with a3c"),
         ({**SARSA, "vtrace_clip": 2.0}, r"actor\.vtrace_clip = 2\.0: 1\.0 with actor\.algorithm"),
         ({**SARSA, "loss": "a3c"}, r"actor\.loss = 'a3c': 'clipped' with actor\.algorithm"),
         ({**SARSA, "clip": 0.1}, r"actor\.clip = 0\.1"),
@@ -98,19 +98,19 @@ SARSA: dict[str, Any] = {"algorithm": "one_step_sarsa"}
         ({"entropy_floor": 0.1}, r"actor\.entropy_floor = 0\.1.*actor\.entropy_steps"),
         (
             {"exploration_steps": 9},
-            r"exploration_steps = 9: 1000000 with actor\.algorithm = 'a3c'; heard with n_step_q and",
+            r"exploration_steps = 9: 1000000 with actor\.algorithm = 'a3c'; used with n_step_q and",
         ),
         (
             {"final_epsilons": [0.1, 0.2, 0.3]},
             r"actor\.final_epsilons = \[0\.1, 0\.2, 0\.3\]: \[0\.1, 0\.01, 0\.5\] with",
         ),
         ({"final_epsilon_odds": [0.2, 0.4, 0.4]}, r"actor\.final_epsilon_odds = \[0\.2, 0\.4, 0\.4\]"),
-        ({"vtrace_clip": 2.0}, r"actor\.vtrace_clip = 2\.0: 1\.0 with actor\.targets = 'gae'; heard with vtrace"),
+        ({"vtrace_clip": 2.0}, r"actor\.vtrace_clip = 2\.0: 1\.0 with actor\.targets = 'gae'; used with vtrace"),
         (
             {"precision": "bf16"},
-            r"actor\.precision = 'bf16': 'auto' with actor\.network = 'mlp'; heard with a3c and nature",
+            r"actor\.precision = 'bf16': 'auto' with actor\.network = 'mlp'; used with a3c and nature",
         ),
-        ({"vectorization": "sync", "simulator_deadline_s": 5}, r"simulator_deadline_s = 5\.0: .*heard with processes"),
+        ({"vectorization": "sync", "simulator_deadline_s": 5}, r"simulator_deadline_s = 5\.0: .*used with processes"),
         ({"vectorization": "vector_entry_point", "simulator_failures": 5}, r"actor\.simulator_failures = 5: 20 with"),
         ({**SARSA, "final_epsilons": [0.1]}, r"actor\.final_epsilon_odds.*1 numbers"),
         ({**SARSA, "final_epsilon_odds": [0.5, 0.3, 0.3]}, r"actor\.final_epsilon_odds.*sum to 1"),
@@ -149,7 +149,7 @@ def test_near_misses_pass(table: dict[str, Any]) -> None:
 
 
 def test_the_table_of_what_is_heard_names_settings_and_choices_that_there_are() -> None:
-    for choice, users in HEARD_WITH.items():
+    for choice, users in USED_WITH.items():
         for name, having in users.items():
             hints = get_type_hints(ActorSettings)
             assert name in hints

@@ -10,7 +10,7 @@ import pytest
 
 from actor.environments import signals
 from actor.environments.signals import OURS
-from actor.events import Dialling, Finish
+from actor.events import ConnectionSettings, Finish
 from actor.service import Service
 
 
@@ -26,15 +26,15 @@ def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
         raise Left(code)
 
     monkeypatch.setattr(os, "_exit", left)
-    made = Service(Dialling("ipc:///nowhere", "a"), "train", None)
+    made = Service(ConnectionSettings("ipc:///nowhere", "a"), "train", None)
     yield made
-    made._loop.close()
+    made.close()
 
 
 @pytest.mark.parametrize(("decided", "code"), [(None, 1), (0, 0), (2, 2)])
 def test_a_second_signal_ends_at_once_with_what_was_decided(service: Service, decided: int | None, code: int) -> None:
     if decided is not None:
-        service._finish(Finish(decided))
+        service.perform(Finish(decided))
     service.signalled(signal.SIGTERM, None)
     service.signalled(signal.SIGTERM, None)  # the same one, as a terminal's
     with pytest.raises(Left) as left:

@@ -234,10 +234,10 @@ def test_it_gives_up_where_it_was_told_to() -> None:
 def test_who_waits_says_that_a_learner_refused_it_until_there_is_a_session() -> None:
     actor = dialling()
     actor.hear(Refusal("unexpected_message", "this key may not train"))
-    waiting = actor.state.waiting
-    assert waiting.log_fields(1.0)["why"] == "the learner refused: this key may not train"
-    waiting.end()
-    assert "why" not in waiting.log_fields(1.0)
+    backoff = actor.state.backoff
+    assert backoff.log_fields(1.0)["why"] == "the learner refused: this key may not train"
+    backoff.end()
+    assert "why" not in backoff.log_fields(1.0)
 
 
 def test_a_learner_that_came_and_went_is_waited_for_anew() -> None:
@@ -253,7 +253,7 @@ def test_weights_that_flow_tell_that_a_hello_would_be_heard() -> None:
     actor = active()
     for n in range(80):  # silence, and hellos that are further and further apart
         actor.tick(10.0 + n * 0.5)
-    assert actor.state.waiting.hello_at - actor.now > 2.0
+    assert actor.state.backoff.hello_at - actor.now > 2.0
     actor.hear(*key(3))
     assert actor.state.phase is Phase.GREETING
     told = [effect for _ in range(4) for effect in actor.tick(actor.now + 0.5)]
@@ -1134,7 +1134,7 @@ def changes_the_session(state: ActorState) -> None:
 
 
 def waits_in_a_session(state: ActorState) -> None:
-    state.waiting.start(1.0, 0.0)
+    state.backoff.start(1.0, 0.0)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from tests.architecture.sources import PACKAGES, Source, Tree, closure, house, python_files, top, within
+from tests.architecture.sources import PACKAGES, Source, Tree, closure, house, python_files, room, top, within
 
 IMPURE = frozenset(
     {"aiohttp", "asyncio", "datetime", "multiprocessing", "selectors", "signal", "socket", "ssl", "subprocess"}
@@ -26,6 +26,16 @@ HEAVY = frozenset({"torch", "gymnasium"})
 MAX_FILE_LINES = 450
 MAX_FUNCTION_LINES = 60
 
+
+# Rooms of each house from the ground up: a room is a file or a package, and imports only what stands before it.
+ORDER = {
+    "protocol": "errors buffers layout messages moments frames codecs updates snapshot session manifest shipped process"
+    " transport",
+    "learner": "config events progress optim admission stream durability apply_batch shutdown state monitoring security"
+    " launch threads analysis service daemon cli __main__",
+    "actor": "config running_mean spaces stats events compression monitoring networks environments handoff link"
+    " algorithms state evaluation initial worker service cli __main__",
+}
 
 Finding = tuple[str, int, str]  # path, line, what
 
@@ -146,6 +156,19 @@ def _no_code_from_data(tree: Tree) -> Iterator[Finding]:
 
 def _is_false(node: ast.expr) -> bool:
     return isinstance(node, ast.Constant) and node.value is False
+
+
+def _order(tree: Tree) -> Iterator[Finding]:
+    by_module = {source.module: source for source in house(tree)}
+    for source in house(tree):
+        order, own = ORDER[source.package].split(), room(source.module)
+        if own and own not in order:
+            yield source.path, 1, f"is in {own}, which has no place in the order"
+            continue
+        for found in source.imports:
+            other = room(found.name) if found.name in by_module and top(found.name) == source.package else ""
+            if other in order and order.index(other) > order.index(own):
+                yield source.path, found.line, f"imports {found.name}, and {other} stands above {own}"
 
 
 def _docstrings(tree: Tree) -> Iterator[Finding]:
@@ -317,6 +340,20 @@ RULES = (
         _pure_environment,
         {"actor/algorithms/losses.py": '"""Pure. No clock."""\nimport os\nDEBUG = os.environ.get("DEBUG")'},
         {"actor/worker.py": "import os\nos.environ['OMP_NUM_THREADS'] = '1'"},
+    ),
+    Rule(
+        "nobody imports upwards",
+        "one gradient's way meets each package once and in one direction",
+        _order,
+        {
+            "learner/optim/parameters.py": "def f():\n    from learner.stream.delta import Record",
+            "learner/stream/delta.py": "",
+        },
+        {
+            "learner/stream/delta.py": "from learner.optim.parameters import Parameters\nimport protocol.frames",
+            "learner/optim/parameters.py": "",
+            "protocol/frames.py": "",
+        },
     ),
     Rule(
         "data never becomes code",

@@ -103,6 +103,11 @@ def top(name: str) -> str:
     return name.partition(".")[0]
 
 
+def room(name: str) -> str:
+    """The package or file of its house that a module is in; empty for the house itself."""
+    return name.split(".")[1] if "." in name else ""
+
+
 def within(name: str, roots: frozenset[str]) -> bool:
     return any(name == root or name.startswith(root + ".") for root in roots)
 

@@ -13,7 +13,7 @@ import time
 
 import numpy as np
 
-from actor.compression.selection import make_choice
+from actor.compression.selection import make_selection
 from learner.config import LearnerSettings
 from learner.optim.optimizers import make_optimizer
 from protocol.codecs.registry import Encoded, Sparse, codec
@@ -32,7 +32,7 @@ def make_payloads(name: str, length: int, density: float) -> list[Encoded]:
             chosen = np.sort(generator.choice(length, round(density * length), replace=False)).astype(np.int32)
             made.append(codec(name).encode(Sparse(length, chosen, vector[chosen])))
         else:
-            made.append(codec(name).encode(make_choice(codec(name), [(length,)], density, 0, 1, 0).choose(vector)))
+            made.append(codec(name).encode(make_selection(codec(name), [(length,)], density, 0, 1, 0).select(vector)))
     return made
 
 

@@ -21,7 +21,7 @@ import torch
 from actor.algorithms.gradients import gradient, minibatches
 from actor.compression.compressor import Compressor
 from actor.compression.preconditioner import Momentum, Preconditioner
-from actor.compression.selection import make_choice
+from actor.compression.selection import make_selection
 from actor.config import ActorSettings, read_settings
 from learner import config
 from protocol.codecs.registry import CODECS, Floats, Sparse, codec
@@ -84,8 +84,8 @@ def _settings(network: str) -> ActorSettings:
 def measure(way: Way, vectors: list[Floats], layout: Layout, seconds: float) -> tuple[float, float, float, float]:
     """Bytes, ms to choose and encode, ms to decode, relative L2 error: medians."""
     shapes = [entry.shape for entry in layout.entries]
-    choice = make_choice(codec(way.name), shapes, way.density, 0, way.rank, 0)
-    made = Compressor(layout.length, way.name, choice, 0.0)  # a decay of 0: nothing is carried over
+    selection = make_selection(codec(way.name), shapes, way.density, 0, way.rank, 0)
+    made = Compressor(layout.length, way.name, selection, 0.0)  # a decay of 0: nothing is carried over
     rows: list[tuple[float, float, float, float]] = []
     began = time.perf_counter()
     while time.perf_counter() - began < seconds or len(rows) < len(vectors):

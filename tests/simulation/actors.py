@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from actor import events as a
 from actor.compression.compressor import Compressor
-from actor.compression.selection import Everything, make_choice
+from actor.compression.selection import Everything, make_selection
 from actor.events import Identity
 from actor.handoff import WorkerChannel
 from actor.link.weights import LEAST_UNREFLECTED
@@ -182,7 +182,7 @@ class Actor:
     def built(self) -> None:
         _, self.generation = self.channel.next_welcome(0)
         name = self.world.plot.codec
-        self.compressor = Compressor(P, name, make_choice(codec(name), [(P,)], 0.2, 0, 1, 0), 1.0)
+        self.compressor = Compressor(P, name, make_selection(codec(name), [(P,)], 0.2, 0, 1, 0), 1.0)
         self.post(a.WorkerReady())
 
     def tick(self) -> None:
@@ -248,7 +248,7 @@ class Actor:
         if self.working or self.compressor is None:
             return
         self.collect_refused()
-        encoded = self.compressor.empty("f32", Everything()) if weights is not None else None
+        encoded = self.compressor.compress_residual("f32", Everything()) if weights is not None else None
         assert encoded is None or weights is not None
         self.channel.hand_in_last(None if encoded is None else self.wrap(encoded, "f32", weights, None))  # type: ignore[arg-type]
 

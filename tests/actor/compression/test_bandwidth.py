@@ -30,9 +30,9 @@ def test_what_fits_is_said_by_as_many_coordinates_as_fit() -> None:
 @pytest.mark.parametrize("allowed", [2_000, 20_000, 200_000, 400_000, 690_000])
 def test_a_payload_is_about_as_large_as_allowed(allowed: int) -> None:
     wanted = fit(allowed, P)
-    choice = Largest(P, Density(P, wanted.density, 0))
+    selection = Largest(P, Density(P, wanted.density, 0))
     vector = np.random.default_rng(0).standard_normal(P).astype(np.float32)
-    size = len(codec(wanted.codec).encode(choice.choose(vector)).buffer)
+    size = len(codec(wanted.codec).encode(selection.select(vector)).buffer)
     assert 0.8 * allowed < size < 1.15 * allowed
 
 
@@ -154,10 +154,10 @@ def test_a_compressor_changes_its_codec_and_loses_nothing() -> None:
     ("kbps", "codec_name", "most_bytes"), [(800.0, THIN, 115_000), (3e3, THIN, 400_000), (8e3, "i8", 800_000)]
 )
 def test_the_last_gradient_is_what_the_link_bears_in_a_second(kbps: float, codec_name: str, most_bytes: int) -> None:
-    name, choice = BandwidthFit(UplinkBudget(P, kbps), P).for_residual()
+    name, selection = BandwidthFit(UplinkBudget(P, kbps), P).for_residual()
     assert name == codec_name
     vector = np.random.default_rng(0).standard_normal(P).astype(np.float32)
-    assert 0.5 * most_bytes < len(codec(name).encode(choice.choose(vector)).buffer) < most_bytes
+    assert 0.5 * most_bytes < len(codec(name).encode(selection.select(vector)).buffer) < most_bytes
 
 
 def test_a_felt_link_bears_what_was_sent_without_being_late() -> None:

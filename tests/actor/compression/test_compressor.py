@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as hnp
 
 from actor.compression.compressor import Compressor
 from actor.compression.preconditioner import Momentum, Preconditioner
-from actor.compression.selection import Density, Everything, Largest, make_choice
+from actor.compression.selection import Density, Everything, Largest, make_selection
 from protocol.codecs.registry import CODECS, Floats, Sparse, codec
 from tests.actor.compression.test_selection import gradients, plain_largest
 
@@ -31,8 +31,8 @@ def compressor(
 ) -> Compressor:
     """One array: a matrix where the length allows, of rank 2."""
     shape = (length // 50, 50) if length % 100 == 0 else (length,)
-    choice = make_choice(codec(name), [shape], density, warmup, 2, seed=1)
-    return Compressor(length, name, choice, decay, preconditioner, masks_momentum=masks_momentum)
+    selection = make_selection(codec(name), [shape], density, warmup, 2, seed=1)
+    return Compressor(length, name, selection, decay, preconditioner, masks_momentum=masks_momentum)
 
 
 def test_momentum_is_less_where_gradients_are_late() -> None:
@@ -230,7 +230,7 @@ def test_who_leaves_gives_all_that_it_held_back(name: str) -> None:
         decoded = held.compress(gradient).decoded
         total -= decoded.dense() if isinstance(decoded, Sparse) else decoded
     residual = held.residual.copy()
-    given = held.empty("i8", Everything())
+    given = held.compress_residual("i8", Everything())
     if codec(name).exact:
         assert given is None
         return
@@ -244,7 +244,7 @@ def test_who_leaves_over_a_thin_link_gives_the_largest_of_it() -> None:
     held = compressor(400, "topk_i8", 0.1, 1.0)
     held.compress(gradients(1, 400)[0])
     residual = held.residual.copy()
-    given = held.empty("topk_i8", Largest(400, Density(400, 0.05, 0)))
+    given = held.compress_residual("topk_i8", Largest(400, Density(400, 0.05, 0)))
     assert given is not None
     assert isinstance(given.decoded, Sparse)
     assert given.decoded.indices.tolist() == np.sort(np.argsort(np.abs(residual))[-20:]).tolist()
@@ -252,7 +252,7 @@ def test_who_leaves_over_a_thin_link_gives_the_largest_of_it() -> None:
 
 
 def test_nothing_held_back_is_nothing_given() -> None:
-    assert compressor(400, "topk_i8", 0.1, 1.0).empty("i8", Everything()) is None
+    assert compressor(400, "topk_i8", 0.1, 1.0).compress_residual("i8", Everything()) is None
 
 
 def test_the_age_of_what_is_held_back_is_how_long_it_waits() -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from actor.compression.selection import Density, make_choice
+from actor.compression.selection import Density, make_selection
 from protocol.codecs.budget import largest
 from protocol.codecs.registry import CODECS, Factors, Floats, Sparse, codec
 from protocol.codecs.sparse import random_indices
@@ -56,7 +56,7 @@ def test_the_largest_of_a_long_vector_are_chosen(kind: str, k: int) -> None:
 def test_a_codec_gets_what_it_takes_and_the_residual_stays(name: str) -> None:
     residual = gradients(1, 5000)[0]
     before = residual.copy()
-    value = make_choice(codec(name), [(50, 80), (1000,)], 0.01, 0, 2, seed=1).choose(residual)
+    value = make_selection(codec(name), [(50, 80), (1000,)], 0.01, 0, 2, seed=1).select(residual)
     codec(name).encode(value)
     assert np.array_equal(residual, before)
     if isinstance(value, Sparse):
@@ -65,8 +65,8 @@ def test_a_codec_gets_what_it_takes_and_the_residual_stays(name: str) -> None:
 
 
 def test_random_choices_differ_and_say_their_seed() -> None:
-    choice = make_choice(codec("randk_i8"), [(1000,)], 0.1, 0, 1, seed=1)
-    first, second = (choice.choose(gradients(1, 1000)[0]) for _ in range(2))
+    selection = make_selection(codec("randk_i8"), [(1000,)], 0.1, 0, 1, seed=1)
+    first, second = (selection.select(gradients(1, 1000)[0]) for _ in range(2))
     assert isinstance(first, Sparse)
     assert isinstance(second, Sparse)
     assert first.seed is not None
@@ -94,8 +94,8 @@ def product(factors: Factors) -> Floats:
 def test_a_matrix_of_low_rank_is_found_and_others_are_approached() -> None:
     rng = np.random.default_rng(0)
     matrix = (rng.standard_normal((40, 2)) @ rng.standard_normal((2, 60))).astype(np.float32)
-    choice = make_choice(codec("lowrank"), [(40, 6, 10)], 1.0, 0, 2, seed=1)
-    found = choice.choose(matrix.reshape(-1))
+    selection = make_selection(codec("lowrank"), [(40, 6, 10)], 1.0, 0, 2, seed=1)
+    found = selection.select(matrix.reshape(-1))
     assert isinstance(found, Factors)
     np.testing.assert_allclose(product(found), matrix, atol=1e-4)
 
@@ -103,7 +103,7 @@ def test_a_matrix_of_low_rank_is_found_and_others_are_approached() -> None:
     best = np.sqrt(np.square(np.linalg.svd(noise, compute_uv=False)[2:]).sum())
     errors = []
     for _ in range(60):  # the power method goes on from vector to vector
-        found = choice.choose(noise.reshape(-1))
+        found = selection.select(noise.reshape(-1))
         assert isinstance(found, Factors)
         errors.append(float(np.linalg.norm(noise - product(found))))
     assert errors[-1] < errors[0]
@@ -111,7 +111,7 @@ def test_a_matrix_of_low_rank_is_found_and_others_are_approached() -> None:
 
 
 def test_what_would_be_larger_as_factors_is_sent_as_it_is() -> None:
-    value = make_choice(codec("lowrank"), [(3, 3), (4,), ()], 1.0, 0, 2, seed=1).choose(np.ones(14, np.float32))
+    value = make_selection(codec("lowrank"), [(3, 3), (4,), ()], 1.0, 0, 2, seed=1).select(np.ones(14, np.float32))
     assert isinstance(value, Factors)
     assert [len(run) for run in value.runs if not isinstance(run, tuple)] == [9, 4, 1]
 
@@ -119,17 +119,17 @@ def test_what_would_be_larger_as_factors_is_sent_as_it_is() -> None:
 @pytest.mark.parametrize("size", [1e-30, 1e15])
 def test_the_search_goes_on_whatever_the_size(size: float) -> None:
     matrix = np.outer(np.arange(1, 41), np.arange(1, 61)).astype(np.float32) * np.float32(size)
-    choice = make_choice(codec("lowrank"), [(40, 60)], 1.0, 0, 1, seed=1)
+    selection = make_selection(codec("lowrank"), [(40, 60)], 1.0, 0, 1, seed=1)
     for _ in range(5):
-        found = choice.choose(matrix.reshape(-1))
+        found = selection.select(matrix.reshape(-1))
         assert isinstance(found, Factors)
         np.testing.assert_allclose(product(found), matrix, rtol=1e-3)
 
 
 def test_a_matrix_of_zeros_does_not_end_the_search() -> None:
-    choice = make_choice(codec("lowrank"), [(20, 20)], 1.0, 0, 1, seed=1)
-    choice.choose(np.zeros(400, np.float32))
+    selection = make_selection(codec("lowrank"), [(20, 20)], 1.0, 0, 1, seed=1)
+    selection.select(np.zeros(400, np.float32))
     matrix = np.outer(np.arange(20), np.ones(20)).astype(np.float32)
-    found = choice.choose(matrix.reshape(-1))
+    found = selection.select(matrix.reshape(-1))
     assert isinstance(found, Factors)
     np.testing.assert_allclose(product(found), matrix, atol=1e-3)

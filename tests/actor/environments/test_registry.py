@@ -205,7 +205,7 @@ def test_what_goes_wrong_in_this_process_is_logged(capfd: pytest.CaptureFixture[
     env.reset(0)
     env.step(np.zeros((1, 1), np.int64))
     env.close()
-    log.finish()
+    log.close()
     (line,) = capfd.readouterr().err.splitlines()
     told = msgspec.json.decode(line)
     assert (told["event"], told["row"], told["kind"]) == ("simulator_failed", 0, "reward_not_finite")

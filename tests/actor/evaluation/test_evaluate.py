@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from actor.evaluation.evaluate import Evaluator, Examination, Tally, evaluate
+from actor.evaluation.evaluate import Evaluator, PolicyScorer, ScoreTally, evaluate
 from actor.evaluation.play import Score, summary
 from actor.events import EvaluationDone, Event, Weights
 from actor.handoff import Interrupted, WorkerChannel
@@ -103,9 +103,9 @@ class Bench:
             self.evaluator.close()
 
 
-def examination(episodes: int = 3) -> Examination:
+def examination(episodes: int = 3) -> PolicyScorer:
     table = msgspec.msgpack.encode(TABLE)
-    return Examination(table, initial(settings_of(), 1, ()).layout, episodes, 5, ENOUGH, frozenset())
+    return PolicyScorer(table, initial(settings_of(), 1, ()).layout, episodes, 5, ENOUGH, frozenset())
 
 
 def weights(version: int, epoch: int = 1) -> Weights:
@@ -140,9 +140,9 @@ def test_the_end_of_a_run_does_not_wait_for_the_end_of_a_game() -> None:
 
 
 def test_the_first_of_the_best_is_remembered() -> None:
-    tally = Tally()
+    tally = ScoreTally()
     assert str(tally) == "best of 0 evaluations: none"
     for version, mean in enumerate((1.0, 3.0, 3.0, 2.0)):
-        tally.note(summary("E", version, [(mean, 1)], 0))
+        tally.add(summary("E", version, [(mean, 1)], 0))
     assert tally.best is not None
     assert (tally.best.version, tally.evaluations) == (1, 4)

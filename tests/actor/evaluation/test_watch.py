@@ -18,9 +18,9 @@ from gymnasium.spaces import Box, Discrete
 
 from actor.evaluation import video
 from actor.evaluation.checkpoints import read_manifest
-from actor.evaluation.rendering import Drawn, Seen, open_scene, picture_of
+from actor.evaluation.rendering import PolicyViewScene, RenderedScene, open_scene, picture_of
 from actor.evaluation.video import Recorder, even
-from actor.evaluation.watch import Show, Viewing, Watched, Watcher, watch
+from actor.evaluation.watch import EpisodePlayer, ViewingOptions, WatchedEpisode, Watcher, watch
 from actor.events import Event, Weights, WeightsWanted
 from actor.handoff import Interrupted, WorkerChannel
 from protocol.errors import UserError
@@ -97,8 +97,8 @@ def environments(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         del gymnasium.registry[f"{kind.__name__}-v0"]
 
 
-def viewing(out: Path | None = None, **changes: Any) -> Viewing:
-    return Viewing(
+def viewing(out: Path | None = None, **changes: Any) -> ViewingOptions:
+    return ViewingOptions(
         **{
             "episodes": 1,
             "seed": 0,
@@ -176,9 +176,9 @@ def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
 
 def test_a_run_is_recorded(tmp_path: Path) -> None:
     run_of(tmp_path, "Dot-v0")
-    told: list[Watched] = []
+    told: list[WatchedEpisode] = []
     recorder = watch(tmp_path, viewing(tmp_path / "a.mp4", episodes=2), best=False, report=told.append)
-    assert told == [Watched(1, 10.0, 5, 12), Watched(2, 10.0, 5, 12)]
+    assert told == [WatchedEpisode(1, 10.0, 5, 12), WatchedEpisode(2, 10.0, 5, 12)]
     frames, about = frames_of(tmp_path / "a.mp4")
     assert recorder is not None
     assert len(frames) == recorder.frames == 2 * 6  # the first observation of each, and one after each action
@@ -188,19 +188,19 @@ def test_a_run_is_recorded(tmp_path: Path) -> None:
 
 def test_an_episode_past_the_step_limit_is_cut(tmp_path: Path) -> None:
     run_of(tmp_path, "Dot-v0")
-    told: list[Watched] = []
+    told: list[WatchedEpisode] = []
     recorder = watch(tmp_path, viewing(tmp_path / "a.mp4", episodes=2, max_steps=3), best=False, report=told.append)
-    assert told == [Watched(1, 6.0, 3, 12, cut=True), Watched(2, 6.0, 3, 12, cut=True)]
+    assert told == [WatchedEpisode(1, 6.0, 3, 12, cut=True), WatchedEpisode(2, 6.0, 3, 12, cut=True)]
     assert str(told[0]).endswith("version 12  cut at the step limit")
     assert recorder is not None
     assert recorder.frames == 2 * 4
     watch(tmp_path, viewing(tmp_path / "b.mp4", max_steps=5), best=False, report=told.append)
-    assert told[2] == Watched(1, 10.0, 5, 12)  # it ends there by itself
+    assert told[2] == WatchedEpisode(1, 10.0, 5, 12)  # it ends there by itself
 
 
 def test_an_environment_of_gymnasium_is_recorded_with_a_memory_and_at_another_pace(tmp_path: Path) -> None:
     run_of(tmp_path, "CartPole-v1", memory="lstm", memory_size=4)
-    told: list[Watched] = []
+    told: list[WatchedEpisode] = []
     watch(tmp_path, viewing(tmp_path / "a.mp4", fps=25.0), best=False, report=told.append)
     frames, about = frames_of(tmp_path / "a.mp4")
     assert len(frames) == told[0].length + 1
@@ -211,7 +211,7 @@ def test_an_environment_of_gymnasium_is_recorded_with_a_memory_and_at_another_pa
 def test_a_window_draws_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
     scene = open_scene(settings_of(env="Dot-v0"), NOTHING, "human", 30.0)
-    assert isinstance(scene, Drawn)
+    assert isinstance(scene, RenderedScene)
     scene.reset(0)
     scene.step(np.zeros((1, 1), np.int64))
     bare = scene.env.unwrapped
@@ -241,7 +241,7 @@ def test_what_drawing_lacks_is_said(tmp_path: Path) -> None:
 
 def test_images_that_nobody_draws_are_shown_as_the_policy_sees_them() -> None:
     scene = open_scene(settings_of(env="Images-v0"), NOTHING, "rgb_array", None)
-    assert isinstance(scene, Seen)
+    assert isinstance(scene, PolicyViewScene)
     scene.reset(0)
     for number in range(1, 6):
         _, reward, over = scene.step(np.zeros((1, 1), np.int64))
@@ -261,7 +261,7 @@ def test_images_that_nobody_draws_have_no_window(monkeypatch: pytest.MonkeyPatch
 def test_atari_is_shown_as_its_vector_environment_shows_it() -> None:
     """``ALE/Pong-v5`` by itself draws in colour, but it is another environment than the one that was trained on."""
     scene = open_scene(settings_of(env="ALE/Pong-v5"), NOTHING, "rgb_array", None)
-    assert isinstance(scene, Seen)
+    assert isinstance(scene, PolicyViewScene)
     first = scene.reset(0)
     assert (first.shape, scene.fps, scene.frame().shape) == ((1, 4, 84, 84), 15.0, (336, 336, 3))
     scene.close()
@@ -281,7 +281,7 @@ class Bench:
     """A watcher at a channel without a link behind it. Each want is answered by the next of ``given``, or the end."""
 
     def __init__(self, *given: Weights, out: Path, episodes_before_the_end: int = 100) -> None:
-        self.told: list[Watched] = []
+        self.told: list[WatchedEpisode] = []
         self.channel = WorkerChannel(lambda work: None)
         self.channel.configure(welcome())
         self.given = list(given)
@@ -300,7 +300,7 @@ class Bench:
         manifest = read_manifest(folder)
         view = viewing(self.out, episodes=episodes)
         with view.recorder() as recorder:
-            show = Show(manifest.actor_table, manifest.layout, view, recorder)
+            show = EpisodePlayer(manifest.actor_table, manifest.layout, view, recorder)
             watcher = Watcher(show, self.post, self.told.append, episodes)
             try:
                 watcher.run(self.channel, 1)

@@ -7,17 +7,17 @@ from random import Random
 
 import pytest
 
-from actor.link.backoff import LONGEST_S, RARELY_S, Waiting
+from actor.link.backoff import LONGEST_S, RARELY_S, Backoff
 
 
 def lines(until: float) -> list[float]:
     """When it says that it waits, of hellos as they come."""
-    waiting, said, now = Waiting(Random(1)), [], 0.0
+    backoff, said, now = Backoff(Random(1)), [], 0.0
     while now < until:
-        waiting.record_hello(now)
-        if waiting.should_log(now):
+        backoff.record_hello(now)
+        if backoff.should_log(now):
             said.append(now)
-        now = waiting.hello_at
+        now = backoff.hello_at
     return said
 
 
@@ -31,20 +31,20 @@ def test_lines_come_when_the_wait_has_doubled_and_then_once_an_hour() -> None:
 
 
 def test_it_gives_up_after_as_long_as_it_was_told_to_each_time_anew() -> None:
-    waiting = Waiting(Random(1), give_up_after_s=60.0)
-    waiting.record_hello(5.0)
-    assert (waiting.is_over(64.9), waiting.is_over(65.0)) == (False, True)
-    waiting.end()
-    assert (waiting.is_over(1e9), waiting.waited_s(1e9)) == (False, 0.0)
-    waiting.start(1000.0, 0.5)
-    assert (waiting.is_over(1059.0), waiting.is_over(1060.0)) == (False, True)
-    assert not Waiting(Random(1)).is_over(1e12)
+    backoff = Backoff(Random(1), give_up_after_s=60.0)
+    backoff.record_hello(5.0)
+    assert (backoff.is_over(64.9), backoff.is_over(65.0)) == (False, True)
+    backoff.end()
+    assert (backoff.is_over(1e9), backoff.waited_s(1e9)) == (False, 0.0)
+    backoff.start(1000.0, 0.5)
+    assert (backoff.is_over(1059.0), backoff.is_over(1060.0)) == (False, True)
+    assert not Backoff(Random(1)).is_over(1e12)
 
 
 @pytest.mark.parametrize(
     ("waited_s", "words"), [(0.0, "0 s"), (59.4, "59 s"), (600.0, "10 min"), (7199.0, "120 min"), (93_600.0, "26 h")]
 )
 def test_what_it_says(waited_s: float, words: str) -> None:
-    waiting = Waiting(Random(1))
-    waiting.record_hello(0.0)
-    assert waiting.log_fields(waited_s)["waited"] == f"no learner for {words}"
+    backoff = Backoff(Random(1))
+    backoff.record_hello(0.0)
+    assert backoff.log_fields(waited_s)["waited"] == f"no learner for {words}"

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from actor.compression.selection import make_choice
+from actor.compression.selection import make_selection
 from learner.analysis.replay import Replay
 from learner.apply_batch import apply_batch
 from learner.cli import app
@@ -23,7 +23,14 @@ from learner.durability.disk import DISK, Disk
 from learner.durability.journal import JournalError, bases, read, segment_files
 from learner.durability.journal_format import Head
 from learner.durability.journal_replay import JournalReplay, ReplayError
-from learner.durability.recovery import RunFiles, blank, make_parameters, open_journal, restore, restore_best
+from learner.durability.recovery import (
+    RunFiles,
+    blank,
+    make_parameters,
+    open_journal,
+    restore,
+    restore_best,
+)
 from learner.durability.storage import RunStorage
 from learner.events import ApplyBatch, BestWritten, CheckpointFailed, CheckpointWritten, Job
 from learner.launch.run_directory import RunDirectoryError
@@ -122,7 +129,7 @@ class Life:
         self.sequence += 1
         wanted = codec(codec_name)
         value = self.random.standard_normal(P).astype(np.float32)
-        encoded = wanted.encode(make_choice(wanted, [(5, 12)], 0.2, 0, 1, 0).choose(value))
+        encoded = wanted.encode(make_selection(wanted, [(5, 12)], 0.2, 0, 1, 0).select(value))
         base = max(0, self.parameters.version - int(self.random.integers(0, 3)))
         moments = None
         if self.sequence % 3 == 0:
