@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import msgspec
 import numpy as np
 import pytest
@@ -91,11 +93,17 @@ def test_weights_that_were_handed_out_are_never_written_again() -> None:
 
 
 def test_weights_that_nobody_has_are_changed_in_place() -> None:
-    held = follower()
-    held.apply(*record(entry("topk_i8", 1)))
-    before = held._theta
-    held.apply(*record(entry("topk_i8", 2), base_version=1))
-    assert held._theta is before
+    """Without a copy, which the largest network would feel: memory does not grow by θ."""
+    length = 1 << 20
+    held = Reconstruction(LAYOUT, length)
+    held.apply(*key_frame(1, 0, LAYOUT, np.zeros(length, np.float32)))
+    records = [record(entry("topk_i8", n), base_version=n, length=length) for n in range(2)]
+    held.apply(*records[0])
+    tracemalloc.start()
+    assert held.apply(*records[1]) == "taken"
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak_bytes < length  # a fourth of θ
 
 
 def test_a_gap_is_told_and_closed_by_a_key_and_what_waited() -> None:
@@ -121,14 +129,22 @@ def test_a_key_that_does_not_reach_what_waited_is_taken_and_leaves_a_gap() -> No
     assert held.version == 6
 
 
+def waited(length: int, each: Entry, count: int, key_version: int) -> tuple[str, int]:
+    """What a key frame of this version leads to where so many records waited, from version 0 on; and to which."""
+    held = Reconstruction(LAYOUT, length)
+    for n in range(count):
+        held.apply(*record(each, base_version=n, length=length))
+    return held.apply(*key_frame(1, key_version, LAYOUT, np.zeros(length, np.float32))), held.version
+
+
 def test_what_waits_is_bounded_by_count_and_by_bytes() -> None:
-    held = follower()
-    for n in range(WAITING + 9):
-        held.apply(*record(entry("topk_i8", n), base_version=n + 5))
-    assert len(held._waiting) <= WAITING
-    for n in range(9):
-        held.apply(*record(entry("f32", n), base_version=n + 1000))
-    assert len(held._waiting) == 2
+    """The newest are kept: what leads on from the version before them is gone."""
+    thin, count = entry("topk_i8", 1), WAITING + 9
+    assert waited(1 << 16, thin, count, key_version=8) == ("gap", 8)
+    assert waited(1 << 16, thin, count, key_version=9) == ("taken", count)
+    thick = entry("f32", 1)
+    assert waited(P, thick, 9, key_version=6) == ("gap", 6)
+    assert waited(P, thick, 9, key_version=7) == ("taken", 9)
 
 
 def test_a_thick_record_that_proves_unsound_at_its_end_changes_nothing() -> None:

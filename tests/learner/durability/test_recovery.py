@@ -20,7 +20,7 @@ from learner.cli import app
 from learner.config import Experiment, LearnerSettings, RunSettings
 from learner.durability.checkpoint import BEST, Checkpoint, CheckpointFault, best_paths, load
 from learner.durability.disk import DISK, Disk
-from learner.durability.journal import JournalError, bases, read, segment_files
+from learner.durability.journal import SEGMENT_BYTES, JournalError, bases, read, segment_files
 from learner.durability.journal_format import Head
 from learner.durability.journal_replay import JournalReplay, ReplayError
 from learner.durability.recovery import (
@@ -95,10 +95,11 @@ class Life:
         disk: Disk = DISK,
         *,
         journaled: bool = False,
+        segment_bytes: int = SEGMENT_BYTES,
     ) -> None:
         self.told: list[tuple[str, dict[str, object]]] = []
         where = folder / "checkpoints", folder / "journal"
-        self.files = RunFiles(*where, DIGEST, self.tell, disk, journaled=journaled)
+        self.files = RunFiles(*where, DIGEST, self.tell, disk, segment_bytes, journaled)
         theta = np.linspace(-1.0, 1.0, P, dtype=np.float32)
         self.parameters = make_parameters(settings, theta, LAYOUT, D)
         self.settings = settings
@@ -231,8 +232,7 @@ def test_a_damaged_checkpoint_costs_nothing_where_the_journal_leads_past_it(fold
 
 
 def test_a_damaged_journal_is_said_aloud_and_what_lies_beyond_is_kept_aside(folder: Path) -> None:
-    first = Life(folder, made())
-    first.store.journal._segment_bytes = 500  # type: ignore[union-attr]
+    first = Life(folder, made(), segment_bytes=500)
     first.work(12)
     damaged = segment_files(folder / "journal")[1]
     data = bytearray(damaged.path.read_bytes())
@@ -385,8 +385,7 @@ def test_a_life_that_stops_keeps_no_weights_that_its_journal_lacks(folder: Path)
 
 def test_a_life_that_ends_for_want_of_room_leaves_what_can_be_spared(folder: Path) -> None:
     disk = FailingDisk(failing())
-    life = Life(folder, made(checkpoints_kept=1), disk=disk)
-    life.store.journal._segment_bytes = 500  # type: ignore[union-attr]
+    life = Life(folder, made(checkpoints_kept=1), disk=disk, segment_bytes=500)
     for _ in range(3):
         life.work(4)
         life.save()
@@ -533,10 +532,10 @@ def test_one_flipped_byte_near_the_beginning_is_no_success(folder: Path, verify:
     for _ in range(3):
         life.work(3)
         life.save()
-    (stretch,) = segment_files(folder / "journal")
-    flip(stretch.path, 400)
+    (segment,) = segment_files(folder / "journal")
+    flip(segment.path, 400)
     said = sentences(folder, verify=verify)
-    assert f"/journal/{stretch.path.name}: " in said
+    assert f"/journal/{segment.path.name}: " in said
     assert "cannot be read, more than one record; a crash leaves less" in said
     assert ", and kept checkpoints lie beyond: " in said
     assert ("nothing was compared" in said) == verify
@@ -552,11 +551,11 @@ def test_the_exit_code_of_a_replay_tells_the_same_from_all_that_is_not(folder: P
     life.parameters.theta[0] += 1.0
     life.save()
     assert CliRunner().invoke(app, replay).exit_code == 1
-    (stretch,) = segment_files(folder / "journal")
-    flip(stretch.path, 400)
+    (segment,) = segment_files(folder / "journal")
+    flip(segment.path, 400)
     damaged = CliRunner().invoke(app, replay)
     assert damaged.exit_code == 3
-    assert f"error: {stretch.path}: " in damaged.stderr
+    assert f"error: {segment.path}: " in damaged.stderr
     assert '"compared": 0, "differing": 0' in damaged.stdout
     shutil.rmtree(folder / "journal")
     gone = CliRunner().invoke(app, replay)
@@ -586,19 +585,18 @@ def test_what_one_flipped_byte_hides_is_never_a_success(folder: Path) -> None:
         life.work(2)
         life.save()
     life.store.close()
-    (stretch,) = segment_files(folder / "journal")
+    (segment,) = segment_files(folder / "journal")
     assert sentences(folder) == ""
-    for offset in range(0, stretch.path.stat().st_size - 100, 37):
-        flip(stretch.path, offset)
+    for offset in range(0, segment.path.stat().st_size - 100, 37):
+        flip(segment.path, offset)
         assert "kept checkpoints lie beyond" in sentences(folder), offset
-        flip(stretch.path, offset)
+        flip(segment.path, offset)
     assert sentences(folder) == ""
 
 
 def test_a_segment_that_is_missing_is_no_success(folder: Path) -> None:
     note(folder, made())
-    life = Life(folder, made())
-    life.store.journal._segment_bytes = 500  # type: ignore[union-attr]
+    life = Life(folder, made(), segment_bytes=500)
     life.work(12)
     segment_files(folder / "journal")[1].path.unlink()
     assert "segments lie beyond" in sentences(folder, verify=False)
@@ -686,9 +684,7 @@ def test_what_is_no_run_or_has_no_journal_is_refused(folder: Path) -> None:
 
 def test_retention_forgets_what_lies_before_the_oldest_checkpoint(folder: Path) -> None:
     note(folder, made())
-    life = Life(folder, made(checkpoints_kept=1))
-    life.store._max_bytes = 2000
-    life.store.journal._segment_bytes = 500  # type: ignore[union-attr]
+    life = Life(folder, made(checkpoints_kept=1, journal_bytes=2000), segment_bytes=500)
     for _ in range(6):
         life.work(4)
         life.save()
@@ -701,14 +697,12 @@ def test_retention_forgets_what_lies_before_the_oldest_checkpoint(folder: Path) 
 
 def test_a_damaged_oldest_checkpoint_becomes_no_base(folder: Path) -> None:
     note(folder, made())
-    life = Life(folder, made(checkpoints_kept=2))
-    life.store.journal._segment_bytes = 500  # type: ignore[union-attr]
+    life = Life(folder, made(checkpoints_kept=2, journal_bytes=2000), segment_bytes=500)
     for _ in range(2):
         life.work(4)
         written = life.save()
     assert isinstance(written, CheckpointWritten)
     written.path.write_bytes(b"nonsense")  # the oldest, once another is there
-    life.store._max_bytes = 2000
     life.work(4)
     life.save()
     rerun, told = told_of(folder)
@@ -742,10 +736,10 @@ def test_a_journal_without_a_beginning_is_no_reason_to_begin_again(folder: Path)
 def test_damage_in_the_only_segment_is_told(folder: Path) -> None:
     first = Life(folder, made())
     first.work(12)
-    (stretch,) = segment_files(folder / "journal")
-    data = bytearray(stretch.path.read_bytes().rstrip(b"\0"))
+    (segment,) = segment_files(folder / "journal")
+    data = bytearray(segment.path.read_bytes().rstrip(b"\0"))
     data[len(data) // 3] ^= 1
-    stretch.path.write_bytes(data)
+    segment.path.write_bytes(data)
     second = Life(folder, made(), 2)
     damaged = dict(second.told)["journal_damaged"]
     assert damaged["version"] == second.began_at < first.parameters.version
@@ -761,7 +755,7 @@ def test_a_journal_that_the_life_before_kept_and_that_is_gone_is_said_aloud(fold
     first.store.close()
     again = Life(folder, made(), 2, journaled=True)
     assert not again.told  # the one that is there is not missed
-    old, new = (stretch.path for stretch in segment_files(folder / "journal"))
+    old, new = (segment.path for segment in segment_files(folder / "journal"))
     if what == "cut short":
         new.unlink()
         old.write_bytes(old.read_bytes()[:500])
@@ -791,8 +785,7 @@ def test_a_run_that_kept_none_misses_no_journal(folder: Path) -> None:
 
 def test_a_full_disk_gives_up_what_it_can_spare(folder: Path) -> None:
     disk = FailingDisk(failing())
-    life = Life(folder, made(checkpoints_kept=1), disk=disk)
-    life.store.journal._segment_bytes = 500  # type: ignore[union-attr]
+    life = Life(folder, made(checkpoints_kept=1), disk=disk, segment_bytes=500)
     for _ in range(3):
         life.work(4)
         life.save()

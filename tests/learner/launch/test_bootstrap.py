@@ -59,18 +59,18 @@ def a_best(digest: str) -> Checkpoint:
     return Checkpoint(digest, 7, 1, {}, {"theta": THETA}, score)
 
 
-def read_earlier_lives(progress: Progress) -> tuple[float | None, int | None]:
+def recalled(progress: Progress) -> tuple[float | None, int | None]:
     return progress.evaluated_best_mean, progress.evaluated_best_version
 
 
 def test_a_run_that_died_before_its_first_checkpoint_keeps_its_best(tmp_path: Path) -> None:
     """Else the first score of the life after, which is of θ₀, would take the place of a better one."""
     progress, digest = life(tmp_path / "run", resume=False)
-    assert read_earlier_lives(progress) == (None, None)
+    assert recalled(progress) == (None, None)
     save_best(tmp_path / "run" / "checkpoints", a_best(digest))
     progress, _ = life(tmp_path / "run", resume=True)
     assert progress.version == 0
-    assert read_earlier_lives(progress) == (12.5, 7)
+    assert recalled(progress) == (12.5, 7)
 
 
 def test_a_best_beside_a_checkpoint_is_recalled_too(tmp_path: Path) -> None:
@@ -80,11 +80,11 @@ def test_a_best_beside_a_checkpoint_is_recalled_too(tmp_path: Path) -> None:
     save_best(folder, a_best(digest))
     progress, _ = life(tmp_path / "run", resume=True)
     assert (progress.version, progress.env_steps) == (5, 30)
-    assert read_earlier_lives(progress) == (12.5, 7)
+    assert recalled(progress) == (12.5, 7)
 
 
 def test_the_best_of_another_run_is_not_recalled(tmp_path: Path) -> None:
     life(tmp_path / "run", resume=False)
     save_best(tmp_path / "run" / "checkpoints", a_best("ab" * 8))
     progress, _ = life(tmp_path / "run", resume=True)
-    assert read_earlier_lives(progress) == (None, None)
+    assert recalled(progress) == (None, None)
