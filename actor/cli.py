@@ -1,4 +1,4 @@
-"""The command ``actor``. Knows typer and thread limits; torch is imported in the command."""
+"""The command ``actor``. Knows typer; torch is imported in the command, after threads are limited."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from actor.environments.modules import allow
 from protocol.errors import UserError
 from protocol.process.descriptors import raise_limit
 from protocol.process.stdio import prepare, version_of
+from protocol.process.threads import limit_threads
 from protocol.shipped import experiment_file
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 MAX_SEED = (1 << 30) - 1  # SEEDS of actor.simulators, which loads too much for --help
 MAX_STEPS = 100_000  # several times the 27,000 at which Atari's games end by themselves, and minutes of most simulators
 LEAST_FILES = 48  # an actor opens some 30, and more where simulators have processes of their own
-THREAD_LIMITS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
 app = typer.Typer(
     name="actor",
@@ -129,7 +129,7 @@ def run(
     modules = allow(allow_module or ())
     page = None if metrics is None else page_address(metrics)
     called, budget = _name(name), _kbps(uplink_kbps)
-    one_thread()
+    limit_threads(os.environ)
     from actor import service
 
     raise typer.Exit(service.run(learner, called, modules, with_parent, page, budget, key, _patience(give_up_after)))
@@ -194,7 +194,7 @@ def init(
 
     A learner whose machine has no simulators begins with them: learner run EXPERIMENT --actors 0 --initial FILE.
     """
-    one_thread()
+    limit_threads(os.environ)
     modules = allow(allow_module or ())
     out = out.absolute()  # an environment may change the working directory
     encoded, seed_of_run = _table(experiment, table)
@@ -236,7 +236,7 @@ def evaluate(
     if run_dir is not None and once:
         raise UserError("--once belongs to --learner; a RUN_DIR is evaluated once anyway")
     called, modules = _name(name, "evaluator-"), allow(allow_module or ())
-    one_thread()
+    limit_threads(os.environ)
     import msgspec
 
     from actor.environments import signals
@@ -296,7 +296,7 @@ def watch(
     """
     _one_source(run_dir, learner, best, key, give_up_after)
     called, modules = _name(name, "watcher-"), allow(allow_module or ())
-    one_thread()
+    limit_threads(os.environ)
     from actor.environments import signals
     from actor.evaluation import watch as watching
     from actor.evaluation.watch import ViewingOptions
@@ -337,12 +337,6 @@ def process() -> None:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(leaving.code)
-
-
-def one_thread() -> None:
-    """An actor is one core's worth of work; must be called before torch or numpy is imported."""
-    for variable in THREAD_LIMITS:
-        os.environ.setdefault(variable, "1")
 
 
 def _kbps(text: str | None) -> float | Literal["auto"] | None:

@@ -6,13 +6,14 @@ The learner hands this table over unparsed (WIRE.md, section 6), so this file al
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
 
 from protocol.codecs.registry import CODECS
 from protocol.errors import SettingError, UserError
+from protocol.settings import flat_defaults, near, read
 
 Unit = Annotated[float, Meta(ge=0.0, le=1.0)]
 Count = Annotated[int, Meta(ge=1, le=1_000_000)]
@@ -25,14 +26,14 @@ CRITIC = ("a3c",)
 VALUES = ("n_step_q", "one_step_q", "one_step_sarsa")
 IMAGES = ("a3c", "nature")
 
-# By the setting that decides: which others are used at all, and with which of its values. What is not used must be
-# left out or be at its default, which a resolved experiment.toml holds.
+# By the setting that decides: which others are read at all, and with which of its values. What is not read must be left
+# out or be at its default.
 # Not here is what an experiment says beside a choice that people change alone, with one --set: actor.density,
 # actor.rank and their like beside another codec, actor.memory_size beside memory = "none", actor.hidden and
 # actor.activation beside another network, actor.gae_lambda beside targets = "n_step", actor.clip beside loss = "a3c".
 # To refuse them would make a person who compares two choices undo settings of the file first. The algorithm is no such
 # switch: all settings change with it.
-USED_WITH: dict[str, dict[str, tuple[str, ...]]] = {
+READ_WITH: dict[str, dict[str, tuple[str, ...]]] = {
     "algorithm": {
         "memory": CRITIC,  # the target network has no state of its own
         "kl_target": CRITIC,  # there is no old policy
@@ -53,6 +54,7 @@ USED_WITH: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "targets": {"vtrace_clip": ("vtrace",)},
     "network": {"precision": IMAGES},
+    "codec": {"uplink_kbps": ("auto",)},
     "vectorization": {"simulator_deadline_s": ("processes",), "simulator_failures": ("processes",)},
 }
 
@@ -81,7 +83,7 @@ class ActorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     discount: Unit = 0.99  # γ, at first
     final_discount: Unit | None = None  # γ at last; null: as at first. A longer sight is harder to begin with
     discount_steps: Count = 1_000_000  # environment steps of the run in which γ goes from the one to the other
-    # Settings of other methods than the one named are refused (USED_WITH).
+    # Settings of other methods than the one named are refused.
     targets: Literal["gae", "n_step", "vtrace"] = "gae"  # a3c: what values and advantages are fitted to
     gae_lambda: Unit = 0.95  # λ of generalised advantage estimation
     vtrace_clip: Positive = 1.0  # vtrace: ρ̄ and c̄
@@ -90,8 +92,9 @@ class ActorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
 
     # loss
     loss: Literal["clipped", "a3c"] = "clipped"  # of the policy: PPO's, or the plain one
-    passes: Count = 6  # times each rollout is used; a3c is only sound with 1, or with targets = "vtrace"
-    minibatches: Count = 4  # gradients sent in one pass
+    # Times each rollout is used. Unset, with loss = "a3c": 1, for it is only sound with 1 or with targets = "vtrace".
+    passes: Count = 6
+    minibatches: Count = 4  # gradients sent in one pass; unset, with a memory: no more than envs
     clip: Annotated[float, Meta(gt=0.0, le=1.0)] = 0.2  # ε of the clipped ratio
     normalize_advantages: bool = True  # to mean 0 and deviation 1 in each minibatch
     value_weight: NonNegative = 0.5  # of the squared error of values, beside the policy's loss
@@ -141,51 +144,39 @@ def read_settings(table: bytes) -> ActorSettings:
         given = msgspec.msgpack.decode(table, type=dict[str, object])
     except msgspec.DecodeError as error:
         raise UserError(f"[actor] {error}") from None
-    types = {field.name: field.type for field in msgspec.structs.fields(ActorSettings)}
-    for name in given.keys() - types.keys():
-        known = [f"actor.{each}" for each in types]
-        raise SettingError(f"actor.{name}", given[name], "there is no such setting", known)
-    settings = ActorSettings(**{name: _converted(name, value, types[name]) for name, value in given.items()})
-    _check_together(settings)
-    return settings
-
-
-def _converted(name: str, value: object, kind: Any) -> Any:
-    try:
-        return msgspec.convert(value, kind)
-    except msgspec.ValidationError as error:
-        choices = ", ".join(get_args(kind)) if get_origin(kind) is Literal else ""
-        raise SettingError(f"actor.{name}", value, f"one of {choices}" if choices else str(error)) from None
-
-
-def _check_together(settings: ActorSettings) -> None:
-    """Bounds that two settings set each other."""
-    if settings.codec not in CODECS and settings.codec != "auto":
-        raise SettingError("actor.codec", settings.codec, f"auto, or one of {', '.join(CODECS)}")
-    if settings.codec != "auto" and settings.uplink_kbps != "auto":
-        raise SettingError("actor.uplink_kbps", settings.uplink_kbps, "'auto' unless actor.codec = 'auto'")
-    if settings.envs % settings.groups:
-        raise SettingError("actor.groups", settings.groups, f"a divisor of actor.envs = {settings.envs}")
-    if settings.final_discount is None and settings.discount_steps != ActorSettings().discount_steps:
-        raise SettingError("actor.discount_steps", settings.discount_steps, "left out without actor.final_discount")
-    for choice, users in USED_WITH.items():
-        _check_used(settings, choice, users)
+    settings = read("actor", ActorSettings, {**_dependent(given), **given})
+    for choice, users in READ_WITH.items():
+        _check_read(settings, choice, users)
+    _check_sizes(settings)
     if settings.algorithm == "a3c":
         _check_actor_critic(settings)
     else:
         _check_value_method(settings)
+    return settings
 
 
-def _check_used(settings: ActorSettings, choice: str, users: Mapping[str, tuple[str, ...]]) -> None:
-    """Raises SettingError for a setting that is not at its default and that what was chosen does not look at."""
-    chosen, default = getattr(settings, choice), ActorSettings()
+def _dependent(given: Mapping[str, Any]) -> dict[str, object]:
+    """Defaults that follow from what was given, where the usual ones cannot stand beside it."""
+    found: dict[str, object] = {}
+    if given.get("loss") == "a3c" and given.get("targets") != "vtrace":
+        found["passes"] = 1
+    usual, envs = DEFAULTS["minibatches"], given.get("envs")
+    if given.get("memory", "none") != "none" and isinstance(envs, int) and 1 <= envs < usual:
+        found["minibatches"] = envs
+    return found
+
+
+def _check_read(settings: ActorSettings, choice: str, users: Mapping[str, tuple[str, ...]]) -> None:
+    """Raises SettingError for a setting that is not at its default and that what was chosen does not read."""
+    chosen = getattr(settings, choice)
     if chosen == "auto":  # not a person's choice
         return
-    for name, having in users.items():
-        value, usual = getattr(settings, name), getattr(default, name)
-        if chosen not in having and value != usual:
-            accepted = f"{_plain(usual)!r} with actor.{choice} = {chosen!r}; used with {' and '.join(having)}"
-            raise SettingError(f"actor.{name}", _plain(value), accepted)
+    for name, readers in users.items():
+        value = getattr(settings, name)
+        if chosen not in readers and value != DEFAULTS[name]:
+            is_default = ", the default" if chosen == DEFAULTS[choice] else ""
+            said = f"only actor.{choice} = {' or '.join(map(repr, readers))} reads it, and it is {chosen!r}{is_default}"
+            raise SettingError(f"actor.{name}", _plain(value), f"{said}; leave it out, or change that")
 
 
 def _plain(value: object) -> object:
@@ -193,22 +184,36 @@ def _plain(value: object) -> object:
     return list(value) if isinstance(value, tuple) else value
 
 
+def _check_sizes(settings: ActorSettings) -> None:
+    if settings.codec not in CODECS and settings.codec != "auto":
+        names = ["auto", *CODECS]
+        meant = near(settings.codec, names)
+        raise SettingError("actor.codec", settings.codec, f"expected one of {', '.join(names)}", meant and repr(meant))
+    if settings.envs % settings.groups:
+        raise SettingError("actor.groups", settings.groups, f"must divide actor.envs = {settings.envs}")
+    if settings.final_discount is None and settings.discount_steps != DEFAULTS["discount_steps"]:
+        said = "nothing reads it without actor.final_discount; set that, or leave it out"
+        raise SettingError("actor.discount_steps", settings.discount_steps, said)
+
+
 def _check_actor_critic(settings: ActorSettings) -> None:
     corrected = settings.loss == "clipped" or settings.targets == "vtrace"
     if settings.passes > 1 and not corrected:
-        accepted = "1 with actor.loss = 'a3c', which is not sound off-policy without actor.targets = 'vtrace'"
-        raise SettingError("actor.passes", settings.passes, accepted)
+        said = "must be 1 with actor.loss = 'a3c', which is not sound off-policy without actor.targets = 'vtrace'"
+        raise SettingError("actor.passes", settings.passes, said)
     if settings.kl_target and not _moves_within_a_pass(settings):
-        accepted = "0 unless actor.loss = 'clipped' and several minibatches share their targets: nothing to measure"
-        raise SettingError("actor.kl_target", settings.kl_target, accepted)
+        said = "needs actor.loss = 'clipped' and several minibatches that share their targets, or there is nothing"
+        raise SettingError("actor.kl_target", settings.kl_target, f"{said} to measure; leave it out")
     if settings.entropy_floor and not settings.entropy_steps:
-        raise SettingError("actor.entropy_floor", settings.entropy_floor, "0 without actor.entropy_steps")
+        said = "needs actor.entropy_steps, at which it is reached"
+        raise SettingError("actor.entropy_floor", settings.entropy_floor, said)
     if settings.entropy_from and settings.entropy_from >= settings.entropy_steps:
-        accepted = f"below actor.entropy_steps = {settings.entropy_steps}"
-        raise SettingError("actor.entropy_from", settings.entropy_from, accepted)
+        said = f"must be below actor.entropy_steps = {settings.entropy_steps}"
+        raise SettingError("actor.entropy_from", settings.entropy_from, said)
     if settings.memory != "none" and settings.minibatches > settings.envs:
-        accepted = f"at most actor.envs = {settings.envs} with a memory, whose sequences stay whole"
-        raise SettingError("actor.minibatches", settings.minibatches, accepted)
+        beside = f"actor.envs = {settings.envs} with actor.memory = {settings.memory!r}"
+        said = f"must be at most {beside}, whose sequences stay whole"
+        raise SettingError("actor.minibatches", settings.minibatches, said)
 
 
 def _moves_within_a_pass(settings: ActorSettings) -> bool:
@@ -218,7 +223,13 @@ def _moves_within_a_pass(settings: ActorSettings) -> bool:
 
 
 def _check_value_method(settings: ActorSettings) -> None:
-    odds = settings.final_epsilon_odds
-    if len(odds) != len(settings.final_epsilons) or abs(sum(odds) - 1.0) > 1e-6:
-        accepted = f"{len(settings.final_epsilons)} numbers, as many as actor.final_epsilons, that sum to 1"
-        raise SettingError("actor.final_epsilon_odds", list(odds), accepted)
+    odds, epsilons = settings.final_epsilon_odds, settings.final_epsilons
+    if odds == DEFAULTS["final_epsilon_odds"] and len(odds) != len(epsilons):
+        said = "set actor.final_epsilon_odds, too: as many numbers, which sum to 1"
+        raise SettingError("actor.final_epsilons", list(epsilons), said)
+    if len(odds) != len(epsilons) or abs(sum(odds) - 1.0) > 1e-6:
+        said = f"{len(epsilons)} numbers, as many as actor.final_epsilons, that sum to 1"
+        raise SettingError("actor.final_epsilon_odds", list(odds), said)
+
+
+DEFAULTS: dict[str, Any] = flat_defaults(ActorSettings)

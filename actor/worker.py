@@ -294,7 +294,7 @@ def make_compressor(settings: ActorSettings, quantity: str, layout: Layout, seed
     shapes = [entry.shape for entry in layout.entries]
     if settings.codec == "auto" and quantity == "gradient":
         raise UserError(
-            "actor.codec = 'auto' needs learner.optimizer = 'addition': it changes what is sent of an update"
+            "actor.codec = 'auto' needs learner.optimizer = 'preconditioned': it changes what is sent of an update"
         )
     name = THIN if settings.codec == "auto" else settings.codec
     selection = make_selection(codec(name), shapes, settings.density, settings.density_warmup, settings.rank, seed)

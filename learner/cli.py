@@ -20,13 +20,13 @@ from learner.analysis import cli as analysis  # noqa: E402
 from learner.security.cli import app as key_commands  # noqa: E402
 from protocol.errors import UserError  # noqa: E402
 from protocol.process.stdio import prepare, version_of  # noqa: E402
+from protocol.process.threads import limit_threads  # noqa: E402
 from protocol.shipped import experiment_file, named  # noqa: E402
 
 if TYPE_CHECKING:
     from learner.config import Experiment
 
 DEFAULT_EXPERIMENT = "cartpole"
-THREAD_LIMITS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 DEFAULT_HTTP = "127.0.0.1:0"  # any free port, so that two runs on one machine do not collide
 
 app = typer.Typer(
@@ -153,13 +153,14 @@ def run(
     Exit codes: 0 target reached or asked to stop, 1 failure, 2 usage or configuration, 3 stopped at a limit first,
     75 try again later: what it needs is in use, the disk is full or does not answer, or the journal cannot be written.
     """
-    from learner.config import load
+    from learner.launch.experiment_file import load
     from learner.launch.options import Options, host_and_port
     from learner.launch.requirements import require
 
     file = _experiment_file(experiment, env, run_dir, resume, proceed)
     overrides = [*(settings or []), *_flags(env, actors, until_return, until_steps, seed)]
-    resolved = load(file, overrides, os.environ, lambda text: resume or sys.stderr.write(f"note: {text}\n"))
+    kept = run_dir is not None and file == run_dir / "experiment.toml"
+    resolved = load(file, overrides, os.environ, lambda text: resume or sys.stderr.write(f"note: {text}\n"), kept=kept)
     require(resolved, initial)
     if http != "off":
         host_and_port(http)
@@ -229,8 +230,7 @@ app.command()(analysis.export)
 def main() -> None:
     """Entry point of the command; what a person can put right becomes one line and code 2, or 75 if it may pass."""
     prepare()
-    for variable in THREAD_LIMITS:
-        os.environ.setdefault(variable, "1")  # one math thread is one thread, before numpy is imported
+    limit_threads(os.environ)
     try:
         app()
     except UserError as error:

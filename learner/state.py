@@ -92,12 +92,10 @@ class LearnerState:
         self.reports = Reports(progress)
         self.notices = Notices()
         asked = self.settings
-        gathers = asked.aggregation != "none"
-        gather = GroupPolicy(asked.aggregate_window, asked.aggregate_wait_s, asked.least_senders) if gathers else None
+        group = asked.group
+        gather = GroupPolicy(group.aggregate_window, group.aggregate_wait_s, group.least_senders) if group else None
         self.admission = AdmissionControl(self.settings, manifest.layout.length)
-        self.queue = FairQueue(
-            gather, self.admission.is_quarantined, whole=asked.quantity == "gradient"
-        )  # what was admitted
+        self.queue = FairQueue(gather, self.admission.is_quarantined, whole=asked.quantity == "gradient")
         self.busy = False  # a batch is with the math thread
         self.training_since: float | None = None  # when the first actor of this life was handed weights to step with
         self.saving = CheckpointSchedule(self.settings, progress, now)
@@ -202,7 +200,7 @@ class LearnerState:
         peer.life_steps = max(peer.life_steps, beat.progress)
         if peer.trains:
             training = self.sessions.training
-            if self.settings.aggregation == "none":
+            if self.settings.group is None:
                 peer.credit = grant(peer.credit, beat.round_trip_s, beat.work_s, training, self.settings)
             else:
                 peer.credit = first(training, self.settings)  # who waits for a group is not far: more would be late
@@ -299,7 +297,7 @@ class LearnerState:
 
     def _present(self, now: float) -> int:
         """Senders that train and are listened to: a group waits for them, and nothing else asks."""
-        senders = self.sessions.senders if self.settings.aggregation != "none" else ()
+        senders = self.sessions.senders if self.settings.group is not None else ()
         return sum(not self.admission.is_quarantined(sender, now) for sender in senders)
 
     def _batch_applied(self, event: BatchApplied, now: float) -> list[Effect]:

@@ -99,18 +99,18 @@ class UserError(FarflungError):
 class SettingError(UserError):
     """One setting is wrong.
 
-    key: ``table.key`` as a person writes it. value: what was given. accepted: what would have been. known: valid
-    names to suggest the nearest of, where the name itself is wrong.
+    key: ``table.key`` as a person writes it. value: what was given. accepted: what would have been. meant: the key or
+    the value that a person may have meant, as it is to be written.
     """
 
-    def __init__(self, key: str, value: object, accepted: str, known: Iterable[str] = ()) -> None:
+    def __init__(self, key: str, value: object, accepted: str, meant: str | None = None) -> None:
         super().__init__(key, value, accepted)
-        self.key, self.value, self.accepted = key, value, accepted
-        self.nearest = nearest(key, known)
+        self.key, self.value, self.accepted, self.meant = key, value, accepted, meant
 
     def __str__(self) -> str:
-        hint = f"; did you mean {self.nearest}?" if self.nearest else ""
-        return f"{self.key} = {self.value!r}: {self.accepted}{hint}"
+        value = str(self.value).lower() if isinstance(self.value, bool) else repr(self.value)  # as TOML has it
+        hint = f"; did you mean {self.meant}?" if self.meant else ""
+        return f"{self.key} = {value}: {self.accepted}{hint}"
 
 
 class PeerFault(FarflungError):

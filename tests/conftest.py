@@ -6,8 +6,10 @@ import os
 
 from hypothesis import settings
 
+from protocol.process.threads import limit_threads
+
 # Before anything imports torch: it sizes its threads by the host, and the tests start several processes.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+limit_threads(os.environ)
 
 # The same examples on every run and no deadline, so a slow machine cannot turn a test red.
 settings.register_profile("farflung", derandomize=True, deadline=None, database=None, print_blob=True)

@@ -21,9 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actor.environments.child_protocol import HEADER, MAX_TEXT_BYTES, Kind, Malformed
+from protocol.process.threads import ONE_THREAD
 
 # The processes are the parallelism; the environment of this process, where it says otherwise, is obeyed.
-THREAD_LIMITS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 STDERR = 2  # where a child's prints go: our standard output may be read by a program
 EXIT_STATUS_S = 0.2  # from a closed pipe to an exit status; the other simulators wait meanwhile
 CLOSE_S = 1.0  # for the environments to close themselves, then again for SIGTERM, then for SIGKILL
@@ -132,7 +132,7 @@ def start(command: Sequence[str]) -> tuple[subprocess.Popen[bytes], socket.socke
     """A child with one end of a pipe as its standard input, and the other end."""
     ours, theirs = socket.socketpair()
     try:
-        environment = {**dict.fromkeys(THREAD_LIMITS, "1"), **os.environ}
+        environment = {**ONE_THREAD, **os.environ}
         # In a group of its own, so that a terminal's Ctrl-C is ours alone, and what it starts dies with it.
         process = subprocess.Popen(command, stdin=theirs.fileno(), stdout=STDERR, env=environment, process_group=0)
     except BaseException:

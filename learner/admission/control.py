@@ -22,7 +22,7 @@ class AdmissionControl:
 
     def __init__(self, settings: LearnerSettings, length: int) -> None:
         self._length, self._rule = length, age_rule(settings)
-        self._codecs = CODECS if settings.aggregation == "none" else TAKEN
+        self._codecs = CODECS if settings.group is None else TAKEN
         self._quota = RateLimit(settings.quota_gradients_per_s, settings.quota_kbps)
         self._quarantine = Quarantine()
         self._names: dict[Sender, str] = {}  # of who is in quarantine

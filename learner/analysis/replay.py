@@ -6,13 +6,14 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from learner.config import LearnerSettings, load
+from learner.config import LearnerSettings
 from learner.durability import checkpoint as checkpoints
 from learner.durability import journal as journals
 from learner.durability.checkpoint import Checkpoint, state_digest
 from learner.durability.journal_format import Head, Mark
 from learner.durability.journal_replay import JournalReplay
 from learner.durability.recovery import blank
+from learner.launch.experiment_file import load
 from learner.launch.run_directory import EXPERIMENT, MANIFEST, RunDirectoryError
 from learner.optim.parameters import Parameters
 from protocol import manifest as manifests
@@ -34,7 +35,7 @@ class Replay:
         self._checkpoints, self._journal, self._announce = path / "checkpoints", path / "journal", announce
         self._bases = journals.bases(self._journal)
         if not self._bases:
-            kept = self._settings.durability == "journal"
+            kept = self._settings.journal is not None
             gone = "its journal is gone: journal/ holds nothing to begin from, though the run keeps one"
             never = 'it holds no journal; a run that is to be replayed has learner.durability = "journal"'
             raise RunDirectoryError(path, gone if kept else never)
@@ -171,4 +172,4 @@ def _run_of(path: Path) -> tuple[Manifest, str, LearnerSettings]:
         data = (path / MANIFEST).read_bytes()
     except OSError as error:
         raise RunDirectoryError(path, f"there is no run: {MANIFEST}: {error.strerror}") from None
-    return manifests.decode(data), digest_of(data).hex(), load(path / EXPERIMENT, (), {}).learner
+    return manifests.decode(data), digest_of(data).hex(), load(path / EXPERIMENT, (), {}, kept=True).learner

@@ -29,8 +29,8 @@ class CheckpointSchedule:
 
     def __init__(self, settings: LearnerSettings, progress: Progress, now: float) -> None:
         self._interval_s, self._progress = settings.checkpoint_interval_s, progress
-        self.journaled = settings.durability == "journal"
-        self.stops = settings.on_journal_failure == "stop"
+        self.journaled = settings.journal is not None
+        self.stops = settings.journal is None or settings.journal.on_journal_failure == "stop"
         self.busy = False
         self.version: int | None = None
         self.begun_at = now

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-import msgspec
-
-from learner.config import LearnerSettings, optimizer_settings
+from learner.config import LearnerSettings, optimizer_settings, with_optimizer
 from learner.durability.checkpoint import state_digest
 from learner.durability.journal_format import Batch, Head, Mark, Record, Step
 from learner.optim.applied import Applied
 from learner.optim.parameters import Parameters
 from protocol.buffers import Buffer
-from protocol.errors import PayloadFault, UserError
+from protocol.errors import PayloadFault, SettingError, UserError
 
 
 class ReplayError(UserError):
@@ -61,8 +59,8 @@ class JournalReplay:
         if head.optimizer == optimizer_settings(self._settings):
             return
         try:
-            self._settings, before = msgspec.structs.replace(self._settings, **head.optimizer), self.parameters
-        except TypeError as error:  # a setting that this version does not have
+            self._settings, before = with_optimizer(self._settings, head.optimizer), self.parameters
+        except SettingError as error:  # a setting that this version does not have
             raise ReplayError(head.version, f"its optimizer is another version's: {error}") from None
         self.parameters = self._make(self._settings)
         self.parameters.restore(before.version, before.checkpoint_arrays())

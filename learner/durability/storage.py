@@ -6,7 +6,7 @@ import contextlib
 import errno
 from typing import NamedTuple
 
-from learner.config import LearnerSettings
+from learner.config import Journaled, LearnerSettings
 from learner.durability import checkpoint as checkpoints
 from learner.durability.checkpoint import Checkpoint, state_digest
 from learner.durability.journal import Journal, retain, size_bytes, write_base
@@ -29,8 +29,9 @@ class RunStorage:
     def __init__(self, files: RunFiles, settings: LearnerSettings, journal: Journal | None) -> None:
         self.journal = journal
         self._lacks_room = False  # the journal found the disk full
-        self._files, self._kept, self._max_bytes = files, settings.checkpoints_kept, settings.journal_bytes
-        self._stops = settings.on_journal_failure == "stop"
+        kept = settings.journal or Journaled()  # without one, of the journal that an earlier life kept
+        self._files, self._kept, self._max_bytes = files, settings.checkpoints_kept, kept.journal_bytes
+        self._stops = kept.on_journal_failure == "stop"
         self._before = 0  # bytes on disk when they were last measured, less what this life had appended by then
         with contextlib.suppress(OSError):
             self._measure()

@@ -171,6 +171,6 @@ def _restore(
     restored = restore(parameters, settings, make, files) if directory.resuming else Restored(Progress())
     # without a checkpoint too: a best may have been written before the first
     restore_best(restored.progress, files, lambda key: "evaluate" in roles(key))
-    journaled = settings.durability == "journal"
+    journaled = settings.journal is not None
     journal = open_journal(parameters, restored, settings, files, epoch) if journaled else None
     return _Numbers(parameters, restored.progress, RunStorage(files, settings, journal))

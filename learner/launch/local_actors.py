@@ -21,9 +21,9 @@ from pathlib import Path
 from learner.launch.initial import Initial, InitialError, read
 from learner.launch.relay import LINE_BYTES, TAIL_LINES, Announcer, Relay
 from protocol.errors import UserError
+from protocol.process.threads import ONE_THREAD
 
 COMMAND = (sys.executable, "-P", "-m", "actor")  # -P: what lies in the working directory is none of ours
-THREAD_LIMITS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 INITIAL_DEADLINE_S = 60.0  # torch from a cold disk takes ten
 SAID_BYTES = 1 << 16  # of the end of what `actor init` said
 RESTARTS = 5  # of one slot in the whole run
@@ -261,7 +261,7 @@ class Fleet:
 
 def child_environment(environ: Mapping[str, str]) -> dict[str, str]:
     """Ours, with one thread for each numeric library: an actor is one core's worth of work."""
-    return {**environ, **dict.fromkeys(THREAD_LIMITS, "1")}
+    return {**environ, **ONE_THREAD}
 
 
 async def _lines(pipe: int) -> AsyncIterator[str]:

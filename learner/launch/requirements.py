@@ -12,7 +12,7 @@ from learner.config import Experiment
 from protocol.errors import UserError
 
 ACTORS_NEED = ("torch", "gymnasium")  # and `actor init` does
-WITHOUT_TORCH = ("addition", "rmsprop_paper")  # learner/optim/optimizers.py
+WITHOUT_TORCH = ("preconditioned", "rmsprop_paper")  # learner/optim/optimizers.py
 
 
 class NotInstalled(UserError):
@@ -33,6 +33,6 @@ def require(experiment: Experiment, initial: Path | None) -> None:
         raise NotInstalled(lacking, "say --actors 0, and start actors where they are")
     if lacking and initial is None:
         raise NotInstalled(lacking, "say --initial FILE, which `actor init` writes where they are")
-    optimizer = experiment.learner.optimizer
+    optimizer = experiment.learner.optimizer.name
     if optimizer not in WITHOUT_TORCH and find_spec("torch") is None:
         raise NotInstalled("torch", f"learner.optimizer = {optimizer} needs it; {' and '.join(WITHOUT_TORCH)} do not")

@@ -19,9 +19,10 @@ from typing import IO, Any
 
 import msgspec
 
-from learner.config import Experiment, actor_table, load
+from learner.config import Experiment, actor_table
 from learner.durability.disk import DISK
 from learner.durability.journal import segment_files
+from learner.launch.experiment_file import load
 from learner.launch.toml import dumps
 from learner.progress import RENAMED_IN_RESULT, with_present
 from protocol import manifest as manifests
@@ -223,7 +224,7 @@ class RunDirectory:
     def _was_journaled(self) -> bool:
         """As the experiment says that is about to be written over; no where it cannot be read."""
         with contextlib.suppress(UserError):
-            return load(self.path / EXPERIMENT, (), {}).learner.durability == "journal"
+            return load(self.path / EXPERIMENT, (), {}, kept=True).learner.journal is not None
         return False
 
     def _last_epoch(self) -> int:

@@ -8,11 +8,12 @@ from typing import Any
 import msgspec
 
 from learner.config import TABLES, Experiment
+from protocol.settings import flat
 
 
 def dumps(experiment: Experiment) -> str:
     """The resolved experiment as TOML that ``load`` reads back unchanged. Unset settings are left out."""
-    tables = {name: msgspec.structs.asdict(getattr(experiment, name)) for name in TABLES} | {"actor": experiment.actor}
+    tables = {name: flat(getattr(experiment, name)) for name in TABLES} | {"actor": experiment.actor}
     return "\n".join(_write_table(name, table) for name, table in tables.items())
 
 

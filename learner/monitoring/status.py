@@ -99,7 +99,7 @@ def status(state: LearnerState, now: float, sampler: Sampler | None = None, quer
         "limit": {"cause": judged.cause.value, "text": judged.text + _risk(summary)},
         "target_version": state.publisher.published.target_version,
         "evaluated_best_version": progress.evaluated_best_version,
-        "staleness_rule": state.settings.staleness_rule,
+        "staleness_rule": state.settings.staleness_rule.name,
         "rulings": dict(progress.rulings),
         "faults": dict(progress.faults),
         "actor_faults": dict(progress.actor_faults),
@@ -231,7 +231,7 @@ def _facts(state: LearnerState, rates: _Rates, now: float) -> Facts:
         stalled=stalled(state, now),
         idle_s=idle_s(state, now),
         busy=state.busy,
-        aggregates=settings.aggregation != "none",
+        aggregates=settings.group is not None,
         pending=len(state.queue),
         out_of_credit=sum(_limited_by_credit(peer, state) for peer in training),
         math_share=rates.math_share,
@@ -245,7 +245,7 @@ def _limited_by_credit(peer: Peer, state: LearnerState) -> bool:
     In a fleet so large that the most is also the least, the second cannot be told.
     """
     training, settings = state.sessions.training, state.settings
-    if settings.aggregation != "none":
+    if settings.group is not None:
         return len(peer.ledger.pending) >= peer.credit
     return peer.credit >= ceiling(training, settings) > first(training, settings)
 

@@ -8,7 +8,7 @@ Age counts updates; the gap is what they did. Two corrections from the literatur
   Gradient Descent with Delay Compensation", DC-ASGD).
 
 Both need to know how far θ has moved since a gradient's base version, which ``learner/optim/drift.py`` remembers. With
-"addition" an update costs O(k) then, whatever its age; with an optimizer here every step costs O(P) anyway.
+"preconditioned" an update costs O(k) then, whatever its age; with an optimizer here every step costs O(P) anyway.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def make_correction(rule: Rule, optimizer: Optimizer, theta: Floats) -> Stalenes
 
     Where the weight stream has a budget, what is published of a version may be less than θ of it, so what was
     published must be remembered. With a journal what is applied must be what its payload says, whatever the optimizer
-    ("gap" does that with addition alone).
+    ("gap" does that with "preconditioned" alone).
     """
     budgeted = rule.budgeted
     steps_tell = optimizer.adds and not budgeted

@@ -1,7 +1,7 @@
 """How an accepted gradient changes θ. Pure: numbers in, θ changed in place. The only file that imports torch, late.
 
-Two houses. With "addition" the actors have preconditioned: what arrives is an update u, and θ ← θ − rate·scale·u costs
-O(k) for k sent coordinates. With the others the optimizer lives here, gradients arrive, and every step costs O(P).
+Two houses. Where the actors have preconditioned, what arrives is an update u, and θ ← θ − rate·scale·u costs O(k) for k
+sent coordinates. With the others the optimizer lives here, gradients arrive, and every step costs O(P).
 
 Where staleness acts differs. Adam and RMSProp divide by the gradient's own size, so a gradient scaled by 0.1 would move
 θ almost as far as a whole one: the scale multiplies the learning rate of that step. In SGD with momentum it multiplies
@@ -15,10 +15,13 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from learner import config
 from learner.config import LearnerSettings
 from protocol.codecs.registry import Sparse
 from protocol.errors import UserError
 from protocol.updates import BLOCK, subtract
+
+TorchSettings = config.Adam | config.RMSProp | config.SGD
 
 
 class Optimizer(Protocol):
@@ -66,11 +69,12 @@ def make_optimizer(settings: LearnerSettings, theta: np.ndarray) -> Optimizer:
     assert theta.ndim == 1
     assert theta.flags.c_contiguous
     assert theta.flags.writeable
-    if settings.optimizer == "addition":
+    chosen = settings.optimizer
+    if isinstance(chosen, config.Preconditioned):
         return Addition(theta)
-    if settings.optimizer == "rmsprop_paper":
-        return PaperRMSProp(settings, theta)
-    return TorchOptimizer(settings, theta)
+    if isinstance(chosen, config.PaperRMSProp):
+        return PaperRMSProp(chosen, theta)
+    return TorchOptimizer(chosen, theta)
 
 
 class Addition:
@@ -107,7 +111,7 @@ class PaperRMSProp:
 
     adds = False
 
-    def __init__(self, settings: LearnerSettings, theta: np.ndarray) -> None:
+    def __init__(self, settings: config.PaperRMSProp, theta: np.ndarray) -> None:
         self._theta, self._rho, self._epsilon = theta, settings.rho, settings.epsilon
         self._gradient = GradientBuffer(theta.size, settings.max_gradient_norm)
         self._square = np.zeros_like(theta)  # g: float32 [P], running mean of squared gradients
@@ -160,14 +164,13 @@ class TorchOptimizer:
 
     adds = False
 
-    def __init__(self, settings: LearnerSettings, theta: np.ndarray) -> None:
+    def __init__(self, settings: TorchSettings, theta: np.ndarray) -> None:
         import torch
 
         # Two threads waiting for each other on busy cores made a step of 10 k parameters 4 ms instead of 0.05 ms, and
         # one thread already keeps up with memory at 1.7 M. Holds for every thread of the process.
         torch.set_num_threads(1)
-        self._scales_gradient = settings.optimizer == "sgd"
-        self._beta2, self._rho = settings.beta2, settings.rho
+        self._settings, self._scales_gradient = settings, isinstance(settings, config.SGD)
         self._gradient = GradientBuffer(theta.size, settings.max_gradient_norm)
         self._tensor = torch.from_numpy(theta)
         self._tensor.grad = torch.from_numpy(self._gradient.array)
@@ -189,11 +192,12 @@ class TorchOptimizer:
 
     def mean_square(self, where: slice | np.ndarray, gradient: np.ndarray) -> np.ndarray | None:
         """Optimizer.mean_square; Adam's without the bias of its beginning."""
-        if "exp_avg_sq" in self._state:
-            seen = 1.0 - self._beta2 ** (float(self._state["step"]) + 1.0)
-            return _faded(self._state["exp_avg_sq"][where], gradient, self._beta2) / np.float32(seen)
-        if "square_avg" in self._state:
-            return _faded(self._state["square_avg"][where], gradient, self._rho)
+        if isinstance(self._settings, config.Adam):
+            decay = self._settings.beta2
+            seen = 1.0 - decay ** (float(self._state["step"]) + 1.0)
+            return _faded(self._state["exp_avg_sq"][where], gradient, decay) / np.float32(seen)
+        if isinstance(self._settings, config.RMSProp):
+            return _faded(self._state["square_avg"][where], gradient, self._settings.rho)
         return None
 
     def state(self) -> dict[str, np.ndarray]:
@@ -235,16 +239,16 @@ class GradientBuffer:
         return min(1.0, self._max_norm / norm) if norm > 0.0 else 1.0
 
 
-def _torch_rule(settings: LearnerSettings, tensor: Any) -> tuple[Any, tuple[str, ...]]:
+def _torch_rule(settings: TorchSettings, tensor: Any) -> tuple[Any, tuple[str, ...]]:
     """The torch optimizer and the names of its state. Fused where the CPU has a fused kernel: RMSprop has none."""
     import torch
 
-    rate = settings.learning_rate  # replaced before every step
-    if settings.optimizer == "adam":
+    rate = 0.0  # replaced before every step
+    if isinstance(settings, config.Adam):
         betas = (settings.beta1, settings.beta2)
         adam = torch.optim.Adam([tensor], lr=rate, betas=betas, eps=settings.epsilon, fused=True)
         return adam, ("step", "exp_avg", "exp_avg_sq")
-    if settings.optimizer == "rmsprop":
+    if isinstance(settings, config.RMSProp):
         rmsprop = torch.optim.RMSprop([tensor], lr=rate, alpha=settings.rho, eps=settings.epsilon)
         return rmsprop, ("step", "square_avg")
     sgd = torch.optim.SGD([tensor], lr=rate, momentum=settings.momentum, fused=True)

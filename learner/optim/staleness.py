@@ -7,25 +7,27 @@ gradient was taken. ``lag_s`` catches what updates cannot: an actor that slept t
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, cast
 
 import msgspec
+from msgspec.structs import asdict
 
-from learner.config import LearnerSettings
+from learner.config import LearnerSettings, TrimmedMean
 from protocol.errors import Reason
 
-Scaling = Literal["accept", "scale", "gap", "compensate"]
+Scaling = Literal["none", "scale", "gap", "compensate"]
+Aggregating = Literal["none", "mean", "trimmed_mean", "median"]
 
 
 class Rule(msgspec.Struct, frozen=True, kw_only=True):
     """The bounds of age; ``learner.config.LearnerSettings`` says how each is set.
 
-    scaling: "accept" applies every gradient in full up to the bounds; "scale" shrinks those past full_lag_updates.
+    scaling: "none" applies every gradient in full up to the bounds; "scale" shrinks those past full_lag_updates.
     "gap" and "compensate" look at how far θ has moved instead of counting updates (``delay_compensation.py``). The
     bounds hold for all of them.
     """
 
-    scaling: Scaling = "accept"
+    scaling: Scaling = "none"
     full_lag_updates: int = 16  # >= 0; up to here "scale" multiplies by 1
     max_lag_updates: int = 1000  # >= 0, with "scale" >= full_lag_updates; dropped above
     max_lag_s: float = 60.0  # > 0; dropped above
@@ -34,24 +36,23 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     learning_rate: float = 2e-3  # "gap": the largest that any step is made with
     budgeted: bool = False  # the weight stream has a budget, so that what actors hold may lag behind θ
     journaled: bool = False  # what is applied is kept in a journal
-    aggregation: Literal["none", "mean", "trimmed_mean", "median"] = "none"  # of gradients of many senders to one step
+    aggregation: Aggregating = "none"  # of gradients of many senders to one step
     aggregate_trim: float = 0.25
 
 
 def age_rule(settings: LearnerSettings) -> Rule:
     """What an experiment says of age; asked on arrival here, and at apply by the math thread."""
+    rule, group = settings.staleness_rule, settings.group
     return Rule(
-        scaling=settings.staleness_rule,
-        full_lag_updates=settings.full_lag_updates,
+        scaling=cast(Scaling, rule.name),
+        **asdict(rule),
         max_lag_updates=settings.max_lag_updates,
         max_lag_s=settings.max_lag_s,
-        compensation=settings.compensation,
-        ring_bytes=settings.ring_bytes,
         learning_rate=settings.learning_rate,
         budgeted=settings.downlink_kbps is not None,
-        journaled=settings.durability == "journal",
-        aggregation=settings.aggregation,
-        aggregate_trim=settings.aggregate_trim,
+        journaled=settings.journal is not None,
+        aggregation=cast(Aggregating, settings.aggregation.name),
+        aggregate_trim=group.aggregate_trim if isinstance(group, TrimmedMean) else 0.0,
     )
 
 

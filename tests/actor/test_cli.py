@@ -92,11 +92,12 @@ def test_a_budget_is_a_rate_or_auto(
     assert starts[0][5] == "auto"
 
 
-def test_threads_are_limited_unless_a_person_did(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
-    monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    cli.one_thread()
-    assert (os.environ["OMP_NUM_THREADS"], os.environ.pop("MKL_NUM_THREADS")) == ("3", "1")
+def test_threads_are_limited_unless_a_person_did(
+    monkeypatch: pytest.MonkeyPatch, starts: list[tuple[object, ...]]
+) -> None:
+    monkeypatch.setattr(os, "environ", {"OMP_NUM_THREADS": "3"})
+    called(monkeypatch, "run", "--learner", "ipc:///x")
+    assert (os.environ["OMP_NUM_THREADS"], os.environ["MKL_NUM_THREADS"], len(starts)) == ("3", "1", 1)
 
 
 def test_init_from_a_table(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -307,7 +307,7 @@ def test_this_machine_s_budget_takes_the_place_of_the_experiment_s() -> None:
 
 
 def test_gradients_for_an_optimizer_at_the_learner_have_one_codec() -> None:
-    with pytest.raises(UserError, match=r"learner\.optimizer = 'addition'"):
+    with pytest.raises(UserError, match=r"learner\.optimizer = 'preconditioned'"):
         Bench(msgspec.structs.replace(SMALL, codec="auto"))
 
 

@@ -29,8 +29,8 @@ MAX_FUNCTION_LINES = 60
 
 # Rooms of each house from the ground up: a room is a file or a package, and imports only what stands before it.
 ORDER = {
-    "protocol": "errors buffers layout messages moments frames codecs updates snapshot session manifest shipped process"
-    " transport",
+    "protocol": "errors setting_names settings buffers layout messages moments frames codecs updates snapshot session"
+    " manifest shipped process transport",
     "learner": "config events progress optim admission stream durability apply_batch shutdown state monitoring security"
     " launch threads analysis service daemon cli __main__",
     "actor": "config running_mean spaces stats events compression monitoring networks environments handoff link"

@@ -28,8 +28,10 @@ from actor.handoff import WorkerChannel
 from actor.networks.build import build_policy
 from actor.worker import TrainingWorker
 from learner import config
+from learner.launch.experiment_file import load
 from protocol.manifest import digest_of
 from protocol.messages import Welcome
+from protocol.shipped import named
 
 SLICE_S = 0.15  # of each part at a time
 RANDOM_ROWS = 4096  # actions drawn beforehand, so that drawing them costs nothing
@@ -162,7 +164,7 @@ def _simulators(settings: ActorSettings) -> gymnasium.vector.VectorEnv[Any, Any,
 
 def run(name: str, seconds: float) -> dict[str, float]:
     """Medians over short slices in turns, so that a change of the machine's pace falls on both sides."""
-    experiment = config.load(config.named(name), [], {})
+    experiment = load(named(name), [], {})
     bare, alone = Bare(read_settings(config.actor_table(experiment))), Alone(experiment)
     slices = []
     for _ in range(max(1, round(seconds / (6 * SLICE_S)))):

@@ -31,7 +31,7 @@ LOADS = (  # parameters, codec, coordinates; the last two are what a sender may 
     (1_700_000, "topk_i8", 1),
 )
 CASES: tuple[tuple[Scaling, int], ...] = (
-    ("accept", 0),
+    ("none", 0),
     *(("compensate", lag) for lag in (0, 1, 16, 256, 1000)),
     *(("gap", lag) for lag in (0, 1, 1000)),
 )

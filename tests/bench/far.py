@@ -26,7 +26,7 @@ FAR = ("1000", "4000", "100")  # kbit/s up and down, ms each way
 PORT = 5555
 LIMIT_S, WARM_S, PARTING_S = 300.0, 10.0, 20.0
 NEAR = ("run.until_return=1e9", "run.until_steps=500_000")
-FOLLOWING = ("actor.codec=auto", "learner.optimizer=addition")
+FOLLOWING = ("actor.codec=auto", "learner.optimizer=preconditioned")
 
 
 @contextlib.contextmanager

@@ -39,8 +39,8 @@ class Case:
 CASES = (
     Case("10 k, i8, Adam", 67, "adam", "i8", 1.0, True),
     Case("1.7 M, i8, Adam", 920, "adam", "i8", 1.0, True),
-    Case("10 k, topk_i8 5 %, addition", 67, "addition", "topk_i8", 0.05, True),
-    Case("1.7 M, topk_i8 1 %, addition", 920, "addition", "topk_i8", 0.01, True),
+    Case("10 k, topk_i8 5 %, preconditioned", 67, "preconditioned", "topk_i8", 0.05, True),
+    Case("1.7 M, topk_i8 1 %, preconditioned", 920, "preconditioned", "topk_i8", 0.01, True),
 )
 
 

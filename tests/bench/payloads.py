@@ -14,7 +14,7 @@ import time
 import numpy as np
 
 from actor.compression.selection import make_selection
-from learner.config import LearnerSettings
+from learner.config import LearnerSettings, learner_settings
 from learner.optim.optimizers import make_optimizer
 from protocol.codecs.registry import Encoded, Sparse, codec
 
@@ -53,6 +53,6 @@ def bare_rate(settings: LearnerSettings, name: str, density: float, length: int,
 
 if __name__ == "__main__":
     _, optimizer_name, codec_name, share, size, duration_s = sys.argv
-    chosen_settings = LearnerSettings(optimizer=optimizer_name)  # type: ignore[arg-type]
+    chosen_settings = learner_settings({"optimizer": optimizer_name})
     rate = bare_rate(chosen_settings, codec_name, float(share), int(size), float(duration_s))
     print(json.dumps({"bare": rate}))

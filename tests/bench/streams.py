@@ -24,8 +24,10 @@ from actor.compression.preconditioner import Momentum, Preconditioner
 from actor.compression.selection import make_selection
 from actor.config import ActorSettings, read_settings
 from learner import config
+from learner.launch.experiment_file import load
 from protocol.codecs.registry import CODECS, Floats, Sparse, codec
 from protocol.layout import Layout
+from protocol.shipped import named
 from tests.bench.actor_bare import Bare
 from tests.bench.machine import description
 
@@ -77,7 +79,7 @@ def gradients(network: str) -> tuple[list[Floats], Layout]:
 
 
 def _settings(network: str) -> ActorSettings:
-    experiment = config.load(config.named("pong"), [f"actor.network={network}", "actor.minibatches=9"], {})
+    experiment = load(named("pong"), [f"actor.network={network}", "actor.minibatches=9"], {})
     return read_settings(config.actor_table(experiment))
 
 

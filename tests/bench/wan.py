@@ -21,7 +21,7 @@ from tests.bench.machine import start
 from tests.bench.thinlink import Direction, ThinLink
 
 ACTORS, HOST = 2, "127.0.0.2"
-FOLLOWING = ("learner.optimizer=addition", "actor.codec=auto")
+FOLLOWING = ("learner.optimizer=preconditioned", "actor.codec=auto")
 WARM = 0.5  # share of the time in which actors come to know their link
 READY_S, POLL_S = 60.0, 0.1
 

@@ -28,7 +28,7 @@ SERIES = (
     "farflung_learner_lag_updates_count",
     "process_cpu_seconds_total",
 )
-WIDE = ("actor.hidden=[256, 256]", "learner.optimizer=adam", "learner.staleness_rule=accept")
+WIDE = ("actor.hidden=[256, 256]", "learner.optimizer=adam", "learner.staleness_rule=none")
 # actors, gradients a second of each, and settings of the learner
 CASES: dict[str, tuple[int, float, tuple[str, ...]]] = {
     "starved": (1, 5.0, ()),  # one simulator in no hurry

@@ -18,7 +18,8 @@ import pytest
 import yaml
 
 from deploy.kubernetes import generate
-from learner.config import load, named
+from learner.launch.experiment_file import load
+from protocol.shipped import named
 
 ROOT = Path(__file__).resolve().parents[2]
 KUBERNETES = ROOT / "deploy/kubernetes"
@@ -286,7 +287,7 @@ def test_the_learner_is_given_what_the_init_container_made(overlay: str) -> None
 def test_the_experiment_is_a_shipped_one_that_nothing_ends() -> None:
     theirs, shipped = load(KUBERNETES / "base/experiment.toml", [], {}), load(named("lunarlander"), [], {})
     assert theirs.actor == shipped.actor
-    assert theirs.learner.durability == "journal"
+    assert theirs.learner.journal is not None
     assert (theirs.run.actors, theirs.run.until_return, theirs.run.until_steps) == (0, None, None)
 
 

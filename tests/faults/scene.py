@@ -21,7 +21,7 @@ LIVE_S, STATUS_S = 0.02, 0.1  # between two questions
 PATIENCE_S = 60.0
 PEERS = 1000
 PLAIN = (  # what applies a gradient of light actors exactly: each takes the same off its coordinate
-    "learner.staleness_rule=accept",
+    "learner.staleness_rule=none",
     "learner.anneal=none",
     "learner.learning_rate=0.0009765625",
 )

@@ -25,7 +25,7 @@ SETTINGS = (
     "learner.learning_rate=1e-4",
     "learner.publish_interval_s=1",
     "learner.credit_lag=1000",  # go on meanwhile
-    "learner.staleness_rule=accept",
+    "learner.staleness_rule=none",
 )
 
 

@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 
 from learner import cli
-from learner.config import Experiment, RunSettings, load, named
-from learner.launch.options import BadAddress, Options, host_and_port
+from learner.config import Experiment, RunSettings
+from learner.launch.experiment_file import load
+from learner.launch.options import Options
 from protocol.errors import UserError
+from protocol.shipped import named
 
 
 @pytest.fixture
@@ -101,6 +103,18 @@ def test_an_environment_without_one_takes_defaults_and_no_target(asked: Asked) -
     assert experiment.run == RunSettings()
 
 
+@pytest.mark.parametrize("flag", ["--resume", "--continue"])
+def test_a_run_goes_on_with_the_experiment_that_an_earlier_version_kept(
+    asked: Asked, tmp_path: Path, flag: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "experiment.toml"
+    file.write_text('[learner]\noptimizer = "addition"\nstaleness_rule = "accept"\nfull_lag_updates = 9\n')
+    learner = asked.experiment("--run-dir", str(tmp_path), flag).learner
+    assert (learner.optimizer.name, learner.staleness_rule.name) == ("preconditioned", "none")
+    assert asked("run", str(tmp_path / "." / "experiment.toml")) == 2
+    assert "learner.optimizer = 'addition': this is called 'preconditioned' now" in capsys.readouterr().err
+
+
 def test_an_experiment_is_a_file_or_a_name(asked: Asked, tmp_path: Path) -> None:
     file = tmp_path / "mine.toml"
     file.write_text("[run]\nseed = 9\n")
@@ -185,19 +199,6 @@ def test_a_run_directory_s_name_holds_nothing_odd() -> None:
     assert cli.default_run_dir(experiment, "T") == Path("runs/my.envs-ALE-Pong-v5-2-T")
     named_run = Experiment(run=RunSettings(name="first"))
     assert cli.default_run_dir(named_run, "T") == Path("runs/first-T")
-
-
-@pytest.mark.parametrize(
-    ("text", "host", "port"), [("127.0.0.1:0", "127.0.0.1", 0), ("[::1]:9400", "::1", 9400), ("h:65535", "h", 65535)]
-)
-def test_addresses(text: str, host: str, port: int) -> None:
-    assert host_and_port(text) == (host, port)
-
-
-@pytest.mark.parametrize("text", ["", ":", ":1", "h", "h:", "h:x", "h:-1", "h:65536", "::1:9400", "h:²"])
-def test_what_is_no_address(text: str) -> None:
-    with pytest.raises(BadAddress):
-        host_and_port(text)
 
 
 def test_help_loads_nothing_heavy() -> None:

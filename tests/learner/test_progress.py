@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from learner.config import LearnerSettings
+from learner.config import learner_settings
 from learner.progress import MAX_STEPS, RENAMED, WINDOW, Best, Progress, learning_rate
 from protocol.messages import Applied, Episode, Heartbeat, Losses, Report, Snapshot, Updates
 
@@ -120,7 +120,7 @@ def test_a_checkpoint_of_an_older_learner_is_read_under_the_names_that_it_has() 
 
 
 def test_the_rate_falls_in_a_straight_line_to_its_floor() -> None:
-    settings = LearnerSettings(learning_rate=2.0, anneal="linear", anneal_steps=100, anneal_floor=0.1)
+    settings = learner_settings({"learning_rate": 2.0, "anneal": "linear", "anneal_steps": 100, "anneal_floor": 0.1})
     assert learning_rate(settings, 0) == pytest.approx(2.0)
     assert learning_rate(settings, 50) == pytest.approx(1.1)
     assert learning_rate(settings, 100) == pytest.approx(0.2)
@@ -128,7 +128,7 @@ def test_the_rate_falls_in_a_straight_line_to_its_floor() -> None:
 
 
 def test_the_rate_can_stand_still() -> None:
-    assert learning_rate(LearnerSettings(learning_rate=2.0, anneal="none"), 10**9) == 2.0
+    assert learning_rate(learner_settings({"learning_rate": 2.0, "anneal": "none"}), 10**9) == 2.0
 
 
 def test_the_best_evaluation_lives_through_a_checkpoint() -> None:

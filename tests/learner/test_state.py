@@ -13,7 +13,7 @@ import pytest
 
 from learner.admission.sessions import MAX_EVALUATORS
 from learner.apply_batch import apply_batch
-from learner.config import Experiment, LearnerSettings, RunSettings
+from learner.config import Experiment, RunSettings, learner_settings
 from learner.durability.checkpoint_schedule import SAVE_S, STOPS
 from learner.events import (
     Announce,
@@ -87,7 +87,7 @@ class Learner:
     """A state and its θ under a clock that only the test moves."""
 
     def __init__(self, run: dict[str, Any], learner: dict[str, Any], version: int) -> None:
-        settings = LearnerSettings(**{"anneal": "none", "learning_rate": 0.5, **learner})
+        settings = learner_settings({"anneal": "none", "learning_rate": 0.5, **learner})
         theta = np.zeros(P, np.float32)
         optimizer = make_optimizer(settings, theta)
         screen = make_norm_check(settings, P)
@@ -367,7 +367,7 @@ def test_a_duplicate_in_the_queue_is_passed_over() -> None:
 
 @pytest.mark.parametrize("outcome", ["applied", Reason.STALE_UPDATES])
 def test_a_duplicate_gets_the_same_ruling_again(outcome: str) -> None:
-    it = learner(version=9, max_lag_updates=9 if outcome == "applied" else 8, full_lag_updates=0)
+    it = learner(version=9, max_lag_updates=9 if outcome == "applied" else 8)
     session = it.join().session
     first = it.hear(gradient(session, 1), payload())
     answer = ruling(it.does(first) if outcome == "applied" else first)
@@ -399,7 +399,7 @@ def test_an_overdrawn_gradient_is_refused_for_good() -> None:
 
 
 def test_stale_by_updates_on_arrival() -> None:
-    it = learner(version=10, full_lag_updates=0, max_lag_updates=4)
+    it = learner(version=10, max_lag_updates=4)
     session = it.join().session
     assert ruling(it.hear(gradient(session, base_version=5), payload())) == Ruling(1, Reason.STALE_UPDATES, 10, 0.0)
     assert every(it.hear(gradient(session, 2, base_version=6), payload()), ApplyBatch)
@@ -407,7 +407,7 @@ def test_stale_by_updates_on_arrival() -> None:
 
 def test_stale_by_updates_at_apply() -> None:
     """Young enough when it came, too old when its turn was there."""
-    it = learner(credit=3, full_lag_updates=0, max_lag_updates=1)
+    it = learner(credit=3, max_lag_updates=1)
     session = it.join().session
     busy = it.hear(gradient(session, 1), payload())
     it.hear(gradient(session, 2), payload())
@@ -488,7 +488,7 @@ NAN_PAYLOAD, LARGE = payload(np.full(P, np.nan)), payload(np.full(P, 1e7))
 def test_steps_are_booked_once_whatever_becomes_of_a_gradient_and_episodes_unless_that_tells_against_its_sender(
     header: dict[str, Any], body: bytes, settings: dict[str, Any], outcome: str, scores: list[float]
 ) -> None:
-    it = learner(staleness_rule="accept", **settings)
+    it = learner(staleness_rule="none", **settings)
     session = it.join().session
     it.does(it.hear(gradient(session, 1), payload()))
     it.now = 3.0
@@ -573,7 +573,7 @@ def test_a_run_without_a_target_answers_with_the_newest() -> None:
 
 
 def test_the_target_network_stays_while_weights_move_on() -> None:
-    it = learner(target_interval_steps=100, staleness_rule="accept")  # every update moves θ by the same
+    it = learner(target_interval_steps=100, staleness_rule="none")  # every update moves θ by the same
     session = it.join().session
     for sequence, steps in ((1, 60), (2, 60), (3, 60), (4, 60)):
         it.now += 1.0  # so that each version is published

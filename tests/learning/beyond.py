@@ -11,7 +11,9 @@ import argparse
 import json
 from collections.abc import Collection, Sequence
 
-from learner.config import Experiment, load, named
+from learner.config import Experiment
+from learner.launch.experiment_file import load
+from protocol.shipped import named
 from tests.bench.machine import ask
 from tests.bench.store import Record, Store
 from tests.learning import turns

@@ -15,18 +15,18 @@ from tests.bench.machine import ask
 from tests.bench.store import Record, Store
 
 LAGS = (0, 4, 16, 64)
-RULES = ("accept", "scale", "gap", "compensate")
+RULES = ("none", "scale", "gap", "compensate")
 # cartpole's kl_target sets the length of updates too, or ends the passes of a rollout, by how far the actor sees its
 # policy move, which lag also delays. The rules are compared without that; the shipped settings show what a user gets.
 UNCONTROLLED = "actor.kl_target=0"
 HOUSES = {
-    "addition, top 5 %": (UNCONTROLLED,),
+    "preconditioned, top 5 %": (UNCONTROLLED,),
     "the same with kl_target": (),
     "adam, f32": ("learner.optimizer=adam", "actor.codec=f32", "learner.learning_rate=2e-3", UNCONTROLLED),
 }
 SEEDS = 3
 STEPS = 150_000
-COLORS = {"accept": "#333333", "scale": "#c8641b", "gap": "#1d6fb8", "compensate": "#3a8f4d"}
+COLORS = {"none": "#333333", "scale": "#c8641b", "gap": "#1d6fb8", "compensate": "#3a8f4d"}
 
 
 def measure(store: Store, *, quick: bool) -> None:

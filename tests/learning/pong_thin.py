@@ -15,7 +15,7 @@ from tests.bench.store import Record, Store
 
 STEPS, FIRST, SEEDS = 600_000, 11, 3
 THIN: tuple[str, ...] = (
-    "learner.optimizer=addition",
+    "learner.optimizer=preconditioned",
     "learner.learning_rate=6e-4",
     "actor.codec=topk_i8",
     "actor.density=0.0025",

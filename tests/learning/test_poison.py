@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from actor.events import Work
-from learner.config import load, named
+from learner.launch.experiment_file import load
 from learner.optim.aggregation import Rule
 from protocol.codecs.registry import codec
+from protocol.shipped import named
 from tests.learning.poison import ACTORS, HOSTILE, POISON, SETTINGS, Groups, poisoned, train
 from tests.learning.turns import Run
 

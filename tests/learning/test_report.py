@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from actor.config import read_settings
-from learner.config import actor_table, load, named
+from learner.config import actor_table
+from learner.launch.experiment_file import load
 from protocol.codecs.registry import CODECS
+from protocol.shipped import named
 from tests.bench.store import Record
 from tests.learning import codecs, lag, pixels, report, robustness
 from tests.learning.tasks import TASKS, Task

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from learner.config import load, named
+from learner.launch.experiment_file import load
 from learner.optim.drift import Ring
 from learner.progress import LAG_BUCKETS
+from protocol.shipped import named
 from tests.learning.turns import Run, begin, train
 
 LAG = 3

@@ -28,8 +28,9 @@ from actor.handoff import Interrupted
 from actor.initial import initial
 from actor.stats import WorkerStats
 from actor.worker import TrainingWorker
-from learner.config import Experiment, actor_table, load, named
+from learner.config import Experiment, actor_table
 from learner.events import Job
+from learner.launch.experiment_file import load
 from learner.optim.norms import make_norm_check
 from learner.optim.optimizers import make_optimizer
 from learner.optim.parameters import Parameters
@@ -39,6 +40,7 @@ from learner.stream.writer import StreamWriter
 from protocol.messages import Welcome
 from protocol.moments import Moments
 from protocol.session import Sender
+from protocol.shipped import named
 from protocol.snapshot import Reconstruction
 
 CURVE_STEPS = 2_000  # between points of a curve

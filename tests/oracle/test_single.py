@@ -28,7 +28,7 @@ from actor.stats import WorkerStats
 from actor.worker import TrainingWorker
 from learner import events
 from learner.apply_batch import apply_batch
-from learner.config import Experiment, LearnerSettings, RunSettings
+from learner.config import Experiment, LearnerSettings, RunSettings, learner_settings
 from learner.optim.norms import NormCheck
 from learner.optim.optimizers import make_optimizer
 from learner.optim.parameters import Parameters
@@ -184,10 +184,10 @@ def gradients_of(step: Any) -> Vector:
 
 
 def test_adam_at_the_learner() -> None:
-    settings = LearnerSettings(optimizer="adam", learning_rate=RATE, anneal="none", publish_share=1.0)
+    settings = learner_settings({"optimizer": "adam", "learning_rate": RATE, "anneal": "none", "publish_share": 1.0})
     theta, _ = initial()
     parameter = torch.nn.Parameter(torch.from_numpy(theta.copy()))
-    adam = torch.optim.Adam([parameter], lr=RATE, betas=(0.9, 0.999), eps=settings.epsilon, fused=True)
+    adam = torch.optim.Adam([parameter], lr=RATE, betas=(0.9, 0.999), eps=1e-5, fused=True)
 
     def step(theta: Vector, vector: Vector) -> None:
         parameter.grad = torch.from_numpy(vector.copy())
@@ -217,7 +217,9 @@ def test_preconditioned_updates_and_addition_to_the_bit() -> None:
     def step(theta: Vector, vector: Vector) -> None:
         theta -= np.float32(RATE) * preconditioner.update(vector)
 
-    settings = LearnerSettings(optimizer="addition", learning_rate=RATE, anneal="none", publish_share=1.0)
+    settings = learner_settings(
+        {"optimizer": "preconditioned", "learning_rate": RATE, "anneal": "none", "publish_share": 1.0}
+    )
     assert through_the_house(settings).tobytes() == gradients_of(step).tobytes()
 
 
@@ -229,11 +231,13 @@ def test_preconditioned_updates_are_adam() -> None:
         history.append(vector.copy())
         theta -= np.float32(RATE) * plain_adam_direction(history)
 
-    settings = LearnerSettings(optimizer="addition", learning_rate=RATE, anneal="none", publish_share=1.0)
+    settings = learner_settings(
+        {"optimizer": "preconditioned", "learning_rate": RATE, "anneal": "none", "publish_share": 1.0}
+    )
     np.testing.assert_allclose(through_the_house(settings), gradients_of(step), rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "addition"])
+@pytest.mark.parametrize("optimizer", ["adam", "preconditioned"])
 def test_twice_the_same(optimizer: Any) -> None:
-    settings = LearnerSettings(optimizer=optimizer, learning_rate=RATE, anneal="none", publish_share=1.0)
+    settings = learner_settings({"optimizer": optimizer, "learning_rate": RATE, "anneal": "none", "publish_share": 1.0})
     assert through_the_house(settings).tobytes() == through_the_house(settings).tobytes()

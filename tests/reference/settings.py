@@ -10,7 +10,7 @@ import tokenize
 import types
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import msgspec
 import typer
@@ -20,6 +20,7 @@ import actor.cli
 import learner.cli
 from actor.config import ActorSettings
 from learner.config import LearnerSettings, RunSettings
+from protocol.settings import Choice, choices, flat_defaults, flat_types
 from tests.reference.markdown import code, table
 
 HEAD = """# Settings
@@ -28,8 +29,8 @@ Written by `python -m tests.reference` from the code; a test fails where they di
 
 An experiment is a TOML file of three tables. Later ones win: defaults, the file, `FARFLUNG_TABLE__KEY` in the
 environment (`FARFLUNG_LEARNER__CREDIT=4`), flags (`--set learner.credit=4`). What does not fit is refused with the key,
-the value and what would have been accepted. Some settings are heard only beside a value of another one; where they are
-not heard, one that is not at its default is refused.
+the value and what would have been accepted. Some settings are read only with some values of another one; where they
+are not read, one that is not at its default is refused.
 """
 TABLES: dict[str, type[msgspec.Struct]] = {"run": RunSettings, "learner": LearnerSettings, "actor": ActorSettings}
 
@@ -48,7 +49,7 @@ def page() -> str:
     parts = [HEAD]
     for name, struct in TABLES.items():
         parts.append(f"## [{name}]\n")
-        found = list(commented(struct))
+        found = [each for setting in commented(struct) for each in (setting, *read_with(struct, setting))]
         for section in dict.fromkeys(setting.section for setting in found):
             if section:
                 parts.append(f"### {section}\n")
@@ -67,6 +68,8 @@ def commented(struct: type[msgspec.Struct]) -> Iterator[Setting]:
     for field in ast.parse("\n".join(lines)).body[0].body:  # type: ignore[attr-defined]
         if not isinstance(field, ast.AnnAssign) or not isinstance(field.target, ast.Name):
             continue
+        if field.target.id not in struct.__struct_fields__:
+            continue
         first = field.lineno
         while lines[first - 2].strip().startswith("#"):
             first -= 1
@@ -79,15 +82,25 @@ def commented(struct: type[msgspec.Struct]) -> Iterator[Setting]:
         last = field.target.id if above else last
 
 
+def read_with(struct: type[msgspec.Struct], setting: Setting) -> Iterator[Setting]:
+    """Settings that only some values of ``setting`` read, each with these values."""
+    meanings: dict[str, dict[str, list[str]]] = {}
+    for value, kind in choices(struct, setting.name).items():
+        for base in kind.__mro__[: kind.__mro__.index(Choice)]:
+            for each in commented(base):
+                meanings.setdefault(each.name, {}).setdefault(each.meaning, []).append(code(value))
+    for name, said in meanings.items():
+        lines = [f"With {', '.join(values)}: {meaning}" for meaning, values in said.items()]
+        yield Setting(name, setting.section, "; ".join(lines))
+
+
 def _comments(source: str) -> dict[int, str]:
     tokens = tokenize.generate_tokens(io.StringIO(source).readline)
     return {token.start[0]: token.string.lstrip("# ") for token in tokens if token.type == tokenize.COMMENT}
 
 
 def _row(name: str, struct: type[msgspec.Struct], setting: Setting) -> tuple[str, ...]:
-    annotation = get_type_hints(struct, include_extras=True)[setting.name]
-    default = {field.name: field.default for field in msgspec.structs.fields(struct)}[setting.name]
-    default = {} if default is msgspec.NODEFAULT else default  # a factory: of an empty table
+    annotation, default = flat_types(struct)[setting.name], flat_defaults(struct)[setting.name]
     return code(f"{name}.{setting.name}"), takes(annotation), _toml(default), setting.meaning
 
 

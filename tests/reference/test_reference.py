@@ -11,6 +11,8 @@ from msgspec import Meta
 
 from actor.config import ActorSettings
 from learner.config import LearnerSettings, RunSettings
+from protocol import setting_names
+from protocol.settings import choices, flat_types
 from tests.reference import settings
 from tests.reference.markdown import table
 from tests.reference.pages import PAGES
@@ -23,12 +25,23 @@ def test_the_committed_page_is_what_the_code_says(path: Path) -> None:
     assert path.read_text(encoding="utf-8") == PAGES[path](), STALE
 
 
-@pytest.mark.parametrize("struct", [RunSettings, LearnerSettings, ActorSettings])
+CHOICES = [kind for name in LearnerSettings.__struct_fields__ for kind in choices(LearnerSettings, name).values()]
+
+
+@pytest.mark.parametrize("struct", [RunSettings, LearnerSettings, ActorSettings, *CHOICES])
 def test_every_setting_says_what_it_means(struct: type[msgspec.Struct]) -> None:
     found = {setting.name: setting.meaning for setting in settings.commented(struct)}
-    assert list(found) == list(struct.__struct_fields__)
+    inherited = [name for base in struct.__mro__[1:-2] for name in getattr(base, "__struct_fields__", ())]
+    assert list(found) == [name for name in struct.__struct_fields__ if name not in inherited]
     assert "with " not in found.values()
     assert all(found.values())
+
+
+def test_either_side_knows_the_names_of_the_other_s_settings() -> None:
+    structs: dict[str, type[msgspec.Struct]] = {"run": RunSettings, "learner": LearnerSettings, "actor": ActorSettings}
+    assert {table: sorted(names) for table, names in setting_names.TABLES.items()} == {
+        table: sorted(flat_types(struct)) for table, struct in structs.items()
+    }
 
 
 class Example(msgspec.Struct):

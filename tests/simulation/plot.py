@@ -58,8 +58,8 @@ def bad(seed: int) -> Plot:
         duplicate=random.choice((0.0, 0.05, 0.3)),
         reorder=random.choice((0.0, 0.1)),
     )
-    optimizer = random.choice(("addition", "addition", "addition", "adam"))
-    rules = ("accept", "scale", "compensate", "gap")
+    optimizer = random.choice(("preconditioned", "preconditioned", "preconditioned", "adam"))
+    rules = ("none", "scale", "compensate", "gap")[: 4 if optimizer == "preconditioned" else 3]
     durability = random.choice(("checkpoint", "journal", "journal"))
     aggregation = random.choice(("none", "none", "none", "mean", "median"))
     actors = random.choice((1, 2, 3, 6))
@@ -75,7 +75,7 @@ def bad(seed: int) -> Plot:
             "most_credit": random.choice((1, 3, 16)),
             "credit_lag": random.choice((2, 32, 32)),
             "silence_s": random.choice((2.0, 6.0)),
-            "staleness_rule": "accept" if aggregating else random.choice(rules[: 4 if optimizer == "addition" else 3]),
+            "staleness_rule": "none" if aggregating else random.choice(rules),
             "full_lag_updates": 2,
             "aggregation": aggregation,
             "aggregate_window": random.choice((3, 8)),

@@ -13,7 +13,7 @@ from actor.state import ActorState
 from actor.stats import WorkerStats
 from learner import events as l
 from learner.apply_batch import apply_batch
-from learner.config import Experiment, LearnerSettings
+from learner.config import Experiment, learner_settings
 from learner.durability.checkpoint import Checkpoint, load_best, save_best
 from learner.events import Job
 from learner.optim.norms import NormCheck
@@ -38,7 +38,7 @@ class Pair:
 
     def __init__(self, folder: Path, progress: Progress) -> None:
         self.folder, self.now = folder, 0.0
-        settings = LearnerSettings(anneal="none", learning_rate=1.0)
+        settings = learner_settings({"anneal": "none", "learning_rate": 1.0})
         theta = np.zeros(P, np.float32)
         moments = Moments(4, np.full(2, 0.5), np.ones(2))
         self.parameters = Parameters(

@@ -231,7 +231,7 @@ def test_target_networks_follow_the_steps_of_all_actors() -> None:
     assert 0.9 * steps / 40 <= len(world.targets) <= steps / 40 + 1
 
 
-@pytest.mark.parametrize("optimizer", ["addition", "adam"])
+@pytest.mark.parametrize("optimizer", ["preconditioned", "adam"])
 def test_a_run_reaches_its_end_and_everybody_goes_home(optimizer: str) -> None:
     plot = Plot(actors=3, run={"until_steps": 200, "until_return": 1e6}, settings={"optimizer": optimizer})
     world = World(6, plot)

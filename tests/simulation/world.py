@@ -16,6 +16,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -23,7 +24,7 @@ import numpy as np
 from actor import events as a
 from learner import events as l
 from learner.apply_batch import apply_batch
-from learner.config import Experiment, LearnerSettings, RunSettings
+from learner.config import Adam, Experiment, LearnerSettings, RunSettings, learner_settings
 from learner.durability.checkpoint import Checkpoint, load
 from learner.durability.journal import bases, read
 from learner.durability.journal_replay import JournalReplay
@@ -53,6 +54,15 @@ MANIFEST = "ab" * 8
 RUN = Path("/run")
 # A learner that continues is what worlds were about before it could stop.
 USUAL = {"anneal": "none", "learning_rate": 2.0**-6, "on_journal_failure": "continue"}
+
+
+def drawn(table: dict[str, Any]) -> LearnerSettings:
+    """What a plot drew: not all of it is read, and the journal may be smaller than people may ask for."""
+    settings = learner_settings({name: value for name, value in table.items() if name != "journal_bytes"}, kept=True)
+    if settings.journal is None or "journal_bytes" not in table:
+        return settings
+    journal = msgspec.structs.replace(settings.journal, journal_bytes=table["journal_bytes"])
+    return msgspec.structs.replace(settings, durability=journal)
 
 
 class Died(BaseException):
@@ -96,7 +106,8 @@ class World:
         self.trouble = False  # the first life begins on a sound disk
         self._agenda: list[tuple[float, int, Callable[[], None]]] = []
         self._n = 0
-        self.settings = LearnerSettings(**{**USUAL, **plot.settings})
+        self.settings = drawn({**USUAL, **plot.settings})
+        self.most_credit = max(self.settings.credit, self.settings.most_credit)
         self.disk = MemoryDisk(self.pass_point)
         self.saved: int | None = None  # version of the newest checkpoint
         self.clock_s = self.random.uniform(0.0, 1e6) if plot.skewed else 0.0  # the learner's lead
@@ -214,8 +225,8 @@ class World:
         """A new life, from what is on disk; as a supervisor would, again and again where it cannot begin."""
         self.epoch += 1
         self.up = True
-        if self.settings.optimizer == "adam" and self.epoch > 1:  # as a person may ask for when a run goes on
-            self.settings = msgspec.structs.replace(self.settings, beta1=self.random.choice((0.5, 0.9)))
+        if isinstance(self.settings.optimizer, Adam) and self.epoch > 1:  # as a person may ask for when a run goes on
+            self.settings = msgspec.structs.replace(self.settings, optimizer=Adam(beta1=self.random.choice((0.5, 0.9))))
         files = RunFiles(
             RUN / "checkpoints",
             RUN / "journal",
@@ -228,7 +239,7 @@ class World:
         journal = None
         try:
             restored = restore(self.parameters, self.settings, blank_toy, files)
-            if self.settings.durability == "journal":
+            if self.settings.journal is not None:
                 journal = open_journal(self.parameters, restored, self.settings, files, self.epoch)
         except UserError as error:
             self.log("learner", f"cannot begin life {self.epoch}: {error}")
@@ -383,7 +394,8 @@ class World:
         """Whether the learner's word for what it says of a gradient or of weights is that they are on disk. One that
         stops where the journal fails has no other.
         """
-        stops = self.settings.on_journal_failure == "stop"
+        kept = self.settings.journal
+        stops = kept is None or kept.on_journal_failure == "stop"
         return self.state.saving.journaled and (stops or self.state.saving.journal_failure is None)
 
     def copy(self, order: l.WriteCheckpoint) -> None:

@@ -204,7 +204,7 @@ def test_one_who_floods_gets_its_share_and_no_more() -> None:
 
 def groups(**settings: Any) -> It:
     return learner(
-        staleness_rule="accept",
+        staleness_rule="none",
         **{"aggregation": "median", "aggregate_window": 3, "norm_factor": "none", "aggregate_least": 1, **settings},
     )
 

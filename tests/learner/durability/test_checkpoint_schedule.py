@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from learner.config import LearnerSettings
+from learner.config import learner_settings
 from learner.durability.checkpoint_schedule import GOES_ON, MEND_S, CheckpointSchedule
 from learner.events import Announce, BatchApplied, CheckpointFailed, CheckpointWritten, Effect, WriteCheckpoint
 from learner.progress import Progress
@@ -14,7 +14,7 @@ PATH = Path("checkpoint")
 
 def saving(**settings: object) -> tuple[CheckpointSchedule, Progress]:
     progress = Progress(version=5)
-    return CheckpointSchedule(LearnerSettings(checkpoint_interval_s=60.0, **settings), progress, 100.0), progress  # type: ignore[arg-type]
+    return CheckpointSchedule(learner_settings({"checkpoint_interval_s": 60.0, **settings}), progress, 100.0), progress
 
 
 def batch(unlogged: str | None = None) -> BatchApplied:

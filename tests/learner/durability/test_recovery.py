@@ -9,6 +9,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from typer.testing import CliRunner
@@ -17,7 +18,7 @@ from actor.compression.selection import make_selection
 from learner.analysis.replay import Replay
 from learner.apply_batch import apply_batch
 from learner.cli import app
-from learner.config import Experiment, LearnerSettings, RunSettings
+from learner.config import Experiment, Journaled, LearnerSettings, RunSettings, learner_settings
 from learner.durability.checkpoint import BEST, Checkpoint, CheckpointFault, best_paths, load
 from learner.durability.disk import DISK, Disk
 from learner.durability.journal import SEGMENT_BYTES, JournalError, bases, read, segment_files
@@ -60,11 +61,11 @@ MANIFEST = Manifest(
 )
 DIGEST = digest_of(manifests.encode(MANIFEST)).hex()
 KINDS = [
-    ("addition", "compensate", "topk_i8"),
-    ("addition", "gap", "topk_i8"),
-    ("addition", "scale", "i4"),
-    ("addition", "compensate", "lowrank"),
-    ("adam", "accept", "f32"),
+    ("preconditioned", "compensate", "topk_i8"),
+    ("preconditioned", "gap", "topk_i8"),
+    ("preconditioned", "scale", "i4"),
+    ("preconditioned", "compensate", "lowrank"),
+    ("adam", "none", "f32"),
     ("adam", "compensate", "topk_i8"),
     ("rmsprop", "compensate", "i8"),
     ("rmsprop_paper", "compensate", "bf16"),
@@ -72,11 +73,11 @@ KINDS = [
 ]
 
 
-def made(optimizer: str = "addition", rule: str = "compensate", **more: Any) -> LearnerSettings:
+def made(optimizer: str = "preconditioned", rule: str = "compensate", **more: Any) -> LearnerSettings:
     momentum = {"momentum": 0.9} if optimizer == "sgd" else {}
-    clipped = {} if optimizer == "addition" else {"max_gradient_norm": 0.5}
-    return LearnerSettings(
-        **{"optimizer": optimizer, "staleness_rule": rule, "durability": "journal", **momentum, **clipped, **more}
+    clipped = {} if optimizer == "preconditioned" else {"max_gradient_norm": 0.5}
+    return learner_settings(
+        {"optimizer": optimizer, "staleness_rule": rule, "durability": "journal", **momentum, **clipped, **more}
     )
 
 
@@ -255,7 +256,7 @@ def test_what_cannot_be_decoded_names_the_version(folder: Path) -> None:
 
 
 def test_the_journal_is_told_to_who_watches_it(folder: Path) -> None:
-    life = Life(folder, made("addition", "accept"))
+    life = Life(folder, made("preconditioned", "none"))
     began = life.store.journal_stats()
     life.work(5)
     books = life.store.journal_stats()
@@ -267,7 +268,7 @@ def test_the_journal_is_told_to_who_watches_it(folder: Path) -> None:
     assert books.disk_bytes - began.disk_bytes == life.store.journal.appended_bytes
     life.save()
     life.store.close()  # gives back what was reserved
-    again = Life(folder, made("addition", "accept"), 2).store.journal_stats()
+    again = Life(folder, made("preconditioned", "none"), 2).store.journal_stats()
     assert again is not None
     assert again.disk_bytes >= books.disk_bytes
     assert RunStorage(life.files, LearnerSettings(), None).journal_stats() is None
@@ -412,7 +413,8 @@ def test_a_sync_that_fails_is_no_different(folder: Path) -> None:
 def test_power_lost_anywhere_loses_nothing_that_was_acked(seed: int) -> None:
     """Several lives, each ended at a random point of the disk; θ afterwards is one that this history went through."""
     random, disk, folder = Random(seed), MemoryDisk(), Path("/run")
-    settings = made(random.choice(("addition", "adam")), journal_bytes=1 << 20)
+    small = Journaled(journal_bytes=1 << 20)
+    settings = msgspec.structs.replace(made(random.choice(("preconditioned", "adam"))), durability=small)
     seen: dict[int, str] = {}
     acked = 0
     for epoch in range(1, 6):

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from learner.config import Experiment, LearnerSettings, RunSettings
+from learner.config import Experiment, RunSettings, learner_settings
 from learner.launch import requirements
 from learner.launch.requirements import NotInstalled, require
 
 FILE = Path("initial.safetensors")
 
 
-def experiment(actors: int, optimizer: str = "addition") -> Experiment:
-    return Experiment(run=RunSettings(actors=actors), learner=LearnerSettings(optimizer=optimizer))  # type: ignore[arg-type]
+def experiment(actors: int, optimizer: str = "preconditioned") -> Experiment:
+    return Experiment(run=RunSettings(actors=actors), learner=learner_settings({"optimizer": optimizer}))
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def _bare(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("_bare")
-@pytest.mark.parametrize("optimizer", ["addition", "rmsprop_paper"])
+@pytest.mark.parametrize("optimizer", ["preconditioned", "rmsprop_paper"])
 def test_a_bare_machine_serves_actors_of_others(optimizer: str) -> None:
     require(experiment(0, optimizer), FILE)
 
@@ -54,10 +54,11 @@ import sys
 sys.modules.update(dict.fromkeys(["torch", "gymnasium", "ale_py", "Box2D"]))  # an import of None fails
 import learner.security.cli, learner.analysis.replay, learner.daemon
 import numpy as np
-from learner.config import LearnerSettings
+from learner.config import learner_settings
 from learner.optim.optimizers import make_optimizer
 for name in sys.argv[1:]:
-    make_optimizer(LearnerSettings(optimizer=name), np.zeros(3, np.float32)).step(np.ones(3, np.float32), 0.1, 1.0)
+    optimizer = make_optimizer(learner_settings({"optimizer": name}), np.zeros(3, np.float32))
+    optimizer.step(np.ones(3, np.float32), 0.1, 1.0)
 """
     command = [sys.executable, "-c", script, *requirements.WITHOUT_TORCH]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)

@@ -11,9 +11,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from learner.config import Experiment, LearnerSettings, RunSettings, load
+from learner.config import Experiment, RunSettings, learner_settings
 from learner.durability.disk import Disk
 from learner.launch import run_directory
+from learner.launch.experiment_file import load
 from learner.launch.run_directory import LOCK, PROGRESS, RunDirectory, RunDirectoryError
 from learner.progress import RENAMED_IN_RESULT
 from protocol import manifest as manifests
@@ -369,7 +370,7 @@ def test_every_name_of_a_run_is_durable_before_it_begins(tmp_path: Path, monkeyp
 def test_whether_the_life_before_kept_a_journal_is_known(tmp_path: Path) -> None:
     found: list[bool] = []
     for durability in ("journal", "journal", "checkpoint", "checkpoint"):
-        experiment = Experiment(learner=LearnerSettings(durability=durability))
+        experiment = Experiment(learner=learner_settings({"durability": durability}))
         with RunDirectory.prepare(tmp_path / "run", resume=bool(found)) as directory:
             directory.begin(experiment, manifest())
             found.append(directory.journaled)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from learner.config import LearnerSettings
+from learner.config import LearnerSettings, learner_settings
 from learner.optim.norms import FEW, LAPSE_S, LEAST_VOTES, MOST_VOTES, VOTE, NormDistribution, make_norm_check
 from protocol.errors import Reason
 
@@ -70,7 +70,7 @@ def test_after_all_have_converged_what_is_usual_while_policies_learn_still_is() 
 
 def test_of_updates_a_usual_norm_follows_the_number_of_parameters_and_of_raw_gradients_there_is_none() -> None:
     converged, something_new = np.full(100, 1e-7, np.float32), np.full(100, 25.0, np.float32)
-    raw = LearnerSettings(optimizer="sgd", norm_factor=100.0)
+    raw = learner_settings({"optimizer": "sgd", "norm_factor": 100.0})
     for settings, verdict in ((LearnerSettings(), None), (raw, EXCEEDED)):
         screen = make_norm_check(settings, 100)
         assert not any(screen.check(converged, sender, 0.0) for sender in range(3))

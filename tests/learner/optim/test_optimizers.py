@@ -8,18 +8,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from learner.config import LearnerSettings
+from learner.config import LearnerSettings, learner_settings
 from learner.optim.optimizers import GradientBuffer, Optimizer, StateMismatch, make_optimizer
 from protocol.codecs.registry import Sparse
 from protocol.updates import BLOCK
 
 P = 37
-NAMES = ["addition", "adam", "rmsprop", "rmsprop_paper", "sgd"]
-Oracle = Callable[[list[np.ndarray], LearnerSettings, float, float], np.ndarray]
+NAMES = ["preconditioned", "adam", "rmsprop", "rmsprop_paper", "sgd"]
+Oracle = Callable[[list[np.ndarray], Any, float, float], np.ndarray]
 
 
 def settings(name: str, **more: Any) -> LearnerSettings:
-    return LearnerSettings(optimizer=name, momentum=0.9 if name == "sgd" else 0.0, **more)  # type: ignore[arg-type]
+    momentum = {"momentum": 0.9} if name == "sgd" else {}
+    return learner_settings({"optimizer": name, **momentum, **more})
 
 
 def gradients(count: int, length: int = P) -> list[np.ndarray]:
@@ -35,14 +36,14 @@ def trained(name: str, values: list[Any], rate: float, scale: float, **more: Any
     return theta, optimizer
 
 
-def addition(values: list[np.ndarray], s: LearnerSettings, rate: float, scale: float) -> np.ndarray:
+def preconditioned(values: list[np.ndarray], s: Any, rate: float, scale: float) -> np.ndarray:
     theta = np.zeros(P)
     for u in values:
         theta -= rate * scale * u
     return theta
 
 
-def adam(values: list[np.ndarray], s: LearnerSettings, rate: float, scale: float) -> np.ndarray:
+def adam(values: list[np.ndarray], s: Any, rate: float, scale: float) -> np.ndarray:
     """Kingma and Ba 2015, algorithm 1; staleness multiplies α."""
     theta, m, v = np.zeros(P), np.zeros(P), np.zeros(P)
     for t, g in enumerate(values, start=1):
@@ -53,7 +54,7 @@ def adam(values: list[np.ndarray], s: LearnerSettings, rate: float, scale: float
     return theta
 
 
-def rmsprop(values: list[np.ndarray], s: LearnerSettings, rate: float, scale: float) -> np.ndarray:
+def rmsprop(values: list[np.ndarray], s: Any, rate: float, scale: float) -> np.ndarray:
     """Tieleman and Hinton 2012, ε outside the root."""
     theta, square = np.zeros(P), np.zeros(P)
     for g in values:
@@ -62,7 +63,7 @@ def rmsprop(values: list[np.ndarray], s: LearnerSettings, rate: float, scale: fl
     return theta
 
 
-def rmsprop_paper(values: list[np.ndarray], s: LearnerSettings, rate: float, scale: float) -> np.ndarray:
+def rmsprop_paper(values: list[np.ndarray], s: Any, rate: float, scale: float) -> np.ndarray:
     """Mnih et al. 2016, equations 8 and 9, ε inside the root."""
     theta, g = np.zeros(P), np.zeros(P)
     for delta in values:
@@ -71,7 +72,7 @@ def rmsprop_paper(values: list[np.ndarray], s: LearnerSettings, rate: float, sca
     return theta
 
 
-def sgd(values: list[np.ndarray], s: LearnerSettings, rate: float, scale: float) -> np.ndarray:
+def sgd(values: list[np.ndarray], s: Any, rate: float, scale: float) -> np.ndarray:
     """Heavy ball; staleness multiplies the gradient."""
     theta, velocity = np.zeros(P), np.zeros(P)
     for g in values:
@@ -81,11 +82,11 @@ def sgd(values: list[np.ndarray], s: LearnerSettings, rate: float, scale: float)
 
 
 @pytest.mark.parametrize("scale", [1.0, 0.25])
-@pytest.mark.parametrize("oracle", [addition, adam, rmsprop, rmsprop_paper, sgd], ids=NAMES)
+@pytest.mark.parametrize("oracle", [preconditioned, adam, rmsprop, rmsprop_paper, sgd], ids=NAMES)
 def test_the_oracle_agrees(oracle: Oracle, scale: float) -> None:
     values = gradients(20)
     theta, _ = trained(oracle.__name__, values, 1e-2, scale)
-    expected = oracle([value.astype(np.float64) for value in values], settings(oracle.__name__), 1e-2, scale)
+    expected = oracle([value.astype(np.float64) for value in values], settings(oracle.__name__).optimizer, 1e-2, scale)
     np.testing.assert_allclose(theta, expected, rtol=2e-5, atol=1e-6)
 
 
@@ -110,12 +111,12 @@ def test_addition_leaves_other_coordinates_alone_to_the_bit() -> None:
     theta = gradients(1)[0]
     before = theta.copy()
     sparse = Sparse(P, np.array([3, 4], np.int32), np.array([1.0, np.pi], np.float32))
-    make_optimizer(settings("addition"), theta).step(sparse, 0.3, 0.5)
+    make_optimizer(settings("preconditioned"), theta).step(sparse, 0.3, 0.5)
     before[[3, 4]] -= np.float32(0.15) * sparse.values
     np.testing.assert_array_equal(theta, before)
 
 
-@pytest.mark.parametrize("name", ["addition", "rmsprop_paper"])
+@pytest.mark.parametrize("name", ["preconditioned", "rmsprop_paper"])
 def test_blocks_meet_without_a_seam(name: str) -> None:
     length = 2 * BLOCK + 3
     theta, value = np.zeros(length, np.float32), np.ones(length, np.float32)
@@ -161,7 +162,7 @@ def test_torch_is_held_to_one_thread() -> None:
 def test_the_state_of_another_optimizer_or_network_is_refused_by_name() -> None:
     _, optimizer = trained("adam", gradients(1), 1e-2, 1.0)
     with pytest.raises(StateMismatch, match=r"exp_avg.* needs absent"):
-        make_optimizer(settings("addition"), np.zeros(P, np.float32)).restore(optimizer.state())
+        make_optimizer(settings("preconditioned"), np.zeros(P, np.float32)).restore(optimizer.state())
     with pytest.raises(StateMismatch, match=r"'exp_avg' is float32 \[37\]; this experiment needs float32 \[38\]"):
         make_optimizer(settings("adam"), np.zeros(P + 1, np.float32)).restore(optimizer.state())
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from learner.config import LearnerSettings
+from learner.config import learner_settings
 from learner.durability.checkpoint import Checkpoint, load, save
 from learner.events import Job, Outcome
 from learner.optim.norms import NormCheck
@@ -28,9 +28,9 @@ RULE = Rule(scaling="scale", full_lag_updates=1, max_lag_updates=8, max_lag_s=5.
 ONES = np.ones(P, np.float32)
 
 
-def parameters(optimizer: str = "addition", version: int = 10, normalised: bool = True) -> Parameters:
+def parameters(optimizer: str = "preconditioned", version: int = 10, normalised: bool = True) -> Parameters:
     theta = np.linspace(-1.0, 1.0, P, dtype=np.float32)
-    settings = LearnerSettings(optimizer=optimizer)  # type: ignore[arg-type]
+    settings = learner_settings({"optimizer": optimizer})
     moments = Moments.empty(D) if normalised else None
     return Parameters(theta, version, make_optimizer(settings, theta), RULE, NormCheck(100.0), LAYOUT, moments)
 
@@ -96,7 +96,7 @@ BAD_JOBS = {
 }
 
 
-@pytest.mark.parametrize("optimizer", ["addition", "adam"])
+@pytest.mark.parametrize("optimizer", ["preconditioned", "adam"])
 @pytest.mark.parametrize("reason", list(BAD_JOBS))
 def test_a_refusal_changes_nothing(reason: Reason, optimizer: str) -> None:
     p = parameters(optimizer)
@@ -152,7 +152,7 @@ def test_the_digest_names_the_bits() -> None:
     assert p.digest() != q.digest()
 
 
-@pytest.mark.parametrize("optimizer", ["addition", "adam", "rmsprop_paper"])
+@pytest.mark.parametrize("optimizer", ["preconditioned", "adam", "rmsprop_paper"])
 def test_a_restored_learner_goes_on_to_the_bit(optimizer: str, tmp_path: Path) -> None:
     p, q = parameters(optimizer), parameters(optimizer, version=0)
     p.apply([job(moments=observed(4)), job(value=ONES * 2)], 0.1)
@@ -167,7 +167,7 @@ def test_a_restored_learner_goes_on_to_the_bit(optimizer: str, tmp_path: Path) -
 def test_the_arrays_of_another_run_are_refused_and_nothing_changes() -> None:
     p = parameters("adam")
     before = p.checkpoint_arrays()
-    for arrays in ({}, {"theta": ONES[:-1]}, parameters("addition").checkpoint_arrays()):
+    for arrays in ({}, {"theta": ONES[:-1]}, parameters("preconditioned").checkpoint_arrays()):
         with pytest.raises(StateMismatch):
             p.restore(99, arrays)
     assert p.version == 10

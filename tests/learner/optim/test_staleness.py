@@ -12,7 +12,7 @@ from learner.optim.staleness import Accepted, Dropped, Rule, judge
 from protocol.errors import Reason
 
 SCALE = Rule(scaling="scale", full_lag_updates=4, max_lag_updates=100, max_lag_s=10.0)
-ACCEPT = Rule(scaling="accept", full_lag_updates=4, max_lag_updates=100, max_lag_s=10.0)
+ACCEPT = Rule(scaling="none", full_lag_updates=4, max_lag_updates=100, max_lag_s=10.0)
 
 
 @pytest.mark.parametrize("rule", [SCALE, ACCEPT])
@@ -39,7 +39,7 @@ def test_without_a_grace_the_rate_is_divided_by_one_plus_the_lag() -> None:
     st.integers(0, 200),
     st.integers(0, 200),
     st.integers(0, 50),
-    st.sampled_from(["accept", "scale", "gap", "compensate"]),
+    st.sampled_from(["none", "scale", "gap", "compensate"]),
 )
 def test_an_older_gradient_never_weighs_more(lag: int, more: int, grace: int, scaling: str) -> None:
     rule = Rule(scaling=scaling, full_lag_updates=grace, max_lag_updates=100)  # type: ignore[arg-type]

@@ -25,7 +25,9 @@ KEY_BYTES = 4 * P + HEADER_BYTES
 FEW = 400.0  # bytes: a header and some coordinates
 
 
-def budgeted(optimizer: str = "addition", rule: int = 0, version: int = 0, moments: Moments | None = None) -> Streamed:
+def budgeted(
+    optimizer: str = "preconditioned", rule: int = 0, version: int = 0, moments: Moments | None = None
+) -> Streamed:
     theta = np.linspace(-1.0, 1.0, P).astype(np.float32)
     rules = msgspec.structs.replace(RULES[rule], budgeted=True)
     made = make_optimizer(settings(optimizer), theta)
@@ -118,7 +120,7 @@ def test_a_key_makes_all_exact_again() -> None:
     assert isinstance(work(p, held, FEW, pays=True), Updates)  # they fit, so a key is not wasted
 
 
-@pytest.mark.parametrize("optimizer", ["addition", "adam"])
+@pytest.mark.parametrize("optimizer", ["preconditioned", "adam"])
 @pytest.mark.parametrize("rule", range(len(RULES)))
 def test_a_key_on_request_says_what_followers_hold(optimizer: str, rule: int) -> None:
     p = budgeted(optimizer, rule)
@@ -184,7 +186,7 @@ def test_a_follower_with_another_bit_finds_out_at_the_next_digest() -> None:
     assert outcomes == ["taken", "diverged"]
 
 
-@pytest.mark.parametrize("optimizer", ["addition", "adam"])
+@pytest.mark.parametrize("optimizer", ["preconditioned", "adam"])
 def test_what_a_delta_left_out_counts_as_drift_without_lag(optimizer: str) -> None:
     """A gradient at what followers hold is late by what they lack, though it is of the newest version."""
     seen: list[np.ndarray] = []

@@ -10,7 +10,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from learner.config import LearnerSettings
+from learner.config import learner_settings
 from learner.events import BatchApplied, KeyFrame, Publish, Record, Send
 from learner.progress import Progress
 from learner.stream.best import BestCheckpoint
@@ -72,7 +72,7 @@ def updates(base_version: int, version: int) -> Record:
 
 def publication(version: int = 0, **settings: Any) -> Publisher:
     settings = {"publish_share": 1.0, "publish_interval_s": 0.0, **settings}
-    return Publisher(LearnerSettings(**settings), key(version), BestCheckpoint(Progress()), 0, 0.0)
+    return Publisher(learner_settings(settings), key(version), BestCheckpoint(Progress()), 0, 0.0)
 
 
 def peer(session: int, role: Role = "train") -> Peer:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from learner.config import LearnerSettings
+from learner.config import LearnerSettings, learner_settings
 from learner.events import Job
 from learner.optim.norms import NormCheck
 from learner.optim.optimizers import make_optimizer
@@ -33,10 +33,10 @@ RULES = [
 
 
 def settings(optimizer: str) -> LearnerSettings:
-    return LearnerSettings(optimizer=optimizer)  # type: ignore[arg-type]
+    return learner_settings({"optimizer": optimizer})
 
 
-def parameters(rule: Rule = RULES[0], optimizer: str = "addition", moments: Moments | None = None) -> Streamed:
+def parameters(rule: Rule = RULES[0], optimizer: str = "preconditioned", moments: Moments | None = None) -> Streamed:
     theta = np.linspace(-1.0, 1.0, P).astype(np.float32)
     made = make_optimizer(settings(optimizer), theta)
     return Streamed(Parameters(theta, 0, made, rule, NormCheck(1e6), LAYOUT, moments))

@@ -1,0 +1,159 @@
+"""Where an experiment comes from: its file, FARFLUNG_ variables and overrides. Reads files; no environment of its own.
+
+Later sources win: defaults, the file, ``FARFLUNG_TABLE__KEY`` environment variables, ``table.key=value`` overrides.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from learner.config import TABLE_NAMES, TABLES, Experiment, LearnerSettings, experiment, learner_settings
+from protocol.errors import SettingError, UserError, nearest
+from protocol.setting_names import suggest
+from protocol.settings import choices, flat, flat_defaults, flat_types, holds_text, unread
+
+ENVIRONMENT_PREFIX = "FARFLUNG_"
+OPTIONS = "actor.env_options"  # of the constructor, which environments of one namespace (ALE/...) share
+# What is chosen for one environment: its scale of scores and rewards, its constructor, its observation's numbers.
+ENVIRONMENTS_OWN = ("run.until_return", OPTIONS, "actor.reward_scale", "actor.hidden_observations")
+
+
+class UnreadableExperiment(UserError):
+    """A file that cannot be read or is not TOML. path: which. cause: why, with the line where there is one."""
+
+    def __init__(self, path: Path, cause: str) -> None:
+        super().__init__(path, cause)
+        self.path, self.cause = path, cause
+
+    def __str__(self) -> str:
+        return f"experiment {self.path}: {self.cause}"
+
+
+def load(
+    path: Path | None,
+    overrides: Iterable[str],
+    environ: Mapping[str, str],
+    tell: Callable[[str], object] = lambda _: None,
+    *,
+    kept: bool = False,
+) -> Experiment:
+    """Defaults < file < environment < overrides ("table.key=value"). Raises UserError; SettingError names the key.
+
+    tell: hears which settings of the file were left out, as they are of another environment or of another choice than
+    the one asked for. kept: the file is a run directory's, perhaps of an earlier version.
+    """
+    tables = _read(path) if path else {name: {} for name in TABLE_NAMES}
+    if kept:
+        tables["learner"] = flat(learner_settings(tables["learner"], kept=True))
+    sources = _from_environment(environ), [*map(_override, overrides)]
+    _leave_out(tables, [*sources[0], *sources[1]], tell)
+    for given in sources:
+        for key, text in given:
+            _drop_unread(tables["learner"], key, text, tell)
+        for key, text in given:
+            _assign(tables, key, text)
+    return experiment(tables)
+
+
+def _read(path: Path) -> dict[str, dict[str, Any]]:
+    """The file's tables, every one present. Names are checked, values not yet."""
+    try:
+        found = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UnreadableExperiment(path, error.strerror or str(error)) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise UnreadableExperiment(path, str(error)) from None
+    for name, table in found.items():
+        if not isinstance(table, dict):
+            raise SettingError(name, table, f"every setting lies in a table: {_listed()}", suggest(name))
+        if name not in TABLE_NAMES:
+            raise SettingError(name, "[...]", f"there is no such table; {_listed()}", nearest(name, TABLE_NAMES))
+    return {name: found.get(name, {}) for name in TABLE_NAMES}
+
+
+def _override(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise SettingError(text, "", "an override is written table.key=value")
+    return key.strip(), value.strip()
+
+
+def _leave_out(
+    tables: dict[str, dict[str, Any]], given: Iterable[tuple[str, str]], tell: Callable[[str], object]
+) -> None:
+    """Of an experiment that is run on another environment than its own, what was chosen for that one."""
+    own = tables["actor"].get("env")
+    asked = [_toml_value(text) for key, text in given if key == "actor.env"]
+    if own is None or not asked or asked[-1] == own:
+        return
+    kept = OPTIONS if "/" in own and str(asked[-1]).startswith(f"{own.partition('/')[0]}/") else ""
+    left = []
+    for key in ENVIRONMENTS_OWN:
+        table, _, name = key.partition(".")
+        if name in tables[table] and key != kept:
+            left.append(f"{key} = {tables[table].pop(name)}")
+    if left:
+        tell(f"the experiment is of {own}; for {asked[-1]} these of its settings are left out: {', '.join(left)}")
+
+
+def _drop_unread(learner: dict[str, Any], key: str, text: str, tell: Callable[[str], object]) -> None:
+    """Of earlier sources, what they said beside a choice that ``key = text`` changes."""
+    table, _, name = key.partition(".")
+    if table != "learner" or name not in LearnerSettings.__struct_fields__:
+        return
+    chosen, defaults = _toml_value(text), flat_defaults(LearnerSettings)
+    if chosen not in [*choices(LearnerSettings, name)] or chosen == learner.get(name, defaults[name]):
+        return
+    dropped = {other: learner.pop(other) for other in unread(LearnerSettings, name, chosen) & learner.keys()}
+    left = [f"learner.{other} = {value!r}" for other, value in sorted(dropped.items()) if value != defaults[other]]
+    if left:
+        tell(f"learner.{name} = {chosen!r} does not read {', '.join(left)}: left out")
+
+
+def _from_environment(environ: Mapping[str, str]) -> list[tuple[str, str]]:
+    """FARFLUNG_LEARNER__CREDIT=4 as ("learner.credit", "4"), in a fixed order. One underscore alone is no setting."""
+    names = sorted(name for name in environ if name.startswith(ENVIRONMENT_PREFIX) and "__" in name)
+    return [(name[len(ENVIRONMENT_PREFIX) :].lower().replace("__", "."), environ[name]) for name in names]
+
+
+def _assign(tables: dict[str, dict[str, Any]], key: str, text: str) -> None:
+    """Put one textual setting in its table; only the actor's may be nested."""
+    table, *path = key.split(".")
+    if table not in TABLE_NAMES or not all(path):
+        raise SettingError(key, text, f"a setting is written table.key; the tables are {_listed()}", suggest(key))
+    if not path:
+        raise SettingError(key, text, "a whole table cannot be set; name one key of it")
+    if table in TABLES:
+        name = ".".join(path)
+        tables[table][name] = _from_text(TABLES[table], name, text)
+        return
+    place = tables[table]
+    for step in path[:-1]:
+        place = place.setdefault(step, {})
+        if not isinstance(place, dict):
+            raise SettingError(key, text, f"{step} is a single value, not a table")
+    place[path[-1]] = _toml_value(text)
+
+
+def _from_text(struct: type[msgspec.Struct], name: str, text: str) -> Any:
+    """A TOML value; where the field holds text, what is no TOML string is taken as it stands ("run.name=007")."""
+    parsed = _toml_value(text)
+    return parsed if isinstance(parsed, str) or not holds_text(flat_types(struct).get(name)) else text
+
+
+def _toml_value(text: str) -> Any:
+    """Text as a TOML value; what is none is a bare word and stands for itself."""
+    try:
+        parsed = tomllib.loads(f"value = {text}")
+    except (tomllib.TOMLDecodeError, RecursionError):
+        return text
+    return parsed["value"] if len(parsed) == 1 else text
+
+
+def _listed() -> str:
+    return ", ".join(f"[{name}]" for name in TABLE_NAMES)
