@@ -81,6 +81,11 @@ def made(optimizer: str = "preconditioned", rule: str = "compensate", **more: An
     )
 
 
+def short(**more: Any) -> LearnerSettings:
+    """With a journal that is cut at 2000 bytes, which no file may ask for."""
+    return msgspec.structs.replace(made(**more), durability=Journaled(journal_bytes=2000))
+
+
 def make(settings: LearnerSettings) -> Parameters:
     return blank(settings, LAYOUT, D)
 
@@ -686,7 +691,7 @@ def test_what_is_no_run_or_has_no_journal_is_refused(folder: Path) -> None:
 
 def test_retention_forgets_what_lies_before_the_oldest_checkpoint(folder: Path) -> None:
     note(folder, made())
-    life = Life(folder, made(checkpoints_kept=1, journal_bytes=2000), segment_bytes=500)
+    life = Life(folder, short(checkpoints_kept=1), segment_bytes=500)
     for _ in range(6):
         life.work(4)
         life.save()
@@ -699,7 +704,7 @@ def test_retention_forgets_what_lies_before_the_oldest_checkpoint(folder: Path) 
 
 def test_a_damaged_oldest_checkpoint_becomes_no_base(folder: Path) -> None:
     note(folder, made())
-    life = Life(folder, made(checkpoints_kept=2, journal_bytes=2000), segment_bytes=500)
+    life = Life(folder, short(checkpoints_kept=2), segment_bytes=500)
     for _ in range(2):
         life.work(4)
         written = life.save()
