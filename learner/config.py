@@ -195,9 +195,9 @@ class LearnerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     # each heartbeat, until its round trip is hidden: up to most_credit (not above credit: nobody is granted more).
     credit: Annotated[int, Meta(ge=1, le=65_536)] = 2
     most_credit: Annotated[int, Meta(ge=1, le=65_536)] = 32
-    # Updates. All grants together stay within it, for what is under way makes gradients late, and within half of it
-    # where no link is long: in a larger fleet each has one. Actors whose weights lack as much of what was applied
-    # pause.
+    # Updates; bounds how late gradients become. The credits of all actors together stay within it, and within half of
+    # it where no link is long; in a larger fleet each actor has a credit of one. An actor whose weights lack as many
+    # updates pauses until newer ones come.
     credit_lag: Annotated[int, Meta(ge=1, le=1_000_000)] = 32
     heartbeat_s: Annotated[float, Meta(gt=0.0, le=3600.0)] = 1.0  # both sides say something at least this often
     # A peer this long silent is gone; above heartbeat_s, and above what a gradient takes on the slowest link.

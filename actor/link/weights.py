@@ -16,7 +16,9 @@ from protocol.messages import Snapshot, SnapshotRequest, Updates, Welcome
 from protocol.snapshot import Outcome, Reconstruction
 
 MOST_PATIENCE = 64  # heartbeats between two requests for what does not come
-LEAST_UNREFLECTED = 4  # gradients of one's own; in a large fleet what weights lack is others', and on its way
+# Own gradients that the weights must lack before the actor pauses. In a large fleet weights always lack many updates of
+# other actors, which are on their way; that alone is no sign of a stream that stands still.
+LEAST_UNREFLECTED = 4
 MOST_CUTS = 6  # after so many the learner may be silent for 64 times as long
 
 

@@ -3,8 +3,9 @@
 No counter lives here, so a gradient pays no more for being watched. Labels are bounded: outcomes and reasons are the
 wire's codes, codecs those that are known here, and no label names an actor: a fleet is sums and quantiles.
 
-Counters are of this life. What a checkpoint brings back is less than what was scraped before a crash and more than
-nothing, and ``rate()`` would take all of it for news: the run's totals are gauges.
+Counters begin at zero with each life of the learner. A resumed run begins with its checkpoint's totals, which are lower
+than the last scrape before the crash; of a counter that falls ``rate()`` takes all that is left for new events. So the
+totals of the run are gauges.
 """
 
 from __future__ import annotations

@@ -78,6 +78,11 @@ class Trail:
         self._log.begin = max(self._log.begin, self._positions[0])
 
     @property
+    def copies(self) -> int:
+        """Of all of θ, that are held."""
+        return len(self._copies)
+
+    @property
     def _oldest(self) -> int:
         """Version."""
         return self._now - len(self._positions)

@@ -46,6 +46,11 @@ class UndoLog:
         self._previous = np.zeros(1, np.int32)  # below 0 and 0 are not held
         self._leap = np.zeros(1, np.int64)  # an older entry, and in the last bits the leap's rank
 
+    @property
+    def room(self) -> int:
+        """Entries that chains take room for, used or not."""
+        return len(self._before)
+
     def write(self, indices: Indices, values: Floats) -> None:
         """These coordinates are about to be overwritten. indices: int32 [k], unique. values: float32 [k], as yet.
 

@@ -12,7 +12,7 @@ from tests.architecture.sources import PACKAGES, Source, Tree, house, tree_of
 
 ROOT = Path(__file__).resolve().parents[2]
 READ = {".py", ".toml", ".txt", ".md", ".yaml", ".yml", ".cfg", ".sh", ".service", ".json", ""}
-FOLDERS = (*PACKAGES, "tests", "deploy", ".ci")
+FOLDERS = (*PACKAGES, "tests", "deploy", "docs", ".ci")
 
 
 def _files() -> Iterator[Path]:

@@ -48,20 +48,20 @@ def write(results: Path, out: Path) -> None:
     lines += [f"* Machine: {description()}"]
     lines += [f"* Versions: {', '.join(f'{name} {version}' for name, version in versions().items())}"]
     lines += [f"* Commits measured: {origins(record for name in FILES for record in found[name])}", ""]
-    lines += _tasks(records, pictures)
-    lines += _robustness(found["robustness"], pictures)
-    lines += _pixels(found["pixels"])
-    lines += _lag(found["lag"], pictures)
-    lines += _codecs(found["codecs"], pictures)
-    lines += _momentum(found["momentum"], pictures)
-    lines += _thin(found["thin"], pictures)
-    lines += _pong_thin(found["pong_thin"])
-    lines += _beyond(found["beyond"])
+    lines += tasks_section(records, pictures)
+    lines += robustness_section(found["robustness"], pictures)
+    lines += pixels_section(found["pixels"])
+    lines += lag_section(found["lag"], pictures)
+    lines += codecs_section(found["codecs"], pictures)
+    lines += momentum_section(found["momentum"], pictures)
+    lines += thin_section(found["thin"], pictures)
+    lines += pong_thin_section(found["pong_thin"])
+    lines += beyond_section(found["beyond"])
     (out / "LEARNING.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     print(f"wrote {out / 'LEARNING.md'}")
 
 
-def _tasks(records: Sequence[Record], out: Path) -> list[str]:
+def tasks_section(records: Sequence[Record], out: Path) -> list[str]:
     """Every task, then every seed; nothing where only studies were asked for."""
     if not records:
         return []
@@ -79,7 +79,7 @@ def _tasks(records: Sequence[Record], out: Path) -> list[str]:
     ]
 
 
-def _robustness(records: Sequence[Record], out: Path) -> list[str]:
+def robustness_section(records: Sequence[Record], out: Path) -> list[str]:
     """Learning rates: who solved how many draws, and how soon."""
     if not records:
         return []
@@ -107,7 +107,7 @@ def _robustness(records: Sequence[Record], out: Path) -> list[str]:
     ]
 
 
-def _pixels(records: Sequence[Record]) -> list[str]:
+def pixels_section(records: Sequence[Record]) -> list[str]:
     """Pong's throughput: the bare parts, the whole, the peer."""
     if not records:
         return []
@@ -138,7 +138,7 @@ def _pixels(records: Sequence[Record]) -> list[str]:
     ]
 
 
-def _lag(records: Sequence[Record], out: Path) -> list[str]:
+def lag_section(records: Sequence[Record], out: Path) -> list[str]:
     """Staleness rules under injected lag."""
     if not records:
         return []
@@ -166,7 +166,7 @@ def _lag(records: Sequence[Record], out: Path) -> list[str]:
     ]
 
 
-def _codecs(records: Sequence[Record], out: Path) -> list[str]:
+def codecs_section(records: Sequence[Record], out: Path) -> list[str]:
     """What learning notices of each codec."""
     if not records:
         return []
@@ -193,7 +193,7 @@ def _codecs(records: Sequence[Record], out: Path) -> list[str]:
     ]
 
 
-def _momentum(records: Sequence[Record], out: Path) -> list[str]:
+def momentum_section(records: Sequence[Record], out: Path) -> list[str]:
     """Momentum and residuals where gradients are late."""
     if not records:
         return []
@@ -220,7 +220,7 @@ def _momentum(records: Sequence[Record], out: Path) -> list[str]:
     ]
 
 
-def _thin(records: Sequence[Record], out: Path) -> list[str]:
+def thin_section(records: Sequence[Record], out: Path) -> list[str]:
     """Whole runs over thin streams."""
     if not records:
         return []
@@ -255,7 +255,7 @@ def _thin(records: Sequence[Record], out: Path) -> list[str]:
     ]
 
 
-def _pong_thin(records: Sequence[Record]) -> list[str]:
+def pong_thin_section(records: Sequence[Record]) -> list[str]:
     """Pong at a fixed number of steps."""
     if not records:
         return []
@@ -281,7 +281,7 @@ def _pong_thin(records: Sequence[Record]) -> list[str]:
     ]
 
 
-def _beyond(records: Sequence[Record]) -> list[str]:
+def beyond_section(records: Sequence[Record]) -> list[str]:
     """Runs that go on past their target, each seed."""
     if not records:
         return []

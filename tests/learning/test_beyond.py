@@ -73,7 +73,9 @@ def test_a_run_that_never_reaches_its_target_ends_at_its_limit() -> None:
 
 
 def test_the_report_tells_each_seed_and_what_is_not_measured() -> None:
-    text = "\n".join(report._beyond([record(seed=1), record(seed=0, fallen=50), record(seed=2, reached_at=None)]))
+    text = "\n".join(
+        report.beyond_section([record(seed=1), record(seed=0, fallen=50), record(seed=2, reached_at=None)])
+    )
     assert "| cartpole | 0 | 100 | 2,000 | 4,000 | 79.9 | 80 | 50.0% (missed) |" in text
     assert "| cartpole | 1 | 100 | 2,000 | 4,000 | 80 | 80 | 0.0% |" in text
     assert "| cartpole | 2 | 100 | never | 4,000 | none | none | 100.0% (missed) |" in text

@@ -115,10 +115,10 @@ def test_studies_are_judged_where_they_were_asked_for_or_have_records() -> None:
 
 
 def test_sections_say_what_was_missed(tmp_path: Path) -> None:
-    assert "(missed)" not in "\n".join(report._robustness(draws(), tmp_path))
-    assert "65% and 90% (missed)." in "\n".join(report._robustness(draws(soon=32), tmp_path))
-    assert "(missed)" not in "\n".join(report._pixels(rounds([0.8] * 3, [4.0] * 3)))
-    assert "the peer (missed)." in "\n".join(report._pixels(rounds([0.7] * 3, [4.0] * 3)))
+    assert "(missed)" not in "\n".join(report.robustness_section(draws(), tmp_path))
+    assert "65% and 90% (missed)." in "\n".join(report.robustness_section(draws(soon=32), tmp_path))
+    assert "(missed)" not in "\n".join(report.pixels_section(rounds([0.8] * 3, [4.0] * 3)))
+    assert "the peer (missed)." in "\n".join(report.pixels_section(rounds([0.7] * 3, [4.0] * 3)))
 
 
 def test_the_staleness_section_tells_range_and_measured_lag(tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def test_the_staleness_section_tells_range_and_measured_lag(tmp_path: Path) -> N
         for house in lag.HOUSES
         for seed, mean in enumerate((90.0, 120.0, 100.0))
     ]
-    text = "\n".join(report._lag(records, tmp_path))
+    text = "\n".join(report.lag_section(records, tmp_path))
     for house in lag.HOUSES:
         assert f"| {house} | gap |  | 100 (90 to 120) |  |  |" in text
     assert "measured: none, 3.9, none, none." in text
@@ -139,7 +139,7 @@ def test_the_codecs_section_tells_bytes_and_every_seed(tmp_path: Path) -> None:
         {"way": "topk_i8, 1 %", "seed": seed, "solved": seed != 1, "env_steps": steps, **numbers}
         for seed, steps in enumerate((90_000, 400_000, 110_000))
     ]
-    text = "\n".join(report._codecs(records[::-1], tmp_path))
+    text = "\n".join(report.codecs_section(records[::-1], tmp_path))
     assert "| topk_i8, 1 % | 100.0 | 2 of 3 | 110 k | 90, 400+, 110 |" in text
     assert "| f32 |" not in text
     assert (tmp_path / "codecs.png").exists()

@@ -1,7 +1,7 @@
 """What happened, as a list of operations, and whether it could have happened to a learner that keeps its word. Pure.
 
 The world writes it down as it goes; so can anybody who watches real daemons. ``check`` looks at the whole of it, and
-knows nothing of how it came about: each line of ``PROMISES`` is one sentence of ARCHITECTURE.md.
+knows nothing of how it came about: each line of ``PROMISES`` is one of docs/resilience.md.
 """
 
 from __future__ import annotations

@@ -27,9 +27,9 @@ MANIFEST = Manifest(
 )
 
 
-def members(sessions_per_key: int | None = None, most: int = 1024) -> Sessions:
+def members(sessions_per_key: int | None = None, progress: Progress | None = None, most: int = 1024) -> Sessions:
     settings = LearnerSettings(sessions_per_key=sessions_per_key, max_actors=most)
-    return Sessions(settings, MANIFEST, 1, "tcp://*:1", Progress(), Random(0))
+    return Sessions(settings, MANIFEST, 1, "tcp://*:1", progress or Progress(), Random(0))
 
 
 def greet(here: Sessions, instance: int, key: str, route: bytes = b"", now: float = 0.0, role: Role = "train") -> int:
@@ -60,7 +60,8 @@ def test_a_key_has_as_many_sessions_as_it_may_and_the_next_is_over_quota() -> No
 
 
 def test_what_went_wrong_in_an_actor_is_booked_once_and_announced_once() -> None:
-    here = members(None)
+    progress = Progress()
+    here = members(None, progress)
     peer = here.peers[greet(here, 1, "key")]
 
     def told(*faults: Fault) -> list[Effect]:
@@ -69,7 +70,7 @@ def test_what_went_wrong_in_an_actor_is_booked_once_and_announced_once() -> None
     news: dict[str, object] = {"actor": "actor", "kind": "raised", "detail": "boom"}
     assert told(Fault("raised", 2, "boom"), Fault("made up", 9)) == [Announce("actor_fault", news)]
     assert told(Fault("raised", 2, "boom")) == told(Fault("raised", 5, "bang")) == told(Fault("raised", 1)) == []
-    assert here._progress.actor_faults == {"raised": 5}
+    assert progress.actor_faults == {"raised": 5}
 
 
 @pytest.mark.parametrize(("most", "key"), [(None, "key"), (1, "")])

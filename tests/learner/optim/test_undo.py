@@ -49,7 +49,7 @@ def test_every_moment_that_is_held_comes_back_to_the_bit(most: int, skewed: bool
                 np.testing.assert_array_equal(values, before)
                 np.testing.assert_array_equal(few, before[[1, 4]])
     assert log.end - log.begin <= max(most * 3 // 4, P)
-    assert len(log._before) <= 1 + max(most, P)
+    assert log.room <= 1 + max(most, P)
     assert past[-1][0] >= log.begin  # the last write is held whatever it takes
 
 
@@ -58,7 +58,7 @@ def test_what_nobody_asks_for_any_more_takes_no_room() -> None:
     for _ in range(20_000):
         log.begin = max(0, log.end - 20)
         write(log, vector, np.array([2, 5], np.int32), random)
-    assert len(log._before) * ENTRY_BYTES < 1 << 17
+    assert log.room * ENTRY_BYTES < 1 << 17
 
 
 def calls(log: UndoLog, start: int) -> int:

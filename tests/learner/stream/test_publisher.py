@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from learner.config import learner_settings
 from learner.events import BatchApplied, KeyFrame, Publish, Record, Send
 from learner.progress import Progress
-from learner.stream.best import BestCheckpoint
+from learner.stream.best import BestCheckpoint, Candidate
 from learner.stream.publisher import DutyCycle, PublishedWeights, Publisher
 from protocol import snapshot as records
-from protocol.messages import Applied, Role, SnapshotRequest, Updates
+from protocol.messages import Applied, Evaluation, Role, SnapshotRequest, Updates
 from protocol.session import Ledger, Peer
 
 # pace
@@ -70,9 +70,9 @@ def updates(base_version: int, version: int) -> Record:
     return Updates(1, version, base_version, bytes(8), 2, applied), [bytes(8 * len(applied))]
 
 
-def publication(version: int = 0, **settings: Any) -> Publisher:
+def publication(version: int = 0, best: BestCheckpoint | None = None, **settings: Any) -> Publisher:
     settings = {"publish_share": 1.0, "publish_interval_s": 0.0, **settings}
-    return Publisher(learner_settings(settings), key(version), BestCheckpoint(Progress()), 0, 0.0)
+    return Publisher(learner_settings(settings), key(version), best or BestCheckpoint(Progress()), 0, 0.0)
 
 
 def peer(session: int, role: Role = "train") -> Peer:
@@ -137,12 +137,15 @@ def test_keys_keep_to_their_share() -> None:
 
 
 def test_an_evaluating_session_is_known_by_the_key_that_it_was_handed() -> None:
-    it, contest = publication(7), BestCheckpoint(Progress())
-    it._contest = contest
+    best = BestCheckpoint(Progress())
+    it = publication(7, best)
     it.answer(SnapshotRequest(1), peer(1, "evaluate"), version=7)
     it.answer(SnapshotRequest(2), peer(2, "evaluate"), version=8)
     it.publish(batch(8, updates(7, 8), key(8)), 0, 0, 0.0)
-    assert {session: held[0].version for session, held in contest._pinned.items()} == {1: 7, 2: 8}
+    for session, version in ((1, 7), (2, 8)):
+        best.score(Evaluation(session, version, 10, float(version), 1.0, 0.6, 3), peer(session, "evaluate"), 0.0)
+    assert isinstance(best.writing, Candidate)
+    assert [best.writing.record[0].version, best.waiting[""].record[0].version] == [7, 8]
 
 
 def test_a_target_that_is_due_orders_a_key_that_is_not_published() -> None:
