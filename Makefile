@@ -63,7 +63,7 @@ bench-streams: $(COMPARE)  ## measure what each codec costs, and what learning n
 	$(BIN)/python -m tests.learning codecs
 
 bench-far: $(DEV)  ## an actor behind 1 Mbit/s and 100 ms each way, in network namespaces (Linux and root; minutes)
-	$(BIN)/python -m tests.bench.far lunarlander 0 actor.minibatches=2
+	$(BIN)/python -m tests.bench.links.far lunarlander 0 actor.minibatches=2
 
 faults: $(DEV)  ## kill, stop, cut off and crowd real daemons, and write tests/faults/RESULTS.md (Linux and root; three hours)
 	$(BIN)/python -m tests.faults
@@ -98,7 +98,7 @@ down:  ## stop them; the run stays, and `make up` goes on with it
 	$(COMPOSE) $(WATCH) down
 
 test-deploy: $(DEV) images  ## the images and deploy/compose.yaml with a real engine, the page in a browser (minutes)
-	ENGINE="$(ENGINE)" COMPOSE="$(COMPOSE)" TEST_DEPLOY=1 $(BIN)/python -m pytest -q tests/deploy tests/deploy/containers.py tests/deploy/pods.py tests/deploy/units.py
+	ENGINE="$(ENGINE)" COMPOSE="$(COMPOSE)" TEST_DEPLOY=1 $(BIN)/python -m pytest -q tests/deploy tests/deploy/engines/containers.py tests/deploy/engines/pods.py tests/deploy/engines/units.py
 
 clean:  ## remove .venv, build outputs and caches; runs/ stays
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -142,12 +142,12 @@ def make_key(
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Default: NAME.key.", show_default=False)] = None,
 ) -> None:
     """Make a key whose secret never leaves this machine, and print its public half for `learner keys authorize`."""
-    from protocol.transport.keys import is_key, is_name, write_pair
+    from protocol.transport.keys import is_name, is_public_key, write_pair
     from protocol.transport.learner_sockets import new_pair
 
     if not is_name(name):
         raise UserError(f"{name[:80]!r}: a name has letters, digits, dots, dashes and underscores, at most 64")
-    if not is_key(learner_key):
+    if not is_public_key(learner_key):
         raise UserError(
             f"--learner-key {learner_key[:64]!r}: expected the 40 characters that `learner keys public` prints"
         )

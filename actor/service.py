@@ -175,7 +175,7 @@ class Service:
 
     def signalled(self, number: int, frame: object) -> None:
         """On the main thread: drain; twice: at once, with the exit code that was decided, if one was."""
-        meaning = self._interrupts.hear(number, time.monotonic())
+        meaning = self._interrupts.receive(number, time.monotonic())
         if meaning == "insists":
             os._exit(self._exit_code)
         if meaning == "first":

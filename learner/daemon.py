@@ -140,7 +140,7 @@ class Daemon:
 
     def signalled(self, number: int) -> None:
         """Once: drain, where that has not begun. Twice: at once. Before the run began there is nothing to drain."""
-        meaning, name = self._interrupts.hear(number, time.monotonic()), signal.Signals(number).name
+        meaning, name = self._interrupts.receive(number, time.monotonic()), signal.Signals(number).name
         if self.service is None:
             self.ending.end(0)
         elif meaning == "first":

@@ -101,7 +101,7 @@ class Best:
 
     mean: float
     version: int
-    key: str = ""
+    public_key: str = ""
 
 
 @dataclass(slots=True)

@@ -157,9 +157,9 @@ class LearnerState:
         """The session that a message names, which thereby gave a sign of life."""
         follow(HEARD_FROM_ANY, Phase.ACTIVE, message)  # a kind that only a learner sends names no session at all
         peer = self.peers.get(getattr(message, "session", 0))
-        if peer is None or peer.key != event.public_key:
+        if peer is None or peer.public_key != event.public_key:
             raise SessionFault(Reason.UNKNOWN_SESSION, "no such session in this life of the learner; say hello")
-        peer.hear(message, event.route, now)
+        peer.receive(message, event.route, now)
         peer.received_bytes += event.wire_bytes
         return peer
 
@@ -169,9 +169,11 @@ class LearnerState:
         return [Send(event.route, Refusal(event.fault.reason, event.fault.detail))]
 
     def _revoked(self, event: KeysRevoked, now: float) -> list[Effect]:
-        gone = [peer for peer in self.peers.values() if peer.role in event.lost.get(peer.key, ())]
+        gone = [peer for peer in self.peers.values() if peer.role in event.lost.get(peer.public_key, ())]
         self.queue.drop({peer.session for peer in gone})
-        effects = [effect for peer in gone for effect in self._forget(peer, why_lost(peer.role, event.lost[peer.key]))]
+        effects = [
+            effect for peer in gone for effect in self._forget(peer, why_lost(peer.role, event.lost[peer.public_key]))
+        ]
         return effects + self.best.revoke(event.lost)
 
     def _hello(self, hello: Hello, event: MessageArrived, now: float) -> list[Effect]:
@@ -211,7 +213,7 @@ class LearnerState:
         self.progress.received(gradient.codec, event.wire_bytes)
         reason = self.admission.check_rate(peer, event.wire_bytes, now)  # also for what was seen before
         try:
-            seen = peer.ledger.see(gradient.sequence)
+            seen = peer.ledger.classify(gradient.sequence)
         except SessionFault as fault:
             return self._out_of_order(gradient, fault, peer, now)
         if seen is Seen.PENDING:

@@ -177,7 +177,7 @@ class Snapshot(Message, frozen=True, tag="snapshot"):
     epoch: Counter
     version: Counter
     record: Literal["key", "delta"]  # a delta adds to the reconstruction of base_version
-    base_version: Counter  # 0 in a key
+    base_version: Counter  # 0 in a key frame
     layout: Digest
     codec: Name
     length: Length

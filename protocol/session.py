@@ -125,7 +125,7 @@ class Ledger:
     floor: int = 0  # every number up to here was answered, and its ruling forgotten
     grants: dict[int, float] = field(default_factory=dict)  # that may be in use: credit, and the number that ends it
 
-    def see(self, sequence: int) -> Seen:
+    def classify(self, sequence: int) -> Seen:
         """What to do with a gradient of this number; raises SessionFault for forgotten or overdrawn ones."""
         if sequence in self.rulings:
             return Seen.ANSWERED
@@ -143,7 +143,7 @@ class Ledger:
         """How many may be unanswered with this number among them; the most that is ever granted before any grant."""
         return min(self.credit, max((c for c, end in self.grants.items() if sequence < end), default=self.credit))
 
-    def tell(self, credit: int, settles: int | None = None) -> None:
+    def grant(self, credit: int, settles: int | None = None) -> None:
         """An answer goes out that grants ``credit``. settles: the least number that it answers for the first time.
 
         A larger grant told before stays in force until the answer must have been heard: who has not heard it holds
@@ -163,7 +163,7 @@ class Ledger:
             self.floor = max(self.floor, forgotten)
 
 
-Sender = str | int  # who answers for a gradient: a key, or where none is asked for the session
+Sender = str | int  # who answers for a gradient: a public key, or where none is asked for the session
 
 
 @dataclass(slots=True)
@@ -188,8 +188,8 @@ class Peer:
     gradients: int = 0  # judged so far
     received_bytes: int = 0
     role: Role = "train"  # as its hello said
-    key: str = ""  # public, that its connections prove to have; empty where none is asked for
-    credit: int = 1  # granted last; it counts from when it is told (``Ledger.tell``)
+    public_key: str = ""  # that its connections prove to have; empty where none is asked for
+    credit: int = 1  # granted last; it counts from when it is told (``Ledger.grant``)
     faults: Counter[str] = field(default_factory=Counter)  # that its heartbeats told, by kind
     greeted: bytes = b""  # connection that its last hello came over
     left: deque[bytes] = field(default_factory=lambda: deque(maxlen=ROUTES_LEFT))  # connections it spoke over before
@@ -202,9 +202,9 @@ class Peer:
     @property
     def sender(self) -> Sender:
         """Whose quota, share and conduct its gradients count for."""
-        return self.key or self.session
+        return self.public_key or self.session
 
-    def hear(self, message: Message, route: bytes, now: float) -> None:
+    def receive(self, message: Message, route: bytes, now: float) -> None:
         """Notes a sign of life; raises SessionFault if the message is illegal now.
 
         What is said from now on goes to ``route``, unless the message comes late over a connection that another has
@@ -224,8 +224,8 @@ class Peer:
         return self.verdict(rulings, min(ruling.sequence for ruling in rulings), unlogged=unlogged)
 
     def verdict(self, rulings: Sequence[Ruling], settles: int | None = None, *, unlogged: bool) -> Verdict:
-        """An answer, which grants ``credit`` from now on. settles: as in ``Ledger.tell``. unlogged: as in a verdict."""
-        self.ledger.tell(self.credit, settles)
+        """An answer, which grants ``credit`` from now on. settles: as in ``Ledger.grant``. unlogged: as in Verdict."""
+        self.ledger.grant(self.credit, settles)
         return Verdict(self.session, self.credit, tuple(rulings), unlogged)
 
     def silent(self, now: float, silence_s: float) -> bool:

@@ -1,7 +1,7 @@
 """Records of the weight stream, and what a subscriber makes of them. Pure. Knows θ and versions; no sockets, no clock.
 
-A key carries θ whole; a delta carries what to add to the θ of ``base_version``; updates are what the learner applied
-since then (WIRE.md, section 7).
+A key frame carries θ whole; a delta carries what to add to the θ of ``base_version``; updates are what the learner
+applied since then (WIRE.md, section 7).
 """
 
 from __future__ import annotations
@@ -20,18 +20,20 @@ from protocol.messages import Snapshot, Updates
 from protocol.moments import Moments
 from protocol.updates import Entry, pack, subtract, theta_digest, unpack
 
-KEY_CODEC = "f32"  # a key sets everybody's bits, so it must lose none
-WAITING = 8192  # records kept while a key is on its way, of at most two keys' bytes
+KEY_FRAME_CODEC = "f32"  # a key frame sets everybody's bits, so it must lose none
+WAITING = 8192  # records kept while a key frame is on its way, of at most two key frames' bytes
 Outcome = Literal["taken", "old", "gap", "diverged"]
 Record = tuple[Snapshot, list[Buffer]]
 
 
-def key(epoch: int, version: int, layout_digest: bytes, theta: Floats, observations: Moments | None = None) -> Record:
+def key_frame(
+    epoch: int, version: int, layout_digest: bytes, theta: Floats, observations: Moments | None = None
+) -> Record:
     """θ whole. theta: float32 [P]; it is copied."""
-    encoded = codec(KEY_CODEC).encode(theta)
+    encoded = codec(KEY_FRAME_CODEC).encode(theta)
     rows, buffers = _buffers(encoded.buffer, observations)
     return (
-        Snapshot(epoch, version, "key", 0, layout_digest, KEY_CODEC, len(theta), encoded.count, rows),
+        Snapshot(epoch, version, "key", 0, layout_digest, KEY_FRAME_CODEC, len(theta), encoded.count, rows),
         buffers,
     )
 
@@ -77,8 +79,8 @@ class Reconstruction:
     carries any. target: version of the target network that the newest record names, None where the run has none.
     env_steps: of the run when that record was published.
 
-    Records that do not continue what is held wait for the key that was asked for, the newest of them: it is made by a
-    learner that goes on meanwhile.
+    Records that do not continue what is held wait for the key frame that was asked for, the newest of them: it is made
+    by a learner that goes on meanwhile.
     """
 
     def __init__(self, layout_digest: bytes, length: int) -> None:
@@ -106,8 +108,8 @@ class Reconstruction:
         return np.subtract(theta, self._theta, out=out)
 
     def apply(self, record: Snapshot | Updates, buffers: Sequence[Buffer]) -> Outcome:
-        """Take the record: "taken"; "old" for what is not newer than what is held; "gap": ask for a key; "diverged":
-        what is held is not what the learner holds, so nothing is held any more: ask for a key.
+        """Take the record: "taken"; "old" for what is not newer than what is held; "gap": ask for a key frame;
+        "diverged": what is held is not what the learner holds, so nothing is held any more: ask for a key frame.
 
         Raises PayloadFault: wrong_layout, wrong_length, not_finite, or what codecs, updates or moments raise. A record
         that is refused changes nothing.
@@ -165,7 +167,7 @@ class Reconstruction:
             self._waiting_bytes -= sum(map(size_of, self._waiting.popleft()[1]))
 
     def _catch_up(self) -> Outcome:
-        """Repeats what waited and continues the key; the rest of it is too old or lacks something before it."""
+        """Repeats what waited and continues the key frame; the rest of it is too old or lacks something before it."""
         waiting = list(self._waiting)
         outcome: Outcome = "taken"
         self._waiting.clear()
@@ -175,7 +177,7 @@ class Reconstruction:
                 try:
                     outcome = self._follow(record, buffers)
                 except PayloadFault:
-                    outcome = "gap"  # the key is taken all the same
+                    outcome = "gap"  # the key frame is taken all the same
             if outcome == "diverged":
                 break
         return outcome
@@ -206,8 +208,8 @@ class Reconstruction:
         return self.held and record.epoch == self.epoch and record.base_version == self.version
 
     def _whole(self, record: Snapshot, buffer: Buffer) -> Floats:
-        if record.codec == KEY_CODEC:
-            codec(KEY_CODEC).check_size(size_of(buffer), record.length, record.count)
+        if record.codec == KEY_FRAME_CODEC:
+            codec(KEY_FRAME_CODEC).check_size(size_of(buffer), record.length, record.count)
             view: Floats = np.frombuffer(buffer, "<f4")  # keeps what arrived; a copy would cost as much as its receipt
             view.setflags(write=False)
             return _sound(view if view.flags.aligned else view.copy())

@@ -18,7 +18,7 @@ Write = Callable[[Mapping[str, object]], None]
 def write(line: Mapping[str, object]) -> None:
     """One line, later; from any thread."""
     outlet, write_now = _stream()
-    outlet.put(partial(write_now, line))
+    outlet.submit(partial(write_now, line))
 
 
 def close() -> None:

@@ -85,7 +85,7 @@ class AdmissionControl:
 
     def forget(self, peer: Peer) -> None:
         """Its session is over. A key's conduct outlives its sessions."""
-        if not peer.key:
+        if not peer.public_key:
             self._quota.forget(peer.session)
             self._quarantine.forget(peer.session)
             self._names.pop(peer.session, None)

@@ -19,7 +19,7 @@ from protocol.errors import Reason, SessionFault
 from protocol.manifest import Manifest
 from protocol.messages import FAULTS, ROLES, Goodbye, Heartbeat, Hello, Role, Welcome
 from protocol.session import Ledger, Peer, Sender
-from protocol.snapshot import KEY_CODEC
+from protocol.snapshot import KEY_FRAME_CODEC
 
 MAX_EVALUATORS = 16  # each may hold one whole snapshot in the learner's memory
 SPEAKS_BEATS = 3.0  # heartbeats within which who was welcomed says something, if it means to take part
@@ -74,19 +74,19 @@ class Sessions:
         """
         if hello.role not in roles:
             raise SessionFault(Reason.UNEXPECTED_MESSAGE, f"this key may not {hello.role}; the learner's list says so")
-        if KEY_CODEC not in hello.codecs:
-            raise SessionFault(Reason.UNKNOWN_CODEC, f"keys are written in {KEY_CODEC}, which this actor cannot read")
+        if KEY_FRAME_CODEC not in hello.codecs:
+            raise SessionFault(Reason.UNKNOWN_CODEC, f"θ is written in {KEY_FRAME_CODEC}, which this actor cannot read")
         peer, before = self._lives.get((hello.instance, key)), self._greeted.get(route)
         if peer is not None and peer.role != hello.role:
             raise SessionFault(Reason.UNEXPECTED_MESSAGE, f"this life of the actor has a session to {peer.role}")
         yielding: Yielding = []
-        if before is not None and before is not peer and before.key == key:
+        if before is not None and before is not peer and before.public_key == key:
             yielding.append((before, "its connection greets as another"))
         if new := peer is None:
             self._make_room(hello.role, key, yielding, now)
             peer = self._grant(hello, route, key, now)
         else:
-            peer.hear(hello, route, now)
+            peer.receive(hello, route, now)
         self._leave_connection(peer)
         peer.greeted, self._greeted[route] = route, peer
         return peer, new, yielding
@@ -95,7 +95,7 @@ class Sessions:
         """Adds who yields to a newcomer where all seats are taken; raises SessionFault where nobody does."""
         gone = {peer.session for peer, _ in yielding}
         most = self._settings.sessions_per_key
-        ours = self._training[key] + self._evaluating[key] - sum(peer.key == key for peer, _ in yielding)
+        ours = self._training[key] + self._evaluating[key] - sum(peer.public_key == key for peer, _ in yielding)
         if key and most is not None and ours >= most:
             raise SessionFault(
                 Reason.OVER_QUOTA, f"{most} sessions of one key, learner.sessions_per_key allows no more"
@@ -118,11 +118,11 @@ class Sessions:
         silent = [peer for peer in crowd if not peer.received_bytes and peer.progressed_at <= late]
         if silent:
             return min(silent, key=lambda peer: peer.progressed_at), "said nothing"
-        held = Counter(peer.key for peer in crowd)
+        held = Counter(peer.public_key for peer in crowd)
         most, count = held.most_common(1)[0]
         if not key or count < held[key] + 2:
             raise SessionFault(Reason.DRAINING, told)
-        theirs = [peer for peer in crowd if peer.key == most]
+        theirs = [peer for peer in crowd if peer.public_key == most]
         return min(theirs, key=lambda peer: (peer.gradients, -peer.ordinal)), "made room for another key"
 
     def _grant(self, hello: Hello, route: bytes, key: str, now: float) -> Peer:
@@ -136,7 +136,7 @@ class Sessions:
             ledger=Ledger(max(self._settings.credit, self._settings.most_credit)),
             progressed_at=now,
             role=hello.role,
-            key=key,
+            public_key=key,
             credit=first(self.training + 1, self._settings),
         )
         self.add(peer)
@@ -162,14 +162,14 @@ class Sessions:
 
     def add(self, peer: Peer) -> None:
         """Its session begins."""
-        self.peers[peer.session] = self._lives[peer.instance, peer.key] = peer
+        self.peers[peer.session] = self._lives[peer.instance, peer.public_key] = peer
         self._count(peer, 1)
         if self.training and self.training_from is None:
             self.training_from = peer.heard_at
 
     def close(self, peer: Peer) -> None:
         """Its session is over."""
-        del self.peers[peer.session], self._lives[peer.instance, peer.key]
+        del self.peers[peer.session], self._lives[peer.instance, peer.public_key]
         self._leave_connection(peer)
         self._count(peer, -1)
         self.telemetry.forget(peer.session)
@@ -180,7 +180,7 @@ class Sessions:
         """The books agree with the sessions. Raises AssertionError."""
         peers = self.peers.values()
         assert all(peer.session == session for session, peer in self.peers.items()), "a session under another number"
-        assert self._lives == {(peer.instance, peer.key): peer for peer in peers}, "a life without its session"
+        assert self._lives == {(peer.instance, peer.public_key): peer for peer in peers}, "a life without its session"
         assert set(map(id, self._greeted.values())) <= set(map(id, peers)), "a connection of a session that is over"
         training = sum(peer.trains for peer in peers)
         assert (self.training, self.evaluating) == (training, len(peers) - training), "sessions counted wrong"
@@ -220,7 +220,7 @@ class Sessions:
         """What this peer is told, as often as it says hello. local: it dialled a socket file, whose path is nobody
         else's business.
         """
-        peer.ledger.tell(peer.credit)
+        peer.ledger.grant(peer.credit)
         weights = [text for text in self._weights.split() if local or not text.startswith("ipc:")]
         return Welcome(
             instance=peer.instance,

@@ -157,15 +157,17 @@ def restore_best(progress: Progress, files: RunFiles, evaluates: Callable[[str],
     there = [leads] if leads in disk.list(folder) else []
     found = {path: best for path in [*there, *checkpoints.best_paths(folder, disk)] if (best := _recalled(path, files))}
     progress.best = found.pop(leads, None)
-    progress.runners_up = {best.key: best for best in found.values() if not best.key or evaluates(best.key)}
-    if progress.best is not None and progress.best.key and not evaluates(progress.best.key):
+    progress.runners_up = {
+        best.public_key: best for best in found.values() if not best.public_key or evaluates(best.public_key)
+    }
+    if progress.best is not None and progress.best.public_key and not evaluates(progress.best.public_key):
         dropped, heirs = progress.best, progress.runners_up.values()
         progress.best = max(heirs, key=lambda each: each.mean, default=None)
-        checkpoints.promote_best(folder, None if progress.best is None else progress.best.key, disk)
+        checkpoints.promote_best(folder, None if progress.best is None else progress.best.public_key, disk)
         told = {"version": dropped.version, "mean": dropped.mean, "why": "its key may not evaluate"}
         files.announce("best_dropped", told)
     if progress.best is not None:
-        progress.runners_up.pop(progress.best.key, None)
+        progress.runners_up.pop(progress.best.public_key, None)
 
 
 def _recalled(path: Path, files: RunFiles) -> Best | None:

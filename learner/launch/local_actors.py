@@ -235,7 +235,7 @@ class Fleet:
         clock = asyncio.get_running_loop().time
         try:
             async for line in _lines(pipe):
-                relay.hear(line, clock())
+                relay.forward(line, clock())
         finally:
             relay.finish()
 

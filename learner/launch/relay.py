@@ -50,7 +50,7 @@ class Relay:
         """Why it ended, as far as it said."""
         return self.cause or (self.tail[-1] if self.tail else "")
 
-    def hear(self, line: str, now: float) -> None:
+    def forward(self, line: str, now: float) -> None:
         """One line that the process wrote."""
         event, fields = understood(line)
         if event == "worker_failed":

@@ -18,14 +18,15 @@ def scratch_folder() -> tempfile.TemporaryDirectory[str]:
     """
     chosen = tempfile.gettempdir()
     for folder in (chosen, "/tmp"):  # noqa: S108 - for a folder in it
-        if _holds_sockets(folder):
+        if holds_sockets(folder):
             return tempfile.TemporaryDirectory(prefix=PREFIX, dir=folder)
     raise UserError(
         f"the temporary folder {chosen} cannot hold sockets: its path is too long or no UTF-8; set TMPDIR to another"
     )
 
 
-def _holds_sockets(folder: str) -> bool:
+def holds_sockets(folder: str) -> bool:
+    """Whether a scratch folder in it may hold sockets: its path is short enough and text, and it can be written."""
     try:
         folder.encode()
         parse_address(f"ipc://{folder}/{PREFIX}12345678/learner").weights()

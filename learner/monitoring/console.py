@@ -36,11 +36,11 @@ class Console:
         self._newest: RunSummary | None = None
         self._due = False  # a table of the newest summary waits for the terminal
         if self._live is not None:
-            self._outlet.put(self._live.start)
+            self._outlet.submit(self._live.start)
 
     def event(self, name: str, fields: Mapping[str, object]) -> None:
         """One thing that happened."""
-        self._outlet.put(partial(self._write, name, fields))
+        self._outlet.submit(partial(self._write, name, fields))
 
     def refresh(self, summary: RunSummary) -> None:
         """Shows the present state; to be called a few times per second. On a slow terminal only the newest."""
@@ -48,7 +48,7 @@ class Console:
             self._newest = summary
             if not self._due:
                 self._due = True  # before the thread can say that it is not
-                if not self._outlet.put(self._show):
+                if not self._outlet.submit(self._show):
                     self._due = False
         elif summary.now_s - self._printed_at >= JSON_INTERVAL_S:
             self._printed_at = summary.now_s

@@ -49,7 +49,7 @@ def result_of(state: LearnerState, now: float, started_at: float, exit_code: int
         "evaluations": progress.evaluations,
         "evaluated_best_mean": progress.evaluated_best_mean,
         "evaluated_best_version": progress.evaluated_best_version,
-        "staleness_rule": state.settings.staleness_rule,
+        "staleness_rule": state.settings.staleness_rule.name,
         "rulings": dict(progress.rulings),
         "faults": dict(progress.faults),
         "actor_faults": dict(progress.actor_faults),

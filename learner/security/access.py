@@ -69,7 +69,7 @@ class AccessList:
 
     def is_local(self, peer: Peer) -> bool:
         """Whether it is a local actor, as its key says; without a keyring its name is believed."""
-        return peer.name.startswith("local-") if self._ring is None else peer.key in self._ring.extra
+        return peer.name.startswith("local-") if self._ring is None else peer.public_key in self._ring.extra
 
     def _listen(self, begin: Callable[[], None]) -> None:
         """Where an address is not free, the next poll tries again: until then nobody can connect there."""

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from protocol.errors import UserError
 from protocol.messages import ROLES
-from protocol.transport.keys import KeyPair, is_key, is_name, read_pair
+from protocol.transport.keys import KeyPair, is_name, is_public_key, read_pair
 
 OWN, LIST, LOCK = "learner.key", "authorized", ".lock"
 MAX_LIST_BYTES = 1 << 20
@@ -65,9 +65,9 @@ def _parsed(path: Path, text: str) -> dict[str, Authorized]:
     listed: dict[str, Authorized] = {}
     for number, line in enumerate(text.splitlines(), 1):
         words = line.split()
-        if not words or (words[0].startswith("#") and not (2 <= len(words) <= 3 and is_key(words[0]))):
+        if not words or (words[0].startswith("#") and not (2 <= len(words) <= 3 and is_public_key(words[0]))):
             continue
-        if not 2 <= len(words) <= 3 or not is_key(words[0]) or not is_name(words[1]):
+        if not 2 <= len(words) <= 3 or not is_public_key(words[0]) or not is_name(words[1]):
             raise ListError(path, f"line {number} is not PUBLIC_KEY NAME or PUBLIC_KEY NAME ROLE,ROLE")
         if words[0] in listed or words[1] in names_of(listed):
             raise ListError(path, f"line {number} has a key or a name a second time")
@@ -146,7 +146,7 @@ def authorize(directory: Path, public: str, name: str, roles: Sequence[str] = ()
     """Lets a key in, for these roles or all. Raises ListError where the key or the name is there already."""
     with _alone(directory) as path:
         listed, allowed = read_list(path), _roles(path, f"{name[:80]!r} was given", roles)
-        if not is_key(public):
+        if not is_public_key(public):
             raise ListError(path, f"{public[:64]!r} is no public key of 40 characters")
         if not is_name(name):
             raise ListError(path, f"{name[:80]!r} is no name: letters, digits, dots, dashes, underscores, at most 64")

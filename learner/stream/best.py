@@ -26,11 +26,11 @@ EVALUATIONS_PER_S = 4.0  # of one sender, twenty at once: whole episodes of ten 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A score and the record that it is of. key: whose it is. leads: whether it was above all others' when ordered."""
+    """A score and its record. public_key: whose it is. leads: whether it was above all others' when ordered."""
 
     score: Evaluation
     record: KeyFrame
-    key: str
+    public_key: str
     leads: bool = False
 
 
@@ -74,9 +74,9 @@ class BestCheckpoint:
         self._progress.evaluations += 1
         record = self._pinned.get(score.session)
         pinned = record is not None and record[0].version == score.version
-        best = pinned and math.isfinite(score.ci95) and score.mean > self._highest(peer.key)
+        best = pinned and math.isfinite(score.ci95) and score.mean > self._highest(peer.public_key)
         if best and record is not None:
-            self.waiting[peer.key] = Candidate(score, record, peer.key)
+            self.waiting[peer.public_key] = Candidate(score, record, peer.public_key)
         told: dict[str, object] = {"actor": peer.name, "version": score.version, **_numbers(score), "best": best}
         return [Announce("evaluated", told), *self._next()]
 
@@ -89,19 +89,21 @@ class BestCheckpoint:
         for key in keys:
             progress.runners_up.pop(key, None)
             self.waiting.pop(key, None)
-        self._revoked |= isinstance(self.writing, Candidate | Best) and self.writing.key in keys
-        if dropped is None or dropped.key not in keys:
+        self._revoked |= isinstance(self.writing, Candidate | Best) and self.writing.public_key in keys
+        if dropped is None or dropped.public_key not in keys:
             return []
         progress.best, self._unled = None, True
-        told = {"version": dropped.version, "mean": dropped.mean, "why": why_lost("evaluate", lost[dropped.key])}
+        told = {"version": dropped.version, "mean": dropped.mean, "why": why_lost("evaluate", lost[dropped.public_key])}
         return [Announce("best_dropped", told), *self._next()]
 
     def _highest(self, key: str) -> float:
         """Of this key, on disk or on its way."""
         on_disk = (self._progress.best, self._progress.runners_up.get(key))
-        means = [best.mean for best in on_disk if best is not None and best.key == key]
+        means = [best.mean for best in on_disk if best is not None and best.public_key == key]
         coming = (self.writing if isinstance(self.writing, Candidate) else None, self.waiting.get(key))
-        return max([*means, *(one.score.mean for one in coming if one is not None and one.key == key), -math.inf])
+        return max(
+            [*means, *(one.score.mean for one in coming if one is not None and one.public_key == key), -math.inf]
+        )
 
     def _next(self) -> list[Effect]:
         """What to write now, one at a time: a key's best, else the file of the best where that does not count."""
@@ -112,14 +114,14 @@ class BestCheckpoint:
         if self.waiting:
             key = next(iter(self.waiting))
             found = self.waiting.pop(key)
-            leads = best is None or best.key == key or found.score.mean > best.mean
+            leads = best is None or best.public_key == key or found.score.mean > best.mean
             self.writing = Candidate(found.score, found.record, key, leads)
             return [WriteBest(found.record, _numbers(found.score), self._progress.saved(), key, leads)]
         if not self._unled:
             return []
         heir = max(self._progress.runners_up.values(), key=lambda each: each.mean, default=None)
         self.writing = heir or Best(-math.inf, 0, "")
-        return [LeadBest(None if heir is None else heir.key, self.writing.version)]
+        return [LeadBest(None if heir is None else heir.public_key, self.writing.version)]
 
     def written(self, event: BestWritten | BestFailed) -> list[Effect]:
         """The disk has answered. After a failure the best before still holds, and what is better than it may come."""
@@ -136,19 +138,19 @@ class BestCheckpoint:
         """What is on disk now, in a key's own file and, where it leads, in that of the best."""
         progress = self._progress
         led = isinstance(done, Best) or done.leads
-        best = done if isinstance(done, Best) else Best(done.score.mean, done.score.version, done.key)
+        best = done if isinstance(done, Best) else Best(done.score.mean, done.score.version, done.public_key)
         if led:
             self._unled = self._revoked
-            if progress.best is not None and progress.best.key != best.key:
-                progress.runners_up[progress.best.key] = progress.best
+            if progress.best is not None and progress.best.public_key != best.public_key:
+                progress.runners_up[progress.best.public_key] = progress.best
             progress.best = None
         if self._revoked or best.mean == -math.inf:
             return []
         if led:
-            progress.runners_up.pop(best.key, None)
+            progress.runners_up.pop(best.public_key, None)
             progress.best = best
         else:
-            progress.runners_up[best.key] = best
+            progress.runners_up[best.public_key] = best
         return [Announce("best_checkpoint", {"version": best.version, "mean": best.mean, "path": str(event.path)})]
 
 

@@ -38,7 +38,7 @@ class StreamWriter:
         """θ as it is now, or where followers of the stream hold less, what they hold; immutable copies."""
         parameters = self._parameters
         version, moments = parameters.version, parameters.moments
-        record, buffers = records.key(epoch, version, parameters.layout.digest, self.published, moments)
+        record, buffers = records.key_frame(epoch, version, parameters.layout.digest, self.published, moments)
         parameters.remember(version, buffers[0])
         if self._budgeted and self._mirror is None:
             self._mirror = FollowerReplica(record, buffers)

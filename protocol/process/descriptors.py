@@ -56,19 +56,19 @@ def raise_limit(least: int, what: str) -> int:
 class Reserve:
     """Descriptors that are held so that a file can be opened when there are no others.
 
-    patience_s: before an attempt after one in which a stranger was quicker.
+    held: they. patience_s: before an attempt after one in which a stranger was quicker.
     """
 
     def __init__(self, patience_s: float = PATIENCE_S) -> None:
-        self._held: list[int] = []
+        self.held: list[int] = []
         self._patience_s = patience_s
 
     def fill(self, count: int = RESERVED) -> bool:
         """Whether it holds ``count`` now."""
         with contextlib.suppress(OSError):
-            while len(self._held) < count:
-                self._held.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
-        return len(self._held) >= count
+            while len(self.held) < count:
+                self.held.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+        return len(self.held) >= count
 
     def lend(self, act: Callable[[], T]) -> T:
         """What ``act`` returns, which opens a file. Where no descriptor is left it is given one of those held, and
@@ -79,9 +79,9 @@ class Reserve:
             try:
                 return act()
             except OSError as error:
-                if error.errno != errno.EMFILE or not self._held or current_thread() in _APART:
+                if error.errno != errno.EMFILE or not self.held or current_thread() in _APART:
                     raise
-            os.close(self._held.pop())
+            os.close(self.held.pop())
             with contextlib.suppress(OSError):
                 return act()
             time.sleep(self._patience_s)

@@ -13,7 +13,7 @@ class Interrupts:
     def __init__(self) -> None:
         self._first: tuple[int, float] | None = None
 
-    def hear(self, number: int, now: float) -> Literal["first", "same", "insists"]:
+    def receive(self, number: int, now: float) -> Literal["first", "same", "insists"]:
         """What this one is: the first, the same one delivered twice, or somebody's who does not want to wait."""
         if self._first is None:
             self._first = (number, now)

@@ -74,7 +74,7 @@ class Outlet:
         self._thread = threading.Thread(target=self._run, name="outlet", daemon=True)
         self._thread.start()
 
-    def put(self, job: Job) -> bool:
+    def submit(self, job: Job) -> bool:
         """Queues a job, or drops it; whether it was queued. Never waits."""
         with self._changed:
             if len(self._jobs) >= self._limit:

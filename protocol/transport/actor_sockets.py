@@ -78,7 +78,7 @@ class ActorSockets(Sockets):
         finds the learner on the link and not on the stream until seconds later sends gradients and sees no weights.
         """
         if self._link is not None or self._unknown:
-            self.trouble = self._unknown or self._how_far()
+            self.trouble = self.dial_status
         self._hang_up_link()
         self._again = back_off()
         self._seen, self._unknown = 0, ""
@@ -155,7 +155,7 @@ class ActorSockets(Sockets):
         """Calls handlers until ``close``; raises what they raise.
 
         link: gets each message of the learner. weights: gets all snapshots that were waiting, oldest first, so that
-        it can find the newest key from the end and decode nothing before it.
+        it can find the newest key frame from the end and decode nothing before it.
         """
         self._begin()
         self._on_link, self._on_weights = link, weights
@@ -181,8 +181,11 @@ class ActorSockets(Sockets):
         self._hang_up(self._link, linger_ms)
         self._link = self._monitor = None
 
-    def _how_far(self) -> str:
-        """How far this dial has come."""
+    @property
+    def dial_status(self) -> str:
+        """How far the present dial has come, in words."""
+        if self._unknown:
+            return self._unknown
         if self._seen & zmq.EVENT_HANDSHAKE_SUCCEEDED:
             return f"{self._reached} is there, and has not answered"
         if self._seen & zmq.EVENT_CONNECTED and self._pair is not None:

@@ -58,7 +58,7 @@ class KeyPair:
     learner: str | None = None
 
 
-def is_key(text: object) -> bool:
+def is_public_key(text: object) -> bool:
     """Whether it could be a public key: each five characters say a number below 2^32."""
     if not isinstance(text, str) or KEY.fullmatch(text) is None:
         return False
@@ -68,7 +68,7 @@ def is_key(text: object) -> bool:
 
 def is_name(text: object) -> bool:
     """Whether it may name a key: letters, digits, dots, dashes and underscores, at most 64, and no key itself."""
-    return isinstance(text, str) and NAME.fullmatch(text) is not None and not is_key(text)
+    return isinstance(text, str) and NAME.fullmatch(text) is not None and not is_public_key(text)
 
 
 def read_pair(path: Path) -> KeyPair:
@@ -128,7 +128,7 @@ def _parsed(path: Path, data: bytes) -> KeyPair:
     if not is_name(name):
         raise KeyFileError(path, "it names nobody: name = letters, digits, dots, dashes, underscores, at most 64")
     for field, value in (("public", public), ("secret", secret), ("learner", learner)):
-        if not is_key(value) and not (field == "learner" and value is None):
+        if not is_public_key(value) and not (field == "learner" and value is None):
             raise KeyFileError(path, f"{field} is no key of 40 characters, as `learner keys new` writes it")
     return KeyPair(name, public, Secret(secret), learner)  # type: ignore[arg-type]
 

@@ -32,7 +32,7 @@ from protocol.transport.sockets import (
     PUB,
     ROUTER,
     STREAM_DEPTH,
-    STREAM_KEYS,
+    STREAM_KEY_FRAMES,
     Frames,
     Sockets,
     nothing,
@@ -193,13 +193,13 @@ class LearnerSockets(Sockets):
     def publish(self, frames: Sequence[Buffer]) -> None:
         """To every subscriber that keeps up; one that does not misses this message and will see a gap.
 
-        A thick message is led by padding, so that what waits for one that never reads has STREAM_KEYS keys' bytes at
-        most: the padding that fits takes the place of messages that would have fitted too.
+        A thick message is led by padding, so that what waits for one that never reads has the bytes of
+        STREAM_KEY_FRAMES key frames at most: padding takes the place of messages that would have fitted too.
         """
         if self._peer_limits is not None:
             depth = STREAM_DEPTH[self._quantity]
-            shares = sum(map(size_of, frames)) * depth // (STREAM_KEYS * self._peer_limits.frame_bytes)
-            for _ in range(min(shares, depth // STREAM_KEYS - 1)):
+            shares = sum(map(size_of, frames)) * depth // (STREAM_KEY_FRAMES * self._peer_limits.frame_bytes)
+            for _ in range(min(shares, depth // STREAM_KEY_FRAMES - 1)):
                 self._send(self._weights, PADDING)
         self._send(self._weights, frames)
 

@@ -66,13 +66,13 @@ PUB: Options = {
     zmq.MAXMSGSIZE: 1024,  # bytes; likewise, and CURVE's handshake, which has up to 500
 }
 # Messages of the weight stream that wait for one subscriber, on each side; when full the newest are dropped, so that a
-# queue holds old weights and whoever wakes asks for a key. Records of updates are thin, and each one that is dropped
-# costs a key; keys are thick, and each of them is worth no more than the one after it. CONFLATE would keep the last
-# frame of a message alone. libzmq counts messages and not bytes, so a record that is thicker than its share of
-# STREAM_KEYS counts as several (``LearnerSockets.publish``).
+# queue holds old weights and whoever wakes asks for a key frame. Records of updates are thin, and each one that is
+# dropped costs a key frame; those are thick, and each of them is worth no more than the one after it. CONFLATE would
+# keep the last frame of a message alone. libzmq counts messages and not bytes, so a record that is thicker than its
+# share of STREAM_KEY_FRAMES counts as several (``LearnerSockets.publish``).
 STREAM_DEPTH: dict[Quantity, int] = {"update": 62, "gradient": 14}
 PADDING = [PREAMBLE]  # a message of the weight stream that says nothing
-STREAM_KEYS = 2  # keys' bytes that may wait for a subscriber, beside one on its way; depths are multiples of it
+STREAM_KEY_FRAMES = 2  # of which bytes may wait for a subscriber, beside one on its way; depths are multiples of it
 RECONNECT_MS = (100, 200)  # drawn once for all sockets of a dial: libzmq adds no jitter once a maximum is set
 RECONNECT_MAX_MS = (3_000, 6_000)  # likewise; doubles from the one to the other
 

@@ -142,7 +142,7 @@ def active(welcome: Welcome = WELCOME, give_up_after_s: float = math.inf) -> Act
 
 
 def key(version: int, epoch: int = 1) -> tuple[Snapshot, Sequence[Buffer]]:
-    return records.key(epoch, version, LAYOUT.digest, np.full(2, version, np.float32))
+    return records.key_frame(epoch, version, LAYOUT.digest, np.full(2, version, np.float32))
 
 
 def work(base_version: int = 0, epoch: int = 1) -> Work:
@@ -510,7 +510,7 @@ def test_the_right_bits_have_the_right_digest() -> None:
 def test_weights_for_another_network_are_a_fault() -> None:
     actor = active()
     other = Layout((Entry("v", (2,)),)).digest
-    assert announced(actor.hear(*records.key(1, 9, other, np.zeros(2, np.float32)))) == ["fault"]
+    assert announced(actor.hear(*records.key_frame(1, 9, other, np.zeros(2, np.float32)))) == ["fault"]
 
 
 def test_an_answer_that_was_lost_is_asked_for_again() -> None:

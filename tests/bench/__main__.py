@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from tests.bench import actor_rate, learner_rate, report, training
+from tests.bench import report, training
 from tests.bench.machine import ROOT
+from tests.bench.rates import actor_rate, learner_rate
 from tests.bench.store import Store
 
 PARTS = (*(task.part for task in training.TASKS), "actor", "learner", "report")

@@ -191,11 +191,11 @@ def _picture(task: Task, records: Sequence[Record], out: Path) -> str:
         from tests.bench.curves import draw
     except ImportError:
         return "(No picture: matplotlib, of the extra `compare`, is not installed.)"
-    path = out / f"{task.part}.png"
-    out.mkdir(parents=True, exist_ok=True)
+    path = out / "pictures" / f"{task.part}.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
     if not draw(task, records, path):
         return "(No picture: no run got as far as 100 episodes.)"
-    return f"![{task.env}: mean return against seconds and against environment steps]({path.name})"
+    return f"![{task.env}: mean return against seconds and against environment steps](pictures/{path.name})"
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:

@@ -28,8 +28,8 @@ from learner.launch.experiment_file import load
 from protocol.codecs.registry import CODECS, Floats, Sparse, codec
 from protocol.layout import Layout
 from protocol.shipped import named
-from tests.bench.actor_bare import Bare
 from tests.bench.machine import description
+from tests.bench.rates.actor_bare import Bare
 
 NETWORKS = ("a3c", "nature")
 DENSITIES = (0.01, 0.001)  # of sparse codecs

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.bench import report
-from tests.bench.actor_rate import slope
+from tests.bench.rates.actor_rate import slope
 from tests.bench.store import Record, Store, origins
 from tests.bench.training import TASKS
 

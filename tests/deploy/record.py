@@ -44,7 +44,7 @@ def record(actors: int, rate: float, settings: tuple[str, ...]) -> dict[str, lis
         bind = ("--actors", 0, "--bind", "tcp://127.0.0.1:0", "--http", "127.0.0.1:0", "--run-dir", "run")
         started = launch.learner(*bind, *ENDLESS, *chosen).event("started")
         light = ("--count", actors, "--rate", rate, "--tick", 0.01)
-        launch.start("tests.faults.light", started["bound"][0], "light", *light).event("accepted")
+        launch.start("tests.faults.peers.light", started["bound"][0], "light", *light).event("accepted")
         time.sleep(SETTLING_S)
         series: dict[str, list[float]] = {name: [] for name in SERIES}
         for sample in range(SAMPLES):

@@ -1,4 +1,4 @@
-"""What the container files say, held against the project; tests/deploy/containers.py runs them (make test-deploy)."""
+"""What the container files say, held against the project; engines/containers.py runs them (make test-deploy)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from actor.cli import app as actor
 from learner.cli import app as learner
 from learner.launch.requirements import ACTORS_NEED
 from protocol.transport.address import parse_address
-from tests.deploy.engine import ROOT
+from tests.deploy.engines.engine import ROOT
 
 DOCKERFILE = (ROOT / "deploy" / "Dockerfile").read_text()
 STAGES = {stage.split(maxsplit=1)[0]: stage for stage in DOCKERFILE.split(" AS ")[1:]}

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 import yaml
 
-from learner.config import LearnerSettings
 from tests.deploy import rules
 from tests.deploy.test_boards import known_names
 
@@ -64,7 +63,7 @@ def test_an_alert_is_tested_for_firing_and_for_silence(name: str) -> None:
 
 
 def test_the_drill_provokes_each_alert() -> None:
-    acts = Path(__file__).with_name("drill.py").read_text(encoding="utf-8")
+    acts = Path(__file__).with_name("drill").joinpath("__main__.py").read_text(encoding="utf-8")
     assert set(re.findall(r"\.fires\(\s*\"(\w+)\"", acts)) == set(ALERTS)
 
 
@@ -104,6 +103,7 @@ def test_pages_name_panels_that_there_are() -> None:
 def test_pages_speak_of_metrics_and_settings_that_there_are() -> None:
     text = "\n".join(path.read_text(encoding="utf-8") for path in rules.RUNBOOKS.glob("*.md"))
     settings = set(re.findall(r"`learner\.([a-z_]+)", text))
-    assert settings <= set(LearnerSettings.__struct_fields__)
+    listed = (rules.ROOT / "deploy" / "SETTINGS.md").read_text(encoding="utf-8")
+    assert settings <= set(re.findall(r"^\| `learner\.(\w+)` \|", listed, re.MULTILINE))
     names = set(re.findall(r"farflung_learner_[a-z_]+", text))
     assert names <= known_names()

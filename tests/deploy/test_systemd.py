@@ -102,9 +102,9 @@ def launch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launcher]:
 
 @confined
 def test_both_daemons_start_and_train_with_the_sockets_that_their_units_leave_them(launch: Launcher) -> None:
-    """The filter is what systemd makes of RestrictAddressFamilies=; tests/deploy/units.py starts the units whole."""
+    """The filter is what systemd makes of RestrictAddressFamilies=; engines/units.py starts the units whole."""
     words = ("--actors", 0, "--bind", "tcp://0.0.0.0:0", "--insecure", "--until-steps", 500, "--http", "127.0.0.1:0")
-    within = "tests.deploy.confined"
+    within = "tests.deploy.engines.confined"
     learner = launch.start(within, families(NAMES[0]), "learner", "run", "--json", *words)
     port = learner.event("started")["bound"][0].rpartition(":")[2]
     address = f"tcp://localhost:{port}"  # a name, for the resolver's sockets
@@ -115,6 +115,6 @@ def test_both_daemons_start_and_train_with_the_sockets_that_their_units_leave_th
 @confined
 def test_a_family_that_a_daemon_lacks_is_noticed(launch: Launcher) -> None:
     words = ("--actors", 0, "--bind", "tcp://127.0.0.1:0", "--http", "off")
-    learner = launch.start("tests.deploy.confined", "AF_INET,AF_INET6,AF_UNIX", "learner", "run", *words)
+    learner = launch.start("tests.deploy.engines.confined", "AF_INET,AF_INET6,AF_UNIX", "learner", "run", *words)
     assert learner.wait() == -signal.SIGABRT
     assert any("Address family not supported" in line for line in learner.lines), learner.story()

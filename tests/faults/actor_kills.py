@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 
 from learner.durability import checkpoint as disk
-from tests.faults import bars, paced
+from tests.faults import bars
 from tests.faults.bars import Record
-from tests.faults.follower import Follower, weights_of
-from tests.faults.light import SIZE
+from tests.faults.peers import paced
+from tests.faults.peers.follower import Follower, weights_of
+from tests.faults.peers.light import SIZE
 from tests.faults.scene import PLAIN, SPRY, Options, Scene, metric, require, watched
 from tests.loopback.system import Daemon, free_ports
 

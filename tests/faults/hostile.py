@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from protocol.errors import Reason
-from tests.faults.feed import Feed
+from tests.faults.peers.feed import Feed
 from tests.loopback.system import ENDLESS, ROOT, Daemon, Launcher
 
 FRAMES, MUTATIONS = 100_000, 1000
@@ -36,7 +36,7 @@ class Figures:
         first = self._rate_during(QUIET_S)
         self.before_mb, self.updates_before = self._peak_mb(), work()
         Path(f"/proc/{learner.pid}/clear_refs").write_text("5", encoding="ascii")  # the peak begins anew
-        command = ["tests.faults.attack", address, str(FRAMES), str(MUTATIONS), str(rate or "inf"), str(marker)]
+        command = ["tests.faults.peers.attack", address, str(FRAMES), str(MUTATIONS), str(rate or "inf"), str(marker)]
         began = time.monotonic()
         attacker = subprocess.Popen([sys.executable, "-m", *command], cwd=ROOT, stdout=subprocess.PIPE)
         at = work()

@@ -56,7 +56,7 @@ def _run(rule: str, seed: int) -> dict[str, Any]:
     with Scene() as scene:
         for number in range(HOSTILE):
             scene.launch.start(
-                "tests.faults.poisoner", "run", "--learner", scene.address, "--name", f"hostile-{number}"
+                "tests.faults.peers.poisoner", "run", "--learner", scene.address, "--name", f"hostile-{number}"
             )
         learner = scene.launch.learner(
             *("cartpole", "--actors", ACTORS - HOSTILE, "--seed", seed, "--until-return", 475),

@@ -90,7 +90,7 @@ class Scene:
 
     def light(self, name: str, *arguments: object) -> Daemon:
         """A process of light actors."""
-        return self.launch.start("tests.faults.light", self.address, name, *arguments)
+        return self.launch.start("tests.faults.peers.light", self.address, name, *arguments)
 
     def status(self) -> dict[str, Any] | None:
         """The learner's /status; None where it does not answer."""

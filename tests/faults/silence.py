@@ -13,8 +13,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tests.bench.far import able, namespaces
-from tests.bench.relay import ADDRESSES
+from tests.bench.links.far import able, namespaces
+from tests.bench.links.relay import ADDRESSES
 from tests.faults import bars
 from tests.faults.bars import Record
 from tests.faults.scene import SPRY, Options, Scene, require, until
@@ -36,7 +36,7 @@ def drill(options: Options) -> Record:
         scene.start().event("started")
         launch = stack.enter_context(Launcher(scene.folder, near))
         acks = scene.folder / "acks"
-        light = launch.start("tests.faults.light", scene.address, "light", "--acks", acks)
+        light = launch.start("tests.faults.peers.light", scene.address, "light", "--acks", acks)
         scene.light("neighbour").event("accepted")  # on the learner's side: the weight stream goes on meanwhile
         require(lambda: _accepted(acks, 0), "the actor is heard")
         trial = Trial(scene.learner, light, acks)

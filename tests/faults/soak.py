@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Iterator
 
-from tests.bench.thinlink import Direction, ThinLink
+from tests.bench.links.thinlink import Direction, ThinLink
 from tests.faults import bars
 from tests.faults.actor_kills import Slot
 from tests.faults.bars import Record, slope
@@ -83,7 +83,7 @@ def drill(options: Options) -> Record:
         killed = Slot(scene, 0, real=True)
         killed.start(0)
         link = stack.enter_context(Link(scene))
-        far = scene.launch.start("tests.faults.light", link.address, "far", "--rate", 5)
+        far = scene.launch.start("tests.faults.peers.light", link.address, "far", "--rate", 5)
         require(lambda: int((scene.status() or {"actors": 0})["actors"]) == 4, "all are here")
         with sampled(scene.learner, untouched) as samples:
             until = time.monotonic() + 60.0 * minutes

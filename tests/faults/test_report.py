@@ -8,7 +8,7 @@ import pytest
 
 from tests.bench.store import Store
 from tests.faults import bars, report
-from tests.faults.follower import Follower
+from tests.faults.peers.follower import Follower
 
 
 def test_a_bar_without_a_value_is_missed() -> None:

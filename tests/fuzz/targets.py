@@ -132,12 +132,13 @@ def key_files(data: bytes) -> None:
     with contextlib.suppress(KeyFileError):
         pair = keys._parsed(SOMEWHERE, data)
         assert keys.is_name(pair.name)
-        assert keys.is_key(pair.public)
+        assert keys.is_public_key(pair.public)
         assert pair.secret.reveal().decode() not in repr(pair) + str(pair)
     with contextlib.suppress(ListError):
         listed = keyring._parsed(SOMEWHERE, data.decode("utf-8", "replace"))
         assert all(
-            keys.is_key(key) and keys.is_name(actor.name) and actor.roles <= ROLES for key, actor in listed.items()
+            keys.is_public_key(key) and keys.is_name(actor.name) and actor.roles <= ROLES
+            for key, actor in listed.items()
         )
 
 

@@ -894,7 +894,7 @@ class Panel:
 
     def best(self) -> tuple[float | None, str | None]:
         best = self.it.state.progress.best
-        return (None, None) if best is None else (best.mean, best.key)
+        return (None, None) if best is None else (best.mean, best.public_key)
 
 
 def test_each_keys_scores_compete_with_its_own_alone() -> None:

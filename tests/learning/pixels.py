@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
-from tests.bench.actor_rate import slope
 from tests.bench.farflung import progress, train
 from tests.bench.machine import ask, ask_at_once, mean
+from tests.bench.rates.actor_rate import slope
 from tests.bench.store import Record, Store
 
 ROUNDS, SECONDS, BARE_S, PEER_STEPS = 3, 60.0, 12.0, 15_000
@@ -29,7 +29,7 @@ def _round(quick: bool) -> Record:
     both_bare: what the cores could do, the sum of those that ran at once. alone: of one that has the machine to itself.
     """
     seconds, bare_s, steps = (QUICK_S, QUICK_BARE_S, QUICK_PEER_STEPS) if quick else (SECONDS, BARE_S, PEER_STEPS)
-    bare = ["tests.bench.actor_bare", "pong", str(bare_s)]
+    bare = ["tests.bench.rates.actor_bare", "pong", str(bare_s)]
     alone = ask(bare, 0)["bare"]
     first, second = ask_at_once([bare, bare])
     whole = _whole(seconds)

@@ -42,18 +42,19 @@ def write(results: Path, out: Path) -> None:
     """LEARNING.md and its pictures into ``out``."""
     found = read(results)
     records = found["learning"]
-    out.mkdir(parents=True, exist_ok=True)
+    pictures = out / "pictures"
+    pictures.mkdir(parents=True, exist_ok=True)
     lines = ["# What is learnt", "", f"Written by `make learn`. {WORDS}", ""]
     lines += [f"* Machine: {description()}"]
     lines += [f"* Versions: {', '.join(f'{name} {version}' for name, version in versions().items())}"]
     lines += [f"* Commits measured: {origins(record for name in FILES for record in found[name])}", ""]
-    lines += tasks_section(records, out)
-    lines += robustness_section(found["robustness"], out)
+    lines += tasks_section(records, pictures)
+    lines += robustness_section(found["robustness"], pictures)
     lines += pixels_section(found["pixels"])
-    lines += lag_section(found["lag"], out)
-    lines += codecs_section(found["codecs"], out)
-    lines += momentum_section(found["momentum"], out)
-    lines += thin_section(found["thin"], out)
+    lines += lag_section(found["lag"], pictures)
+    lines += codecs_section(found["codecs"], pictures)
+    lines += momentum_section(found["momentum"], pictures)
+    lines += thin_section(found["thin"], pictures)
     lines += pong_thin_section(found["pong_thin"])
     lines += beyond_section(found["beyond"])
     (out / "LEARNING.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -66,7 +67,7 @@ def tasks_section(records: Sequence[Record], out: Path) -> list[str]:
         return []
     draw(records, out / "learning.png")
     return [
-        "![mean return against environment steps, each task](learning.png)",
+        "![mean return against environment steps, each task](pictures/learning.png)",
         "",
         *_table(("task", "bar", "reached", "steps, median", "seconds, median", "seconds, each seed")),
         *[_row(task, _of(task, records)) for task in TASKS if _of(task, records)],
@@ -102,7 +103,7 @@ def robustness_section(records: Sequence[Record], out: Path) -> list[str]:
         *_table(("system", "draws", "solved", soon, seconds)),
         *rows,
         "",
-        "![steps to solve against the learning rate](robustness.png)",
+        "![steps to solve against the learning rate](pictures/robustness.png)",
     ]
 
 
@@ -161,7 +162,7 @@ def lag_section(records: Sequence[Record], out: Path) -> list[str]:
         *_table(("settings", "rule", *(f"lag {late}" for late in lag.LAGS))),
         *rows,
         "",
-        "![mean return against injected lag, each rule](staleness.png)",
+        "![mean return against injected lag, each rule](pictures/staleness.png)",
     ]
 
 
@@ -188,7 +189,7 @@ def codecs_section(records: Sequence[Record], out: Path) -> list[str]:
         *_table(("codec", "times fewer bytes than f32", "solved", "steps, median", "thousand steps, each seed")),
         *rows,
         "",
-        "![steps to solve against bytes, each codec](codecs.png)",
+        "![steps to solve against bytes, each codec](pictures/codecs.png)",
     ]
 
 
@@ -215,7 +216,7 @@ def momentum_section(records: Sequence[Record], out: Path) -> list[str]:
         *_table(("density", "decay", "β1", *(f"{actors} actors, lag {late}" for actors, late in momentum.FLEETS))),
         *rows,
         "",
-        "![steps to solve against momentum, each fleet](momentum.png)",
+        "![steps to solve against momentum, each fleet](pictures/momentum.png)",
     ]
 
 
@@ -250,7 +251,7 @@ def thin_section(records: Sequence[Record], out: Path) -> list[str]:
         ),
         *rows,
         "",
-        "![mean return against bytes sent](thin.png)",
+        "![mean return against bytes sent](pictures/thin.png)",
     ]
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from protocol.errors import Reason
-from tests.faults.attack import attack
-from tests.faults.feed import Feed
+from tests.faults.peers.attack import attack
+from tests.faults.peers.feed import Feed
 from tests.loopback.system import ENDLESS, Launcher
 
 UPDATES = 30

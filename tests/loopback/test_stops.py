@@ -26,7 +26,7 @@ class Served:
 
     def light(self, name: str) -> Daemon:
         """An actor, once a gradient of it was applied."""
-        actor = self.launcher.start("tests.faults.light", self.address, name)
+        actor = self.launcher.start("tests.faults.peers.light", self.address, name)
         actor.event("accepted")
         return actor
 

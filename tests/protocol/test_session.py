@@ -145,47 +145,47 @@ def applied(sequence: int) -> Ruling:
 
 def answered(ledger: Ledger, *sequences: int) -> None:
     for sequence in sequences:
-        assert ledger.see(sequence) is Seen.NEW
+        assert ledger.classify(sequence) is Seen.NEW
         ledger.settle(applied(sequence))
 
 
 def reason_of(ledger: Ledger, sequence: int) -> Reason:
     with pytest.raises(SessionFault) as caught:
-        ledger.see(sequence)
+        ledger.classify(sequence)
     return caught.value.reason
 
 
 def test_a_number_is_new_once_then_pending_then_answered() -> None:
     ledger = Ledger(credit=1)
-    assert ledger.see(1) is Seen.NEW
-    assert ledger.see(1) is Seen.PENDING
+    assert ledger.classify(1) is Seen.NEW
+    assert ledger.classify(1) is Seen.PENDING
     ledger.settle(applied(1))
-    assert ledger.see(1) is Seen.ANSWERED
+    assert ledger.classify(1) is Seen.ANSWERED
     assert ledger.rulings[1] == applied(1)
 
 
 def test_more_pending_than_credit_is_overdrawn() -> None:
     ledger = Ledger(credit=2)
-    ledger.see(1)
-    ledger.see(2)
+    ledger.classify(1)
+    ledger.classify(2)
     assert reason_of(ledger, 3) is Reason.OVERDRAWN
     ledger.settle(applied(2))
-    assert ledger.see(3) is Seen.NEW
+    assert ledger.classify(3) is Seen.NEW
 
 
 def test_a_smaller_grant_holds_from_where_it_must_have_been_heard() -> None:
     ledger = Ledger(credit=8)
     assert ledger.allowed(1) == 8  # nothing was told yet
-    ledger.tell(2)
+    ledger.grant(2)
     assert ledger.allowed(1) == 2
-    ledger.tell(4, settles=1)
-    ledger.tell(1, settles=3)
+    ledger.grant(4, settles=1)
+    ledger.grant(1, settles=3)
     assert [ledger.allowed(sequence) for sequence in (10, 11)] == [4, 1]  # 3 + SPAN * 4
-    ledger.tell(2)  # repeated answers end nothing, and raise at once
+    ledger.grant(2)  # repeated answers end nothing, and raise at once
     assert [ledger.allowed(sequence) for sequence in (10, 11)] == [4, 2]
-    ledger.tell(1)
+    ledger.grant(1)
     assert ledger.allowed(10**9) == 2
-    ledger.tell(1, settles=20)
+    ledger.grant(1, settles=20)
     assert [ledger.allowed(sequence) for sequence in (27, 28)] == [2, 1]
 
 
@@ -193,7 +193,7 @@ def test_a_forgotten_number_is_a_duplicate_and_not_new() -> None:
     ledger = Ledger(credit=1)
     answered(ledger, *range(1, 100))
     assert reason_of(ledger, 1) is Reason.DUPLICATE
-    assert ledger.see(99) is Seen.ANSWERED
+    assert ledger.classify(99) is Seen.ANSWERED
 
 
 def test_a_ledger_is_bounded() -> None:
@@ -206,16 +206,16 @@ def test_a_peer_is_silent_only_after_longer_than_it_may_be() -> None:
     peer = Peer(9, 1, "a", 0, b"route", 10.0, Ledger(1))
     assert not peer.silent(15.0, 5.0)
     assert peer.silent(15.1, 5.0)
-    peer.hear(Heartbeat(9, 0, 0), b"elsewhere", 15.0)
+    peer.receive(Heartbeat(9, 0, 0), b"elsewhere", 15.0)
     assert (peer.route, peer.heard_at, peer.silent(20.0, 5.0)) == (b"elsewhere", 15.0, False)
 
 
 def test_a_peer_that_said_goodbye_says_nothing_more() -> None:
     peer = Peer(9, 1, "a", 0, b"route", 10.0, Ledger(1))
-    peer.hear(Goodbye(9, True, ""), b"route", 11.0)
+    peer.receive(Goodbye(9, True, ""), b"route", 11.0)
     assert peer.phase is Phase.CLOSED
     with pytest.raises(SessionFault):
-        peer.hear(Heartbeat(9, 0, 0), b"route", 12.0)
+        peer.receive(Heartbeat(9, 0, 0), b"route", 12.0)
     assert peer.heard_at == 11.0
 
 
@@ -357,7 +357,7 @@ class Link(RuleBasedStateMachine):
         if lost:
             return
         try:
-            seen = self.ledger.see(sequence)
+            seen = self.ledger.classify(sequence)
         except SessionFault as fault:
             self.check_refused(sequence, fault.reason)
             return
@@ -405,7 +405,7 @@ class Link(RuleBasedStateMachine):
     def teardown(self) -> None:
         """Whatever happened: a calm link brings every answer home."""
         for sequence in list(self.box.unanswered):
-            if self.ledger.see(sequence) is not Seen.ANSWERED:
+            if self.ledger.classify(sequence) is not Seen.ANSWERED:
                 self.ledger.settle(applied(sequence))
             self.box.settle(Verdict(9, 3, (self.ledger.rulings[sequence],)))
         assert self.box.room == 3

@@ -11,7 +11,7 @@ from protocol.codecs.registry import Sparse, codec
 from protocol.errors import PayloadFault, Reason
 from protocol.messages import Snapshot, decode, encode
 from protocol.moments import Moments
-from protocol.snapshot import Reconstruction, Record, delta, key
+from protocol.snapshot import Reconstruction, Record, delta, key_frame
 from protocol.updates import theta_digest
 
 LAYOUT = bytes(range(8))
@@ -25,7 +25,7 @@ def subscriber() -> Reconstruction:
 
 
 def at(version: int, epoch: int = 1, theta: NDArray[np.float32] = THETA) -> Record:
-    return key(epoch, version, LAYOUT, theta)
+    return key_frame(epoch, version, LAYOUT, theta)
 
 
 def after(held: Record, version: int) -> Record:
@@ -33,7 +33,7 @@ def after(held: Record, version: int) -> Record:
 
 
 def test_a_key_crosses_the_wire_to_the_bit() -> None:
-    message, buffers = decode(encode(*key(1, 5, LAYOUT, THETA, MOMENTS)))
+    message, buffers = decode(encode(*key_frame(1, 5, LAYOUT, THETA, MOMENTS)))
     held = subscriber()
     assert isinstance(message, Snapshot)
     assert held.apply(message, buffers) == "taken"
@@ -135,12 +135,12 @@ def refused(held: Reconstruction, record: Record) -> Reason:
 
 def test_a_refused_record_changes_nothing() -> None:
     held = subscriber()
-    held.apply(*key(1, 5, LAYOUT, THETA, MOMENTS))
-    assert refused(held, key(1, 6, bytes(8), THETA)) is Reason.WRONG_LAYOUT
-    assert refused(held, key(1, 6, LAYOUT, THETA[:3])) is Reason.WRONG_LENGTH
+    held.apply(*key_frame(1, 5, LAYOUT, THETA, MOMENTS))
+    assert refused(held, key_frame(1, 6, bytes(8), THETA)) is Reason.WRONG_LAYOUT
+    assert refused(held, key_frame(1, 6, LAYOUT, THETA[:3])) is Reason.WRONG_LENGTH
     assert refused(held, at(6, theta=np.full(4, np.nan, np.float32))) is Reason.NOT_FINITE
     assert refused(held, (at(6)[0], [b"short"])) is Reason.MALFORMED_PAYLOAD
-    assert refused(held, key(1, 6, LAYOUT, THETA, Moments(1, np.ones(3), np.ones(3)))) is Reason.MALFORMED_PAYLOAD
+    assert refused(held, key_frame(1, 6, LAYOUT, THETA, Moments(1, np.ones(3), np.ones(3)))) is Reason.MALFORMED_PAYLOAD
 
 
 @pytest.mark.filterwarnings("error")

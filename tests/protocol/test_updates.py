@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import msgspec
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from protocol.codecs.sparse import random_indices
 from protocol.errors import PayloadFault, Reason
 from protocol.messages import Applied, Updates, decode, encode
 from protocol.moments import Moments
-from protocol.snapshot import WAITING, Reconstruction, key
+from protocol.snapshot import WAITING, Reconstruction, key_frame
 from protocol.updates import Entry, pack, subtract, theta_digest, unpack
 
 P = 600
@@ -41,7 +43,7 @@ def record(*entries: Entry, base_version: int = 0, epoch: int = 1, **fields: obj
 
 def follower(version: int = 0, epoch: int = 1) -> Reconstruction:
     held = Reconstruction(LAYOUT, P)
-    held.apply(*key(epoch, version, LAYOUT, START))
+    held.apply(*key_frame(epoch, version, LAYOUT, START))
     return held
 
 
@@ -91,11 +93,17 @@ def test_weights_that_were_handed_out_are_never_written_again() -> None:
 
 
 def test_weights_that_nobody_has_are_changed_in_place() -> None:
-    held = follower()
-    held.apply(*record(entry("topk_i8", 1)))
-    before = held._theta
-    held.apply(*record(entry("topk_i8", 2), base_version=1))
-    assert held._theta is before
+    """Without a copy, which the largest network would feel: memory does not grow by θ."""
+    length = 1 << 20
+    held = Reconstruction(LAYOUT, length)
+    held.apply(*key_frame(1, 0, LAYOUT, np.zeros(length, np.float32)))
+    records = [record(entry("topk_i8", n), base_version=n, length=length) for n in range(2)]
+    held.apply(*records[0])
+    tracemalloc.start()
+    assert held.apply(*records[1]) == "taken"
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak_bytes < length  # a fourth of θ
 
 
 def test_a_gap_is_told_and_closed_by_a_key_and_what_waited() -> None:
@@ -106,7 +114,7 @@ def test_a_gap_is_told_and_closed_by_a_key_and_what_waited() -> None:
     behind = follower(0)
     for n in range(3):
         behind.apply(*records[n])
-    assert held.apply(*key(1, 3, LAYOUT, behind.theta)) == "taken"
+    assert held.apply(*key_frame(1, 3, LAYOUT, behind.theta)) == "taken"
     assert held.version == 5
     assert held.apply(*records[5]) == "taken"
     assert held.theta.tobytes() == plainly(*(entry("topk_i8", n) for n in range(6)))
@@ -115,20 +123,28 @@ def test_a_gap_is_told_and_closed_by_a_key_and_what_waited() -> None:
 def test_a_key_that_does_not_reach_what_waited_is_taken_and_leaves_a_gap() -> None:
     held = follower()
     held.apply(*record(entry("topk_i8", 5), base_version=5))
-    assert held.apply(*key(1, 3, LAYOUT, START)) == "gap"
+    assert held.apply(*key_frame(1, 3, LAYOUT, START)) == "gap"
     assert held.version == 3
-    assert held.apply(*key(1, 5, LAYOUT, START)) == "taken"
+    assert held.apply(*key_frame(1, 5, LAYOUT, START)) == "taken"
     assert held.version == 6
 
 
+def waited(length: int, each: Entry, count: int, key_version: int) -> tuple[str, int]:
+    """What a key frame of this version leads to where so many records waited, from version 0 on; and to which."""
+    held = Reconstruction(LAYOUT, length)
+    for n in range(count):
+        held.apply(*record(each, base_version=n, length=length))
+    return held.apply(*key_frame(1, key_version, LAYOUT, np.zeros(length, np.float32))), held.version
+
+
 def test_what_waits_is_bounded_by_count_and_by_bytes() -> None:
-    held = follower()
-    for n in range(WAITING + 9):
-        held.apply(*record(entry("topk_i8", n), base_version=n + 5))
-    assert len(held._waiting) <= WAITING
-    for n in range(9):
-        held.apply(*record(entry("f32", n), base_version=n + 1000))
-    assert len(held._waiting) == 2
+    """The newest are kept: what leads on from the version before them is gone."""
+    thin, count = entry("topk_i8", 1), WAITING + 9
+    assert waited(1 << 16, thin, count, key_version=8) == ("gap", 8)
+    assert waited(1 << 16, thin, count, key_version=9) == ("taken", count)
+    thick = entry("f32", 1)
+    assert waited(P, thick, 9, key_version=6) == ("gap", 6)
+    assert waited(P, thick, 9, key_version=7) == ("taken", 9)
 
 
 def test_a_thick_record_that_proves_unsound_at_its_end_changes_nothing() -> None:
@@ -140,21 +156,21 @@ def test_a_divergence_among_what_waited_is_told() -> None:
     held = follower()
     held.apply(*record(entry("topk_i8", 1), base_version=5, digest=bytes(8)))
     held.apply(*record(entry("topk_i8", 2), base_version=7))
-    assert held.apply(*key(1, 5, LAYOUT, START)) == "diverged"
+    assert held.apply(*key_frame(1, 5, LAYOUT, START)) == "diverged"
 
 
 def test_a_waiting_record_that_proves_unsound_costs_no_more_than_itself() -> None:
     held = follower()
     made, _ = record(entry("topk_i8", 5), base_version=5)
     held.apply(made, [b"short"])
-    assert held.apply(*key(1, 5, LAYOUT, START)) == "gap"
+    assert held.apply(*key_frame(1, 5, LAYOUT, START)) == "gap"
     assert held.version == 5
 
 
 def test_updates_of_another_life_wait_for_that_life_s_key() -> None:
     held = follower(7)
     assert held.apply(*record(entry("topk_i8", 1), base_version=7, epoch=2)) == "gap"
-    assert held.apply(*key(2, 7, LAYOUT, START)) == "taken"
+    assert held.apply(*key_frame(2, 7, LAYOUT, START)) == "taken"
     assert (held.epoch, held.version) == (2, 8)
 
 
@@ -176,7 +192,7 @@ def test_a_digest_tells_other_bits_apart() -> None:
     held = follower()
     assert held.apply(*record(*entries, digest=bytes(8))) == "diverged"
     assert not held.held
-    assert held.apply(*key(1, 1, LAYOUT, START)) == "taken"
+    assert held.apply(*key_frame(1, 1, LAYOUT, START)) == "taken"
 
 
 def fault(made: Updates, payload: bytes) -> Reason:

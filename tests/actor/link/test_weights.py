@@ -14,7 +14,7 @@ FAULT = FaultArrived(FrameFault(Reason.OVERSIZE, "?"))
 
 
 def key(version: int) -> MessageArrived:
-    return MessageArrived(*records.key(1, version, bytes(8), np.zeros(2, np.float32)))
+    return MessageArrived(*records.key_frame(1, version, bytes(8), np.zeros(2, np.float32)))
 
 
 def updates(version: int) -> MessageArrived:

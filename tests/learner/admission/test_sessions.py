@@ -89,7 +89,7 @@ def test_a_key_answers_for_all_its_sessions_and_without_one_each_for_itself() ->
 
 
 def keys_of(here: Sessions) -> list[str]:
-    return sorted(peer.key for peer in here.peers.values())
+    return sorted(peer.public_key for peer in here.peers.values())
 
 
 def test_a_connection_holds_the_session_of_its_last_hello() -> None:

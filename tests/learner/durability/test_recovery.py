@@ -21,7 +21,7 @@ from learner.cli import app
 from learner.config import Experiment, Journaled, LearnerSettings, RunSettings, learner_settings
 from learner.durability.checkpoint import BEST, Checkpoint, CheckpointFault, best_paths, load
 from learner.durability.disk import DISK, Disk
-from learner.durability.journal import JournalError, bases, read, segment_files
+from learner.durability.journal import SEGMENT_BYTES, JournalError, bases, read, segment_files
 from learner.durability.journal_format import Head
 from learner.durability.journal_replay import JournalReplay, ReplayError
 from learner.durability.recovery import (
@@ -81,6 +81,11 @@ def made(optimizer: str = "preconditioned", rule: str = "compensate", **more: An
     )
 
 
+def short(**more: Any) -> LearnerSettings:
+    """With a journal that is cut at 2000 bytes, which no file may ask for."""
+    return msgspec.structs.replace(made(**more), durability=Journaled(journal_bytes=2000))
+
+
 def make(settings: LearnerSettings) -> Parameters:
     return blank(settings, LAYOUT, D)
 
@@ -96,10 +101,11 @@ class Life:
         disk: Disk = DISK,
         *,
         journaled: bool = False,
+        segment_bytes: int = SEGMENT_BYTES,
     ) -> None:
         self.told: list[tuple[str, dict[str, object]]] = []
         where = folder / "checkpoints", folder / "journal"
-        self.files = RunFiles(*where, DIGEST, self.tell, disk, journaled=journaled)
+        self.files = RunFiles(*where, DIGEST, self.tell, disk, segment_bytes, journaled)
         theta = np.linspace(-1.0, 1.0, P, dtype=np.float32)
         self.parameters = make_parameters(settings, theta, LAYOUT, D)
         self.settings = settings
@@ -232,8 +238,7 @@ def test_a_damaged_checkpoint_costs_nothing_where_the_journal_leads_past_it(fold
 
 
 def test_a_damaged_journal_is_said_aloud_and_what_lies_beyond_is_kept_aside(folder: Path) -> None:
-    first = Life(folder, made())
-    first.store.journal._segment_bytes = 500  # type: ignore[union-attr]
+    first = Life(folder, made(), segment_bytes=500)
     first.work(12)
     damaged = segment_files(folder / "journal")[1]
     data = bytearray(damaged.path.read_bytes())
@@ -386,8 +391,7 @@ def test_a_life_that_stops_keeps_no_weights_that_its_journal_lacks(folder: Path)
 
 def test_a_life_that_ends_for_want_of_room_leaves_what_can_be_spared(folder: Path) -> None:
     disk = FailingDisk(failing())
-    life = Life(folder, made(checkpoints_kept=1), disk=disk)
-    life.store.journal._segment_bytes = 500  # type: ignore[union-attr]
+    life = Life(folder, made(checkpoints_kept=1), disk=disk, segment_bytes=500)
     for _ in range(3):
         life.work(4)
         life.save()
@@ -599,8 +603,7 @@ def test_what_one_flipped_byte_hides_is_never_a_success(folder: Path) -> None:
 
 def test_a_segment_that_is_missing_is_no_success(folder: Path) -> None:
     note(folder, made())
-    life = Life(folder, made())
-    life.store.journal._segment_bytes = 500  # type: ignore[union-attr]
+    life = Life(folder, made(), segment_bytes=500)
     life.work(12)
     segment_files(folder / "journal")[1].path.unlink()
     assert "segments lie beyond" in sentences(folder, verify=False)
@@ -688,9 +691,7 @@ def test_what_is_no_run_or_has_no_journal_is_refused(folder: Path) -> None:
 
 def test_retention_forgets_what_lies_before_the_oldest_checkpoint(folder: Path) -> None:
     note(folder, made())
-    life = Life(folder, made(checkpoints_kept=1))
-    life.store._max_bytes = 2000
-    life.store.journal._segment_bytes = 500  # type: ignore[union-attr]
+    life = Life(folder, short(checkpoints_kept=1), segment_bytes=500)
     for _ in range(6):
         life.work(4)
         life.save()
@@ -703,14 +704,12 @@ def test_retention_forgets_what_lies_before_the_oldest_checkpoint(folder: Path) 
 
 def test_a_damaged_oldest_checkpoint_becomes_no_base(folder: Path) -> None:
     note(folder, made())
-    life = Life(folder, made(checkpoints_kept=2))
-    life.store.journal._segment_bytes = 500  # type: ignore[union-attr]
+    life = Life(folder, short(checkpoints_kept=2), segment_bytes=500)
     for _ in range(2):
         life.work(4)
         written = life.save()
     assert isinstance(written, CheckpointWritten)
     written.path.write_bytes(b"nonsense")  # the oldest, once another is there
-    life.store._max_bytes = 2000
     life.work(4)
     life.save()
     rerun, told = told_of(folder)
@@ -793,8 +792,7 @@ def test_a_run_that_kept_none_misses_no_journal(folder: Path) -> None:
 
 def test_a_full_disk_gives_up_what_it_can_spare(folder: Path) -> None:
     disk = FailingDisk(failing())
-    life = Life(folder, made(checkpoints_kept=1), disk=disk)
-    life.store.journal._segment_bytes = 500  # type: ignore[union-attr]
+    life = Life(folder, made(checkpoints_kept=1), disk=disk, segment_bytes=500)
     for _ in range(3):
         life.work(4)
         life.save()

@@ -31,8 +31,8 @@ def test_lines_of_each_span_are_bounded_and_the_others_counted() -> None:
     told = Told()
     relay = Relay("local-0", told)
     for n in range(LINES_RELAYED + 5):
-        relay.hear(f"{n}", now=0.0)
-    relay.hear("later", now=WINDOW_S)
+        relay.forward(f"{n}", now=0.0)
+    relay.forward("later", now=WINDOW_S)
     assert [fields["text"] for event, fields in told if event == "actor_said"] == [
         *map(str, range(LINES_RELAYED)),
         "later",
@@ -44,15 +44,15 @@ def test_a_failure_is_passed_on_behind_any_chatter_and_is_the_last_word() -> Non
     told = Told()
     relay = Relay("local-0", told)
     for _ in range(2 * LINES_RELAYED):
-        relay.hear("chatter", now=0.0)
-    relay.hear('{"event": "worker_failed", "detail": "ValueError: boom", "traceback": "Traceback"}', now=0.0)
-    relay.hear("more chatter", now=0.0)
+        relay.forward("chatter", now=0.0)
+    relay.forward('{"event": "worker_failed", "detail": "ValueError: boom", "traceback": "Traceback"}', now=0.0)
+    relay.forward("more chatter", now=0.0)
     assert told[-1][0] == "worker_failed"
     assert (relay.last_words, relay.tail[-1]) == ("ValueError: boom", "more chatter")
 
 
 def test_how_the_link_fared_is_nobody_s_last_word() -> None:
     relay = Relay("local-0", Told())
-    relay.hear("Segmentation fault", now=0.0)
-    relay.hear('{"event": "welcomed", "ordinal": 3}', now=0.0)
+    relay.forward("Segmentation fault", now=0.0)
+    relay.forward('{"event": "welcomed", "ordinal": 3}', now=0.0)
     assert relay.last_words == "Segmentation fault"

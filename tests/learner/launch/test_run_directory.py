@@ -8,7 +8,6 @@ import json
 import os
 from pathlib import Path
 from types import SimpleNamespace
-from typing import IO
 
 import pytest
 
@@ -16,7 +15,7 @@ from learner.config import Experiment, RunSettings, learner_settings
 from learner.durability.disk import Disk
 from learner.launch import run_directory
 from learner.launch.experiment_file import load
-from learner.launch.run_directory import LOCK, RunDirectory, RunDirectoryError
+from learner.launch.run_directory import LOCK, PROGRESS, RunDirectory, RunDirectoryError
 from learner.progress import RENAMED_IN_RESULT
 from protocol import manifest as manifests
 from protocol.manifest import digest_of
@@ -236,17 +235,20 @@ def test_a_lock_that_others_may_open_is_theirs_to_hold_only_if_they_could_run_th
 
 def test_what_begins_while_it_waits_for_the_lock_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A learner looks, another begins and dies, and then the first holds the lock."""
-    locked = run_directory._locked
+    flock = fcntl.flock
 
-    def late(path: Path) -> IO[bytes]:
-        monkeypatch.setattr(run_directory, "_locked", locked)
-        begun(path)
-        return locked(path)
+    def another_first(path: Path) -> None:
+        def late(lock: int, operation: int) -> None:
+            monkeypatch.setattr(fcntl, "flock", flock)
+            begun(path)
+            flock(lock, operation)
 
-    monkeypatch.setattr(run_directory, "_locked", late)
+        monkeypatch.setattr(fcntl, "flock", late)
+
+    another_first(tmp_path / "one")
     with RunDirectory.prepare(tmp_path / "one", resume=False, proceed=True) as directory:
         assert directory.resuming
-    monkeypatch.setattr(run_directory, "_locked", late)
+    another_first(tmp_path / "two")
     with pytest.raises(RunDirectoryError, match="not empty"):
         RunDirectory.prepare(tmp_path / "two", resume=False)
     with RunDirectory.prepare(tmp_path / "two", resume=True):  # nor does who was refused keep the lock
@@ -299,17 +301,17 @@ def test_what_a_line_relies_on_cannot_be_claimed_by_a_field(tmp_path: Path) -> N
 
 
 def test_a_full_disk_costs_lines_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk, real = FullDisk(room=20), Path.open
+    monkeypatch.setattr(
+        Path, "open", lambda path, *how, **more: disk if path.name == PROGRESS else real(path, *how, **more)
+    )
     with RunDirectory.prepare(tmp_path, resume=False) as directory:
         directory.begin(EXPERIMENT, manifest())
-        real, disk = directory._log, FullDisk(room=20)
-        assert real is not None
-        monkeypatch.setattr(directory, "_log", disk)
         directory.record("torn", 0.0, {"text": "x" * 20})
         directory.record("lost", 0.0, {})
         assert directory.lost_lines == 2
         disk.room = 1000
         directory.record("whole", 0.0, {})
-        real.close()
     assert json.loads(disk.data.splitlines()[-1])["event"] == "whole"
     assert directory.lost_lines == 2
 

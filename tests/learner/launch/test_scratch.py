@@ -21,7 +21,7 @@ def test_a_socket_fits_whatever_the_temporary_folder(
     odd.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(odd))
     with scratch_folder() as folder:
-        assert Path(folder).parent == (odd if name == "x" and scratch._holds_sockets(str(odd)) else Path("/tmp"))
+        assert Path(folder).parent == (odd if name == "x" and scratch.holds_sockets(str(odd)) else Path("/tmp"))
         assert len(f"{folder}/learner.weights".encode()) <= 107
         assert Path(folder).stat().st_mode & 0o77 == 0
     assert not Path(folder).exists()
@@ -29,6 +29,6 @@ def test_a_socket_fits_whatever_the_temporary_folder(
 
 def test_where_none_fits_the_folder_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", "/" + "x" * 150)
-    monkeypatch.setattr(scratch, "_holds_sockets", lambda _: False)
+    monkeypatch.setattr(scratch, "holds_sockets", lambda _: False)
     with pytest.raises(UserError, match=r"/xxx.* cannot hold sockets: .*; set TMPDIR to another"):
         scratch_folder()

@@ -36,7 +36,10 @@ class Paused(io.StringIO):
 
 
 class Full(io.StringIO):
+    tried = 0
+
     def write(self, text: str) -> int:
+        self.tried += 1
         raise OSError(28, "No space left on device")
 
 
@@ -113,9 +116,12 @@ def test_a_terminal_gets_a_table_and_events() -> None:
 
 
 def test_a_closed_pipe_stops_nothing() -> None:
-    console = Console(json=True, stream=Full())
+    stream = Full()
+    console = Console(json=True, stream=stream)
     console.event("started", {})
+    console.event("draining", {})
     console.close()
+    assert stream.tried == 2  # the second line was written as if the first had been
 
 
 def test_a_terminal_that_stands_still_loses_events_and_shows_the_newest_table_when_it_goes_on() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import stat
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -91,10 +92,17 @@ def test_a_list_keeps_its_mode(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / LIST).stat().st_mode) == 0o640
 
 
-def test_commands_change_the_list_one_after_the_other(tmp_path: Path) -> None:
+def test_commands_change_the_list_one_after_the_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written = []
+
+    def while_locked(path: Path, listed: Mapping[str, Authorized]) -> None:
+        with (tmp_path / LOCK).open("r+") as lock, pytest.raises(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        written.append([*listed])
+
+    monkeypatch.setattr(keyring, "write_list", while_locked)
     authorize(tmp_path, ONE, "one")
-    with keyring._alone(tmp_path), (tmp_path / LOCK).open("r+") as lock, pytest.raises(BlockingIOError):
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    assert written == [[ONE]]
 
 
 def test_a_list_that_is_gone_lets_nobody_in(tmp_path: Path) -> None:

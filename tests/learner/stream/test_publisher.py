@@ -62,7 +62,7 @@ def test_the_share_holds_whatever_the_costs(costs_s: list[float], share: float, 
 
 
 def key(version: int) -> KeyFrame:
-    return records.key(1, version, bytes(8), np.full(2, version, np.float32))
+    return records.key_frame(1, version, bytes(8), np.full(2, version, np.float32))
 
 
 def updates(base_version: int, version: int) -> Record:

@@ -98,8 +98,8 @@ def test_a_thread_with_a_table_of_its_own_closes_nothing_of_the_reserve() -> Non
         thread.join()
         apart.call(lends)
         assert raised == [True, True]
-        assert len(reserve._held) == 3
+        assert len(reserve.held) == 3
     finally:
         apart.close()
-        for descriptor in (here, *reserve._held):
+        for descriptor in (here, *reserve.held):
             os.close(descriptor)

@@ -9,7 +9,7 @@ from protocol.process.interrupts import DOUBLED_S, Interrupts
 
 def test_a_signal_that_is_delivered_twice_insists_on_nothing() -> None:
     heard = Interrupts()
-    assert heard.hear(SIGINT, 10.0) == "first"
-    assert heard.hear(SIGINT, 10.003) == "same"
-    assert heard.hear(SIGTERM, 10.004) == "insists"
-    assert heard.hear(SIGINT, 10.0 + DOUBLED_S) == "insists"
+    assert heard.receive(SIGINT, 10.0) == "first"
+    assert heard.receive(SIGINT, 10.003) == "same"
+    assert heard.receive(SIGTERM, 10.004) == "insists"
+    assert heard.receive(SIGINT, 10.0 + DOUBLED_S) == "insists"

@@ -66,7 +66,12 @@ def test_our_own_process_id_counts(manager: Manager) -> None:
 
 
 def test_nobody_there_disturbs_nobody(tmp_path: Path) -> None:
-    for environ in ({}, {"NOTIFY_SOCKET": str(tmp_path / "gone")}):
-        supervisor = Supervisor(environ)
-        supervisor.ready()
-        supervisor.stopping()
+    """Nor does it end what is told: a service manager that is there later hears the rest."""
+    nobody, gone = Supervisor({}), Supervisor({"NOTIFY_SOCKET": str(tmp_path / "gone")})
+    nobody.ready()
+    gone.ready()
+    manager = Manager(str(tmp_path / "gone"))
+    with manager.socket:
+        nobody.stopping()
+        gone.stopping()
+        assert manager.heard() == ["STOPPING=1"]

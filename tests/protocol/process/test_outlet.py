@@ -31,7 +31,7 @@ class Reader:
 
     def stand(self, outlet: Outlet) -> None:
         """Until a first line hangs in ``write``."""
-        outlet.put(partial(self.write, "first"))
+        outlet.submit(partial(self.write, "first"))
         self._waiting.wait()
 
 
@@ -44,7 +44,7 @@ def test_what_does_not_fit_is_dropped_counted_and_told_where_it_is_missing() -> 
     outlet = outlet_to(reader, limit=2)
     reader.stand(outlet)
     words = ("second", "third", "fourth", "fifth")
-    assert [outlet.put(partial(reader.write, word)) for word in words] == [True, True, False, False]
+    assert [outlet.submit(partial(reader.write, word)) for word in words] == [True, True, False, False]
     assert outlet.dropped == 2
     reader.resume()
     assert outlet.close(wait_s=20.0)
@@ -56,11 +56,11 @@ def test_after_a_loss_lines_come_again() -> None:
     outlet = outlet_to(reader, limit=1)
     reader.stand(outlet)
     for word in ("second", "third"):
-        outlet.put(partial(reader.write, word))
+        outlet.submit(partial(reader.write, word))
     reader.resume()
     for _ in range(2):
         reader.written.acquire()
-    outlet.put(partial(reader.write, "fourth"))
+    outlet.submit(partial(reader.write, "fourth"))
     assert outlet.close(wait_s=20.0)
     assert reader.lines == ["first", "second", "lost 1", "fourth"]
 
@@ -81,8 +81,8 @@ def test_a_reader_who_is_gone_takes_no_thread_along(error: Exception) -> None:
         raise error
 
     outlet = Outlet(lambda _: None)
-    outlet.put(fail)
-    outlet.put(lambda: heard.append("next"))
+    outlet.submit(fail)
+    outlet.submit(lambda: heard.append("next"))
     assert outlet.close(wait_s=20.0)
     assert heard == ["next"]
 
@@ -102,6 +102,6 @@ def test_a_pipe_that_was_made_not_to_block_still_gets_whole_lines() -> None:
     line = "x" * (1 << 18) + "\n"
     with os.fdopen(read, "rb") as reader, os.fdopen(write, "w") as writer:
         outlet = Outlet(lambda _: None)
-        outlet.put(partial(unbuffered(writer).write, line))
+        outlet.submit(partial(unbuffered(writer).write, line))
         assert reader.read(len(line)).decode() == line
         assert outlet.close(wait_s=20.0)

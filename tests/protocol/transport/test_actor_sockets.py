@@ -8,8 +8,8 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 import pytest
-import zmq
 
+from protocol.buffers import PREAMBLE
 from protocol.transport import actor_sockets
 from protocol.transport.actor_sockets import ActorSockets
 from protocol.transport.address import Address, parse_address
@@ -30,6 +30,7 @@ class Scene:
             [Address("tcp", "127.0.0.1")], auth=CurveAuth(OWN.secret, lambda _: None) if auth else None
         )
         self.heard: asyncio.Queue[Frames] = asyncio.Queue()
+        self.weights: asyncio.Queue[list[Frames]] = asyncio.Queue()
         self.tasks = [asyncio.create_task(self.learner.receive(lambda *message: self.heard.put_nowait(message[2])))]
         self.closing: list[Callable[[], None]] = [self.learner.close]
         self.port = self.learner.bound[0].port
@@ -38,7 +39,7 @@ class Scene:
         sockets = ActorSockets(parse_address(address), pair=pair)
         self.closing.append(sockets.close)
         sockets.connect()
-        self.tasks.append(asyncio.create_task(sockets.receive(lambda _: None, lambda _: None)))
+        self.tasks.append(asyncio.create_task(sockets.receive(lambda _: None, self.weights.put_nowait)))
         await asyncio.sleep(0)  # until both sides receive
         return sockets
 
@@ -67,7 +68,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 async def told(sockets: ActorSockets, words: str) -> None:
     """Until what the present dial has come to has these words; the next dial then says so."""
-    await until(lambda: words in sockets._how_far())
+    await until(lambda: words in sockets.dial_status)
     sockets.redial()
     assert words in sockets.trouble
 
@@ -118,15 +119,19 @@ def test_a_name_that_leads_nowhere_and_later_somewhere(monkeypatch: pytest.Monke
         leads_to(monkeypatch)
         sockets = await scene.actor("tcp://learner.example:5555")
         assert sockets.send([b"to nobody"])
-        await until(lambda: bool(sockets._unknown))
+        await until(lambda: sockets.dial_status == "no such name: learner.example")
         leads_to(monkeypatch, f"tcp://127.0.0.1:{scene.port}")
         sockets.redial()
         assert sockets.trouble == "no such name: learner.example"
         assert sockets.send([b"hello"])
         assert await scene.heard.get() == [b"hello"]
         sockets.subscribe(scene.learner.weights)
-        assert sockets._weights is not None
-        assert sockets._weights.getsockopt(zmq.LAST_ENDPOINT).startswith(b"tcp://127.0.0.1:")  # type: ignore[union-attr]
+
+        def streamed() -> bool:
+            scene.learner.publish([PREAMBLE + b"w"])
+            return not scene.weights.empty()
+
+        await until(streamed)
 
     play(story)
 
@@ -139,8 +144,8 @@ def test_every_address_of_a_name_is_tried(monkeypatch: pytest.MonkeyPatch) -> No
         assert await scene.heard.get() == [b"hello"]
         leads_to(monkeypatch, "tcp://127.0.0.1:1", "tcp://127.0.0.1:2")
         sockets.redial()
-        await until(lambda: bool(sockets._unknown))
-        assert sockets._unknown == "nobody listens at any of tcp://127.0.0.1:1, tcp://127.0.0.1:2"
+        nobody = "nobody listens at any of tcp://127.0.0.1:1, tcp://127.0.0.1:2"
+        await until(lambda: sockets.dial_status == nobody)
 
     play(story)
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+import contextlib
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 from unittest.mock import Mock
 
 import pytest
 import zmq
+from zmq.utils import z85
 
 from protocol.buffers import PREAMBLE
 from protocol.frames import Limits
@@ -20,7 +22,8 @@ from protocol.transport.keys import KeyPair, Secret
 from protocol.transport.learner_sockets import BindError, CurveAuth, LearnerSockets, new_pair
 from protocol.transport.sockets import Frames
 
-DEADLINE_S, QUIET_S = 20.0, 0.5
+DEADLINE_S = 20.0
+OTHERS = 3  # actors that come in meanwhile: by then who dialled before them would have
 OWN = new_pair("learner")
 
 
@@ -30,10 +33,10 @@ LONGEST = 100_000  # bytes of a frame, to the last of which there is room for CU
 class Play:
     """A learner whose list of keys a test changes, and actors with keys of its choice."""
 
-    def __init__(self) -> None:
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]] | None = None, *, asks: bool = True) -> None:
         self.allowed: dict[str, str] = {}
-        auth = CurveAuth(OWN.secret, self.allowed.get)
-        self.learner = LearnerSockets([Address("tcp", "127.0.0.1")], auth=auth)
+        auth = CurveAuth(OWN.secret, self.allowed.get) if asks else None
+        self.learner = LearnerSockets([Address("tcp", "127.0.0.1")], context, auth=auth)
         self.learner.set_limits(Limits(header_bytes=LONGEST, frame_bytes=LONGEST))
         self.heard: asyncio.Queue[tuple[bytes, str, Frames]] = asyncio.Queue()
         self.task = asyncio.create_task(self.learner.receive(lambda *message: self.heard.put_nowait(message)))
@@ -58,26 +61,41 @@ class Play:
         """Until the stream reaches a subscriber."""
         while weights.empty():
             self.learner.publish([PREAMBLE + b"w"])
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0)
 
     async def silent(self, *queues: asyncio.Queue[Any]) -> None:
-        """Nothing is heard for a while in which anybody who may come in would be."""
-        for _ in range(round(QUIET_S / 0.05)):
-            self.learner.publish([PREAMBLE + b"w"])
-            await asyncio.sleep(0.05)
+        """Nothing is heard while actors, who dial later, are heard and hear at a learner that asks for no keys."""
+        for _ in range(OTHERS):
+            async with playing(Play(asks=False)) as other:
+                sockets, _, weights = other.actor(None)
+                sockets.send([b"hello"])
+                await other.heard.get()
+                while weights.empty():
+                    self.learner.publish([PREAMBLE + b"w"])
+                    other.learner.publish([PREAMBLE + b"w"])
+                    await asyncio.sleep(0)
         assert all(queue.empty() for queue in queues)
 
+    async def close(self) -> None:
+        for close, task in reversed(self.closing):
+            close()
+            await asyncio.wait([task])
 
-def play(story: Callable[[Play], Coroutine[Any, Any, None]]) -> None:
+
+@contextlib.asynccontextmanager
+async def playing(scene: Play) -> AsyncIterator[Play]:
+    try:
+        yield scene
+    finally:
+        await scene.close()
+
+
+def play(
+    story: Callable[[Play], Coroutine[Any, Any, None]], context: zmq.Context[zmq.Socket[bytes]] | None = None
+) -> None:
     async def whole() -> None:
-        scene = Play()
-        try:
-            async with asyncio.timeout(DEADLINE_S):
-                await story(scene)
-        finally:
-            for close, task in reversed(scene.closing):
-                close()
-                await asyncio.wait([task])
+        async with playing(Play(context)) as scene, asyncio.timeout(DEADLINE_S):
+            await story(scene)
 
     asyncio.run(whole())
 
@@ -119,11 +137,11 @@ def test_an_unauthenticated_peer_is_heard_by_nobody_and_hears_nothing(number: in
 
 
 def test_without_a_handler_nobody_comes_in() -> None:
-    """Authentication fails closed: libzmq finds nobody to ask and refuses even who is on the list."""
+    """Authentication fails closed: nobody answers libzmq's requests, and even who is on the list does not come in."""
 
     async def story(scene: Play) -> None:
-        scene.learner._hang_up(scene.learner._zap)
-        scene.learner._zap = None
+        scene.task.cancel()
+        await asyncio.wait([scene.task])
         sockets, link, weights = scene.actor(scene.known("rack"))
         sockets.send([b"hello"])
         await scene.silent(scene.heard, link, weights)
@@ -212,11 +230,13 @@ ODD = [
 
 @pytest.mark.parametrize("request_frames", ODD)
 def test_a_request_that_is_odd_is_refused(request_frames: list[bytes]) -> None:
-    """What reaches the handler is libzmq's own; whatever is odd about it is a no, even to who lets everybody in."""
+    """What reaches the handler is libzmq's own; whatever is odd about it is a no, even for a key on the list."""
+
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
 
     async def story(scene: Play) -> None:
-        scene.learner._auth = CurveAuth(OWN.secret, lambda _: "anybody")
-        with scene.learner._context.socket(zmq.REQ) as asked:
+        scene.allowed[z85.encode(b"k" * 32).decode()] = "anybody"
+        with context.socket(zmq.REQ) as asked:
             asked.linger = 0
             asked.connect("inproc://zeromq.zap.01")
             asked.send_multipart(request_frames)
@@ -224,7 +244,8 @@ def test_a_request_that_is_odd_is_refused(request_frames: list[bytes]) -> None:
             answer = await asyncio.get_running_loop().run_in_executor(None, asked.recv_multipart)
         assert answer[:3] == [b"1.0", b"7", b"300"]
 
-    play(story)
+    with context:
+        play(story, context)
 
 
 def test_a_secret_is_no_text_that_shows() -> None:

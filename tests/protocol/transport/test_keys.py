@@ -13,8 +13,8 @@ from protocol.transport.keys import (
     Secret,
     actor_pair,
     handed_out,
-    is_key,
     is_name,
+    is_public_key,
     lent,
     read_pair,
     write_pair,
@@ -176,7 +176,7 @@ def test_an_actor_s_file_names_its_learner(tmp_path: Path) -> None:
 
 
 def test_keys_and_names() -> None:
-    assert is_key(LEARNER.public)
-    assert not any(map(is_key, ["", LEARNER.public[:-1], LEARNER.public + "a", " " * 40, "#" * 40, None, 7]))
+    assert is_public_key(LEARNER.public)
+    assert not any(map(is_public_key, ["", LEARNER.public[:-1], LEARNER.public + "a", " " * 40, "#" * 40, None, 7]))
     assert is_name("rack-7")
     assert not any(map(is_name, ["", "a b", "a" * 65, "ä", "../x", "a" * 40, None]))

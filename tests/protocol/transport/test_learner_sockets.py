@@ -195,14 +195,28 @@ def test_answers_sent_from_within_the_handler(play: Play) -> None:
     play(story)
 
 
-def test_a_wake_up_that_sending_used_up_is_not_missed(play: Play) -> None:
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[zmq.Socket[bytes]]:
+    """Every ZeroMQ socket from now on."""
+    made: list[zmq.Socket[bytes]] = []
+    real = zmq.Context.socket
+
+    def recording(context: zmq.Context[zmq.Socket[bytes]], *what: Any, **more: Any) -> zmq.Socket[bytes]:
+        made.append(real(context, *what, **more))
+        return made[-1]
+
+    monkeypatch.setattr(zmq.Context, "socket", recording)
+    return made
+
+
+def test_a_wake_up_that_sending_used_up_is_not_missed(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = opened(monkeypatch)
+
     async def story(house: House) -> None:
         learner = house.learner()
         actor = house.actor(learner)
         actor.sockets.send([b"hello"])
         route, _ = await learner.heard.get()
-        link = actor.sockets._link
-        assert link is not None
+        (link,) = (socket for socket in made if socket.type == zmq.DEALER)
         for n in range(50):
             learner.sockets.send(route, [b"%d" % n])
             select.select([link.fileno()], [], [], DEADLINE_S)  # the loop stands still: it must not see this
@@ -365,15 +379,17 @@ def test_redialling_dials_the_weight_stream_too() -> None:
             sockets.close()
 
 
-def test_link_and_stream_try_again_at_the_same_times() -> None:
+def test_link_and_stream_try_again_at_the_same_times(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where one finds a learner that came back, so does the other; and each dial draws anew."""
-    drawn = set()
+    drawn, made = set(), opened(monkeypatch)
     sockets = ActorSockets(Address("tcp", "127.0.0.1", 1))
     try:
         sockets.connect()
         sockets.subscribe("tcp://*:2", "update")
         for _ in range(20):
-            both = [[each.getsockopt(option) for option in TRIES] for each in (sockets._link, sockets._weights) if each]
+            alive = [each for each in made if not each.closed and each.type in (zmq.DEALER, zmq.SUB)]
+            both = [[each.getsockopt(option) for option in TRIES] for each in alive]
+            assert len(both) == 2
             assert both[0] == both[1]
             drawn.add(tuple(both[0]))
             sockets.redial()

@@ -1,4 +1,4 @@
-"""What it costs to judge, apply and log updates: ``python -m tests.bench.apply_rate [SECONDS]``.
+"""What it costs to judge, apply and log updates: ``python -m tests.bench.rates.apply_rate [SECONDS]``.
 
 ``Parameters`` as the math thread uses them, batches of eight, each a record: by what arrives, by staleness rule and by
 lag. Prints gradients per second of processor time, of some rounds the best: what else the machine does only takes away.
@@ -19,7 +19,7 @@ from learner.optim.parameters import Parameters
 from learner.optim.staleness import Rule, Scaling
 from learner.stream.writer import StreamWriter
 from protocol.layout import Entry, Layout
-from tests.bench.payloads import make_payloads
+from tests.bench.rates.payloads import make_payloads
 
 BATCH, ROUNDS, WARM = 8, 3, 1_100
 LOADS = (  # parameters, codec, coordinates; the last two are what a sender may choose who wants to cost much

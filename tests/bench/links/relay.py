@@ -1,4 +1,4 @@
-"""A long thin link between two network namespaces: ``python -m tests.bench.relay A B UP_KBPS DOWN_KBPS DELAY_MS``.
+"""A long thin link between network namespaces: ``python -m tests.bench.links.relay A B UP_KBPS DOWN_KBPS DELAY_MS``.
 
 A TUN device in each namespace and this process between them: packets leave one behind the other at a rate and arrive a
 delay later, whatever the kernel can shape. What would wait for longer than BACKLOG_S is dropped, as a router would. A

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.deploy.render import legend, told
+from tests.deploy.drill.render import legend, told
 
 
 @pytest.mark.parametrize(

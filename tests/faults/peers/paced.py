@@ -10,7 +10,7 @@ from gymnasium.envs.classic_control import CartPoleEnv
 
 STEP_S = 0.004
 NAME = "Paced-v0"
-MODULE = "tests.faults.paced"
+MODULE = "tests.faults.peers.paced"
 SETTINGS = (  # of actors that play it: a gradient each 0.13 s, and hardly any work
     f"actor.env={MODULE}:{NAME}",
     "actor.envs=1",

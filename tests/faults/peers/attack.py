@@ -1,4 +1,4 @@
-"""What a stranger may try: ``python -m tests.faults.attack ADDRESS FRAMES MUTATIONS RATE MARKER``.
+"""What a stranger may try: ``python -m tests.faults.peers.attack ADDRESS FRAMES MUTATIONS RATE MARKER``.
 
 Knows the wire, zmq and plain sockets. Nothing here may change θ: what a decoder could take is too long to be applied.
 """

@@ -25,7 +25,7 @@ import yaml
 from learner.security.keyring import authorize
 from protocol.transport.keys import write_pair
 from protocol.transport.learner_sockets import new_pair
-from tests.deploy.engine import Container, engine, eventually
+from tests.deploy.engines.engine import Container, engine, eventually
 from tests.deploy.test_manifests import UID, Document, of_kind
 
 pytestmark = [

@@ -1,4 +1,4 @@
-"""What an actor's work costs when nothing surrounds it: ``python -m tests.bench.actor_bare EXPERIMENT SECONDS``.
+"""What an actor's work costs when nothing surrounds it: ``python -m tests.bench.rates.actor_bare EXPERIMENT SECONDS``.
 
 In one process on one core: bare simulators with random actions, the policy's forward pass, its gradients; and beside
 their sum the actor's own ``TrainingWorker`` at a channel whose link answers at once. Prints one JSON object.

@@ -1,4 +1,4 @@
-"""``python -m tests.faults.poisoner run ...``: the command ``actor`` that sends the opposite, ten times as long."""
+"""``python -m tests.faults.peers.poisoner run ...``: the command ``actor``, sending the opposite, ten times as long."""
 
 from __future__ import annotations
 

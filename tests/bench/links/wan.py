@@ -1,4 +1,4 @@
-"""Actors behind thin links: ``python -m tests.bench.wan EXPERIMENT KBPS DELAY_MS SECONDS [TABLE.KEY=VALUE ...]``.
+"""Actors behind thin links: ``python -m tests.bench.links.wan EXPERIMENT KBPS DELAY_MS SECONDS [TABLE.KEY=VALUE ...]``.
 
 A learner on loopback and two actors that reach it over one thin link, with ``codec = "auto"``. Prints one JSON object,
 of the second half of the time: what a gradient took on its way up and a version on its way down to each actor, headers
@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.bench.farflung import progress
+from tests.bench.links.thinlink import Direction, ThinLink
 from tests.bench.machine import start
-from tests.bench.thinlink import Direction, ThinLink
 
 ACTORS, HOST = 2, "127.0.0.2"
 FOLLOWING = ("learner.optimizer=preconditioned", "actor.codec=auto")

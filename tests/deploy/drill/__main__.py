@@ -22,8 +22,9 @@ from typing import Any
 
 from tests.bench.machine import ROOT
 from tests.bench.store import Store
-from tests.deploy import render, report, rules
-from tests.deploy.server import FACTOR, LONG_FACTOR, SCRAPE_S, Prometheus
+from tests.deploy import rules
+from tests.deploy.drill import render, report
+from tests.deploy.drill.server import FACTOR, LONG_FACTOR, SCRAPE_S, Prometheus
 from tests.faults.scene import JOURNAL, SPRY, Scene, require
 from tests.loopback.system import Daemon, free_ports
 
@@ -195,7 +196,7 @@ def vandals() -> list[Row]:
     """A third actor sends what is no number."""
     with staged(light=True) as stage:
         since = time.time()
-        stage.join("tests.deploy.vandal")
+        stage.join("tests.deploy.drill.vandal")
         stage.fires("RunDiverged", "a third actor sends NaN", since)
         stage.fires("ActorsQuarantined", "the same, after nine of them", since, along=("GradientsRefused",))
         return judged(stage)
@@ -240,8 +241,8 @@ def collapse() -> list[Row]:
         require(lambda: _number(stage, "farflung_learner_return_best_mean") > LEARNT, "it has learnt something")
         stage.quiet()
         since = time.time()
-        stage.join("tests.faults.poisoner")
-        stage.join("tests.faults.poisoner")
+        stage.join("tests.faults.peers.poisoner")
+        stage.join("tests.faults.peers.poisoner")
         along = ("StalenessHigh", "GradientsRefused", "ActorsQuarantined")
         stage.fires("ReturnCollapsed", "two of four actors send the opposite, ten times as long", since, along)
         stage.fires("NoNewBest", "the same, for longer", since)
@@ -303,7 +304,7 @@ def main() -> int:
         except AssertionError as error:
             failed = True
             print(f"{name}: {error}", flush=True)
-    report.write(RESULTS, Path(__file__).with_name("DRILL.md"), ("well", *ACTS))
+    report.write(RESULTS, Path(__file__).parents[1] / "DRILL.md", ("well", *ACTS))
     return int(failed)
 
 

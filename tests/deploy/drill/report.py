@@ -8,13 +8,13 @@ from typing import Any
 
 from tests.bench.machine import description
 from tests.bench.store import Store, origins
+from tests.deploy.drill.server import FACTOR, LONG_FACTOR
 from tests.deploy.rules import alerts
-from tests.deploy.server import FACTOR, LONG_FACTOR
 
 WORDS = f"""Written by `make drill`: real daemons, a real Prometheus, and the rules of this repository in fast motion
 (durations divided by {FACTOR}; for NoNewBest those of hours by {LONG_FACTOR}; a scrape each second). Before anything is
 done to an act's learner and actors no alert may fire, and afterwards none but those that its trouble explains. Where
-only the link matters the actors have no simulators (`tests/faults/light.py`)."""
+only the link matters the actors have no simulators (`tests/faults/peers/light.py`)."""
 
 
 def write(results: Path, path: Path, acts: Sequence[str]) -> None:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 ENGINE = os.environ.get("ENGINE", "docker")
 COMPOSE = shlex.split(os.environ.get("COMPOSE", "docker compose --file deploy/compose.yaml"))
 DEADLINE_S = 120.0  # for anything that must happen

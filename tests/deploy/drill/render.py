@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from tests.deploy import rules
-from tests.deploy.server import SCRAPE_S, Labels, Prometheus
+from tests.deploy.drill.server import SCRAPE_S, Labels, Prometheus
 
 Json = dict[str, Any]
 Course = tuple[str, list[float], list[float]]  # its legend, moments in seconds since the beginning, values

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.deploy import rules
-from tests.deploy.server import DURATION, LONG_FACTOR, hurried
+from tests.deploy.drill.server import DURATION, LONG_FACTOR, hurried
 
 
 @pytest.mark.parametrize(

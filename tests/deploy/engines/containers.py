@@ -17,7 +17,7 @@ import pytest
 
 from protocol.transport.keys import write_pair
 from protocol.transport.learner_sockets import new_pair
-from tests.deploy.engine import ROOT, Container, Project, engine, eventually, run, started
+from tests.deploy.engines.engine import ROOT, Container, Project, engine, eventually, run, started
 
 SHIPPED = (ROOT / "deploy" / "experiments" / "cartpole.toml").read_text()
 pytestmark = pytest.mark.timeout(300)  # one test brings the whole project up

@@ -1,4 +1,4 @@
-"""Feeds a learner as fast as credit lets it: ``python -m tests.bench.feeder ADDRESS CODEC DENSITY SESSIONS SECONDS``.
+"""Feeds a learner as fast as it may: ``python -m tests.bench.rates.feeder ADDRESS CODEC DENSITY SESSIONS SECONDS``.
 
 Speaks the protocol as actors do but computes nothing: payloads are encoded before the clock starts, the weight stream
 is received by the first session and thrown away. Prints one JSON object with the verdicts of SECONDS.
@@ -21,7 +21,7 @@ from protocol.codecs.registry import CODECS, Encoded
 from protocol.messages import Goodbye, Gradient, Hello, SnapshotRequest, Verdict, Welcome
 from protocol.transport.actor_sockets import ActorSockets
 from protocol.transport.address import parse_learner_address
-from tests.bench.payloads import make_payloads
+from tests.bench.rates.payloads import make_payloads
 
 WARM_S = 1.0  # after the first verdict; what comes before is not counted
 

@@ -1,4 +1,4 @@
-"""``python -m tests.deploy.vandal run ...``: the command ``actor`` that sends numbers which are none."""
+"""``python -m tests.deploy.drill.vandal run ...``: the command ``actor`` that sends numbers which are none."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An actor at the other end of a long thin link: ``python -m tests.bench.far EXPERIMENT SEED [TABLE.KEY=VALUE ...]``.
+"""An actor behind a long thin link: ``python -m tests.bench.links.far EXPERIMENT SEED [TABLE.KEY=VALUE ...]``.
 
 Two network namespaces, the learner in one and one actor in the other, real TCP between them. The same run twice: until
 it is solved over a link of 1 Mbit/s up, 4 Mbit/s down and 100 ms each way (``relay.py``), and for NEAR steps over a
@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.bench.farflung import progress
+from tests.bench.links.relay import ADDRESSES
 from tests.bench.machine import start
-from tests.bench.relay import ADDRESSES
 
 FAR = ("1000", "4000", "100")  # kbit/s up and down, ms each way
 PORT = 5555
@@ -38,7 +38,7 @@ def namespaces(*, far: bool) -> Iterator[tuple[str, str]]:
             _ip("netns", "add", name)
             stack.callback(_ip, "netns", "del", name)
         if far:
-            command = [sys.executable, "-m", "tests.bench.relay", *names, *FAR]
+            command = [sys.executable, "-m", "tests.bench.links.relay", *names, *FAR]
             relay = stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
             stack.callback(relay.kill)
             if relay.stdout is None or relay.stdout.readline().strip() != "up":

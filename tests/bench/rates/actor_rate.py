@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from tests.bench.farflung import progress
-from tests.bench.live import Learner
 from tests.bench.machine import ask, mean, start
+from tests.bench.rates.live import Learner
 from tests.bench.store import Record, Store
 
 EXPERIMENTS = ("cartpole", "lunarlander")
@@ -35,9 +35,9 @@ def measure(store: Store, *, quick: bool) -> None:
 
 def _round(name: str, seconds: float, real_s: float) -> Record:
     """Bare before and after, so that a machine that changes its pace does it to both."""
-    before = ask(["tests.bench.actor_bare", name, str(seconds / 2)], ACTOR_CORE)
+    before = ask(["tests.bench.rates.actor_bare", name, str(seconds / 2)], ACTOR_CORE)
     rate = real_rate(name, real_s)
-    bare = mean(before, ask(["tests.bench.actor_bare", name, str(seconds / 2)], ACTOR_CORE))
+    bare = mean(before, ask(["tests.bench.rates.actor_bare", name, str(seconds / 2)], ACTOR_CORE))
     return bare | {"actor": rate, "actor_share": rate / bare["bare"]}
 
 

@@ -1,4 +1,4 @@
-"""Actors without simulators: ``python -m tests.faults.light ADDRESS NAME [...]``. Knows asyncio and the wire; no torch.
+"""Actors without simulators: ``python -m tests.faults.peers.light ADDRESS NAME ...``. Knows the wire; no torch.
 
 Each has the real decisions of an actor's link (``actor/state.py``, the real sockets) and a worker that makes gradients
 of one coordinate, a number a second. Says what it hears as JSON lines on stderr, with the time; with ``--acks`` writes
@@ -287,7 +287,7 @@ def _tell(actors: Sequence[LightActor]) -> None:
 
 def arguments() -> argparse.Namespace:
     """What the command line asks for."""
-    parser = argparse.ArgumentParser("python -m tests.faults.light", description=__doc__)
+    parser = argparse.ArgumentParser("python -m tests.faults.peers.light", description=__doc__)
     parser.add_argument("address")
     parser.add_argument("name")
     parser.add_argument("--count", type=int, default=1, help="actors in this process; then named NAME-0, NAME-1, ...")

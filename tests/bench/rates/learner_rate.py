@@ -10,8 +10,8 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.bench.live import Learner
 from tests.bench.machine import ask, mean
+from tests.bench.rates.live import Learner
 from tests.bench.store import Record, Store
 
 SESSIONS, CREDIT = 4, 16  # 64 gradients under way, as of a fleet
@@ -62,7 +62,7 @@ def _round(case: Case, seconds: float) -> Record:
 
 def _bare(case: Case, seconds: float) -> Record:
     load = [case.optimizer, case.codec, str(case.density), str(case.parameters), str(seconds)]
-    return ask(["tests.bench.payloads", *load])
+    return ask(["tests.bench.rates.payloads", *load])
 
 
 def _real(case: Case, seconds: float) -> Record:
@@ -75,7 +75,7 @@ def _real(case: Case, seconds: float) -> Record:
     with tempfile.TemporaryDirectory(prefix="farflung-bench-") as folder:
         with Learner(["cartpole"], settings, Path(folder)) as learner:
             load = [learner.address, case.codec, str(case.density), str(SESSIONS), str(seconds)]
-            fed = ask(["tests.bench.feeder", *load])
+            fed = ask(["tests.bench.rates.feeder", *load])
         result = learner.result()
     assert fed["parameters"] == case.parameters
     return fed | {"batch_math_us": 1e6 * result["math_s"] / max(1, result["updates"])}

@@ -1,6 +1,6 @@
 """Gradients to feed a learner with, and what it costs to apply them when nothing else happens.
 
-``python -m tests.bench.payloads OPTIMIZER CODEC DENSITY P SECONDS`` decodes and applies in a bare loop, with the
+``python -m tests.bench.rates.payloads OPTIMIZER CODEC DENSITY P SECONDS`` decodes and applies in a bare loop, with the
 functions that the learner uses, and prints one JSON object.
 """
 

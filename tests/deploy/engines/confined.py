@@ -1,7 +1,7 @@
 """Starts a module with no sockets but those of some address families, as a unit's RestrictAddressFamilies= has it.
 
-``python -m tests.deploy.confined AF_INET,AF_UNIX MODULE ARGUMENTS``. Knows Linux' filters of system calls (seccomp(2));
-what is denied fails with EAFNOSUPPORT, as systemd has it.
+``python -m tests.deploy.engines.confined AF_INET,AF_UNIX MODULE ARGUMENTS``. Knows Linux' filters of system
+calls (seccomp(2)); what is denied fails with EAFNOSUPPORT, as systemd has it.
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""Links between learner and actors that are long, thin or lossy, made on one machine."""

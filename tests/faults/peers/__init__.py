@@ -1,0 +1,1 @@
+"""Programs that stand in for actors in a drill: without simulators, late, poisoned or hostile."""
