@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from actor.config import ActorSettings
     from actor.handoff import WorkerFactory
 
-MAX_SEED = (1 << 30) - 1  # SEEDS of actor.simulators, which loads too much for --help
+MAX_SEED = (1 << 30) - 1  # SEEDS of environments/vector, which loads too much for --help
 MAX_STEPS = 100_000  # several times the 27,000 at which Atari's games end by themselves, and minutes of most simulators
 LEAST_FILES = 48  # an actor opens some 30, and more where simulators have processes of their own
 

@@ -105,7 +105,7 @@ class ActorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     max_gradient_norm: Positive = 0.5  # global L2 clip before preconditioning or sending
     # Nats that one rollout should move the policy by: the length of preconditioned updates follows it, whatever the
     # first rate, but not against annealing, nor beyond the rate's own where the policy has settled. Where the learner
-    # preconditions, a rollout that moved it twice as far is not used again. 0: not heeded.
+    # preconditions, a rollout that moved it twice as far is not used again. 0: no bound.
     kl_target: NonNegative = 0.0
 
     # exploration of the value methods

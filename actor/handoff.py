@@ -137,7 +137,7 @@ class WorkerChannel:
         return refused
 
     def collect_feedback(self) -> list[Feedback]:
-        """What verdicts told since the last call, the newest FEEDBACK_KEPT of them; never waits."""
+        """What verdicts said since the last call, the newest FEEDBACK_KEPT of them; never waits."""
         if not self._feedback:
             return []
         with self._changed:

@@ -26,7 +26,7 @@ import uvloop
 
 from actor import events
 from actor.environments import signals
-from actor.environments.contract import Wrong
+from actor.environments.contract import ContractViolation
 from actor.environments.isolated import FailureBudgetSpent
 from actor.events import ConnectionSettings, Effect, Event, Identity
 from actor.handoff import Interrupted, WorkerChannel, WorkerFactory
@@ -79,15 +79,15 @@ def run(
         return lambda welcome, _: TrainingWorker(welcome, allowed, uplink_kbps)
 
     parent = os.getppid() if with_parent else None
-    return _serve(ConnectionSettings(learner, name, key, give_up_after_s), "train", import_factory, parent, metrics)
+    return _run_actor(ConnectionSettings(learner, name, key, give_up_after_s), "train", import_factory, parent, metrics)
 
 
 def serve_player(connection: ConnectionSettings, factory: WorkerFactory) -> int:
     """The same for an actor that plays with the learner's weights and trains nothing."""
-    return _serve(connection, "evaluate", lambda: factory)
+    return _run_actor(connection, "evaluate", lambda: factory)
 
 
-def _serve(
+def _run_actor(
     connection: ConnectionSettings,
     role: Role,
     import_factory: Callable[[], WorkerFactory],
@@ -136,7 +136,7 @@ def _failed(error: BaseException) -> events.WorkerFailed:
     """What ended the worker, in words; with a traceback where it may be anybody's fault."""
     if isinstance(error, UserError):
         return events.WorkerFailed(str(error), 2)
-    if isinstance(error, FailureBudgetSpent | Wrong):
+    if isinstance(error, FailureBudgetSpent | ContractViolation):
         return events.WorkerFailed(str(error), 1)
     trace = "".join(traceback.format_exception(error, limit=-TRACE_FRAMES))[-TRACE_CHARACTERS:]
     return events.WorkerFailed(f"{type(error).__name__}: {error}", 1, trace)

@@ -15,7 +15,7 @@ class Actions(msgspec.Struct, frozen=True):
 
     kind: one of sizes[0] numbers; one number for each of sizes; or len(sizes) real numbers
     sizes: discrete, multi_discrete: how many values each part has; box: 1 for each axis
-    offset, scale: by axis; what the simulator hears is offset + scale * number
+    offset, scale: by axis; what the simulator gets is offset + scale * number
     low, high: by axis, in the policy's numbers; infinite where there is no bound; box only
     shape: of the simulator's action; type: its numpy name
     """

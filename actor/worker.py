@@ -1,7 +1,7 @@
 """The actor's main loop: collect a rollout, reuse it, hand in each gradient. Knows simulators and torch; no sockets.
 
 Between any two gradients the newest weights are taken, so each is computed as fresh as the link allows. A gradient's
-way goes on in ``compression.py`` and from there to the desk.
+way goes on in ``compression/compressor.py`` and from there to the channel.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class DrainableChannel(GradientChannel, Protocol):
 class TrainingWorker:
     """Simulators, network, method and compression of one configuration.
 
-    uplink_kbps: of this machine's link, in place of the experiment's; heard where its codec is "auto".
+    uplink_kbps: of this machine's link, in place of the experiment's; used where its codec is "auto".
 
     Raises UserError where the welcome's table or layout does not fit this machine or this version.
     """
@@ -198,22 +198,22 @@ class TrainingWorker:
         """All groups' failures, and gradients that were left out."""
         counts: Counter[str] = sum((Counter(group.failures) for group in self._groups), Counter())
         first: dict[str, str] = {
-            kind: told for group in reversed(self._groups) for kind, told in group.first_failures.items()
+            kind: detail for group in reversed(self._groups) for kind, detail in group.first_failures.items()
         }
         faults = [Fault(kind, count, first.get(kind, "")[:200]) for kind, count in counts.items()]
         overflow = () if self._overflow is None else (self._overflow,)
         channel.stats = replace(channel.stats, simulator_failures=counts, faults=(*faults, *overflow))
 
     def _record_overflow(self, norm: float, stats: LossStats, rollout: Rollout, channel: GradientChannel) -> None:
-        """A gradient with NaN or infinity would poison moments and residual: it is left out, counted and told once."""
+        """A gradient with NaN or infinity would poison moments and residual: it is left out and counted."""
         if self._overflow is None:
             rewards, seen = float(np.abs(rollout.rewards).max()), float(np.abs(rollout.observations).max())
             why = (
                 f"policy loss {stats.policy_loss:.3g}, value loss {stats.value_loss:.3g}, largest reward {rewards:.3g}"
             )
-            told = f"{self.settings.env}: a gradient has norm {norm}: {why}, largest number seen {seen:.3g}"
-            log.write({"event": "gradient_not_finite", "detail": told})
-            self._overflow = Fault("gradient_not_finite", 0, told[:200])
+            detail = f"{self.settings.env}: a gradient has norm {norm}: {why}, largest number seen {seen:.3g}"
+            log.write({"event": "gradient_not_finite", "detail": detail})
+            self._overflow = Fault("gradient_not_finite", 0, detail[:200])
         self._overflow = Fault("gradient_not_finite", self._overflow.count + 1, self._overflow.detail)
         self._publish_faults(channel)
         self._spend_nan_budget("gradients were not finite")
@@ -268,10 +268,10 @@ class TrainingWorker:
         )
 
     def _spend_nan_budget(self, what: str) -> None:
-        """Nothing comes of it, and not for ever."""
+        """One more rollout or gradient came to nothing. Raises FloatingPointError once the budget is spent."""
         self._nan_streak += 1
         if self._nan_streak >= NAN_BUDGET:
-            known = [told for group in self._groups for told in group.first_failures.values()]
+            known = [detail for group in self._groups for detail in group.first_failures.values()]
             known += [self._overflow.detail] if self._overflow is not None else []
             raise FloatingPointError(f"{NAN_BUDGET} {what} in a row; the first: {'; '.join(known) or 'not known'}")
 

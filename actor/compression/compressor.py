@@ -75,7 +75,7 @@ class Compressor:
             return self.codec.encode(update)  # nothing is held back, and nothing will be
         self._accumulate(update)
         encoded = self.codec.encode(self._selection.select(self.residual))
-        self._take_off(encoded.decoded)
+        self._subtract(encoded.decoded)
         return encoded
 
     def restore(self, decoded: Array) -> None:
@@ -87,7 +87,7 @@ class Compressor:
         self._empty = False
 
     def compress_residual(self, codec_name: str, selection: Selection) -> Encoded | None:
-        """What ``selection`` chooses of all that is held back, for who has no next time; None where that is nothing."""
+        """What ``selection`` takes of all that is held back, where no gradient follows; None where that is nothing."""
         if self._empty or not self.residual.any():
             return None
         encoded = codec(codec_name).encode(selection.select(self.residual))
@@ -118,7 +118,7 @@ class Compressor:
             self.residual *= self._decay
         self.residual += update
 
-    def _take_off(self, sent: Array) -> None:
+    def _subtract(self, sent: Array) -> None:
         self._empty = self.codec.exact
         if isinstance(sent, Sparse):
             self.residual[sent.indices] -= sent.values

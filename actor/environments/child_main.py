@@ -33,7 +33,15 @@ from actor.environments.child_protocol import (
     pack,
     unpack,
 )
-from actor.environments.contract import ObservationNotFinite, Wrong, checked, finite, first_of, outcome_of, unsound
+from actor.environments.contract import (
+    ContractViolation,
+    ObservationNotFinite,
+    checked,
+    finite,
+    first_not_finite,
+    first_of,
+    outcome_of,
+)
 from actor.environments.conversion import flatten, spaces_of
 from actor.spaces import Spaces
 from protocol.errors import UserError
@@ -76,10 +84,10 @@ def serve(channel: socket.socket, make: Make) -> None:
         with _alarm(description.start_deadline_s):
             server = EnvironmentServer(*_build(description, make))
     except UserError as error:
-        return _say(channel, Kind.REFUSED, number, str(error))
+        return _send(channel, Kind.REFUSED, number, str(error))
     except Exception as error:
-        return _say(channel, Kind.FAILED, number, _failure(error))
-    _say(channel, Kind.READY, number, server.spaces)
+        return _send(channel, Kind.FAILED, number, _failure(error))
+    _send(channel, Kind.READY, number, server.spaces)
     try:
         _converse(questions, channel, server, description)
     finally:
@@ -105,7 +113,7 @@ def _converse(
                 with _alarm(description.start_deadline_s):
                     answer = server.reset(number, *SEED.unpack(data))
         except Exception as error:
-            return _say(channel, Kind.FAILED, number, _failure(error))
+            return _send(channel, Kind.FAILED, number, _failure(error))
         channel.sendall(answer)
 
 
@@ -122,14 +130,14 @@ def _alarm(patience_s: float) -> Iterator[None]:
         signal.setitimer(signal.ITIMER_REAL, 0.0)
 
 
-def _say(channel: socket.socket, kind: Kind, number: int, value: object) -> None:
+def _send(channel: socket.socket, kind: Kind, number: int, value: object) -> None:
     text = pack(value)
     channel.sendall(HEADER.pack(kind, 0, number, len(text), 0.0) + text)
 
 
 def _failure(error: Exception) -> Failure:
     """In words, and for who looks after the machine with its traceback on stderr."""
-    if isinstance(error, Wrong):
+    if isinstance(error, ContractViolation):
         return Failure(error.kind, str(error)[:DETAIL_CHARACTERS])
     traceback.print_exception(error, file=sys.stderr)
     return Failure("raised", f"{type(error).__name__}: {error}"[:DETAIL_CHARACTERS])
@@ -178,7 +186,7 @@ class EnvironmentServer:
         )
 
     def reset(self, number: int, seed: int) -> memoryview:
-        """The FIRST that answers question ``number``, good until the next call. Raises Wrong, and what the env does."""
+        """The FIRST that answers question ``number``, good until the next call. Raises ContractViolation."""
         self._write(self._seen, first_of(self._env.reset(seed=seed)))
         HEADER.pack_into(self._frame, 0, Kind.FIRST, 0, number, self._size, 0.0)
         return memoryview(self._frame)[: HEADER.size + self._size]
@@ -204,7 +212,7 @@ class EnvironmentServer:
         flat = flatten(self._space, checked(self._space, observation), 1)
         place[...] = flat.reshape(place.shape)
         if place.dtype == np.float32 and not np.isfinite(place).all():
-            raise ObservationNotFinite(unsound(place.reshape(-1)))
+            raise ObservationNotFinite(first_not_finite(place.reshape(-1)))
 
 
 if __name__ == "__main__":

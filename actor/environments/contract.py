@@ -1,8 +1,8 @@
 """What an environment may return: checked in the same words in every process. Pure. Knows Gymnasium's spaces and numpy.
 
 What is certainly meant is converted: a flag of 0 or 1 of any type, and a number of the space's kind in another width.
-What is not is ``Wrong``, in words that name it. A number that is not finite is no breach of the contract but a
-simulator that came apart: a child process ends with it, and in the actor's own process its row is left out.
+What is not is a ``ContractViolation``, in words that name it. A number that is not finite is no breach but a simulator
+that came apart: a child process ends with it, and in the actor's own process its row is left out.
 """
 
 from __future__ import annotations
@@ -22,29 +22,29 @@ FLAG_TYPES = frozenset({bool, np.bool_})
 FINALS = ("final_obs", "final_observation")  # where info holds true successors; the latter before Gymnasium 1.0
 
 
-class Wrong(Exception):
+class ContractViolation(Exception):
     """The environment returned something that Gymnasium's contract does not allow; the text says what."""
 
     kind: FailureKind = "wrong_shape"
 
 
-class RewardNotFinite(Wrong):
+class RewardNotFinite(ContractViolation):
     kind: FailureKind = "reward_not_finite"
 
 
-class ObservationNotFinite(Wrong):
+class ObservationNotFinite(ContractViolation):
     kind: FailureKind = "observation_not_finite"
 
 
 def first_of(returned: Any) -> Any:
-    """The observation in what ``reset`` returned. Raises Wrong."""
+    """The observation in what ``reset`` returned. Raises ContractViolation."""
     if not isinstance(returned, tuple) or len(returned) != 2:
-        raise Wrong(f"reset returned {described(returned)}, not (observation, info)")
+        raise ContractViolation(f"reset returned {described(returned)}, not (observation, info)")
     return returned[0]
 
 
 def outcome_of(returned: Any) -> tuple[Any, float, bool, bool, Any]:
-    """What ``step`` of one environment returned, its reward and flags as Python has them. Raises Wrong."""
+    """What ``step`` of one environment returned, its reward and flags as Python has them. Raises ContractViolation."""
     observation, reward, terminated, truncated, info = _five(returned)
     if type(reward) is not float:
         reward = float(_numbers("reward", reward, ()))
@@ -59,9 +59,10 @@ Outcomes = tuple[Any, NDArray[Any], NDArray[np.bool_], NDArray[np.bool_], Mappin
 
 
 def outcomes_of(returned: Any, space: Space[Any], count: int) -> Outcomes:
-    """What ``step`` of a vector of ``count`` environments returned. space: of one observation. Raises Wrong.
+    """What ``step`` of a vector of ``count`` environments returned. space: of one observation.
 
-    Returns observations, rewards, float64 [count], terminated and truncated, bool [count], and info.
+    Returns observations, rewards, float64 [count], terminated and truncated, bool [count], and info. Raises
+    ContractViolation.
     """
     observations, rewards, terminated, truncated, info = _five(returned)
     return (
@@ -75,14 +76,18 @@ def outcomes_of(returned: Any, space: Space[Any], count: int) -> Outcomes:
 
 def _five(returned: Any) -> tuple[Any, Any, Any, Any, Any]:
     if not isinstance(returned, tuple) or len(returned) != 5:
-        raise Wrong(f"step returned {described(returned)}, not (observation, reward, terminated, truncated, info)")
+        raise ContractViolation(
+            f"step returned {described(returned)}, not (observation, reward, terminated, truncated, info)"
+        )
     return returned
 
 
 def _numbers(name: str, value: Any, shape: tuple[int, ...]) -> NDArray[Any]:
     numbers = _array(value)
     if numbers.shape != shape or numbers.dtype.kind not in "fiub":
-        raise Wrong(f"the {name} is {described(value)}, not {'a number' if shape == () else f'numbers {list(shape)}'}")
+        raise ContractViolation(
+            f"the {name} is {described(value)}, not {'a number' if shape == () else f'numbers {list(shape)}'}"
+        )
     return numbers
 
 
@@ -93,7 +98,7 @@ def _flags(name: str, value: Any, shape: tuple[int, ...]) -> NDArray[np.bool_]:
             return flags
         if flags.dtype.kind in "iuf" and ((flags == 0) | (flags == 1)).all():
             return flags.astype(np.bool_)
-    raise Wrong(f"{name} is {described(value)}, not {'a bool' if shape == () else f'bool {list(shape)}'}")
+    raise ContractViolation(f"{name} is {described(value)}, not {'a bool' if shape == () else f'bool {list(shape)}'}")
 
 
 def finite(reward: float) -> float:
@@ -103,25 +108,28 @@ def finite(reward: float) -> float:
     return reward
 
 
-def unsound(numbers: NDArray[np.float32]) -> str:
+def first_not_finite(numbers: NDArray[np.float32]) -> str:
     """Which of an observation's numbers [D] is the first that is not finite, in words."""
     index = int(np.argmin(np.isfinite(numbers)))
     return f"number {index} of an observation is {numbers[index]}"
 
 
 def checked(space: Space[Any], observation: Any, count: int | None = None) -> Any:
-    """Arrays as ``flatten`` takes them, of a batch of ``count``; None: of one, which gets a batch axis. Raises Wrong.
+    """Arrays as ``flatten`` takes them, of a batch of ``count``; None: of one, which gets a batch axis.
 
-    As Gymnasium's own vector environments it forgives a type that casts within its kind, such as float64 for float32,
-    and numbers outside a Box; a shape, a missing part or a choice that does not exist it cannot forgive.
+    Raises ContractViolation. As Gymnasium's own vector environments it forgives a type that casts within its kind, such
+    as float64 for float32, and numbers outside a Box; it forgives no other shape, no missing part
+    and no choice that does not exist.
     """
     if isinstance(space, Dict):
         if not isinstance(observation, Mapping) or not space.spaces.keys() <= observation.keys():
-            raise Wrong(f"an observation is {described(observation)}, not a dict of {', '.join(space.spaces)}")
+            raise ContractViolation(
+                f"an observation is {described(observation)}, not a dict of {', '.join(space.spaces)}"
+            )
         return {name: checked(part, observation[name], count) for name, part in space.spaces.items()}
     if isinstance(space, Tuple):
         if not isinstance(observation, Sequence) or len(observation) != len(space.spaces):
-            raise Wrong(f"an observation is {described(observation)}, not a tuple of {len(space.spaces)}")
+            raise ContractViolation(f"an observation is {described(observation)}, not a tuple of {len(space.spaces)}")
         return tuple(checked(part, seen, count) for part, seen in zip(space.spaces, observation, strict=True))
     return _leaf(space, observation)[None] if count is None else _leaf(space, observation, (count,))
 
@@ -131,12 +139,12 @@ def _leaf(space: Space[Any], observation: Any, batch: tuple[int, ...] = ()) -> N
     fits = seen.dtype == space.dtype or np.can_cast(seen.dtype, space.dtype or seen.dtype, "same_kind")
     if not fits or seen.shape != (*batch, *(space.shape or ())):
         each = f"{batch[0]} times " if batch else ""
-        raise Wrong(f"an observation is {described(observation)}, not {each}of {space}")
+        raise ContractViolation(f"an observation is {described(observation)}, not {each}of {space}")
     if isinstance(space, Discrete | MultiDiscrete) and not _within(space, seen):
         choices = space.n if isinstance(space, Discrete) else space.nvec
         within = (seen >= space.start) & (seen - space.start < choices)
         lost = seen if not batch else seen[int(np.argmin(within.reshape(*batch, -1).all(1)))]
-        raise Wrong(f"an observation is {lost.tolist()}, outside {space}")
+        raise ContractViolation(f"an observation is {lost.tolist()}, outside {space}")
     return seen
 
 
@@ -151,11 +159,11 @@ def final_of(info: Mapping[str, Any], row: int, space: Space[Any]) -> Any | None
     """The true successor of a row whose episode ended, as ``checked`` gives one; None where info has none.
 
     It may stand in an object array of rows, in a dense array, or in one of these for each part of a Dict or Tuple.
-    Raises Wrong for one that is not of ``space``.
+    Raises ContractViolation for one that is not of ``space``.
     """
     for key in FINALS:
-        told = info.get("_" + key)
-        if key in info and (told is None or _at(told, row, "_" + key)):
+        present = info.get("_" + key)
+        if key in info and (present is None or _at(present, row, "_" + key)):
             found = _row(info[key], row, space, key)
             return None if found is None else checked(space, found)
     return None
@@ -174,7 +182,7 @@ def _at(batch: Any, row: int, key: str) -> Any:
     try:
         return batch[row]
     except (IndexError, KeyError, TypeError):
-        raise Wrong(f"info[{key!r}] is {described(batch)}, with nothing for environment {row}") from None
+        raise ContractViolation(f"info[{key!r}] is {described(batch)}, with nothing for environment {row}") from None
 
 
 class Checked(gymnasium.Wrapper[Any, Any, Any, Any]):
@@ -222,7 +230,7 @@ def _array(value: Any) -> NDArray[Any]:
     try:
         return np.asarray(value)
     except ValueError:  # a list of lists of unequal lengths
-        raise Wrong(f"{described(value)} is no array") from None
+        raise ContractViolation(f"{described(value)} is no array") from None
 
 
 def described(value: Any) -> str:

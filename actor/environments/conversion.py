@@ -100,8 +100,8 @@ class ActionConverter:
         spoken = self._offset + self._scale * chosen
         if self._actions.kind == "box":
             np.clip(spoken, self._low, self._high, out=spoken)
-        told: NDArray[Any] = spoken.astype(self._type).reshape(len(chosen), *self._actions.shape)
-        return told
+        converted: NDArray[Any] = spoken.astype(self._type).reshape(len(chosen), *self._actions.shape)
+        return converted
 
 
 def flatten(space: Space[Any], observed: Any, count: int) -> NDArray[Any]:

@@ -15,7 +15,15 @@ from numpy.typing import NDArray
 
 from actor.environments import signals
 from actor.environments.child_protocol import FailureKind, OnFailure
-from actor.environments.contract import LARGEST, Wrong, checked, final_of, first_of, outcomes_of, unsound
+from actor.environments.contract import (
+    LARGEST,
+    ContractViolation,
+    checked,
+    final_of,
+    first_not_finite,
+    first_of,
+    outcomes_of,
+)
 from actor.environments.conversion import flatten
 
 
@@ -35,8 +43,8 @@ class _InProcessStep:
 class InProcessEngine:
     """Engine over one of Gymnasium's vector environments. One with threads of its own steps while nobody waits.
 
-    name: what messages call it. on_failure: hears the first of each kind. What it returns is checked: what breaks
-    Gymnasium's contract raises Wrong, and numbers that are not finite are counted and their rows left out.
+    name: what messages call it. on_failure: gets the first of each kind. What it returns is checked: what breaks
+    Gymnasium's contract raises ContractViolation, and numbers that are not finite are counted and their rows left out.
     """
 
     restarts_cut_rows = False
@@ -55,7 +63,7 @@ class InProcessEngine:
         self._nought: NDArray[np.float32] = np.zeros(0, np.float32)
 
     def reset(self, seed: int) -> NDArray[Any]:
-        """Engine.reset. Raises Wrong, also for numbers that are not finite."""
+        """Engine.reset. Raises ContractViolation, also for numbers that are not finite."""
         try:
             returned = self.env.reset(seed=seed)  # each environment adds its row
             seen = flatten(self._space, checked(self._space, first_of(returned), self.count), self.count)
@@ -63,10 +71,10 @@ class InProcessEngine:
             self._unobserved, self._any_unobserved = np.zeros(self.count, np.bool_), False
             if not self._sound(seen):
                 row = int(np.argmin(np.isfinite(seen).all(1)))
-                raise Wrong(f"{unsound(seen[row])}, the first of row {row}")
+                raise ContractViolation(f"{first_not_finite(seen[row])}, the first of row {row}")
             return seen
-        except Wrong as error:
-            raise Wrong(f"{self._name}: {error}") from None
+        except ContractViolation as error:
+            raise ContractViolation(f"{self._name}: {error}") from None
         finally:
             signals.restore()
 
@@ -78,10 +86,10 @@ class InProcessEngine:
             self._actions = actions
 
     def receive(self) -> _InProcessStep:
-        """Engine.receive. Raises Wrong."""
+        """Engine.receive. Raises ContractViolation."""
         try:
             return self._received(self.env.recv() if self._threaded else self.env.step(self._actions))
-        except Wrong as error:
+        except ContractViolation as error:
             raise type(error)(f"{self._name}: {error}") from None
         finally:
             signals.restore()
@@ -126,7 +134,7 @@ class InProcessEngine:
             return np.ones(self.count, np.bool_)
         held: NDArray[np.bool_] = np.isfinite(seen).all(1) | ~asked
         for row in np.flatnonzero(~held).tolist():
-            self._count_failure(row, "observation_not_finite", unsound(seen[row]))
+            self._count_failure(row, "observation_not_finite", first_not_finite(seen[row]))
         return held
 
     def _count_failure(self, row: int, kind: FailureKind, detail: str) -> None:
@@ -143,7 +151,7 @@ class InProcessEngine:
         terminated: NDArray[np.bool_],
         truncated: NDArray[np.bool_],
     ) -> NDArray[Any]:
-        """The true successors of finished rows, in place. Raises Wrong where a value that is needed is missing."""
+        """The true successors of finished rows. Raises ContractViolation where one that is needed is missing."""
         successors = seen.copy()
         for row in np.flatnonzero(terminated | truncated).tolist():
             found = final_of(info, row, self._space)
@@ -151,7 +159,7 @@ class InProcessEngine:
                 successors[row] = flatten(self._space, found, 1)[0]
             elif not terminated[row]:  # what follows a terminal state counts for nothing
                 mode = "resets in the same step (autoreset mode SameStep) and its info has no final_obs"
-                raise Wrong(f"it {mode} of row {row}, whose episode was truncated")
+                raise ContractViolation(f"it {mode} of row {row}, whose episode was truncated")
         return successors
 
     def close(self) -> None:

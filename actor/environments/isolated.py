@@ -110,9 +110,9 @@ def make_isolated_engine(
 class IsolatedEngine:
     """B environments of one description, each in a process of its own.
 
-    budget: failures in the whole life that are borne; on_failure hears (row, kind, detail) of each. spaces: what the
+    budget: failures in the whole life that are borne; on_failure gets (row, kind, detail) of each. spaces: what the
     children must report, where it is known already. Everything that waits for children raises UserError, in the words
-    of ``actor.envs``, where the environment cannot be made at all, and FailureBudgetSpent past the budget; nothing but
+    of ``registry.py``, where the environment cannot be made at all, and FailureBudgetSpent past the budget; nothing but
     ``close`` may follow the latter.
     """
 

@@ -1,4 +1,4 @@
-"""Who hears this process's signals, whatever an environment in it installs. Knows the signals of one process.
+"""Who handles this process's signals, whatever an environment in it installs. Knows the signals of one process.
 
 An environment may take SIGINT and SIGTERM for itself when it is made, reset or stepped. Handlers belong to the process,
 so ours are put back each time its code has run.
@@ -18,7 +18,7 @@ _installed: list[Handler] = []  # the newest last
 
 
 def install(handler: Handler) -> None:
-    """From now on ``handler`` hears them; to be called from the main thread."""
+    """From now on ``handler`` gets them; to be called from the main thread."""
     _installed.append(handler)
     restore()
 

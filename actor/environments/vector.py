@@ -85,14 +85,14 @@ class VectorEnv:
         self.spaces, self.count = spaces, engine.count
         self.next_step_autoreset = next_step_autoreset  # next-step mode
         self.engine = engine
-        self._spoken = ActionConverter(spaces.actions)
+        self._convert = ActionConverter(spaces.actions)
         self._all_valid = np.ones(self.count, np.bool_)
         self._none = np.zeros(self.count, np.bool_)
         for constant in (self._all_valid, self._none):
             constant.setflags(write=False)
-        self._begin()
+        self._reset_episodes()
 
-    def _begin(self) -> None:
+    def _reset_episodes(self) -> None:
         self._steps = 0
         self._returns = np.zeros(self.count, np.float64)
         self._begun_at = np.zeros(self.count, np.int64)
@@ -102,7 +102,7 @@ class VectorEnv:
     def reset(self, seed: int) -> NDArray[Any]:
         """Start every environment anew, row i from ``seed`` + i, cut to SEEDS. Returns observations [B, *shape]."""
         observations = self.engine.reset(seed & SEEDS)
-        self._begin()
+        self._reset_episodes()
         return observations
 
     def step(self, actions: NDArray[Any]) -> Step:
@@ -112,7 +112,7 @@ class VectorEnv:
 
     def send(self, actions: NDArray[Any]) -> None:
         """The first half of ``step``: simulators with threads or processes of their own begin to work."""
-        self.engine.send(self._spoken(actions))
+        self.engine.send(self._convert(actions))
 
     def receive(self) -> Step:
         """The second half of ``step``."""

@@ -164,12 +164,12 @@ def follow(
     """
     tally, allowed = ScoreTally(), frozenset(allow_modules)
 
-    def noted(score: Score) -> None:
+    def add_and_report(score: Score) -> None:
         tally.add(score)
         report(score)
 
     def make_evaluator(welcome: Welcome, post: Callable[[Event], None]) -> Evaluator:
         scorer = PolicyScorer(welcome.table, welcome.layout, episodes, seed, max_steps, allowed)
-        return Evaluator(scorer, post, noted, once)
+        return Evaluator(scorer, post, add_and_report, once)
 
     return serve(make_evaluator), tally

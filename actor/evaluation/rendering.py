@@ -116,7 +116,7 @@ class RenderedScene:
 
     def __init__(self, settings: ActorSettings, allowed_modules: frozenset[str], mode: Mode, fps: float | None) -> None:
         self._name, self._mode = settings.env, mode
-        self.env = self._made(settings, allowed_modules)
+        self.env = self._make_env(settings, allowed_modules)
         try:
             if self.env.render_mode != mode or mode not in (self.env.metadata.get("render_modes") or ()):
                 raise self._cannot(f"it has no render mode {mode}")
@@ -125,10 +125,10 @@ class RenderedScene:
         except BaseException:
             self.env.close()
             raise
-        self._spoken = ActionConverter(self.spaces.actions)
+        self._convert = ActionConverter(self.spaces.actions)
         self._proven = False  # whether anything was drawn yet
 
-    def _made(self, settings: ActorSettings, allowed_modules: frozenset[str]) -> Any:
+    def _make_env(self, settings: ActorSettings, allowed_modules: frozenset[str]) -> Any:
         options = {**settings.env_options, "render_mode": self._mode}
         try:
             with warnings.catch_warnings():
@@ -156,7 +156,7 @@ class RenderedScene:
 
     def step(self, chosen: NDArray[Any]) -> tuple[NDArray[Any], float, bool]:
         """Scene.step."""
-        action = self._spoken(chosen)[0]
+        action = self._convert(chosen)[0]
         observed, reward, terminated, truncated, _ = self._tried(lambda: self.env.step(action))
         return self._flat(observed), float(reward), bool(terminated or truncated)
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from actor.events import Feedback, Send, Settle, Work
 from protocol.errors import RESTORED, STALE
 from protocol.messages import Gradient, Ruling, Verdict
-from protocol.session import Outbox
+from protocol.session import SPAN, Outbox
 
 APPLIED = "applied"  # the outcome of a ruling that is no refusal
 
@@ -23,6 +23,7 @@ class GradientsInFlight:
     def __init__(self) -> None:
         self.outbox: Outbox[Work] | None = None
         self.sent = self.applied = self.refused = self.lost = self.unlogged = 0
+        self.most_credit = 0  # the largest that was ever granted, which bounds everything that is under way
 
     @property
     def unanswered(self) -> int:
@@ -43,6 +44,7 @@ class GradientsInFlight:
         """Numbers begin anew; what was unanswered must have been abandoned."""
         assert not self.unanswered, "gradients of the session before are still unanswered"
         self.outbox = Outbox(session, credit)
+        self.most_credit = max(self.most_credit, credit)
 
     def send(self, work: Work, now: float) -> Send:
         """Numbers a gradient and keeps it until its verdict; there must be room."""
@@ -64,6 +66,7 @@ class GradientsInFlight:
     def settle(self, verdict: Verdict, now: float) -> list[tuple[Ruling, Settle]]:
         """What the verdict answers, in its order."""
         settled: list[tuple[Ruling, Settle]] = []
+        self.most_credit = max(self.most_credit, verdict.credit)
         for ruling, sent in [] if self.outbox is None else self.outbox.settle(verdict):
             applied = ruling.outcome == APPLIED
             self.applied += applied
@@ -101,6 +104,9 @@ class GradientsInFlight:
         assert self.outbox.session == session, f"the outbox is of session {self.outbox.session}, not {session}"
         fates = self.applied + self.refused + self.lost + self.unanswered
         assert self.sent == fates, f"{self.sent} gradients were sent, and {fates} have a fate or wait for one"
+        assert self.unanswered <= self.most_credit, f"{self.unanswered} unanswered, at most {self.most_credit} granted"
+        window = self.outbox.next_sequence - next(iter(self.outbox.unanswered), self.outbox.next_sequence)
+        assert window <= SPAN * self.most_credit, f"the unanswered span {window} numbers"
         for sequence, sent in self.outbox.unanswered.items():
             assert sequence < self.outbox.next_sequence, f"gradient {sequence} was numbered before its turn"
             assert sent.message.session == session, f"gradient {sequence} belongs to another session"

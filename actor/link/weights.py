@@ -166,7 +166,7 @@ class WeightCache:
     def silence_s(self) -> float:
         """How long the learner may be silent.
 
-        A message that is on its way is not heard before all of it is here, and what follows waits behind it. So where a
+        A message on its way counts for nothing before all of it is here, and what follows waits behind it. So where a
         key takes longer than a peer may be silent the link would be given up each time: the next one is waited for
         twice as long.
         """
@@ -183,6 +183,12 @@ class WeightCache:
         self._cuts = min(MOST_CUTS, self._cuts + (silent and waiting))
         self._requested_at = self._target_requested_at = None
         self._patience_s = self._least_s
+
+    def validate(self, most_credit: int) -> None:
+        """Asserts what holds between any two events. most_credit: the largest that was ever granted."""
+        assert self._applied == sorted(self._applied), f"versions {self._applied} are out of order"
+        bound = max(LEAST_UNREFLECTED, self._most_behind) + most_credit
+        assert self.unreflected < bound, f"{self.unreflected} gradients that its weights do not show"
 
 
 def latest(arrived: Sequence[MessageArrived | FaultArrived]) -> list[MessageArrived | FaultArrived]:

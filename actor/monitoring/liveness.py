@@ -17,13 +17,13 @@ class Liveness:
 
     def __init__(self, now: float) -> None:
         self._ticked_at = self._moved_at = now
-        self._signs: Hashable = None
+        self._progress: Hashable = None
 
-    def tick(self, signs: Hashable, now: float) -> None:
-        """The link ticked. signs: of the worker; any other value than before says that it got on."""
+    def tick(self, progress: Hashable, now: float) -> None:
+        """The link ticked. progress: of the worker; any other value than before says that it got on."""
         self._ticked_at = now
-        if signs != self._signs:
-            self._signs, self._moved_at = signs, now
+        if progress != self._progress:
+            self._progress, self._moved_at = progress, now
 
     def trouble(self, now: float) -> str | None:
         """Why it is not alive, or None."""

@@ -80,8 +80,8 @@ def _families(counters: Counters) -> Iterator[Metric]:
     spent["wait"] = worker.wait_s
     yield _labelled("work_seconds", "Where the worker's time went.", "part", spent)
     if worker.simulator_failures:
-        told = "Simulators that were replaced, and numbers of theirs that were not finite."
-        yield _labelled("simulator_failures", told, "kind", worker.simulator_failures)
+        text = "Simulators that were replaced, and numbers of theirs that were not finite."
+        yield _labelled("simulator_failures", text, "kind", worker.simulator_failures)
     for name, text, number in (
         ("weights_version", "Version of the newest weights held.", link.weights_version),
         ("residual_norm", "L2 of what compression holds back.", worker.residual_norm),

@@ -186,7 +186,7 @@ gymnasium.register("Fragile-v0", f"{__name__}:Fragile", disable_env_checker=True
 
 
 def make(env_id: str, env_options: dict[str, Any], allowed_modules: frozenset[str]) -> Environment:
-    """As ``actor.envs.make_one``, for these and for Gymnasium's."""
+    """As ``registry.make_one``, for these and for Gymnasium's."""
     return OURS[env_id](**env_options) if env_id in OURS else gymnasium.make(env_id, **env_options)
 
 

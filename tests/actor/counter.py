@@ -44,7 +44,7 @@ class Counter(gymnasium.Env[np.ndarray, Any]):
 
 
 def simulators_of(env: SyncVectorEnv, mode: AutoresetMode) -> VectorEnv:
-    """What ``actor.envs`` would make of a vector environment."""
+    """What ``actor.environments.registry`` would make of a vector environment."""
     spaces = spaces_of("Counter-v0", env.single_observation_space, env.single_action_space)
     late = mode is AutoresetMode.NEXT_STEP
     return VectorEnv(

@@ -185,18 +185,18 @@ def test_the_table_of_what_is_read_names_settings_and_choices_that_there_are() -
 @pytest.mark.parametrize("path", sorted(EXPERIMENTS.glob("*.toml")), ids=lambda path: path.stem)
 def test_every_shipped_experiment_is_taken_as_it_is_and_with_every_value_of_a_switch(path: Path) -> None:
     given = tomllib.loads(path.read_text())["actor"]
-    read(**given)
-    read_settings(msgspec.msgpack.encode(read(**given)))  # as a resolved experiment, all defaults spelt out
+    settings = read(**given)
+    assert read_settings(msgspec.msgpack.encode(settings)) == settings  # as resolved, all defaults spelt out
     for codec in CODECS:
-        read(**{**given, "codec": codec})
+        assert read(**{**given, "codec": codec}).codec == codec
     for name in ("vectorization", "network"):
         for value in get_args(get_type_hints(ActorSettings)[name]):
-            read(**{**given, name: value})
+            assert getattr(read(**{**given, name: value}), name) == value
     if given.get("algorithm", "a3c") == "a3c":
-        read(**{**given, "memory": "none"})
+        assert read(**{**given, "memory": "none"}).memory == "none"
         for targets in ("gae", "n_step"):
-            read(**{**given, "targets": targets})
-        read(**{**given, "loss": "a3c", "passes": 1, "kl_target": 0.0})
+            assert read(**{**given, "targets": targets}).targets == targets
+        assert read(**{**given, "loss": "a3c", "passes": 1, "kl_target": 0.0}).loss == "a3c"
 
 
 def test_the_command_lines_of_the_learning_tests_are_taken() -> None:
@@ -205,4 +205,4 @@ def test_the_command_lines_of_the_learning_tests_are_taken() -> None:
         for override in (each for each in task.arguments if each.startswith("actor.")):
             name, _, text = override.removeprefix("actor.").partition("=")
             given[name] = tomllib.loads(f"v = {text}")["v"] if text.startswith("[") else text
-        read(**given)
+        assert read(**given).env == given["env"]

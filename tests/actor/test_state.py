@@ -1133,6 +1133,10 @@ def changes_the_session(state: ActorState) -> None:
     state.welcome = NEXT_LIFE
 
 
+def takes_more_than_was_granted(state: ActorState) -> None:
+    state.gradients.most_credit = 0
+
+
 def waits_in_a_session(state: ActorState) -> None:
     state.backoff.start(1.0, 0.0)
 
@@ -1143,6 +1147,7 @@ def waits_in_a_session(state: ActorState) -> None:
         (permits_more, "2 permits, and 3 are allowed"),
         (forgets_a_gradient, "1 gradients were sent, and 0 have a fate or wait for one"),
         (changes_the_session, "the outbox is of session 9, not 10"),
+        (takes_more_than_was_granted, "1 unanswered, at most 0 granted"),
         (waits_in_a_session, "it waits for a learner while it has a session"),
     ],
 )

@@ -12,7 +12,7 @@ import pytest
 
 from actor import worker as module
 from actor.algorithms.gradients import gradient
-from actor.algorithms.normalization import moments_size, normalization
+from actor.algorithms.normalization import moments_size
 from actor.config import ActorSettings
 from actor.environments.registry import describe
 from actor.events import Feedback, Weights, Work
@@ -494,33 +494,6 @@ def test_a_rollout_is_left_where_the_policy_has_moved_too_far_and_updates_cannot
     assert len(bench.step()) == sent
     bench.worker.close()
     assert bench.worker.step_size.factor == 1.0
-
-
-MOMENTS = Moments(100, np.array([1.0, -2.0, 5.0]), np.array([400.0, 100.0, 2500.0]))
-
-
-@pytest.mark.parametrize(
-    ("observations", "returns", "size"), [(False, False, 0), (True, False, 4), (False, True, 1), (True, True, 5)]
-)
-def test_the_size_of_the_moments(observations: bool, returns: bool, size: int) -> None:
-    settings = ActorSettings(normalize_observations=observations, normalize_returns=returns)
-    assert moments_size(settings, describe(settings, frozenset())) == size
-
-
-def test_the_last_of_the_moments_is_of_returns_and_is_not_centred() -> None:
-    both = ActorSettings(normalize_observations=True, normalize_returns=True)
-    normalizer, scale = normalization(both, MOMENTS)
-    assert normalizer is not None
-    np.testing.assert_allclose(normalizer.mean, [1.0, -2.0])
-    np.testing.assert_allclose(normalizer.scale, [0.5, 1.0], rtol=1e-6)
-    assert scale == pytest.approx(0.2)
-    normalizer, scale = normalization(ActorSettings(normalize_observations=True), MOMENTS)
-    assert normalizer is not None
-    assert (len(normalizer.mean), scale) == (3, 1.0)
-    alone = Moments(100, MOMENTS.mean[2:], MOMENTS.m2[2:])
-    normalizer, scale = normalization(ActorSettings(normalize_returns=True), alone)
-    assert normalizer is None
-    assert scale == pytest.approx(0.2)
 
 
 def test_rewards_are_divided_by_what_the_run_has_seen() -> None:

@@ -41,7 +41,6 @@ def test_a_bad_world_breaks_no_promise_and_recovers(seed: int) -> None:
 def test_actors_that_soon_stop_for_want_of_weights_go_on_in_the_end(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Here after each gradient that weights do not show."""
     monkeypatch.setattr("actor.link.weights.LEAST_UNREFLECTED", 1)
-    monkeypatch.setattr("tests.simulation.actors.LEAST_UNREFLECTED", 1)
     plot = bad(seed)
     world = World(seed, replace(plot, settings={**plot.settings, "credit_lag": 1}))
     world.run(500)

@@ -1,6 +1,6 @@
 """A learner and its actors under one virtual clock, with seeded faults. No threads, no sockets, no torch network.
 
-Both state machines, θ, the desk, the compressor, checkpoints and the journal are the real ones; the worker is a toy
+Both state machines, θ, the channel, the compressor, checkpoints and the journal are the real ones; the worker is a toy
 that compresses random numbers, the disk is memory that a power loss empties of what was not synced, and the shells are
 replaced by this file. After every event both states validate themselves, and ``check_history`` looks at the whole. A
 run that breaks a promise raises ``Broken``, which prints the seed and the last events of who is involved.
@@ -205,7 +205,6 @@ class World:
         event = self.read(delivery.frames)
         if isinstance(event, a.MessageArrived):
             self.say(actor.name, "<-", event.message)
-            actor.told = max(actor.told, getattr(event.message, "credit", 0))
             self.check_verdict(actor.name, event.message)
         actor.post(event)
 

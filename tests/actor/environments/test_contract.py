@@ -9,8 +9,8 @@ import pytest
 from gymnasium.spaces import Box, Dict, Discrete, MultiDiscrete, Space, Tuple
 
 from actor.environments.contract import (
+    ContractViolation,
     RewardNotFinite,
-    Wrong,
     checked,
     final_of,
     finite,
@@ -57,7 +57,7 @@ def test_what_casts_passes_with_a_batch_axis(space: Space[Any], observation: Any
     ],
 )
 def test_what_does_not_is_described(space: Space[Any], observation: Any, words: str) -> None:
-    with pytest.raises(Wrong, match=words):
+    with pytest.raises(ContractViolation, match=words):
         checked(space, observation)
 
 
@@ -70,7 +70,7 @@ def test_a_reward_is_any_number(reward: Any, number: float) -> None:
 
 @pytest.mark.parametrize("reward", ["1", None, np.array([1.0]), 1j])
 def test_and_nothing_else(reward: Any) -> None:
-    with pytest.raises(Wrong, match="the reward is"):
+    with pytest.raises(ContractViolation, match="the reward is"):
         outcome_of((None, reward, False, False, {}))
 
 
@@ -92,7 +92,7 @@ def test_a_flag_is_yes_or_no_of_any_type(yes: Any) -> None:
 
 @pytest.mark.parametrize("flag", [2, -1, 0.5, np.nan, "yes", None, [True]])
 def test_and_nothing_between(flag: Any) -> None:
-    with pytest.raises(Wrong, match="terminated is"):
+    with pytest.raises(ContractViolation, match="terminated is"):
         outcome_of((None, 0.0, flag, False, {}))
 
 
@@ -112,9 +112,9 @@ BATCH: tuple[Any, ...] = (np.zeros((2, 2), np.float32), np.zeros(2), np.zeros(2,
 )
 def test_rows_of_a_vector_are_held_to_the_same(place: int, value: Any, words: str) -> None:
     assert outcomes_of(BATCH, PAIR, 2)[0].shape == (2, 2)
-    with pytest.raises(Wrong, match=words):
+    with pytest.raises(ContractViolation, match=words):
         outcomes_of((*BATCH[:place], value, *BATCH[place + 1 :]), PAIR, 2)
-    with pytest.raises(Wrong, match="step returned tuple of 4"):
+    with pytest.raises(ContractViolation, match="step returned tuple of 4"):
         outcomes_of(BATCH[:4], PAIR, 2)
 
 
@@ -127,7 +127,7 @@ def test_rows_of_a_vector_are_held_to_the_same(place: int, value: Any, words: st
     ],
 )
 def test_a_choice_that_does_not_exist_is_named(space: Space[Any], rows: Any, words: str) -> None:
-    with pytest.raises(Wrong, match=words):
+    with pytest.raises(ContractViolation, match=words):
         checked(space, np.array(rows), 2)
 
 
@@ -154,7 +154,7 @@ def test_a_true_successor_is_found_in_every_form(key: str, batch: Any) -> None:
 
 @pytest.mark.parametrize("info", [{"final_obs": DENSE[:1]}, {"final_obs": DENSE, "_final_obs": np.array([True])}])
 def test_a_true_successor_for_too_few_is_named(info: dict[str, Any]) -> None:
-    with pytest.raises(Wrong, match=r"info\['_?final_obs'\] is .*, with nothing for environment 1"):
+    with pytest.raises(ContractViolation, match=r"info\['_?final_obs'\] is .*, with nothing for environment 1"):
         final_of(info, 1, PAIR)
 
 
@@ -166,5 +166,5 @@ def test_rewards_are_float64_whatever_they_were(numbers: Any) -> None:
 
 @pytest.mark.parametrize("returned", [None, np.zeros(2), (np.zeros(2),), [np.zeros(2), {}]])
 def test_an_old_reset_is_refused(returned: Any) -> None:
-    with pytest.raises(Wrong, match="reset returned"):
+    with pytest.raises(ContractViolation, match="reset returned"):
         first_of(returned)

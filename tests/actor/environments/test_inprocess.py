@@ -12,7 +12,7 @@ from gymnasium.spaces import Box
 
 from actor.config import ActorSettings
 from actor.environments import signals
-from actor.environments.contract import Wrong
+from actor.environments.contract import ContractViolation
 from actor.environments.inprocess import InProcessEngine
 from actor.environments.registry import make_vector_envs
 from actor.environments.vector import Step, VectorEnv
@@ -126,13 +126,13 @@ def test_a_true_successor_that_is_not_finite_leaves_its_row_out() -> None:
 def test_an_episode_cannot_begin_with_what_is_not_finite() -> None:
     env = Written()
     env.first = NAN
-    with pytest.raises(Wrong, match="Odd-v0: number 0 of an observation is nan, the first of row 0"):
+    with pytest.raises(ContractViolation, match="Odd-v0: number 0 of an observation is nan, the first of row 0"):
         simulators(env)
 
 
 def test_what_breaks_the_contract_is_named_with_the_environment() -> None:
     made, _ = simulators(Written(((0.0, 0.0), (1.0,), NO)))  # type: ignore[arg-type]
-    with pytest.raises(Wrong, match=r"^Odd-v0: the reward is float64 \[1\], not numbers \[2\]"):
+    with pytest.raises(ContractViolation, match=r"^Odd-v0: the reward is float64 \[1\], not numbers \[2\]"):
         made.step(ACTIONS)
 
 
@@ -162,7 +162,7 @@ def test_one_environment_in_this_process_is_refused_in_the_words_of_its_own_proc
     (made,) = make_vector_envs(ActorSettings(env=BROKEN, envs=2), frozenset({"tests.actor.broken_envs"}))
     try:
         made.reset(0)
-        with pytest.raises(Wrong, match=f"^{BROKEN}: {words}"):
+        with pytest.raises(ContractViolation, match=f"^{BROKEN}: {words}"):
             twice(made, np.full((2, 1), Act[act]))
     finally:
         made.close()

@@ -65,6 +65,7 @@ def test_the_same_module_on_the_path_too_is_one(here: Path, monkeypatch: pytest.
     (here / "my_rooms.py").touch()
     monkeypatch.syspath_prepend(str(here))
     import_allowed("my_rooms", allow(["my_rooms"]))
+    assert sys.modules["my_rooms"].__file__ == str(here / "my_rooms.py")
 
 
 def test_an_environment_that_goes_elsewhere_takes_nothing_away(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,6 +74,7 @@ def test_an_environment_that_goes_elsewhere_takes_nothing_away(here: Path, monke
     (here / "away").mkdir()
     monkeypatch.chdir(here / "away")
     import_allowed("my_rooms", allowed)
+    assert sys.modules["my_rooms"].__file__ == str(here / "my_rooms.py")
 
 
 def test_a_module_that_is_not_allowed_is_not_looked_for(here: Path) -> None:

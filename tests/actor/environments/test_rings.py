@@ -16,7 +16,7 @@ import pytest
 from actor.algorithms.methods import make_method
 from actor.algorithms.rollout import Collector
 from actor.config import ActorSettings
-from actor.environments.contract import Wrong
+from actor.environments.contract import ContractViolation
 from actor.environments.registry import make_vector_envs
 from actor.environments.vector import VectorEnv
 from actor.networks.build import build_policy
@@ -157,7 +157,7 @@ def test_a_vector_that_keeps_its_last_observations_is_refused_by_name() -> None:
     for kind in ("truncated", "terminated"):
         settings = settings_of(way, 3, kind, 4)
         refused = pytest.raises(
-            Wrong, match=r"RingVector-v0: it resets in the same step .* no final_obs of row 0, whose"
+            ContractViolation, match=r"RingVector-v0: it resets in the same step .* no final_obs of row 0, whose"
         )
         with made(settings) as groups, refused if kind == "truncated" else contextlib.nullcontext():
             assert_true(groups, settings, way.waits, FAMILIES[0], 0.9)

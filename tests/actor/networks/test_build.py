@@ -1,0 +1,49 @@
+"""Which network settings name, and which are refused before they take memory."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from actor.config import ActorSettings
+from actor.networks.build import build_policy
+from actor.spaces import Spaces
+from protocol.errors import SettingError
+from tests.actor.counter import box, discrete, vectors
+
+THREE, TWO_REALS, PARTS = discrete(3), box((-1.0, -np.inf), (1.0, np.inf)), discrete(2, 3)
+HUGE = 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("settings", "spaces", "words"),
+    [
+        (ActorSettings(algorithm="n_step_q"), vectors(5, TWO_REALS), r"actor\.algorithm = 'n_step_q': a3c: .*Discrete"),
+        (ActorSettings(algorithm="one_step_sarsa"), vectors(5, PARTS), r"actor\.algorithm = 'one_step_sarsa'"),
+        (ActorSettings(network="a3c"), vectors(5, THREE), r"actor\.network = 'a3c': mlp: .*no image"),
+        (ActorSettings(network="nature"), Spaces((4, 84, 35), "uint8", THREE), r"actor\.network = 'nature'.*36 pixels"),
+        (
+            ActorSettings(hidden=(HUGE, HUGE)),
+            vectors(5, THREE),
+            r"actor\.hidden = \[1000000, 1000000\]: at most 67,108,864",
+        ),
+        (ActorSettings(memory="lstm", memory_size=HUGE), vectors(5, THREE), r"actor\.memory_size = 1000000: at most"),
+        (
+            ActorSettings(network="nature"),
+            Spaces((3, 2000, 2000), "uint8", THREE),
+            r"actor\.network = 'nature': at most",
+        ),
+    ],
+)
+def test_what_a_network_cannot_be_is_refused_before_it_takes_memory(
+    settings: ActorSettings, spaces: Spaces, words: str
+) -> None:
+    with pytest.raises(SettingError, match=words):
+        build_policy(settings, spaces, 0)
+
+
+def test_an_image_just_large_enough_passes() -> None:
+    for name in ("a3c", "nature"):
+        policy, _ = build_policy(ActorSettings(network=name), Spaces((1, 36, 36), "uint8", THREE), 0)
+        seen = policy.prepare(np.zeros((2, 1, 36, 36), np.uint8))
+        assert policy.act(seen, np.zeros((2, 0), np.float32))[0].shape == (2, 3)
