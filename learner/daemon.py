@@ -17,7 +17,7 @@ import uvloop
 
 from learner.events import StopRequested
 from learner.launch.bootstrap import Resources, begin
-from learner.launch.local_actors import ChildFailed, Fleet
+from learner.launch.local_actors import ChildFailed, LocalActors
 from learner.launch.options import Options, host_and_port
 from learner.launch.run_directory import RunDirectory
 from learner.launch.scratch import scratch_folder
@@ -61,7 +61,7 @@ async def _serve(options: Options) -> int:
         directory = stack.enter_context(RunDirectory.prepare(options.run_dir, options.resume, options.proceed))
         console = Console(options.json)
         stack.callback(console.close)
-        if options.proceed and (code := directory.over(options.experiment)) is not None:
+        if options.proceed and (code := directory.finished_exit_code(options.experiment)) is not None:
             console.event("over", {"run_dir": str(directory.path), "why": "the run has ended as it was asked to"})
             supervisor = Supervisor(os.environ)
             supervisor.ready()  # systemd takes one that ends before for one that failed, and starts it for ever
@@ -94,7 +94,7 @@ class Daemon:
         self.ending = Ending()
         self._resources = resources
         self._access = AccessList(resources.ring, resources.sockets, self.announce)
-        self.local_actors = Fleet(
+        self.local_actors = LocalActors(
             resources.local,
             resources.options.experiment.run.actors,
             resources.options.allow_modules,

@@ -1,6 +1,6 @@
 """How far a run is: steps, episodes, verdicts, bytes, and whether its goal is reached. Pure. Plain counters.
 
-These are the only books: metrics, `/status`, the terminal and `result.json` all read them.
+These are the only counters: metrics, `/status`, the terminal and `result.json` all read them.
 """
 
 from __future__ import annotations

@@ -145,7 +145,7 @@ class Service:
         self._show(now, last=True)
         result = result_of(self.state, now, self._options.started_at, exit_code)
         try:
-            self._directory.finish(result)
+            self._directory.write_result(result)
         except OSError as error:
             self._announce("result_failed", {"detail": error.strerror or str(error)})
             return exit_code if exit_code == TRY_AGAIN else 1

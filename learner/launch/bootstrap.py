@@ -21,7 +21,7 @@ from learner import config
 from learner.durability.recovery import Restored, RunFiles, blank, make_parameters, open_journal, restore, restore_best
 from learner.durability.storage import RunStorage
 from learner.launch.initial import Initial, given
-from learner.launch.local_actors import Fleet, check, initial
+from learner.launch.local_actors import LocalActors, check, initial
 from learner.launch.options import Options
 from learner.launch.relay import Announcer
 from learner.launch.run_directory import RunDirectory
@@ -81,7 +81,7 @@ class _Numbers:
 
 async def begin(
     resources: Resources,
-    local_actors: Fleet,
+    local_actors: LocalActors,
     roles: Callable[[str], frozenset[str]],
     announce: Announcer,
 ) -> Begun:
@@ -94,7 +94,7 @@ async def begin(
     table = config.actor_table(options.experiment)
     first = await _theta(options, table, local_actors)
     manifest = _manifest(options, first, table)
-    epoch = directory.begin(options.experiment, manifest)
+    epoch = directory.start_life(options.experiment, manifest)
     digest = digest_of(manifests.encode(directory.manifest())).hex()
     limits = Limits.for_length(manifest.layout.length)
     sockets.set_limits(limits)
@@ -112,7 +112,7 @@ async def begin(
     return Begun(state, numbers.parameters, stream, numbers.store, digest, limits)
 
 
-async def _theta(options: Options, table: bytes, local_actors: Fleet) -> Initial:
+async def _theta(options: Options, table: bytes, local_actors: LocalActors) -> Initial:
     """θ₀: as it was handed over, or made here, while local actors import torch and dial. table: theirs, msgpack.
 
     None of them starts before the table is known to be sound: a mistake is told in a second, and once.

@@ -100,7 +100,7 @@ async def _make(command: Sequence[str], deadline_s: float) -> None:
         raise ChildFailed(f"`{name}` {_how(child.returncode)}: {' | '.join(lines[-TAIL_LINES:])}")
 
 
-class Fleet:
+class LocalActors:
     """The local actors. Slot n is named ``local-n`` through all its restarts.
 
     on_exit: called once at most, with (detail, exit code), when an actor refuses its configuration (2) or none is left

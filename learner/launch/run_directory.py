@@ -65,7 +65,7 @@ class Ended(msgspec.Struct):
     exit_code: int
 
     @property
-    def kept(self) -> bool:
+    def saved(self) -> bool:
         """Whether what was reached is on disk."""
         return self.checkpoint_version == self.version and self.exit_code in (0, 3)
 
@@ -75,7 +75,7 @@ class RunDirectory:
     removes a directory that ``prepare`` made and that nothing was written to.
 
     lost_lines: lines of progress.jsonl that could not be written; training goes on without them. journaled: the life
-    before kept a journal, known after ``begin``.
+    before kept a journal, known after ``start_life``.
     """
 
     def __init__(self, path: Path, resuming: bool, lock: IO[bytes], made: bool = False) -> None:
@@ -85,7 +85,7 @@ class RunDirectory:
         self.journaled = False
         self._lock = lock
         self._log: IO[bytes] | None = None
-        self._early: deque[bytes] = deque(maxlen=EARLY_LINES)  # recorded before ``begin``
+        self._early: deque[bytes] = deque(maxlen=EARLY_LINES)  # recorded before ``start_life``
         self._torn = False
 
     @classmethod
@@ -96,7 +96,7 @@ class RunDirectory:
         cannot be written.
         """
         try:
-            _resumes(path, resume, proceed)  # a stranger's folder is left as it is, without a lock in it
+            _resumes(path, resume, proceed)  # another's folder is left as it is, without a lock in it
             missing = [folder for folder in (path, *path.parents) if not folder.exists()]
             path.mkdir(parents=True, exist_ok=True)
             for folder in missing or [path]:
@@ -121,7 +121,7 @@ class RunDirectory:
                 _remove_unused(self.path)  # while nobody else can hold it
         self._lock.close()
 
-    def begin(self, experiment: Experiment, manifest: Manifest) -> int:
+    def start_life(self, experiment: Experiment, manifest: Manifest) -> int:
         """Writes down what is about to run, or compares it with what ran. Returns the epoch: 1 in the first life.
 
         Raises RunDirectoryError where a resumed run is another experiment, or the directory cannot be written.
@@ -147,11 +147,11 @@ class RunDirectory:
         """The manifest of the run that is being resumed. Raises UserError."""
         return manifests.decode((self.path / MANIFEST).read_bytes())
 
-    def over(self, experiment: Experiment) -> int | None:
+    def finished_exit_code(self, experiment: Experiment) -> int | None:
         """The exit code with which this run ended, if there is nothing left of what ``experiment`` asks; else None.
 
         None too where the last θ was not saved, which must be reached again, and where the directory is another
-        experiment's, which ``begin`` tells.
+        experiment's, which ``start_life`` tells.
         """
         if not self.resuming or self.manifest().actor_digest != digest_of(actor_table(experiment)):
             return None
@@ -160,7 +160,7 @@ class RunDirectory:
             ended = msgspec.convert(with_present(told, RENAMED_IN_RESULT), Ended)
         except (FileNotFoundError, msgspec.DecodeError):
             return None
-        if not ended.kept:
+        if not ended.saved:
             return None
         target, steps = experiment.run.until_return, experiment.run.until_steps
         if ended.solved and target is not None and ended.return_target is not None and ended.return_target >= target:
@@ -197,7 +197,7 @@ class RunDirectory:
         except OSError:
             return []
 
-    def finish(self, summary: Mapping[str, object]) -> None:
+    def write_result(self, summary: Mapping[str, object]) -> None:
         """Writes result.json whole or not at all. Raises OSError."""
         text = msgspec.json.format(json_line(summary), indent=2) + b"\n"
         self._write(RESULT, text)
@@ -269,7 +269,7 @@ def _locked(path: Path) -> IO[bytes]:
     held, own = _open_lock(path / LOCK), None
     try:
         taken, ours = _taken(held), not os.fstat(held.fileno()).st_mode & 0o077
-        if (taken and (ours or not _by_a_stranger(held))) or not _lies_at(held, path / LOCK):
+        if (taken and (ours or not _held_by_another_user(held))) or not _lies_at(held, path / LOCK):
             raise RunDirectoryError(path, "another learner is using it", passing=True)
         if ours:
             return held
@@ -304,7 +304,7 @@ def _lies_at(lock: IO[bytes], path: Path) -> bool:
     return os.path.samestat(os.fstat(lock.fileno()), path.stat())
 
 
-def _by_a_stranger(lock: IO[bytes]) -> bool:
+def _held_by_another_user(lock: IO[bytes]) -> bool:
     """Whether all who hold it are processes of users who could not run this learner. False where that is not known."""
     status = os.fstat(lock.fileno())
     file = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"

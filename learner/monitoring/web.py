@@ -44,8 +44,8 @@ GUARDED = {  # with every answer
     "Referrer-Policy": "no-referrer",
 }
 
-MOST = 64  # connections: a browser has six, a scraper one; strangers' would take descriptors from actors
-RESERVED = 8  # descriptors for visitors when strangers of the links hold all others
+MOST = 64  # connections: a browser has six, a scraper one; others would take descriptors from actors
+RESERVED = 8  # descriptors for visitors when unauthenticated peers of the links hold all others
 LONGEST_S, SWEEP_S = 10.0, 1.0  # from one whole request to the next, or to the first; how often that is looked at
 ANY_NAME = ("/metrics", "/livez", "/readyz")  # for machines, which use whatever name they know; numbers alone are there
 # Trees of names in which nobody can have one for the public: RFC 6761, 6762, 8375, ICANN's .internal, and Kubernetes'.
@@ -109,8 +109,8 @@ class WebServer:
         await self._runner.cleanup()
 
     def _accept(self) -> None:
-        """Takes a connection, with a descriptor from the reserve where strangers hold all others. Where that is empty
-        too, the next look at the connections tries again.
+        """Accepts a connection, with a descriptor from the reserve where unauthenticated peers hold all others. Where
+        that is empty too, the next sweep of the connections tries again.
         """
         loop = asyncio.get_running_loop()
         try:
@@ -196,14 +196,21 @@ def _handlers(pages: Pages) -> dict[str, Handler]:
     async def readyz(_: web.Request) -> web.Response:
         return _probe(pages.ready())
 
-    async def told(request: web.Request) -> web.Response:
-        return _json(pages.status(_asked(request.query.get("actors", ""), request.query.get("by", ""))))
+    async def run_status(request: web.Request) -> web.Response:
+        return _json(pages.status(_fleet_query(request.query.get("actors", ""), request.query.get("by", ""))))
 
-    async def curve(request: web.Request) -> web.Response:
+    async def run_history(request: web.Request) -> web.Response:
         return _json(pages.history(_seconds(request.query.get("after", "-1"))))
 
     parts = {path: _part((PAGE / name).read_bytes(), kind) for path, (name, kind) in PARTS.items()}
-    return {**parts, "/metrics": metrics, "/livez": livez, "/readyz": readyz, "/status": told, "/history": curve}
+    return {
+        **parts,
+        "/metrics": metrics,
+        "/livez": livez,
+        "/readyz": readyz,
+        "/status": run_status,
+        "/history": run_history,
+    }
 
 
 def _part(body: bytes, kind: str) -> Handler:
@@ -225,7 +232,7 @@ def _json(told: dict[str, Any]) -> web.Response:
     return web.Response(body=body, content_type="application/json", headers={"Cache-Control": "no-store"})
 
 
-def _asked(actors: str, by: str) -> FleetQuery:
+def _fleet_query(actors: str, by: str) -> FleetQuery:
     """What ?actors=50&by=-lag_updates means: the largest 50. Raises HTTPBadRequest."""
     name = by.removeprefix("-") or "ordinal"
     if name not in FIELDS:

@@ -1,8 +1,8 @@
 """How many files and connections the process may hold, and some of them in reserve. Knows the system's limit alone.
 
-libzmq takes connections until no descriptor is left, and strangers may open as many as they like. So the limit is as
-high as the system lets it be; some descriptors are held back for files; and a thread that must not wait for strangers
-to go has a table of descriptors of its own, where the system gives one.
+libzmq accepts connections until no descriptor is left, and unauthenticated peers may open as many as they like. So the
+limit is as high as the system lets it be; some descriptors are held back for files; and a thread that must not wait for
+peers to go has a table of descriptors of its own, where the system gives one.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from protocol.errors import UserError
 
 MOST = 1 << 16  # sixteen connections for each of the most actors that a learner takes by default, and their buffers
 CLONE_FILES = 0x400  # of unshare(2)
-RESERVED = 32  # for the files that a life opens at one time, and some that strangers are quicker to take
+RESERVED = 32  # for the files that a life opens at one time, and some that others are quicker to take
 PATIENCE_S = 0.05  # before the next attempt, of as many as there are in reserve
 
 T = TypeVar("T")
@@ -56,7 +56,7 @@ def raise_limit(least: int, what: str) -> int:
 class Reserve:
     """Descriptors that are held so that a file can be opened when there are no others.
 
-    held: they. patience_s: before an attempt after one in which a stranger was quicker.
+    held: they. patience_s: before an attempt after one in which a peer was quicker.
     """
 
     def __init__(self, patience_s: float = PATIENCE_S) -> None:
@@ -72,7 +72,7 @@ class Reserve:
 
     def lend(self, act: Callable[[], T]) -> T:
         """What ``act`` returns, which opens a file. Where no descriptor is left it is given one of those held, and
-        again where a stranger was quicker, until none is left. Raises OSError, at once in a thread whose table is not
+        again where a peer was quicker, until none is left. Raises OSError, at once in a thread whose table is not
         the process's: a number that is held here may be a file of its own there.
         """
         while True:

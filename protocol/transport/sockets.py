@@ -39,7 +39,7 @@ GOODBYE_MS = 200  # what closing may wait for the last words to leave; one round
 
 EVERY: Options = {
     zmq.LINGER: 0,  # −1, the default, hangs exit behind a peer that is gone; close() allows a goodbye
-    zmq.HANDSHAKE_IVL: 10_000,  # ms; a stranger who connects and says nothing gives its descriptor back
+    zmq.HANDSHAKE_IVL: 10_000,  # ms; a peer that connects and says nothing gives its descriptor back
     zmq.HEARTBEAT_IVL: 0,  # libzmq's own thread answers them for a wedged process, and they cut long frames short
     zmq.TCP_KEEPALIVE: 1,  # a machine that vanished never says so; and NAT forgets a link that is silent for long
     zmq.TCP_KEEPALIVE_IDLE: 60,  # s; below the two minutes after which common routers forget

@@ -25,6 +25,7 @@ PICTURE_FILES = "learner/analysis/plot.py learner/analysis/export.py"
 HEAVY = frozenset({"torch", "gymnasium"})
 MAX_FILE_LINES = 450
 MAX_FUNCTION_LINES = 60
+MAX_ENTRIES = 20
 
 
 # Rooms of each house from the ground up: a room is a file or a package, and imports only what stands before it.
@@ -231,6 +232,18 @@ def _privates(tree: Tree) -> Iterator[Finding]:
             yield source.path, node.lineno, f"touches {dotted(node) or node.attr}"
 
 
+def _folders_are_rooms(tree: Tree) -> Iterator[Finding]:
+    held: dict[str, set[str]] = {}
+    for path in tree:
+        folder, _, name = path.rpartition("/")
+        while folder:
+            held.setdefault(folder, set()).add(name)
+            folder, _, name = folder.rpartition("/")
+    for folder, names in sorted(held.items()):
+        if "__init__.py" in names and len(names) > MAX_ENTRIES:
+            yield folder, 1, f"holds {len(names)} entries, more than {MAX_ENTRIES}"
+
+
 RULES = (
     Rule(
         "the protocol knows neither side",
@@ -428,5 +441,12 @@ RULES = (
         _tests_are_packages,
         {"tests/actor/test_flat.py": ""},
         {"tests/actor/test_flat.py": "", "tests/actor/__init__.py": ""},
+    ),
+    Rule(
+        "a package holds what one look takes in",
+        "a folder of more files is a shelf: packages by concern, each with a sentence on what it may know",
+        _folders_are_rooms,
+        {f"learner/optim/{name}.py": "" for name in ("__init__", *"abcdefghijklmnopqrst")},
+        {f"tests/fuzz/corpus/{name}.json": "" for name in "abcdefghijklmnopqrstuvwxyz"},
     ),
 )

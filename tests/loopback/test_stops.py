@@ -1,4 +1,4 @@
-"""Sides that stand still or are killed while the other lives, over real sockets; actors without simulators."""
+"""Sides that stand still, are killed or get no weights while the other lives, over real sockets."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.loopback.system import ENDLESS, Daemon, Launcher, Said, Test
+from tests.loopback.system import ENDLESS, Daemon, Launcher, Said, Test, free_ports
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="stops processes by signals")
 
@@ -82,3 +82,14 @@ def test_a_killed_actor_is_forgotten_and_the_one_in_its_place_is_not(served: Ser
     assert served.learner.event("actor_left", named("worker"), after=since)["why"] == "silent"
     goes_on(replacement, len(replacement.events))
     replacement.kill()
+
+
+def test_a_stream_that_never_comes_ruins_no_policy(launch: Launcher) -> None:
+    """All gradients at one θ, hundreds in a second, once left one that always does the same: a return of 9 for good."""
+    address = f"tcp://127.0.0.1:{free_ports()}"
+    launch.start("tests.late_stream", 3600, "actor", "run", "--learner", address, "--name", "remote")
+    words = ("--actors", 0, "--bind", address, "--until-return", 150, "--until-steps", 150_000)
+    often = ("--set", "learner.heartbeat_s=0.1")  # which say what was published and did not come
+    learner = launch.learner(*words, *often)
+    assert learner.wait() == 0, learner.story()
+    assert learner.event("finished")["lag_max_updates"] <= 64

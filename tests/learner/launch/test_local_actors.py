@@ -17,7 +17,7 @@ import uvloop
 
 from learner.launch import relay as module
 from learner.launch.initial import Initial
-from learner.launch.local_actors import RESTARTS, SAME_ERRORS, ChildFailed, Fleet, child_environment, initial
+from learner.launch.local_actors import RESTARTS, SAME_ERRORS, ChildFailed, LocalActors, child_environment, initial
 from protocol.errors import UserError
 from tests.learner.books import LAYOUT
 
@@ -63,7 +63,7 @@ def with_fleet(
     folder: Path,
     script: str,
     count: int,
-    use: Callable[[Fleet, Heard], Coroutine[Any, Any, None]],
+    use: Callable[[LocalActors, Heard], Coroutine[Any, Any, None]],
     stop_s: float = 30.0,
 ) -> Heard:
     """Runs ``use`` with a started fleet of children that run ``script``; stops the fleet whatever happens."""
@@ -73,7 +73,9 @@ def with_fleet(
     async def scene() -> Heard:
         heard = Heard()
         command = (sys.executable, "-S", str(path))
-        fleet = Fleet("ipc:///x", count, ["m"], heard.on_exit, heard.announce, command=command, first_backoff_s=0.001)
+        fleet = LocalActors(
+            "ipc:///x", count, ["m"], heard.on_exit, heard.announce, command=command, first_backoff_s=0.001
+        )
         async with asyncio.timeout(DEADLINE_S):
             fleet.start()
             try:
@@ -87,7 +89,7 @@ def with_fleet(
         return runner.run(scene())
 
 
-async def until_ended(_: Fleet, heard: Heard) -> None:
+async def until_ended(_: LocalActors, heard: Heard) -> None:
     await heard.ended
 
 
@@ -100,7 +102,7 @@ def gone(pid: int) -> bool:
 
 
 def test_actors_get_their_arguments_and_one_thread(tmp_path: Path) -> None:
-    async def use(_: Fleet, heard: Heard) -> None:
+    async def use(_: LocalActors, heard: Heard) -> None:
         await heard.ready()
 
     script = "say(*sys.argv[1:], os.environ['OMP_NUM_THREADS'], os.getsid(0) == os.getpid())\n" + STAYS
@@ -112,7 +114,7 @@ def test_actors_get_their_arguments_and_one_thread(tmp_path: Path) -> None:
 def test_stopping_leaves_no_process(tmp_path: Path) -> None:
     pids: list[int] = []
 
-    async def use(fleet: Fleet, heard: Heard) -> None:
+    async def use(fleet: LocalActors, heard: Heard) -> None:
         pids.extend([await heard.ready(), await heard.ready()])
         assert fleet.alive == 2
 
@@ -125,7 +127,7 @@ def test_stopping_leaves_no_process(tmp_path: Path) -> None:
 def test_one_that_does_not_listen_is_killed(tmp_path: Path) -> None:
     pids: list[int] = []
 
-    async def use(_: Fleet, heard: Heard) -> None:
+    async def use(_: LocalActors, heard: Heard) -> None:
         pids.append(await heard.ready())
 
     heard = with_fleet(tmp_path, DEAF, 1, use, stop_s=0.01)
@@ -143,7 +145,7 @@ subprocess.Popen([sys.executable, "-S", "-c", "import signal; f = open({str(fifo
 
     pipes: list[int] = []
 
-    async def use(_: Fleet, heard: Heard) -> None:
+    async def use(_: LocalActors, heard: Heard) -> None:
         await heard.ready()
         pipes.append(await asyncio.to_thread(os.open, fifo, os.O_RDONLY))  # once the grandchild holds the other end
 
@@ -194,7 +196,7 @@ def test_the_same_error_each_time_is_not_tried_as_often(tmp_path: Path) -> None:
 def test_a_restarted_actor_keeps_its_name(tmp_path: Path) -> None:
     counts: list[int] = []
 
-    async def use(fleet: Fleet, heard: Heard) -> None:
+    async def use(fleet: LocalActors, heard: Heard) -> None:
         await heard.ready()
         counts.append(fleet.restarts)
 
@@ -234,7 +236,7 @@ def test_what_is_printed_comes_with_the_actor_s_name(tmp_path: Path) -> None:
 
 
 def test_a_fleet_of_none_says_nothing(tmp_path: Path) -> None:
-    async def use(_: Fleet, heard: Heard) -> None:
+    async def use(_: LocalActors, heard: Heard) -> None:
         assert not heard.ended.done()
 
     with_fleet(tmp_path, STAYS, 0, use)
@@ -253,7 +255,7 @@ def test_a_command_that_is_not_there_uses_up_its_restarts() -> None:
     async def scene() -> tuple[str, int]:
         heard = Heard()
         command = ("/nonexistent/actor",)
-        fleet = Fleet("ipc:///x", 1, [], heard.on_exit, heard.announce, command=command, first_backoff_s=0.001)
+        fleet = LocalActors("ipc:///x", 1, [], heard.on_exit, heard.announce, command=command, first_backoff_s=0.001)
         async with asyncio.timeout(DEADLINE_S):
             fleet.start()
             ended = await heard.ended

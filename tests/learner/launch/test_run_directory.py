@@ -44,7 +44,7 @@ class FullDisk:
 
 def begun(path: Path) -> None:
     with RunDirectory.prepare(path, resume=False) as directory:
-        assert directory.begin(EXPERIMENT, manifest()) == 1
+        assert directory.start_life(EXPERIMENT, manifest()) == 1
 
 
 def lines(path: Path) -> list[dict[str, object]]:
@@ -99,7 +99,7 @@ def test_each_life_is_counted(tmp_path: Path) -> None:
     begun(tmp_path)
     for epoch in (2, 3):
         with RunDirectory.prepare(tmp_path, resume=True) as directory:
-            assert directory.begin(EXPERIMENT, manifest(created="tomorrow")) == epoch
+            assert directory.start_life(EXPERIMENT, manifest(created="tomorrow")) == epoch
     assert manifests.decode((tmp_path / "manifest.json").read_bytes()).created == "today"
 
 
@@ -107,7 +107,7 @@ def test_proceeding_begins_where_there_is_no_run_and_goes_on_where_there_is(tmp_
     for epoch in (1, 2, 3):
         with RunDirectory.prepare(tmp_path, resume=False, proceed=True) as directory:
             assert directory.resuming == (epoch > 1)
-            assert directory.begin(EXPERIMENT, manifest()) == epoch
+            assert directory.start_life(EXPERIMENT, manifest()) == epoch
 
 
 def test_what_a_volume_and_a_death_leave_is_no_run(tmp_path: Path) -> None:
@@ -118,7 +118,7 @@ def test_what_a_volume_and_a_death_leave_is_no_run(tmp_path: Path) -> None:
 
 def over(path: Path, experiment: Experiment) -> int | None:
     with RunDirectory.prepare(path, resume=False, proceed=True) as directory:
-        return directory.over(experiment)
+        return directory.finished_exit_code(experiment)
 
 
 @pytest.mark.parametrize(
@@ -187,7 +187,7 @@ def test_another_experiment_cannot_be_resumed(tmp_path: Path) -> None:
         RunDirectory.prepare(tmp_path, resume=True) as directory,
         pytest.raises(RunDirectoryError, match=r"another experiment\. The actor tables differ"),
     ):
-        directory.begin(EXPERIMENT, other)
+        directory.start_life(EXPERIMENT, other)
     assert (tmp_path / "epoch").read_text() == "1\n"
 
 
@@ -277,10 +277,10 @@ def test_a_file_is_no_directory(tmp_path: Path) -> None:
 def test_progress_is_appended_through_all_lives(tmp_path: Path) -> None:
     with RunDirectory.prepare(tmp_path, resume=False) as directory:
         directory.record("actor_said", 0.0, {"text": "early"})
-        directory.begin(EXPERIMENT, manifest())
+        directory.start_life(EXPERIMENT, manifest())
         directory.record("progress", 1.23456, {"env_steps": 5})
     with RunDirectory.prepare(tmp_path, resume=True) as directory:
-        directory.begin(EXPERIMENT, manifest())
+        directory.start_life(EXPERIMENT, manifest())
         directory.record("progress", 2.0, {"env_steps": 9})
     recorded = lines(tmp_path)
     assert all(isinstance(line.pop("unix_s"), float) for line in recorded)
@@ -293,7 +293,7 @@ def test_progress_is_appended_through_all_lives(tmp_path: Path) -> None:
 
 def test_what_a_line_relies_on_cannot_be_claimed_by_a_field(tmp_path: Path) -> None:
     with RunDirectory.prepare(tmp_path, resume=False) as directory:
-        directory.begin(EXPERIMENT, manifest())
+        directory.start_life(EXPERIMENT, manifest())
         directory.record("actor_said", 1.0, {"event": "progress", "wall_s": 9.0, "unix_s": 0.0, "text": "hello"})
     (line,) = lines(tmp_path)
     assert (line["event"], line["wall_s"], line["text"]) == ("actor_said", 1.0, "hello")
@@ -306,7 +306,7 @@ def test_a_full_disk_costs_lines_and_nothing_else(tmp_path: Path, monkeypatch: p
         Path, "open", lambda path, *how, **more: disk if path.name == PROGRESS else real(path, *how, **more)
     )
     with RunDirectory.prepare(tmp_path, resume=False) as directory:
-        directory.begin(EXPERIMENT, manifest())
+        directory.start_life(EXPERIMENT, manifest())
         directory.record("torn", 0.0, {"text": "x" * 20})
         directory.record("lost", 0.0, {})
         assert directory.lost_lines == 2
@@ -319,7 +319,7 @@ def test_a_full_disk_costs_lines_and_nothing_else(tmp_path: Path, monkeypatch: p
 def test_lines_of_progress_are_spread_over_all_of_it_and_the_newest_is_among_them(tmp_path: Path) -> None:
     with RunDirectory.prepare(tmp_path / "run", resume=False) as directory:
         assert directory.progress_lines(4) == []
-        directory.begin(EXPERIMENT, manifest())
+        directory.start_life(EXPERIMENT, manifest())
         for number in range(10):
             directory.record("progress", float(number), {})
         told = [json.loads(line)["wall_s"] for line in directory.progress_lines(4)]
@@ -333,7 +333,7 @@ def test_little_is_read_of_a_long_file(tmp_path: Path, monkeypatch: pytest.Monke
         "learner.launch.run_directory.time", SimpleNamespace(time=lambda: 1_700_000_000.5)
     )  # so lines are as long
     with RunDirectory.prepare(tmp_path / "run", resume=False) as directory:
-        directory.begin(EXPERIMENT, manifest())
+        directory.start_life(EXPERIMENT, manifest())
         for number in range(1000):
             directory.record("progress", float(number), {})
         directory.record("long", 0.0, {"text": "x" * 5000})
@@ -345,8 +345,8 @@ def test_little_is_read_of_a_long_file(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_a_result_is_old_or_new_and_never_half(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with RunDirectory.prepare(tmp_path / "run", resume=False) as directory:
-        directory.begin(Experiment(), manifest())
-        directory.finish({"updates": 1})
+        directory.start_life(Experiment(), manifest())
+        directory.write_result({"updates": 1})
 
         def fail(_: Disk, name: str) -> None:
             if name == "run.sync":
@@ -354,7 +354,7 @@ def test_a_result_is_old_or_new_and_never_half(tmp_path: Path, monkeypatch: pyte
 
         monkeypatch.setattr(Disk, "point", fail)
         with pytest.raises(OSError, match="Input/output"):
-            directory.finish({"updates": 2})
+            directory.write_result({"updates": 2})
     assert json.loads((tmp_path / "run" / "result.json").read_text()) == {"updates": 1}
 
 
@@ -363,7 +363,7 @@ def test_every_name_of_a_run_is_durable_before_it_begins(tmp_path: Path, monkeyp
     monkeypatch.setattr(Disk, "sync_folder", lambda _, folder, what: synced.append(folder))
     with RunDirectory.prepare(tmp_path / "run", resume=False) as directory:
         assert synced == [tmp_path]
-        directory.begin(Experiment(), manifest())
+        directory.start_life(Experiment(), manifest())
     assert synced[1:] == [tmp_path / "run"] * 4  # manifest, experiment, checkpoints, epoch
 
 
@@ -372,7 +372,7 @@ def test_whether_the_life_before_kept_a_journal_is_known(tmp_path: Path) -> None
     for durability in ("journal", "journal", "checkpoint", "checkpoint"):
         experiment = Experiment(learner=learner_settings({"durability": durability}))
         with RunDirectory.prepare(tmp_path / "run", resume=bool(found)) as directory:
-            directory.begin(experiment, manifest())
+            directory.start_life(experiment, manifest())
             found.append(directory.journaled)
     assert found == [False, True, True, False]
 
@@ -380,9 +380,9 @@ def test_whether_the_life_before_kept_a_journal_is_known(tmp_path: Path) -> None
 def test_lives_do_not_share_a_number_if_the_file_is_lost(tmp_path: Path) -> None:
     run = tmp_path / "run"
     with RunDirectory.prepare(run, resume=False) as directory:
-        assert directory.begin(Experiment(), manifest()) == 1
+        assert directory.start_life(Experiment(), manifest()) == 1
     (run / "journal").mkdir()
     (run / "journal" / "000000000007-000004.log").touch()
     (run / "epoch").unlink()
     with RunDirectory.prepare(run, resume=True) as directory:
-        assert directory.begin(Experiment(), manifest()) == 5
+        assert directory.start_life(Experiment(), manifest()) == 5

@@ -35,7 +35,7 @@ def test_the_result_has_every_promised_key(tmp_path: Path) -> None:
     promised = {"env", "seed", "env_steps", "version", "parameters", "received_bytes", "sent_bytes", "versions", "host"}
     assert told.keys() >= promised | {"solved", "rulings"}
     with RunDirectory.prepare(tmp_path, resume=False) as directory:
-        directory.finish(told)
+        directory.write_result(told)
     assert json.loads((tmp_path / "result.json").read_text()) == told
 
 

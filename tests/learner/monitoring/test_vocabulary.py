@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
+from learner.monitoring.history import Point
 from learner.monitoring.result import result_of
 from learner.monitoring.status import status
 from learner.monitoring.summary import summarize
+from learner.monitoring.web import PAGE
 from learner.progress import RENAMED, RENAMED_IN_RESULT, Progress
 from tests.learner.books import lived, whole
 
@@ -62,3 +66,13 @@ def test_what_was_renamed_is_the_same_number() -> None:
     for told in (status(state, 10.0), summarize(state, 10.0).fields()):
         for new, old in RENAMED.items():
             assert told.get(new) == told.get(old), new
+
+
+def test_the_page_reads_only_what_status_and_history_say() -> None:
+    state, _ = whole(2)
+    told, script = status(state, 10.0), (PAGE / "page.js").read_text(encoding="utf-8")
+    assert set(re.findall(r"\b(?:s|page\.status)\.([a-z_]+)", script)) <= set(told)
+    columns = re.search(r"const COLUMNS = \[(.*?)\n\];", script, re.DOTALL)
+    assert columns is not None
+    assert set(re.findall(r'^  \["([a-z_]+)"', columns[1], re.MULTILINE)) <= set(told["actor_list"][0])
+    assert set(re.findall(r'field: "([a-z_]+)"', script)) <= set(Point._fields)
