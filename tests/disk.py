@@ -25,20 +25,20 @@ class Inode:
 
 class MemoryFile(File):
     def __init__(self, disk: MemoryDisk, path: Path, what: str) -> None:
-        self.path, self._disk, self._what = path, disk, what
+        self.path, self._disk, self.what = path, disk, what
         self._inode = disk.files[path]
 
     def reserve(self, size: int) -> None:
-        self._disk.point(f"{self._what}.reserve")
+        self._disk.point(f"{self.what}.reserve")
         self._inode.durable = len(self._inode.data)
         self._inode.reserved = len(self._inode.data) + size
 
     def write(self, data: bytes) -> None:
-        self._disk.point(f"{self._what}.write")
+        self._disk.point(f"{self.what}.write")
         self._inode.data += data
 
     def sync(self) -> None:
-        self._disk.point(f"{self._what}.sync")
+        self._disk.point(f"{self.what}.sync")
         self._inode.durable = len(self._inode.data)
 
     def close(self) -> None:

@@ -55,8 +55,8 @@ def _halving(
     write: Callable[[File, bytes], None], point: str, passes: Counter[str], nth: int
 ) -> Callable[[File, bytes], None]:
     def halved(file: File, data: bytes) -> None:
-        if f"{file._what}.write" == point and passes[point] + 1 >= nth:
-            os.pwrite(file._descriptor, data[: len(data) // 2], file._written)
+        if f"{file.what}.write" == point and passes[point] + 1 >= nth:
+            write(file, data[: len(data) // 2])
             os.kill(os.getpid(), signal.SIGKILL)
         write(file, data)
 

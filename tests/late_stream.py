@@ -11,12 +11,12 @@ from protocol.transport.address import Address
 
 def delay(seconds: float) -> None:
     """From now on, in this process, each time that the stream is dialled."""
-    follow = ActorSockets._follow
+    dial = ActorSockets.dial_weights
 
     def late(sockets: ActorSockets, address: Address) -> None:
-        asyncio.get_running_loop().call_later(seconds, follow, sockets, address)
+        asyncio.get_running_loop().call_later(seconds, dial, sockets, address)
 
-    setattr(ActorSockets, "_follow", late)  # noqa: B010  (mypy minds the assignment)
+    setattr(ActorSockets, "dial_weights", late)  # noqa: B010  (mypy minds the assignment)
 
 
 def main() -> None:

@@ -148,7 +148,7 @@ def best_paths(folder: Path, disk: Disk = DISK) -> list[Path]:
 
 def write(path: Path, temporary: Path, checkpoint: Checkpoint, disk: Disk = DISK, what: str = "checkpoint") -> None:
     """One file, durably: the old contents of ``path`` or the new ones. Raises OSError."""
-    disk.write_whole(path, temporary, _pack(checkpoint), what)
+    disk.write_whole(path, temporary, pack(checkpoint), what)
 
 
 def newest(folder: Path, beside: Mapping[int, Path] | None = None, disk: Disk = DISK) -> Found:
@@ -197,7 +197,8 @@ class _Metadata(msgspec.Struct):
     metadata: dict[str, str] = msgspec.field(name="__metadata__", default_factory=dict)
 
 
-def _pack(checkpoint: Checkpoint) -> bytes:
+def pack(checkpoint: Checkpoint) -> bytes:
+    """A checkpoint's file."""
     header = Header(
         FORMAT,
         checkpoint.manifest,
@@ -209,14 +210,14 @@ def _pack(checkpoint: Checkpoint) -> bytes:
     )
     text = msgspec.json.encode(header).decode()
     arrays = {name: np.asarray(array, order="C") for name, array in checkpoint.arrays.items()}  # a scalar stays one
-    return safetensors.numpy.save(arrays, {"farflung": text, "digest": _digest(text, arrays)})
+    return safetensors.numpy.save(arrays, {"farflung": text, "digest": content_digest(text, arrays)})
 
 
 def _header(path: Path, metadata: dict[str, str], arrays: dict[str, np.ndarray]) -> Header:
     """The verified header. The digest comes first: an unverified header is not worth an opinion."""
     if "farflung" not in metadata:
         raise CheckpointFault(path, "not a checkpoint of ours: it has no Farflung header")
-    if metadata.get("digest") != _digest(metadata["farflung"], arrays):
+    if metadata.get("digest") != content_digest(metadata["farflung"], arrays):
         raise CheckpointFault(path, "its digest does not match its contents; the file is damaged")
     try:
         header = msgspec.json.decode(metadata["farflung"], type=Header)
@@ -230,10 +231,10 @@ def _header(path: Path, metadata: dict[str, str], arrays: dict[str, np.ndarray])
 def state_digest(arrays: Mapping[str, np.ndarray]) -> str:
     """Of what applied updates lead to: θ, the optimizer's state and the moments, in hexadecimal."""
     kept = {name: array for name, array in arrays.items() if not name.startswith("staleness.")}
-    return _digest("", kept)
+    return content_digest("", kept)
 
 
-def _digest(header: str, arrays: Mapping[str, np.ndarray]) -> str:
+def content_digest(header: str, arrays: Mapping[str, np.ndarray]) -> str:
     """BLAKE2b-256 over the header and every array's name, type, shape and bytes, in order of names."""
     digest = hashlib.blake2b(header.encode(), digest_size=32)
     for name, array in sorted(arrays.items()):

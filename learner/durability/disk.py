@@ -36,7 +36,7 @@ class File:
 
     def __init__(self, disk: Disk, path: Path, what: str) -> None:
         self.path = path
-        self._disk, self._what = disk, what
+        self._disk, self.what = disk, what
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
         self._descriptor = RESERVE.lend(lambda: os.open(path, flags, MODE))
         self._written = self._reserved = 0
@@ -47,7 +47,7 @@ class File:
         """
         end = self._written + size
         try:
-            self._disk.point(f"{self._what}.reserve")
+            self._disk.point(f"{self.what}.reserve")
             while self._reserved < end:
                 start = max(self._written, self._reserved)
                 self._reserved = start + os.pwrite(self._descriptor, bytes(end - start), start)
@@ -59,7 +59,7 @@ class File:
 
     def write(self, data: bytes) -> None:
         """All of it, behind what was written before. Raises OSError; a part may then be there."""
-        self._disk.point(f"{self._what}.write")
+        self._disk.point(f"{self.what}.write")
         left = memoryview(data)
         while left:
             written = os.pwrite(self._descriptor, left, self._written)
@@ -68,7 +68,7 @@ class File:
 
     def sync(self) -> None:
         """What was written becomes durable. Raises OSError, after which nothing is known of it."""
-        self._disk.point(f"{self._what}.sync")
+        self._disk.point(f"{self.what}.sync")
         _sync(self._descriptor)
 
     def close(self) -> None:

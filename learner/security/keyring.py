@@ -58,10 +58,11 @@ def read_list(path: Path) -> dict[str, Authorized]:
         raise ListError(path, "others may write it: it must be this user's own or root's, and chmod go-w")
     if len(data) > MAX_LIST_BYTES:
         raise ListError(path, f"more than {MAX_LIST_BYTES} bytes")
-    return _parsed(path, data.decode("utf-8", "replace"))
+    return parse_list(path, data.decode("utf-8", "replace"))
 
 
-def _parsed(path: Path, text: str) -> dict[str, Authorized]:
+def parse_list(path: Path, text: str) -> dict[str, Authorized]:
+    """Who is on a list, by public key. path: of its file, for errors. Raises UserError."""
     listed: dict[str, Authorized] = {}
     for number, line in enumerate(text.splitlines(), 1):
         words = line.split()

@@ -117,7 +117,7 @@ class ActorSockets(Sockets):
             self.send(frames)
         self._early.clear()
         if self.subscribed is not None:
-            self._follow(self.subscribed)
+            self.dial_weights(self.subscribed)
 
     def subscribe(self, weights: str, quantity: Quantity = "gradient") -> None:
         """Follows the weight stream that a welcome names; raises MessageFault if none of it can be dialled.
@@ -128,9 +128,10 @@ class ActorSockets(Sockets):
         if address == self.subscribed:
             return
         self.subscribed, self._quantity = address, quantity
-        self._follow(address)
+        self.dial_weights(address)
 
-    def _follow(self, address: Address) -> None:
+    def dial_weights(self, address: Address) -> None:
+        """Connects to the weight stream, in place of the one before."""
         self._hang_up(self._weights)
         if address.host == self.learner.host:
             address = replace(address, host=self._reached.host)

@@ -89,7 +89,7 @@ def read_pair(path: Path) -> KeyPair:
         data = os.read(descriptor, MAX_FILE_BYTES + 1)
     finally:
         os.close(descriptor)
-    return _parsed(path, data)
+    return parse_pair(path, data)
 
 
 def handed_out(status: os.stat_result) -> bool:
@@ -117,7 +117,8 @@ def actor_pair(path: Path) -> KeyPair:
     return pair
 
 
-def _parsed(path: Path, data: bytes) -> KeyPair:
+def parse_pair(path: Path, data: bytes) -> KeyPair:
+    """The pair that a key file holds. Raises KeyFileError, which names ``path``."""
     if len(data) > MAX_FILE_BYTES:
         raise KeyFileError(path, f"it has more than {MAX_FILE_BYTES} bytes")
     try:

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from tests.architecture.sources import PACKAGES, Source, Tree, closure, house, python_files, room, top, within
+from tests.architecture.sources import PACKAGES, Source, Tree, closure, dotted, house, python_files, room, top, within
 
 IMPURE = frozenset(
     {"aiohttp", "asyncio", "datetime", "multiprocessing", "selectors", "signal", "socket", "ssl", "subprocess"}
@@ -228,6 +228,22 @@ def _folders_are_rooms(tree: Tree) -> Iterator[Finding]:
             yield folder, 1, f"holds {len(names)} entries, more than {MAX_ENTRIES}"
 
 
+def _privates(tree: Tree) -> Iterator[Finding]:
+    public = {"_exit", "_fields", "_replace", "_asdict", "_make"}  # of the standard library, underscored by custom
+    for source in python_files(tree):
+        if not source.path.startswith("tests/"):
+            continue
+        nodes = list(ast.walk(source.tree))
+        own = {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)}
+        own |= {
+            node.attr for node in nodes if isinstance(node, ast.Attribute) and dotted(node.value) in {"self", "cls"}
+        }
+        for node in nodes:
+            if not isinstance(node, ast.Attribute) or not re.match(r"_[^_]", node.attr) or node.attr in own | public:
+                continue
+            yield source.path, node.lineno, f"touches {dotted(node) or node.attr}"
+
+
 RULES = (
     Rule(
         "the protocol knows neither side",
@@ -409,6 +425,15 @@ RULES = (
         _no_registries,
         {"Makefile": "pip install --index-url https://" + "pypi" + ".org/simple torch"},
         {"Makefile": "pip install -c constraints.txt torch"},
+    ),
+    Rule(
+        "tests touch no privates",
+        "a test of what cannot be seen from outside holds an implementation still, and proves nothing to a user",
+        _privates,
+        {"tests/learner/test_state.py": "def test(it):\n    assert it.state._busy"},
+        {
+            "tests/disk.py": "class It:\n    def __init__(self):\n        self._n = 1\n\ndef f(it):\n    return it._n",
+        },
     ),
     Rule(
         "tests are packages",

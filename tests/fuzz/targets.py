@@ -130,12 +130,12 @@ def _with_digest(text: bytes) -> bytes:
 def key_files(data: bytes) -> None:
     """A key file, and the list of who is let in."""
     with contextlib.suppress(KeyFileError):
-        pair = keys._parsed(SOMEWHERE, data)
+        pair = keys.parse_pair(SOMEWHERE, data)
         assert keys.is_name(pair.name)
         assert keys.is_public_key(pair.public)
         assert pair.secret.reveal().decode() not in repr(pair) + str(pair)
     with contextlib.suppress(ListError):
-        listed = keyring._parsed(SOMEWHERE, data.decode("utf-8", "replace"))
+        listed = keyring.parse_list(SOMEWHERE, data.decode("utf-8", "replace"))
         assert all(
             keys.is_public_key(key) and keys.is_name(actor.name) and actor.roles <= ROLES
             for key, actor in listed.items()
@@ -147,7 +147,7 @@ def checkpoints(data: bytes) -> None:
     with contextlib.suppress(CheckpointFault):
         if data[:1] == b"\0":
             text, arrays = data[1:].decode("utf-8", "replace"), {"theta": np.zeros(2, np.float32)}
-            metadata = {"farflung": text, "digest": checkpoint._digest(text, arrays)}
+            metadata = {"farflung": text, "digest": checkpoint.content_digest(text, arrays)}
             data = safetensors.numpy.save(arrays, metadata)
         with tempfile.NamedTemporaryFile(prefix="farflung-fuzz-") as file:
             file.write(data)
@@ -249,7 +249,7 @@ def _checkpoints() -> list[bytes]:
     kept = Checkpoint("ab" * 8, 7, 1, {"env_steps": 100}, arrays)
     best = Checkpoint("ab" * 8, 7, 1, {}, arrays, {"mean": 1.5, "episodes": 3})
     header = checkpoint.Header(checkpoint.FORMAT, "ab" * 8, 7, 1, {"env_steps": 100}, {"mean": 1.5})
-    return [checkpoint._pack(kept), checkpoint._pack(best), b"\0" + msgspec.json.encode(header)]
+    return [checkpoint.pack(kept), checkpoint.pack(best), b"\0" + msgspec.json.encode(header)]
 
 
 def _zap() -> list[bytes]:
