@@ -40,7 +40,7 @@ def _run(experiment: str, steps: int, seed: int, durability: str, folder: Path) 
     settings = ("--set", f"learner.durability={durability}", "--set", "learner.checkpoint_interval_s=5")
     _farflung("run", experiment, "--json", "--http", "off", "--run-dir", folder, *limits, *settings)
     found = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-    result = {name: found[name] for name in ("env_steps", "updates", "wall_s", "staleness_mean")}
+    result = {name: found[name] for name in ("env_steps", "version", "wall_s", "lag_mean_updates")}
     result["env_steps_per_s"] = found["env_steps"] / found["wall_s"]
     if durability == "journal":
         verified = _farflung("replay", folder, "--verify")

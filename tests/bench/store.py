@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from learner.progress import RENAMED_IN_RESULT, with_present
 from tests.bench.machine import commit
 
 Record = dict[str, Any]
@@ -25,10 +26,11 @@ class Store:
         self.path = folder / f"{part}.jsonl"
 
     def read(self) -> list[Record]:
-        """All that is finished, oldest first."""
+        """All that is finished, oldest first. Numbers that were kept under a former name have the present one, too."""
         if not self.path.exists():
             return []
-        return [json.loads(line) for line in self.path.read_text(encoding="utf-8").splitlines()]
+        lines = self.path.read_text(encoding="utf-8").splitlines()
+        return [with_present(json.loads(line), RENAMED_IN_RESULT) for line in lines]
 
     def once(self, key: Record, measure: Callable[[], Record]) -> Record:
         """The measurement with this key: from the file, or made now and written down."""

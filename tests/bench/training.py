@@ -86,7 +86,7 @@ def _farflung(task: Task, seed: int, quick: bool) -> Record:
         shutil.rmtree(folder)
     result = trained.result
     kept = ("solved", "wall_s", "env_steps", "return_mean_100", "compression", "bytes_per_gradient", "parameters")
-    more = ("updates", "bytes_up", "bytes_down", "staleness_mean", "rulings")
+    more = ("version", "received_bytes", "sent_bytes", "lag_mean_updates", "rulings")
     return {name: result[name] for name in (*kept, *more)} | {"total_s": trained.total_s, "curve": trained.curve}
 
 

@@ -28,7 +28,7 @@ STUDIES = {
     "beyond": beyond.measure,
 }
 PARTS = (*(task.name for task in TASKS), *STUDIES)
-KEPT = ("solved", "wall_s", "env_steps", "return_mean_100", "compression", "updates", "staleness_mean", "rulings")
+KEPT = ("solved", "wall_s", "env_steps", "return_mean_100", "compression", "version", "lag_mean_updates", "rulings")
 
 
 def main() -> int:

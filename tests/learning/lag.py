@@ -58,7 +58,7 @@ def retained(records: Sequence[Record], house: str, rule: str, late: int) -> lis
 
 def measured(records: Sequence[Record], late: int) -> float | None:
     """The mean lag of the gradients that were asked to be late by so many updates; None where none were."""
-    found = [record["staleness_mean"] for record in records if record["lag"] == late]
+    found = [record["lag_mean_updates"] for record in records if record["lag"] == late]
     return sum(found) / len(found) if found else None
 
 

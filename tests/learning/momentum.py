@@ -44,7 +44,7 @@ def _run(key: Record) -> Record:
     settings += [] if follows else ["actor.momentum_lag=0"]
     fleet = ["--actors", str(key["actors"]), "--lag", str(key["lag"]), "--mixed"]
     record = ask(["tests.learning.turns", *fleet, "cartpole", str(key["seed"]), f"run.until_steps={STEPS}", *settings])
-    return {name: record[name] for name in ("solved", "env_steps", "staleness_mean", "bytes_per_gradient")}
+    return {name: record[name] for name in ("solved", "env_steps", "lag_mean_updates", "bytes_per_gradient")}
 
 
 def steps(records: Sequence[Record], density: float, decay: float, beta1: str, fleet: tuple[int, int]) -> list[Record]:

@@ -230,7 +230,7 @@ def thin_section(records: Sequence[Record], out: Path) -> list[str]:
         found = thin.runs(records, task, actors, way)
         if found:
             fewer = [f"{min(map(side, found)):,.1f}" for side in (thin.up, thin.down)]
-            lag = f"{median(record['staleness_mean'] for record in found):.0f}"
+            lag = f"{median(record['lag_mean_updates'] for record in found):.0f}"
             rows.append(_cells([task, str(actors), way, *fewer, *_reached(found), lag]))
     bars = " and ".join(
         f"{thin.STEPS_BAR[n]:g} with {n}, {thin.DOWN_BAR[n]:g} times fewer bytes down" for n in thin.FLEETS
@@ -405,7 +405,7 @@ def _seed(task: Task, record: Record) -> str:
     numbers = [_number(record[name]) for name in ("return_mean_100", "best")]
     ends = (f"{record['env_steps']:,}", f"{record['wall_s']:.1f}", f"{record['total_s']:.1f}")
     reached = "yes" if _holds_one(task, record) else "no"
-    return _cells((task.name, str(record["seed"]), reached, *numbers, *ends, f"{record['staleness_mean']:.1f}"))
+    return _cells((task.name, str(record["seed"]), reached, *numbers, *ends, f"{record['lag_mean_updates']:.1f}"))
 
 
 def _number(value: float | None) -> str:

@@ -123,7 +123,7 @@ def test_sections_say_what_was_missed(tmp_path: Path) -> None:
 
 def test_the_staleness_section_tells_range_and_measured_lag(tmp_path: Path) -> None:
     records = [
-        {"house": house, "lag": 4, "rule": "gap", "seed": seed, "staleness_mean": 3.9, "curve": [[2000, mean]]}
+        {"house": house, "lag": 4, "rule": "gap", "seed": seed, "lag_mean_updates": 3.9, "curve": [[2000, mean]]}
         for house in lag.HOUSES
         for seed, mean in enumerate((90.0, 120.0, 100.0))
     ]

@@ -30,7 +30,7 @@ FLEETS: dict[int, dict[str, tuple[str, ...]]] = {
 WAYS = {"f32": ("actor.codec=f32",), "topk_i8, 1 %": (f"actor.density={DENSITY}",)}
 SEEDS, SECONDS = 5, 900.0
 MORE_SEEDS = {("lunarlander", 2): 10}  # five dense runs were 210 to 327 thousand steps, five thin ones 206 to 681
-KEPT = ("solved", "env_steps", "wall_s", "updates", "staleness_mean", "bytes_up", "bytes_down", "parameters")
+KEPT = ("solved", "env_steps", "wall_s", "version", "lag_mean_updates", "received_bytes", "sent_bytes", "parameters")
 STEPS_BAR, UP_BAR, DOWN_BAR = {2: 1.3, 16: 1.5}, 100.0, {2: 50.0, 16: 20.0}
 
 
@@ -69,12 +69,12 @@ def runs(records: Sequence[Record], task: str, actors: int, way: str) -> list[Re
 
 def up(record: Record) -> float:
     """How many times fewer bytes a gradient took than float32s."""
-    return float(4 * record["parameters"] * record["updates"] / record["bytes_up"])
+    return float(4 * record["parameters"] * record["version"] / record["received_bytes"])
 
 
 def down(record: Record) -> float:
     """How many times fewer bytes a version took than float32s."""
-    return float(4 * record["parameters"] * record["updates"] / record["bytes_down"])
+    return float(4 * record["parameters"] * record["version"] / record["sent_bytes"])
 
 
 def slower(records: Sequence[Record], task: str, actors: int) -> float:
@@ -103,7 +103,7 @@ def draw(records: Sequence[Record], path: Path) -> None:
     for axes, (task, actors) in zip(panels, ((task, actors) for task in TASKS for actors in FLEETS), strict=True):
         for way, color in zip(WAYS, ("#c8641b", "#1d6fb8"), strict=True):
             for record in runs(records, task, actors, way):
-                each = record["bytes_up"] / record["env_steps"]
+                each = record["received_bytes"] / record["env_steps"]
                 points = [(steps * each / 1e6, mean) for steps, _, mean in record["curve"]]
                 axes.plot(
                     *zip(*points, strict=True), color=color, linewidth=1.0, label=way if not record["seed"] else None

@@ -300,7 +300,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "env_steps": progress.env_steps,
         "return_mean_100": progress.return_mean,
         "best": progress.return_best_mean if np.isfinite(progress.return_best_mean) else None,
-        "staleness_mean": progress.lags.mean,
+        "lag_mean_updates": progress.lags.mean,
         "rulings": dict(progress.rulings),
         "gradients": run.gradients,
         "bytes_per_gradient": run.payload_bytes / max(1, run.gradients),

@@ -74,7 +74,7 @@ def measure(name: str, seed: str, settings: Sequence[str], *, far: bool) -> dict
         _end(learner)
         result = json.loads((run_dir / "result.json").read_text(encoding="utf-8"))
         points = [point for point in progress(run_dir) if point["wall_s"] > WARM_S]
-    wanted = ("solved", "env_steps", "wall_s", "updates", "staleness_mean", "rulings", "bytes_up", "bytes_down")
+    wanted = ("solved", "env_steps", "wall_s", "version", "lag_mean_updates", "rulings", "received_bytes", "sent_bytes")
     steps, spent_s = (points[-1][field] - points[0][field] for field in ("env_steps", "wall_s"))
     return {field: result[field] for field in wanted} | {"env_steps_per_s": steps / spent_s}
 

@@ -52,7 +52,7 @@ async def measure(name: str, kbps: float, delay_ms: float, seconds: float, setti
 
 
 def _told(before: dict[str, Any], after: dict[str, Any], up: int, down: int, rate: float) -> dict[str, Any]:
-    updates, spent_s = max(1, after["updates"] - before["updates"]), after["wall_s"] - before["wall_s"]
+    updates, spent_s = max(1, after["version"] - before["version"]), after["wall_s"] - before["wall_s"]
     return {
         "bytes_up_per_gradient": up / updates,
         "bytes_down_per_version_and_actor": down / updates / ACTORS,
@@ -61,7 +61,7 @@ def _told(before: dict[str, Any], after: dict[str, Any], up: int, down: int, rat
         "updates_per_s": updates / spent_s,
         "env_steps_per_s": (after["env_steps"] - before["env_steps"]) / spent_s,
         "lag_mean_updates": after["lag_mean_updates"],
-        "dropped": after["dropped"],
+        "refused": after["refused"],
         "return_mean": after["return_mean"],
         "env_steps": after["env_steps"],
     }

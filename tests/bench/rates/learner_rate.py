@@ -78,4 +78,4 @@ def _real(case: Case, seconds: float) -> Record:
             fed = ask(["tests.bench.rates.feeder", *load])
         result = learner.result()
     assert fed["parameters"] == case.parameters
-    return fed | {"batch_math_us": 1e6 * result["math_s"] / max(1, result["updates"])}
+    return fed | {"batch_math_us": 1e6 * result["math_s"] / max(1, result["version"])}
