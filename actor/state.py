@@ -95,10 +95,10 @@ class ActorState:
             assert self.gradients.sent == 0, "gradients were sent without a session"
         else:
             self.gradients.validate(self.welcome.session, self.welcome.epoch)
-        if self.weight_cache is not None:
-            self.weight_cache.validate(self.gradients.most_credit)
         assert self._trains or self.gradients.sent == 0, "an actor that only plays sent a gradient"
         ending = self.phase in (Phase.DRAINING, Phase.CLOSED)
+        if self.weight_cache is not None:  # what was held back is sent without a permit
+            self.weight_cache.validate(self.gradients.most_credit + ending)
         assert ending or not self.drain.awaits_worker, "the worker was asked to leave while the actor goes on"
         assert ending or self.drain.held_back is None, "what a leaving worker held back waits while the actor goes on"
         if self.phase is not Phase.CLOSED:

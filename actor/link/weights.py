@@ -184,10 +184,10 @@ class WeightCache:
         self._requested_at = self._target_requested_at = None
         self._patience_s = self._least_s
 
-    def validate(self, most_credit: int) -> None:
-        """Asserts what holds between any two events. most_credit: the largest that was ever granted."""
+    def validate(self, most: int) -> None:
+        """Asserts what holds between any two events. most: gradients that may be under way at once."""
         assert self._applied == sorted(self._applied), f"versions {self._applied} are out of order"
-        bound = max(LEAST_UNREFLECTED, self._most_behind) + most_credit
+        bound = max(LEAST_UNREFLECTED, self._most_behind) + most
         assert self.unreflected < bound, f"{self.unreflected} gradients that its weights do not show"
 
 
