@@ -21,7 +21,7 @@ MAGIC = b"FRFJ\x01\r\n\x00"
 FRAME = struct.Struct("<II")
 LENGTH = struct.Struct("<I")
 MAX_RECORD_BYTES = (1 << 31) - 1  # four times a batch's; a damaged length may say anything
-BATCH_BYTES = 1 << 29  # of buffers in one record, or one step: twice what the intake lets into a batch
+BATCH_BYTES = 1 << 29  # of buffers in one record, or one step: twice what the queue lets into a batch
 
 
 class Head(msgspec.Struct, frozen=True, array_like=True):
