@@ -45,7 +45,9 @@ def check(settings: ActorSettings, allowed_modules: frozenset[str]) -> None:
 def describe(settings: ActorSettings, allowed_modules: frozenset[str], *, pools: bool = True) -> Spaces:
     """The spaces of ``settings.env``. pools: as of ``make_vector_envs``, and raises UserError as it does."""
     spec, mode = _find(settings, allowed_modules, pools)
-    env = _make(settings, spec, "sync" if mode == "processes" else mode, 1)  # no child process for one look
+    if spec is not None and mode in ("processes", "envpool"):
+        mode = "sync"  # for one look neither a child process nor EnvPool's import
+    env = _make(settings, spec, mode, 1)
     try:
         return _checked(settings, spaces_of(settings.env, env.single_observation_space, env.single_action_space))
     finally:
