@@ -22,6 +22,7 @@ RESERVED_OPTIONS = frozenset(
     {"num_envs", "batch_size", "seed", "env_seed", "max_num_players", "base_path", "gym_reset_return_info"}
     | {"thread_affinity_offset"}
 )
+MOST_THREADS = 256  # it starts as many as it is told to, and where the system has no more the process ends
 
 Ended = Callable[[NDArray[Any], NDArray[Any]], NDArray[np.bool_]]  # (observations, rewards) -> [B]
 
@@ -75,7 +76,10 @@ class Pool:
         self._make = {"task_id": env_id, "num_envs": count, "num_threads": 1, **options}
         self._envpool = _import()
         _check(self._envpool, env_id, options)
-        spec = self._envpool.make_spec(**self._make)
+        try:
+            spec = self._envpool.make_spec(**self._make)
+        except TypeError as error:  # a number past 32 bits
+            raise SettingError("actor.env_options", dict(options), f"EnvPool's {env_id} refused them") from error
         with _quiet():
             self.single_observation_space = spec.gymnasium_observation_space
             self.single_action_space = spec.gymnasium_action_space
@@ -142,8 +146,8 @@ def _check(envpool: Any, env_id: str, options: Mapping[str, Any]) -> None:
             raise SettingError(name, value, f"EnvPool's {env_id} has no such option, but {own}")
         if not _fits(value, defaults[option]):
             raise SettingError(name, value, f"expected {type(defaults[option]).__name__}, as {defaults[option]!r}")
-    if options.get("num_threads", 1) < 1:
-        raise SettingError("actor.env_options.num_threads", options["num_threads"], "expected 1 or more")
+    if not 1 <= options.get("num_threads", 1) <= MOST_THREADS:
+        raise SettingError("actor.env_options.num_threads", options["num_threads"], f"expected 1 to {MOST_THREADS}")
 
 
 def _fits(value: object, default: object) -> bool:

@@ -233,7 +233,9 @@ def test_a_release_that_was_not_compared_is_not_taken(
         ("CartPole-v1", {"gravity": 3.0}, r"env_options\.gravity.*no such option, but max_episode_steps, num_threads"),
         ("CartPole-v1", {"max_episode_steps": "9"}, r"env_options\.max_episode_steps = '9': expected int, as 500"),
         ("CartPole-v1", {"num_envs": 3}, r"env_options\.num_envs = 3: the actor sets this itself"),
-        ("CartPole-v1", {"num_threads": 0}, r"env_options\.num_threads = 0: expected 1 or more"),
+        ("CartPole-v1", {"num_threads": 0}, r"env_options\.num_threads = 0: expected 1 to 256"),
+        ("CartPole-v1", {"num_threads": 257}, r"env_options\.num_threads = 257: expected 1 to 256"),
+        ("CartPole-v1", {"max_episode_steps": 1 << 40}, r"env_options = .*: EnvPool's CartPole-v1 refused them"),
     ],
 )
 def test_what_it_does_not_have_is_refused(env_id: str, options: dict[str, object], said: str) -> None:
