@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError
 from importlib.util import find_spec
 from typing import Any, NamedTuple
 
@@ -20,7 +21,7 @@ from actor.environments.pool import SAME_AS_GYMNASIUM, Pool, has_same
 from actor.environments.registry import check, describe, make_vector_envs
 from actor.environments.vector import VectorEnv
 from protocol.errors import SettingError, UserError
-from tests.actor.counter import NONE_ALLOWED
+from tests.actor.counter import NONE_ALLOWED, Counter
 
 needs_envpool = pytest.mark.skipif(find_spec("envpool") is None, reason="EnvPool is not installed")
 
@@ -194,19 +195,17 @@ def test_auto_takes_it_where_the_task_is_the_same_and_gymnasium_has_no_vector_of
 
 @needs_envpool
 def test_what_a_user_registers_under_a_known_id_stays_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
-    from tests.actor.counter import Counter
-
     monkeypatch.delitem(gymnasium.registry, "Acrobot-v1")
     made: Any = Counter
     gymnasium.register("Acrobot-v1", made, disable_env_checker=True)
-    assert describe(ActorSettings(env="Acrobot-v1"), NONE_ALLOWED).observation_size == 2
+    (envs,) = make_vector_envs(ActorSettings(env="Acrobot-v1", envs=2), NONE_ALLOWED)
+    assert not isinstance(inner(envs), Pool)
+    envs.close()
 
 
 def test_without_it_auto_is_gymnasiums_and_envpool_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    from importlib import metadata
-
     def missing(name: str) -> str:
-        raise metadata.PackageNotFoundError(name)
+        raise PackageNotFoundError(name)
 
     monkeypatch.setattr("actor.environments.pool.version", missing)
     monkeypatch.setitem(sys.modules, "envpool", None)
