@@ -64,10 +64,11 @@ class ActorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
 
     # simulators
     env: Annotated[str, Meta(min_length=1, max_length=200)] = "CartPole-v1"  # Gymnasium id, or module:id
-    env_options: dict[str, object] = {}  # keyword arguments of gymnasium.make_vec, passed on to the environment
+    env_options: dict[str, object] = {}  # keyword arguments of gymnasium.make_vec, or with "envpool" EnvPool's
     envs: Count = 16  # B, environments stepped together by one actor
-    # In this process, or "processes": one child each, replaced alone when it raises, hangs, dies or lies.
-    vectorization: Literal["auto", "vector_entry_point", "sync", "processes"] = "auto"
+    # In this process, with "envpool" by EnvPool's C++, or "processes": one child each, replaced alone when it raises,
+    # hangs, dies or lies. auto: EnvPool where it is installed and its task was found to be Gymnasium's.
+    vectorization: Literal["auto", "vector_entry_point", "envpool", "sync", "processes"] = "auto"
     groups: Annotated[int, Meta(ge=1, le=8)] = 1  # of the environments: one steps while the policy sees another
     simulator_deadline_s: Seconds = 60.0  # processes: longest wait for one step
     simulator_failures: Annotated[int, Meta(ge=0, le=1_000_000)] = (

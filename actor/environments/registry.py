@@ -22,6 +22,7 @@ from actor.environments.contract import Checked
 from actor.environments.conversion import spaces_of
 from actor.environments.inprocess import InProcessEngine
 from actor.environments.modules import import_allowed
+from actor.environments.pool import Pool, has_same
 from actor.environments.vector import VectorEnv
 from actor.monitoring import log
 from actor.spaces import Spaces
@@ -37,14 +38,16 @@ PROVIDERS = {"box2d": "farflung[box2d]", "mujoco": "farflung[mujoco]", "ALE": "f
 
 def check(settings: ActorSettings, allowed_modules: frozenset[str]) -> None:
     """What the registry tells of the environment, which is not made. Raises UserError as ``make_vector_envs`` does."""
-    _vectorization(settings, _find_spec(settings.env, settings.env_options, allowed_modules))
+    if _find(settings, allowed_modules, pools=True)[0] is None:
+        Pool(settings.env, 1, settings.env_options)  # makes nothing yet
 
 
-def describe(settings: ActorSettings, allowed_modules: frozenset[str]) -> Spaces:
-    """The spaces of ``settings.env``. Raises UserError as ``make_vector_envs`` does."""
-    spec = _find_spec(settings.env, settings.env_options, allowed_modules)
-    mode = _vectorization(settings, spec)
-    env = _make(settings, spec, "sync" if mode == "processes" else mode, 1)  # no child process for one look
+def describe(settings: ActorSettings, allowed_modules: frozenset[str], *, pools: bool = True) -> Spaces:
+    """The spaces of ``settings.env``. pools: as of ``make_vector_envs``, and raises UserError as it does."""
+    spec, mode = _find(settings, allowed_modules, pools)
+    if spec is not None and mode in ("processes", "envpool"):
+        mode = "sync"  # for one look neither a child process nor EnvPool's import
+    env = _make(settings, spec, mode, 1)
     try:
         return _checked(settings, spaces_of(settings.env, env.single_observation_space, env.single_action_space))
     finally:
@@ -62,18 +65,23 @@ def make_one(env_id: str, env_options: dict[str, Any], allowed_modules: frozense
         raise _refused(spec, env_options, error) from error
 
 
-def make_vector_envs(settings: ActorSettings, allowed_modules: frozenset[str]) -> list[VectorEnv]:
+def make_vector_envs(
+    settings: ActorSettings, allowed_modules: frozenset[str], *, pools: bool = True
+) -> list[VectorEnv]:
     """``settings.envs`` environments in ``settings.groups`` equal groups, each stepped together.
+
+    pools: whether EnvPool may step them. Without it they are Gymnasium's own, which draw and whose episodes follow from
+    the seed on every machine.
 
     Raises SettingError for an id, option or space that we cannot use, UserError for a module that is not allowed and
     for a simulator that is not installed.
     """
-    spec = _find_spec(settings.env, settings.env_options, allowed_modules)
+    spec, mode = _find(settings, allowed_modules, pools)
     count = settings.envs // settings.groups
     groups: list[VectorEnv] = []
     try:
         for _ in range(settings.groups):
-            groups.append(_group(settings, spec, count, allowed_modules))  # noqa: PERF401 - a failure closes those before
+            groups.append(_group(settings, spec, mode, count, allowed_modules))  # noqa: PERF401 - one fails: close all
     except BaseException:
         for group in groups:
             group.close()
@@ -81,8 +89,9 @@ def make_vector_envs(settings: ActorSettings, allowed_modules: frozenset[str]) -
     return groups
 
 
-def _group(settings: ActorSettings, spec: EnvSpec, count: int, allowed_modules: frozenset[str]) -> VectorEnv:
-    mode = _vectorization(settings, spec)
+def _group(
+    settings: ActorSettings, spec: EnvSpec | None, mode: str, count: int, allowed_modules: frozenset[str]
+) -> VectorEnv:
     env: Any
     if mode == "processes":
         from actor.environments.isolated import make_isolated_engine
@@ -94,7 +103,7 @@ def _group(settings: ActorSettings, spec: EnvSpec, count: int, allowed_modules: 
         if env.num_envs != count:
             raise SettingError("actor.env", settings.env, f"asked for {count} environments it makes {env.num_envs}")
         spaces = _checked(settings, spaces_of(settings.env, env.single_observation_space, env.single_action_space))
-        late = _next_step_autoreset(settings.env, env)
+        late = mode == "envpool" or _next_step_autoreset(settings.env, env)
         engine = InProcessEngine(env, next_step_autoreset=late, on_failure=_log_failure, name=settings.env)
         return VectorEnv(engine, spaces, next_step_autoreset=late)
     except BaseException:
@@ -117,6 +126,14 @@ def _checked(settings: ActorSettings, spaces: Spaces) -> Spaces:
             accepted = f"numbers of a vector, below {spaces.observation_size}"
             raise SettingError("actor.hidden_observations", list(settings.hidden_observations), accepted)
     return spaces
+
+
+def _find(settings: ActorSettings, allowed_modules: frozenset[str], pools: bool) -> tuple[EnvSpec | None, str]:
+    """The environment in Gymnasium's registry, None where only EnvPool is asked, and how to make it."""
+    if pools and settings.vectorization == "envpool":
+        return None, "envpool"
+    spec = _find_spec(settings.env, settings.env_options, allowed_modules)
+    return spec, _vectorization(settings, spec, pools)
 
 
 def _find_spec(env_id: str, env_options: Mapping[str, object], allowed_modules: frozenset[str]) -> EnvSpec:
@@ -167,11 +184,13 @@ def _not_installed(env_id: str, origin: str, error: Exception) -> UserError:
     return UserError(f"{env_id} needs something that is not installed: {error}")
 
 
-def _vectorization(settings: ActorSettings, spec: EnvSpec) -> str:
-    """How to make it: ``vector_entry_point``, ``sync`` or ``processes``."""
+def _vectorization(settings: ActorSettings, spec: EnvSpec, pools: bool) -> str:
+    """How to make it: ``vector_entry_point``, ``envpool``, ``sync`` or ``processes``."""
     own = spec.vector_entry_point is not None and not spec.additional_wrappers
-    if settings.vectorization == "auto":
-        return "vector_entry_point" if own or spec.entry_point is None else "sync"
+    if settings.vectorization in ("auto", "envpool"):
+        if own or spec.entry_point is None:
+            return "vector_entry_point"
+        return "envpool" if pools and not settings.env_options and _same_in_envpool(spec) else "sync"
     if settings.vectorization == "vector_entry_point" and not own:
         raise SettingError("actor.vectorization", "vector_entry_point", f"{spec.id} has none; auto, sync or processes")
     if settings.vectorization != "vector_entry_point" and spec.entry_point is None:
@@ -179,7 +198,16 @@ def _vectorization(settings: ActorSettings, spec: EnvSpec) -> str:
     return settings.vectorization
 
 
-def _make(settings: ActorSettings, spec: EnvSpec, mode: str, count: int) -> gymnasium.vector.VectorEnv[Any, Any, Any]:
+def _same_in_envpool(spec: EnvSpec) -> bool:
+    """Whether it is Gymnasium's own registration of a task that the installed EnvPool shares."""
+    gymnasiums = str(spec.entry_point).startswith("gymnasium.envs.") and not spec.additional_wrappers
+    return gymnasiums and has_same(spec.id)
+
+
+def _make(settings: ActorSettings, spec: EnvSpec | None, mode: str, count: int) -> Any:
+    """A Gymnasium vector, or what looks like one."""
+    if spec is None or mode == "envpool":
+        return Pool(settings.env if spec is None else spec.id, count, settings.env_options)
     own = mode == "vector_entry_point"
     vector_kwargs: dict[str, Any] = {} if own else {"copy": False}  # we copy into our own
     wrappers = () if own else (Checked,)
@@ -202,7 +230,7 @@ def _refused(spec: EnvSpec, env_options: dict[str, object], error: TypeError) ->
     return SettingError("actor.env_options", env_options, f"{spec.id} refused them: {error}")
 
 
-def _next_step_autoreset(env_id: str, env: gymnasium.vector.VectorEnv[Any, Any, Any]) -> bool:
+def _next_step_autoreset(env_id: str, env: Any) -> bool:
     """Whether a finished environment resets one step later."""
     mode = env.metadata.get("autoreset_mode")
     if mode not in (AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP):

@@ -41,7 +41,7 @@ class PolicyScorer:
     ) -> None:
         settings = with_few_envs(read_settings(table), episodes)
         self._env, self._seed, self._max_steps = settings.env, seed, max_steps
-        (self._envs,) = make_vector_envs(settings, allowed_modules)
+        (self._envs,) = make_vector_envs(settings, allowed_modules, pools=False)
         try:
             self._quotas = quotas(episodes, self._envs.count)
             self._player = Player(settings, self._envs.spaces, layout)

@@ -57,7 +57,7 @@ def open_scene(settings: ActorSettings, allowed_modules: frozenset[str], mode: M
     else:
         _do_without_display()
     try:
-        spaces = describe(settings, allowed_modules)
+        spaces = describe(settings, allowed_modules, pools=False)
     except UserError:
         raise
     except Exception as error:  # MuJoCo loads OpenGL when it is imported
@@ -192,7 +192,7 @@ class PolicyViewScene:
     def __init__(self, settings: ActorSettings, allowed_modules: frozenset[str], fps: float | None) -> None:
         one = msgspec.structs.replace(settings, envs=1, groups=1)
         self._envs: VectorEnv
-        (self._envs,) = make_vector_envs(one, allowed_modules)
+        (self._envs,) = make_vector_envs(one, allowed_modules, pools=False)
         self.spaces, self.fps = self._envs.spaces, fps or SEEN_FPS
         self._seen: NDArray[Any] = np.zeros((1, *self.spaces.observation_shape), np.uint8)
 

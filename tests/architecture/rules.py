@@ -351,6 +351,13 @@ RULES = (
         },
     ),
     Rule(
+        "EnvPool lives in one file",
+        "which of its tasks are Gymnasium's, and what it checks too late, is one worry; its import takes half a second",
+        _only_in(frozenset({"envpool"}), "actor/environments/pool.py"),
+        {"actor/environments/registry.py": "import envpool"},
+        {"actor/environments/pool.py": "def f():\n    import envpool"},
+    ),
+    Rule(
         "Prometheus lives in one file per daemon",
         "metric names are an interface and want one place to be read",
         _only_in(frozenset({"prometheus_client"}), "learner/monitoring/metrics.py actor/monitoring/metrics.py"),

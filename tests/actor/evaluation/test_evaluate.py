@@ -103,14 +103,23 @@ class Bench:
             self.evaluator.close()
 
 
-def examination(episodes: int = 3) -> PolicyScorer:
-    table = msgspec.msgpack.encode(TABLE)
+def examination(episodes: int = 3, **settings: object) -> PolicyScorer:
+    table = msgspec.msgpack.encode({**TABLE, **settings})
     return PolicyScorer(table, initial(settings_of(), 1, ()).layout, episodes, 5, ENOUGH, frozenset())
 
 
 def weights(version: int, epoch: int = 1) -> Weights:
     theta = initial(settings_of(), 1, ()).theta
     return Weights(epoch, version, theta + np.float32(0.01 * version), None)
+
+
+def test_a_run_in_envpool_is_scored_in_gymnasiums_environment() -> None:
+    scores = []
+    for vectorization in ("auto", "envpool"):
+        scorer = examination(vectorization=vectorization)
+        scores.append(scorer.score(1, weights(1).theta, None))
+        scorer.close()
+    assert scores[0] == scores[1]
 
 
 def test_a_live_run_is_scored_with_each_new_set_of_weights_until_it_ends() -> None:
