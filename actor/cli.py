@@ -193,7 +193,8 @@ def init(
 ) -> None:
     """Write the initial parameters of an experiment, with their layout, as safetensors.
 
-    A learner whose machine has no simulators begins with them: learner run EXPERIMENT --actors 0 --initial FILE.
+    A learner whose machine has no simulators, or not your module, begins with them: learner run EXPERIMENT --actors 0
+    --initial FILE.
     """
     limit_threads(os.environ)
     modules = allow(allow_module or ())
