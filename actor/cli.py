@@ -176,7 +176,8 @@ def check(experiment: ExperimentName = None, table: Table = None, allow_module: 
     Exit codes: 0 nothing that can be seen without making the environment, 2 what the one line says.
     """
     modules = allow(allow_module or ())
-    _checked(_table(experiment, table)[0], modules)
+    settings = _checked(_table(experiment, table)[0], modules)
+    typer.echo(f"ok: {settings.env} is registered, and all settings of [actor] fit")
 
 
 @app.command()
@@ -192,7 +193,8 @@ def init(
 ) -> None:
     """Write the initial parameters of an experiment, with their layout, as safetensors.
 
-    A learner whose machine has no simulators begins with them: learner run EXPERIMENT --actors 0 --initial FILE.
+    A learner whose machine has no simulators, or not your module, begins with them: learner run EXPERIMENT --actors 0
+    --initial FILE.
     """
     limit_threads(os.environ)
     modules = allow(allow_module or ())
@@ -204,6 +206,7 @@ def init(
 
     made = initial(settings, seed_of_run if seed is None else seed, modules)
     write(made, out, digest_of(encoded))
+    typer.echo(f"wrote {out}: {made.theta.size:,} parameters for {made.env}, seed {made.seed}")
 
 
 @app.command()

@@ -115,7 +115,7 @@ def run(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Initial parameters that `actor init` wrote, so that this machine needs no simulators.",
+            help="Initial parameters that `actor init` wrote, so that this machine needs no simulators and no module.",
             show_default=False,
         ),
     ] = None,
@@ -129,7 +129,10 @@ def run(
     allow_module: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="M", help="Module that local actors may import for MODULE:ENV. Repeatable.", show_default=False
+            metavar="M",
+            help="Module that may be imported on this machine for MODULE:ENV: by local actors and, without --initial, "
+            "to make the first weights, with --actors 0 too. Repeatable.",
+            show_default=False,
         ),
     ] = None,
     keys: Annotated[

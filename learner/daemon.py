@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shlex
 import signal
 import time
 from pathlib import Path
@@ -86,6 +87,16 @@ def handle_signals(handler: Any) -> None:
         signal.signal(number, handler)
 
 
+def resuming(options: Options) -> str:
+    """The command that goes on with a run, with what its directory does not hold."""
+    words = ["learner", "run", "--resume", "--run-dir", str(options.run_dir)]
+    words += [word for address in options.bind for word in ("--bind", address)]
+    words += ["--insecure"] * options.insecure
+    for flag, path in (("--keys", options.keys), ("--initial", options.initial)):
+        words += [] if path is None else [flag, str(path)]
+    return shlex.join([*words, *(word for module in options.allow_modules for word in ("--allow-module", module))])
+
+
 class Daemon:
     """One life of the learner, before it has begun and after. service: None until then."""
 
@@ -103,7 +114,7 @@ class Daemon:
             keys=resources.keys,
         )
         self._loop, self._supervisor = asyncio.get_running_loop(), Supervisor(os.environ)
-        self._interrupts = Interrupts()
+        self._interrupts, self._asked_to_stop = Interrupts(), False
 
     async def serve(self) -> int:
         """From the first signal handler to the last goodbye; returns the exit code."""
@@ -126,6 +137,8 @@ class Daemon:
         self._supervisor.stopping()
         await self.local_actors.stop(STOP_S)
         if self.service is not None:
+            if self._asked_to_stop:
+                self._resources.console.say(f"to go on: {resuming(self._resources.options)}")
             await self.service.close()
 
     async def _begin(self) -> Service:
@@ -148,6 +161,7 @@ class Daemon:
             if meaning == "insists":
                 self.local_actors.kill()
         elif meaning == "first":
+            self._asked_to_stop = True
             self.service.post(StopRequested(name, 0))
         elif meaning == "insists":
             if not self.ending.decided.done():

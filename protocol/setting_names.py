@@ -59,7 +59,7 @@ actor.normalize_advantages: norm_adv normalize_advantage
 actor.normalize_observations: norm_obs normalize_obs normalize_input
 actor.normalize_returns: norm_reward normalize_reward normalize_rewards
 actor.codec: compression compressor
-actor.density: top_k topk k sparsity
+actor.density: top_k topk k keep keep_ratio sparsity
 actor.uplink_kbps: uplink
 """
 ALIASES = {

@@ -195,7 +195,8 @@ def _meant(key: str, value: Any, annotation: Any) -> str | None:
     words = [word for part in (annotation, *get_args(annotation)) for word in _words(part)]
     if isinstance(value, str) and (close := near(value, words)):
         return repr(close)
-    for candidate in (value, [each.strip() for each in value.split(",")] if isinstance(value, str) else [value]):
+    bare = value.strip("()[] ") if isinstance(value, str) else ""
+    for candidate in (value, bare.replace(",", "."), [each.strip() for each in bare.split(",")] if bare else [value]):
         try:
             return toml(msgspec.convert(candidate, annotation, strict=False))
         except (msgspec.ValidationError, OverflowError):

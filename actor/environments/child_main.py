@@ -41,6 +41,7 @@ from actor.environments.contract import (
     first_not_finite,
     first_of,
     outcome_of,
+    stepped,
 )
 from actor.environments.conversion import flatten, spaces_of
 from actor.spaces import Spaces
@@ -194,7 +195,7 @@ class EnvironmentServer:
     def step(self, number: int, data: memoryview) -> memoryview:
         """The OUTCOME of the action whose bytes are ``data``; otherwise as ``reset``."""
         action = np.frombuffer(bytes(data), self._action_type).reshape(self._action_shape)
-        outcome = self._env.step(action.copy()[()])  # writable, and a plain number where it is one
+        outcome = stepped(self._env, action.copy()[()])  # writable, and a plain number where it is one
         observation, reward, terminated, truncated, _ = outcome_of(outcome)
         flags, length = TERMINATED * terminated + TRUNCATED * truncated, self._size
         if flags:

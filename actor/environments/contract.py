@@ -7,6 +7,7 @@ that came apart: a child process ends with it, and in the actor's own process it
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,6 +20,7 @@ from actor.environments.child_protocol import FailureKind
 
 LARGEST = float(np.finfo(np.float32).max)  # rewards are learnt from as float32
 FLAG_TYPES = frozenset({bool, np.bool_})
+FIVE = "Gymnasium's five values (observation, reward, terminated, truncated, info)"  # old Gym's step has four
 FINALS = ("final_obs", "final_observation")  # where info holds true successors; the latter before Gymnasium 1.0
 
 
@@ -76,10 +78,19 @@ def outcomes_of(returned: Any, space: Space[Any], count: int) -> Outcomes:
 
 def _five(returned: Any) -> tuple[Any, Any, Any, Any, Any]:
     if not isinstance(returned, tuple) or len(returned) != 5:
-        raise ContractViolation(
-            f"step returned {described(returned)}, not (observation, reward, terminated, truncated, info)"
-        )
+        raise ContractViolation(f"step returned {described(returned)}, not {FIVE}")
     return returned
+
+
+def stepped(env: Any, action: Any) -> Any:
+    """What ``env.step`` returned. Raises ContractViolation where a wrapper of Gymnasium's could not take it apart."""
+    try:
+        return env.step(action)
+    except ValueError as error:
+        *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+        if "values to unpack (expected 5" in str(error) and str(frame.f_globals["__name__"]).startswith("gymnasium."):
+            raise ContractViolation(f"step did not return {FIVE}: {error}") from None
+        raise
 
 
 def _numbers(name: str, value: Any, shape: tuple[int, ...]) -> NDArray[Any]:
@@ -205,7 +216,7 @@ class Checked(gymnasium.Wrapper[Any, Any, Any, Any]):
 
     def step(self, action: Any) -> Any:
         """Gymnasium's."""
-        returned = self.env.step(action)
+        returned = stepped(self.env, action)
         if type(returned) is tuple and len(returned) == 5:  # as nearly all of them, at once
             observation, reward, terminated, truncated, _ = returned
             flagged = type(terminated) in FLAG_TYPES and type(truncated) in FLAG_TYPES

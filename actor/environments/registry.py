@@ -149,7 +149,8 @@ def _find_spec(env_id: str, env_options: Mapping[str, object], allowed_modules: 
     if spec is None:
         close = nearest(name, _newest_ids())
         hint = f"; did you mean {env_id.removesuffix(name)}{close}?" if close else ""
-        raise SettingError("actor.env", env_id, f"no such environment is registered{hint}")
+        own = "" if module or "/" in name else f" (one of your own is MODULE:{name} with --allow-module MODULE)"
+        raise SettingError("actor.env", env_id, f"no such environment is registered{own}{hint}")
     for option in RESERVED_OPTIONS:
         if (value := env_options.get(option)) is not None:
             raise SettingError(f"actor.env_options.{option}", value, "the actor sets this itself")

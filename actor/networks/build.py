@@ -33,11 +33,11 @@ def _check_size(settings: ActorSettings, spaces: Spaces) -> None:
     """Refuses what a network cannot see, and one whose snapshot would not fit a message, before it takes memory."""
     seen, actions = spaces.observation_shape, spaces.actions
     if settings.algorithm != "a3c" and actions.kind != "discrete":
-        raise SettingError("actor.algorithm", settings.algorithm, f"a3c: the actions of {settings.env} are no Discrete")
+        raise SettingError("actor.algorithm", settings.algorithm, f"use 'a3c': {settings.env} has no Discrete actions")
     if settings.network != "mlp":
         sides = sorted(seen)[1:]
         if spaces.observation_type != "uint8" or min(sides) < MIN_IMAGE:
-            accepted = f"mlp: {settings.env} shows no image of bytes, at least {MIN_IMAGE} pixels a side"
+            accepted = f"use 'mlp': {settings.env} shows no image of bytes that is at least {MIN_IMAGE} pixels a side"
             raise SettingError("actor.network", settings.network, accepted)
     for name, weights in _weights(settings, spaces):
         if 4 * weights > MAX_FRAME_BYTES:

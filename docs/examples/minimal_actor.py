@@ -8,7 +8,7 @@ import zmq
 
 
 def minimal_actor(address, compute):
-    """compute(theta) returns (gradient or update as float32 [P], environment steps that it took)."""
+    """compute(theta, quantity) returns ("gradient" or "update" as float32 [P], environment steps that it took)."""
     control, instance = zmq.Context().socket(zmq.DEALER), random.getrandbits(63)
     control.connect(address)
 
@@ -21,7 +21,7 @@ def minimal_actor(address, compute):
         header, *buffers = control.recv_multipart()
         kind, *fields = msgpack.unpackb(header[4:])
         if kind == "welcome" and fields[0] == instance:
-            session, credit = fields[3], fields[6]
+            session, credit, quantity = fields[3], fields[6], fields[9]
             say("snapshot_request", session)
         elif kind == "snapshot":  # over the control link always a key frame
             version, theta = fields[1], numpy.frombuffer(buffers[0], "<f4")
@@ -35,7 +35,7 @@ def minimal_actor(address, compute):
         elif kind in ("goodbye", "refusal"):
             return fields
         while theta is not None and len(unanswered) < credit:
-            gradient, taken = compute(theta)
+            gradient, taken = compute(theta, quantity)
             steps, sequence = steps + taken, sequence + 1
             unanswered[sequence] = gradient.tobytes()  # to be sent again, as it is, if no verdict comes
             about = ("gradient", session, sequence, version, "f32", len(theta), len(theta), [taken])

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 RESULT_SHOWN = ("env", "solved", "return_mean_100", "env_steps", "version", "wall_s", "total_s", "compression")
+PARTINGS = frozenset({"dismissed", "learner_lost"})  # of local actors when the run is over: on a terminal, no news
 JSON_INTERVAL_S = 1.0  # between progress lines
 
 
@@ -34,13 +35,18 @@ class Console:
         self._outlet = Outlet(self._lost, limit)
         self._printed_at = -math.inf
         self._newest: RunSummary | None = None
-        self._due = False  # a table of the newest summary waits for the terminal
+        self._due = self._over = False  # a table of the newest summary waits for the terminal; the run has finished
         if self._live is not None:
             self._outlet.submit(self._live.start)
 
     def event(self, name: str, fields: Mapping[str, object]) -> None:
         """One thing that happened."""
         self._outlet.submit(partial(self._write, name, fields))
+
+    def say(self, text: str) -> None:
+        """A line for people alone."""
+        if self._live is not None:
+            self._outlet.submit(partial(self._print, text))
 
     def refresh(self, summary: RunSummary) -> None:
         """Shows the present state; to be called a few times per second. On a slow terminal only the newest."""
@@ -64,8 +70,13 @@ class Console:
         if self._live is None:
             self._stream.write(json_line({"event": name, **fields}).decode())
             self._stream.flush()
-        else:
-            self._live.console.print(format_event(name, fields), markup=False, highlight=False, soft_wrap=True)
+        elif not (self._over and name in PARTINGS):
+            self._over |= name == "finished"
+            self._print(format_event(name, fields))
+
+    def _print(self, text: str) -> None:
+        assert self._live is not None
+        self._live.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def _lost(self, count: int) -> None:
         self._write("output_lost", {"lines": count})

@@ -192,6 +192,7 @@ class ActorSockets(Sockets):
         if self._seen & zmq.EVENT_CONNECTED and self._pair is not None:
             ours, theirs = f"the key {self._pair.name}: {self._pair.public}", f"{self._pair.learner}"[:8]
             causes = f"`learner keys authorize` has not been told it, or the file is for another learner: {theirs}..."
+            causes += ", or this is not a learner's first port, but its second one, its page or another program"
             return f"{self._reached} is there, and has not let in {ours}: {causes}"
         if self._seen & zmq.EVENT_CONNECTED:
             hint = "--key FILE (`learner keys new` makes one there)"

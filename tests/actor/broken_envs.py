@@ -183,6 +183,7 @@ OURS: dict[str, type[gymnasium.Env[Any, Any]]] = {"Fragile": Fragile, "Mixed": M
 UNPAID = "Unpaid-v0"
 gymnasium.register(UNPAID, f"{__name__}:Unpaid", disable_env_checker=True)
 gymnasium.register("Fragile-v0", f"{__name__}:Fragile", disable_env_checker=True)
+gymnasium.register("Timed-v0", f"{__name__}:Fragile", max_episode_steps=9, disable_env_checker=True)
 
 
 def make(env_id: str, env_options: dict[str, Any], allowed_modules: frozenset[str]) -> Environment:

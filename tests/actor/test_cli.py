@@ -323,10 +323,14 @@ def test_the_version_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
     assert capsys.readouterr().out.startswith("actor 0.")
 
 
-def test_init_and_check_take_shipped_names(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_init_and_check_take_shipped_names_and_say_what_they_did(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "theta"
     assert called(monkeypatch, "check", "acrobot") == 0
+    assert capsys.readouterr().out == "ok: Acrobot-v1 is registered, and all settings of [actor] fit\n"
     assert called(monkeypatch, "init", "acrobot", "--out", str(out)) == 0
+    assert capsys.readouterr().out.startswith(f"wrote {out}: ")
     with safetensors.safe_open(out, framework="numpy") as made:
         assert made.metadata()["env"] == "Acrobot-v1"
 

@@ -31,7 +31,7 @@ DRIVER = """
 import json, sys, numpy
 sys.path.insert(0, {folder!r})
 from minimal_actor import minimal_actor
-print(json.dumps(minimal_actor(sys.argv[1], lambda theta: (numpy.full(len(theta), 1e-4, numpy.float32), 10))))
+print(json.dumps(minimal_actor(sys.argv[1], lambda theta, _: (numpy.full(len(theta), 1e-4, numpy.float32), 10))))
 """
 
 

@@ -8,6 +8,7 @@ import json
 import signal
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -16,7 +17,7 @@ import pytest
 
 from learner import daemon as module
 from learner.config import Experiment
-from learner.daemon import Daemon
+from learner.daemon import Daemon, resuming
 from learner.events import StopRequested
 from learner.launch.bootstrap import Resources
 from learner.launch.local_actors import ChildFailed
@@ -115,6 +116,15 @@ def test_an_actor_that_refuses_its_settings_ends_what_has_learnt_nothing(
     said, line = with_daemon(tmp_path / "run", story)
     assert line == "actors_gone"
     assert isinstance(said, ChildFailed if ends else StopRequested)
+
+
+def test_the_command_that_goes_on_says_what_the_run_directory_does_not_hold(tmp_path: Path) -> None:
+    plain = Options(Experiment(), (), None, Path("runs/a b"), False, (), None, False, True, 0.0)
+    assert resuming(plain) == "learner run --resume --run-dir 'runs/a b'"
+    more = replace(plain, bind=("tcp://0.0.0.0:5555",), allow_modules=("corridor",))
+    more = replace(more, keys=Path("keys"), initial=Path("o"))
+    flags = "--bind tcp://0.0.0.0:5555 --keys keys --initial o --allow-module corridor"
+    assert resuming(more) == f"{resuming(plain)} {flags}"
 
 
 def test_a_decided_exit_code_stays() -> None:

@@ -143,6 +143,7 @@ def twice(made: VectorEnv, actions: np.ndarray) -> None:
 
 
 BROKEN = "tests.actor.broken_envs:Fragile-v0"
+TIMED = "tests.actor.broken_envs:Timed-v0"  # in Gymnasium's time limit
 
 
 @pytest.mark.parametrize(
@@ -164,6 +165,25 @@ def test_one_environment_in_this_process_is_refused_in_the_words_of_its_own_proc
         made.reset(0)
         with pytest.raises(ContractViolation, match=f"^{BROKEN}: {words}"):
             twice(made, np.full((2, 1), Act[act]))
+    finally:
+        made.close()
+
+
+@pytest.mark.parametrize(
+    ("act", "error", "words"),
+    [
+        ("OLD_API", ContractViolation, f"^{TIMED}: step did not return Gymnasium's five values .*got 4"),
+        ("RAISE", ValueError, "^boom$"),
+    ],
+)
+def test_a_wrapper_that_expects_five_values_is_heard_in_our_words(act: str, error: type[Exception], words: str) -> None:
+    from tests.actor.broken_envs import Act
+
+    (made,) = make_vector_envs(ActorSettings(env=TIMED, envs=1), frozenset({"tests.actor.broken_envs"}))
+    try:
+        made.reset(0)
+        with pytest.raises(error, match=words):
+            made.step(np.full((1, 1), Act[act]))
     finally:
         made.close()
 

@@ -108,6 +108,11 @@ def test_an_unknown_id_is_refused_with_the_nearest(env: str, nearest: str) -> No
         make_vector_envs(ActorSettings(env=env), NONE_ALLOWED)
 
 
+def test_an_unknown_id_is_told_how_an_environment_of_ones_own_is_named() -> None:
+    with pytest.raises(SettingError, match=r"\(one of your own is MODULE:Point-v0 with --allow-module MODULE\)"):
+        make_vector_envs(ActorSettings(env="Point-v0"), NONE_ALLOWED)
+
+
 def test_the_nearest_id_comes_with_the_module_that_was_named() -> None:
     with pytest.raises(SettingError, match=r"did you mean tests\.actor\.counter:CartPole-v1\?"):
         make_vector_envs(ActorSettings(env="tests.actor.counter:CartPool-v1"), frozenset(["tests.actor.counter"]))

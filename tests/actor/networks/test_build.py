@@ -18,9 +18,9 @@ HUGE = 1_000_000
 @pytest.mark.parametrize(
     ("settings", "spaces", "words"),
     [
-        (ActorSettings(algorithm="n_step_q"), vectors(5, TWO_REALS), r"actor\.algorithm = 'n_step_q': a3c: .*Discrete"),
+        (ActorSettings(algorithm="n_step_q"), vectors(5, TWO_REALS), r"'n_step_q': use 'a3c': .* no Discrete actions"),
         (ActorSettings(algorithm="one_step_sarsa"), vectors(5, PARTS), r"actor\.algorithm = 'one_step_sarsa'"),
-        (ActorSettings(network="a3c"), vectors(5, THREE), r"actor\.network = 'a3c': mlp: .*no image"),
+        (ActorSettings(network="a3c"), vectors(5, THREE), r"actor\.network = 'a3c': use 'mlp': .*no image"),
         (ActorSettings(network="nature"), Spaces((4, 84, 35), "uint8", THREE), r"actor\.network = 'nature'.*36 pixels"),
         (
             ActorSettings(hidden=(HUGE, HUGE)),

@@ -115,6 +115,16 @@ def test_a_terminal_gets_a_table_and_events() -> None:
     assert "15.0 of 475" in stream.getvalue()
 
 
+def test_after_the_end_a_terminal_hears_how_to_go_on_and_no_goodbyes_of_actors() -> None:
+    for stream, told in ((Terminal(), False), (io.StringIO(), True)):
+        console = Console(json=False, stream=stream)
+        console.event("finished", {})
+        console.event("learner_lost", {"why": "the learner said goodbye"})
+        console.say("to go on: learner run --resume")
+        console.close()
+        assert ("the learner said goodbye" in stream.getvalue(), "to go on" in stream.getvalue()) == (told, not told)
+
+
 def test_a_closed_pipe_stops_nothing() -> None:
     stream = Full()
     console = Console(json=True, stream=stream)
