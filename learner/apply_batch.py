@@ -7,7 +7,7 @@ import time
 from learner import events
 from learner.durability.journal import Journal
 from learner.durability.journal_format import batches
-from learner.optim.applied import Applied
+from learner.optim.applied import AppliedUpdate
 from learner.optim.parameters import Parameters
 from learner.stream.writer import StreamWriter
 from protocol.messages import Snapshot
@@ -49,7 +49,7 @@ def apply_batch(
     )
 
 
-def _log(journal: Journal, version: int, applied: list[Applied], counters: dict[str, int | float]) -> str | None:
+def _log(journal: Journal, version: int, applied: list[AppliedUpdate], counters: dict[str, int | float]) -> str | None:
     """Why what was applied is not in the journal. version: of θ before it."""
     try:
         for record, buffers in batches(version, applied, counters):

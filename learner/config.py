@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Meta
 
 from protocol.errors import SettingError
-from protocol.settings import Choice, flat_defaults, read
+from protocol.settings import Choice, flat_defaults, read, unread
 
 MAX_TABLE_BYTES = 1 << 16  # the welcome's limit on the actor table (protocol/messages.py)
 # Twice what honest updates came to in the worst runs measured: 25 times the median at the end of a density warm-up, 46
@@ -290,11 +290,21 @@ def experiment(tables: Mapping[str, Mapping[str, Any]]) -> Experiment:
     return made
 
 
+def implied_rule(given: Mapping[str, Any]) -> dict[str, str]:
+    """The staleness rule that other settings of ``[learner]`` bring where nobody names one; empty: the usual one."""
+    return {"staleness_rule": "none"} if given.get("aggregation", "none") != "none" else {}
+
+
 def learner_settings(given: Mapping[str, Any], *, kept: bool = False) -> LearnerSettings:
     """From ``[learner]`` as a person writes it, flat. Raises SettingError. kept: as a run directory has it
     (``settings.read``).
     """
-    rule = {"staleness_rule": "none"} if given.get("aggregation", "none") != "none" else {}
+    rule = implied_rule(given)
+    if rule and "staleness_rule" not in given:
+        for name in unread(LearnerSettings, "staleness_rule", "none") & given.keys():
+            if given[name] != flat_defaults(LearnerSettings)[name]:
+                beside = f"a staleness rule reads it, and learner.aggregation = {given['aggregation']!r} rules them out"
+                raise SettingError(f"learner.{name}", given[name], f"{beside}; leave it out")
     made = read("learner", LearnerSettings, {**rule, **given}, kept=kept)
     _check_together(made, [f"learner.{name}" for name in given])
     return made

@@ -111,7 +111,9 @@ class Daemon:
         beginning = self._loop.create_task(self._begin())
         await first_of(beginning, self.ending.decided)
         if not beginning.done():  # stopped before it began
+            self._supervisor.stopping()
             beginning.cancel()
+            await self.local_actors.stop(STOP_S)  # a journal that is being restored is waited for, however long it is
             await asyncio.gather(beginning, return_exceptions=True)
             return self.ending.decided.result()
         self.service = beginning.result()
@@ -143,6 +145,8 @@ class Daemon:
         meaning, name = self._interrupts.receive(number, time.monotonic()), signal.Signals(number).name
         if self.service is None:
             self.ending.end(0)
+            if meaning == "insists":
+                self.local_actors.kill()
         elif meaning == "first":
             self.service.post(StopRequested(name, 0))
         elif meaning == "insists":

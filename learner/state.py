@@ -1,7 +1,7 @@
 """Everything the learner decides. Pure and synchronous: events in, effects out; ``now`` is an argument.
 
 The story of one gradient: it is heard (session, sequence, credit), admitted (what its header claims), judged by age,
-and waits in the intake until the math thread is idle; then all that wait go as one batch. While that is applied more
+and waits in the queue until the math thread is idle; then all that wait go as one batch. While that is applied more
 gather: under load batches grow and the cost of each gradient falls. The outcome becomes a verdict, θ's new version a
 snapshot.
 """

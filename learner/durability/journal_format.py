@@ -14,14 +14,14 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from learner.optim.applied import Applied, Numbers
+from learner.optim.applied import AppliedUpdate, Numbers
 from protocol.buffers import Buffer, size_of
 
 MAGIC = b"FRFJ\x01\r\n\x00"
 FRAME = struct.Struct("<II")
 LENGTH = struct.Struct("<I")
 MAX_RECORD_BYTES = (1 << 31) - 1  # four times a batch's; a damaged length may say anything
-BATCH_BYTES = 1 << 29  # of buffers in one record, or one step: twice what the intake lets into a batch
+BATCH_BYTES = 1 << 29  # of buffers in one record, or one step: twice what the queue lets into a batch
 
 
 class Head(msgspec.Struct, frozen=True, array_like=True):
@@ -79,7 +79,7 @@ _BEGINNINGS = (_encoder.encode(Batch(0, (), {}))[:7], _encoder.encode(Mark(0, ""
 
 
 def batches(
-    version: int, applied: Sequence[Applied], counters: dict[str, int | float]
+    version: int, applied: Sequence[AppliedUpdate], counters: dict[str, int | float]
 ) -> Iterator[tuple[Batch, Sequence[Buffer]]]:
     """What was applied together, as one record unless that would be longer than ``BATCH_BYTES``.
 
@@ -94,20 +94,20 @@ def batches(
         version += len(part)
 
 
-def _step(applied: Applied) -> tuple[Step, Sequence[Buffer]]:
-    update, moments = applied.update, applied.moments
+def _step(applied: AppliedUpdate) -> tuple[Step, Sequence[Buffer]]:
+    moments = applied.moments
     kept = None if moments is None else moments.to_buffer()
     step = Step(
         numbers=applied.numbers,
-        codec=update.codec,
-        count=update.count,
-        size=size_of(update.payload),
+        codec=applied.codec,
+        count=applied.count,
+        size=size_of(applied.payload),
         rate=applied.rate,
         scale=applied.scale,
         rows=0 if moments is None else moments.count,
         moments=0 if kept is None else len(kept),
     )
-    return step, (update.payload,) if kept is None else (update.payload, kept)
+    return step, (applied.payload,) if kept is None else (applied.payload, kept)
 
 
 class Writer:

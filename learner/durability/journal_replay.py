@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from learner.config import LearnerSettings, optimizer_settings, with_optimizer
 from learner.durability.checkpoint import state_digest
 from learner.durability.journal_format import Batch, Head, Mark, Record, Step
-from learner.optim.applied import Applied
+from learner.optim.applied import AppliedUpdate
 from learner.optim.parameters import Parameters
 from protocol.buffers import Buffer
 from protocol.errors import PayloadFault, SettingError, UserError
@@ -75,11 +75,11 @@ class JournalReplay:
                 raise ReplayError(self.parameters.version, str(fault)) from None
         self.counters = batch.counters
 
-    def _applied(self, step: Step, buffers: Iterator[Buffer]) -> Applied:
+    def _applied(self, step: Step, buffers: Iterator[Buffer]) -> AppliedUpdate:
         """Raises PayloadFault."""
-        update = self.parameters.read(step.codec, step.count, next(buffers))
+        payload = next(buffers)
         moments = self.parameters.read_moments(step.rows, next(buffers)) if step.rows else None
-        return Applied(step.numbers, update, step.rate, step.scale, moments)
+        return AppliedUpdate(step.numbers, step.codec, step.count, payload, step.rate, step.scale, moments)
 
     @property
     def digest(self) -> str:

@@ -99,16 +99,20 @@ async def begin(
     limits = Limits.for_length(manifest.layout.length)
     sockets.set_limits(limits)
     numbers = await _uncut(partial(_restore, options, directory, first, epoch, digest, roles, announce))
-    stream = StreamWriter(numbers.parameters, budgeted=settings.downlink_kbps is not None)
-    state = LearnerState(
-        options.experiment,
-        manifest,
-        Address(epoch, sockets.weights),
-        stream.key_frame(epoch),
-        numbers.progress,
-        SystemRandom(),
-        time.monotonic(),
-    )
+    try:
+        stream = StreamWriter(numbers.parameters, budgeted=settings.downlink_kbps is not None)
+        state = LearnerState(
+            options.experiment,
+            manifest,
+            Address(epoch, sockets.weights),
+            stream.key_frame(epoch),
+            numbers.progress,
+            SystemRandom(),
+            time.monotonic(),
+        )
+    except BaseException:
+        numbers.store.close()
+        raise
     return Begun(state, numbers.parameters, stream, numbers.store, digest, limits)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from learner.config import TABLE_NAMES, TABLES, Experiment, LearnerSettings, experiment, learner_settings
+from learner.config import TABLE_NAMES, TABLES, Experiment, LearnerSettings, experiment, implied_rule, learner_settings
 from protocol.errors import SettingError, UserError, nearest
 from protocol.setting_names import suggest
 from protocol.settings import choices, flat, flat_defaults, flat_types, holds_text, unread
@@ -51,6 +51,8 @@ def load(
     if kept:
         tables["learner"] = flat(learner_settings(tables["learner"], kept=True))
     sources = _from_environment(environ), [*map(_override, overrides)]
+    if kept and any(key == "learner.aggregation" for source in sources for key, _ in source):
+        _forget_implied(tables["learner"])
     _leave_out(tables, [*sources[0], *sources[1]], tell)
     for given in sources:
         for key, text in given:
@@ -58,6 +60,13 @@ def load(
         for key, text in given:
             _assign(tables, key, text)
     return experiment(tables)
+
+
+def _forget_implied(table: dict[str, Any]) -> None:
+    """A resolved table names the staleness rule that its aggregation implied, which another may not imply."""
+    usual = implied_rule(table).get("staleness_rule", flat_defaults(LearnerSettings)["staleness_rule"])
+    if table["staleness_rule"] == usual:
+        del table["staleness_rule"]
 
 
 def _read(path: Path) -> dict[str, dict[str, Any]]:

@@ -248,7 +248,7 @@ class LocalActors:
 
     def _slot_ended(self, ended: asyncio.Task[None]) -> None:
         if not ended.cancelled() and (error := ended.exception()) is not None:
-            self._tell(f"the fleet failed: {error!r}", 1)
+            self._tell(f"local actors could not be kept: {error!r}", 1)
         elif all(slot.done() for slot in self._slots) and not self._stopping.is_set():
             why = "and each has used up its restarts, or left by itself"
             self._tell(f"no local actor is left, {why}{self._given_up}", 1)

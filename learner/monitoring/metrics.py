@@ -237,14 +237,14 @@ def _queue_gauges(state: LearnerState) -> Gauges:
 
 def _fleet(state: LearnerState, now: float) -> Iterator[Metric]:
     """The living actors that train, by rank: the least, the median and the most."""
-    vitals, version = list(state.sessions.telemetry.sessions.values()), state.progress.version
+    actors, version = list(state.sessions.telemetry.sessions.values()), state.progress.version
     peers = [peer for peer in state.peers.values() if peer.trains]
     lags = [float(version - min(peer.version, version)) for peer in peers]
     for name, text, values in (
         (
             "actor_env_steps_per_second",
             "Environment steps that one actor takes, as its heartbeats tell.",
-            [vital.rate for vital in vitals if vital.rate is not None],
+            [actor.rate for actor in actors if actor.rate is not None],
         ),
         ("actor_silent_seconds", "Since one actor was heard.", [now - peer.heard_at for peer in peers]),
         ("actor_idle_seconds", "Since one actor told of more steps.", [now - peer.progressed_at for peer in peers]),
@@ -256,12 +256,12 @@ def _fleet(state: LearnerState, now: float) -> Iterator[Metric]:
         (
             "actor_round_trip_seconds",
             "From a gradient to its verdict, as one actor's heartbeats tell.",
-            [vital.round_trip_s for vital in vitals if vital.round_trip_s],
+            [actor.round_trip_s for actor in actors if actor.round_trip_s],
         ),
         (
             "residual_age_gradients",
             "Gradients that what one actor holds back has waited.",
-            [float(vital.residual_age) for vital in vitals],
+            [float(actor.residual_age) for actor in actors],
         ),
     ):
         family = Metric(f"{PREFIX}_{name}", text, "summary")  # the type whose label ``quantile`` is; nothing is summed

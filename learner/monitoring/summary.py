@@ -10,7 +10,7 @@ from learner.progress import with_former
 from learner.state import LearnerState
 
 RATE_MEMORY_S = 2.0  # rates are averaged over about this long, so that they can be read
-STALLED_S = 10.0  # without a new version, while actors train: most rollouts are collected in less
+STALLED_S = 30.0  # without a new version, while actors train: longer than they take to begin and to collect a rollout
 
 
 @dataclass(frozen=True, slots=True)

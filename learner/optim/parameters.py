@@ -16,7 +16,7 @@ import numpy as np
 from learner.events import APPLIED, Job, Outcome
 from learner.optim.aggregation import Rule as Aggregation
 from learner.optim.aggregation import merge, merge_moments
-from learner.optim.applied import Applied, Numbers
+from learner.optim.applied import AppliedUpdate, Numbers
 from learner.optim.delay_compensation import make_correction
 from learner.optim.norms import NormCheck
 from learner.optim.optimizers import Optimizer, StateMismatch
@@ -43,7 +43,7 @@ class AppliedJobs(NamedTuple):
     """outcomes: one for each job, in order. applied: what θ went through, in order; each made one version."""
 
     outcomes: list[Outcome]
-    applied: list[Applied]
+    applied: list[AppliedUpdate]
 
 
 class Parameters:
@@ -116,25 +116,22 @@ class Parameters:
         rate: float,
         scale: float,
         moments: Moments | None,
-    ) -> tuple[float, Applied]:
+    ) -> tuple[float, AppliedUpdate]:
         """Makes one version. What the update was scaled by, and what was applied."""
         mean, update = self._correction.step(update, self.version, base_version, rate, scale)
         self.version += 1
         if self.moments is not None and moments is not None:
             self.moments = self.moments.merge(moments)
-        return mean, Applied(numbers, update, rate, scale, moments)
+        return mean, AppliedUpdate(numbers, update.codec, update.count, update.payload, rate, scale, moments)
 
-    def repeat(self, applied: Applied) -> None:
-        """Apply again what a journal says was applied to θ of this version."""
-        self._optimizer.step(applied.update.value, applied.rate, applied.scale)
+    def repeat(self, applied: AppliedUpdate) -> None:
+        """Apply again what a journal says was applied to this version. Raises PayloadFault, having changed nothing."""
+        length, scratch = self.layout.length, self._optimizer.scratch
+        value = codec(applied.codec).decode(applied.payload, length, applied.count, scratch)
+        self._optimizer.step(value, applied.rate, applied.scale)
         if self.moments is not None and applied.moments is not None:
             self.moments = self.moments.merge(applied.moments)
         self.version += 1
-
-    def read(self, codec_name: str, count: int, payload: Buffer) -> Update:
-        """A payload of an update as a journal keeps it. Raises PayloadFault. Good until the next dense one is read."""
-        value = codec(codec_name).decode(payload, self.layout.length, count, self._optimizer.scratch)
-        return Update(value, codec_name, count, payload)
 
     def read_moments(self, rows: int, buffer: Buffer) -> Moments | None:
         """Moments as a journal keeps them; None where none are kept here. Raises PayloadFault."""

@@ -1,13 +1,14 @@
-"""When to publish what, who waits for a key, and what of the published is kept. Pure. ``now`` is an argument.
+"""When to publish what, who waits for a key frame, and what of the published is kept. Pure. ``now`` is an argument.
 
 The weight stream is one log: each batch that was applied is a record, and those who follow it need nothing else. A key
-is made where somebody asks for one (a late joiner, one who missed a record, one who evaluates: one key answers all
-who wait) or where the target network changes, and a record ends there. Else, nobody training: no record.
+frame is made where somebody asks for one (a late joiner, one who missed a record, one who evaluates: one key frame
+answers all who wait) or where the target network changes, and a record ends there. While nobody trains there is no
+record.
 
 What is made for the stream costs the math thread time that it could have spent applying gradients, and the sockets'
 thread a little for each who listens. So that cost sets the pace: from the start of one record to the start of the next
 at least ``cost / share`` passes, which keeps it below ``share`` of elapsed time whatever the size of network and fleet.
-Keys that are not records have a pace of their own.
+Key frames that are not records have a pace of their own.
 """
 
 from __future__ import annotations
@@ -52,43 +53,45 @@ class DutyCycle(msgspec.Struct):
 
 
 class Publisher:
-    """What the weight stream says next. shelf: what it said. version: how far it has told.
+    """What the weight stream says next. published: what it said. version: how far it has told.
 
-    first: the key of θ as this life begins. contest: must know which θ an evaluating session was handed.
+    first: the key frame of θ as this life begins. best: must know which θ an evaluating session was handed.
     """
 
     def __init__(
-        self, settings: LearnerSettings, first: KeyFrame, contest: BestCheckpoint, env_steps: int, now: float
+        self, settings: LearnerSettings, first: KeyFrame, best: BestCheckpoint, env_steps: int, now: float
     ) -> None:
-        self._contest = contest
+        self._best = best
         self.published = PublishedWeights(first, settings.target_interval_steps, env_steps, now)
         self.version = first[0].version
         self._pace = DutyCycle(settings.publish_interval_s, settings.publish_share)
-        self._keys = DutyCycle(0.0, settings.publish_share)
-        key_bytes = HEADER_BYTES + sum(map(size_of, first[1]))
+        self._key_frames = DutyCycle(0.0, settings.publish_share)
+        key_frame_bytes = HEADER_BYTES + sum(map(size_of, first[1]))
         self._felt = BandwidthEstimate(now) if settings.downlink_kbps == "auto" else None
-        self.budget = TokenBucket(None if settings.downlink_kbps == "auto" else settings.downlink_kbps, key_bytes, now)
-        self._waiting: dict[int, Peer] = {}  # by session; a key each
+        self.budget = TokenBucket(
+            None if settings.downlink_kbps == "auto" else settings.downlink_kbps, key_frame_bytes, now
+        )
+        self._waiting: dict[int, Peer] = {}  # by session; a key frame each
 
     def plan(self, news: bool, listening: bool, env_steps: int, now: float) -> tuple[int | None, bool]:
-        """What the math thread is to make: above which version a record, and whether a key.
+        """What the math thread is to make: above which version a record, and whether a key frame.
 
         news: θ is, or after the batch will be, newer than what was told. listening: whether anybody trains. With a key
-        a record ends, so that whoever takes it goes on with the next one.
+        frame a record ends, so that whoever takes it goes on with the next one.
         """
-        key = (bool(self._waiting) or (news and self.published.target_due(env_steps))) and self._keys.ready(now)
+        key = (bool(self._waiting) or (news and self.published.target_due(env_steps))) and self._key_frames.ready(now)
         record = news and (key or (listening and self._pace.ready(now) and self.budget.ready(now)))
         return self.version if record else None, key
 
     def answer(self, request: SnapshotRequest, peer: Peer, version: int) -> list[Effect]:
-        """Answers a request where what is wanted is here; else its session waits for the next key.
+        """Answers a request where what is wanted is here; else its session waits for the next key frame.
 
         version: of θ as it is now.
         """
         if request.target and self.published.target is not None:
             return [Send(peer.route, *self.published.target)]
-        if self.published.key[0].version == version:
-            return [self._hand(self.published.key, peer)]
+        if self.published.key_frame[0].version == version:
+            return [self._hand(self.published.key_frame, peer)]
         self._waiting[peer.session] = peer
         return []
 
@@ -106,7 +109,7 @@ class Publisher:
             self._felt.forget(session)
 
     def publish(self, event: BatchApplied, listeners: int, env_steps: int, now: float) -> list[Effect]:
-        """Publishes the record and answers those who wait with the key. listeners: who follow the stream."""
+        """Publishes the record and answers those who wait with the key frame. listeners: who follow the stream."""
         listeners_s = listeners * LISTENER_S
         record, key = self.published.add(event.record, event.key_frame, env_steps, now)
         effects: list[Effect] = []
@@ -114,38 +117,38 @@ class Publisher:
             self.version = record[0].version
             self._pace.spent(now, event.record_s + listeners_s)
             record_bytes = HEADER_BYTES + sum(map(size_of, record[1]))
-            self.budget.spend(now, record_bytes, key=_is_key(record))
+            self.budget.spend(now, record_bytes, key=_is_key_frame(record))
             if self._felt is not None:
                 self._felt.sent(record_bytes)
             effects.append(Publish(*record))
         if key is not None:
-            self._keys.spent(now, event.record_s + event.key_frame_s)
+            self._key_frames.spent(now, event.record_s + event.key_frame_s)
             effects += [self._hand(key, peer) for peer in self._waiting.values()]
             self._waiting.clear()
         return effects
 
     def _hand(self, key: KeyFrame, peer: Peer) -> Effect:
         if not peer.trains:
-            self._contest.hold(peer.session, key)
+            self._best.hold(peer.session, key)
         return Send(peer.route, *key)
 
 
 class PublishedWeights:
     """The published that somebody may still ask for, and when each version was published.
 
-    key: the newest. target: the target network's, always a key; None in a run without one.
+    key_frame: the newest. target: the target network's, always a key frame; None in a run without one.
 
-    The first key of a life is the target. After each ``interval_steps`` environment steps of the run, all actors
-    together, the next key becomes the new one: T mod I_target = 0 in the paper, as near as a key was made; once it is
-    due one is ordered. The steps are counted from the first on a fixed grid, so that a late one delays no other. A
-    resumed life begins with its restored θ as the target: the old target is not in checkpoints.
+    The first key frame of a life is the target. After each ``interval_steps`` environment steps of the run, all actors
+    together, the next key frame becomes the new one: T mod I_target = 0 in the paper, as near as a key frame was made;
+    once it is due one is ordered. The steps are counted from the first on a fixed grid, so that a late one delays no
+    other. A resumed life begins with its restored θ as the target: the old target is not in checkpoints.
     """
 
     def __init__(self, first: KeyFrame, interval_steps: int | None, env_steps: int, now: float) -> None:
         self._interval_steps, self._due_steps = interval_steps, env_steps
         self._published: deque[tuple[int, float]] = deque(maxlen=VERSIONS_REMEMBERED)  # version, time
         self.target: KeyFrame | None = None
-        self.key = first
+        self.key_frame = first
         self.add(first, first, env_steps, now)
 
     def add(
@@ -155,19 +158,19 @@ class PublishedWeights:
         target = self._next_target(None if record is None else key, env_steps)
         stamped = None if key is None else _stamped(key, target, env_steps)
         if stamped is not None:
-            self.key = stamped
+            self.key_frame = stamped
             if target == stamped[0].version:
                 self.target = stamped
         if record is None:
             return None, stamped
         self._published.append((record[0].version, now))
         message = record[0]
-        if _is_key(record):
+        if _is_key_frame(record):
             return stamped, stamped
         return (msgspec.structs.replace(message, target=target, env_steps=env_steps), record[1]), stamped
 
     def target_due(self, env_steps: int) -> bool:
-        """Whether the next key is to become the target."""
+        """Whether the next key frame is to become the target."""
         return self._interval_steps is not None and (self.target is None or env_steps >= self._due_steps)
 
     def _next_target(self, key: KeyFrame | None, env_steps: int) -> int | None:
@@ -190,7 +193,7 @@ class PublishedWeights:
         return now - self._published[index][1] if index < len(self._published) else 0.0
 
 
-def _is_key(record: Record) -> bool:
+def _is_key_frame(record: Record) -> bool:
     return isinstance(record[0], Snapshot) and record[0].record == "key"
 
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from learner.optim.update import Update
+import numpy as np
+
+from learner.optim.applied import AppliedUpdate
 from protocol import snapshot as records
 from protocol.buffers import Buffer, size_of
 from protocol.codecs.registry import Floats
@@ -32,12 +34,13 @@ class UpdateLog:
         self._entries: list[Entry] = []
         self._left_bytes = 2 * self._length  # of payloads that a record may still take; below 0 it is given up
 
-    def add(self, update: Update, factor: float) -> None:
-        """θ ← θ − factor · update was applied. factor: a float32's value."""
+    def add(self, update: AppliedUpdate) -> None:
+        """This was applied: as followers repeat it, θ ← θ − factor · update, the factor being a float32."""
         self._left_bytes -= size_of(update.payload)
         if self._left_bytes < 0 or len(self._entries) == MAX_UPDATES:
             self._entries, self._left_bytes = [], -1
             return
+        factor = float(np.float32(update.rate * update.scale))
         self._entries.append(Entry(update.codec, update.count, update.payload, factor))
 
     def next_record(

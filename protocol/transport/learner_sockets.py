@@ -242,7 +242,7 @@ class LearnerSockets(Sockets):
     def _bind(self, socket: zmq.Socket[bytes], address: Address) -> Address:
         if socket is self._link:
             socket.setsockopt(zmq.MAXMSGSIZE, self._frame_bytes(address) + CURVE_BYTES)
-        bound = _bind(socket, address)
+        bound = bind_socket(socket, address)
         if socket is self._link and address.scheme == "tcp":
             self._endpoints[bound] = _endpoint(socket)
         if address.scheme == "ipc":
@@ -273,7 +273,7 @@ def public_key_of(request: Sequence[Buffer]) -> str:
     return z85.encode(bytes(request[6])).decode() if len(request) == 7 and len(request[6]) == 32 else ""
 
 
-def _bind(socket: zmq.Socket[bytes], address: Address) -> Address:
+def bind_socket(socket: zmq.Socket[bytes], address: Address) -> Address:
     """Binds and returns the address with its real port; raises BindError."""
     if address.scheme == "ipc":
         _require_free(address)

@@ -162,7 +162,7 @@ def _is_false(node: ast.expr) -> bool:
 def _order(tree: Tree) -> Iterator[Finding]:
     by_module = {source.module: source for source in house(tree)}
     for source in house(tree):
-        order, own = ORDER[source.package].split(), room(source.module)
+        order, own = ORDER[source.package].split(), room(source.module) if source.module != source.package else ""
         if own and own not in order:
             yield source.path, 1, f"is in {own}, which has no place in the order"
             continue
@@ -170,6 +170,30 @@ def _order(tree: Tree) -> Iterator[Finding]:
             other = room(found.name) if found.name in by_module and top(found.name) == source.package else ""
             if other in order and order.index(other) > order.index(own):
                 yield source.path, found.line, f"imports {found.name}, and {other} stands above {own}"
+
+
+def _circles(tree: Tree) -> Iterator[Finding]:
+    by_module = {source.module: source for source in house(tree)}
+    imports = {
+        m: {i.name for i in s.imports if i.name in by_module and not i.typing} - {m} for m, s in by_module.items()
+    }
+    while free := [module for module, others in imports.items() if not others & imports.keys()]:
+        for module in free:
+            del imports[module]
+    for module, others in imports.items():
+        yield by_module[module].path, 1, f"is in a circle, or imports one: {', '.join(sorted(others & imports.keys()))}"
+
+
+def _reading_order(tree: Tree) -> Iterator[Finding]:
+    for source in house(tree):
+        folder, _, name = source.path.rpartition("/")
+        if name != "__init__.py" or "/" not in folder:
+            continue
+        said = (ast.get_docstring(source.tree) or "").partition("In reading order:")[2]
+        listed = re.findall(r"\w+", said)
+        there = {p.rpartition("/")[2][:-3] for p in tree if p.rpartition("/")[0] == folder and p.endswith(".py")}
+        for missing in sorted((there - {"__init__"}) ^ set(listed)):
+            yield source.path, 1, f"its reading order and its files disagree about {missing}"
 
 
 def _docstrings(tree: Tree) -> Iterator[Finding]:
@@ -227,9 +251,21 @@ def _privates(tree: Tree) -> Iterator[Finding]:
             node.attr for node in nodes if isinstance(node, ast.Attribute) and dotted(node.value) in {"self", "cls"}
         }
         for node in nodes:
-            if not isinstance(node, ast.Attribute) or not re.match(r"_[^_]", node.attr) or node.attr in own | public:
-                continue
-            yield source.path, node.lineno, f"touches {dotted(node) or node.attr}"
+            for name, line in _named(node):
+                if re.match(r"_[^_]", name) and name not in own | public:
+                    yield source.path, line, f"touches {name}"
+
+
+def _named(node: ast.AST) -> Iterator[tuple[str, int]]:
+    """Names that a node asks another object or module for."""
+    if isinstance(node, ast.Attribute):
+        yield node.attr, node.lineno
+    if isinstance(node, ast.ImportFrom):
+        yield from ((alias.name, node.lineno) for alias in node.names)
+    if isinstance(node, ast.Call) and dotted(node.func).rpartition(".")[2] in {"getattr", "setattr", "delattr"}:
+        for argument in node.args[:2]:
+            if isinstance(argument, ast.Constant) and isinstance(argument.value, str):
+                yield argument.value.rpartition(".")[2], node.lineno
 
 
 def _folders_are_rooms(tree: Tree) -> Iterator[Finding]:
@@ -383,6 +419,20 @@ RULES = (
             "learner/optim/parameters.py": "",
             "protocol/frames.py": "",
         },
+    ),
+    Rule(
+        "no circle",
+        "of two files that need each other neither can be read first",
+        _circles,
+        {"learner/optim/drift.py": "import learner.optim.undo", "learner/optim/undo.py": "import learner.optim.drift"},
+        {"learner/optim/drift.py": "import learner.optim.undo", "learner/optim/undo.py": "import numpy"},
+    ),
+    Rule(
+        "a package lists its files in reading order",
+        "the list is the first thing that a reader follows",
+        _reading_order,
+        {"actor/link/__init__.py": '"""Link. In reading order: weights."""', "actor/link/drain.py": ""},
+        {"actor/link/__init__.py": '"""Link. In reading order: drain."""', "actor/link/drain.py": ""},
     ),
     Rule(
         "data never becomes code",

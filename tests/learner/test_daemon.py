@@ -14,6 +14,7 @@ from typing import Any, cast
 
 import pytest
 
+from learner import daemon as module
 from learner.config import Experiment
 from learner.daemon import Daemon
 from learner.events import StopRequested
@@ -67,6 +68,40 @@ def test_the_first_signal_drains_and_only_another_one_insists(tmp_path: Path) ->
 
 def test_before_the_run_has_begun_there_is_nothing_to_drain(tmp_path: Path) -> None:
     assert with_daemon(tmp_path / "run", lambda daemon, told: daemon.signalled(signal.SIGTERM)) == [0]
+
+
+def test_actors_are_sent_home_before_a_restore_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A journal may take minutes; meanwhile nobody should train, and a second signal is heard."""
+    told: list[str] = []
+
+    async def serve() -> int:
+        released = asyncio.Event()
+
+        async def begin(*_: object) -> None:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                await released.wait()
+                told.append("restored")
+                raise
+
+        async def stop(deadline_s: float) -> None:
+            told.append("sent home")
+            daemon.signalled(signal.SIGINT)
+            released.set()
+
+        monkeypatch.setattr(module, "begin", begin)
+        monkeypatch.setattr(module, "handle_signals", lambda handler: None)
+        options = Options(Experiment(), (), None, tmp_path / "run", False, (), None, False, True, time.monotonic())
+        with RunDirectory.prepare(tmp_path / "run", resume=False) as directory:
+            console = Console(True, io.StringIO())
+            daemon = Daemon(Resources(options, directory, cast("Any", None), console, None, None, "", None))
+            daemon.local_actors = cast("Any", SimpleNamespace(stop=stop, kill=lambda: told.append("killed")))
+            asyncio.get_running_loop().call_soon(daemon.signalled, signal.SIGTERM)
+            return await daemon.serve()
+
+    assert asyncio.run(serve()) == 0
+    assert told == ["sent home", "killed", "restored"]
 
 
 @pytest.mark.parametrize(("updates", "ends"), [(0, True), (5, False)])

@@ -527,6 +527,25 @@ def test_a_late_gradient_s_episodes_count_towards_the_target_that_a_later_one_re
     assert it.state.shutdown.solved
 
 
+def test_a_batch_of_which_nothing_was_applied_does_not_end_the_run() -> None:
+    it = learner({"until_return": 10.0}, max_lag_updates=0)
+    session = it.join().session
+    busy = it.hear(gradient(session, 1), payload())
+    it.hear(gradient(session, 2, 0, report=report(100, *[50.0] * 100)), payload())
+    late = it.does(it.does(busy))
+    assert ruling(late).outcome == Reason.STALE_UPDATES
+    assert (it.state.shutdown.stage, it.state.progress.episodes) == (Stage.RUNNING, 100)
+    it.applies(session, 3, 1)
+    assert it.state.shutdown.solved
+
+
+def test_a_batch_that_reaches_the_target_and_the_limit_has_solved_the_task() -> None:
+    it = learner({"until_return": 10.0, "until_steps": 50})
+    session = it.join().session
+    it.does(it.hear(gradient(session, report=report(100, *[50.0] * 100)), payload()))
+    assert (it.state.shutdown.solved, it.state.shutdown.exit_code) == (True, 0)
+
+
 def test_episodes_may_have_begun_in_earlier_reports_and_in_an_earlier_session() -> None:
     it = learner()
     session = it.join().session

@@ -86,7 +86,7 @@ class DirectLink:
             0.0,
         )
         self.held = Reconstruction(layout.digest, layout.length)
-        self.held.apply(*self.state.publisher.published.key)
+        self.held.apply(*self.state.publisher.published.key_frame)
         self.sequence = 0
         (welcome,) = self.hear(Hello("actor", 1, ("f32",)), [])
         assert isinstance(welcome, Welcome)

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from learner.durability import journal_format as module
 from learner.durability.journal_format import FRAME, MAGIC, Batch, Head, Mark, Record, Segment, Step, Writer, batches
-from learner.optim.applied import Applied
-from learner.optim.update import Update
+from learner.optim.applied import AppliedUpdate
 from protocol.buffers import Buffer
 from protocol.moments import Moments
 
@@ -112,9 +111,8 @@ def test_a_record_that_no_reader_would_take_is_not_written(monkeypatch: pytest.M
 
 def test_a_batch_says_all_that_was_applied() -> None:
     assert list(batches(5, [], {})) == []
-    update = Update(np.ones(1, np.float32), "f32", 1, b"abcd")
-    first = Applied(((7, 1),), update, 0.5, 0.25, None)
-    second = Applied(((8, 4),), update, 0.5, 1.0, Moments(3, np.zeros(1), np.zeros(1)))
+    first = AppliedUpdate(((7, 1),), "f32", 1, b"abcd", 0.5, 0.25)
+    second = AppliedUpdate(((8, 4),), "f32", 1, b"abcd", 0.5, 1.0, Moments(3, np.zeros(1), np.zeros(1)))
     [(batch, buffers)] = batches(3, [first, second], {"env_steps": 1})
     assert batch == Batch(
         3, (Step(((7, 1),), "f32", 1, 4, 0.5, 0.25), Step(((8, 4),), "f32", 1, 4, 0.5, 1.0, 3, 16)), {"env_steps": 1}
@@ -125,7 +123,7 @@ def test_a_batch_says_all_that_was_applied() -> None:
 def test_a_batch_that_is_too_long_becomes_records_that_lead_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "BATCH_BYTES", 10)
     applied = [
-        Applied(((7, number),), Update(np.ones(1, np.float32), "f32", 1, payload), 0.5, 1.0, None)
+        AppliedUpdate(((7, number),), "f32", 1, payload, 0.5, 1.0)
         for number, payload in enumerate((b"abcd", b"efgh", b"a long one by itself", b"i"), 1)
     ]
     taken = list(batches(5, applied, {}))

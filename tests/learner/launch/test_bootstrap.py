@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,6 +15,7 @@ import pytest
 
 from learner.config import Experiment, RunSettings
 from learner.durability.checkpoint import Checkpoint, save, save_best
+from learner.durability.storage import RunStorage
 from learner.launch import bootstrap as module
 from learner.launch.bootstrap import Resources, begin
 from learner.launch.initial import Initial
@@ -25,6 +27,7 @@ from protocol.messages import ROLES
 from tests.learner.books import LAYOUT
 
 EXPERIMENT = Experiment(run=RunSettings(actors=0), actor={"env": "toy"})
+DEADLINE_S = 30.0
 THETA = np.arange(LAYOUT.length, dtype=np.float32)
 
 
@@ -88,3 +91,40 @@ def test_the_best_of_another_run_is_not_recalled(tmp_path: Path) -> None:
     save_best(tmp_path / "run" / "checkpoints", a_best("ab" * 8))
     progress, _ = life(tmp_path / "run", resume=True)
     assert recalled(progress) == (None, None)
+
+
+def test_who_cancels_a_restore_waits_for_it_and_leaves_nothing_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    restoring, may_end = threading.Event(), threading.Event()
+
+    def slow(*_: object) -> None:
+        restoring.set()
+        may_end.wait(DEADLINE_S)
+        told.append("restored")
+
+    class Watched(RunStorage):
+        def close(self) -> None:
+            told.append("closed")
+            super().close()
+
+    monkeypatch.setattr(module, "restore_best", slow)
+    monkeypatch.setattr(module, "RunStorage", Watched)
+
+    async def story() -> None:
+        options = Options(EXPERIMENT, (), None, tmp_path / "run", False, (), None, False, True, time.monotonic())
+        sockets = cast("Any", SimpleNamespace(weights="ipc:///nowhere", bound=[], set_limits=lambda limits: None))
+        with RunDirectory.prepare(tmp_path / "run", resume=False) as directory:
+            resources = Resources(options, directory, sockets, Console(True, io.StringIO()), None, None, "", None)
+            beginning = asyncio.ensure_future(begin(resources, cast("Any", None), lambda _: ROLES, lambda *_: None))
+            await asyncio.to_thread(restoring.wait, DEADLINE_S)
+            beginning.cancel()
+            await asyncio.sleep(0)
+            assert not beginning.done()
+            may_end.set()
+            with pytest.raises(asyncio.CancelledError):
+                await beginning
+
+    asyncio.run(story())
+    assert told == ["restored", "closed"]

@@ -203,3 +203,24 @@ def test_an_aggregation_is_all_that_a_person_says(tmp_path: Path) -> None:
     found = load(written(tmp_path, ""), ["learner.aggregation=median"], {})
     assert (found.learner.aggregation, found.learner.staleness_rule) == (Median(), NoRule())
     assert load(written(tmp_path, dumps(found)), [], {}) == found
+
+
+@pytest.mark.parametrize(
+    ("begun_with", "asked", "rule"),
+    [
+        ([], "median", "none"),
+        (["learner.aggregation=median"], "none", "compensate"),
+        (["learner.staleness_rule=gap"], "none", "gap"),
+    ],
+)
+def test_a_kept_run_follows_another_aggregation_with_the_rule_that_goes_with_it(
+    tmp_path: Path, begun_with: list[str], asked: str, rule: str
+) -> None:
+    begun = load(None, begun_with, {})
+    path = written(tmp_path, dumps(begun))
+    assert load(path, [f"learner.aggregation={asked}"], {}, kept=True).learner.staleness_rule.name == rule
+
+
+def test_a_setting_of_a_rule_that_an_aggregation_rules_out_names_the_aggregation() -> None:
+    with pytest.raises(SettingError, match=r"learner.compensation = 3.*learner.aggregation = 'mean' rules them out"):
+        load(None, ["learner.compensation=3", "learner.aggregation=mean"], {})

@@ -141,11 +141,11 @@ def test_what_limits_the_run_is_read_from_the_books() -> None:
     assert limits(state, 2.0, sampler) == "actors"
     state.progress.math_s += 2.0
     assert limits(state, 3.0, sampler) == "math"
-    assert limits(state, 30.0, sampler) == "stalled"
+    assert limits(state, 60.0, sampler) == "stalled"
     state.sessions.close(peer)
-    assert limits(state, 30.0, sampler) == "no_actors"
+    assert limits(state, 60.0, sampler) == "no_actors"
     state.shutdown.stage = Stage.DRAINING
-    assert limits(state, 30.0, sampler) == "ended"
+    assert limits(state, 60.0, sampler) == "ended"
 
 
 def test_an_actor_with_the_most_credit_there_is_waits_for_more() -> None:

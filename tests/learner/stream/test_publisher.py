@@ -94,7 +94,7 @@ def test_who_asks_for_what_is_here_gets_it_at_once() -> None:
     it = publication(7)
     (answer,) = it.answer(SnapshotRequest(1), peer(1), version=7)
     assert isinstance(answer, Send)
-    assert (answer.route, answer.message) == (b"route 1", it.published.key[0])
+    assert (answer.route, answer.message) == (b"route 1", it.published.key_frame[0])
     assert it.plan(news=False, listening=True, env_steps=0, now=0.0) == (None, False)
 
 
@@ -106,7 +106,7 @@ def test_one_key_answers_all_who_wait_and_ends_a_record() -> None:
     assert isinstance(published, Publish)
     assert isinstance(published.message, Updates)
     assert [(each.route, each.message.version) for each in answers] == [(b"route 1", 9), (b"route 2", 9)]  # type: ignore[union-attr]
-    assert (it.version, it.published.key[0].version) == (9, 9)
+    assert (it.version, it.published.key_frame[0].version) == (9, 9)
     assert it.plan(news=False, listening=True, env_steps=0, now=0.0) == (None, False)
 
 
@@ -158,7 +158,7 @@ def test_a_target_that_is_due_orders_a_key_that_is_not_published() -> None:
     assert it.published.target_version == 3
     (answer,) = it.answer(SnapshotRequest(1, True), peer(1), version=5)
     assert isinstance(answer, Send)
-    assert answer.message == it.published.key[0]
+    assert answer.message == it.published.key_frame[0]
 
 
 def test_records_between_targets_name_the_one_before() -> None:
@@ -190,9 +190,9 @@ def test_without_an_interval_there_is_no_target() -> None:
 
 def test_the_first_record_of_a_life_is_its_target() -> None:
     shelf = PublishedWeights(key(7), 10, 500, 0.0)
-    assert shelf.key[0].target == shelf.target_version == 7
-    assert shelf.target == shelf.key
-    assert shelf.key[0].env_steps == 500
+    assert shelf.key_frame[0].target == shelf.target_version == 7
+    assert shelf.target == shelf.key_frame
+    assert shelf.key_frame[0].env_steps == 500
 
 
 def test_the_next_record_after_each_interval_is_the_new_target() -> None:
@@ -215,7 +215,7 @@ def test_the_target_keeps_the_bits_it_was_published_with() -> None:
     snapshot, buffers = shelf.target
     assert (snapshot.version, snapshot.target, snapshot.env_steps) == (3, 3, 10)
     assert np.frombuffer(buffers[0], "<f4").tolist() == [3.0, 3.0]
-    assert shelf.key[0].version == 4
+    assert shelf.key_frame[0].version == 4
 
 
 def test_age_counts_from_when_newer_weights_were_published() -> None:

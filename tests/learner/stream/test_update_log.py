@@ -7,11 +7,11 @@ import pytest
 
 from learner.config import LearnerSettings, learner_settings
 from learner.events import Job
+from learner.optim.applied import AppliedUpdate
 from learner.optim.norms import NormCheck
 from learner.optim.optimizers import make_optimizer
 from learner.optim.parameters import Parameters
 from learner.optim.staleness import Rule
-from learner.optim.update import Update
 from learner.stream.update_log import DIGEST_VERSIONS, UpdateLog
 from protocol.codecs.registry import CODECS, Array, Factors, Sparse, codec
 from protocol.codecs.sparse import random_indices
@@ -117,26 +117,26 @@ def test_after_a_restore_the_log_begins_there() -> None:
     assert (record.epoch, record.base_version, record.version) == (2, 3, 4)
 
 
-def some(payload: bytes = b"12345") -> Update:
-    return Update(np.zeros(P, np.float32), "f32", P, payload)
+def some(payload: bytes = b"12345") -> AppliedUpdate:
+    return AppliedUpdate(((1, 1),), "f32", P, payload, 1.0, 1.0)
 
 
 def test_the_log_keeps_no_more_than_half_a_key() -> None:
     log, theta = UpdateLog(LAYOUT.digest, P, 0), np.zeros(P, np.float32)
-    log.add(some(bytes(2 * P)), 1.0)
+    log.add(some(bytes(2 * P)))
     assert log.next_record(1, 1, theta, None) is not None
-    log.add(some(bytes(2 * P)), 1.0)
-    log.add(some(b"1"), 1.0)
-    log.add(some(b"1"), 1.0)
+    log.add(some(bytes(2 * P)))
+    log.add(some(b"1"))
+    log.add(some(b"1"))
     assert log.next_record(1, 4, theta, None) is None
-    log.add(some(b"1"), 1.0)
+    log.add(some(b"1"))
     assert log.next_record(1, 5, theta, None) is not None
 
 
 def test_the_log_keeps_no_more_than_a_record_may_hold() -> None:
     log = UpdateLog(LAYOUT.digest, P * 100, 0)
     for _ in range(MAX_UPDATES + 1):
-        log.add(some(b""), 1.0)
+        log.add(some(b""))
     assert log.next_record(1, MAX_UPDATES + 1, np.zeros(P, np.float32), None) is None
 
 
@@ -144,7 +144,7 @@ def test_a_digest_is_told_now_and_then() -> None:
     log, theta = UpdateLog(LAYOUT.digest, P, DIGEST_VERSIONS - 2), np.ones(P, np.float32)
     told = []
     for version in range(DIGEST_VERSIONS - 1, DIGEST_VERSIONS + 3):
-        log.add(some(), 1.0)
+        log.add(some())
         made = log.next_record(1, version, theta, None)
         assert made is not None
         told.append(made[0].digest)

@@ -211,7 +211,7 @@ def test_an_address_that_is_taken_meanwhile_is_listened_on_later(monkeypatch: py
         refused = BindError(scene.learner.bound[0], "it is in use")
         with monkeypatch.context() as patched:
             patched.setattr(learner_sockets, "REBIND_S", 0.0)
-            patched.setattr(scene.learner, "_bind", Mock(side_effect=refused))
+            patched.setattr(learner_sockets, "bind_socket", Mock(side_effect=refused))
             with pytest.raises(BindError):
                 scene.learner.disconnect_all()
             assert not scene.learner.send(b"route", [b"x"])
