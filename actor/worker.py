@@ -122,7 +122,7 @@ class TrainingWorker:
 
     def step(self, channel: GradientChannel, generation: int) -> None:
         """One rollout and all its gradients."""
-        self._refresh(channel)
+        self.refresh(channel)
         began = time.perf_counter()
         rollout = self.collector.collect()
         stats = channel.stats
@@ -140,7 +140,7 @@ class TrainingWorker:
             if self.local is None or self.local.steps + 1 >= self.settings.local_steps:
                 channel.await_permit(generation)
             self._waited_s += time.perf_counter() - began
-            self._refresh(channel)
+            self.refresh(channel)
             began = time.perf_counter()
             vector, losses, norm = gradient(
                 self.flat, self.policy, self.method, minibatch, self.settings.max_gradient_norm
@@ -270,7 +270,7 @@ class TrainingWorker:
         channel.stats = replace(channel.stats, compress_s=channel.stats.compress_s + time.perf_counter() - began)
         channel.hand_in(self._work(encoded, self.compressor.codec.name))
 
-    def _refresh(self, channel: GradientChannel) -> None:
+    def refresh(self, channel: GradientChannel) -> None:
         """The newest weights, and what became of this actor's own updates."""
         before, settled = self._weights, channel.collect_settled()
         if self.local is not None:
@@ -348,9 +348,7 @@ def make_local_steps(settings: ActorSettings, welcome: Welcome) -> LocalSteps | 
             "makes of a gradient is not known here"
         )
     if not welcome.learning_rate:
-        raise UserError(
-            "actor.local_steps above 1 needs a learner that tells its rate; this one is of an older version"
-        )
+        raise UserError("actor.local_steps above 1 needs a learner that tells its rate; this one is an older version")
     return LocalSteps(welcome.layout.length, welcome.learning_rate)
 
 

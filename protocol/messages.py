@@ -253,7 +253,7 @@ KINDS: frozenset[str] = frozenset(kind.__struct_config__.tag for kind in AnyMess
 
 _LATER: dict[type[Message], tuple[int, ...]] = {
     Hello: (1,),
-    Welcome: (2,),
+    Welcome: (2, 1),
     Verdict: (1,),
     Heartbeat: (2, 5, 1),
     SnapshotRequest: (1,),

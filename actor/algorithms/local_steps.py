@@ -17,7 +17,7 @@ from protocol.codecs.registry import Array, Floats, Sparse
 
 @dataclass(slots=True)
 class Unshown:
-    """A sum that was handed in. rate: at which it is assumed to be applied. version: that applying it made, once told."""
+    """A sum that was handed in. rate: at which it is taken as applied. version: that applying it made, once told."""
 
     decoded: Array
     rate: float

@@ -66,7 +66,7 @@ class Compressor:
         return self.send(self.precondition(gradient, step_size))
 
     def precondition(self, gradient: Floats, step_size: float = 1.0) -> Floats:
-        """The update of a gradient, float32 [P], which the next call overwrites. Arguments and errors as ``compress``."""
+        """The update of a gradient, float32 [P], which the next call overwrites. Arguments, errors: as ``compress``."""
         if not finite(gradient):
             raise ValueError("a gradient with NaN or infinity")
         if self._preconditioner is None:
