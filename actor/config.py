@@ -95,7 +95,11 @@ class ActorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     loss: Literal["clipped", "a3c"] = "clipped"  # of the policy: PPO's, or the plain one
     # Times each rollout is used. Unset, with loss = "a3c": 1, for it is only sound with 1 or with targets = "vtrace".
     passes: Count = 6
-    minibatches: Count = 4  # gradients sent in one pass; unset, with a memory: no more than envs
+    minibatches: Count = 4  # gradients in one pass; unset, with a memory: no more than envs
+    # Updates that one message carries, as their sum. Above 1 an actor's own updates are in its own weights at once, and
+    # the stream puts them right when it shows them. A rollout's end sends what there is, so a large number means one
+    # message for each rollout. Needs learner.optimizer = "preconditioned".
+    local_steps: Annotated[int, Meta(ge=1, le=65_536)] = 1
     clip: Annotated[float, Meta(gt=0.0, le=1.0)] = 0.2  # ε of the clipped ratio
     normalize_advantages: bool = True  # to mean 0 and deviation 1 in each minibatch
     value_weight: NonNegative = 0.5  # of the squared error of values, beside the policy's loss

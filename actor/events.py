@@ -225,11 +225,16 @@ class Feedback:
     """What a verdict tells of one gradient's way.
 
     round_trip_s: from its sending to its verdict; None where it was sent twice. lag_updates: how many updates θ was
-    ahead of its weights when it was judged, >= 0; None where it was not judged by its age.
+    ahead of its weights when it was judged, >= 0; None where it was not judged by its age. version: that applying it
+    made; None where it was not applied.
     """
 
     round_trip_s: float | None
     lag_updates: int | None
+    version: int | None = None
+
+
+Settled = tuple[Vector | Sparse, int | None]  # what was sent, and the version that it made; None: none, or unknown
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from typing import Protocol
 
 from msgspec.structs import replace
 
-from actor.events import Event, Feedback, Weights, Work
+from actor.events import Event, Feedback, Settled, Weights, Work
 from actor.stats import WorkerStats
 from protocol.messages import Welcome
 
@@ -52,6 +52,7 @@ class WorkerChannel:
         self._weights: Weights | None = None
         self._refused: deque[Work] = deque()
         self._feedback: deque[Feedback] = deque(maxlen=FEEDBACK_KEPT)
+        self._settled: deque[Settled] = deque()  # at most as many as were handed in since they were collected
         self._welcome: Welcome | None = None
         self._generation = 0  # counts configurations
         self._credit = 0
@@ -145,6 +146,15 @@ class WorkerChannel:
             self._feedback.clear()
         return found
 
+    def collect_settled(self) -> list[Settled]:
+        """What became of everything that was settled since the last call; never waits."""
+        if not self._settled:
+            return []
+        with self._changed:
+            found = list(self._settled)
+            self._settled.clear()
+        return found
+
     def check(self, generation: int | None) -> None:
         """Raises Interrupted where the worker of this generation should leave; never waits."""
         if self._closed or (generation is not None and generation != self._generation):
@@ -167,6 +177,7 @@ class WorkerChannel:
             self._weights = None
             self._refused.clear()
             self._feedback.clear()
+            self._settled.clear()
             self._changed.notify_all()
 
     def adopt(self, weights: Weights) -> None:
@@ -187,6 +198,7 @@ class WorkerChannel:
             self._unanswered -= 1
             if feedback is not None:
                 self._feedback.append(feedback)
+            self._settled.append((work.decoded, None if feedback is None else feedback.version))
             if restore:
                 self._refused.append(work)
             self._changed.notify_all()

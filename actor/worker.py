@@ -18,6 +18,7 @@ from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from actor.algorithms.gradients import Minibatch, gradient, minibatches
+from actor.algorithms.local_steps import LocalSteps
 from actor.algorithms.losses import LossStats
 from actor.algorithms.methods import make_method
 from actor.algorithms.normalization import normalization
@@ -29,7 +30,7 @@ from actor.compression.preconditioner import Momentum, Preconditioner
 from actor.compression.selection import Everything, Selection, make_selection
 from actor.config import ActorSettings, read_settings
 from actor.environments.registry import make_vector_envs
-from actor.events import Feedback, Weights, Work
+from actor.events import Feedback, Settled, Weights, Work
 from actor.handoff import Leaving
 from actor.monitoring import log
 from actor.networks.build import build_policy
@@ -58,6 +59,7 @@ class GradientChannel(Protocol):
     def hand_in(self, work: Work) -> None: ...
     def collect_refused(self) -> list[Work]: ...
     def collect_feedback(self) -> list[Feedback]: ...
+    def collect_settled(self) -> list[Settled]: ...
 
 
 class DrainableChannel(GradientChannel, Protocol):
@@ -91,6 +93,7 @@ class TrainingWorker:
                 anneal_steps=welcome.anneal_steps,
                 anneal_floor=welcome.anneal_floor,
             )
+            self.local = make_local_steps(settings, welcome)
             self.compressor = make_compressor(settings, welcome.quantity, self.flat.layout(), rollout_seed)
             self.bandwidth_fit = make_bandwidth_fit(settings, self.flat.layout().length, uplink_kbps)
             self.method = make_method(settings, spaces, self.policy, rollout_seed)
@@ -119,7 +122,7 @@ class TrainingWorker:
 
     def step(self, channel: GradientChannel, generation: int) -> None:
         """One rollout and all its gradients."""
-        self.adopt(channel.newest())
+        self.refresh(channel)
         began = time.perf_counter()
         rollout = self.collector.collect()
         stats = channel.stats
@@ -134,9 +137,10 @@ class TrainingWorker:
         first = self._weights_id
         for minibatch in self._minibatches(rollout):
             began = time.perf_counter()
-            channel.await_permit(generation)
+            if self.local is None or self.local.steps + 1 >= self.settings.local_steps:
+                channel.await_permit(generation)
             self._waited_s += time.perf_counter() - began
-            self.adopt(channel.newest())
+            self.refresh(channel)
             began = time.perf_counter()
             vector, losses, norm = gradient(
                 self.flat, self.policy, self.method, minibatch, self.settings.max_gradient_norm
@@ -146,6 +150,9 @@ class TrainingWorker:
                 self._record_overflow(norm, losses, rollout, channel)
             if self.step_size.exhausted(losses.approx_kl):
                 break
+        if self.local is not None and self.local.steps:
+            channel.await_permit(generation)
+            self._send_sum(self.local, channel)
         if losses is not None:
             held = self.compressor
             residual_norm = held.residual_norm
@@ -155,7 +162,10 @@ class TrainingWorker:
             self._losses = _losses(losses, norm, residual_norm)
             assert self._weights is not None
             env_steps = self._weights.env_steps
-            self.step_size.update(self._losses.kl, losses.information, env_steps, first, self._weights_id)
+            if self.local is None:
+                self.step_size.update(self._losses.kl, losses.information, env_steps, first, self._weights_id)
+            else:
+                self.step_size.update_local(self._losses.kl, losses.information, env_steps)
 
     def close(self) -> None:
         """Ends the simulators."""
@@ -174,8 +184,13 @@ class TrainingWorker:
         """Computes with these weights from now on; None or the same ones change nothing."""
         if weights is None or weights is self._weights:
             return
+        if self.local is not None and self._weights is not None and weights.epoch != self._weights.epoch:
+            self.local.restart()
         self._weights = weights
-        self.flat.load(weights.theta)
+        if self.local is None:
+            self.flat.load(weights.theta)
+        else:
+            self._load_own(self.local)
         self.method.adopt(weights.env_steps, weights.target, weights.target_version)
         if weights.moments is not None and weights.moments.count > 1:
             self.collector.normalizer, self.collector.return_scale = normalization(self.settings, weights.moments)
@@ -219,7 +234,7 @@ class TrainingWorker:
         self._spend_nan_budget("gradients were not finite")
 
     def _send(self, vector: NDArray[np.float32], norm: float, channel: GradientChannel) -> bool:
-        """Whether there was something finite to send."""
+        """A gradient becomes an update, which is sent, or joins those that are sent together. Whether it was finite."""
         self._collect_refused(channel)
         if not math.isfinite(norm):
             return False
@@ -232,14 +247,52 @@ class TrainingWorker:
         if self.bandwidth_fit is not None:
             round_trips_s = [each.round_trip_s for each in feedback if each.round_trip_s is not None]
             self.bandwidth_fit.update(self.compressor, round_trips_s, time.perf_counter(), self._waited_s)
-        encoded = self.compressor.compress(vector, self.step_size.factor)
+        update = self.compressor.precondition(vector, self.step_size.factor)
+        if self.local is not None:
+            assert self._weights is not None
+            self.local.add(update, self.step_size.rate_share(self._weights.env_steps))
+            self._load_own(self.local)
+            channel.stats = replace(channel.stats, compress_s=channel.stats.compress_s + time.perf_counter() - began)
+            if self.local.steps >= self.settings.local_steps:
+                self._send_sum(self.local, channel)
+            return True
+        encoded = self.compressor.send(update)
         channel.stats = replace(channel.stats, compress_s=channel.stats.compress_s + time.perf_counter() - began)
         channel.hand_in(self._work(encoded, self.compressor.codec.name))
         return True
 
+    def _send_sum(self, local: LocalSteps, channel: GradientChannel) -> None:
+        """Hands in what compression takes of the updates since the last message; θ lacks again what it holds back."""
+        began = time.perf_counter()
+        encoded = self.compressor.send(local.take())
+        local.sent(encoded.decoded)
+        self._load_own(local)
+        channel.stats = replace(channel.stats, compress_s=channel.stats.compress_s + time.perf_counter() - began)
+        channel.hand_in(self._work(encoded, self.compressor.codec.name))
+
+    def refresh(self, channel: GradientChannel) -> None:
+        """The newest weights, and what became of this actor's own updates."""
+        before, settled = self._weights, channel.collect_settled()
+        if self.local is not None:
+            for decoded, version in settled:
+                self.local.settled(decoded, version)
+        self.adopt(channel.newest())
+        if self.local is not None and settled and self._weights is before:
+            self._load_own(self.local)
+
+    def _load_own(self, local: LocalSteps) -> None:
+        """θ of the stream, less what is this actor's own and not in it."""
+        assert self._weights is not None
+        local.followed(self._weights.version)
+        theta = self._weights.theta.copy()
+        local.subtract_from(theta)
+        self.flat.load(theta)
+
     def hand_in_residual(self, channel: DrainableChannel) -> None:
         """Hands in all that compression holds back, or as much of it as the link bears."""
         self._collect_refused(channel)
+        if self.local is not None and self.local.steps:
+            self.compressor.hold(self.local.take())
         codec_name, selection = LEAVING if self.bandwidth_fit is None else self.bandwidth_fit.for_residual()
         encoded = self.compressor.compress_residual(codec_name, selection)
         channel.hand_in_last(None if encoded is None else self._work(encoded, codec_name))
@@ -283,6 +336,20 @@ def make_bandwidth_fit(
     if settings.codec != "auto":
         return None
     return BandwidthFit(UplinkBudget(length, settings.uplink_kbps if uplink_kbps is None else uplink_kbps), length)
+
+
+def make_local_steps(settings: ActorSettings, welcome: Welcome) -> LocalSteps | None:
+    """None where each update is a message. Raises UserError where this learner allows nothing else."""
+    if settings.local_steps == 1:
+        return None
+    if welcome.quantity != "update":
+        raise UserError(
+            "actor.local_steps above 1 needs learner.optimizer = 'preconditioned': what an optimizer at the learner "
+            "makes of a gradient is not known here"
+        )
+    if not welcome.learning_rate:
+        raise UserError("actor.local_steps above 1 needs a learner that tells its rate; this one is an older version")
+    return LocalSteps(welcome.layout.length, welcome.learning_rate)
 
 
 def make_compressor(settings: ActorSettings, quantity: str, layout: Layout, seed: int) -> Compressor:

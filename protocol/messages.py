@@ -99,6 +99,7 @@ class Welcome(Message, frozen=True, tag="welcome"):
     credit_lag: Annotated[int, Meta(ge=1, le=1_000_000)] = 32  # updates that weights may lack of what was applied
     anneal_steps: Counter = 0  # environment steps of the run in which the rate would fall to zero; 0: it stays
     anneal_floor: Annotated[float, Meta(ge=0.0, le=1.0)] = 1.0  # share of the first rate that it falls to at most
+    learning_rate: Annotated[float, Meta(ge=0.0, le=100.0)] = 0.0  # at first; 0: not told
 
 
 class Refusal(Message, frozen=True, tag="refusal"):
@@ -252,7 +253,7 @@ KINDS: frozenset[str] = frozenset(kind.__struct_config__.tag for kind in AnyMess
 
 _LATER: dict[type[Message], tuple[int, ...]] = {
     Hello: (1,),
-    Welcome: (2,),
+    Welcome: (2, 1),
     Verdict: (1,),
     Heartbeat: (2, 5, 1),
     SnapshotRequest: (1,),

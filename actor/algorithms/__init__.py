@@ -1,5 +1,5 @@
 """From rollouts to gradients: returns, losses, exploration. Knows arrays and policies; no simulator, no wire.
 
 In reading order: returns, distributions, exploration, losses, normalization, rollout, methods, gradients,
-step_size.
+local_steps, step_size.
 """

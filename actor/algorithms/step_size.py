@@ -54,9 +54,14 @@ class StepSizeControl:
         since = self._since
         if first.epoch == since.epoch and first.version + last.version < 2 * since.version:
             return
-        factor = self._next(kl, information, self._target * self._rate_share(env_steps) ** 2)
+        factor = self._next(kl, information, self._target * self.rate_share(env_steps) ** 2)
         if factor != self.factor:
             self.factor, self._since = factor, WeightsId(last.epoch, last.version + 1 + self._lag)
+
+    def update_local(self, kl: float, information: float, env_steps: int) -> None:
+        """As ``update``, of an actor whose own updates are in its weights at once: every rollout tells."""
+        if self._target and self._stretches:
+            self.factor = self._next(kl, information, self._target * self.rate_share(env_steps) ** 2)
 
     def _next(self, kl: float, information: float, annealed: float) -> float:
         """annealed: nats, the target at the present rate."""
@@ -65,7 +70,7 @@ class StepSizeControl:
         most = STEP_LIMITS[1] if information >= LEAST_INFORMATION else max(1.0, self.factor / STEP_FACTOR)
         return min(most, self.factor * STEP_FACTOR if kl < annealed / STEP_BAND else self.factor)
 
-    def _rate_share(self, env_steps: int) -> float:
+    def rate_share(self, env_steps: int) -> float:
         """What annealing leaves of the first rate (WIRE.md, section 3, welcome)."""
         if not self._anneal_steps:
             return 1.0

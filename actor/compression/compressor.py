@@ -63,13 +63,21 @@ class Compressor:
 
         Raises ValueError, with no state changed, where the gradient holds NaN or infinity.
         """
+        return self.send(self.precondition(gradient, step_size))
+
+    def precondition(self, gradient: Floats, step_size: float = 1.0) -> Floats:
+        """The update of a gradient, float32 [P], which the next call overwrites. Arguments, errors: as ``compress``."""
         if not finite(gradient):
             raise ValueError("a gradient with NaN or infinity")
-        update = gradient
-        if self._preconditioner is not None:
-            update = self._preconditioner.update(gradient)
-            if step_size != 1.0:
-                update *= np.float32(step_size)
+        if self._preconditioner is None:
+            return gradient
+        update = self._preconditioner.update(gradient)
+        if step_size != 1.0:
+            update *= np.float32(step_size)
+        return update
+
+    def send(self, update: Floats) -> Encoded:
+        """What is sent of an update, or of a sum of them, and of what was held back before. update: float32 [P]."""
         self._arrived = update
         if self.codec.exact and self._empty:
             return self.codec.encode(update)  # nothing is held back, and nothing will be
@@ -77,6 +85,11 @@ class Compressor:
         encoded = self.codec.encode(self._selection.select(self.residual))
         self._subtract(encoded.decoded)
         return encoded
+
+    def hold(self, update: Floats) -> None:
+        """Keeps an update, float32 [P], for later."""
+        self._accumulate(update)
+        self._empty = False
 
     def restore(self, decoded: Array) -> None:
         """Put back what ``compress`` sent and the learner did not apply."""

@@ -77,6 +77,7 @@ class GradientsInFlight:
             feedback = Feedback(
                 round_trip_s=now - sent.sent_at if sent.tries == 1 else None,
                 lag_updates=max(0, ruling.version - applied - booked.base_version) if judged else None,
+                version=ruling.version if applied else None,
             )
             settled.append((ruling, Settle(booked, ruling.outcome in RESTORED, feedback)))
         return settled

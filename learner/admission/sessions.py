@@ -240,6 +240,7 @@ class Sessions:
             credit_lag=self._settings.credit_lag,
             anneal_steps=self._settings.annealing[0],
             anneal_floor=self._settings.annealing[1],
+            learning_rate=self._settings.learning_rate,
         )
 
     def heartbeats(self, version: int) -> list[Send]:

@@ -1053,11 +1053,11 @@ def test_a_verdict_tells_how_long_it_took_where_the_gradient_was_sent_once() -> 
     actor = active()
     actor.hands_in()
     actor.now = 0.5
-    assert only(actor.hear(verdict(1)), Settle).feedback == Feedback(0.5, 0)
+    assert only(actor.hear(verdict(1)), Settle).feedback == Feedback(0.5, 0, 1)
     actor.hands_in()
     actor.now = 0.6
     actor.hear(WELCOME)  # again: it is sent again
-    assert only(actor.hear(verdict(2)), Settle).feedback == Feedback(None, 0)
+    assert only(actor.hear(verdict(2)), Settle).feedback == Feedback(None, 0, 1)
 
 
 def test_a_worker_that_holds_nothing_back_lets_its_actor_go() -> None:

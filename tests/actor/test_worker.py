@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -15,7 +16,7 @@ from actor.algorithms.gradients import gradient
 from actor.algorithms.normalization import moments_size
 from actor.config import ActorSettings
 from actor.environments.registry import describe
-from actor.events import Feedback, Weights, Work
+from actor.events import Feedback, Settled, Weights, Work
 from actor.handoff import Leaving
 from actor.networks.build import build_policy
 from actor.stats import WorkerStats
@@ -43,6 +44,7 @@ class List:
         self.weights = weights
         self.refused: list[Work] = []
         self.feedback: list[Feedback] = []
+        self.settled: list[Settled] = []
         self.works: list[Work] = []
         self.stop_after = 1 << 30
         self.stops_with: type[Exception] = Stopped
@@ -68,6 +70,10 @@ class List:
     def collect_feedback(self) -> list[Feedback]:
         found, self.feedback = self.feedback, []
         return found
+
+    def collect_settled(self) -> list[Settled]:
+        settled, self.settled = self.settled, []
+        return settled
 
     def collect_refused(self) -> list[Work]:
         refused, self.refused = self.refused, []
@@ -502,3 +508,59 @@ def test_rewards_are_divided_by_what_the_run_has_seen() -> None:
     assert bench.worker.collector.return_scale == pytest.approx(0.25)
     assert bench.worker.collector.normalizer is None
     bench.worker.close()
+
+
+# local steps
+
+LOCAL = msgspec.structs.replace(SMALL, local_steps=GRADIENTS, kl_target=0.0)
+UPDATES: dict[str, Any] = {"quantity": "update", "learning_rate": 0.01}
+
+
+def theta_of(bench: Bench) -> np.ndarray:
+    return bench.worker.flat.vector()
+
+
+def test_local_steps_of_a_rollout_are_one_message_that_says_all_of_them() -> None:
+    """With a codec that loses nothing the actor's θ is where the learner's will be."""
+    bench = Bench(LOCAL, **UPDATES)
+    (work,) = bench.step()
+    assert bench.link.weights is not None
+    expected = bench.link.weights.theta - np.float32(0.01) * dense(work)
+    np.testing.assert_allclose(theta_of(bench), expected, atol=1e-7)
+    assert work.report is not None
+
+
+def test_fewer_local_steps_than_a_rollout_has_are_several_messages() -> None:
+    bench = Bench(msgspec.structs.replace(LOCAL, local_steps=3), **UPDATES)
+    assert len(bench.step()) == 2  # of three, and of the one that was left
+
+
+@pytest.mark.parametrize("version", [None, 1])
+def test_once_the_stream_shows_what_became_of_a_sum_theta_is_the_stream_s_to_the_bit(version: int | None) -> None:
+    bench = Bench(LOCAL, **UPDATES)
+    (work,) = bench.step()
+    before = bench.link.weights
+    assert before is not None
+    bench.link.settled.append((work.decoded, version))
+    after = np.ascontiguousarray(before.theta * np.float32(0.5))
+    bench.link.weights = replace(before, version=1, theta=after)
+    bench.worker.refresh(bench.link)
+    np.testing.assert_array_equal(theta_of(bench), after)
+
+
+def test_a_leaving_worker_hands_in_the_steps_that_were_in_no_message() -> None:
+    bench = Bench(msgspec.structs.replace(LOCAL, local_steps=GRADIENTS + 1, codec="f32"), **UPDATES)
+    bench.link.stop_after, bench.link.stops_with = 0, Leaving
+    with pytest.raises(Leaving):
+        bench.worker.run(bench.link, 0)
+    (last,) = bench.link.last
+    assert last is not None
+    assert np.abs(dense(last)).max() > 0.0
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"), [({"quantity": "gradient"}, "preconditioned"), ({"quantity": "update"}, "older version")]
+)
+def test_local_steps_need_a_learner_that_adds_and_tells_its_rate(fields: dict[str, Any], why: str) -> None:
+    with pytest.raises(UserError, match=why):
+        TrainingWorker(welcome(LOCAL, **fields), frozenset())

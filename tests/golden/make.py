@@ -69,6 +69,10 @@ MESSAGES: dict[str, Message] = {
         anneal_steps=300_000,
         anneal_floor=0.0625,
     ),
+    "welcome_with_rate": Welcome(
+        *(81_985_529_216_486_895, "r", 3, 5, 2, 42, 4, 2.0, 15.0, "update", "*", LAYOUT, b"\x80", bytes(8), 32),
+        learning_rate=0.00390625,
+    ),
     "refusal": Refusal("unknown_session", "session 17 was never granted"),
     "gradient": Gradient(17, 1, 9, "topk_i8", 17, 2),
     "gradient_with_report": Gradient(17, 2, 9, "f32", 17, 17, REPORT),

@@ -23,7 +23,7 @@ from random import Random
 import numpy as np
 
 from actor.config import read_settings
-from actor.events import Feedback, Weights, Work
+from actor.events import Feedback, Settled, Weights, Work
 from actor.handoff import Interrupted
 from actor.initial import initial
 from actor.stats import WorkerStats
@@ -116,6 +116,7 @@ class LateLink:
         self.stats = WorkerStats()
         self._run, self._lag, self._travelling, self._turn = run, lag, travelling, turn
         self._feedback: list[Feedback] = []
+        self._settled: list[Settled] = []
 
     def first_weights(self, generation: int) -> Weights:
         """GradientChannel.first_weights."""
@@ -137,11 +138,18 @@ class LateLink:
         self._travelling.append((self, work))
         while len(self._travelling) > self._lag:
             link, late = self._travelling.popleft()
-            link._feedback.append(Feedback(None, self._run.apply(late)))
+            lag = self._run.apply(late)
+            link._feedback.append(Feedback(None, lag, self._run.parameters.version))
+            link._settled.append((late.decoded, self._run.parameters.version))
 
     def collect_feedback(self) -> list[Feedback]:
         """GradientChannel.collect_feedback: how late gradients were. How long they travelled is a matter of time."""
         found, self._feedback = self._feedback, []
+        return found
+
+    def collect_settled(self) -> list[Settled]:
+        """GradientChannel.collect_settled."""
+        found, self._settled = self._settled, []
         return found
 
     def collect_refused(self) -> list[Work]:
@@ -216,6 +224,7 @@ def begin(
             table_digest=bytes(8),
             anneal_steps=settings.annealing[0],
             anneal_floor=settings.annealing[1],
+            learning_rate=settings.learning_rate,
         )
         worker = TrainingWorker(welcome, frozenset())
         link = LateLink(run, lag, deque())

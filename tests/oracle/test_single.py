@@ -22,7 +22,7 @@ from actor.algorithms.returns import gae
 from actor.algorithms.rollout import Collector
 from actor.config import ActorSettings
 from actor.environments.registry import describe, make_vector_envs
-from actor.events import Feedback, Weights, Work
+from actor.events import Feedback, Settled, Weights, Work
 from actor.networks.build import build_policy
 from actor.stats import WorkerStats
 from actor.worker import TrainingWorker
@@ -128,6 +128,9 @@ class DirectLink:
         assert (ruling.outcome, ruling.version, ruling.scale) == ("applied", self.sequence, 1.0)
 
     def collect_feedback(self) -> list[Feedback]:
+        return []
+
+    def collect_settled(self) -> list[Settled]:
         return []
 
     def collect_refused(self) -> list[Work]:

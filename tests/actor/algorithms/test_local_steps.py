@@ -1,0 +1,85 @@
+"""An actor's θ is the stream's less what is its own and not in it, whatever the order in which things become known."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from actor.algorithms.local_steps import LocalSteps
+from protocol.codecs.registry import Array, Sparse
+
+P, RATE = 6, 0.5
+
+
+def used(local: LocalSteps, stream: np.ndarray) -> np.ndarray:
+    theta = stream.copy()
+    local.subtract_from(theta)
+    return theta
+
+
+def test_a_step_is_in_the_weights_at_once_and_a_sum_until_the_stream_shows_it() -> None:
+    local, stream = LocalSteps(P, RATE), np.zeros(P, np.float32)
+    local.add(np.full(P, 2.0, np.float32), 1.0)
+    local.add(np.ones(P, np.float32), 1.0)
+    assert used(local, stream).tolist() == [-1.5] * P
+    assert (local.steps, local.take().tolist(), local.steps) == (2, [3.0] * P, 0)
+    assert used(local, stream).tolist() == [0.0] * P  # what is held back is in nobody's weights
+    sent: Array = Sparse(P, np.array([1, 4], np.int32), np.array([3.0, 3.0], np.float32))
+    local.sent(sent)
+    assert used(local, stream).tolist() == [0.0, -1.5, 0.0, 0.0, -1.5, 0.0]
+    local.settled(sent, 7)
+    local.followed(6)
+    assert used(local, stream)[1] == -1.5  # applied, and not in these weights
+    local.followed(7)
+    assert used(local, stream).tolist() == [0.0] * P
+
+
+def test_annealing_counts() -> None:
+    local = LocalSteps(P, RATE)
+    local.add(np.ones(P, np.float32), 0.5)
+    assert used(local, np.zeros(P, np.float32)).tolist() == [-0.25] * P
+
+
+def test_what_was_not_applied_is_taken_back_at_once() -> None:
+    local, sent = LocalSteps(P, RATE), np.ones(P, np.float32)
+    local.add(sent, 1.0)
+    local.take()
+    local.sent(sent)
+    local.settled(sent, None)
+    assert used(local, np.zeros(P, np.float32)).tolist() == [0.0] * P
+
+
+@given(st.lists(st.sampled_from(["step", "send", "apply", "refuse", "show"]), max_size=60))
+def test_in_any_order_it_is_the_stream_less_what_is_not_in_it(events: list[str]) -> None:
+    """Whole numbers, so that sums are exact. A learner applies in order and the stream lags behind."""
+    local = LocalSteps(P, 1.0)
+    theta, stream, version, shown = np.zeros(P, np.float32), np.zeros(P, np.float32), 0, 0
+    stages = [theta.copy()]
+    unsent, travelling = np.zeros(P, np.float32), list[np.ndarray]()
+    unshown: list[tuple[int, np.ndarray]] = []
+    for number, event in enumerate(events):
+        if event == "step":
+            update = np.full(P, float(number + 1), np.float32)
+            local.add(update, 1.0)
+            unsent += update
+        elif event == "send":
+            taken = local.take()
+            local.sent(taken)
+            travelling.append(taken)
+            unsent = np.zeros(P, np.float32)
+        elif event in ("apply", "refuse") and travelling:
+            oldest = travelling.pop(0)
+            if event == "apply":
+                theta -= oldest
+                version += 1
+                stages.append(theta.copy())
+                unshown.append((version, oldest))
+            local.settled(oldest, version if event == "apply" else None)
+        elif event == "show":
+            shown, stream = version, stages[version]
+            local.followed(shown)
+            unshown = [each for each in unshown if each[0] > shown]
+        expected = stream - unsent - sum(travelling, np.zeros(P, np.float32))
+        expected = expected - sum((each for _, each in unshown), np.zeros(P, np.float32))
+        np.testing.assert_array_equal(used(local, stream), expected)
