@@ -42,6 +42,7 @@ def test_keys_decide_who_takes_part(launch: Launcher) -> None:
 
     assert "has not let in" in (why := stranger.event("waiting_for_learner")["why"])
     assert unknown.public in why
+    assert "not a learner's first port" in why
     learner.event("key_unknown", lambda said: said["key"] == unknown.public)  # rack7, revoked, knocks too
     with urlopen(f"{started['http']}/metrics", timeout=30) as answer:
         (refused,) = re.findall(r"^farflung_learner_unauthenticated_total (\S+)$", answer.read().decode(), re.MULTILINE)
