@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from typing import Literal, Protocol
 
 import numpy as np
-import torch
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
@@ -98,7 +97,7 @@ class TrainingWorker:
         except BaseException:
             self.close()
             raise
-        self._shuffle = torch.Generator().manual_seed(shuffle_seed)
+        self._shuffle = np.random.default_rng(shuffle_seed)
         self._weights: Weights | None = None
         self._report: Report | None = None
         self._moments: bytes | None = None

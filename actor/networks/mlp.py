@@ -81,6 +81,10 @@ class Perceptrons(nn.Module):
         value = run_layers(self.value.layers(), self.value.activation, rows)
         return self._spread(policy[-1]), value[-1][:, 0], LayerOutputs(policy, value)
 
+    def infer(self, inputs: Inputs) -> tuple[Array, Array | None]:
+        """Policy.infer."""
+        return self.forward_pass(inputs)[:2]
+
     def backward_pass(self, tape: LayerOutputs, output_gradients: Array, value_gradients: Array | None) -> None:
         """Policy.backward_pass."""
         if self.log_deviations is not None:

@@ -74,6 +74,9 @@ class Policy(Protocol):
     def forward_pass(self, inputs: Inputs) -> tuple[Array, Array | None, Any]:
         """Outputs float32 [N, K], values [N] and what backward_pass needs; N = T·b, row by row, with a memory."""
 
+    def infer(self, inputs: Inputs) -> tuple[Array, Array | None]:
+        """Outputs and values as forward_pass gives them, where no backward pass follows."""
+
     def backward_pass(self, tape: Any, output_gradients: Array, value_gradients: Array | None) -> None:
         """Overwrites every parameter's ``.grad``, at the weights of the forward pass.
 

@@ -270,6 +270,11 @@ class TorchPolicy(nn.Module):
         tape = GraphEnds(outputs, values)
         return outputs.detach().numpy(), None if values is None else values.detach().numpy(), tape
 
+    @torch.no_grad()
+    def infer(self, inputs: Inputs) -> tuple[Array, Array | None]:
+        """Policy.infer."""
+        return self.forward_pass(inputs)[:2]
+
     def backward_pass(self, tape: GraphEnds, output_gradients: Array, value_gradients: Array | None) -> None:
         """Policy.backward_pass."""
         for parameter in self.parameters():

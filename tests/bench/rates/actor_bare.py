@@ -65,7 +65,7 @@ class Bare:
         self.rollout = rollout = Collector(groups, self.policy, draw, settings, seed=0).collect()
         self.valid_share = rollout.env_steps / rollout.valid.size
         self.targets = self.method.targets(rollout)
-        self._minibatch = next(minibatches(rollout, self.targets, settings, torch.Generator().manual_seed(0)))
+        self._minibatch = next(minibatches(rollout, self.targets, settings, np.random.default_rng(0)))
         self._observations = rollout.observations.copy()
         self._t = 0
 
