@@ -14,7 +14,7 @@ from actor.algorithms.losses import LossStats, OutputGradients, quiet
 from actor.algorithms.methods import Method, PolicySample, Targets
 from actor.algorithms.rollout import Rollout
 from actor.config import ActorSettings
-from actor.networks.flat import FlatModule
+from actor.networks.flat import FlatParameters
 from actor.networks.policy import Inputs, Policy
 
 Floats = NDArray[np.float32]
@@ -108,7 +108,7 @@ def _minibatch(
 
 @quiet
 def gradient(
-    flat: FlatModule, policy: Policy, method: Method, minibatch: Minibatch, max_norm: float
+    flat: FlatParameters, policy: Policy, method: Method, minibatch: Minibatch, max_norm: float
 ) -> tuple[Floats, LossStats, float]:
     """The minibatch's gradient at the present θ, scaled to an L2 norm of at most ``max_norm``.
 
@@ -118,7 +118,7 @@ def gradient(
     outputs, values, tape = policy.forward_pass(minibatch.inputs)
     gradients, stats = _loss(outputs, values, method, minibatch)
     policy.backward_pass(tape, *gradients)
-    vector = flat.gradient_vector()
+    vector = flat.gradient
     norm = math.sqrt(float(np.dot(vector, vector)))
     if math.isinf(norm):  # too large for float32 to square, perhaps, and not for itself
         norm = float(np.linalg.norm(vector.astype(np.float64)))

@@ -18,7 +18,7 @@ from actor.algorithms.returns import discount_at, gae, n_step_returns, one_step_
 from actor.algorithms.rollout import ActionSampler, Rollout
 from actor.config import ActorSettings
 from actor.networks.build import build_policy
-from actor.networks.flat import FlatModule
+from actor.networks.flat import FlatParameters
 from actor.networks.policy import Inputs, Policy
 from actor.spaces import Spaces
 from protocol.errors import UserError
@@ -200,7 +200,7 @@ class ActionValues:
         self._greedy = EpsilonGreedy(spaces.actions.sizes[0])
         self.sampler: ActionSampler = self._greedy
         self._target: Policy
-        self.target_weights: FlatModule
+        self.target_weights: FlatParameters
         self._target, self.target_weights = build_policy(settings, spaces, seed=0)
         self._discount = settings.discount
         self._given: Floats | None = None

@@ -113,7 +113,7 @@ async def begin(
 
 
 async def _theta(options: Options, table: bytes, local_actors: LocalActors) -> Initial:
-    """θ₀: as it was handed over, or made here, while local actors import torch and dial. table: theirs, msgpack.
+    """θ₀: as it was handed over, or made here, while local actors start and dial. table: theirs, msgpack.
 
     None of them starts before the table is known to be sound: a mistake is told in a second, and once.
     """

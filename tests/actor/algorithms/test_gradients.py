@@ -16,9 +16,9 @@ from actor.algorithms.methods import Method, PolicySample, PolicyTargets, Target
 from actor.algorithms.rollout import Rollout
 from actor.config import ActorSettings
 from actor.networks.build import build_policy
-from actor.networks.mlp import Perceptrons
 from actor.networks.policy import Policy
 from tests.actor.counter import discrete, vectors
+from tests.actor.networks.plain import PlainPerceptrons
 
 T, B, D, A, S = 6, 3, 4, 2, 5
 SPACES = vectors(D, discrete(A))
@@ -153,14 +153,13 @@ def test_one_sample_alone_normalises_to_zero_and_not_to_nan() -> None:
 
 def autograd_oracle(learning: Learning, part: Minibatch, settings: ActorSettings) -> np.ndarray:
     """The loss as torch would be written by hand, differentiated by torch."""
-    assert isinstance(learning.policy, Perceptrons)
-    outputs, values = learning.policy(torch.from_numpy(part.inputs.observations))
+    plain = PlainPerceptrons(learning.flat, settings.activation)
+    outputs, values = plain(part.inputs.observations)
     actions, returns = torch.from_numpy(part.actions), torch.from_numpy(part.returns)
     taken = outputs.gather(1, actions).squeeze(1)
-    learning.flat.gradient.zero_()
     if settings.algorithm != "a3c":
-        (taken - returns).square().mean().backward()
-        return learning.flat.gradient_vector().copy()
+        torch.autograd.backward((taken - returns).square().mean())
+        return plain.gradient()
     log_probs = torch.log_softmax(outputs, 1)
     taken = log_probs.gather(1, actions).squeeze(1)
     old, advantages = (torch.from_numpy(numbers) for numbers in policy_of(part))
@@ -172,8 +171,8 @@ def autograd_oracle(learning: Learning, part: Minibatch, settings: ActorSettings
         terms = torch.minimum(ratio * advantages, bounded * advantages)
     entropy = -(log_probs.exp() * log_probs).sum(1).mean()
     squares = (values - returns).square().mean()
-    (-terms.mean() + settings.value_weight * squares - settings.entropy_weight * entropy).backward()
-    return learning.flat.gradient_vector().copy()
+    torch.autograd.backward(-terms.mean() + settings.value_weight * squares - settings.entropy_weight * entropy)
+    return plain.gradient()
 
 
 @pytest.mark.parametrize("changes", [{"loss": "clipped"}, {"loss": "a3c"}, {"algorithm": "n_step_q"}])
@@ -303,7 +302,7 @@ def test_the_gradient_of_sequences_is_autograds(memory: Memory) -> None:
     terms = taken * torch.from_numpy(policy_of(part).advantages)
     entropy = -(log_probs.exp() * log_probs).sum(1).mean()
     squares = (tape.values[part.rows] - torch.from_numpy(part.returns)).square().mean()
-    learning.flat.gradient.zero_()
+    learning.flat.gradient[:] = 0.0
     (-terms.mean() + settings.value_weight * squares - settings.entropy_weight * entropy).backward()
-    expected = learning.flat.gradient_vector()
+    expected = learning.flat.gradient
     np.testing.assert_allclose(ours, expected, rtol=1e-3, atol=1e-4)

@@ -15,7 +15,6 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-import torch
 
 from actor.algorithms.gradients import gradient, minibatches
 from actor.algorithms.methods import make_method
@@ -176,5 +175,4 @@ def run(name: str, seconds: float) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)
     print(json.dumps(run(sys.argv[1], float(sys.argv[2]))))
