@@ -164,7 +164,7 @@ class _Choice:
             factors = (self._log_all + self.entropies[:, None]) * entropy_weight
             factors += column
         gradients: Array = self.probs * factors
-        gradients.reshape(-1)[self._taken] -= column[:, 0]
+        gradients.flat[self._taken] -= column[:, 0]
         return gradients
 
 

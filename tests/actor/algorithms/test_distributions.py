@@ -59,6 +59,13 @@ def test_choices_are_independent_categoricals(sizes: tuple[int, ...], entropy_we
     np.testing.assert_allclose(likelihood.output_gradients(term_gradients, entropy_weight), expected, 1e-7, 1e-12)
 
 
+def test_the_order_of_outputs_in_memory_does_not_matter() -> None:
+    outputs, actions = choices((4,))
+    rows, columns = (distribution(discrete(4)).likelihood(given, actions) for given in (outputs, outputs.copy("F")))
+    np.testing.assert_array_equal(columns.log_probs, rows.log_probs)
+    np.testing.assert_allclose(columns.output_gradients(np.ones(N), 0.1), rows.output_gradients(np.ones(N), 0.1))
+
+
 def test_probabilities_of_huge_logits_are_finite() -> None:
     outputs = np.array([[1000.0, 999.0, -1000.0]], np.float32)
     likelihood = distribution(discrete(3)).likelihood(outputs, np.array([[2]]))
