@@ -1,4 +1,4 @@
-"""The command ``actor``. Knows typer; torch is imported in the command, after threads are limited."""
+"""The command ``actor``. Knows typer; numpy is imported in the command, after threads are limited."""
 
 from __future__ import annotations
 
@@ -200,7 +200,7 @@ def init(
     modules = allow(allow_module or ())
     out = out.absolute()  # an environment may change the working directory
     encoded, seed_of_run = _table(experiment, table)
-    settings = _checked(encoded, modules)  # before torch is imported, which takes longest
+    settings = _checked(encoded, modules)
     from actor.initial import initial, write
     from protocol.manifest import digest_of
 
@@ -402,12 +402,14 @@ def _json(value: object) -> str:
 
 
 def _checked(table: bytes, modules: frozenset[str]) -> ActorSettings:
-    """Settings that fit, of an environment that is registered. Imports no torch. Raises UserError."""
+    """Settings that fit, of an environment that is registered and a network that can be built. Raises UserError."""
     from actor.config import read_settings
     from actor.environments.registry import check as look_up
+    from actor.networks.build import require_torch
 
     settings = read_settings(table)
     look_up(settings, modules)
+    require_torch(settings)
     return settings
 
 

@@ -1,4 +1,4 @@
-"""θ₀ and its layout, made on the actor's side and handed over as a file. Knows simulators and torch; no sockets."""
+"""θ₀ and its layout, made on the actor's side and handed over as a file. Knows simulators and networks; no sockets."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The actor daemon's shell: turns sockets, the clock and signals into events, and effects into I/O. Decides nothing.
 
 Two threads: the main one works (``worker.py``), the other runs the link's event loop; they meet at the worker's
-channel. The link starts first, so that it dials while torch is still being imported.
+channel. The link starts first, so that it dials while the simulators' modules are still being imported.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def run(
     allowed = frozenset(allow_modules)
 
     def import_factory() -> WorkerFactory:
-        from actor.worker import TrainingWorker  # torch and gymnasium take a second to import; the link dials meanwhile
+        from actor.worker import TrainingWorker  # numpy and gymnasium take a while to import; the link dials meanwhile
 
         return lambda welcome, _: TrainingWorker(welcome, allowed, uplink_kbps)
 
@@ -208,7 +208,7 @@ class Service:
             self._loop.run_until_complete(self._serve())
         finally:
             self.close()
-            if self.importing:  # torch, for seconds, out of which an exception does not always come as what it was
+            if self.importing:  # out of which an exception does not always come as what it was
                 log.close()
                 os._exit(self._exit_code)
             self._exit_later()

@@ -1,4 +1,4 @@
-"""The actor's main loop: collect a rollout, reuse it, hand in each gradient. Knows simulators and torch; no sockets.
+"""The actor's main loop: collect a rollout, reuse it, hand in each gradient. Knows simulators and networks; no sockets.
 
 Between any two gradients the newest weights are taken, so each is computed as fresh as the link allows. A gradient's
 way goes on in ``compression/compressor.py`` and from there to the channel.
@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from typing import Literal, Protocol
 
 import numpy as np
-import torch
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
@@ -34,7 +33,7 @@ from actor.events import Feedback, Settled, Weights, Work
 from actor.handoff import Leaving
 from actor.monitoring import log
 from actor.networks.build import build_policy
-from actor.networks.flat import FlatModule
+from actor.networks.flat import FlatParameters
 from actor.stats import WorkerStats
 from protocol.codecs.budget import THIN
 from protocol.codecs.registry import Encoded, codec
@@ -101,7 +100,7 @@ class TrainingWorker:
         except BaseException:
             self.close()
             raise
-        self._shuffle = torch.Generator().manual_seed(shuffle_seed)
+        self._shuffle = np.random.default_rng(shuffle_seed)
         self._weights: Weights | None = None
         self._report: Report | None = None
         self._moments: bytes | None = None
@@ -401,7 +400,7 @@ def _seeds(welcome: Welcome) -> tuple[int, int]:
     return int(words[0]), int(words[1])
 
 
-def _mismatch(welcome: Welcome, flat: FlatModule) -> str:
+def _mismatch(welcome: Welcome, flat: FlatParameters) -> str:
     ours, theirs = flat.layout(), welcome.layout
     return (
         f"the network built here has {ours.length} parameters in {len(ours.entries)} arrays, the learner's layout "

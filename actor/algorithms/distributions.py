@@ -1,4 +1,4 @@
-"""What a network's outputs mean as a policy: draws, probabilities and their gradients. Pure. Knows numbers and tensors.
+"""What a network's outputs mean as a policy: draws, probabilities and their gradients. Pure. Knows numbers.
 
 outputs: float32 [N, K], from the network. actions: [N, width], int64 or, for a Box, float32. Gradients are written out
 instead of recorded in a graph: for a minibatch of a few hundred samples the graph cost as much as the network.
@@ -11,25 +11,30 @@ from collections.abc import Iterator
 from typing import Any, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
+from actor.networks.policy import Array
 from actor.spaces import Actions
 
 Floats = NDArray[np.float32]
 HALF_LOG_TAU = 0.5 * math.log(2.0 * math.pi)
 SQRT_2_OVER_PI = math.sqrt(2.0 / math.pi)
+# Chebyshev series of P in erfc(y) = t exp(P(t) - y²), t = 2/(2 + y), y >= 0: Press et al. 2007, section 6.2.2, with as
+# many terms as an error of 1e-9 needs.
+ERFC_SERIES = (
+    *(-0.65132685989, 0.64196979236, 0.01947647320, -0.00956151479, -0.00094659534, 0.00036683950, 0.00004252332),
+    *(-2.027857811e-5, -1.624290005e-6, 1.303655835e-6, 1.562644e-8, -8.523810e-8, 6.52905e-9, 5.05934e-9),
+)
 LOG_DEVIATIONS = (-5.0, 2.0)  # outside, a Gaussian is a point or a shrug: it acts as at the limit, and is let back in
 
 
 class Likelihood(Protocol):
     """Some actions under some outputs. log_probs, entropies: float32 [N], nats."""
 
-    log_probs: Tensor
+    log_probs: Array
 
     @property
-    def entropies(self) -> Tensor: ...
+    def entropies(self) -> Array: ...
 
     @property
     def information(self) -> float:
@@ -38,7 +43,7 @@ class Likelihood(Protocol):
         action is certain. Half of it times a squared step of the outputs is about the KL divergence of that step.
         """
 
-    def output_gradients(self, term_gradients: Tensor, entropy_weight: float) -> Tensor:
+    def output_gradients(self, term_gradients: Array, entropy_weight: float) -> Array:
         """By outputs, [N, K]: of -mean(terms) - entropy_weight · mean(entropies), where
         term_gradients [N] = d term / d log π.
         """
@@ -58,7 +63,7 @@ class Distribution(Protocol):
     def best(self, outputs: Floats) -> NDArray[Any]:
         """The most probable action of each row, [N, width]."""
 
-    def likelihood(self, outputs: Tensor, actions: Tensor) -> Likelihood:
+    def likelihood(self, outputs: Array, actions: Array) -> Likelihood:
         """How probable these actions are."""
 
 
@@ -91,7 +96,7 @@ class Categorical:
             return only
         return np.stack([outputs[:, part].argmax(1) for part in self._parts], 1)
 
-    def likelihood(self, outputs: Tensor, actions: Tensor) -> Likelihood:
+    def likelihood(self, outputs: Array, actions: Array) -> Likelihood:
         """Distribution.likelihood."""
         return CategoricalLikelihood(outputs, actions, self._parts)
 
@@ -106,37 +111,60 @@ def _runs(sizes: tuple[int, ...]) -> Iterator[slice]:
 class CategoricalLikelihood:
     """Likelihood of independent choices."""
 
-    def __init__(self, outputs: Tensor, actions: Tensor, parts: list[slice]) -> None:
-        self._actions, self._parts = actions, parts
-        self._log_all = [torch.log_softmax(outputs[:, part], 1) for part in parts]
-        chosen = [log_all.gather(1, actions[:, i : i + 1]) for i, log_all in enumerate(self._log_all)]
-        self.log_probs = chosen[0].squeeze(1) if len(chosen) == 1 else torch.cat(chosen, 1).sum(1)
+    def __init__(self, outputs: Array, actions: NDArray[np.int64], parts: list[slice]) -> None:
+        self._choices = [_Choice(outputs[:, part], actions[:, i]) for i, part in enumerate(parts)]
+        self.log_probs: Array = _sum([choice.log_probs for choice in self._choices])
 
     @property
-    def entropies(self) -> Tensor:
+    def entropies(self) -> Array:
         """Likelihood.entropies."""
-        return -torch.stack([(log_all.exp() * log_all).sum(1) for log_all in self._log_all]).sum(0)
+        return _sum([choice.entropies for choice in self._choices])
 
     @property
     def information(self) -> float:
         """Likelihood.information: the trace of diag(π) - π πᵀ, which is 1 - 1/n for n choices that are as likely."""
-        most = sum(1.0 - 1.0 / log_all.shape[1] for log_all in self._log_all)
-        found = sum(1.0 - log_all.exp().square().sum(1).mean().item() for log_all in self._log_all)
+        most = sum(1.0 - 1.0 / choice.probs.shape[1] for choice in self._choices)
+        found = sum(1.0 - float(np.square(choice.probs).sum(1).mean()) for choice in self._choices)
         return found / most if most else 0.0
 
-    def output_gradients(self, term_gradients: Tensor, entropy_weight: float) -> Tensor:
-        """d log π(a) / d z_j = 1[j = a] - π_j, and d H / d z_j = -π_j (log π_j + H), in each part by itself."""
-        column = term_gradients.unsqueeze(1)
-        parts = [self._part(i, column, entropy_weight) for i in range(len(self._parts))]
-        return (parts[0] if len(parts) == 1 else torch.cat(parts, 1)).div_(len(term_gradients))
+    def output_gradients(self, term_gradients: Array, entropy_weight: float) -> Array:
+        """Likelihood.output_gradients, each part by itself."""
+        count = len(term_gradients)
+        scaled = (term_gradients / count)[:, None]
+        parts = [choice.output_gradients(scaled, entropy_weight / count) for choice in self._choices]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts, 1)
 
-    def _part(self, index: int, column: Tensor, entropy_weight: float) -> Tensor:
-        log_all = self._log_all[index]
-        probs = log_all.exp()
-        gradients = (probs * column).scatter_add_(1, self._actions[:, index : index + 1], -column)
+
+def _sum(arrays: list[Array]) -> Array:
+    total: Array = arrays[0] if len(arrays) == 1 else np.sum(arrays, 0)
+    return total
+
+
+class _Choice:
+    """One of the choices. probs: float32 [N, size]; log_probs: float32 [N], of the action that was taken."""
+
+    def __init__(self, logits: Array, actions: NDArray[np.int64]) -> None:
+        self._log_all = logits - logits.max(1, keepdims=True)
+        self.probs = np.exp(self._log_all)
+        sums = self.probs.sum(1, keepdims=True)
+        self.probs /= sums
+        self._log_all -= np.log(sums)
+        self._taken = np.arange(0, logits.size, logits.shape[1]) + actions  # places in the flat array
+        self.log_probs = self._log_all.take(self._taken)
+
+    @property
+    def entropies(self) -> Array:
+        entropies: Array = -np.einsum("nk,nk->n", self.probs, self._log_all)
+        return entropies
+
+    def output_gradients(self, column: Array, entropy_weight: float) -> Array:
+        """d log π(a) / d z_j = 1[j = a] - π_j, and d H / d z_j = -π_j (log π_j + H). column: [N, 1], terms'."""
+        factors = column
         if entropy_weight:
-            surprise = probs * log_all
-            gradients += surprise.sub_(probs * surprise.sum(1, keepdim=True)).mul_(entropy_weight)
+            factors = (self._log_all + self.entropies[:, None]) * entropy_weight
+            factors += column
+        gradients: Array = self.probs * factors
+        gradients.flat[self._taken] -= column[:, 0]
         return gradients
 
 
@@ -151,7 +179,6 @@ class Gaussian:
     def __init__(self, actions: Actions) -> None:
         self.actions = actions
         self._low, self._high = np.array(actions.low, np.float32), np.array(actions.high, np.float32)
-        self._bounds = torch.from_numpy(self._low), torch.from_numpy(self._high)
 
     def noise(self, generator: np.random.Generator, steps: int, count: int) -> Floats:
         """Standard normal noise, float32 [T, B, width]."""
@@ -172,9 +199,9 @@ class Gaussian:
         np.maximum(drawn, self._low, out=drawn)
         return np.minimum(drawn, self._high, out=drawn)
 
-    def likelihood(self, outputs: Tensor, actions: Tensor) -> Likelihood:
+    def likelihood(self, outputs: Array, actions: Array) -> Likelihood:
         """Distribution.likelihood."""
-        return CensoredNormalLikelihood(outputs, actions, *self._bounds)
+        return CensoredNormalLikelihood(outputs, actions, self._low, self._high)
 
 
 class CensoredNormalLikelihood:
@@ -184,48 +211,71 @@ class CensoredNormalLikelihood:
     one log Φ(z). The slope of log Φ(x) is the inverse Mills ratio h(x) = φ(x)/Φ(x).
     """
 
-    def __init__(self, outputs: Tensor, actions: Tensor, low: Tensor, high: Tensor) -> None:
-        means, free = outputs.chunk(2, 1)
-        self._log_deviations = free.clamp(*LOG_DEVIATIONS)
+    def __init__(self, outputs: Array, actions: Array, low: Array, high: Array) -> None:
+        width = actions.shape[1]
+        free = outputs[:, width:]
+        self._log_deviations = np.minimum(np.maximum(free, LOG_DEVIATIONS[0]), LOG_DEVIATIONS[1])
         self._below, self._above = free < LOG_DEVIATIONS[0], free > LOG_DEVIATIONS[1]
-        self._deviations = self._log_deviations.exp()
-        self._z = (actions - means) / self._deviations
-        self._side = (actions >= high).float() - (actions <= low).float()  # 1, -1 at a bound; 0 inside
-        self._inside = self._side == 0.0
-        inside = -0.5 * self._z.square() - self._log_deviations - HALF_LOG_TAU
-        self._log_tail = torch.special.log_ndtr(-self._side * self._z)
-        self.log_probs = torch.where(self._inside, inside, self._log_tail).sum(1)
+        self._deviations = np.exp(self._log_deviations)
+        self._z = (actions - outputs[:, :width]) / self._deviations
+        logs = -0.5 * np.square(self._z) - self._log_deviations - HALF_LOG_TAU
+        upper = actions >= high
+        self._inside = ~(upper | (actions <= low))
+        self._at = np.nonzero(~self._inside)
+        self._side = np.where(upper[self._at], 1.0, -1.0)
+        logs[self._at], self._mills = _tails(-self._side * self._z[self._at])
+        self.log_probs: Array = logs.sum(1)
 
     @property
-    def entropies(self) -> Tensor:
+    def entropies(self) -> Array:
         """Of the normal numbers before the cut, which have a closed form and never reward leaving the bounds."""
-        return (self._log_deviations + (0.5 + HALF_LOG_TAU)).sum(1)
+        entropies: Array = (self._log_deviations + (0.5 + HALF_LOG_TAU)).sum(1)
+        return entropies
 
     @property
     def information(self) -> float:
         """Likelihood.information: the mean of (σ · d log π / d μ)², where these actions were drawn from about π."""
-        return self._force[0].square().mean().item()
+        return float(np.square(self._force).mean())
 
     @property
-    def _force(self) -> tuple[Tensor, Tensor]:
-        """σ · d log π / d μ, and at a bound the inverse Mills ratio."""
-        mills = SQRT_2_OVER_PI / torch.special.erfcx(self._side * self._z * math.sqrt(0.5))  # φ and Φ would both vanish
-        return torch.where(self._inside, self._z, self._side * mills), mills
+    def _force(self) -> Array:
+        """σ · d log π / d μ."""
+        force = self._z.copy()
+        force[self._at] = self._side * self._mills
+        return force
 
-    def output_gradients(self, term_gradients: Tensor, entropy_weight: float) -> Tensor:
+    def output_gradients(self, term_gradients: Array, entropy_weight: float) -> Array:
         """Likelihood.output_gradients."""
-        z, side = self._z, self._side
-        force, mills = self._force
-        spread = torch.where(self._inside, z.square() - 1.0, side * mills * z)  # d log π / d log σ
-        column = term_gradients.unsqueeze(1)
-        by_mean = -column * force / self._deviations
-        by_spread = self._inward(-column * spread - entropy_weight)
-        return torch.cat([by_mean, by_spread], 1).div_(len(term_gradients))
+        force = self._force
+        spread = force * self._z - self._inside  # d log π / d log σ
+        column = (term_gradients / -len(term_gradients))[:, None]
+        by_mean = column * force / self._deviations
+        by_spread = self._inward(column * spread - entropy_weight / len(term_gradients))
+        return np.concatenate([by_mean, by_spread], 1)
 
-    def _inward(self, gradients: Tensor) -> Tensor:
+    def _inward(self, gradients: Array) -> Array:
         """Without those that push a log-deviation further out; descent moves against a slope.
 
         The others stay although the clamp is flat: were all of them 0, a parameter past a limit would stay there.
         """
-        outward = (self._above & (gradients < 0.0)) | (self._below & (gradients > 0.0))
-        return gradients.masked_fill_(outward, 0.0)
+        gradients[(self._above & (gradients < 0.0)) | (self._below & (gradients > 0.0))] = 0.0
+        return gradients
+
+
+def _tails(x: Array) -> tuple[Array, Array]:
+    """log Φ(x) and φ(x)/Φ(x), [M] each. Where Φ vanishes neither is computed from it."""
+    y = np.abs(x) * math.sqrt(0.5)
+    scaled, gauss = _scaled_erfc(y), np.exp(-np.square(y))
+    rest = 1.0 - 0.5 * scaled * gauss  # Φ(|x|)
+    log_probs = np.where(x < 0.0, np.log(0.5 * scaled) - np.square(y), np.log(rest))
+    return log_probs, np.where(x < 0.0, SQRT_2_OVER_PI / scaled, 0.5 * SQRT_2_OVER_PI * gauss / rest)
+
+
+def _scaled_erfc(y: Array) -> Array:
+    """exp(y²) erfc(y), y >= 0, by Clenshaw's recurrence."""
+    t = 2.0 / (2.0 + y)
+    u = 4.0 * t - 2.0  # twice what t is between -1 and 1
+    following, last = np.zeros_like(t), np.zeros_like(t)
+    for coefficient in ERFC_SERIES[:0:-1]:
+        following, last = u * following - last + coefficient, following
+    return t * np.exp(0.5 * u * following - last + ERFC_SERIES[0])

@@ -9,18 +9,16 @@ from __future__ import annotations
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from actor.algorithms.distributions import distribution
 from actor.algorithms.exploration import EpsilonGreedy, draw_final_epsilon, entropy_weight_at, epsilon_at
-from actor.algorithms.losses import LossStats, OutputGradients, a3c_loss, clipped_loss, q_loss
+from actor.algorithms.losses import LossStats, OutputGradients, a3c_loss, clipped_loss, q_loss, quiet
 from actor.algorithms.returns import discount_at, gae, n_step_returns, one_step_returns, vtrace
 from actor.algorithms.rollout import ActionSampler, Rollout
 from actor.config import ActorSettings
 from actor.networks.build import build_policy
-from actor.networks.flat import FlatModule
+from actor.networks.flat import FlatParameters
 from actor.networks.policy import Inputs, Policy
 from actor.spaces import Spaces
 from protocol.errors import UserError
@@ -45,17 +43,17 @@ class Targets(NamedTuple):
 class PolicySample(NamedTuple):
     """``PolicyTargets`` of the N samples of a minibatch, float32 [N] each."""
 
-    log_probs: Tensor
-    advantages: Tensor
+    log_probs: Floats
+    advantages: Floats
 
 
 class Sample(Protocol):
     """What a loss needs of a minibatch. actions: [N, width]; returns: float32 [N]; policy: None for a value method."""
 
     @property
-    def actions(self) -> Tensor: ...
+    def actions(self) -> NDArray[Any]: ...
     @property
-    def returns(self) -> Tensor: ...
+    def returns(self) -> Floats: ...
     @property
     def policy(self) -> PolicySample | None: ...
 
@@ -72,7 +70,7 @@ class Method(Protocol):
     def targets(self, rollout: Rollout) -> Targets:
         """From the rollout, at the policy's present weights."""
 
-    def loss(self, outputs: Tensor, values: Tensor | None, sample: Sample) -> tuple[OutputGradients, LossStats]:
+    def loss(self, outputs: Floats, values: Floats | None, sample: Sample) -> tuple[OutputGradients, LossStats]:
         """outputs: float32 [N, K], values: float32 [N]."""
 
 
@@ -121,11 +119,12 @@ class ActorCritic:
             advantages = _longest_returns(rollout, rollout.next_values, self._discount) - values
         return Targets(returns=advantages + values, policy=PolicyTargets(log_probs=acted, advantages=advantages))
 
+    @quiet
     def _log_probs(self, outputs: Floats, actions: NDArray[Any]) -> Floats:
         """Of the actions under the outputs, float32 [T, B]."""
-        rows = torch.from_numpy(outputs).flatten(0, 1), torch.from_numpy(actions).flatten(0, 1)
-        log_probs: Floats = self._distribution.likelihood(*rows).log_probs.numpy()
-        return log_probs.reshape(actions.shape[:2])
+        rows = outputs.reshape(-1, outputs.shape[2]), actions.reshape(-1, actions.shape[2])
+        log_probs: Floats = self._distribution.likelihood(*rows).log_probs.reshape(actions.shape[:2])
+        return log_probs
 
     def _corrected(self, rollout: Rollout, acted: Floats) -> Targets:
         """V-trace from the policy that acted to the present one. Successors that no row shows keep their value."""
@@ -159,12 +158,11 @@ class ActorCritic:
         if not self._policy.state_size:
             inputs = Inputs(rollout.observations.reshape(steps * count, *rollout.observations.shape[2:]))
         self._policy.weights_changed()  # the weights may be newer than those that acted
-        with torch.no_grad():
-            outputs, values, _ = self._policy.forward_pass(inputs)
+        outputs, values = self._policy.infer(inputs)
         assert values is not None
         return outputs.reshape(steps, count, -1), values.reshape(steps, count)
 
-    def loss(self, outputs: Tensor, values: Tensor | None, sample: Sample) -> tuple[OutputGradients, LossStats]:
+    def loss(self, outputs: Floats, values: Floats | None, sample: Sample) -> tuple[OutputGradients, LossStats]:
         """Method.loss."""
         assert values is not None
         assert sample.policy is not None
@@ -202,7 +200,7 @@ class ActionValues:
         self._greedy = EpsilonGreedy(spaces.actions.sizes[0])
         self.sampler: ActionSampler = self._greedy
         self._target: Policy
-        self.target_weights: FlatModule
+        self.target_weights: FlatParameters
         self._target, self.target_weights = build_policy(settings, spaces, seed=0)
         self._discount = settings.discount
         self._given: Floats | None = None
@@ -249,11 +247,9 @@ class ActionValues:
 
     def _evaluated(self, observations: NDArray[Any]) -> Floats:
         """Action values float32 [N, A] by the target network."""
-        with torch.no_grad():
-            outputs, _, _ = self._target.forward_pass(Inputs(observations))
-        return outputs
+        return self._target.infer(Inputs(observations))[0]
 
-    def loss(self, outputs: Tensor, values: Tensor | None, sample: Sample) -> tuple[OutputGradients, LossStats]:
+    def loss(self, outputs: Floats, values: Floats | None, sample: Sample) -> tuple[OutputGradients, LossStats]:
         """Method.loss."""
         return q_loss(outputs, sample.actions, sample.returns)
 

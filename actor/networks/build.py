@@ -1,32 +1,50 @@
-"""Builds the network that an experiment names. Pure. Knows settings and sizes; no simulator, no loss."""
+"""Builds the network that an experiment names. Knows settings, sizes and what is installed; no simulator, no loss.
+
+Fully connected networks need numpy alone. torch is imported for the others, when one is built.
+"""
 
 from __future__ import annotations
 
 import itertools
 import math
 from collections.abc import Iterator
+from importlib.util import find_spec
 
-import torch
+import numpy as np
 
 from actor.config import ActorSettings
-from actor.networks.flat import FlatModule
+from actor.networks.flat import FlatParameters
 from actor.networks.mlp import Perceptrons
-from actor.networks.policy import Policy
-from actor.networks.torch_policy import IMAGE_NETWORKS, TorchPolicy
+from actor.networks.policy import IMAGE_NETWORKS, Policy
 from actor.spaces import Spaces
-from protocol.errors import SettingError
+from protocol.errors import SettingError, UserError
 from protocol.frames import MAX_FRAME_BYTES
 
 MIN_IMAGE = 36  # pixels on the shorter side that the convolutions of both image networks need
 
 
-def build_policy(settings: ActorSettings, spaces: Spaces, seed: int) -> tuple[Policy, FlatModule]:
-    """The network of these settings and its flat vectors; its θ₀ follows from the seed. Raises SettingError."""
+def build_policy(settings: ActorSettings, spaces: Spaces, seed: int) -> tuple[Policy, FlatParameters]:
+    """The network of these settings and its flat vectors; its θ₀ follows from the seed. Raises UserError."""
     _check_size(settings, spaces)
-    generator = torch.Generator().manual_seed(seed)
-    fully_connected = settings.network == "mlp" and settings.memory == "none"
-    module = (Perceptrons if fully_connected else TorchPolicy)(settings, spaces, generator)
-    return module, FlatModule(module)
+    require_torch(settings)
+    if not _needs_torch(settings):
+        perceptrons = Perceptrons(settings, spaces, np.random.default_rng(seed))
+        return perceptrons, FlatParameters(perceptrons)
+    from actor.networks.torch_policy import TorchPolicy
+
+    policy = TorchPolicy(settings, spaces, seed)
+    return policy, FlatParameters(policy)
+
+
+def _needs_torch(settings: ActorSettings) -> bool:
+    return settings.network != "mlp" or settings.memory != "none"
+
+
+def require_torch(settings: ActorSettings) -> None:
+    """Raises UserError where this network needs torch and this machine has none."""
+    if _needs_torch(settings) and find_spec("torch") is None:
+        asked = f"network = {settings.network!r}" if settings.network != "mlp" else f"memory = {settings.memory!r}"
+        raise UserError(f"not installed here: torch; actor.{asked} needs it, an mlp without a memory does not")
 
 
 def _check_size(settings: ActorSettings, spaces: Spaces) -> None:

@@ -1,54 +1,46 @@
-"""A network's parameters and gradients as two flat vectors. Pure. Knows torch and the layout; no loss, no wire."""
+"""A network's parameters and gradients as two flat vectors. Pure. Knows numpy and the layout; no loss, no wire."""
 
 from __future__ import annotations
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import nn
 
+from actor.networks.policy import Network
 from protocol.layout import Entry, Layout
 
+Floats = NDArray[np.float32]
 
-class FlatModule:
-    """Owns ``theta`` and ``gradient``, float32 [P] each; the module's parameters and their ``.grad`` are views.
 
-    So loading weights is one copy, zeroing is one fill, and a gradient needs no gathering. The module must not have
-    its parameters or gradients replaced afterwards (``zero_grad(set_to_none=True)`` would).
+class FlatParameters:
+    """Owns ``theta`` and ``gradient``, float32 [P] each; the network's parameters and their gradients are views.
+
+    So loading weights is one copy, and a gradient needs no gathering.
     """
 
-    def __init__(self, module: nn.Module) -> None:
-        self.module = module
-        named = list(module.named_parameters())
-        self._layout = Layout(tuple(Entry(name, tuple(parameter.shape)) for name, parameter in named))
-        self.theta = torch.empty(self._layout.length, dtype=torch.float32)
-        self.gradient = torch.zeros(self._layout.length, dtype=torch.float32)
-        runs = self._layout.slices()
-        for name, parameter in named:
-            self._adopt(parameter, runs[name])
-        self._theta_array: NDArray[np.float32] = self.theta.numpy()
-        self._gradient_array: NDArray[np.float32] = self.gradient.numpy()
+    def __init__(self, network: Network) -> None:
+        given = network.arrays()
+        self._layout = Layout(tuple(Entry(name, array.shape) for name, array in given.items()))
+        self.theta: Floats = np.empty(self._layout.length, np.float32)
+        self.gradient: Floats = np.zeros(self._layout.length, np.float32)
+        parameters, gradients = self._views(self.theta), self._views(self.gradient)
+        for name, array in given.items():
+            parameters[name][...] = array
+        network.adopt(parameters, gradients)
 
-    def _adopt(self, parameter: nn.Parameter, run: slice) -> None:
-        home = self.theta[run].view(parameter.shape)
-        home.copy_(parameter.detach())
-        parameter.data = home
-        parameter.grad = self.gradient[run].view(parameter.shape)
+    def _views(self, vector: Floats) -> dict[str, Floats]:
+        runs = self._layout.slices()
+        return {entry.name: vector[runs[entry.name]].reshape(entry.shape) for entry in self._layout.entries}
 
     def layout(self) -> Layout:
         """Names and shapes of the runs of θ, in order."""
         return self._layout
 
-    def load(self, vector: NDArray[np.float32]) -> None:
+    def load(self, vector: Floats) -> None:
         """Take ``vector``, float32 [P], as θ. It is copied."""
-        if vector.shape != self._theta_array.shape:
-            raise ValueError(f"θ has shape {self._theta_array.shape}, got {vector.shape}")
-        self._theta_array[...] = vector
+        if vector.shape != self.theta.shape:
+            raise ValueError(f"θ has shape {self.theta.shape}, got {vector.shape}")
+        self.theta[...] = vector
 
-    def vector(self) -> NDArray[np.float32]:
+    def vector(self) -> Floats:
         """A copy of θ, float32 [P]."""
-        return self._theta_array.copy()
-
-    def gradient_vector(self) -> NDArray[np.float32]:
-        """The gradient, float32 [P]: a view, which the next backward pass overwrites."""
-        return self._gradient_array
+        return self.theta.copy()

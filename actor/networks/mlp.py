@@ -1,16 +1,15 @@
-"""``Policy`` of small fully connected networks, numpy in both directions. Pure. Knows torch; no simulator, no loss."""
+"""``Policy`` of small fully connected networks, in both directions. Pure. Knows numpy; no simulator, no loss."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
 from actor.config import ActorSettings
-from actor.networks.layers import Trunk, run_back, run_layers
+from actor.networks.layers import Trunk
 from actor.networks.policy import BYTE_SCALE, POLICY_GAIN, VALUE_GAIN, Array, Inputs, State
 from actor.spaces import Spaces
 
@@ -22,14 +21,13 @@ class LayerOutputs(NamedTuple):
     value: list[Array] | None
 
 
-class Perceptrons(nn.Module):
+class Perceptrons:
     """A policy and a value function in separate trunks, so that acting pays for the first alone.
 
     For a Gaussian policy the trunk gives the means; the log-deviations are parameters of their own.
     """
 
-    def __init__(self, settings: ActorSettings, spaces: Spaces, generator: torch.Generator) -> None:
-        super().__init__()
+    def __init__(self, settings: ActorSettings, spaces: Spaces, generator: np.random.Generator) -> None:
         actions = spaces.actions
         self.outputs, self.state_size, self.values_while_acting = actions.outputs, 0, False
         self.has_values, self.input_shape = settings.algorithm == "a3c", spaces.observation_shape
@@ -41,14 +39,22 @@ class Perceptrons(nn.Module):
         gain = POLICY_GAIN if self.has_values else VALUE_GAIN
         self.policy = Trunk([*inner, heads], settings.activation, gain, generator)
         self.value = Trunk([*inner, 1], settings.activation, VALUE_GAIN, generator) if self.has_values else None
-        self.log_deviations = nn.Parameter(torch.full((actions.width,), settings.log_deviation)) if gaussian else None
+        self._log_deviations = np.full(actions.width, settings.log_deviation, np.float32) if gaussian else None
+        self._log_deviation_gradients = np.zeros(actions.width, np.float32)
 
-    def forward(self, observations: Tensor) -> tuple[Tensor, Tensor | None]:
-        """observations: float32 [N, D]. Returns (outputs [N, K], values [N]); the definition that tests hold to."""
-        outputs = self.policy.forward(observations)
-        if self.log_deviations is not None:
-            outputs = torch.cat([outputs, self.log_deviations.expand_as(outputs)], 1)
-        return outputs, None if self.value is None else self.value.forward(observations).squeeze(1)
+    def arrays(self) -> dict[str, Array]:
+        """Network.arrays."""
+        own = {} if self._log_deviations is None else {"log_deviations": self._log_deviations}
+        return own | self.policy.arrays("policy.") | ({} if self.value is None else self.value.arrays("value."))
+
+    def adopt(self, parameters: Mapping[str, Array], gradients: Mapping[str, Array]) -> None:
+        """Network.adopt."""
+        self.policy.adopt("policy.", parameters, gradients)
+        if self.value is not None:
+            self.value.adopt("value.", parameters, gradients)
+        if self._log_deviations is not None:
+            self._log_deviations = parameters["log_deviations"]
+            self._log_deviation_gradients = gradients["log_deviations"]
 
     def set_pixel_normalization(self, mean: float, scale: float) -> None:
         """Policy.set_pixel_normalization."""
@@ -59,38 +65,39 @@ class Perceptrons(nn.Module):
         return observations
 
     def weights_changed(self) -> None:
-        """Policy.weights_changed: the arrays share the parameters' memory."""
+        """Policy.weights_changed: nothing is kept of them."""
 
     def act(self, observations: Array, state: State) -> tuple[Array, Array | None]:
         """Policy.act; the values of a whole rollout are one batch at its end."""
-        rows = self._vectors(observations)
-        return self._spread(run_layers(self.policy.layers(), self.policy.activation, rows)[-1]), None
+        return self._spread(self.policy.forward(self._vectors(observations))[-1]), None
 
     def values(self, observations: Array, state: State) -> Array:
         """Policy.values."""
         assert self.value is not None
-        layers = self.value.layers()
-        return run_layers(layers, self.value.activation, self._vectors(observations))[-1][:, 0]
+        return self.value.forward(self._vectors(observations))[-1][:, 0]
 
     def forward_pass(self, inputs: Inputs) -> tuple[Array, Array | None, LayerOutputs]:
         """Policy.forward_pass."""
         rows = self._vectors(inputs.observations)
-        policy = run_layers(self.policy.layers(), self.policy.activation, rows)
+        policy = self.policy.forward(rows)
         if self.value is None:
             return self._spread(policy[-1]), None, LayerOutputs(policy, None)
-        value = run_layers(self.value.layers(), self.value.activation, rows)
+        value = self.value.forward(rows)
         return self._spread(policy[-1]), value[-1][:, 0], LayerOutputs(policy, value)
+
+    def infer(self, inputs: Inputs) -> tuple[Array, Array | None]:
+        """Policy.infer."""
+        return self.forward_pass(inputs)[:2]
 
     def backward_pass(self, tape: LayerOutputs, output_gradients: Array, value_gradients: Array | None) -> None:
         """Policy.backward_pass."""
-        if self.log_deviations is not None:
-            assert self.log_deviations.grad is not None
+        if self._log_deviations is not None:
             heads = output_gradients.shape[1] // 2
-            np.sum(output_gradients[:, heads:], 0, out=self.log_deviations.grad.numpy())
+            np.sum(output_gradients[:, heads:], 0, out=self._log_deviation_gradients)
             output_gradients = output_gradients[:, :heads]
-        _back(self.policy, tape.policy, output_gradients)
+        self.policy.backward(tape.policy, output_gradients)
         if self.value is not None and tape.value is not None and value_gradients is not None:
-            _back(self.value, tape.value, value_gradients[:, None])
+            self.value.backward(tape.value, value_gradients[:, None])
 
     def _vectors(self, observations: NDArray[Any]) -> Array:
         """Observations of any shape as float32 [N, D]."""
@@ -102,11 +109,6 @@ class Perceptrons(nn.Module):
 
     def _spread(self, heads: Array) -> Array:
         """The trunk's numbers and, for a Gaussian policy, the log-deviations beside each row."""
-        if self.log_deviations is None:
+        if self._log_deviations is None:
             return heads
-        beside = np.broadcast_to(self.log_deviations.detach().numpy(), heads.shape)
-        return np.concatenate([heads, beside], 1)
-
-
-def _back(trunk: Trunk, outputs: list[Array], output_gradients: Array) -> None:
-    run_back(trunk.layers(), trunk.gradients(), trunk.activation, outputs, output_gradients)
+        return np.concatenate([heads, np.broadcast_to(self._log_deviations, heads.shape)], 1)

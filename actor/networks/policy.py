@@ -7,6 +7,7 @@ are numpy in both directions (``mlp.py``), everything else is torch's autograd (
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -16,6 +17,12 @@ from numpy.typing import NDArray
 POLICY_GAIN = 0.01  # an almost uniform first policy: Andrychowicz et al. 2021, section 3.2
 VALUE_GAIN = 1.0
 BYTE_SCALE = 1.0 / 255.0  # of pixels without statistics
+# Output channels, kernel, stride of each convolution, then the width of the layer behind them.
+# Mnih et al. 2013 and 2016 (A3C, section 8), and Mnih et al. 2015 ("Nature", methods).
+IMAGE_NETWORKS: dict[str, tuple[tuple[tuple[int, int, int], ...], int]] = {
+    "a3c": (((16, 8, 4), (32, 4, 2)), 256),
+    "nature": (((32, 8, 4), (64, 4, 2), (64, 3, 1)), 512),
+}
 
 Array = NDArray[Any]  # float32 in use; float64 where a test differentiates numerically
 State = NDArray[np.float32]  # [B, S], what a memory holds for each environment; S = 0 without one
@@ -34,7 +41,17 @@ class Inputs:
     starts: NDArray[np.bool_] | None = None
 
 
-class Policy(Protocol):
+class Network(Protocol):
+    """What has parameters, float32 all of them."""
+
+    def arrays(self) -> Mapping[str, Array]:
+        """Every parameter by its name, in the order of the layout."""
+
+    def adopt(self, parameters: Mapping[str, Array], gradients: Mapping[str, Array]) -> None:
+        """From now on these arrays are the parameters, and what a backward pass overwrites."""
+
+
+class Policy(Network, Protocol):
     """One network. K = outputs; S = state_size, 0 without a memory; has_values: whether it has a value function.
 
     values_while_acting: whether ``act`` gives the values too, because they share most of the work.
@@ -74,8 +91,11 @@ class Policy(Protocol):
     def forward_pass(self, inputs: Inputs) -> tuple[Array, Array | None, Any]:
         """Outputs float32 [N, K], values [N] and what backward_pass needs; N = T·b, row by row, with a memory."""
 
+    def infer(self, inputs: Inputs) -> tuple[Array, Array | None]:
+        """Outputs and values as forward_pass gives them, where no backward pass follows."""
+
     def backward_pass(self, tape: Any, output_gradients: Array, value_gradients: Array | None) -> None:
-        """Overwrites every parameter's ``.grad``, at the weights of the forward pass.
+        """Overwrites every parameter's gradient, at the weights of the forward pass; the tape can be used once.
 
         output_gradients: float32 [N, K], value_gradients: float32 [N], the loss's derivatives by outputs and values.
         """

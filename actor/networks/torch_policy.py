@@ -8,8 +8,9 @@ float32. Parameters, their gradients and everything after the encoder stay float
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,16 +20,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from actor.config import ActorSettings
-from actor.networks.layers import Trunk
-from actor.networks.policy import BYTE_SCALE, POLICY_GAIN, VALUE_GAIN, Array, Inputs, State
+from actor.networks.policy import BYTE_SCALE, IMAGE_NETWORKS, POLICY_GAIN, VALUE_GAIN, Array, Inputs, State
 from actor.spaces import Spaces
-
-# Output channels, kernel, stride of each convolution, then the width of the layer behind them.
-# Mnih et al. 2013 and 2016 (A3C, section 8), and Mnih et al. 2015 ("Nature", methods).
-IMAGE_NETWORKS: dict[str, tuple[tuple[tuple[int, int, int], ...], int]] = {
-    "a3c": (((16, 8, 4), (32, 4, 2)), 256),
-    "nature": (((32, 8, 4), (64, 4, 2), (64, 3, 1)), 512),
-}
 
 
 def precision_of(setting: str) -> torch.dtype:
@@ -156,6 +149,26 @@ def _fold_kernel(weight: Tensor, stride: int, *, channels_first: bool) -> Tensor
     return squares.permute(order).reshape(filters, stride * stride * channels, cells, cells)
 
 
+class Trunk(nn.Module):
+    """Fully connected layers, the activation behind every one: float32 [N, sizes[0]] -> [N, sizes[-1]]."""
+
+    def __init__(self, sizes: Sequence[int], activation: str, generator: torch.Generator) -> None:
+        super().__init__()
+        self._activate = torch.tanh if activation == "tanh" else torch.relu
+        for index, (inputs, outputs) in enumerate(itertools.pairwise(sizes)):
+            weight = nn.Parameter(torch.empty(outputs, inputs))
+            nn.init.orthogonal_(weight, math.sqrt(2.0), generator)
+            self.register_parameter(f"weight{index}", weight)
+            self.register_parameter(f"bias{index}", nn.Parameter(torch.zeros(outputs)))
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """rows: float32 [N, sizes[0]]."""
+        parameters = list(self.parameters())
+        for weight, bias in zip(parameters[::2], parameters[1::2], strict=True):
+            rows = self._activate(functional.linear(rows, weight, bias))
+        return rows
+
+
 class Layers(nn.Module):
     """Vectors to features through the hidden layers of an mlp, every one with its activation."""
 
@@ -165,7 +178,7 @@ class Layers(nn.Module):
         super().__init__()
         self.input_shape = shape
         sizes = [math.prod(shape), *hidden]
-        self.trunk = Trunk(sizes, activation, math.sqrt(2.0), generator) if len(sizes) > 1 else None
+        self.trunk = Trunk(sizes, activation, generator) if len(sizes) > 1 else None
         self.width = sizes[-1]
         self.pixel_normalization = 0.0, BYTE_SCALE
 
@@ -188,10 +201,7 @@ class Layers(nn.Module):
             if rows.dtype == torch.uint8
             else rows
         )
-        if self.trunk is None:
-            return rows
-        activate = torch.tanh if self.trunk.activation == "tanh" else torch.relu
-        return activate(self.trunk.forward(rows))
+        return rows if self.trunk is None else self.trunk(rows)
 
 
 class GraphEnds(NamedTuple):
@@ -204,9 +214,9 @@ class GraphEnds(NamedTuple):
 class TorchPolicy(nn.Module):
     """``Policy`` by autograd. The encoder and the memory are shared by both heads."""
 
-    def __init__(self, settings: ActorSettings, spaces: Spaces, generator: torch.Generator) -> None:
+    def __init__(self, settings: ActorSettings, spaces: Spaces, seed: int) -> None:
         super().__init__()
-        actions = spaces.actions
+        generator, actions = torch.Generator().manual_seed(seed), spaces.actions
         self.outputs = actions.outputs
         self.has_values = self.values_while_acting = settings.algorithm == "a3c"
         self.encoder = _encoder(settings, spaces, generator)
@@ -225,6 +235,15 @@ class TorchPolicy(nn.Module):
         self.policy = _linear(width, heads, gain, generator)
         self.value = _linear(width, 1, VALUE_GAIN, generator) if self.has_values else None
         self.log_deviations = nn.Parameter(torch.full((actions.width,), settings.log_deviation)) if gaussian else None
+
+    def arrays(self) -> dict[str, Array]:
+        """Policy.arrays."""
+        return {name: parameter.detach().numpy() for name, parameter in self.named_parameters()}
+
+    def adopt(self, parameters: Mapping[str, Array], gradients: Mapping[str, Array]) -> None:
+        """Policy.adopt."""
+        for name, parameter in self.named_parameters():
+            parameter.data, parameter.grad = torch.from_numpy(parameters[name]), torch.from_numpy(gradients[name])
 
     @property
     def pixel_normalization(self) -> tuple[float, float]:
@@ -270,10 +289,15 @@ class TorchPolicy(nn.Module):
         tape = GraphEnds(outputs, values)
         return outputs.detach().numpy(), None if values is None else values.detach().numpy(), tape
 
+    @torch.no_grad()
+    def infer(self, inputs: Inputs) -> tuple[Array, Array | None]:
+        """Policy.infer."""
+        return self.forward_pass(inputs)[:2]
+
     def backward_pass(self, tape: GraphEnds, output_gradients: Array, value_gradients: Array | None) -> None:
         """Policy.backward_pass."""
         for parameter in self.parameters():
-            assert parameter.grad is not None  # FlatModule put it there; it is a view and must stay
+            assert parameter.grad is not None  # what adopt put there, which must stay
             parameter.grad.zero_()
         ends, end_gradients = [tape.outputs], [torch.from_numpy(output_gradients)]
         if tape.values is not None and value_gradients is not None:

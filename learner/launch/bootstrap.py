@@ -117,16 +117,22 @@ async def begin(
 
 
 async def _theta(options: Options, table: bytes, local_actors: LocalActors) -> Initial:
-    """θ₀: as it was handed over, or made here, while local actors import torch and dial. table: theirs, msgpack.
+    """θ₀: as it was handed over, or made while the table is checked and local actors start. table: theirs, msgpack.
 
     None of them starts before the table is known to be sound: a mistake is told in a second, and once.
     """
     run, modules, file = options.experiment.run, options.allow_modules, options.initial
     made = None if file is None else given(file, options.experiment.actor.get("env"), run.seed, digest_of(table))
-    if run.actors:
-        await check(table, modules)
-        local_actors.start()
-    return made or await initial(table, run.seed, modules)
+    making = [] if made is not None else [asyncio.create_task(initial(table, run.seed, modules))]
+    try:
+        if run.actors:
+            await check(table, modules)
+            local_actors.start()
+        return made or await making[0]
+    finally:
+        for task in making:
+            task.cancel()  # where the check has said what is wrong
+        await asyncio.gather(*making, return_exceptions=True)
 
 
 def _manifest(options: Options, first: Initial, table: bytes) -> Manifest:

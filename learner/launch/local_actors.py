@@ -67,7 +67,7 @@ async def initial(
 
 
 async def check(table: bytes, allow_modules: Sequence[str], *, command: Sequence[str] = COMMAND) -> None:
-    """Whether actors on this machine can use the table, told without torch, in a second. Raises ChildFailed."""
+    """Whether actors on this machine can use the table, told in a second. Raises ChildFailed."""
     with tempfile.TemporaryDirectory(prefix="farflung-check-") as folder:
         given = Path(folder, "table.msgpack")
         given.write_bytes(table)  # noqa: ASYNC240  (64 KiB at most, before anything else runs)

@@ -11,7 +11,6 @@ from pathlib import Path
 from learner.config import Experiment
 from protocol.errors import UserError
 
-ACTORS_NEED = ("torch", "gymnasium")  # and `actor init` does
 WITHOUT_TORCH = ("preconditioned", "rmsprop_paper")  # learner/optim/optimizers.py
 
 
@@ -28,11 +27,11 @@ class NotInstalled(UserError):
 
 def require(experiment: Experiment, initial: Path | None) -> None:
     """Raises NotInstalled. initial: file of θ₀, None where this machine is to make it."""
-    lacking = ", ".join(name for name in ACTORS_NEED if find_spec(name) is None)
-    if lacking and experiment.run.actors:
-        raise NotInstalled(lacking, "say --actors 0, and start actors where they are")
-    if lacking and initial is None:
-        raise NotInstalled(lacking, "say --initial FILE, which `actor init` writes where they are")
+    simulators = find_spec("gymnasium") is not None  # whether the network needs torch, actors say themselves
+    if not simulators and experiment.run.actors:
+        raise NotInstalled("gymnasium", "say --actors 0, and start actors where it is")
+    if not simulators and initial is None:
+        raise NotInstalled("gymnasium", "say --initial FILE, which `actor init` writes where it is")
     optimizer = experiment.learner.optimizer.name
     if optimizer not in WITHOUT_TORCH and find_spec("torch") is None:
         raise NotInstalled("torch", f"learner.optimizer = {optimizer} needs it; {' and '.join(WITHOUT_TORCH)} do not")

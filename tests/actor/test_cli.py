@@ -359,7 +359,7 @@ def test_other_mistakes_are_one_line_too(
 
 def test_a_check_imports_no_torch(tmp_path: Path) -> None:
     file = tmp_path / "mine.toml"
-    file.write_text('[actor]\nenv = "CartPol-v1"\n')
+    file.write_text('[actor]\nenv = "CartPol-v1"\nmemory = "lstm"\n')
     script = (
         "import sys, actor.cli as c; sys.argv[1:] = sys.argv[2:]\ntry: c.main()\nfinally: print('torch' in sys.modules)"
     )

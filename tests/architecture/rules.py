@@ -93,6 +93,13 @@ def _torch_is_late(tree: Tree) -> Iterator[Finding]:
                 yield source.path, found.line, f"imports {found.name} before it is needed"
 
 
+def _actors_torch_is_late(tree: Tree) -> Iterator[Finding]:
+    for source in house(tree):
+        for found in source.imports:
+            if found.eager and within(found.name, frozenset({"actor.networks.torch_policy"})):
+                yield source.path, found.line, f"imports {found.name} before it is needed"
+
+
 def _no_networks(tree: Tree) -> Iterator[Finding]:
     for source in house(tree):
         if source.package != "learner":
@@ -324,7 +331,7 @@ RULES = (
         "the learner owns numbers; torch is its optimizer and nothing else",
         _only_in(frozenset({"torch"}), "learner/optim/optimizers.py", ("learner",)),
         {"learner/optim/parameters.py": "def f():\n    import torch"},
-        {"learner/optim/optimizers.py": "def f():\n    import torch", "actor/networks/policy.py": "import torch"},
+        {"learner/optim/optimizers.py": "def f():\n    import torch", "actor/networks/torch_policy.py": "import torch"},
     ),
     Rule(
         "the learner's torch comes late",
@@ -332,6 +339,20 @@ RULES = (
         _torch_is_late,
         {"learner/optim/optimizers.py": "import torch"},
         {"learner/optim/optimizers.py": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import torch"},
+    ),
+    Rule(
+        "the actor's torch lives in one file",
+        "a fully connected network needs numpy alone, and torch would be two thirds of its actor's memory",
+        _only_in(frozenset({"torch"}), "actor/networks/torch_policy.py", ("actor",)),
+        {"actor/networks/layers.py": "def f():\n    import torch"},
+        {"actor/networks/torch_policy.py": "from torch import nn", "learner/optim/optimizers.py": "import torch"},
+    ),
+    Rule(
+        "the actor's torch comes late",
+        "which network an actor builds it knows from the welcome, and an import before that is for nothing",
+        _actors_torch_is_late,
+        {"actor/networks/build.py": "from actor.networks.torch_policy import TorchPolicy"},
+        {"actor/networks/build.py": "def f():\n    from actor.networks.torch_policy import TorchPolicy"},
     ),
     Rule(
         "the learner has no networks",

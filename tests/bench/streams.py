@@ -70,7 +70,7 @@ def gradients(network: str) -> tuple[list[Floats], Layout]:
     bare = Bare(settings)
     length, momentum = bare.flat.layout().length, Momentum(settings.beta1)
     preconditioner = Preconditioner(length, momentum, settings.beta2, settings.epsilon)
-    shuffle = torch.Generator().manual_seed(0)
+    shuffle = np.random.default_rng(0)
     made = []
     for minibatch in minibatches(bare.rollout, bare.targets, settings, shuffle):
         vector, _, _ = gradient(bare.flat, bare.policy, bare.method, minibatch, settings.max_gradient_norm)

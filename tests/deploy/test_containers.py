@@ -13,10 +13,10 @@ from typer.main import get_command
 
 from actor.cli import app as actor
 from learner.cli import app as learner
-from learner.launch.requirements import ACTORS_NEED
 from protocol.transport.address import parse_address
 from tests.deploy.engines.engine import ROOT
 
+ACTORS_NEED = ("torch", "gymnasium")  # and a learner does not, unless torch has its optimizer
 DOCKERFILE = (ROOT / "deploy" / "Dockerfile").read_text()
 STAGES = {stage.split(maxsplit=1)[0]: stage for stage in DOCKERFILE.split(" AS ")[1:]}
 COMPOSE = (ROOT / "deploy" / "compose.yaml").read_text()

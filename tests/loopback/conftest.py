@@ -1,4 +1,4 @@
-"""Systems that several files of this folder look at. Started once each, because torch takes seconds to import."""
+"""Systems that several files of this folder look at. Started once each, because each takes a second to start."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ def test_an_actor_may_be_asked_to_go_while_it_imports(launch: Launcher) -> None:
     learner = launch.learner("--actors", 0, "--bind", link, *QUICK)
     learner.event("started")
     hasty = launch.actor(link, "hasty")
-    hasty.event("welcomed")  # torch takes longer than that
+    hasty.event("welcomed")
     hasty.signal(signal.SIGTERM)
     assert hasty.wait() == 0, hasty.story()
     assert hasty.lines == []

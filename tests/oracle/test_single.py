@@ -158,14 +158,15 @@ def gradients_of(step: Any) -> Vector:
     policy, flat = build_policy(SMALL, spaces, seed=0)
     method = make_method(SMALL, spaces, policy, seed=0)
     collector = Collector(groups, policy, method.sampler, SMALL, int(rollout_seed))
-    shuffle = torch.Generator().manual_seed(int(shuffle_seed))
+    shuffle = np.random.default_rng(int(shuffle_seed))
     for _ in range(ROLLOUTS):
         flat.load(theta)
         rollout = collector.collect()
         assert rollout.values is not None
         assert rollout.next_values is not None
-        logits, actions = torch.from_numpy(rollout.outputs[:-1]), torch.from_numpy(rollout.actions)
-        log_probs = torch.log_softmax(logits, 2).gather(2, actions).squeeze(2).numpy()
+        logits = rollout.outputs[:-1] - rollout.outputs[:-1].max(2, keepdims=True)
+        log_softmax = logits - np.log(np.exp(logits).sum(2, keepdims=True))
+        log_probs = np.take_along_axis(log_softmax, rollout.actions, 2)[..., 0]
         advantages = gae(
             rollout.rewards,
             rollout.values,

@@ -29,51 +29,58 @@ def test_each_kind_of_action_has_its_family() -> None:
     assert isinstance(distribution(BOUNDED), Gaussian)
 
 
-def choices(sizes: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+def choices(sizes: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
     """Seeded outputs [N, K] in float64 and actions [N, width]."""
-    outputs = torch.from_numpy(rng().standard_normal((N, sum(sizes))) * 2)
-    return outputs, torch.from_numpy(np.stack([rng(i).integers(0, size, N) for i, size in enumerate(sizes)], 1))
+    outputs = rng().standard_normal((N, sum(sizes))) * 2
+    return outputs, np.stack([rng(i).integers(0, size, N) for i, size in enumerate(sizes)], 1)
 
 
 def gradients_by_autograd(
-    outputs: Tensor, log_probs: Tensor, entropies: Tensor, term_gradients: Tensor, entropy_weight: float
-) -> Tensor:
-    loss = -(term_gradients * log_probs).mean() - entropy_weight * entropies.mean()
-    return torch.autograd.grad(loss, outputs)[0]
+    outputs: Tensor, log_probs: Tensor, entropies: Tensor, term_gradients: np.ndarray, entropy_weight: float
+) -> np.ndarray:
+    loss = -(torch.from_numpy(term_gradients) * log_probs).mean() - entropy_weight * entropies.mean()
+    return torch.autograd.grad(loss, outputs)[0].numpy()
 
 
 @pytest.mark.parametrize("sizes", [(4,), (3, 2, 5), (1, 3)])
 @pytest.mark.parametrize("entropy_weight", [0.0, 0.3])
 def test_choices_are_independent_categoricals(sizes: tuple[int, ...], entropy_weight: float) -> None:
     outputs, actions = choices(sizes)
-    theirs = outputs.clone().requires_grad_()
+    theirs, taken = torch.tensor(outputs, requires_grad=True), torch.from_numpy(actions)
     parts: list[Any] = [torch.distributions.Categorical(logits=part) for part in torch.split(theirs, list(sizes), 1)]
-    log_probs = sum((part.log_prob(actions[:, i]) for i, part in enumerate(parts)), torch.zeros(N))
+    log_probs = sum((part.log_prob(taken[:, i]) for i, part in enumerate(parts)), torch.zeros(N))
     entropies = sum((part.entropy() for part in parts), torch.zeros(N))
-    term_gradients = torch.from_numpy(rng(1).standard_normal(N))
+    term_gradients = rng(1).standard_normal(N)
 
     likelihood = distribution(discrete(*sizes)).likelihood(outputs, actions)
-    torch.testing.assert_close(likelihood.log_probs, log_probs.detach(), check_dtype=False)
-    torch.testing.assert_close(likelihood.entropies, entropies.detach(), check_dtype=False)
+    np.testing.assert_allclose(likelihood.log_probs, log_probs.detach(), 1e-7)
+    np.testing.assert_allclose(likelihood.entropies, entropies.detach(), 1e-7)
     expected = gradients_by_autograd(theirs, log_probs, entropies, term_gradients, entropy_weight)
-    torch.testing.assert_close(likelihood.output_gradients(term_gradients, entropy_weight), expected)
+    np.testing.assert_allclose(likelihood.output_gradients(term_gradients, entropy_weight), expected, 1e-7, 1e-12)
+
+
+def test_the_order_of_outputs_in_memory_does_not_matter() -> None:
+    outputs, actions = choices((4,))
+    rows, columns = (distribution(discrete(4)).likelihood(given, actions) for given in (outputs, outputs.copy("F")))
+    np.testing.assert_array_equal(columns.log_probs, rows.log_probs)
+    np.testing.assert_allclose(columns.output_gradients(np.ones(N), 0.1), rows.output_gradients(np.ones(N), 0.1))
 
 
 def test_probabilities_of_huge_logits_are_finite() -> None:
-    outputs = torch.tensor([[1000.0, 999.0, -1000.0]])
-    likelihood = distribution(discrete(3)).likelihood(outputs, torch.tensor([[2]]))
+    outputs = np.array([[1000.0, 999.0, -1000.0]], np.float32)
+    likelihood = distribution(discrete(3)).likelihood(outputs, np.array([[2]]))
     assert likelihood.log_probs.item() == pytest.approx(-2000 - math.log1p(math.exp(-1)))
-    assert likelihood.output_gradients(torch.ones(1), 0.1).isfinite().all()
+    assert np.isfinite(likelihood.output_gradients(np.ones(1, np.float32), 0.1)).all()
 
 
 def test_the_information_of_choices() -> None:
     """All as likely: all there can be. Certain: none. Two parts of which one is certain: its share of both."""
-    family, actions = distribution(discrete(2, 3)), torch.zeros(1, 2, dtype=torch.int64)
+    family, actions = distribution(discrete(2, 3)), np.zeros((1, 2), np.int64)
     certain, even = [1000.0, 0.0], [0.0, 0.0, 0.0]
-    assert family.likelihood(torch.tensor([[0.0, 0.0, *even]]), actions).information == pytest.approx(1.0)
-    assert family.likelihood(torch.tensor([[*certain, *even]]), actions).information == pytest.approx(4 / 7)
-    assert family.likelihood(torch.tensor([[*certain, 500.0, 0.0, 0.0]]), actions).information == 0.0
-    only = distribution(discrete(1)).likelihood(torch.zeros(1, 1), actions[:, :1])
+    assert family.likelihood(np.array([[0.0, 0.0, *even]], np.float32), actions).information == pytest.approx(1.0)
+    assert family.likelihood(np.array([[*certain, *even]], np.float32), actions).information == pytest.approx(4 / 7)
+    assert family.likelihood(np.array([[*certain, 500.0, 0.0, 0.0]], np.float32), actions).information == 0.0
+    only = distribution(discrete(1)).likelihood(np.zeros((1, 1), np.float32), actions[:, :1])
     assert only.information == 0.0
 
 
@@ -85,7 +92,7 @@ def test_the_information_of_cut_normals(mean: float, share: float) -> None:
     """
     family = distribution(box((-1.0,), (1.0,)))
     outputs = np.tile(np.array([[mean, math.log(0.25 if mean < 1.0 else 1 / 12)]], np.float32), (40_000, 1))
-    likelihood = family.likelihood(torch.from_numpy(outputs), torch.from_numpy(drawn(family, outputs, 1)[0]))
+    likelihood = family.likelihood(outputs, drawn(family, outputs, 1)[0])
     assert likelihood.information == pytest.approx(share, abs=4 * 1.42 / 200)
 
 
@@ -130,15 +137,15 @@ def test_the_best_action() -> None:
     np.testing.assert_array_equal(means, kept)
 
 
-def cut_normals() -> tuple[Tensor, Tensor]:
+def cut_normals() -> tuple[np.ndarray, np.ndarray]:
     """Seeded outputs [N, 8] in float64 and actions [N, 4]: inside, and at each bound that there is, in turn."""
-    outputs = torch.from_numpy(rng().standard_normal((N, 8)) * 0.7)
+    outputs = rng().standard_normal((N, 8)) * 0.7
     actions = rng(1).uniform(-0.4, 0.2, (N, 4))
     for i, row in enumerate(actions):
         at = [np.nan, BOUNDED.low[i % 4], BOUNDED.high[i % 4]][i % 3]
         if np.isfinite(at):
             row[i % 4] = at
-    return outputs, torch.from_numpy(actions)
+    return outputs, actions
 
 
 def cut_normal_by_autograd(outputs: Tensor, actions: Tensor, bounds: Actions) -> tuple[Tensor, Tensor]:
@@ -164,14 +171,14 @@ def cut_normal_by_autograd(outputs: Tensor, actions: Tensor, bounds: Actions) ->
 @pytest.mark.parametrize("entropy_weight", [0.0, 0.3])
 def test_cut_normals_are_normals_inside_and_tails_at_the_bounds(entropy_weight: float) -> None:
     outputs, actions = cut_normals()
-    theirs = outputs.clone().requires_grad_()
-    log_probs, entropies = cut_normal_by_autograd(theirs, actions, BOUNDED)
-    term_gradients = torch.from_numpy(rng(2).standard_normal(N))
+    theirs = torch.tensor(outputs, requires_grad=True)
+    log_probs, entropies = cut_normal_by_autograd(theirs, torch.from_numpy(actions), BOUNDED)
+    term_gradients = rng(2).standard_normal(N)
     likelihood = distribution(BOUNDED).likelihood(outputs, actions)
-    torch.testing.assert_close(likelihood.log_probs, log_probs.detach())
-    torch.testing.assert_close(likelihood.entropies, entropies.detach())
+    np.testing.assert_allclose(likelihood.log_probs, log_probs.detach(), 1e-7)
+    np.testing.assert_allclose(likelihood.entropies, entropies.detach(), 1e-7)
     expected = gradients_by_autograd(theirs, log_probs, entropies, term_gradients, entropy_weight)
-    torch.testing.assert_close(likelihood.output_gradients(term_gradients, entropy_weight), expected)
+    np.testing.assert_allclose(likelihood.output_gradients(term_gradients, entropy_weight), expected, 1e-7, 1e-12)
 
 
 @pytest.mark.parametrize("entropy_weight", [0.0, 5.0])
@@ -184,14 +191,14 @@ def test_a_deviation_beyond_its_limits_acts_as_at_the_limit_and_is_pulled_back_o
     means, actions = torch.full((4,), 0.3).double(), torch.tensor([0.3, 0.4, 0.3, 40.3], dtype=torch.float64)
     held = given.clamp(*LOG_DEVIATIONS).requires_grad_()
     normal: Any = torch.distributions.Normal(means, held.exp())
-    of_terms = torch.full((4,), term_gradients, dtype=torch.float64)
+    of_terms = np.full(4, term_gradients)
     at_limit = gradients_by_autograd(held, normal.log_prob(actions), normal.entropy(), of_terms, entropy_weight)
 
-    likelihood = distribution(box((-INF,), (INF,))).likelihood(torch.stack([means, given], 1), actions[:, None])
-    torch.testing.assert_close(likelihood.log_probs, normal.log_prob(actions).detach())
+    likelihood = distribution(box((-INF,), (INF,))).likelihood(np.stack([means, given], 1), actions.numpy()[:, None])
+    np.testing.assert_allclose(likelihood.log_probs, normal.log_prob(actions).detach(), 1e-7)
     gradients = likelihood.output_gradients(of_terms, entropy_weight)[:, 1]
-    returns = -gradients * torch.tensor([1, 1, -1, -1]) > 0.0  # descent moves against the slope
-    torch.testing.assert_close(gradients[returns], at_limit[returns])
+    returns = -gradients * np.array([1, 1, -1, -1]) > 0.0  # descent moves against the slope
+    np.testing.assert_allclose(gradients[returns], at_limit[returns], 1e-7)
     assert not gradients[~returns].any()
     assert returns.tolist() == [bool(slope < 0) for slope in at_limit[:2]] + [bool(slope > 0) for slope in at_limit[2:]]
     assert not returns.all()
@@ -202,14 +209,14 @@ def test_a_deviation_beyond_its_limits_acts_as_at_the_limit_and_is_pulled_back_o
 def test_probabilities_of_a_cut_normal_sum_to_one(mean: float, log_deviation: float) -> None:
     """Midpoints over (-1, 1), and both tails: what the policy may do is something."""
     cells = 4000
-    inside = torch.linspace(-1 + 1 / cells, 1 - 1 / cells, cells, dtype=torch.float64)
-    outputs = torch.tensor([[mean, log_deviation]], dtype=torch.float64)
+    inside = np.linspace(-1 + 1 / cells, 1 - 1 / cells, cells)
+    outputs = np.array([[mean, log_deviation]])
     family = distribution(box((-1.0,), (1.0,)))
 
-    def probs(actions: Tensor) -> Tensor:
-        return family.likelihood(outputs.expand(len(actions), 2), actions[:, None]).log_probs.exp()
+    def probs(actions: np.ndarray) -> np.ndarray:
+        return np.exp(family.likelihood(np.tile(outputs, (len(actions), 1)), actions[:, None]).log_probs)
 
-    tails = probs(torch.tensor([-1.0, 1.0], dtype=torch.float64))
+    tails = probs(np.array([-1.0, 1.0]))
     deviation = math.exp(log_deviation)
     masses = [0.5 * math.erfc((mean + 1) / deviation / math.sqrt(2)), 0.5 * math.erfc((1 - mean) / deviation / 2**0.5)]
     assert tails.tolist() == pytest.approx(masses)
@@ -233,11 +240,11 @@ def test_draws_of_a_cut_normal_have_its_mean_and_its_tails() -> None:
 @pytest.mark.parametrize("mean", [0.0, -10.0, -1e3, -1e6, 1e3])
 def test_far_tails_in_float32_are_finite_and_right(mean: float, log_deviation: float) -> None:
     """At the upper bound, with x = (1 - μ)/σ: h(x) is x + 1/x - ... far out; the slope by the mean is -h/σ."""
-    outputs = torch.tensor([[mean, log_deviation]])
-    likelihood = distribution(box((-1.0,), (1.0,))).likelihood(outputs, torch.tensor([[1.0]]))
-    gradients = likelihood.output_gradients(torch.ones(1), 0.0)
-    assert likelihood.log_probs.isfinite().all()
-    assert gradients.isfinite().all()
+    outputs = np.array([[mean, log_deviation]], np.float32)
+    likelihood = distribution(box((-1.0,), (1.0,))).likelihood(outputs, np.ones((1, 1), np.float32))
+    gradients = likelihood.output_gradients(np.ones(1, np.float32), 0.0)
+    assert np.isfinite(likelihood.log_probs).all()
+    assert np.isfinite(gradients).all()
     deviation = math.exp(log_deviation)
     x = (1 - mean) / deviation
     if x > 10:

@@ -16,9 +16,9 @@ from actor.algorithms.methods import Method, PolicySample, PolicyTargets, Target
 from actor.algorithms.rollout import Rollout
 from actor.config import ActorSettings
 from actor.networks.build import build_policy
-from actor.networks.mlp import Perceptrons
 from actor.networks.policy import Policy
 from tests.actor.counter import discrete, vectors
+from tests.actor.networks.plain import PlainPerceptrons
 
 T, B, D, A, S = 6, 3, 4, 2, 5
 SPACES = vectors(D, discrete(A))
@@ -75,7 +75,7 @@ def policy_of(given: Minibatch) -> PolicySample:
 
 
 def one_pass(settings: ActorSettings, seed: int = 0) -> list[Minibatch]:
-    return list(minibatches(rollout(), targets(), settings, torch.Generator().manual_seed(seed)))
+    return list(minibatches(rollout(), targets(), settings, np.random.default_rng(seed)))
 
 
 class Learning:
@@ -93,11 +93,11 @@ class Learning:
 
 
 def sequences(settings: ActorSettings, given: Rollout, aims: Targets, seed: int = 0) -> list[Minibatch]:
-    return list(minibatches(given, aims, settings, torch.Generator().manual_seed(seed)))
+    return list(minibatches(given, aims, settings, np.random.default_rng(seed)))
 
 
 def test_a_pass_holds_every_valid_sample_once_and_no_other() -> None:
-    names = torch.cat([policy_of(part).advantages for part in one_pass(LOOSE)]).tolist()
+    names = np.concatenate([policy_of(part).advantages for part in one_pass(LOOSE)]).tolist()
     assert sorted(names) == [float(n) for n in range(T * B) if n != 2 * B + 1]
     assert names != sorted(names)
 
@@ -107,9 +107,9 @@ def test_parts_are_nearly_equal() -> None:
 
 
 def test_every_pass_is_a_whole_one_in_an_order_of_its_own() -> None:
-    generator = torch.Generator().manual_seed(0)
+    generator = np.random.default_rng(0)
     passes = [list(minibatches(rollout(), targets(), LOOSE, generator)) for _ in range(2)]
-    first, second = (torch.cat([policy_of(part).advantages for part in parts]).tolist() for parts in passes)
+    first, second = (np.concatenate([policy_of(part).advantages for part in parts]).tolist() for parts in passes)
     assert sorted(first) == sorted(second)
     assert first != second
 
@@ -123,7 +123,7 @@ def test_columns_stay_together() -> None:
     source, aims = rollout(), targets()
     assert aims.policy is not None
     for part in one_pass(LOOSE):
-        for i, name in enumerate(policy_of(part).advantages.long().tolist()):
+        for i, name in enumerate(policy_of(part).advantages.astype(int).tolist()):
             t, b = divmod(name, B)
             np.testing.assert_array_equal(part.inputs.observations[i], source.observations[t, b])
             assert part.actions[i] == source.actions[t, b]
@@ -133,17 +133,17 @@ def test_columns_stay_together() -> None:
 
 def test_the_generator_decides_the_order() -> None:
     first, again, other = one_pass(LOOSE, 1), one_pass(LOOSE, 1), one_pass(LOOSE, 2)
-    assert torch.equal(first[0].actions, again[0].actions)
-    assert torch.equal(policy_of(first[0]).advantages, policy_of(again[0]).advantages)
-    assert not torch.equal(policy_of(first[0]).advantages, policy_of(other[0]).advantages)
+    assert np.array_equal(first[0].actions, again[0].actions)
+    assert np.array_equal(policy_of(first[0]).advantages, policy_of(again[0]).advantages)
+    assert not np.array_equal(policy_of(first[0]).advantages, policy_of(other[0]).advantages)
 
 
 def test_advantages_are_normalised_for_each_minibatch_and_returns_are_not() -> None:
     plain, scaled = one_pass(LOOSE), one_pass(msgspec.structs.replace(LOOSE, normalize_advantages=True))
     for raw, part in zip(plain, scaled, strict=True):
         np.testing.assert_allclose(policy_of(part).advantages.mean(), 0.0, atol=1e-6)
-        np.testing.assert_allclose(policy_of(part).advantages.std(correction=0), 1.0, rtol=1e-5)
-        assert torch.equal(part.returns, raw.returns)
+        np.testing.assert_allclose(policy_of(part).advantages.std(), 1.0, rtol=1e-5)
+        assert np.array_equal(part.returns, raw.returns)
 
 
 def test_one_sample_alone_normalises_to_zero_and_not_to_nan() -> None:
@@ -153,25 +153,26 @@ def test_one_sample_alone_normalises_to_zero_and_not_to_nan() -> None:
 
 def autograd_oracle(learning: Learning, part: Minibatch, settings: ActorSettings) -> np.ndarray:
     """The loss as torch would be written by hand, differentiated by torch."""
-    assert isinstance(learning.policy, Perceptrons)
-    outputs, values = learning.policy(torch.from_numpy(part.inputs.observations))
-    taken = outputs.gather(1, part.actions).squeeze(1)
-    learning.flat.gradient.zero_()
+    plain = PlainPerceptrons(learning.flat, settings.activation)
+    outputs, values = plain(part.inputs.observations)
+    actions, returns = torch.from_numpy(part.actions), torch.from_numpy(part.returns)
+    taken = outputs.gather(1, actions).squeeze(1)
     if settings.algorithm != "a3c":
-        (taken - part.returns).square().mean().backward()
-        return learning.flat.gradient_vector().copy()
+        torch.autograd.backward((taken - returns).square().mean())
+        return plain.gradient()
     log_probs = torch.log_softmax(outputs, 1)
-    taken = log_probs.gather(1, part.actions).squeeze(1)
+    taken = log_probs.gather(1, actions).squeeze(1)
+    old, advantages = (torch.from_numpy(numbers) for numbers in policy_of(part))
     if settings.loss == "a3c":
-        terms = taken * policy_of(part).advantages
+        terms = taken * advantages
     else:
-        ratio = (taken - policy_of(part).log_probs).exp()
+        ratio = (taken - old).exp()
         bounded = ratio.clamp(1 - settings.clip, 1 + settings.clip)
-        terms = torch.minimum(ratio * policy_of(part).advantages, bounded * policy_of(part).advantages)
+        terms = torch.minimum(ratio * advantages, bounded * advantages)
     entropy = -(log_probs.exp() * log_probs).sum(1).mean()
-    squares = (values - part.returns).square().mean()
-    (-terms.mean() + settings.value_weight * squares - settings.entropy_weight * entropy).backward()
-    return learning.flat.gradient_vector().copy()
+    squares = (values - returns).square().mean()
+    torch.autograd.backward(-terms.mean() + settings.value_weight * squares - settings.entropy_weight * entropy)
+    return plain.gradient()
 
 
 @pytest.mark.parametrize("changes", [{"loss": "clipped"}, {"loss": "a3c"}, {"algorithm": "n_step_q"}])
@@ -212,7 +213,7 @@ def test_a_gradient_whose_square_float32_cannot_hold_is_scaled_like_any_other() 
 
 def test_a_gradient_that_is_not_finite_says_so_in_its_norm() -> None:
     part = one_pass(LOOSE)[0]
-    part.returns[0] = torch.nan
+    part.returns[0] = np.nan
     assert math.isnan(Learning().gradient(part)[2])
 
 
@@ -235,7 +236,7 @@ def test_with_a_memory_each_environment_comes_once_with_its_whole_sequence(memor
     size = 2 * S if memory == "lstm" else S
     source, seen = rollout(size), []
     for part in sequences(remembering(memory), source, targets()):
-        names = policy_of(part).advantages.long()
+        names = policy_of(part).advantages.astype(int)
         envs = sorted(set((names % B).tolist()), key=(names % B).tolist().index)
         seen += envs
         assert part.inputs.state is not None
@@ -253,7 +254,7 @@ def test_with_a_memory_each_environment_comes_once_with_its_whole_sequence(memor
 
 def test_the_generator_decides_which_environments_go_together() -> None:
     def first(seed: int) -> list[float]:
-        return policy_of(sequences(remembering("gru", 3), rollout(S), targets(), seed)[0]).advantages.tolist()
+        return list(policy_of(sequences(remembering("gru", 3), rollout(S), targets(), seed)[0]).advantages)
 
     assert first(1) == first(1)
     assert len({tuple(first(seed)) for seed in range(8)}) > 1
@@ -297,10 +298,11 @@ def test_the_gradient_of_sequences_is_autograds(memory: Memory) -> None:
     *_, tape = learning.policy.forward_pass(part.inputs)
     assert part.rows is not None
     log_probs = torch.log_softmax(tape.outputs[part.rows], 1)
-    terms = log_probs.gather(1, part.actions).squeeze(1) * policy_of(part).advantages
+    taken = log_probs.gather(1, torch.from_numpy(part.actions)).squeeze(1)
+    terms = taken * torch.from_numpy(policy_of(part).advantages)
     entropy = -(log_probs.exp() * log_probs).sum(1).mean()
-    squares = (tape.values[part.rows] - part.returns).square().mean()
-    learning.flat.gradient.zero_()
+    squares = (tape.values[part.rows] - torch.from_numpy(part.returns)).square().mean()
+    learning.flat.gradient[:] = 0.0
     (-terms.mean() + settings.value_weight * squares - settings.entropy_weight * entropy).backward()
-    expected = learning.flat.gradient_vector()
+    expected = learning.flat.gradient
     np.testing.assert_allclose(ours, expected, rtol=1e-3, atol=1e-4)

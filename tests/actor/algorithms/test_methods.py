@@ -252,13 +252,12 @@ def test_targets_of_the_actor_critic_are_its_estimators_on_the_rollout() -> None
 
 def test_the_weight_of_entropy_follows_the_age_of_the_run() -> None:
     method = critic(AutoresetMode.NEXT_STEP, entropy_weight=0.5, entropy_steps=100)[3]
-    outputs, values = torch.zeros(3, 4), torch.zeros(3)
-    nothing = torch.zeros(3)
-    actions = torch.zeros((3, 1), dtype=torch.int64)
+    outputs, nothing = np.zeros((3, 4), np.float32), np.zeros(3, np.float32)
+    actions = np.zeros((3, 1), np.int64)
     sample = Minibatch(Inputs(np.zeros((3, 2), np.float32)), None, actions, nothing, PolicySample(nothing, nothing))
     for age, weight in [(0, 0.5), (50, 0.25), (200, 0.0)]:
         method.adopt(age, None, None)
-        stats = method.loss(outputs, values, sample)[1]
+        stats = method.loss(outputs, nothing, sample)[1]
         assert stats.total - stats.policy_loss == pytest.approx(-weight * np.log(4), abs=1e-6)
 
 

@@ -19,7 +19,7 @@ from actor.config import ActorSettings
 from actor.environments.registry import make_vector_envs
 from actor.environments.vector import Step, VectorEnv
 from actor.networks.build import build_policy
-from actor.networks.flat import FlatModule
+from actor.networks.flat import FlatParameters
 from actor.networks.policy import Inputs, Policy
 from actor.spaces import Actions, Spaces
 from tests.actor.counter import counters, discrete, vectors
@@ -33,7 +33,7 @@ def network(settings: ActorSettings = SMALL, observation_size: int = 2, actions:
     return far_from_uniform(policy, flat)
 
 
-def far_from_uniform(policy: Policy, flat: FlatModule) -> Policy:
+def far_from_uniform(policy: Policy, flat: FlatParameters) -> Policy:
     theta = flat.vector()
     flat.load(theta + np.resize(np.linspace(-0.5, 0.5, 17, dtype=np.float32), len(theta)))
     return policy

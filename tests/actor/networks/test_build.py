@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+from typing import Any
+
 import numpy as np
 import pytest
 
 from actor.config import ActorSettings
 from actor.networks.build import build_policy
 from actor.spaces import Spaces
-from protocol.errors import SettingError
+from protocol.errors import SettingError, UserError
 from tests.actor.counter import box, discrete, vectors
 
 THREE, TWO_REALS, PARTS = discrete(3), box((-1.0, -np.inf), (1.0, np.inf)), discrete(2, 3)
@@ -40,6 +43,21 @@ def test_what_a_network_cannot_be_is_refused_before_it_takes_memory(
 ) -> None:
     with pytest.raises(SettingError, match=words):
         build_policy(settings, spaces, 0)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"network": "nature"}, r"torch; actor\.network = 'nature' needs it"),
+        ({"memory": "gru"}, r"actor\.memory = 'gru'"),
+    ],
+)
+def test_without_torch_a_network_that_needs_it_says_so(
+    monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], words: str
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)  # an import of None fails
+    with pytest.raises(UserError, match=words):
+        build_policy(ActorSettings(**options), Spaces((4, 84, 84), "uint8", THREE), 0)
 
 
 def test_an_image_just_large_enough_passes() -> None:

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from actor.config import ActorSettings
 from actor.networks.build import build_policy
-from actor.networks.flat import FlatModule
+from actor.networks.flat import FlatParameters
 from actor.networks.policy import Inputs
 from actor.networks.torch_policy import TorchPolicy, precision_of
 from actor.spaces import Actions, Spaces
@@ -27,7 +27,7 @@ Memory = Literal["lstm", "gru"]
 Network = Literal["a3c", "nature"]
 
 
-def network(spaces: Spaces, seed: int = 0, **options: Any) -> tuple[TorchPolicy, FlatModule]:
+def network(spaces: Spaces, seed: int = 0, **options: Any) -> tuple[TorchPolicy, FlatParameters]:
     policy, flat = build_policy(ActorSettings(**{"precision": "fp32", **options}), spaces, seed)
     assert isinstance(policy, TorchPolicy)
     return policy, flat
@@ -50,11 +50,11 @@ def by(policy: TorchPolicy, rows: int) -> tuple[np.ndarray, np.ndarray | None]:
     return reals(rows, policy.outputs, seed=7), reals(rows, seed=8) if policy.has_values else None
 
 
-def gradient_of(policy: TorchPolicy, flat: FlatModule, inputs: Inputs, output_gradients: Any) -> np.ndarray:
-    flat.gradient.fill_(9.0)  # it is overwritten
+def gradient_of(policy: TorchPolicy, flat: FlatParameters, inputs: Inputs, output_gradients: Any) -> np.ndarray:
+    flat.gradient[:] = 9.0  # it is overwritten
     *_, tape = policy.forward_pass(inputs)
     policy.backward_pass(tape, *output_gradients)
-    return flat.gradient_vector().copy()
+    return flat.gradient.copy()
 
 
 class PlainImage(nn.Module):
@@ -151,7 +151,7 @@ def test_exposed_bytes_are_the_network_at_normalised_pixels(options: dict[str, A
     for made, seen in zip((policy, plain), shown, strict=True):
         *_, tape = made.forward_pass(Inputs(seen[None] if policy.state_size else seen, *memory))
         made.backward_pass(tape, *output_gradients)
-    pulls = flat.gradient_vector(), flat_plain.gradient_vector()
+    pulls = flat.gradient, flat_plain.gradient
     np.testing.assert_allclose(*pulls, atol=1e-3 * np.abs(pulls[1]).max())
 
 
@@ -245,7 +245,7 @@ STARTS = np.zeros((T, B), np.bool_)
 STARTS[0, 0] = STARTS[2, 1] = STARTS[3, 1] = STARTS[5, 2] = True
 
 
-def recurrent(memory: Memory, seed: int = 0, **options: Any) -> tuple[TorchPolicy, FlatModule]:
+def recurrent(memory: Memory, seed: int = 0, **options: Any) -> tuple[TorchPolicy, FlatParameters]:
     policy, flat = network(vectors(D, THREE), seed, memory=memory, memory_size=4, hidden=(6,), **options)
     flat.load(reals(flat.layout().length, seed=3) * np.float32(0.5))
     return policy, flat

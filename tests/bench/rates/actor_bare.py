@@ -15,7 +15,6 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-import torch
 
 from actor.algorithms.gradients import gradient, minibatches
 from actor.algorithms.methods import make_method
@@ -65,7 +64,7 @@ class Bare:
         self.rollout = rollout = Collector(groups, self.policy, draw, settings, seed=0).collect()
         self.valid_share = rollout.env_steps / rollout.valid.size
         self.targets = self.method.targets(rollout)
-        self._minibatch = next(minibatches(rollout, self.targets, settings, torch.Generator().manual_seed(0)))
+        self._minibatch = next(minibatches(rollout, self.targets, settings, np.random.default_rng(0)))
         self._observations = rollout.observations.copy()
         self._t = 0
 
@@ -176,5 +175,4 @@ def run(name: str, seconds: float) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)
     print(json.dumps(run(sys.argv[1], float(sys.argv[2]))))

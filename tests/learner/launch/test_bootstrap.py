@@ -33,7 +33,7 @@ THETA = np.arange(LAYOUT.length, dtype=np.float32)
 
 @pytest.fixture(autouse=True)
 def _no_child(monkeypatch: pytest.MonkeyPatch) -> None:
-    """θ₀ without a process that imports torch."""
+    """θ₀ without a process that makes it."""
 
     async def initial(*_: object) -> Initial:
         return Initial(THETA, LAYOUT, "toy", 0, 0, "")

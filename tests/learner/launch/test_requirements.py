@@ -34,8 +34,8 @@ def test_a_bare_machine_serves_actors_of_others(optimizer: str) -> None:
 @pytest.mark.parametrize(
     ("asked", "initial", "words"),
     [
-        (experiment(2), FILE, "torch, gymnasium; say --actors 0"),
-        (experiment(0), None, "torch, gymnasium; say --initial FILE"),
+        (experiment(2), FILE, "gymnasium; say --actors 0"),
+        (experiment(0), None, "gymnasium; say --initial FILE"),
         (experiment(0, "adam"), FILE, "torch; learner.optimizer = adam needs it"),
     ],
 )
