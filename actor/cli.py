@@ -331,11 +331,11 @@ def main() -> None:
 
 
 def process() -> None:
-    """``main`` for a process of its own, which then ends at once: taking torch apart takes most of a second."""
+    """``main`` for a process of its own, which then ends at once: threads of simulators would hold it for ever."""
     try:
         main()
     except SystemExit as leaving:
-        if "torch" not in sys.modules or not isinstance(leaving.code, int):
+        if "gymnasium" not in sys.modules or not isinstance(leaving.code, int):
             raise
         sys.stdout.flush()
         sys.stderr.flush()
