@@ -98,7 +98,7 @@ class ActorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     minibatches: Count = 4  # gradients in one pass; unset, with a memory: no more than envs
     # Updates that one message carries, as their sum. Above 1 an actor's own updates are in its own weights at once, and
     # the stream puts them right when it shows them. A rollout's end sends what there is, so a large number means one
-    # message for each rollout. Needs learner.optimizer = "preconditioned".
+    # message for each rollout. With an optimizer at the learner each gradient is a message, whatever is said here.
     local_steps: Annotated[int, Meta(ge=1, le=65_536)] = 1
     clip: Annotated[float, Meta(gt=0.0, le=1.0)] = 0.2  # ε of the clipped ratio
     normalize_advantages: bool = True  # to mean 0 and deviation 1 in each minibatch

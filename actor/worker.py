@@ -338,16 +338,11 @@ def make_bandwidth_fit(
 
 
 def make_local_steps(settings: ActorSettings, welcome: Welcome) -> LocalSteps | None:
-    """None where each update is a message. Raises UserError where this learner allows nothing else."""
-    if settings.local_steps == 1:
+    """None where each gradient is a message: as asked, and with a learner that does not tell its rate, or whose own
+    optimizer makes of a gradient what is not known here.
+    """
+    if settings.local_steps == 1 or welcome.quantity != "update" or not welcome.learning_rate:
         return None
-    if welcome.quantity != "update":
-        raise UserError(
-            "actor.local_steps above 1 needs learner.optimizer = 'preconditioned': what an optimizer at the learner "
-            "makes of a gradient is not known here"
-        )
-    if not welcome.learning_rate:
-        raise UserError("actor.local_steps above 1 needs a learner that tells its rate; this one is an older version")
     return LocalSteps(welcome.layout.length, welcome.learning_rate)
 
 

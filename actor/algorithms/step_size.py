@@ -38,6 +38,7 @@ class StepSizeControl:
         self._target, self._stretches = target, stretches
         self._anneal_steps, self._anneal_floor = anneal_steps, anneal_floor  # the learner's, as a welcome has them
         self._lag = 0  # updates, of the gradient that was answered last
+        self._asked_longer = False  # by the rollout before, with local steps
         self._since = WeightsId(0, 0)  # the first weights that an update of the present factor is in
 
     def record_lags(self, lags_updates: Sequence[int]) -> None:
@@ -59,9 +60,18 @@ class StepSizeControl:
             self.factor, self._since = factor, WeightsId(last.epoch, last.version + 1 + self._lag)
 
     def update_local(self, kl: float, information: float, env_steps: int) -> None:
-        """As ``update``, of an actor whose own updates are in its weights at once: every rollout tells."""
-        if self._target and self._stretches:
-            self.factor = self._next(kl, information, self._target * self.rate_share(env_steps) ** 2)
+        """As ``update``, of an actor whose own updates are in its weights at once: every rollout tells.
+
+        Updates become longer after two rollouts in a row that ask for it: what is too long undoes what was learnt, and
+        what is too short costs a rollout.
+        """
+        if not self._target or not self._stretches:
+            return
+        factor = self._next(kl, information, self._target * self.rate_share(env_steps) ** 2)
+        longer = factor > self.factor
+        if not longer or self._asked_longer:
+            self.factor = factor
+        self._asked_longer = longer and not self._asked_longer
 
     def _next(self, kl: float, information: float, annealed: float) -> float:
         """annealed: nats, the target at the present rate."""

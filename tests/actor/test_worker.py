@@ -558,9 +558,7 @@ def test_a_leaving_worker_hands_in_the_steps_that_were_in_no_message() -> None:
     assert np.abs(dense(last)).max() > 0.0
 
 
-@pytest.mark.parametrize(
-    ("fields", "why"), [({"quantity": "gradient"}, "preconditioned"), ({"quantity": "update"}, "older version")]
-)
-def test_local_steps_need_a_learner_that_adds_and_tells_its_rate(fields: dict[str, Any], why: str) -> None:
-    with pytest.raises(UserError, match=why):
-        TrainingWorker(welcome(LOCAL, **fields), frozenset())
+@pytest.mark.parametrize("fields", [{"quantity": "gradient", "learning_rate": 0.01}, {"quantity": "update"}])
+def test_each_gradient_is_a_message_where_nobody_knows_what_the_learner_makes_of_it(fields: dict[str, Any]) -> None:
+    """With an optimizer at the learner, and with a learner of an earlier version, which does not tell its rate."""
+    assert len(Bench(LOCAL, **fields).step()) == GRADIENTS

@@ -17,6 +17,7 @@ SMALL = [
     *SETTINGS,
     "run.until_steps=300",
     "actor.envs=1",
+    "actor.local_steps=1",
     "actor.rollout_steps=8",
     "actor.passes=2",
     "actor.hidden=[8]",

@@ -14,6 +14,7 @@ LAG = 3
 SMALL = [
     "run.until_steps=400",
     "actor.envs=2",
+    "actor.local_steps=1",
     "actor.rollout_steps=8",
     "actor.passes=2",
     "actor.hidden=[8]",
