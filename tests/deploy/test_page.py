@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
+from learner.monitoring.summary import STALLED_S
 from learner.monitoring.web import WebServer, bind, pages_of
-from tests.deploy.browser import Page, browsing, found
+from tests.deploy.browser import DEADLINE_S, Page, browsing, found
 from tests.learner.books import join, learner_state, trained
 from tests.loopback.system import ENDLESS, Daemon, Launcher, free_ports, processes
 
@@ -86,13 +87,13 @@ def test_a_name_is_text_and_nothing_but_the_page_s_own_script_runs(tmp_path: Pat
 
 def test_a_run_that_stands_still_is_told_from_one_that_goes_on(tmp_path: Path) -> None:
     async def scene(launcher: Launcher) -> None:
-        more = ("--set", "learner.silence_s=60")
+        more = ("--set", "learner.silence_s=120")
         async with watching(tmp_path, launcher, free_ports(), *more) as (page, learner):
             actors = [pid for pid in processes(launcher.mark, "actor") if pid != learner.pid]
             assert len(actors) >= 2
             for pid in actors:
                 os.kill(pid, signal.SIGSTOP)
-            await page.until("document.body.dataset.health === 'stalled'")
+            await page.until("document.body.dataset.health === 'stalled'", STALLED_S + DEADLINE_S)
             assert "no update for" in str(await page.value("document.getElementById('health').textContent"))
             said = str(await page.value("document.getElementById('limit').textContent"))
             assert said.startswith("Nothing was applied for")
