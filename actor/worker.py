@@ -283,9 +283,8 @@ class TrainingWorker:
         """θ of the stream, less what is this actor's own and not in it."""
         assert self._weights is not None
         local.followed(self._weights.version)
-        theta = self._weights.theta.copy()
-        local.subtract_from(theta)
-        self.flat.load(theta)
+        self.flat.load(self._weights.theta)
+        local.subtract_from(self.flat.theta)
 
     def hand_in_residual(self, channel: DrainableChannel) -> None:
         """Hands in all that compression holds back, or as much of it as the link bears."""
@@ -339,9 +338,13 @@ def make_bandwidth_fit(
 
 def make_local_steps(settings: ActorSettings, welcome: Welcome) -> LocalSteps | None:
     """None where each gradient is a message: as asked, and with a learner that does not tell its rate, or whose own
-    optimizer makes of a gradient what is not known here.
+    optimizer makes of a gradient what is not known here; then a line says why.
     """
-    if settings.local_steps == 1 or welcome.quantity != "update" or not welcome.learning_rate:
+    if settings.local_steps == 1:
+        return None
+    if welcome.quantity != "update" or not welcome.learning_rate:
+        why = "an optimizer at the learner" if welcome.quantity != "update" else "a learner that does not tell its rate"
+        log.write({"event": "local_steps_unused", "detail": f"with {why} each gradient is a message of its own"})
         return None
     return LocalSteps(welcome.layout.length, welcome.learning_rate)
 

@@ -18,6 +18,7 @@ from actor.config import ActorSettings
 from actor.environments.registry import describe
 from actor.events import Feedback, Settled, Weights, Work
 from actor.handoff import Leaving
+from actor.monitoring import log
 from actor.networks.build import build_policy
 from actor.stats import WorkerStats
 from actor.worker import NAN_BUDGET, TrainingWorker
@@ -559,6 +560,11 @@ def test_a_leaving_worker_hands_in_the_steps_that_were_in_no_message() -> None:
 
 
 @pytest.mark.parametrize("fields", [{"quantity": "gradient", "learning_rate": 0.01}, {"quantity": "update"}])
-def test_each_gradient_is_a_message_where_nobody_knows_what_the_learner_makes_of_it(fields: dict[str, Any]) -> None:
+def test_each_gradient_is_a_message_where_nobody_knows_what_the_learner_makes_of_it(
+    fields: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """With an optimizer at the learner, and with a learner of an earlier version, which does not tell its rate."""
+    lines: list[Any] = []
+    monkeypatch.setattr(log, "write", lines.append)
     assert len(Bench(LOCAL, **fields).step()) == GRADIENTS
+    assert [line["event"] for line in lines] == ["local_steps_unused"]

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from tests.bench.machine import ask
 from tests.bench.store import Record, Store
+from tests.learning.turns import EACH
 
 # Sparse ones at several densities. Settings are the shipped ones but for what is named here.
 WAYS: dict[str, tuple[str, ...]] = {
@@ -43,7 +44,16 @@ def measure(store: Store, *, quick: bool) -> None:
 
 
 def _run(way: str, seed: int) -> Record:
-    asked = ["tests.learning.turns", "--lag", str(LAG), "cartpole", str(seed), f"run.until_steps={STEPS}", *WAYS[way]]
+    asked = [
+        "tests.learning.turns",
+        "--lag",
+        str(LAG),
+        "cartpole",
+        str(seed),
+        f"run.until_steps={STEPS}",
+        *EACH,
+        *WAYS[way],
+    ]
     return ask(asked, seed)
 
 

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from tests.bench.machine import ask
 from tests.bench.store import Record, Store
+from tests.learning.turns import EACH
 
 LAGS = (0, 4, 16, 64)
 RULES = ("none", "scale", "gap", "compensate")
@@ -41,7 +42,17 @@ def measure(store: Store, *, quick: bool) -> None:
 
 def _run(settings: Sequence[str], lag: int, rule: str, seed: int) -> Record:
     full = ("learner.full_lag_updates=0",) if rule == "scale" else ()
-    asked = ["tests.learning.turns", "--actors", "1", "--lag", str(lag), "cartpole", str(seed), "run.until_return=1e9"]
+    asked = [
+        "tests.learning.turns",
+        "--actors",
+        "1",
+        "--lag",
+        str(lag),
+        "cartpole",
+        str(seed),
+        "run.until_return=1e9",
+        *EACH,
+    ]
     return ask([*asked, f"run.until_steps={STEPS}", f"learner.staleness_rule={rule}", *full, *settings])
 
 

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 
 from tests.bench.machine import ask
 from tests.bench.store import Record, Store
+from tests.learning.turns import EACH
 
 FLEETS = ((2, 1), (16, 15), (16, 47))  # actors, gradients under way besides the one that is applied
 DENSITIES, DECAYS, BETAS = (0.01, 0.002), (0.9, 0.95, 1.0), (0.0, 0.5, 0.9)
@@ -41,7 +42,7 @@ def betas(decay: float) -> tuple[str, ...]:
 def _run(key: Record) -> Record:
     most, _, follows = str(key["beta1"]).partition(", ")
     settings = [f"actor.density={key['density']}", f"actor.residual_decay={key['decay']}", f"actor.beta1={most}"]
-    settings += [] if follows else ["actor.momentum_lag=0"]
+    settings += [*EACH, *([] if follows else ["actor.momentum_lag=0"])]
     fleet = ["--actors", str(key["actors"]), "--lag", str(key["lag"]), "--mixed"]
     record = ask(["tests.learning.turns", *fleet, "cartpole", str(key["seed"]), f"run.until_steps={STEPS}", *settings])
     return {name: record[name] for name in ("solved", "env_steps", "lag_mean_updates", "bytes_per_gradient")}

@@ -23,7 +23,7 @@ from learner.optim.update import Update
 from protocol.codecs.registry import Array, codec
 from protocol.session import Sender
 from protocol.shipped import named
-from tests.learning.turns import Baton, Run, begin, train_by
+from tests.learning.turns import EACH, Baton, Run, begin, train_by
 
 ACTORS, HOSTILE = 10, 2
 POISON = -10.0
@@ -34,6 +34,7 @@ SETTINGS = (  # beside those of the shipped CartPole
     "actor.codec=i8",
     "actor.kl_target=0.0",  # stretched updates make up for what a rule leaves out: of six medians one diverged so
     "actor.envs=4",
+    *EACH,
     "actor.rollout_steps=32",
 )
 

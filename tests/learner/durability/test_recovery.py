@@ -389,13 +389,18 @@ def test_a_life_that_stops_keeps_no_weights_that_its_journal_lacks(folder: Path)
     assert (again.began_at, again.digest()) == (held, digest)
 
 
-def test_a_life_that_ends_for_want_of_room_leaves_what_can_be_spared(folder: Path) -> None:
+def long_life(folder: Path) -> tuple[Life, FailingDisk, int]:
+    """A life on a disk that may fail, and how many segments its journal has."""
     disk = FailingDisk(failing())
     life = Life(folder, made(checkpoints_kept=1), disk=disk, segment_bytes=500)
     for _ in range(3):
         life.work(4)
         life.save()
-    before = len(segment_files(folder / "journal"))
+    return life, disk, len(segment_files(folder / "journal"))
+
+
+def test_a_life_that_ends_for_want_of_room_leaves_what_can_be_spared(folder: Path) -> None:
+    life, disk, before = long_life(folder)
     disk.passed = failing("journal.write")
     assert life.work(1) is not None
     disk.passed = failing()
@@ -791,12 +796,7 @@ def test_a_run_that_kept_none_misses_no_journal(folder: Path) -> None:
 
 
 def test_a_full_disk_gives_up_what_it_can_spare(folder: Path) -> None:
-    disk = FailingDisk(failing())
-    life = Life(folder, made(checkpoints_kept=1), disk=disk, segment_bytes=500)
-    for _ in range(3):
-        life.work(4)
-        life.save()
-    before = len(segment_files(folder / "journal"))
+    life, disk, before = long_life(folder)
     disk.passed = failing("checkpoint.sync")
     assert isinstance(life.save(), CheckpointFailed)
     assert not (folder / "checkpoints" / "checkpoint.tmp").exists()
