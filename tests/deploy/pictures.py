@@ -1,4 +1,4 @@
-"""Takes the pictures of the learner's page in ``deploy/pictures``, of a run of LunarLander-v3 that has learnt to land.
+"""Takes the pictures of the learner's page in ``deploy/pictures``, of a run of LunarLander-v3 that has learnt to land and goes on.
 
 ``python -m tests.deploy.pictures``: needs Chromium, the extra ``box2d`` and about a minute.
 """
@@ -21,7 +21,7 @@ SETTLED_S = 2.5  # after a change of size, so that it was drawn again with new n
 async def take(folder: Path, launcher: Launcher) -> None:
     """Light on a desk, dark on a phone."""
     port = free_ports()
-    arguments = ("lunarlander", "--actors", 2, "--until-return", 10_000, "--run-dir", folder / "run")
+    arguments = ("lunarlander", "--actors", 2, "--until-return", 320, "--run-dir", folder / "run")
     learner = launcher.learner(*arguments, "--http", f"127.0.0.1:{port}")
     await asyncio.to_thread(learner.event, "started")
     async with browsing(folder / "browser") as page:
