@@ -1,4 +1,4 @@
-"""Takes the pictures of the learner's page in ``deploy/pictures``, of LunarLander-v3 that has learnt to land and goes on.
+"""Takes the pictures of the learner's page in ``deploy/pictures``: LunarLander-v3, learnt and going on.
 
 ``python -m tests.deploy.pictures``: needs Chromium, the extra ``box2d`` and about a minute.
 """
