@@ -52,6 +52,9 @@ class GradientChannel(Protocol):
 
     stats: WorkerStats
 
+    @property
+    def permits_left(self) -> int: ...
+    def check(self, generation: int | None) -> None: ...
     def first_weights(self, generation: int) -> Weights: ...
     def newest(self) -> Weights | None: ...
     def await_permit(self, generation: int) -> None: ...
@@ -103,7 +106,7 @@ class TrainingWorker:
         self._shuffle = np.random.default_rng(shuffle_seed)
         self._weights: Weights | None = None
         self._report: Report | None = None
-        self._moments: bytes | None = None
+        self._moments: Moments | None = None
         self._losses = Losses()
         self._nan_streak = 0
         self._overflow: Fault | None = None  # gradients that were not finite
@@ -135,10 +138,10 @@ class TrainingWorker:
         norm = 0.0
         first = self._weights_id
         for minibatch in self._minibatches(rollout):
-            began = time.perf_counter()
-            if self.local is None or self.local.steps + 1 >= self.settings.local_steps:
-                channel.await_permit(generation)
-            self._waited_s += time.perf_counter() - began
+            if self.local is None or self.local.full_with_next():
+                self._await_permit(channel, generation)
+            else:
+                channel.check(generation)
             self.refresh(channel)
             began = time.perf_counter()
             vector, losses, norm = gradient(
@@ -149,8 +152,8 @@ class TrainingWorker:
                 self._record_overflow(norm, losses, rollout, channel)
             if self.step_size.exhausted(losses.approx_kl):
                 break
-        if self.local is not None and self.local.steps:
-            channel.await_permit(generation)
+        if self.local is not None and self.local.due(channel.permits_left):
+            self._await_permit(channel, generation)
             self._send_sum(self.local, channel)
         if losses is not None:
             held = self.compressor
@@ -165,6 +168,11 @@ class TrainingWorker:
                 self.step_size.update(self._losses.kl, losses.information, env_steps, first, self._weights_id)
             else:
                 self.step_size.update_local(self._losses.kl, losses.information, env_steps)
+
+    def _await_permit(self, channel: GradientChannel, generation: int) -> None:
+        began = time.perf_counter()
+        channel.await_permit(generation)
+        self._waited_s += time.perf_counter() - began
 
     def close(self) -> None:
         """Ends the simulators."""
@@ -201,10 +209,10 @@ class TrainingWorker:
 
     def _add_to_report(self, rollout: Rollout) -> None:
         """Remembers what the next gradient should report; adds up where no gradient took the last report along."""
-        rows, self._moments = 0, None
         if rollout.moments is not None and rollout.moments[0]:
-            rows, mean, m2 = rollout.moments
-            self._moments = Moments(rows, mean, m2).to_buffer()
+            seen = Moments(*rollout.moments)
+            self._moments = seen if self._moments is None else self._moments.merge(seen)
+        rows = 0 if self._moments is None else self._moments.count
         episodes = tuple(Episode(score, length) for score, length in rollout.episodes)
         self._report = _joined(self._report, Report(rollout.env_steps, episodes, self._losses, rows))
 
@@ -238,7 +246,39 @@ class TrainingWorker:
         if not math.isfinite(norm):
             return False
         self._nan_streak = 0
+        if self.local is not None:
+            self._keep(self.local, vector, channel)
+            return True
         began = time.perf_counter()
+        self._heed_feedback(channel)
+        encoded = self.compressor.compress(vector, self.step_size.factor)
+        self._count_compression(began, channel)
+        channel.hand_in(self._work(encoded, self.compressor.codec.name))
+        return True
+
+    def _keep(self, local: LocalSteps, vector: NDArray[np.float32], channel: GradientChannel) -> None:
+        """An update joins those that are sent together, and θ takes it at once."""
+        assert self._weights is not None
+        full, began = local.full_with_next(), time.perf_counter()
+        update = self.compressor.precondition(vector, self.step_size.factor)
+        local.add(update, self.step_size.rate_share(self._weights.env_steps))
+        self._load_own(local)
+        self._count_compression(began, channel)
+        if full:
+            self._send_sum(local, channel)
+
+    def _send_sum(self, local: LocalSteps, channel: GradientChannel) -> None:
+        """Hands in what compression takes of the updates since the last message, and of what it held back before."""
+        began = time.perf_counter()
+        self._heed_feedback(channel)
+        encoded = self.compressor.send(local.take())
+        local.sent(encoded.decoded)
+        self._load_own(local)
+        self._count_compression(began, channel)
+        channel.hand_in(self._work(encoded, self.compressor.codec.name))
+
+    def _heed_feedback(self, channel: GradientChannel) -> None:
+        """What verdicts tell of lags and of the link, before the next message."""
         feedback = channel.collect_feedback()
         lags_updates = [each.lag_updates for each in feedback if each.lag_updates is not None]
         self.compressor.record_lags(lags_updates)
@@ -246,28 +286,11 @@ class TrainingWorker:
         if self.bandwidth_fit is not None:
             round_trips_s = [each.round_trip_s for each in feedback if each.round_trip_s is not None]
             self.bandwidth_fit.update(self.compressor, round_trips_s, time.perf_counter(), self._waited_s)
-        update = self.compressor.precondition(vector, self.step_size.factor)
-        if self.local is not None:
-            assert self._weights is not None
-            self.local.add(update, self.step_size.rate_share(self._weights.env_steps))
-            self._load_own(self.local)
-            channel.stats = replace(channel.stats, compress_s=channel.stats.compress_s + time.perf_counter() - began)
-            if self.local.steps >= self.settings.local_steps:
-                self._send_sum(self.local, channel)
-            return True
-        encoded = self.compressor.send(update)
-        channel.stats = replace(channel.stats, compress_s=channel.stats.compress_s + time.perf_counter() - began)
-        channel.hand_in(self._work(encoded, self.compressor.codec.name))
-        return True
 
-    def _send_sum(self, local: LocalSteps, channel: GradientChannel) -> None:
-        """Hands in what compression takes of the updates since the last message; θ lacks again what it holds back."""
-        began = time.perf_counter()
-        encoded = self.compressor.send(local.take())
-        local.sent(encoded.decoded)
-        self._load_own(local)
-        channel.stats = replace(channel.stats, compress_s=channel.stats.compress_s + time.perf_counter() - began)
-        channel.hand_in(self._work(encoded, self.compressor.codec.name))
+    @staticmethod
+    def _count_compression(began: float, channel: GradientChannel) -> None:
+        stats = channel.stats
+        channel.stats = replace(stats, compress_s=stats.compress_s + time.perf_counter() - began)
 
     def refresh(self, channel: GradientChannel) -> None:
         """The newest weights, and what became of this actor's own updates."""
@@ -284,7 +307,7 @@ class TrainingWorker:
         assert self._weights is not None
         local.followed(self._weights.version)
         self.flat.load(self._weights.theta)
-        local.subtract_from(self.flat.theta)
+        local.subtract_from(self.flat.theta, self.compressor.residual)
 
     def hand_in_residual(self, channel: DrainableChannel) -> None:
         """Hands in all that compression holds back, or as much of it as the link bears."""
@@ -315,7 +338,7 @@ class TrainingWorker:
             payload=encoded.buffer,
             decoded=encoded.decoded,
             report=report,
-            moments=moments,
+            moments=None if moments is None else moments.to_buffer(),
         )
 
     def _spend_nan_budget(self, what: str) -> None:
@@ -338,15 +361,17 @@ def make_bandwidth_fit(
 
 def make_local_steps(settings: ActorSettings, welcome: Welcome) -> LocalSteps | None:
     """None where each gradient is a message: as asked, and with a learner that does not tell its rate, or whose own
-    optimizer makes of a gradient what is not known here; then a line says why.
+    optimizer makes of a gradient what is not known here; then a line says why, if somebody asked for more.
     """
-    if settings.local_steps == 1:
+    asked = settings.local_steps
+    if asked == 1:
         return None
     if welcome.quantity != "update" or not welcome.learning_rate:
         why = "an optimizer at the learner" if welcome.quantity != "update" else "a learner that does not tell its rate"
-        log.write({"event": "local_steps_unused", "detail": f"with {why} each gradient is a message of its own"})
+        if asked != "auto":
+            log.write({"event": "local_steps_unused", "detail": f"with {why} each gradient is a message of its own"})
         return None
-    return LocalSteps(welcome.layout.length, welcome.learning_rate)
+    return LocalSteps(welcome.layout.length, welcome.learning_rate, None if asked == "auto" else asked)
 
 
 def make_compressor(settings: ActorSettings, quantity: str, layout: Layout, seed: int) -> Compressor:

@@ -50,6 +50,8 @@ class List:
         self.stop_after = 1 << 30
         self.stops_with: type[Exception] = Stopped
         self.last: list[Work | None] = []
+        self.permits_left = 1
+        self.checks, self.checks_borne = 0, 1 << 30
 
     def first_weights(self, generation: int) -> Weights:
         assert self.weights is not None
@@ -60,6 +62,11 @@ class List:
 
     def await_permit(self, generation: int) -> None:
         if len(self.works) >= self.stop_after:
+            raise self.stops_with
+
+    def check(self, generation: int | None) -> None:
+        self.checks += 1
+        if self.checks > self.checks_borne:
             raise self.stops_with
 
     def hand_in_last(self, work: Work | None) -> None:
@@ -557,6 +564,57 @@ def test_a_leaving_worker_hands_in_the_steps_that_were_in_no_message() -> None:
     (last,) = bench.link.last
     assert last is not None
     assert np.abs(dense(last)).max() > 0.0
+
+
+def test_what_compression_holds_back_stays_in_the_actor_s_own_weights() -> None:
+    """The sums and what stays of them are all that was computed, so θ is where a codec that loses nothing had it."""
+    thin, whole = (
+        Bench(msgspec.structs.replace(LOCAL, codec=codec, density=0.1), **UPDATES) for codec in ("topk_f16", "f32")
+    )
+    thin.step()
+    whole.step()
+    np.testing.assert_allclose(theta_of(thin), theta_of(whole), atol=1e-7)
+
+
+AUTO = msgspec.structs.replace(LOCAL, local_steps="auto")
+
+
+def test_left_to_itself_a_rollout_is_a_message() -> None:
+    bench = Bench(AUTO, **UPDATES)
+    assert [len(bench.step()) for _ in range(3)] == [1, 1, 1]
+
+
+def test_where_the_link_has_no_room_up_to_four_rollouts_are_one_message_and_nothing_of_them_is_lost() -> None:
+    bench = Bench(msgspec.structs.replace(AUTO, normalize_observations=True), Moments.empty(4), **UPDATES)
+    bench.link.permits_left = 0
+    sent = [bench.step() for _ in range(5)]
+    assert [len(works) for works in sent] == [0, 0, 0, 1, 0]
+    (work,) = sent[3]
+    assert work.report is not None
+    assert work.moments is not None
+    steps = 4 * SMALL.envs * SMALL.rollout_steps
+    assert work.report.env_steps == work.report.observations
+    assert steps - 10 < work.report.env_steps <= steps  # but for rows that only reset
+    bench.link.permits_left = 1
+    (rest,) = bench.step()
+    assert rest.report is not None
+    assert work.report.env_steps + rest.report.env_steps == bench.link.stats.env_steps
+
+
+def test_a_worker_that_should_leave_does_so_between_two_of_its_local_steps() -> None:
+    bench = Bench(AUTO, **UPDATES)
+    bench.link.checks_borne = 2
+    with pytest.raises(Stopped):
+        bench.step()
+    assert bench.worker.local is not None
+    assert bench.worker.local.steps == 2
+
+
+def test_nobody_is_told_of_a_choice_that_he_did_not_make(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines: list[Any] = []
+    monkeypatch.setattr(log, "write", lines.append)
+    assert len(Bench(AUTO, quantity="gradient", learning_rate=0.01).step()) == GRADIENTS
+    assert lines == []
 
 
 @pytest.mark.parametrize("fields", [{"quantity": "gradient", "learning_rate": 0.01}, {"quantity": "update"}])

@@ -131,6 +131,14 @@ class LateLink:
         """GradientChannel.await_permit: there is no end of them, but others may come first."""
         self._turn()
 
+    @property
+    def permits_left(self) -> int:
+        """GradientChannel.permits_left: there is no end of them."""
+        return 1
+
+    def check(self, generation: int | None) -> None:
+        """GradientChannel.check: nothing interrupts."""
+
     def hand_in(self, work: Work) -> None:
         """GradientChannel.hand_in."""
         self._run.gradients += 1

@@ -115,6 +115,11 @@ class DirectLink:
     def newest(self) -> Weights:
         return Weights(self.held.epoch, self.held.version, self.held.theta, None)
 
+    permits_left = 1
+
+    def check(self, generation: int | None) -> None:
+        pass
+
     def await_permit(self, generation: int) -> None:
         pass
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,9 +13,9 @@ from protocol.codecs.registry import Array, Sparse
 P, RATE = 6, 0.5
 
 
-def used(local: LocalSteps, stream: np.ndarray) -> np.ndarray:
+def used(local: LocalSteps, stream: np.ndarray, held: np.ndarray | None = None) -> np.ndarray:
     theta = stream.copy()
-    local.subtract_from(theta)
+    local.subtract_from(theta, np.zeros(P, np.float32) if held is None else held)
     return theta
 
 
@@ -24,7 +25,8 @@ def test_a_step_is_in_the_weights_at_once_and_a_sum_until_the_stream_shows_it() 
     local.add(np.ones(P, np.float32), 1.0)
     assert used(local, stream).tolist() == [-1.5] * P
     assert (local.steps, local.take().tolist(), local.steps) == (2, [3.0] * P, 0)
-    assert used(local, stream).tolist() == [0.0] * P  # what is held back is in nobody's weights
+    assert used(local, stream).tolist() == [0.0] * P
+    assert used(local, stream, np.ones(P, np.float32)).tolist() == [-0.5] * P  # what is held back
     sent: Array = Sparse(P, np.array([1, 4], np.int32), np.array([3.0, 3.0], np.float32))
     local.sent(sent)
     assert used(local, stream).tolist() == [0.0, -1.5, 0.0, 0.0, -1.5, 0.0]
@@ -48,6 +50,23 @@ def test_what_was_not_applied_is_taken_back_at_once() -> None:
     local.sent(sent)
     local.settled(sent, None)
     assert used(local, np.zeros(P, np.float32)).tolist() == [0.0] * P
+
+
+@pytest.mark.parametrize(("most", "permits", "due"), [(None, 1, True), (None, 0, False), (9, 0, True)])
+def test_a_rollout_s_end_sends_what_there_is_unless_the_link_is_full(most: int | None, permits: int, due: bool) -> None:
+    local = LocalSteps(P, 1.0, most)
+    assert not local.due(permits)  # nothing to send
+    local.add(np.ones(P, np.float32), 1.0)
+    assert local.due(permits) is due
+
+
+def test_no_more_than_four_rollouts_wait_for_the_link() -> None:
+    local = LocalSteps(P, 1.0)
+    for expected in [False, False, False, True, False]:
+        local.add(np.ones(P, np.float32), 1.0)
+        assert local.due(0) is expected
+        if expected:
+            local.take()
 
 
 @given(st.lists(st.sampled_from(["step", "send", "apply", "refuse", "show"]), max_size=60))
