@@ -63,7 +63,7 @@ bench-streams: $(COMPARE)  ## measure what each codec costs, and what learning n
 	$(BIN)/python -m tests.learning codecs
 
 bench-far: $(DEV)  ## an actor behind 1 Mbit/s and 100 ms each way, in network namespaces (Linux and root; minutes)
-	$(BIN)/python -m tests.bench.links.far lunarlander 0 actor.minibatches=2
+	$(BIN)/python -m tests.bench.links.far lunarlander 0
 
 faults: $(DEV)  ## kill, stop, cut off and crowd real daemons, and write tests/faults/RESULTS.md (Linux and root; three hours)
 	$(BIN)/python -m tests.faults

@@ -150,7 +150,7 @@ class TrainingWorker:
             channel.stats = replace(channel.stats, learn_s=channel.stats.learn_s + time.perf_counter() - began)
             if not self._send(vector, norm, channel):
                 self._record_overflow(norm, losses, rollout, channel)
-            if self.step_size.exhausted(losses.approx_kl):
+            if self.step_size.cuts and self.step_size.exhausted(losses.approx_kl):
                 break
         if self.local is not None and self.local.due(channel.permits_left):
             self._await_permit(channel, generation)
@@ -261,8 +261,7 @@ class TrainingWorker:
         assert self._weights is not None
         full, began = local.full_with_next(), time.perf_counter()
         update = self.compressor.precondition(vector, self.step_size.factor)
-        local.add(update, self.step_size.rate_share(self._weights.env_steps))
-        self._load_own(local)
+        local.add(update, self.step_size.rate_share(self._weights.env_steps), self.flat.theta)
         self._count_compression(began, channel)
         if full:
             self._send_sum(local, channel)

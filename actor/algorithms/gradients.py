@@ -51,9 +51,20 @@ def minibatches(
         return
     observations, samples = _flat(rollout.observations[:-1]), _samples(rollout, targets)
     order = generator.permutation(np.flatnonzero(rollout.valid))
-    for part in np.array_split(order, settings.minibatches):
-        if len(part):
-            yield _minibatch(Inputs(observations.take(part, 0)), None, samples, part, settings)
+    shuffled = samples.take(order)  # at once; observations, which may be images, by parts
+    for part in _parts(len(order), settings.minibatches):
+        inputs = Inputs(observations.take(order[part], 0))
+        yield _minibatch(inputs, None, shuffled.part(part), settings)
+
+
+def _parts(length: int, count: int) -> Iterator[slice]:
+    """As numpy's array_split has them, and none that is empty."""
+    size, longer = divmod(length, count)
+    begin = 0
+    for number in range(count if size else longer):
+        end = begin + size + (number < longer)
+        yield slice(begin, end)
+        begin = end
 
 
 def _sequences(
@@ -66,15 +77,27 @@ def _sequences(
         if len(valid):
             inputs = Inputs(rollout.observations[:-1, envs], rollout.state[envs], rollout.starts[:, envs])
             indices = (np.arange(steps)[:, None] * count + envs).ravel()  # of these sequences' rows
-            yield _minibatch(inputs, valid, samples, indices[valid], settings)
+            yield _minibatch(inputs, valid, samples.take(indices[valid]), settings)
 
 
 class _Samples(NamedTuple):
-    """All rows of a rollout, in step order: actions [T·B, width], returns [T·B], and what a policy learns from."""
+    """Rows of a rollout: actions [N, width], returns [N], and what a policy learns from."""
 
     actions: NDArray[Any]
     returns: Floats
     policy: PolicySample | None
+
+    def take(self, indices: NDArray[np.intp]) -> _Samples:
+        """Copies of these rows."""
+        found = self.policy
+        policy = None if found is None else PolicySample(found.log_probs.take(indices), found.advantages.take(indices))
+        return _Samples(self.actions.take(indices, 0), self.returns.take(indices), policy)
+
+    def part(self, rows: slice) -> _Samples:
+        """Views of these rows."""
+        found = self.policy
+        policy = None if found is None else PolicySample(found.log_probs[rows], found.advantages[rows])
+        return _Samples(self.actions[rows], self.returns[rows], policy)
 
 
 def _samples(rollout: Rollout, targets: Targets) -> _Samples:
@@ -88,22 +111,13 @@ def _flat(array: NDArray[Any]) -> NDArray[Any]:
     return array.reshape(-1, *array.shape[2:])
 
 
-def _minibatch(
-    inputs: Inputs,
-    rows: NDArray[np.intp] | None,
-    samples: _Samples,
-    indices: NDArray[np.intp],
-    settings: ActorSettings,
-) -> Minibatch:
-    """indices: int64 [N], the samples of this minibatch."""
-    policy = None
-    if samples.policy is not None:
-        advantages = samples.policy.advantages[indices]
-        if settings.normalize_advantages:
-            advantages -= advantages.mean()
-            advantages /= math.sqrt(np.dot(advantages, advantages) / len(advantages)) + ADVANTAGE_EPSILON
-        policy = PolicySample(samples.policy.log_probs[indices], advantages)
-    return Minibatch(inputs, rows, samples.actions.take(indices, 0), samples.returns[indices], policy)
+def _minibatch(inputs: Inputs, rows: NDArray[np.intp] | None, samples: _Samples, settings: ActorSettings) -> Minibatch:
+    """samples: of this minibatch, which may change them."""
+    if samples.policy is not None and settings.normalize_advantages:
+        advantages = samples.policy.advantages
+        advantages -= advantages.mean()
+        advantages /= math.sqrt(np.dot(advantages, advantages) / len(advantages)) + ADVANTAGE_EPSILON
+    return Minibatch(inputs, rows, samples.actions, samples.returns, samples.policy)
 
 
 @quiet

@@ -41,11 +41,16 @@ class LocalSteps:
         self._rate = 0.0  # of the updates in the sum, the newest's
         self._unshown: deque[Unshown] = deque()
 
-    def add(self, update: Floats, rate_share: float) -> None:
-        """One more update, float32 [P], that θ takes at once. rate_share: what annealing leaves of the first rate."""
+    def add(self, update: Floats, rate_share: float, theta: Floats) -> None:
+        """One more update, float32 [P], which is spent, and which this actor's θ takes at once.
+
+        rate_share: what annealing leaves of the first rate.
+        """
         self._sum += update
         self._rate = self._learning_rate * rate_share
         self.steps += 1
+        update *= np.float32(self._rate)
+        theta -= update
 
     def full_with_next(self) -> bool:
         """Whether one more update fills the message."""

@@ -35,6 +35,7 @@ class StepSizeControl:
 
     def __init__(self, target: float, *, stretches: bool, anneal_steps: int = 0, anneal_floor: float = 1.0) -> None:
         self.factor = 1.0  # multiplies preconditioned updates; within STEP_LIMITS
+        self.cuts = bool(target) and not stretches  # rollouts short, since updates have no length to change
         self._target, self._stretches = target, stretches
         self._anneal_steps, self._anneal_floor = anneal_steps, anneal_floor  # the learner's, as a welcome has them
         self._lag = 0  # updates, of the gradient that was answered last
@@ -88,4 +89,4 @@ class StepSizeControl:
 
     def exhausted(self, kl: float) -> bool:
         """Whether a rollout moved the policy too far to be used again, where updates cannot be made shorter."""
-        return bool(self._target) and not self._stretches and kl > STEP_BAND * self._target
+        return self.cuts and kl > STEP_BAND * self._target

@@ -19,10 +19,16 @@ def used(local: LocalSteps, stream: np.ndarray, held: np.ndarray | None = None) 
     return theta
 
 
+def spare() -> np.ndarray:
+    """A θ that nobody looks at."""
+    return np.zeros(P, np.float32)
+
+
 def test_a_step_is_in_the_weights_at_once_and_a_sum_until_the_stream_shows_it() -> None:
-    local, stream = LocalSteps(P, RATE), np.zeros(P, np.float32)
-    local.add(np.full(P, 2.0, np.float32), 1.0)
-    local.add(np.ones(P, np.float32), 1.0)
+    local, stream, theta = LocalSteps(P, RATE), np.zeros(P, np.float32), np.zeros(P, np.float32)
+    local.add(np.full(P, 2.0, np.float32), 1.0, theta)
+    local.add(np.ones(P, np.float32), 1.0, theta)
+    assert theta.tolist() == [-1.5] * P
     assert used(local, stream).tolist() == [-1.5] * P
     assert (local.steps, local.take().tolist(), local.steps) == (2, [3.0] * P, 0)
     assert used(local, stream).tolist() == [0.0] * P
@@ -39,13 +45,13 @@ def test_a_step_is_in_the_weights_at_once_and_a_sum_until_the_stream_shows_it() 
 
 def test_annealing_counts() -> None:
     local = LocalSteps(P, RATE)
-    local.add(np.ones(P, np.float32), 0.5)
+    local.add(np.ones(P, np.float32), 0.5, spare())
     assert used(local, np.zeros(P, np.float32)).tolist() == [-0.25] * P
 
 
 def test_what_was_not_applied_is_taken_back_at_once() -> None:
     local, sent = LocalSteps(P, RATE), np.ones(P, np.float32)
-    local.add(sent, 1.0)
+    local.add(sent.copy(), 1.0, spare())
     local.take()
     local.sent(sent)
     local.settled(sent, None)
@@ -56,14 +62,14 @@ def test_what_was_not_applied_is_taken_back_at_once() -> None:
 def test_a_rollout_s_end_sends_what_there_is_unless_the_link_is_full(most: int | None, permits: int, due: bool) -> None:
     local = LocalSteps(P, 1.0, most)
     assert not local.due(permits)  # nothing to send
-    local.add(np.ones(P, np.float32), 1.0)
+    local.add(np.ones(P, np.float32), 1.0, spare())
     assert local.due(permits) is due
 
 
 def test_no_more_than_four_rollouts_wait_for_the_link() -> None:
     local = LocalSteps(P, 1.0)
     for expected in [False, False, False, True, False]:
-        local.add(np.ones(P, np.float32), 1.0)
+        local.add(np.ones(P, np.float32), 1.0, spare())
         assert local.due(0) is expected
         if expected:
             local.take()
@@ -80,8 +86,8 @@ def test_in_any_order_it_is_the_stream_less_what_is_not_in_it(events: list[str])
     for number, event in enumerate(events):
         if event == "step":
             update = np.full(P, float(number + 1), np.float32)
-            local.add(update, 1.0)
             unsent += update
+            local.add(update, 1.0, spare())
         elif event == "send":
             taken = local.take()
             local.sent(taken)

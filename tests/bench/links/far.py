@@ -1,9 +1,10 @@
 """An actor behind a long thin link: ``python -m tests.bench.links.far EXPERIMENT SEED [TABLE.KEY=VALUE ...]``.
 
-Two network namespaces, the learner in one and one actor in the other, real TCP between them. The same run twice: until
-it is solved over a link of 1 Mbit/s up, 4 Mbit/s down and 100 ms each way (``relay.py``), and for NEAR steps over a
-pair of virtual Ethernet devices that bound nothing. Prints one JSON object; speeds are of the time after the first
-WARM_S. Needs Linux and root; says so and ends with code 0 where it cannot.
+Two network namespaces, the learner in one and one actor in the other, real TCP between them. The same run twice, both
+to STEPS environment steps: over a link of 1 Mbit/s up, 4 Mbit/s down and 100 ms each way (``relay.py``), and over a
+pair of virtual Ethernet devices that bound nothing. Prints one JSON object: the steps at which each had reached the
+experiment's target, and far over near; speeds are of the time after the first WARM_S. Needs Linux and root; says so
+and ends with code 0 where it cannot.
 """
 
 from __future__ import annotations
@@ -18,15 +19,17 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.bench.farflung import progress
+from learner.launch.experiment_file import load
+from protocol.shipped import named
+from tests.bench.farflung import WINDOW, progress
 from tests.bench.links.relay import ADDRESSES
 from tests.bench.machine import start
 
 FAR = ("1000", "4000", "100")  # kbit/s up and down, ms each way
 PORT = 5555
-LIMIT_S, WARM_S, PARTING_S = 300.0, 10.0, 20.0
-NEAR = ("run.until_return=1e9", "run.until_steps=500_000")
-FOLLOWING = ("actor.codec=auto", "learner.optimizer=preconditioned")
+LIMIT_S, WARM_S, PARTING_S = 300.0, 4.0, 20.0
+STEPS = 600_000  # past the target
+FOLLOWING = ("actor.codec=auto", "run.until_return=1e9", f"run.until_steps={STEPS}")
 
 
 @contextlib.contextmanager
@@ -57,7 +60,7 @@ def _ip(*arguments: str) -> None:
 
 
 def measure(name: str, seed: str, settings: Sequence[str], *, far: bool) -> dict[str, Any]:
-    """One run, until it is solved or LIMIT_S are over."""
+    """One run of STEPS environment steps, or of LIMIT_S."""
     with contextlib.ExitStack() as stack:
         run_dir = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="farflung-far-"))) / "run"
         near_end, far_end = stack.enter_context(namespaces(far=far))
@@ -73,10 +76,26 @@ def measure(name: str, seed: str, settings: Sequence[str], *, far: bool) -> dict
             learner.wait(LIMIT_S)
         _end(learner)
         result = json.loads((run_dir / "result.json").read_text(encoding="utf-8"))
-        points = [point for point in progress(run_dir) if point["wall_s"] > WARM_S]
-    wanted = ("solved", "env_steps", "wall_s", "version", "lag_mean_updates", "rulings", "received_bytes", "sent_bytes")
-    steps, spent_s = (points[-1][field] - points[0][field] for field in ("env_steps", "wall_s"))
-    return {field: result[field] for field in wanted} | {"env_steps_per_s": steps / spent_s}
+        points = progress(run_dir)
+    wanted = ("env_steps", "wall_s", "version", "lag_mean_updates", "rulings", "received_bytes", "sent_bytes")
+    warm = [point for point in points if point["wall_s"] > WARM_S]
+    steps, spent_s = (warm[-1][field] - warm[0][field] for field in ("env_steps", "wall_s"))
+    solved = solved_at(points, target_of(name))
+    return {"solved_at": solved, **{field: result[field] for field in wanted}, "env_steps_per_s": steps / spent_s}
+
+
+def target_of(name: str) -> float:
+    """The mean return at which the experiment counts as solved."""
+    target = load(named(name), [], {}).run.until_return
+    if target is None:
+        raise SystemExit(f"{name} names no run.until_return, so nothing tells when it is solved")
+    return target
+
+
+def solved_at(points: Sequence[dict[str, Any]], target: float) -> int | None:
+    """Environment steps of the first progress line whose mean of WINDOW episodes is at the target; None: none is."""
+    reached = (p["env_steps"] for p in points if p["episodes"] >= WINDOW and p["return_mean"] >= target)
+    return next(reached, None)
 
 
 def _end(child: subprocess.Popen[str]) -> None:
@@ -102,17 +121,18 @@ def able() -> bool:
 
 
 def main() -> None:
-    """Both runs, and how much of the unbounded one's speed the other has."""
+    """Both runs, and how they compare."""
     _, name, seed, *settings = sys.argv
     if not able():
         print("skipped: network namespaces and TUN devices need Linux and root")
         return
-    told = {
-        "far": measure(name, seed, settings, far=True),
-        "near": measure(name, seed, [*settings, *NEAR], far=False),
+    far, near = (measure(name, seed, settings, far=far) for far in (True, False))
+    solved = far["solved_at"] and near["solved_at"]
+    ratios = {
+        "speed_share": far["env_steps_per_s"] / near["env_steps_per_s"],
+        "steps_ratio": far["solved_at"] / near["solved_at"] if solved else None,
     }
-    share = told["far"]["env_steps_per_s"] / told["near"]["env_steps_per_s"]
-    print(json.dumps(told | {"share": share}))
+    print(json.dumps({"far": far, "near": near} | ratios))
 
 
 if __name__ == "__main__":
