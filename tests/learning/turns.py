@@ -45,7 +45,7 @@ from protocol.snapshot import Reconstruction
 
 CURVE_STEPS = 2_000  # between points of a curve
 TURN_S = 600.0  # nobody's turn takes longer
-EACH = ("actor.local_steps=1",)  # of a study whose lags count gradients: each is a message
+EACH = ("actor.local_steps=1", "actor.density=0.05")  # of a study whose lags count gradients: each is a message
 
 
 @dataclass
