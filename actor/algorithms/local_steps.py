@@ -15,7 +15,7 @@ import numpy as np
 from protocol.codecs.registry import Array, Floats, Sparse
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)  # each is one sum, whatever its numbers: arrays have no truth to compare by
 class Unshown:
     """A sum that was handed in. rate: at which it is taken as applied. version: that applying it made, once told."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -47,6 +48,22 @@ def test_what_was_not_applied_is_taken_back_at_once() -> None:
     local.take()
     local.sent(sent)
     local.settled(sent, None)
+    assert used(local, np.zeros(P, np.float32)).tolist() == [0.0] * P
+
+
+@pytest.mark.parametrize("fate", [None, 1])
+def test_sums_are_told_apart_whatever_their_numbers_and_whichever_is_answered_first(fate: int | None) -> None:
+    local = LocalSteps(P, RATE)
+    first, second = np.ones(P, np.float32), np.ones(P, np.float32)
+    local.add(first, 1.0)
+    local.take()
+    local.sent(first)
+    local.sent(second)
+    local.settled(second, fate)
+    local.followed(1)
+    assert used(local, np.zeros(P, np.float32)).tolist() == [-RATE] * P
+    local.settled(first, fate)
+    local.followed(1)
     assert used(local, np.zeros(P, np.float32)).tolist() == [0.0] * P
 
 
