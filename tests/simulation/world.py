@@ -2,8 +2,9 @@
 
 Both state machines, θ, the channel, the compressor, checkpoints and the journal are the real ones; the worker is a toy
 that compresses random numbers, the disk is memory that a power loss empties of what was not synced, and the shells are
-replaced by this file. After every event both states validate themselves, and ``check_history`` looks at the whole. A
-run that breaks a promise raises ``Broken``, which prints the seed and the last events of who is involved.
+replaced by this file. After every event both states validate themselves, ``own_weights`` compares what actors with
+local steps believe to what is so, and ``check_history`` looks at the whole. A run that breaks a promise raises
+``Broken``, which prints the seed and the last events of who is involved.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import numpy as np
 from actor import events as a
 from learner import events as l
 from learner.apply_batch import apply_batch
-from learner.config import Adam, Experiment, LearnerSettings, RunSettings, learner_settings
+from learner.config import Adam, Experiment, LearnerSettings, NoRule, RunSettings, learner_settings
 from learner.durability.checkpoint import Checkpoint, load
 from learner.durability.journal import bases, read
 from learner.durability.journal_replay import JournalReplay
@@ -96,6 +97,7 @@ class World:
         self.book: list[tuple[float, str, object]] = []  # turned into text only if somebody asks
         self.cut: set[int] = set()
         self.applied: dict[tuple[int, int], int] = {}  # (session, sequence) -> version that it made
+        self.handed_in: dict[tuple[int, int], np.ndarray] = {}  # what each was, float64 [P]
         self.rulings: dict[tuple[int, int], messages.Ruling] = {}
         self.digests: dict[tuple[int, int], bytes] = {}  # (epoch, version) -> θ
         self.targets: set[tuple[int, int]] = set()  # (epoch, version) that were the target network
@@ -103,6 +105,8 @@ class World:
         self.history: list[Operation] = []
         self.names: dict[str, Actor] = {}  # whose an endpoint is
         self.touched: dict[str, Actor] = {}  # since the last check
+        self.rested = 0  # actors that were found to use the stream's weights in the end
+        self.resting = False  # nobody begins on a gradient
         self.trouble = False  # the first life begins on a sound disk
         self._agenda: list[tuple[float, int, Callable[[], None]]] = []
         self._n = 0
@@ -160,6 +164,18 @@ class World:
         for index in list(self.cut):
             self.heal(index)
         self.run_for(seconds)
+
+    def rest(self, seconds: float) -> None:
+        """After a calm: actors finish what they are at, hand in what they have, and look around."""
+        self.resting = True
+        for actor in self.actors:
+            if actor.own is not None:
+                actor.own.rollout_over = actor.own.local.steps > 0
+        self.run_for(seconds)
+        for actor in self.actors:
+            if actor.own is not None:
+                actor.own.refresh(actor.channel)
+                actor.check()
 
     def step(self) -> None:
         arrives = self.network.next_time()
@@ -361,8 +377,10 @@ class World:
             self.later(self.math_s(), self.of_this_life(self.work))
 
     def apply(self, order: l.ApplyBatch) -> None:
+        before = self.parameters.theta.astype(np.float64)
         event = apply_batch(self.parameters, self.stream, order, self.epoch, self.store.journal)
         self.note_applied(event)
+        self.check_applied(before, event, order.rate)
         lags_s = {(job.session, job.sequence): job.lag_s for job in order.jobs}
         for outcome in event.outcomes:
             number = (outcome.session, outcome.sequence)
@@ -396,6 +414,20 @@ class World:
         kept = self.settings.journal
         stops = kept is None or kept.on_journal_failure == "stop"
         return self.state.saving.journaled and (stops or self.state.saving.journal_failure is None)
+
+    def check_applied(self, before: np.ndarray, event: l.BatchApplied, rate: float) -> None:
+        """Where nothing scales and nothing is rounded, θ moves by what was handed in, once each: float64 and f32 agree.
+
+        before: float64 [P], θ until then.
+        """
+        settings = self.settings
+        judged = isinstance(settings.staleness_rule, NoRule) and settings.group is None
+        plain = judged and settings.quantity == "update"
+        if not (self.plot.exact and plain):
+            return
+        numbers = [(each.session, each.sequence) for each in event.outcomes if each.outcome == "applied"]
+        moved = before - rate * sum((self.handed_in[number] for number in numbers), np.zeros(P))
+        self.promise(bool((moved == self.parameters.theta).all()), "learner", f"{numbers} moved θ by something else")
 
     def copy(self, order: l.WriteCheckpoint) -> None:
         version, arrays = self.parameters.version, self.parameters.checkpoint_arrays()
@@ -577,6 +609,18 @@ class World:
             if ruling.outcome == "applied":
                 made = self.applied.get((message.session, ruling.sequence))
                 self.promise(made == ruling.version, who, f"{ruling} told, but {made} applied")
+
+    def check_rested(self) -> None:
+        """After a rest: who was answered and has what the learner has uses that, and nothing of its own besides."""
+        for actor in self.actors:
+            own, gradients = actor.own, actor.state.gradients
+            if own is None or own.weights is None or gradients.unanswered:
+                continue
+            caught_up = (own.weights.epoch, own.weights.version) == (self.epoch, self.parameters.version)
+            if caught_up:
+                same = own.theta.tobytes() == self.stream.published.tobytes()
+                self.promise(same, actor.name, "all is settled and seen, and it uses other weights than the stream's")
+                self.rested += 1
 
     def check_alive(self) -> None:
         """After a calm: everybody works, with weights of this life that are not old."""
