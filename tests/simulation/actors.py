@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -102,6 +103,7 @@ class Actor:
             world.network.send(self.link, LEARNER, messages.encode(effect.message, effect.buffers), world.now)
         elif isinstance(effect, a.Configure):
             self.channel.configure(effect.welcome)
+            self.lose_refused()
             world.later(BUILD_S, self.alive(self.built))
         elif isinstance(effect, a.Adopt):
             self.adopt(effect.weights)
@@ -174,7 +176,11 @@ class Actor:
     # the worker
 
     def built(self) -> None:
-        welcome, self.generation = self.channel.next_welcome(0)
+        welcome, generation = self.channel.next_welcome(0)
+        if generation == self.generation:
+            return  # another welcome came while it was built
+        self.generation, self.working = generation, False
+        self.computed, self.updates = self.given.copy(), 0  # what the worker before held back ended with it
         plot = self.world.plot
         self.compressor = Compressor(P, plot.codec, make_selection(codec(plot.codec), [(P,)], 0.2, 0, 1, 0), 1.0)
         self.own = make_own_weights(P, plot.local_steps, welcome)
@@ -210,7 +216,7 @@ class Actor:
         weights = self.channel.newest()
         assert weights is not None
         spread_s = self.world.plot.work_s * (0.5 + self.rng.random())
-        self.world.later(spread_s, self.alive(lambda: self.finish(weights, spread_s)))
+        self.world.later(spread_s, self.alive(partial(self.finish, weights, spread_s, self.generation)))
 
     def collect_refused(self) -> None:
         assert self.compressor is not None
@@ -219,7 +225,16 @@ class Actor:
             self.given -= dense(self.restorable.pop(id(work)).decoded)
         self.world.promise(not self.restorable, self.name, "a refused gradient went missing")
 
-    def finish(self, weights: a.Weights, took_s: float) -> None:
+    def lose_refused(self) -> None:
+        """The worker that would have put it back is to end."""
+        for work in self.restorable.values():
+            self.given -= dense(work.decoded)
+            self.computed -= dense(work.decoded)
+        self.restorable.clear()
+
+    def finish(self, weights: a.Weights, took_s: float, generation: int) -> None:
+        if generation != self.generation:
+            return  # by a worker that has ended
         compressor, channel = self.compressor, self.channel
         assert compressor is not None
         self.collect_refused()
@@ -323,8 +338,8 @@ class Actor:
         self.check_books()
         if self.own is not None:
             assert self.state.welcome is not None
-            gradients, credit_lag = self.state.gradients, self.state.welcome.credit_lag
-            self.own.check(self.promise, self.world.plot.exact, gradients.most_credit, credit_lag)
+            credit, credit_lag = self.state.gradients.most_credit, self.state.welcome.credit_lag
+            self.own.check(self.promise, self.world.rates, self.world.plot.exact, credit, credit_lag)
 
     def promise(self, kept: bool, what: str) -> None:
         self.world.promise(kept, self.name, what)

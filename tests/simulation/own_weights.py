@@ -6,7 +6,7 @@ what the actor holds of itself beyond the stream and compares.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -54,7 +54,6 @@ class OwnWeights:
         self.theta: Floats = np.zeros(length, np.float32)
         self.weights: Weights | None = None
         self.collecting = np.zeros(length)
-        self._rate = learning_rate
         self._updates = 0  # in ``collecting``
         self._parcels: list[Parcel] = []  # of which the stream may yet lack something
         self._unheard: list[Parcel] = []  # settled since the worker asked last
@@ -140,19 +139,29 @@ class OwnWeights:
         return self._parcels
 
     def truth(self) -> np.ndarray:
-        """What θ must lack of the stream's, float64 [P]."""
+        """The sum that θ must lack of the stream's, float64 [P]."""
         lacks = self.collecting.copy()
         for each in self.beyond():
             lacks += dense(each.work.decoded)
-        return self._rate * lacks
+        return lacks
 
-    def check(self, promise: Callable[[bool, str], None], exact: bool, most_credit: int, credit_lag: int) -> None:
-        """exact: whether all numbers are small dyadic ones. most_credit: the largest that was ever granted."""
+    def check(
+        self,
+        promise: Callable[[bool, str], None],
+        rates: Mapping[int, float],
+        exact: bool,
+        most_credit: int,
+        credit_lag: int,
+    ) -> None:
+        """rates: the learning rate of each life of the learner. exact: whether all numbers are small dyadic ones.
+
+        most_credit: the largest that was ever granted.
+        """
         if self.weights is None:
             return
-        truth, none = self.truth(), np.zeros(len(self.theta), np.float32)
-        error = float(np.abs(truth + self._from(none)).max())
-        promise(error <= (0.0 if exact else self._rate * ROUNDING), f"beyond the stream it is off by {error}")
+        rate, none = rates[self.weights.epoch], np.zeros(len(self.theta), np.float32)
+        error = float(np.abs(rate * self.truth() + self._from(none)).max())
+        promise(error <= (0.0 if exact else rate * ROUNDING), f"beyond the stream it is off by {error}")
         same = self.theta.tobytes() == self._from(self.weights.theta).tobytes()
         promise(same, "it uses other weights than it should by what it knows")
         if not self._parcels and not self._updates:

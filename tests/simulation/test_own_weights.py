@@ -136,6 +136,10 @@ def counts_every_other(local: LocalSteps, update: np.ndarray, share: float, real
     local.steps = steps + (steps == 0)
 
 
+def knows_the_first_rate(local: LocalSteps, length: int, rate: float, real: Callable[..., None]) -> None:
+    real(local, length, 2.0**-6)
+
+
 def hears_of_verdicts_later(own: OwnWeights, channel: WorkerChannel, real: Callable[..., None]) -> None:
     if own.weights is None:
         real(own, channel)
@@ -157,6 +161,7 @@ def applies_twice(parameters: Parameters, jobs: Any, rate: float, real: Callable
 
 BEYOND, BITS = "beyond the stream it is off by", "nothing is beyond the stream"
 PLANTED: list[tuple[type, str, Callable[..., Any], str, str]] = [
+    (LocalSteps, "__init__", knows_the_first_rate, BEYOND, "f32"),
     (LocalSteps, "settled", keeps_what_was_refused, BEYOND, "f32"),
     (LocalSteps, "settled", forgets_what_is_not_shown_yet, BEYOND, "f32"),
     (LocalSteps, "followed", follows_too_late, BEYOND, "f32"),

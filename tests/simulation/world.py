@@ -50,6 +50,7 @@ from tests.simulation.plot import Plot, bad, crowd
 __all__ = ["Broken", "P", "Plot", "World", "bad", "crowd"]
 
 CROWD = 32  # actors, above which not everybody is looked at after each event
+NEW_RATE = 0.5  # share of the learner's lives that begin with a rate of their own
 STORY = 40  # events of the peer that a broken run prints
 MANIFEST = "ab" * 8
 RUN = Path("/run")
@@ -100,6 +101,7 @@ class World:
         self.handed_in: dict[tuple[int, int], np.ndarray] = {}  # what each was, float64 [P]
         self.rulings: dict[tuple[int, int], messages.Ruling] = {}
         self.digests: dict[tuple[int, int], bytes] = {}  # (epoch, version) -> θ
+        self.rates: dict[int, float] = {}  # epoch -> learning rate
         self.targets: set[tuple[int, int]] = set()  # (epoch, version) that were the target network
         self.lives: defaultdict[int, int] = defaultdict(int)
         self.history: list[Operation] = []
@@ -242,6 +244,7 @@ class World:
         self.up = True
         if isinstance(self.settings.optimizer, Adam) and self.epoch > 1:  # as a person may ask for when a run goes on
             self.settings = msgspec.structs.replace(self.settings, optimizer=Adam(beta1=self.random.choice((0.5, 0.9))))
+        self.draw_rate()
         files = RunFiles(
             RUN / "checkpoints",
             RUN / "journal",
@@ -282,6 +285,14 @@ class World:
         self.math: deque[Callable[[], None]] = deque()
         self.version_seen = self.parameters.version
         self.log("learner", f"begins life {self.epoch} at version {self.version_seen}")
+
+    def draw_rate(self) -> None:
+        """A run may go on with another; with local steps, which need to know it."""
+        random = Random(f"{self.seed} rate of life {self.epoch}")
+        if self.plot.steps_locally and self.epoch > 1 and random.random() < NEW_RATE:
+            rate = random.choice((2.0**-7, 2.0**-6, 2.0**-5))
+            self.settings = msgspec.structs.replace(self.settings, learning_rate=rate)
+        self.rates[self.epoch] = self.settings.learning_rate
 
     def revive_learner(self) -> None:
         self.network.revive(LEARNER)
