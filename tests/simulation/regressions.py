@@ -11,7 +11,6 @@ import msgspec
 from tests.simulation.plot import Plot
 from tests.simulation.world import Broken, World
 
-REST_S = 20.0  # after the calm: a record takes seconds over the slowest link
 KEPT = Path(__file__).with_name("regressions.jsonl")
 
 
@@ -32,7 +31,7 @@ def play(regression: Regression) -> str | None:
         world.run(regression.events)
         world.calm(regression.calm_s)
         world.check_alive()
-        world.rest(REST_S)
+        world.rest()
         world.check_rested()
         world.check_history()
     except Broken as broken:

@@ -42,7 +42,7 @@ BAD = Plot(
 def settle(world: World) -> None:
     world.calm(30.0)
     world.check_alive()
-    world.rest(20.0)
+    world.rest()
     world.check_rested()
     world.check_history()
 
@@ -55,7 +55,7 @@ def test_once_all_is_settled_actors_use_the_weights_of_the_stream(codec: str, du
     world.run(800)
     world.kill_learner()
     settle(world)
-    assert world.rested == 3
+    assert len(world.settled()) == 3
     assert world.epoch > 1
 
 

@@ -51,6 +51,7 @@ __all__ = ["Broken", "P", "Plot", "World", "bad", "crowd"]
 
 CROWD = 32  # actors, above which not everybody is looked at after each event
 NEW_RATE = 0.5  # share of the learner's lives that begin with a rate of their own
+REST_S = 200.0  # until the last of what was applied is told, where a budget bounds the stream and nothing follows
 STORY = 40  # events of the peer that a broken run prints
 MANIFEST = "ab" * 8
 RUN = Path("/run")
@@ -107,7 +108,6 @@ class World:
         self.history: list[Operation] = []
         self.names: dict[str, Actor] = {}  # whose an endpoint is
         self.touched: dict[str, Actor] = {}  # since the last check
-        self.rested = 0  # actors that were found to use the stream's weights in the end
         self.resting = False  # nobody begins on a gradient
         self.trouble = False  # the first life begins on a sound disk
         self._agenda: list[tuple[float, int, Callable[[], None]]] = []
@@ -167,17 +167,17 @@ class World:
             self.heal(index)
         self.run_for(seconds)
 
-    def rest(self, seconds: float) -> None:
-        """After a calm: actors finish what they are at, hand in what they have, and look around."""
+    def rest(self) -> None:
+        """After a calm: actors finish what they are at, hand in what they have, and see what there is to see."""
         self.resting = True
         for actor in self.actors:
             if actor.own is not None:
                 actor.own.rollout_over = actor.own.local.steps > 0
-        self.run_for(seconds)
-        for actor in self.actors:
-            if actor.own is not None:
-                actor.own.refresh(actor.channel)
-                actor.check()
+        until = self.now + REST_S
+        while self.now < until:
+            self.run_for(5.0)
+            if all(self.sees_all(actor) for actor in self.settled()):
+                return
 
     def step(self) -> None:
         arrives = self.network.next_time()
@@ -622,16 +622,28 @@ class World:
                 self.promise(made == ruling.version, who, f"{ruling} told, but {made} applied")
 
     def check_rested(self) -> None:
-        """After a rest: who was answered and has what the learner has uses that, and nothing of its own besides."""
-        for actor in self.actors:
-            own, gradients = actor.own, actor.state.gradients
-            if own is None or own.weights is None or gradients.unanswered:
-                continue
-            caught_up = (own.weights.epoch, own.weights.version) == (self.epoch, self.parameters.version)
-            if caught_up:
-                same = own.theta.tobytes() == self.stream.published.tobytes()
-                self.promise(same, actor.name, "all is settled and seen, and it uses other weights than the stream's")
-                self.rested += 1
+        """After a rest: who was answered uses what the learner has, to the bit, and nothing of its own besides."""
+        for actor in self.settled():
+            assert actor.own is not None
+            self.promise(self.sees_all(actor), actor.name, f"it has not seen version {self.parameters.version}")
+            same = actor.own.theta.tobytes() == self.stream.published.tobytes()
+            self.promise(same, actor.name, "all is settled and seen, and it uses other weights than the stream's")
+
+    def sees_all(self, actor: Actor) -> bool:
+        """Whether it uses the learner's newest weights, once it has looked for them."""
+        assert actor.own is not None
+        actor.own.refresh(actor.channel)
+        actor.check()
+        held = actor.own.weights
+        return held is not None and (held.epoch, held.version) == (self.epoch, self.parameters.version)
+
+    def settled(self) -> list[Actor]:
+        """With local steps, weights and no message that waits for an answer, or for others to be aggregated with."""
+        return [
+            actor
+            for actor in self.actors
+            if actor.own is not None and actor.own.weights is not None and not actor.state.gradients.unanswered
+        ]
 
     def check_alive(self) -> None:
         """After a calm: everybody works, with weights of this life that are not old."""
