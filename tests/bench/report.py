@@ -28,7 +28,7 @@ SHARE_WORDS = (
     "Environment steps/s that the parts alone make, which are the simulators, the forward pass and the gradients, in a "
     "process on each of two cores at once; beside it `learner run` with its two actors and the learner on the same "
     "cores. On both sides the policy stays as it is at first, so that the simulators do the same work. Past the target "
-    "is a run with its own learning rate that goes on when it has solved its task; Pong's would take too long to."
+    "is a run with its own learning rate that goes on when it has solved its task; Pong would take too long to."
 )
 ACTOR_WORDS = (
     "Microseconds per environment step of the bare parts, steps/s of their sum, and steps/s of the actor: its worker "
@@ -141,8 +141,14 @@ def _verdicts(task: Task, groups: dict[str, list[Record]]) -> list[str]:
 def _verdict(name: str, bar: float | None, ours: Sequence[Record], peers: Sequence[Record]) -> str:
     """How many times as long as ours a peer takes by the medians; below 1 the peer is the faster one."""
     times = median(record["wall_s"] for record in peers) / median(record["wall_s"] for record in ours)
-    bound = "" if all(record["solved"] for record in peers) else ", at least, for not every seed was solved"
-    return f"* {name} takes {times:.2f} times Farflung's seconds by the medians{bound}{_bar(bar)}."
+    return f"* {name} takes {times:.2f} times Farflung's seconds by the medians{_unsolved(ours, peers)}{_bar(bar)}."
+
+
+def _unsolved(ours: Sequence[Record], peers: Sequence[Record]) -> str:
+    """A run that ended unsolved would have taken longer, so that a ratio is a bound, or with both nothing at all."""
+    if not all(record["solved"] for record in ours):
+        return ", which says nothing, for Farflung did not solve every seed"
+    return "" if all(record["solved"] for record in peers) else ", at least, for it did not solve every seed"
 
 
 def _bar(bar: float | None) -> str:

@@ -28,7 +28,7 @@ def _round(quick: bool) -> Record:
     seconds, bare_s, steps = (QUICK_S, QUICK_BARE_S, QUICK_PEER_STEPS) if quick else (SECONDS, BARE_S, PEER_STEPS)
     alone = ask(["tests.bench.rates.actor_bare", "pong", str(bare_s)], 0)["bare"]
     parts = share.bare("pong", bare_s)
-    both, run = parts["both_bare"], share.whole(["pong"], seconds, "run.until_return=1e9")
+    both, run = parts["both_bare"], share.whole("pong", seconds)
     peer = ask(["tests.learning.peer_pixels", str(steps)])["steps_per_s"]
     shares = {"share": run / both, "alone": alone, "share_of_alone": run / (2.0 * alone)}
     return parts | shares | {"whole": run, "peer": peer, "times": run / peer}

@@ -8,13 +8,13 @@ sides step the simulators through the same random behaviour; then it runs with i
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.bench.farflung import progress, train
+from tests.bench.farflung import progress
 from tests.bench.machine import ask_at_once, mean
 from tests.bench.rates.actor_rate import WARM_S, slope
+from tests.bench.rates.live import Learner
 from tests.bench.store import Record, Store
 
 EXPERIMENTS = ("cartpole", "lunarlander", "pong")
@@ -48,9 +48,9 @@ def measure(store: Store, *, quick: bool) -> None:
 def _round(name: str, effort: Effort) -> Record:
     """Bare before and after, so that a machine that changes its pace does it to both."""
     before = bare(name, effort.bare_s / 2)
-    real = whole([name], effort.real_s, UNCHANGED, *FOR_EVER)
+    real = whole(name, effort.real_s, UNCHANGED)
     beside = mean(before, bare(name, effort.bare_s / 2))
-    past = None if name in SOLVED_LATE else whole([name], effort.past_s, *FOR_EVER, after_s=effort.past_s / 2)
+    past = None if name in SOLVED_LATE else whole(name, effort.past_s, after_s=effort.past_s / 2)
     return beside | {"real": real, "share": real / beside["both_bare"], "past": past}
 
 
@@ -61,9 +61,9 @@ def bare(name: str, seconds: float) -> dict[str, float]:
     return mean(first, second) | {"both_bare": first["bare"] + second["bare"]}
 
 
-def whole(experiment: Sequence[str], seconds: float, *settings: str, after_s: float = WARM_S) -> float:
-    """Steps/s of ``learner run`` with the actors of its experiment, from its second ``after_s`` to ``seconds``."""
-    overrides = [part for setting in settings for part in ("--set", setting)]
+def whole(name: str, seconds: float, *settings: str, after_s: float = WARM_S) -> float:
+    """Steps/s of ``learner run`` with two actors that goes on for ever, from its second ``after_s`` to ``seconds``."""
     with tempfile.TemporaryDirectory(prefix="farflung-bench-") as folder:
-        train([*experiment, *overrides], Path(folder) / "run", seconds)
-        return slope(progress(Path(folder) / "run"), after_s)
+        with Learner([name], [*FOR_EVER, *settings], Path(folder), actors=2) as learner:
+            learner.await_progress(lambda line: line["wall_s"] >= seconds)
+        return slope(progress(learner.run_dir), after_s)
