@@ -365,12 +365,11 @@ def make_bandwidth_fit(
 
 
 def make_local_steps(settings: ActorSettings, welcome: Welcome) -> LocalSteps | None:
-    """None where each gradient is a message: as asked or, if nobody asked, with a method that learns sooner so; and
-    with a learner that does not tell its rate, or whose own optimizer makes of a gradient what is not known here. Then
-    a line says why, if somebody asked for more.
+    """None where each gradient is a message: as asked, and with a learner that does not tell its rate, or whose own
+    optimizer makes of a gradient what is not known here; then a line says why, if somebody asked for more.
     """
     asked = settings.local_steps
-    if asked == 1 or (asked == "auto" and (settings.algorithm != "a3c" or settings.memory != "none")):
+    if asked == 1:
         return None
     if welcome.quantity != "update" or not welcome.learning_rate:
         why = "an optimizer at the learner" if welcome.quantity != "update" else "a learner that does not tell its rate"
