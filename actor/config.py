@@ -132,7 +132,7 @@ class ActorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     # what is sent
     codec: str = "topk_i8"  # protocol/codecs/registry.py names them all; "auto": what the link of each actor bears
     uplink_kbps: Positive | Literal["auto"] = "auto"  # codec auto: gradients' kilobits a second; auto: as felt
-    density: Annotated[float, Meta(gt=0.0, le=1.0)] = 0.2  # share of coordinates that a sparse codec sends
+    density: Annotated[float, Meta(gt=0.0, le=1.0)] = 0.05  # share of coordinates that a sparse codec sends
     density_warmup: Annotated[int, Meta(ge=0, le=1_000_000)] = 0  # gradients at first that send a larger share
     rank: Annotated[int, Meta(ge=1, le=64)] = 2  # of each matrix, with the codec lowrank
     mask_momentum: bool = False  # sparse codecs: the preconditioner drops the momentum of coordinates that were sent
