@@ -133,10 +133,10 @@ class ActorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     codec: str = "topk_i8"  # protocol/codecs/registry.py names them all; "auto": what the link of each actor bears
     uplink_kbps: Positive | Literal["auto"] = "auto"  # codec auto: gradients' kilobits a second; auto: as felt
     density: Annotated[float, Meta(gt=0.0, le=1.0)] = 0.05  # share of coordinates that a sparse codec sends
-    density_warmup: Annotated[int, Meta(ge=0, le=1_000_000)] = 0  # gradients at first that send a larger share
+    density_warmup: Annotated[int, Meta(ge=0, le=1_000_000)] = 0  # messages at first that send a larger share
     rank: Annotated[int, Meta(ge=1, le=64)] = 2  # of each matrix, with the codec lowrank
     mask_momentum: bool = False  # sparse codecs: the preconditioner drops the momentum of coordinates that were sent
-    residual_decay: Unit = 0.95  # multiplies what was not sent, once per gradient; below 1 forgets old residual
+    residual_decay: Unit = 0.95  # multiplies what was not sent, once per message; below 1 forgets old residual
     beta1: Annotated[float, Meta(ge=0.0, lt=1.0)] = 0.5  # of the preconditioner, at most; a residual is momentum too
     # Updates of staleness that leave nothing of β1, for staleness is momentum too; with less, less of it. 0: all stays.
     momentum_lag: NonNegative = 48.0
