@@ -69,7 +69,7 @@ def test_after_all_have_converged_what_is_usual_while_policies_learn_still_is() 
 
 
 def test_of_updates_a_usual_norm_follows_the_number_of_parameters_and_of_raw_gradients_there_is_none() -> None:
-    converged, something_new = np.full(100, 1e-7, np.float32), np.full(100, 25.0, np.float32)
+    converged, something_new = np.full(100, 1e-7, np.float32), np.full(100, 250.0, np.float32)
     raw = learner_settings({"optimizer": "sgd", "norm_factor": 100.0})
     for settings, verdict in ((LearnerSettings(), None), (raw, EXCEEDED)):
         screen = make_norm_check(settings, 100)
