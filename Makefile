@@ -83,7 +83,7 @@ bench-fleet: $(COMPARE)  ## fleets of 1 to 16 actors in virtual time, and tests/
 reference: $(DEV)  ## write deploy/METRICS.md and deploy/SETTINGS.md from the code
 	$(BIN)/python -m tests.reference
 
-bench: $(COMPARE)  ## measure speed and bytes on this machine, beside Stable-Baselines3 (half an hour)
+bench: $(COMPARE)  ## measure speed and bytes on this machine, beside single-process loops and Stable-Baselines3 (an hour)
 	$(BIN)/python -m tests.bench
 
 images:  ## build the images of the learner and the actor (FARFLUNG_EXTRAS=mujoco: other simulators)

@@ -98,8 +98,8 @@ class ActorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     minibatches: Count = 4  # gradients in one pass; unset, with a memory: no more than envs
     # Updates that one message carries at most, as their sum. Unless it is 1 an actor's own updates are in its own
     # weights at once, and the stream puts them right when it shows them. A rollout's end sends what there is. auto: a
-    # rollout's, and of up to four where the link has no room for more messages; 1 with a value method or a memory,
-    # which learn sooner so. With an optimizer at the learner each gradient is a message, whatever is said here.
+    # rollout's, and of up to four where the link has no room for more messages. With an optimizer at the learner each
+    # gradient is a message, whatever is said here.
     local_steps: Annotated[int, Meta(ge=1, le=65_536)] | Literal["auto"] = "auto"
     clip: Annotated[float, Meta(gt=0.0, le=1.0)] = 0.2  # ε of the clipped ratio
     normalize_advantages: bool = True  # to mean 0 and deviation 1 in each minibatch
@@ -132,7 +132,7 @@ class ActorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     # what is sent
     codec: str = "topk_i8"  # protocol/codecs/registry.py names them all; "auto": what the link of each actor bears
     uplink_kbps: Positive | Literal["auto"] = "auto"  # codec auto: gradients' kilobits a second; auto: as felt
-    density: Annotated[float, Meta(gt=0.0, le=1.0)] = 0.2  # share of coordinates that a sparse codec sends
+    density: Annotated[float, Meta(gt=0.0, le=1.0)] = 0.05  # share of coordinates that a sparse codec sends
     density_warmup: Annotated[int, Meta(ge=0, le=1_000_000)] = 0  # gradients at first that send a larger share
     rank: Annotated[int, Meta(ge=1, le=64)] = 2  # of each matrix, with the codec lowrank
     mask_momentum: bool = False  # sparse codecs: the preconditioner drops the momentum of coordinates that were sent

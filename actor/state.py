@@ -420,7 +420,8 @@ class ActorState:
 
 def _job(welcome: Welcome) -> tuple[object, ...]:
     """What a worker is built from: with the same of these it can go on after the learner came back."""
-    return (welcome.run, welcome.seed, welcome.quantity, welcome.layout.digest, welcome.table_digest)
+    rates = (welcome.learning_rate, welcome.anneal_steps, welcome.anneal_floor)  # a run may go on with others
+    return (welcome.run, welcome.seed, welcome.quantity, welcome.layout.digest, welcome.table_digest, *rates)
 
 
 _HANDLERS: dict[type[Any], Callable[[ActorState, Any, float], list[Effect]]] = {

@@ -292,12 +292,15 @@ class TrainingWorker:
         channel.stats = replace(stats, compress_s=stats.compress_s + time.perf_counter() - began)
 
     def refresh(self, channel: GradientChannel) -> None:
-        """The newest weights, and what became of this actor's own updates."""
-        before, settled = self._weights, channel.collect_settled()
+        """The newest weights, and what became of this actor's own updates.
+
+        In this order: what the weights show was settled before, and would else be taken off them a second time.
+        """
+        before, newest, settled = self._weights, channel.newest(), channel.collect_settled()
         if self.local is not None:
             for decoded, version in settled:
                 self.local.settled(decoded, version)
-        self.adopt(channel.newest())
+        self.adopt(newest)
         if self.local is not None and settled and self._weights is before:
             self._load_own(self.local)
 
@@ -318,10 +321,13 @@ class TrainingWorker:
         channel.hand_in_last(None if encoded is None else self._work(encoded, codec_name))
 
     def _collect_refused(self, channel: GradientChannel) -> None:
-        for work in channel.collect_refused():
+        refused = channel.collect_refused()
+        for work in refused:
             self.compressor.restore(work.decoded)
             if work.report is not None:  # it never left, so nobody has booked it; its moments are let go
                 self._report = _joined(work.report, self._report or Report(0, (), self._losses))
+        if refused and self.local is not None:
+            self._load_own(self.local)
 
     def _work(self, encoded: Encoded, codec_name: str) -> Work:
         """A gradient with what is to be reported on it."""
@@ -359,12 +365,11 @@ def make_bandwidth_fit(
 
 
 def make_local_steps(settings: ActorSettings, welcome: Welcome) -> LocalSteps | None:
-    """None where each gradient is a message: as asked or, if nobody asked, with a method that learns sooner so; and
-    with a learner that does not tell its rate, or whose own optimizer makes of a gradient what is not known here. Then
-    a line says why, if somebody asked for more.
+    """None where each gradient is a message: as asked, and with a learner that does not tell its rate, or whose own
+    optimizer makes of a gradient what is not known here; then a line says why, if somebody asked for more.
     """
     asked = settings.local_steps
-    if asked == 1 or (asked == "auto" and (settings.algorithm != "a3c" or settings.memory != "none")):
+    if asked == 1:
         return None
     if welcome.quantity != "update" or not welcome.learning_rate:
         why = "an optimizer at the learner" if welcome.quantity != "update" else "a learner that does not tell its rate"

@@ -19,7 +19,7 @@ from protocol.codecs.registry import Array, Floats, Sparse
 ROLLOUTS = 4  # at most in one message of an actor whose link has no room for more messages; each is a rollout's drift
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)  # each is one sum, whatever its numbers: arrays have no truth to compare by
 class Unshown:
     """A sum that was handed in. rate: at which it is taken as applied. version: that applying it made, once told."""
 

@@ -610,12 +610,6 @@ def test_a_worker_that_should_leave_does_so_between_two_of_its_local_steps() -> 
     assert bench.worker.local.steps == 2
 
 
-@pytest.mark.parametrize("fields", [{"memory": "gru", "envs": 4}, {"algorithm": "n_step_q", "loss": "clipped"}])
-def test_left_to_itself_a_value_method_or_a_memory_has_a_message_for_each_gradient(fields: dict[str, Any]) -> None:
-    bench = Bench(msgspec.structs.replace(AUTO, **fields), **UPDATES)
-    assert len(bench.step()) == GRADIENTS
-
-
 def test_nobody_is_told_of_a_choice_that_he_did_not_make(monkeypatch: pytest.MonkeyPatch) -> None:
     lines: list[Any] = []
     monkeypatch.setattr(log, "write", lines.append)

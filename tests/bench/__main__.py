@@ -7,10 +7,10 @@ from pathlib import Path
 
 from tests.bench import report, training
 from tests.bench.machine import ROOT
-from tests.bench.rates import actor_rate, learner_rate
+from tests.bench.rates import actor_rate, learner_rate, share
 from tests.bench.store import Store
 
-PARTS = (*(task.part for task in training.TASKS), "actor", "learner", "report")
+PARTS = (*(task.part for task in training.TASKS), "share", "actor", "learner", "report")
 
 
 def arguments() -> argparse.Namespace:
@@ -18,7 +18,9 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser("python -m tests.bench", description=__doc__)
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"one or more of {', '.join(PARTS)}; default: all")
     parser.add_argument("--only", action="append", choices=PARTS, help="the same as naming a part")
-    parser.add_argument("--quick", action="store_true", help="a minute's smoke test; its report stays in the results")
+    parser.add_argument(
+        "--quick", action="store_true", help="some minutes' smoke test; its report stays in the results"
+    )
     parser.add_argument("--fresh", action="store_true", help="forget what the parts asked for measured before")
     parser.add_argument("--peer-seeds", type=int, metavar="N", help="runs of Stable-Baselines3, where fewer will do")
     parser.add_argument("--results", type=Path, default=ROOT / "bench-results", metavar="DIR", help="where lines go")
@@ -44,7 +46,9 @@ def main() -> None:
 
 
 def _measure(part: str, store: Store, quick: bool, peer_seeds: int | None) -> None:
-    if part == "actor":
+    if part == "share":
+        share.measure(store, quick=quick)
+    elif part == "actor":
         actor_rate.measure(store, quick=quick)
     elif part == "learner":
         learner_rate.measure(store, quick=quick)

@@ -14,10 +14,16 @@ from numpy.typing import NDArray
 
 from learner.analysis.plot import INK, POINTS, STYLE, calm, short
 from tests.bench.store import Record
-from tests.bench.training import Task
+from tests.bench.training import FARFLUNG, LIBRARY, Task
 
-COLORS = {"Farflung": "#1d6fb8", "Stable-Baselines3 PPO": "#c8641b"}
-SHORT = {"Stable-Baselines3 PPO": "SB3 PPO"}
+COLORS = {
+    FARFLUNG: "#1d6fb8",
+    "loop: JAX, Gymnasium": "#2e8b57",
+    "loop: JAX, EnvPool": "#8e5ba6",
+    "loop: torch, Gymnasium": "#777777",
+    LIBRARY: "#c8641b",
+}
+SHORT = {LIBRARY: "SB3 PPO"}
 SECONDS, STEPS = 1, 0  # columns of a curve's point
 WIDE = 8.0  # ratio of two systems' times above which seconds need a logarithmic axis
 
@@ -92,15 +98,15 @@ def _name(axes: Axes, name: str, found: Sequence[Record], column: int) -> None:
     unit = f"{middle:.1f} s" if column == SECONDS else f"{middle / 1000:,.0f} k steps"
     unsolved = sum(not r["solved"] for r in found)
     told = f" ({unsolved} not solved)" if unsolved else ""
-    row = list(COLORS).index(name)
+    row = list(reversed(COLORS)).index(name)
     axes.annotate(
         f"{SHORT.get(name, name)}, {seeds}: {unit}{told}",
-        (0.985, 0.16 - 0.09 * row),
+        (0.985, 0.05 + 0.07 * row),
         xycoords="axes fraction",
         ha="right",
         color=COLORS[name],
         fontweight="bold",
-        fontsize=9.5,
+        fontsize=8.5,
         bbox={"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 1.5},
     )
 

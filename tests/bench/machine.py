@@ -16,7 +16,7 @@ from typing import Any
 from protocol.process.threads import ONE_THREAD
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ("torch", "numpy", "pyzmq", "gymnasium", "stable-baselines3")
+PACKAGES = ("torch", "numpy", "pyzmq", "gymnasium", "envpool", "jax", "stable-baselines3")
 
 
 def cores() -> list[int]:

@@ -8,12 +8,27 @@ from statistics import median
 
 from tests.bench.machine import description, versions
 from tests.bench.store import Record, Store
-from tests.bench.training import TASKS, Task
+from tests.bench.training import FARFLUNG, LIBRARY, LOOPS, TASKS, Task
 
 BAR = 0.8  # share of the bare rate that an actor and a learner must reach
 TRAINING_WORDS = (
     "Seconds from the first environment step until the last 100 training episodes have that mean; seconds from the "
-    "shell to the command's exit; both systems in turns on the same machine."
+    "shell to the command's exit; all systems in turns on the same machine. Memory is the sum of the largest resident "
+    "sets of a system's processes, what they share counted in each."
+)
+LOOP_WORDS = (
+    "A loop is plain PPO in one process with the recipe that Farflung ships, as many environments as all of its actors "
+    "have, minibatches of the same size, and dense Adam (β1 0.9). JAX's loops compile all learning from a rollout into "
+    "one call, before the first environment step, and learn in a second thread while they collect; torch's takes "
+    "turns. A loop has its simulators beside it: it takes no actor on another machine, and where its process or a "
+    "simulator ends, so does the run. EnvPool's simulators are C++ of its own, which for LunarLander-v3 is not quite "
+    "the same task. Simulators that are themselves written in JAX are not compared."
+)
+SHARE_WORDS = (
+    "Environment steps/s that the parts alone make, which are the simulators, the forward pass and the gradients, in a "
+    "process on each of two cores at once; beside it `learner run` with its two actors and the learner on the same "
+    "cores. On both sides the policy stays as it is at first, so that the simulators do the same work. Past the target "
+    "is a run with its own learning rate that goes on when it has solved its task; Pong would take too long to."
 )
 ACTOR_WORDS = (
     "Microseconds per environment step of the bare parts, steps/s of their sum, and steps/s of the actor: its worker "
@@ -33,6 +48,8 @@ def write(results: Path, out: Path) -> None:
         if records := Store(results, task.part).read():
             sections.append(training(task, records))
             sections.append(_picture(task, records, out))
+    if records := Store(results, "share").read():
+        sections.append(share(records))
     if records := Store(results, "actor").read():
         sections.append(actor(records))
     if records := Store(results, "learner").read():
@@ -58,40 +75,84 @@ def _head(results: Path) -> str:
 
 
 def training(task: Task, records: Sequence[Record]) -> str:
-    """Both systems on one task: medians first, then every seed."""
-    systems = list(dict.fromkeys(str(record["system"]) for record in records))
+    """All systems on one task: medians first, then every seed."""
+    groups = _grouped(records, "system")
     lines = [
         f"## {task.env} to a mean return of {task.target:g}",
         "",
         TRAINING_WORDS,
+        *(["", LOOP_WORDS] if groups.keys() & LOOPS.keys() else []),
         "",
         *_table(
-            ("system", "solved", "seconds, median", "range", "shell to exit, median", "steps, median"),
-            [_medians(name, [record for record in records if record["system"] == name]) for name in systems],
+            (
+                "system",
+                "solved",
+                "seconds, median",
+                "shell to exit, median",
+                "steps, median",
+                "steps/s, median",
+                "memory, median",
+                "seconds of each seed",
+            ),
+            [_medians(name, found) for name, found in groups.items()],
         ),
         "",
-        *_verdicts(task, records),
+        *_verdicts(task, groups),
         "",
         *_table(
-            ("system", "seed", "solved", "seconds", "shell to exit", "steps", "return", "compression"),
-            [_seed(record) for record in sorted(records, key=lambda r: (systems.index(r["system"]), r["seed"]))],
+            (
+                "system",
+                "seed",
+                "solved",
+                "seconds",
+                "shell to exit",
+                "steps",
+                "steps/s",
+                "memory",
+                "return",
+                "compression",
+            ),
+            [_seed(record) for found in groups.values() for record in sorted(found, key=lambda r: int(r["seed"]))],
         ),
     ]
     return "\n".join(lines)
 
 
-def _verdicts(task: Task, records: Sequence[Record]) -> list[str]:
-    """What the numbers say of the bars, in words; nothing before both systems ran."""
-    ours = [record for record in records if record["system"] == "Farflung"]
-    peers = [record for record in records if record["system"] != "Farflung"]
+def _grouped(records: Sequence[Record], field: str) -> dict[str, list[Record]]:
+    """Records by one of their fields, its values in the order that they came in."""
+    groups: dict[str, list[Record]] = {}
+    for record in records:
+        groups.setdefault(str(record[field]), []).append(record)
+    return groups
+
+
+def _verdicts(task: Task, groups: dict[str, list[Record]]) -> list[str]:
+    """What the numbers say of the bars, in words; nothing before ours and another system ran."""
+    ours = groups.get(FARFLUNG)
+    peers = {name: found for name, found in groups.items() if name != FARFLUNG}
     if not ours or not peers:
         return []
-    times = median(record["wall_s"] for record in peers) / median(record["wall_s"] for record in ours)
-    bound = "" if all(record["solved"] for record in peers) else "at least, for the peer ended unsolved, "
     return [
-        f"* Faster than the peer by the medians: {bound}{times:.1f} times (bar: {task.bar:g}).",
+        *(_verdict(name, task.bar if name == LIBRARY else None, ours, found) for name, found in peers.items()),
         f"* Fewer bytes up than float32, headers included, least of all seeds: {_least(ours):.1f} times (bar: 30).",
     ]
+
+
+def _verdict(name: str, bar: float | None, ours: Sequence[Record], peers: Sequence[Record]) -> str:
+    """How many times as long as ours a peer takes by the medians; below 1 the peer is the faster one."""
+    times = median(record["wall_s"] for record in peers) / median(record["wall_s"] for record in ours)
+    return f"* {name} takes {times:.2f} times Farflung's seconds by the medians{_unsolved(ours, peers)}{_bar(bar)}."
+
+
+def _unsolved(ours: Sequence[Record], peers: Sequence[Record]) -> str:
+    """A run that ended unsolved would have taken longer, so that a ratio is a bound, or with both nothing at all."""
+    if not all(record["solved"] for record in ours):
+        return ", which says nothing, for Farflung did not solve every seed"
+    return "" if all(record["solved"] for record in peers) else ", at least, for it did not solve every seed"
+
+
+def _bar(bar: float | None) -> str:
+    return "" if bar is None else f" (bar: {bar:g})"
 
 
 def _least(records: Sequence[Record]) -> float:
@@ -99,14 +160,16 @@ def _least(records: Sequence[Record]) -> float:
 
 
 def _medians(system: str, records: Sequence[Record]) -> list[str]:
-    walls = [record["wall_s"] for record in records]
+    memory = [record["peak_bytes"] for record in records if record.get("peak_bytes") is not None]
     return [
         system,
         f"{sum(record['solved'] for record in records)} of {len(records)}",
-        f"{median(walls):.1f}",
-        f"{min(walls):.1f} to {max(walls):.1f}",
+        f"{median(record['wall_s'] for record in records):.2f}",
         f"{median(record['total_s'] for record in records):.1f}",
         f"{median(record['env_steps'] for record in records) / 1000:,.0f} k",
+        f"{median(_rate(record) for record in records):,.0f}",
+        _megabytes(median(memory) if memory else None),
+        ", ".join(f"{record['wall_s']:.2f}" for record in sorted(records, key=lambda r: int(r["seed"]))),
     ]
 
 
@@ -116,11 +179,49 @@ def _seed(record: Record) -> list[str]:
         record["system"],
         str(record["seed"]),
         "yes" if record["solved"] else "no",
-        f"{record['wall_s']:.1f}",
+        f"{record['wall_s']:.2f}",
         f"{record['total_s']:.1f}",
         f"{record['env_steps']:,}",
+        f"{_rate(record):,.0f}",
+        _megabytes(record.get("peak_bytes")),
         "" if mean is None else f"{mean:.1f}",
         "" if compression is None else f"{compression:.1f}",
+    ]
+
+
+def _rate(record: Record) -> float:
+    """Environment steps per second."""
+    return float(record["env_steps"] / record["wall_s"])
+
+
+def _megabytes(size: float | None) -> str:
+    return "" if size is None else f"{size / 1e6:,.0f} MB"
+
+
+def share(records: Sequence[Record]) -> str:
+    """The whole system on two cores beside what its parts alone do there."""
+    groups = _grouped(records, "experiment")
+    columns = ("experiment", "bare sum, steps/s", "real run", "share", "past the target", "share of each round")
+    lines = [
+        "## The system's share of two cores",
+        "",
+        f"{SHARE_WORDS} Medians of {len(records) // len(groups)} rounds, in turns.",
+        "",
+        *_table(columns, [_share_row(name, found) for name, found in groups.items()]),
+    ]
+    return "\n".join(lines)
+
+
+def _share_row(name: str, records: Sequence[Record]) -> list[str]:
+    shares = [record["real"] / record["both_bare"] for record in records]
+    past = None if records[0]["past"] is None else median(record["past"] for record in records)
+    return [
+        name,
+        f"{median(record['both_bare'] for record in records):,.0f}",
+        f"{median(record['real'] for record in records):,.0f}",
+        f"{median(shares):.2f}",
+        "" if past is None else f"{past:,.0f}",
+        ", ".join(f"{one:.2f}" for one in shares),
     ]
 
 

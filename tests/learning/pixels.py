@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 from statistics import median
 
-from tests.bench.farflung import progress, train
-from tests.bench.machine import ask, ask_at_once, mean
-from tests.bench.rates.actor_rate import slope
+from tests.bench.machine import ask
+from tests.bench.rates import share
 from tests.bench.store import Record, Store
 
 ROUNDS, SECONDS, BARE_S, PEER_STEPS = 3, 60.0, 12.0, 15_000
@@ -29,21 +26,12 @@ def _round(quick: bool) -> Record:
     both_bare: what the cores could do, the sum of those that ran at once. alone: of one that has the machine to itself.
     """
     seconds, bare_s, steps = (QUICK_S, QUICK_BARE_S, QUICK_PEER_STEPS) if quick else (SECONDS, BARE_S, PEER_STEPS)
-    bare = ["tests.bench.rates.actor_bare", "pong", str(bare_s)]
-    alone = ask(bare, 0)["bare"]
-    first, second = ask_at_once([bare, bare])
-    whole = _whole(seconds)
+    alone = ask(["tests.bench.rates.actor_bare", "pong", str(bare_s)], 0)["bare"]
+    parts = share.bare("pong", bare_s)
+    both, run = parts["both_bare"], share.whole("pong", seconds)
     peer = ask(["tests.learning.peer_pixels", str(steps)])["steps_per_s"]
-    both = first["bare"] + second["bare"]
-    shares = {"both_bare": both, "share": whole / both, "alone": alone, "share_of_alone": whole / (2.0 * alone)}
-    return mean(first, second) | shares | {"whole": whole, "peer": peer, "times": whole / peer}
-
-
-def _whole(seconds: float) -> float:
-    """Agent steps/s of ``learner run pong`` with its two actors."""
-    with tempfile.TemporaryDirectory(prefix="farflung-bench-") as folder:
-        train(["pong", "--set", "run.until_return=1e9"], Path(folder) / "run", seconds)
-        return slope(progress(Path(folder) / "run"))
+    shares = {"share": run / both, "alone": alone, "share_of_alone": run / (2.0 * alone)}
+    return parts | shares | {"whole": run, "peer": peer, "times": run / peer}
 
 
 def holds(records: Sequence[Record]) -> bool:

@@ -47,7 +47,7 @@ def _farflung(draw: int, rate: float) -> Record:
 
 
 def _peer(name: str, draw: int, rate: float) -> Record:
-    answer = ask(["tests.bench.peer", name, "CartPole-v1", str(draw), str(STEPS), str(rate)])
+    answer = ask(["tests.bench.peers.sb3", name, "CartPole-v1", str(draw), str(STEPS), str(rate)])
     return {"rate": rate} | {key: answer[key] for key in ("solved", "env_steps", "wall_s", "return_mean_100")}
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 from random import Random
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 from msgspec.structs import replace
@@ -17,10 +17,11 @@ from actor.events import Identity
 from actor.handoff import WorkerChannel
 from actor.state import ActorState
 from protocol import messages
-from protocol.codecs.registry import Encoded, Sparse, codec
+from protocol.codecs.registry import Encoded, Floats, codec
 from protocol.layout import Entry, Layout
 from protocol.messages import Episode, Report
 from tests.simulation.history import Adopted
+from tests.simulation.own_weights import ROUNDING, OwnWeights, Parcel, dense, make_own_weights
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -29,17 +30,7 @@ P = 24
 LAYOUT = Layout((Entry("w", (4, 5)), Entry("b", (4,))))
 BUILD_S = 0.3  # what an actor takes to build its simulators
 LEARNER = b"learner"
-
-
-Fate = Literal["under way", "restored", "gone"]
-
-
-@dataclass
-class Parcel:
-    """One gradient as God sees it. number: (session, sequence), once it was sent."""
-
-    number: tuple[int, int] | None = None
-    fate: Fate = "under way"
+ROLLOUT_ENDS = 0.1  # chance with each local step, however many a message may carry
 
 
 class Actor:
@@ -56,6 +47,8 @@ class Actor:
         self.clock_s = random.uniform(0.0, 1e6) if world.plot.skewed else 0.0  # its clock's lead
         self.rng = np.random.default_rng([world.seed, index, life])
         self.compressor: Compressor | None = None
+        self.own: OwnWeights | None = None  # with local steps
+        self.unreported: list[Episode] = []
         self.dials = 0
         self.link = b""
         self.generation = 0
@@ -66,6 +59,8 @@ class Actor:
         self.asleep_until = 0.0  # stopped by a signal; what arrives waits in the socket
         self.computed = np.zeros(P)  # float64: the sum of all gradients
         self.given = np.zeros(P)  # float64: of what was handed in, less what was put back
+        self.updates = 0  # gradients that wait for their message
+        self.answers: dict[tuple[int, int], messages.Ruling] = {}  # of the verdict that is being read
         self.parcels: dict[int, Parcel] = {}  # by id of its payload
         self.works: list[a.Work] = []  # keeps ids unique
         self.restorable: dict[int, a.Work] = {}
@@ -80,6 +75,7 @@ class Actor:
         self.world.touch(self)
         gradients = self.state.gradients
         applied = gradients.applied
+        self.answers = rulings(event)
         effects = self.state.handle(event, self.world.now + self.clock_s)
         try:
             self.state.validate()
@@ -107,6 +103,7 @@ class Actor:
             world.network.send(self.link, LEARNER, messages.encode(effect.message, effect.buffers), world.now)
         elif isinstance(effect, a.Configure):
             self.channel.configure(effect.welcome)
+            self.lose_refused()
             world.later(BUILD_S, self.alive(self.built))
         elif isinstance(effect, a.Adopt):
             self.adopt(effect.weights)
@@ -143,7 +140,9 @@ class Actor:
             sent = self.state.gradients.outbox.unanswered.get(message.sequence)
             if sent is None:
                 return  # given up in the same breath: the time for parting was over
-            self.parcels[id(sent.parcel.payload)].number = (message.session, message.sequence)
+            parcel = self.parcels[id(sent.parcel.payload)]
+            parcel.number = (message.session, message.sequence)
+            self.world.handed_in[parcel.number] = dense(parcel.work.decoded)
 
     def redial(self) -> None:
         """A fresh socket: what was under way to the old one is never read."""
@@ -177,9 +176,14 @@ class Actor:
     # the worker
 
     def built(self) -> None:
-        _, self.generation = self.channel.next_welcome(0)
-        name = self.world.plot.codec
-        self.compressor = Compressor(P, name, make_selection(codec(name), [(P,)], 0.2, 0, 1, 0), 1.0)
+        welcome, generation = self.channel.next_welcome(0)
+        if generation == self.generation:
+            return  # another welcome came while it was built
+        self.generation, self.working = generation, False
+        self.computed, self.updates = self.given.copy(), 0  # what the worker before held back ended with it
+        plot = self.world.plot
+        self.compressor = Compressor(P, plot.codec, make_selection(codec(plot.codec), [(P,)], 0.2, 0, 1, 0), 1.0)
+        self.own = make_own_weights(self.compressor.residual, plot.local_steps, welcome)
         self.post(a.WorkerReady())
 
     def tick(self) -> None:
@@ -190,39 +194,94 @@ class Actor:
     def begin(self) -> None:
         """Starts on a gradient if the channel would let a real worker go on."""
         channel = self.channel
-        ready = self.compressor is not None and channel.newest() is not None and channel.permits_left > 0
-        if self.dead or self.working or self.leaving or not ready:
+        ready = self.compressor is not None and channel.newest() is not None
+        waits = self.must_send and channel.permits_left <= 0
+        if self.dead or self.working or self.leaving or waits or not ready:
             return
-        channel.await_permit(self.generation)
+        if self.must_send:
+            channel.await_permit(self.generation)
+        if self.own is not None and self.own.rollout_over:
+            self.send_sum(self.own)
+        if not self.world.resting:
+            self.start()
+
+    @property
+    def must_send(self) -> bool:
+        return self.own is None or self.own.must_send
+
+    def start(self) -> None:
+        if self.own is not None:
+            self.own.refresh(self.channel)
         self.working = True
-        weights = channel.newest()
+        weights = self.channel.newest()
         assert weights is not None
         spread_s = self.world.plot.work_s * (0.5 + self.rng.random())
-        self.world.later(spread_s, self.alive(lambda: self.finish(weights, spread_s)))
+        self.world.later(spread_s, self.alive(partial(self.finish, weights, spread_s, self.generation)))
 
     def collect_refused(self) -> None:
         assert self.compressor is not None
-        for work in self.channel.collect_refused():
+        refused = self.channel.collect_refused()
+        for work in refused:
             self.compressor.restore(work.decoded)
             self.given -= dense(self.restorable.pop(id(work)).decoded)
+        if refused and self.own is not None:
+            self.own.load()
         self.world.promise(not self.restorable, self.name, "a refused gradient went missing")
 
-    def finish(self, weights: a.Weights, took_s: float) -> None:
+    def lose_refused(self) -> None:
+        """The worker that would have put it back is to end."""
+        for work in self.restorable.values():
+            self.given -= dense(work.decoded)
+            self.computed -= dense(work.decoded)
+        self.restorable.clear()
+
+    def finish(self, weights: a.Weights, took_s: float, generation: int) -> None:
+        if generation != self.generation:
+            return  # by a worker that has ended
         compressor, channel = self.compressor, self.channel
         assert compressor is not None
         self.collect_refused()
         gradient = (self.rng.integers(-8, 9, P) / 16).astype(np.float32)
         self.computed += gradient
-        encoded = compressor.compress(gradient)
+        self.updates += 1
         stats = channel.stats
         channel.stats = replace(stats, env_steps=stats.env_steps + 4, learn_s=stats.learn_s + took_s)
-        episodes = (Episode(float(self.rng.integers(0, 10)), 4),) if self.rng.random() < 0.2 else ()
+        if self.rng.random() < 0.2:
+            self.unreported.append(Episode(float(self.rng.integers(0, 10)), 4))
         self.working = False
-        channel.hand_in(self.wrap(encoded, compressor.codec.name, weights, Report(4, episodes)))
+        if self.own is None:
+            self.send(compressor.compress(gradient), weights, 1)
+        else:
+            self.step(self.own, compressor.precondition(gradient))
         if self.leaving:
             self.part()
 
-    def wrap(self, encoded: Encoded, name: str, weights: a.Weights, report: Report | None) -> a.Work:
+    def step(self, own: OwnWeights, update: Floats) -> None:
+        """One more local step; a rollout may end with any."""
+        own.add(update)
+        own.rollout_over = bool(self.rng.random() < ROLLOUT_ENDS) or self.world.resting
+        if own.local.steps >= own.steps:
+            self.send_sum(own)
+
+    def send_sum(self, own: OwnWeights) -> None:
+        assert self.compressor is not None
+        assert own.weights is not None
+        taken, updates = own.take()
+        encoded = self.compressor.send(taken)
+        own.sent(encoded.decoded)
+        self.send(encoded, own.weights, updates)
+
+    def send(self, encoded: Encoded, weights: a.Weights, updates: int) -> None:
+        assert self.compressor is not None
+        self.updates -= updates
+        report = Report(4 * updates, tuple(self.unreported))
+        self.unreported.clear()
+        work = self.wrap(encoded, self.compressor.codec.name, weights, report, updates)
+        if self.own is not None:
+            self.own.handed_in(self.parcels[id(work.payload)])
+        self.channel.hand_in(work)
+
+    def wrap(self, encoded: Encoded, name: str, weights: a.Weights, report: Report | None, updates: int) -> a.Work:
         work = a.Work(
             epoch=weights.epoch,
             base_version=weights.version,
@@ -235,7 +294,7 @@ class Actor:
         )
         self.works.append(work)
         self.given += dense(work.decoded)
-        self.parcels[id(work.payload)] = Parcel()
+        self.parcels[id(work.payload)] = Parcel(work, updates)
         return work
 
     def part(self) -> None:
@@ -245,19 +304,33 @@ class Actor:
         if self.working or self.compressor is None:
             return
         self.collect_refused()
+        self.hold_sum()
         encoded = self.compressor.compress_residual("f32", Everything()) if weights is not None else None
         assert encoded is None or weights is not None
-        self.channel.hand_in_last(None if encoded is None else self.wrap(encoded, "f32", weights, None))  # type: ignore[arg-type]
+        self.channel.hand_in_last(None if encoded is None else self.wrap(encoded, "f32", weights, None, 0))  # type: ignore[arg-type]
+
+    def hold_sum(self) -> None:
+        """Compression keeps the updates that no message carries yet. θ is not used any more."""
+        own, self.own = self.own, None
+        if own is not None and own.local.steps:
+            assert self.compressor is not None
+            taken, updates = own.take()
+            self.compressor.hold(taken)
+            self.updates -= updates
 
     def settled(self, effect: a.Settle) -> None:
         parcel = self.parcels[id(effect.work.payload)]
         world = self.world
         world.promise(parcel.fate == "under way", self.name, "a gradient was settled twice")
         parcel.fate = "restored" if effect.restore else "gone"
+        if parcel.number in self.answers and self.answers[parcel.number].outcome == "applied":
+            parcel.version = world.applied[parcel.number]
+        if self.own is not None:
+            self.own.settled(parcel)
         if effect.restore:
             world.promise(parcel.number not in world.applied, self.name, f"{parcel.number} was applied and restored")
             self.restorable[id(effect.work)] = effect.work
-        self.channel.settle(effect.work, effect.restore)
+        self.channel.settle(effect.work, effect.restore, effect.feedback)
 
     # promises
 
@@ -266,16 +339,30 @@ class Actor:
         held = unanswered + (self.state.drain.held_back is not None)  # what a leaving worker handed in needs no room
         self.world.promise(taken == held, self.name, f"{taken} permits, {unanswered} unanswered")
         self.check_books()
+        if self.own is not None:
+            assert self.state.welcome is not None
+            credit, credit_lag = self.state.gradients.most_credit, self.state.welcome.credit_lag
+            self.own.check(self.promise, self.world.rates, self.world.plot.exact, credit, credit_lag)
+
+    def promise(self, kept: bool, what: str) -> None:
+        self.world.promise(kept, self.name, what)
 
     def check_books(self) -> None:
-        """All that was computed was handed in (applied, under way, lost, or waiting to be put back) or is residual."""
+        """All that was computed was handed in (applied, under way, lost, or waiting to be put back), is residual, or
+        waits for its message: which is one message's work at most.
+        """
         if self.compressor is None:
             return
-        error = float(np.abs(self.compressor.residual + self.given - self.computed).max())
-        bound = 0.0 if self.world.plot.exact else 1e-4
-        self.world.promise(error <= bound, self.name, f"the residual is off by {error}")
+        waiting = 0.0 if self.own is None else self.own.collecting
+        error = float(np.abs(self.compressor.residual + waiting + self.given - self.computed).max())
+        self.promise(error <= (0.0 if self.world.plot.exact else ROUNDING), f"the residual is off by {error}")
+        most = 0 if self.own is None else self.own.steps - 1
+        self.promise(0 <= self.updates <= most, f"{self.updates} updates wait for a message")
 
 
-def dense(value: np.ndarray | Sparse) -> np.ndarray:
-    """float64 [P]."""
-    return (value.dense() if isinstance(value, Sparse) else value).astype(np.float64)
+def rulings(event: a.Event) -> dict[tuple[int, int], messages.Ruling]:
+    """Of a verdict, by the numbers that they are on."""
+    verdict = event.message if isinstance(event, a.MessageArrived) else None
+    if not isinstance(verdict, messages.Verdict):
+        return {}
+    return {(verdict.session, ruling.sequence): ruling for ruling in verdict.rulings}

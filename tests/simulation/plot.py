@@ -17,8 +17,9 @@ class Plot:
 
     exact: the numbers are small dyadic ones and the codec loses nothing, so the books must balance to the bit.
     sync_s: most that one write to disk takes. disk_fails: chance of each operation of the disk. disk_kills: chance that
-    the learner dies in one. power: share of the learner's deaths that take what was not synced with them. skewed: every
-    process has a clock of its own.
+    the learner dies in one. local_steps: most updates that an actor sends together, having them in its weights at once;
+    with 1 each gradient is a message. power: share of the learner's deaths that take what was not synced with them.
+    skewed: every process has a clock of its own.
     """
 
     actors: int = 3
@@ -26,6 +27,7 @@ class Plot:
     codec: str = "f32"
     settings: dict[str, Any] = field(default_factory=dict)
     run: dict[str, Any] = field(default_factory=dict)
+    local_steps: int = 1
     work_s: float = 0.3
     tick_s: float = 0.25
     math_s: float = 0.02
@@ -47,6 +49,11 @@ class Plot:
     def exact(self) -> bool:
         return self.codec == "f32"
 
+    @property
+    def steps_locally(self) -> bool:
+        """Where the learner applies what it is sent, as it is sent."""
+        return self.local_steps > 1 and self.settings.get("optimizer") != "adam"
+
 
 def bad(seed: int) -> Plot:
     """A plot as bad as its seed says."""
@@ -64,6 +71,7 @@ def bad(seed: int) -> Plot:
     aggregation = random.choice(("none", "none", "none", "mean", "median"))
     actors = random.choice((1, 2, 3, 6))
     aggregating = aggregation != "none"
+    local_steps = Random(f"{seed} local steps").choice((1, 1, 1, 2, 3, 5, 8))
     codecs = ("f32", *sorted(TAKEN)) if aggregating else ("f32", "f32", "topk_i8", *CODECS)
     return Plot(
         actors=actors,
@@ -93,6 +101,8 @@ def bad(seed: int) -> Plot:
             "journal_bytes": random.choice((8_000, 1 << 30)),
             "on_journal_failure": Random(f"{seed} journal").choice(("stop", "continue")),
         },
+        local_steps=local_steps,
+        work_s=0.3 if local_steps == 1 else 0.1,  # so that messages are as frequent
         sync_s=random.choice((0.0, 0.01, 1.0)),
         disk_fails=random.choice((0.0, 0.0, 0.05)),
         disk_kills=random.choice((0.0, 0.002)),

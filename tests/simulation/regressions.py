@@ -31,6 +31,8 @@ def play(regression: Regression) -> str | None:
         world.run(regression.events)
         world.calm(regression.calm_s)
         world.check_alive()
+        world.rest()
+        world.check_rested()
         world.check_history()
     except Broken as broken:
         return str(broken)

@@ -2,8 +2,9 @@
 
 Both state machines, θ, the channel, the compressor, checkpoints and the journal are the real ones; the worker is a toy
 that compresses random numbers, the disk is memory that a power loss empties of what was not synced, and the shells are
-replaced by this file. After every event both states validate themselves, and ``check_history`` looks at the whole. A
-run that breaks a promise raises ``Broken``, which prints the seed and the last events of who is involved.
+replaced by this file. After every event both states validate themselves, ``own_weights`` compares what actors with
+local steps believe to what is so, and ``check_history`` looks at the whole. A run that breaks a promise raises
+``Broken``, which prints the seed and the last events of who is involved.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import numpy as np
 from actor import events as a
 from learner import events as l
 from learner.apply_batch import apply_batch
-from learner.config import Adam, Experiment, LearnerSettings, RunSettings, learner_settings
+from learner.config import Adam, Experiment, LearnerSettings, NoRule, RunSettings, learner_settings
 from learner.durability.checkpoint import Checkpoint, load
 from learner.durability.journal import bases, read
 from learner.durability.journal_replay import JournalReplay
@@ -49,6 +50,8 @@ from tests.simulation.plot import Plot, bad, crowd
 __all__ = ["Broken", "P", "Plot", "World", "bad", "crowd"]
 
 CROWD = 32  # actors, above which not everybody is looked at after each event
+NEW_RATE = 0.5  # share of the learner's lives that begin with a rate of their own
+REST_S = 200.0  # until the last of what was applied is told, where a budget bounds the stream and nothing follows
 STORY = 40  # events of the peer that a broken run prints
 MANIFEST = "ab" * 8
 RUN = Path("/run")
@@ -96,13 +99,16 @@ class World:
         self.book: list[tuple[float, str, object]] = []  # turned into text only if somebody asks
         self.cut: set[int] = set()
         self.applied: dict[tuple[int, int], int] = {}  # (session, sequence) -> version that it made
+        self.handed_in: dict[tuple[int, int], np.ndarray] = {}  # what each was, float64 [P]
         self.rulings: dict[tuple[int, int], messages.Ruling] = {}
         self.digests: dict[tuple[int, int], bytes] = {}  # (epoch, version) -> θ
+        self.rates: dict[int, float] = {}  # epoch -> learning rate
         self.targets: set[tuple[int, int]] = set()  # (epoch, version) that were the target network
         self.lives: defaultdict[int, int] = defaultdict(int)
         self.history: list[Operation] = []
         self.names: dict[str, Actor] = {}  # whose an endpoint is
         self.touched: dict[str, Actor] = {}  # since the last check
+        self.resting = False  # nobody begins on a gradient
         self.trouble = False  # the first life begins on a sound disk
         self._agenda: list[tuple[float, int, Callable[[], None]]] = []
         self._n = 0
@@ -160,6 +166,18 @@ class World:
         for index in list(self.cut):
             self.heal(index)
         self.run_for(seconds)
+
+    def rest(self) -> None:
+        """After a calm: actors finish what they are at, hand in what they have, and see what there is to see."""
+        self.resting = True
+        for actor in self.actors:
+            if actor.own is not None:
+                actor.own.rollout_over = actor.own.local.steps > 0
+        until = self.now + REST_S
+        while self.now < until:
+            self.run_for(5.0)
+            if all(self.sees_all(actor) for actor in self.settled()):
+                return
 
     def step(self) -> None:
         arrives = self.network.next_time()
@@ -226,6 +244,7 @@ class World:
         self.up = True
         if isinstance(self.settings.optimizer, Adam) and self.epoch > 1:  # as a person may ask for when a run goes on
             self.settings = msgspec.structs.replace(self.settings, optimizer=Adam(beta1=self.random.choice((0.5, 0.9))))
+        self.draw_rate()
         files = RunFiles(
             RUN / "checkpoints",
             RUN / "journal",
@@ -266,6 +285,14 @@ class World:
         self.math: deque[Callable[[], None]] = deque()
         self.version_seen = self.parameters.version
         self.log("learner", f"begins life {self.epoch} at version {self.version_seen}")
+
+    def draw_rate(self) -> None:
+        """A run may go on with another; with local steps, which need to know it."""
+        random = Random(f"{self.seed} rate of life {self.epoch}")
+        if self.plot.steps_locally and self.epoch > 1 and random.random() < NEW_RATE:
+            rate = random.choice((2.0**-7, 2.0**-6, 2.0**-5))
+            self.settings = msgspec.structs.replace(self.settings, learning_rate=rate)
+        self.rates[self.epoch] = self.settings.learning_rate
 
     def revive_learner(self) -> None:
         self.network.revive(LEARNER)
@@ -361,8 +388,10 @@ class World:
             self.later(self.math_s(), self.of_this_life(self.work))
 
     def apply(self, order: l.ApplyBatch) -> None:
+        before = self.parameters.theta.astype(np.float64)
         event = apply_batch(self.parameters, self.stream, order, self.epoch, self.store.journal)
         self.note_applied(event)
+        self.check_applied(before, event, order.rate)
         lags_s = {(job.session, job.sequence): job.lag_s for job in order.jobs}
         for outcome in event.outcomes:
             number = (outcome.session, outcome.sequence)
@@ -396,6 +425,20 @@ class World:
         kept = self.settings.journal
         stops = kept is None or kept.on_journal_failure == "stop"
         return self.state.saving.journaled and (stops or self.state.saving.journal_failure is None)
+
+    def check_applied(self, before: np.ndarray, event: l.BatchApplied, rate: float) -> None:
+        """Where nothing scales and nothing is rounded, θ moves by what was handed in, once each: float64 and f32 agree.
+
+        before: float64 [P], θ until then.
+        """
+        settings = self.settings
+        judged = isinstance(settings.staleness_rule, NoRule) and settings.group is None
+        plain = judged and settings.quantity == "update"
+        if not (self.plot.exact and plain):
+            return
+        numbers = [(each.session, each.sequence) for each in event.outcomes if each.outcome == "applied"]
+        moved = before - rate * sum((self.handed_in[number] for number in numbers), np.zeros(P))
+        self.promise(bool((moved == self.parameters.theta).all()), "learner", f"{numbers} moved θ by something else")
 
     def copy(self, order: l.WriteCheckpoint) -> None:
         version, arrays = self.parameters.version, self.parameters.checkpoint_arrays()
@@ -577,6 +620,30 @@ class World:
             if ruling.outcome == "applied":
                 made = self.applied.get((message.session, ruling.sequence))
                 self.promise(made == ruling.version, who, f"{ruling} told, but {made} applied")
+
+    def check_rested(self) -> None:
+        """After a rest: who was answered and holds nothing back uses what the learner has, to the bit."""
+        for actor in self.settled():
+            assert actor.own is not None
+            self.promise(self.sees_all(actor), actor.name, f"it has not seen version {self.parameters.version}")
+            same = actor.own.holds_back or actor.own.theta.tobytes() == self.stream.published.tobytes()
+            self.promise(same, actor.name, "all is settled and seen, and it uses other weights than the stream's")
+
+    def sees_all(self, actor: Actor) -> bool:
+        """Whether it uses the learner's newest weights, once it has looked for them."""
+        assert actor.own is not None
+        actor.own.refresh(actor.channel)
+        actor.check()
+        held = actor.own.weights
+        return held is not None and (held.epoch, held.version) == (self.epoch, self.parameters.version)
+
+    def settled(self) -> list[Actor]:
+        """With local steps, weights and no message that waits for an answer, or for others to be aggregated with."""
+        return [
+            actor
+            for actor in self.actors
+            if actor.own is not None and actor.own.weights is not None and not actor.state.gradients.unanswered
+        ]
 
     def check_alive(self) -> None:
         """After a calm: everybody works, with weights of this life that are not old."""

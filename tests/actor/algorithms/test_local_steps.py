@@ -75,6 +75,22 @@ def test_no_more_than_four_rollouts_wait_for_the_link() -> None:
             local.take()
 
 
+@pytest.mark.parametrize("fate", [None, 1])
+def test_sums_are_told_apart_whatever_their_numbers_and_whichever_is_answered_first(fate: int | None) -> None:
+    local = LocalSteps(P, RATE)
+    first, second = np.ones(P, np.float32), np.ones(P, np.float32)
+    local.add(first.copy(), 1.0, spare())
+    local.take()
+    local.sent(first)
+    local.sent(second)
+    local.settled(second, fate)
+    local.followed(1)
+    assert used(local, np.zeros(P, np.float32)).tolist() == [-RATE] * P
+    local.settled(first, fate)
+    local.followed(1)
+    assert used(local, np.zeros(P, np.float32)).tolist() == [0.0] * P
+
+
 @given(st.lists(st.sampled_from(["step", "send", "apply", "refuse", "show"]), max_size=60))
 def test_in_any_order_it_is_the_stream_less_what_is_not_in_it(events: list[str]) -> None:
     """Whole numbers, so that sums are exact. A learner applies in order and the stream lags behind."""

@@ -33,6 +33,7 @@ from protocol.messages import Welcome
 from protocol.shipped import named
 
 SLICE_S = 0.15  # of each part at a time
+NEXT_TO_NOTHING = 1e-12  # a learner's rate, told so that an actor takes its local steps, which change no weight
 RANDOM_ROWS = 4096  # actions drawn beforehand, so that drawing them costs nothing
 
 
@@ -146,6 +147,7 @@ def _welcome(experiment: config.Experiment) -> Welcome:
         layout=flat.layout(),
         table=table,
         table_digest=digest_of(table),
+        learning_rate=NEXT_TO_NOTHING,
     )
 
 

@@ -55,8 +55,8 @@ def real_rate(name: str, seconds: float) -> float:
         return slope(progress(learner.run_dir))
 
 
-def slope(lines: list[Record]) -> float:
+def slope(lines: list[Record], after_s: float = WARM_S) -> float:
     """Environment steps per second by least squares: reports come by the rollout, and a line falls anywhere in one."""
-    points = [(line["wall_s"], line["env_steps"]) for line in lines if line["wall_s"] >= WARM_S and line["actors"]]
+    points = [(line["wall_s"], line["env_steps"]) for line in lines if line["wall_s"] >= after_s and line["actors"]]
     seconds, steps = np.array(points, np.float64).T
     return float(np.polyfit(seconds, steps, 1)[0])

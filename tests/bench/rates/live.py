@@ -1,4 +1,4 @@
-"""A real learner without actors of its own, kept running while a benchmark loads it. Knows processes and files."""
+"""A real learner, kept running while a benchmark loads it or reads its progress. Knows processes and files."""
 
 from __future__ import annotations
 
@@ -19,15 +19,21 @@ class Learner:
     """``learner run`` listening on an ipc address in ``folder``. A context manager; leaving it stops the process.
 
     address: for actors. run_dir: with progress.jsonl and, afterwards, result.json. core: to stay on; None for any.
+    actors: local ones, which it starts.
     """
 
     def __init__(
-        self, arguments: Sequence[str], settings: Sequence[str], folder: Path, core: int | None = None
+        self,
+        arguments: Sequence[str],
+        settings: Sequence[str],
+        folder: Path,
+        core: int | None = None,
+        actors: int = 0,
     ) -> None:
         self.address, self.run_dir = f"ipc://{folder}/link", folder / "run"
         overrides = [part for setting in settings for part in ("--set", setting)]
-        place = ["--actors", "0", "--bind", self.address, "--run-dir", str(self.run_dir), "--http", "off", "--json"]
-        command = ["learner", "run", *arguments, *overrides, *place]
+        place = ["--bind", self.address, "--run-dir", str(self.run_dir), "--http", "off", "--json"]
+        command = ["learner", "run", *arguments, *overrides, "--actors", str(actors), *place]
         self._child = start(command, core, stdout=subprocess.DEVNULL)
 
     def __enter__(self) -> Learner:

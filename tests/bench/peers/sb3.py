@@ -1,6 +1,7 @@
-"""One run of Stable-Baselines3 in a process of its own: ``python -m tests.bench.peer ALGORITHM ENV SEED LIMIT [RATE]``.
+"""One run of Stable-Baselines3 in a process of its own.
 
-ALGORITHM is ppo or a2c. With RATE the learning rate is constant at it, and PPO's clip too.
+``python -m tests.bench.peers.sb3 ALGORITHM ENV SEED LIMIT [RATE]``: ALGORITHM is ppo or a2c. With RATE the learning
+rate is constant at it, and PPO's clip too.
 
 Settings follow rl-baselines3-zoo, annealed over the limit of the run. One torch thread, which is fastest for networks
 of this size. Prints one JSON object: the clock starts with ``learn`` and stops with the target, as for Farflung.
