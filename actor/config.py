@@ -96,10 +96,10 @@ class ActorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     # Times each rollout is used. Unset, with loss = "a3c": 1, for it is only sound with 1 or with targets = "vtrace".
     passes: Count = 6
     minibatches: Count = 4  # gradients in one pass; unset, with a memory: no more than envs
-    # Updates that one message carries at most, as their sum. Unless it is 1 an actor's own updates are in its own
-    # weights at once, and the stream puts them right when it shows them. A rollout's end sends what there is. auto: a
-    # rollout's, and of up to four where the link has no room for more messages. With an optimizer at the learner each
-    # gradient is a message, whatever is said here.
+    # Updates whose sum is one message, at most; the end of a rollout sends the rest. An actor takes each of them into
+    # its own weights at once, and follows the stream once that shows what became of the sum. auto: all of a rollout,
+    # and of up to four rollouts where the link has no room for another message. 1: each update is a message, and an
+    # actor has it when the stream shows it. With an optimizer at the learner it is as with 1, whatever is said here.
     local_steps: Annotated[int, Meta(ge=1, le=65_536)] | Literal["auto"] = "auto"
     clip: Annotated[float, Meta(gt=0.0, le=1.0)] = 0.2  # ε of the clipped ratio
     normalize_advantages: bool = True  # to mean 0 and deviation 1 in each minibatch
@@ -133,10 +133,10 @@ class ActorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     codec: str = "topk_i8"  # protocol/codecs/registry.py names them all; "auto": what the link of each actor bears
     uplink_kbps: Positive | Literal["auto"] = "auto"  # codec auto: gradients' kilobits a second; auto: as felt
     density: Annotated[float, Meta(gt=0.0, le=1.0)] = 0.05  # share of coordinates that a sparse codec sends
-    density_warmup: Annotated[int, Meta(ge=0, le=1_000_000)] = 0  # gradients at first that send a larger share
+    density_warmup: Annotated[int, Meta(ge=0, le=1_000_000)] = 0  # messages at first that send a larger share
     rank: Annotated[int, Meta(ge=1, le=64)] = 2  # of each matrix, with the codec lowrank
     mask_momentum: bool = False  # sparse codecs: the preconditioner drops the momentum of coordinates that were sent
-    residual_decay: Unit = 0.95  # multiplies what was not sent, once per gradient; below 1 forgets old residual
+    residual_decay: Unit = 0.95  # multiplies what was not sent, at each message; below 1 forgets old residual
     beta1: Annotated[float, Meta(ge=0.0, lt=1.0)] = 0.5  # of the preconditioner, at most; a residual is momentum too
     # Updates of staleness that leave nothing of β1, for staleness is momentum too; with less, less of it. 0: all stays.
     momentum_lag: NonNegative = 48.0

@@ -294,9 +294,13 @@ class TrainingWorker:
     def refresh(self, channel: GradientChannel) -> None:
         """The newest weights, and what became of this actor's own updates.
 
-        In this order: what the weights show was settled before, and would else be taken off them a second time.
+        In this order: what the weights show was settled before, and would else be taken off them a second time. What
+        was refused is held back again before θ loses it, or a rollout would be collected without it.
         """
-        before, newest, settled = self._weights, channel.newest(), channel.collect_settled()
+        before, newest = self._weights, channel.newest()
+        if self.local is not None:
+            self._collect_refused(channel)
+        settled = channel.collect_settled()
         if self.local is not None:
             for decoded, version in settled:
                 self.local.settled(decoded, version)

@@ -309,7 +309,10 @@ class LearnerState:
         self.progress.advance(event.version, event.math_s, now)
         self.progress.snapshots += event.record is not None
         effects = self.publisher.publish(event, self.sessions.training, self.progress.env_steps, now)
-        effects += self._verdicts(event, now)  # after the weights, so that whoever was waiting goes on with the newest
+        verdicts = self._verdicts(event, now)
+        # Whoever waits for a permit should go on with the newest weights. With local steps his own updates are in his
+        # already, and where the stream's show them before he knows that he would use them twice.
+        effects = verdicts + effects if self.settings.quantity == "update" else effects + verdicts
         if any(outcome.outcome == APPLIED for outcome in event.outcomes):
             effects += self.shutdown.check_target(self.progress, now)
         effects += self.shutdown.check_limit(self.progress, now)

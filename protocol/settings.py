@@ -132,7 +132,7 @@ def accepted(annotation: Any) -> str:
     """What a field takes, in words: "a number, > 0, <= 100"."""
     origin, parts = get_origin(annotation), get_args(annotation)
     if origin is Literal:
-        return f"one of {', '.join(map(str, parts))}"
+        return f"one of {', '.join(map(str, parts))}" if len(parts) > 1 else repr(parts[0])
     if origin is Annotated:
         of = " of them" if get_origin(parts[0]) is tuple else " characters"
         return ", ".join([accepted(parts[0]), *_bounds(parts[1], of)])

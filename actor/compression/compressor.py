@@ -22,7 +22,7 @@ class Compressor:
 
     residual: float32 [P]; ``compress`` leaves fl(before - decoded) where it sent something, and the rest untouched
     selection: what is sent of it, fit for the codec
-    residual_decay: multiplies the residual at every gradient, before that is added; 1 forgets nothing
+    residual_decay: multiplies the residual at every message, before what that is made of is added; 1 forgets nothing
     preconditioner: None where the learner runs the optimizer
     masks_momentum: whether the preconditioner drops the momentum of the coordinates that were sent
     """
@@ -112,8 +112,8 @@ class Compressor:
 
     @property
     def residual_age(self) -> float:
-        """How many gradients what is held back has waited, on average: what is held over what comes in with each, by
-        magnitude (Little 1961). 0 before the first gradient and where it was zero.
+        """How many messages what is held back has waited, on average: what is held over what comes in with each, by
+        magnitude (Little 1961). 0 before the first message and where it was of nothing.
         """
         arriving = 0.0 if self._arrived is None else float(np.abs(self._arrived).sum(dtype=np.float64))
         return float(np.abs(self.residual).sum(dtype=np.float64)) / arriving if arriving else 0.0

@@ -26,11 +26,12 @@ from protocol.session import Sender
 VOTE = 8  # norms: one outlier changes no vote, and a lasting rise turns it after five
 LAPSE_S = 600.0  # after a sender's last gradient its vote no longer counts: far above the interval of slow rollouts
 LEAST_VOTES = 3  # of two nobody knows which is hostile, and one would be judged by itself
-FEW = 10.0  # so much more is borne below LEAST_VOTES; an honest sender had 228 √P once, of the 300 √P that this allows
-# L2 of a preconditioned update over √P, as it is while policies learn (medians of 0.2 to 1.1, SECURITY.md). Converged
-# ones send next to nothing, and the first gradient after that may have 1 / √(1 - β2) in each coordinate (Kingma and Ba
-# 2015, section 2.1): 32 with β2 0.999, about what the default factor of 100 makes of it.
-USUAL_UPDATE = 0.3
+FEW = 3.0  # so much more is borne below LEAST_VOTES; an honest sender had 228 √P once with a message for each update
+# L2 of a message over √P, as it is while policies learn: medians of 0.2 to 1.1 where it is one update (SECURITY.md), and
+# up to ten times that where it is a rollout's sum. Converged actors send next to nothing, and the first gradient after
+# that may have 1 / √(1 - β2) in each coordinate (Kingma and Ba 2015, section 2.1): 32 with β2 0.999, and a sum of 12 or
+# 32 updates that begins so had 31 to 260. The default factor of 100 makes 300 of it.
+USUAL_UPDATE = 3.0
 MOST_VOTES = 4096  # four times the usual learner.max_actors; beyond them the vote that is oldest goes
 
 

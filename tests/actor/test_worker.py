@@ -576,6 +576,24 @@ def test_what_compression_holds_back_stays_in_the_actor_s_own_weights() -> None:
     np.testing.assert_allclose(theta_of(thin), theta_of(whole), atol=1e-7)
 
 
+def test_a_policy_collects_with_what_was_refused_as_with_all_that_waits() -> None:
+    bench = Bench(LOCAL, **UPDATES)
+    (work,) = bench.step()
+    learnt, acted = theta_of(bench), []
+    bench.link.settled.append((work.decoded, None))
+    bench.link.refused.append(work)
+    collect = bench.worker.collector.collect
+
+    def watched() -> Any:
+        acted.append(theta_of(bench))
+        return collect()
+
+    bench.worker.collector.collect = watched  # type: ignore[method-assign]
+    bench.step()
+    np.testing.assert_allclose(acted[0], learnt, atol=1e-7)
+    assert np.abs(dense(work)).max() > 0.0
+
+
 AUTO = msgspec.structs.replace(LOCAL, local_steps="auto")
 
 

@@ -321,6 +321,16 @@ def test_an_applied_gradient_gets_a_verdict_and_a_snapshot() -> None:
     assert (it.state.progress.version, it.state.progress.rulings["applied"], it.peer.gradients) == (1, 1, 1)
 
 
+@pytest.mark.parametrize(("optimizer", "first"), [("preconditioned", Send), ("sgd", Publish)])
+def test_weights_with_its_own_updates_find_an_actor_that_knows_of_them(optimizer: str, first: type) -> None:
+    """It would use them twice. Where its own are not in its weights, who waits for a permit goes on with the newest."""
+    it = learner(optimizer=optimizer)
+    effects = it.applies(it.join().session)
+    order = [type(effect) for effect in effects if isinstance(effect, Send | Publish)]
+    assert order[0] is first
+    assert set(order) == {Send, Publish}
+
+
 def test_what_arrives_during_a_batch_goes_with_the_next() -> None:
     it = learner(credit=3)
     session = it.join().session

@@ -71,7 +71,7 @@ def test_a_flat_table_is_read_and_written(table: dict[str, Any], trip: Trip) -> 
         ({"days": 1e99}, "trip.days = "),
         ({"stops": 4}, "trip.stops = 4: expected a list, each a whole number, >= 0; did you mean [4]?"),
         ({"stops": "4, 5"}, "did you mean [4, 5]?"),
-        ({"toll": "much"}, "trip.toll = 'much': expected a number or one of auto, or left out"),
+        ({"toll": "much"}, "trip.toll = 'much': expected a number or 'auto', or left out"),
         ({"moon": 1}, "trip.moon = 1: there is no such setting"),
     ],
 )

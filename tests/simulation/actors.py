@@ -211,6 +211,7 @@ class Actor:
 
     def start(self) -> None:
         if self.own is not None:
+            self.collect_refused()
             self.own.refresh(self.channel)
         self.working = True
         weights = self.channel.newest()

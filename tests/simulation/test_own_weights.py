@@ -156,6 +156,8 @@ def hears_of_verdicts_later(own: OwnWeights, channel: WorkerChannel, real: Calla
 def never_loads_again(own: OwnWeights, real: Callable[..., None]) -> None:
     if not own.theta.any():
         real(own)
+    elif own.weights is not None:
+        own.local.followed(own.weights.version)  # all that it knows is right, but not what it uses
 
 
 def keeps_its_first_weights(own: OwnWeights, weights: Any, real: Callable[..., None]) -> None:

@@ -52,9 +52,9 @@ def test_raw_gradients_are_judged_by_nobody_s_own_norms_nor_one_other_s(senders:
 def test_before_three_were_heard_what_is_absurd_for_an_update_is_refused_and_nobody_for_good() -> None:
     norms = NormDistribution(FACTOR, 30.0)
     assert norms.bound == FEW * 300.0
-    assert norms.observe("hostile", 3001.0, 0.0) is EXCEEDED
+    assert norms.observe("hostile", FEW * 300.0 + 1.0, 0.0) is EXCEEDED
     norms = usual(1, 1e-9, floor=30.0)
-    assert norms.observe(0, 3000.0, 0.0) is None
+    assert norms.observe(0, FEW * 300.0, 0.0) is None
     verdicts = [norms.observe(0, 1e9, 0.0) for _ in range(VOTE)]
     assert verdicts.index(None) <= VOTE // 2 + 1
     assert not any(verdicts[VOTE // 2 + 1 :])
