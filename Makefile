@@ -21,7 +21,7 @@ WATCH = --profile watch
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-dev demo test check sim fuzz faults format learn bench bench-streams bench-far bench-journal \
-	bench-scrape reference images up down test-deploy drill clean
+	bench-scrape bench-fleet reference images up down test-deploy drill clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' Makefile
@@ -76,6 +76,9 @@ bench-journal: $(DEV)  ## what a journal costs, in turns with runs that keep non
 
 bench-scrape: $(DEV)  ## what a scrape costs the learner with a thousand actors (seconds)
 	$(BIN)/python -m tests.bench.scrape
+
+bench-fleet: $(COMPARE)  ## fleets of 1 to 16 actors in virtual time, and tests/bench/FLEET.md (hours; resumable)
+	$(BIN)/python -m tests.bench.fleet.series
 
 reference: $(DEV)  ## write deploy/METRICS.md and deploy/SETTINGS.md from the code
 	$(BIN)/python -m tests.reference

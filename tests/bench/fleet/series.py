@@ -1,0 +1,87 @@
+"""All runs of all fleets: ``python -m tests.bench.fleet.series`` measures what is not there yet and writes FLEET.md.
+
+Each run is a process of its own, one after the other; a line of a run that is finished is never measured again. Virtual
+time is the same on any machine, so a series may be stopped, go on elsewhere, and share its machine with others.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.bench.fleet import report
+from tests.bench.machine import ROOT, ask
+from tests.bench.store import Record, Store
+
+PART = "fleet"
+SIZES = (1, 2, 4, 8, 16)
+CROWDS = (64, 256)
+COUNTED = ("env_steps", "return_mean_100", "messages", "received_bytes", "lag_mean_updates", "busy_share")
+KEPT = ("solved", "seconds", *COUNTED, "curve")
+QUICK_STEPS = 5_000  # enough to see that everything runs
+RESULTS = ROOT / "bench-results"
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A shipped experiment as it is. seeds: how many, from 0. sizes: actors of each fleet."""
+
+    experiment: str
+    seeds: int = 5
+    sizes: tuple[int, ...] = SIZES
+
+
+TASKS = (
+    Task("cartpole", 10),
+    Task("acrobot"),
+    Task("pendulum"),
+    Task("lunarlander"),
+    Task("cartpole-n-step-q"),
+    Task("cartpole-one-step-q"),
+    Task("cartpole-one-step-sarsa"),
+)
+
+
+def measure(tasks: list[Task], store: Store, *, quick: bool) -> None:
+    """Every run that is not measured yet; seed by seed, so that a series that is stopped has something of all sizes."""
+    for task in tasks:
+        for seed in range(1 if quick else task.seeds):
+            for actors in task.sizes[:2] if quick else task.sizes:
+                key = {"experiment": task.experiment, "actors": actors, "seed": seed}
+                store.once(key, lambda key=key: _play(key, quick))  # type: ignore[misc]
+
+
+def _play(key: Record, quick: bool) -> Record:
+    limit = [f"run.until_steps={QUICK_STEPS}"] if quick else []
+    asked = [key["experiment"], str(key["seed"]), "--actors", str(key["actors"]), *limit]
+    answer = ask(["tests.bench.fleet", *asked])
+    return {name: answer[name] for name in KEPT}
+
+
+def main() -> None:
+    """The series that is asked for."""
+    names = [task.experiment for task in TASKS]
+    parser = argparse.ArgumentParser("python -m tests.bench.fleet.series", description=__doc__)
+    parser.add_argument("tasks", nargs="*", metavar="EXPERIMENT", help=f"of {', '.join(names)}; default: all")
+    parser.add_argument("--crowds", action="store_true", help=f"cartpole with {CROWDS} actors, too")
+    parser.add_argument("--quick", action="store_true", help="a smoke test; its report stays in the results")
+    parser.add_argument("--report", action="store_true", help="measure nothing, only write the report")
+    parser.add_argument(
+        "--results", type=Path, default=RESULTS, metavar="DIR", help="where lines go; of any other, the report, too"
+    )
+    asked = parser.parse_args()
+    if unknown := sorted(set(asked.tasks) - set(names)):
+        parser.error(f"no such experiment: {', '.join(unknown)}; there are {', '.join(names)}")
+    folder = asked.results / "quick" if asked.quick else asked.results
+    store = Store(folder, PART)
+    chosen = [task for task in TASKS if task.experiment in (asked.tasks or names)]
+    if not asked.report:
+        measure(chosen, store, quick=asked.quick)
+        if asked.crowds:
+            measure([Task("cartpole", sizes=CROWDS)], store, quick=asked.quick)
+    report.write(store.read(), ROOT / "tests" / "bench" if folder == RESULTS else folder)
+
+
+if __name__ == "__main__":
+    main()
