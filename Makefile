@@ -72,10 +72,10 @@ faults: $(DEV)  ## kill, stop, cut off and crowd real daemons, and write tests/f
 	$(BIN)/python -m tests.faults.hostile
 
 bench-journal: $(DEV)  ## what a journal costs, in turns with runs that keep none (minutes)
-	$(BIN)/python -m tests.bench.journal
+	$(BIN)/python -m tests.bench.rates.journal
 
 bench-scrape: $(DEV)  ## what a scrape costs the learner with a thousand actors (seconds)
-	$(BIN)/python -m tests.bench.scrape
+	$(BIN)/python -m tests.bench.rates.scrape
 
 bench-fleet: $(COMPARE)  ## fleets of 1 to 16 actors in virtual time, and tests/bench/FLEET.md (hours; resumable)
 	$(BIN)/python -m tests.bench.fleet.series

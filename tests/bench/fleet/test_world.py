@@ -151,7 +151,13 @@ def test_a_target_is_reached_and_the_curve_leads_to_it() -> None:
 
 @pytest.mark.parametrize("name", ["cartpole-n-step-q", "cartpole-memory"])
 def test_methods_with_a_message_for_each_gradient(name: str) -> None:
-    settings = ["run.until_steps=600", "actor.envs=2", "actor.rollout_steps=8", "actor.minibatches=2"]
+    settings = [
+        "run.until_steps=600",
+        "actor.envs=2",
+        "actor.rollout_steps=8",
+        "actor.minibatches=2",
+        "actor.local_steps=1",
+    ]
     answer = play(load(named(name), settings, {}), Crew(2))
     assert answer["messages"] >= answer["gradients"] - 2 * 32
     assert set(answer["rulings"]) == {"applied"}

@@ -1,4 +1,4 @@
-"""What a scrape costs with a fleet of a thousand: ``python -m tests.bench.scrape [--actors N]``.
+"""What a scrape costs with a fleet of a thousand: ``python -m tests.bench.rates.scrape [--actors N]``.
 
 A real learner's state hears N hellos, heartbeats and gradients; then its page is rendered as often as is asked. That
 happens on the loop's thread, so what one takes is what the loop stands still for. Beside it: the process's own numbers

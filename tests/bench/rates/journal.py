@@ -1,4 +1,4 @@
-"""What a journal costs: ``python -m tests.bench.journal [SEEDS]``. Whole runs with and without one, in turns.
+"""What a journal costs: ``python -m tests.bench.rates.journal [SEEDS]``. Whole runs with and without one, in turns.
 
 Environment steps per second of CartPole-v1 and LunarLander-v3 up to a fixed number of steps, two actors and the learner
 on this machine, and for each run with a journal whether ``learner replay --verify`` finds the same bits.
