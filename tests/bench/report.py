@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 
@@ -200,16 +200,22 @@ def _megabytes(size: float | None) -> str:
 
 def share(records: Sequence[Record]) -> str:
     """The whole system on two cores beside what its parts alone do there."""
-    groups = _grouped(records, "experiment")
     columns = ("experiment", "bare sum, steps/s", "real run", "share", "past the target", "share of each round")
-    lines = [
-        "## The system's share of two cores",
-        "",
-        f"{SHARE_WORDS} Medians of {len(records) // len(groups)} rounds, in turns.",
-        "",
-        *_table(columns, [_share_row(name, found) for name, found in groups.items()]),
-    ]
-    return "\n".join(lines)
+    groups = _grouped(records, "experiment")
+    return _rates("The system's share of two cores", SHARE_WORDS, columns, groups, _share_row)
+
+
+def _rates(
+    title: str,
+    words: str,
+    columns: Sequence[str],
+    groups: Mapping[str, Sequence[Record]],
+    row: Callable[[str, Sequence[Record]], list[str]],
+) -> str:
+    """A section of one table, with a row for each group. All groups have as many rounds."""
+    rounds = len(next(iter(groups.values())))
+    table = _table(columns, [row(name, found) for name, found in groups.items()])
+    return "\n".join([f"## {title}", "", f"{words} Medians of {rounds} rounds, in turns.", "", *table])
 
 
 def _share_row(name: str, records: Sequence[Record]) -> list[str]:
@@ -227,8 +233,6 @@ def _share_row(name: str, records: Sequence[Record]) -> list[str]:
 
 def actor(records: Sequence[Record]) -> str:
     """One actor beside the bare sum."""
-    names = list(dict.fromkeys(str(record["experiment"]) for record in records))
-    rows = [_actor_row(name, [record for record in records if record["experiment"] == name]) for name in names]
     columns = (
         "experiment",
         "simulator",
@@ -240,14 +244,7 @@ def actor(records: Sequence[Record]) -> str:
         "`actor run`",
         "share",
     )
-    lines = [
-        "## One actor on one core",
-        "",
-        f"{ACTOR_WORDS} Medians of {len(records) // len(names)} rounds, in turns.",
-        "",
-        *_table(columns, rows),
-    ]
-    return "\n".join(lines)
+    return _rates("One actor on one core", ACTOR_WORDS, columns, _grouped(records, "experiment"), _actor_row)
 
 
 def _actor_row(name: str, records: Sequence[Record]) -> list[str]:
@@ -263,16 +260,8 @@ def _actor_row(name: str, records: Sequence[Record]) -> list[str]:
 
 def learner(records: Sequence[Record]) -> str:
     """The learner beside decoding and applying alone."""
-    names = list(dict.fromkeys(str(record["case"]) for record in records))
-    rows = [_learner_row(name, [record for record in records if record["case"] == name]) for name in names]
-    lines = [
-        "## The learner under load",
-        "",
-        f"{LEARNER_WORDS} Medians of {len(records) // len(names)} rounds, in turns.",
-        "",
-        *_table(("load", "parameters", "bare loop", "learner", "share", "snapshots/s", "refused"), rows),
-    ]
-    return "\n".join(lines)
+    columns = ("load", "parameters", "bare loop", "learner", "share", "snapshots/s", "refused")
+    return _rates("The learner under load", LEARNER_WORDS, columns, _grouped(records, "case"), _learner_row)
 
 
 def _learner_row(name: str, records: Sequence[Record]) -> list[str]:
