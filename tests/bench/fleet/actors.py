@@ -22,7 +22,7 @@ from actor.state import ActorState
 from actor.worker import TrainingWorker
 from protocol import messages
 from protocol.buffers import Buffer
-from tests.bench.fleet.agenda import Agenda, Turnstile, WorkerThread
+from tests.bench.fleet.agenda import Agenda, Turnstile, WorkerGreenlet
 from tests.bench.fleet.costs import Costs
 
 TICK_S = 0.05  # as both services tick
@@ -56,12 +56,12 @@ class Actor:
         self._chance = Random(f"{seed} {self.name} jitter")
         self._collect_s = self._learn_s = 0.0
         self._busy_until = agenda.now
-        self._thread = WorkerThread(agenda, self.name, self._work)
-        self.channel = WorkerChannel(self._handed_in, self._handed_in_last, Turnstile(self._thread))
+        self._worker = WorkerGreenlet(agenda, self._work)
+        self.channel = WorkerChannel(self._handed_in, self._handed_in_last, Turnstile(self._worker))
         self._state = ActorState(Identity(self.name, index + 1), "learner", Random(f"{seed} {self.name}"))
         self._post(events.Started())
         self._tick()
-        self._thread.start()
+        self._worker.start()
 
     @property
     def here(self) -> bool:
@@ -87,9 +87,9 @@ class Actor:
             self._post(events.StopRequested("SIGTERM"))
 
     def close(self) -> None:
-        """Ends its thread and its simulators."""
+        """Ends its worker and its simulators."""
         self.channel.close()
-        self._thread.close()
+        self._worker.close()
 
     # the link
 
@@ -100,7 +100,7 @@ class Actor:
                 collect_s=self._collect_s,
                 learn_s=self._learn_s,
                 compress_s=0.0,
-                wait_s=self._thread.parked_s,
+                wait_s=self._worker.parked_s,
             )
             self._post(events.Ticked(worker))
             self._agenda.later(TICK_S, self._tick)
@@ -123,7 +123,7 @@ class Actor:
         self.left_at = self._agenda.now
         self.channel.close()
 
-    # the worker, on its own thread
+    # the worker, on its own stack
 
     def _work(self) -> None:
         """As in ``actor/service.py``: builds what a welcome describes, works until interrupted, again."""
@@ -159,12 +159,12 @@ class Actor:
 
     def _spend(self, cost_s: float) -> None:
         self._busy_until = self._agenda.now + cost_s
-        self._thread.sleep(cost_s)
+        self._worker.sleep(cost_s)
 
     def _handed_in(self, work: events.Work) -> None:
         """The worker goes on when all is done that takes no time: over a link without latency that is the answer."""
         self._post(events.WorkDone(work))
-        self._thread.sleep(0.0)
+        self._worker.sleep(0.0)
 
     def _handed_in_last(self, work: events.Work | None) -> None:
         self._post(events.LastWorkDone(work))

@@ -1,4 +1,4 @@
-"""Virtual time, and workers in threads of their own of which one runs at any moment. Knows threads; no clock.
+"""Virtual time, and workers on stacks of their own of which one runs at any moment. Knows greenlets; no clock.
 
 What is to happen waits in a heap ordered by its time. At one time links and the learner come first and workers last: a
 worker goes on once all that was said at that moment has arrived, so a link without latency has none. Among equals the
@@ -10,6 +10,9 @@ from __future__ import annotations
 import heapq
 import threading
 from collections.abc import Callable
+from contextlib import suppress
+
+from greenlet import getcurrent, greenlet
 
 from actor.handoff import Interrupted
 
@@ -35,36 +38,30 @@ class Agenda:
         action()
 
 
-class WorkerThread:
-    """A worker's thread, which runs only while the agenda waits for it.
+class WorkerGreenlet:
+    """A worker's own stack, which runs only while the agenda waits for it. All share one thread.
 
     work: what it does; it ends by returning or by Interrupted. parked_s: how long it waited for news so far.
     """
 
-    def __init__(self, agenda: Agenda, name: str, work: Action) -> None:
+    def __init__(self, agenda: Agenda, work: Action) -> None:
         self.parked_s = 0.0
-        self._agenda = agenda
-        self._go, self._back = threading.Lock(), threading.Lock()  # both held: each side waits for the other's release
-        self._go.acquire()
-        self._back.acquire()
-        self._parked = self._ended = self._over = False
-        self._failure: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, args=(work,), name=name, daemon=True)
+        self._agenda, self._work = agenda, work
+        self._parked = self._over = False
+        self._stack = greenlet(self._run)
+        self._back = getcurrent()  # who resumed it
 
     def start(self) -> None:
         """Its first turn comes at this moment."""
-        self._thread.start()
         self._agenda.later(0.0, self._resume, last=True)
 
     def close(self) -> None:
-        """Ends it where it stands: Interrupted is raised there. Afterwards the thread is gone."""
+        """Ends it where it stands: Interrupted is raised there. Afterwards it is gone."""
         self._over = True
-        while self._thread.is_alive() and not self._ended:
+        while self._stack:
             self._resume()
-        if self._thread.ident is not None:
-            self._thread.join()
 
-    # on the worker's own thread
+    # on the worker's own stack
 
     def sleep(self, seconds: float) -> None:
         """Works, or does nothing, for so long. Raises Interrupted once all is over."""
@@ -87,39 +84,30 @@ class WorkerThread:
 
     def _resume(self) -> None:
         """Lets it run until it sleeps, parks or ends. Raises what it failed of."""
-        self._go.release()
-        self._back.acquire()
-        if self._failure is not None:
-            raise self._failure
+        if self._stack.dead:
+            return
+        self._back = getcurrent()
+        self._stack.switch()
 
     def _hand_over(self) -> None:
-        self._back.release()
-        self._go.acquire()
+        self._back.switch()
         if self._over:
             raise Interrupted
 
-    def _run(self, work: Action) -> None:
-        self._go.acquire()
-        try:
-            work()
-        except Interrupted:
-            pass
-        except BaseException as error:
-            self._failure = error
-        finally:
-            self._ended = True
-            self._back.release()
+    def _run(self) -> None:
+        with suppress(Interrupted):
+            self._work()
 
 
 class Turnstile(threading.Condition):
-    """What a channel's worker waits on: to wait is to park its thread, to notify is to wake it.
+    """What a channel's worker waits on: to wait is to park it, to notify is to wake it.
 
     A timeout counts for nothing: a worker that nobody wakes has no reason to look around.
     """
 
-    def __init__(self, thread: WorkerThread) -> None:
+    def __init__(self, worker: WorkerGreenlet) -> None:
         super().__init__()
-        self._worker = thread
+        self._worker = worker
 
     def wait(self, timeout: float | None = None) -> bool:
         """Condition.wait, always notified."""

@@ -1,13 +1,11 @@
-"""Virtual time: who is next, and that a worker's thread runs only while it is its turn."""
+"""Virtual time: who is next, and that a worker runs only while it is its turn."""
 
 from __future__ import annotations
-
-import threading
 
 import pytest
 
 from actor.handoff import Interrupted
-from tests.bench.fleet.agenda import Agenda, Turnstile, WorkerThread
+from tests.bench.fleet.agenda import Agenda, Turnstile, WorkerGreenlet
 
 
 def run(agenda: Agenda, actions: int) -> None:
@@ -31,22 +29,22 @@ def test_workers_are_served_in_the_order_of_virtual_time() -> None:
     agenda = Agenda()
     served: list[tuple[float, str]] = []
 
-    def worker(name: str, pace_s: float) -> WorkerThread:
+    def started(name: str, pace_s: float) -> WorkerGreenlet:
         def work() -> None:
             for _ in range(3):
-                thread.sleep(pace_s)
+                worker.sleep(pace_s)
                 served.append((agenda.now, name))
 
-        thread = WorkerThread(agenda, name, work)
-        thread.start()
-        return thread
+        worker = WorkerGreenlet(agenda, work)
+        worker.start()
+        return worker
 
-    threads = [worker(name, pace_s) for name, pace_s in (("a", 1.0), ("b", 0.25), ("c", 1.0), ("d", 0.5))]
+    workers = [started(name, pace_s) for name, pace_s in (("a", 1.0), ("b", 0.25), ("c", 1.0), ("d", 0.5))]
     run(agenda, 16)
     assert [at for at, _ in served] == sorted(at for at, _ in served)
     assert "".join(name for _, name in served) == "bdbbacddacac"  # who was put there first comes first
-    for thread in threads:
-        thread.close()
+    for worker in workers:
+        worker.close()
 
 
 def test_who_is_parked_waits_until_it_is_notified() -> None:
@@ -58,36 +56,36 @@ def test_who_is_parked_waits_until_it_is_notified() -> None:
             seen.append(turnstile.wait(1.0))
         seen.append(agenda.now)
 
-    thread = WorkerThread(agenda, "worker", work)
-    turnstile = Turnstile(thread)
-    thread.start()
+    worker = WorkerGreenlet(agenda, work)
+    turnstile = Turnstile(worker)
+    worker.start()
     agenda.later(5.0, turnstile.notify_all)
     agenda.later(6.0, turnstile.notify_all)  # nobody waits any more
     run(agenda, 4)
     assert seen == [True, 5.0]
-    assert thread.parked_s == 5.0
-    thread.close()
+    assert worker.parked_s == 5.0
+    worker.close()
 
 
 @pytest.mark.parametrize("started", [True, False])
-def test_a_closed_worker_leaves_no_thread(started: bool) -> None:
+def test_a_closed_worker_ends_where_it_stands(started: bool) -> None:
     agenda = Agenda()
     ended: list[float] = []
 
     def work() -> None:
         try:
-            thread.park()
+            worker.park()
         except Interrupted:
             ended.append(agenda.now)
             raise
 
-    thread = WorkerThread(agenda, "to be closed", work)
+    worker = WorkerGreenlet(agenda, work)
     if started:
-        thread.start()
+        worker.start()
         agenda.step()
-    thread.close()
+    worker.close()
     assert ended == [0.0] * started
-    assert "to be closed" not in [each.name for each in threading.enumerate()]
+    worker.close()  # it is gone already
 
 
 def test_what_a_worker_fails_of_is_raised_where_time_passes() -> None:
@@ -96,8 +94,8 @@ def test_what_a_worker_fails_of_is_raised_where_time_passes() -> None:
     def work() -> None:
         raise ZeroDivisionError
 
-    thread = WorkerThread(agenda, "worker", work)
-    thread.start()
+    worker = WorkerGreenlet(agenda, work)
+    worker.start()
     with pytest.raises(ZeroDivisionError):
         agenda.step()
-    thread.close()
+    worker.close()
