@@ -257,6 +257,13 @@ class Permit:
 
 
 @dataclass(frozen=True, slots=True)
+class Share:
+    """Which part of all environment steps of the run this actor collects, 0 < share <= 1; 0: nobody told."""
+
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
 class Leave:
     """The worker is to hand in what it holds back and to leave."""
 
@@ -276,4 +283,4 @@ class Finish:
     exit_code: int
 
 
-Effect = Dial | Send | Subscribe | Configure | Adopt | Settle | Permit | Leave | Announce | Finish
+Effect = Dial | Send | Subscribe | Configure | Adopt | Settle | Permit | Share | Leave | Announce | Finish

@@ -58,6 +58,7 @@ class WorkerChannel:
         self._credit = 0
         self._unanswered = 0
         self._closed = False
+        self.share = 0.0  # of all environment steps of the run, as the learner sees it; 0: not told
         self.stats = WorkerStats()  # replaced by the worker's thread alone; read by the link's
 
     # the worker's side
@@ -191,6 +192,10 @@ class WorkerChannel:
         with self._changed:
             self._credit = credit
             self._changed.notify_all()
+
+    def set_share(self, share: float) -> None:
+        """Tells which part of all environment steps of the run this actor collects; 0: nobody told."""
+        self.share = share
 
     def settle(self, work: Work, restore: bool, feedback: Feedback | None = None) -> None:
         """Returns the permit of one gradient and, if it was refused, the gradient itself."""

@@ -318,6 +318,7 @@ _PERFORM: dict[type[Any], Callable[[Service, Any], None]] = {
     events.Adopt: lambda service, effect: service.channel.adopt(effect.weights),
     events.Settle: lambda service, effect: service.channel.settle(effect.work, effect.restore, effect.feedback),
     events.Permit: lambda service, effect: service.channel.permit(effect.credit),
+    events.Share: lambda service, effect: service.channel.set_share(effect.share),
     events.Leave: lambda service, _: service.channel.leave(),
     events.Announce: Service._announce,
     events.Finish: Service._finish,

@@ -29,6 +29,7 @@ from actor.events import (
     Permit,
     Send,
     Settle,
+    Share,
     Started,
     StopRequested,
     Subscribe,
@@ -78,6 +79,7 @@ class ActorState:
         self._heard_at = 0.0
         self._heartbeats = HeartbeatBuilder()
         self._permitted = 0  # what the worker was last told
+        self._share = 0.0  # likewise
 
     def handle(self, event: Event, now: float) -> list[Effect]:
         """What to do about ``event``. The only code that changes this state."""
@@ -156,7 +158,7 @@ class ActorState:
             effects.append(Configure(welcome))
         elif self.weight_cache is not None:
             self.weight_cache = WeightCache(welcome, self._trains)  # weights of another life count for nothing
-        effects += self._permit()
+        effects += [*self._tell_share(welcome.share), *self._permit()]
         effects.append(Announce("welcomed", {"run": welcome.run, "epoch": welcome.epoch, "ordinal": welcome.ordinal}))
         return effects + self._request(now)
 
@@ -196,6 +198,13 @@ class ActorState:
             return []
         self._permitted = allowed
         return [Permit(allowed)]
+
+    def _tell_share(self, share: float) -> list[Effect]:
+        """Tells the worker which part of all steps is its own, where that changed."""
+        if share == self._share:
+            return []
+        self._share = share
+        return [Share(share)]
 
     def _lose(self, why: str, now: float, wait_s: float = 0.0) -> list[Effect]:
         """The link is gone; what is unanswered waits for the next welcome, which may be of the same session."""
@@ -239,7 +248,7 @@ class ActorState:
             return self._record(message, event, now)
         if isinstance(message, Heartbeat):
             behind = self.weight_cache is not None and self.weight_cache.lacks_published(message.version)
-            return self._request(now) if behind else []
+            return [*self._tell_share(message.share), *(self._request(now) if behind else [])]
         if isinstance(message, Welcome):
             return self._welcomed(message, now)
         if isinstance(message, Refusal):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections import Counter
 from collections.abc import Iterator
 from typing import Literal, Protocol
 
@@ -20,15 +19,14 @@ from actor.algorithms.gradients import Minibatch, gradient, minibatches
 from actor.algorithms.local_steps import LocalSteps
 from actor.algorithms.losses import LossStats
 from actor.algorithms.methods import make_method
-from actor.algorithms.normalization import normalization
-from actor.algorithms.rollout import Collector, Rollout
+from actor.algorithms.rollout import Rollout
+from actor.algorithms.simulators import Simulators
 from actor.algorithms.step_size import StepSizeControl, WeightsId
 from actor.compression.bandwidth import BandwidthFit, UplinkBudget
 from actor.compression.compressor import Compressor
 from actor.compression.preconditioner import Momentum, Preconditioner
 from actor.compression.selection import Everything, Selection, make_selection
 from actor.config import ActorSettings, read_settings
-from actor.environments.registry import make_vector_envs
 from actor.events import Feedback, Settled, Weights, Work
 from actor.handoff import Leaving
 from actor.monitoring import log
@@ -51,6 +49,7 @@ class GradientChannel(Protocol):
     """What ``step`` needs of the channel to the channel."""
 
     stats: WorkerStats
+    share: float
 
     @property
     def permits_left(self) -> int: ...
@@ -83,9 +82,9 @@ class TrainingWorker:
     ) -> None:
         self.settings = settings = read_settings(welcome.table)
         rollout_seed, shuffle_seed = _seeds(welcome)
-        self._groups = make_vector_envs(settings, allowed_modules)
+        self.simulators = Simulators(settings, allowed_modules, rollout_seed)
         try:
-            spaces = self._groups[0].spaces
+            spaces = self.simulators.spaces
             self.policy, self.flat = build_policy(settings, spaces, seed=0)
             if self.flat.layout().digest != welcome.layout.digest:
                 raise UserError(_mismatch(welcome, self.flat))
@@ -99,7 +98,7 @@ class TrainingWorker:
             self.compressor = make_compressor(settings, welcome.quantity, self.flat.layout(), rollout_seed)
             self.bandwidth_fit = make_bandwidth_fit(settings, self.flat.layout().length, uplink_kbps)
             self.method = make_method(settings, spaces, self.policy, rollout_seed)
-            self.collector = Collector(self._groups, self.policy, self.method.sampler, settings, rollout_seed)
+            self.simulators.begin(self.policy, self.method.sampler)
         except BaseException:
             self.close()
             raise
@@ -125,8 +124,9 @@ class TrainingWorker:
     def step(self, channel: GradientChannel, generation: int) -> None:
         """One rollout and all its gradients."""
         self.refresh(channel)
+        self.simulators.heed(channel.share)
         began = time.perf_counter()
-        rollout = self.collector.collect()
+        rollout = self.simulators.collect()
         stats = channel.stats
         collect_s, env_steps = stats.collect_s + time.perf_counter() - began, stats.env_steps + rollout.env_steps
         channel.stats = replace(stats, collect_s=collect_s, env_steps=env_steps)
@@ -176,8 +176,7 @@ class TrainingWorker:
 
     def close(self) -> None:
         """Ends the simulators."""
-        for group in self._groups:
-            group.close()
+        self.simulators.close()
 
     def _minibatches(self, rollout: Rollout) -> Iterator[Minibatch]:
         """Every pass over the rollout, towards targets that are as fresh as the method wants them."""
@@ -185,7 +184,7 @@ class TrainingWorker:
         for number in range(self.settings.passes):
             if number and self.method.fresh_targets:
                 targets = self.method.targets(rollout)
-            yield from minibatches(rollout, targets, self.settings, self._shuffle)
+            yield from minibatches(rollout, targets, self.simulators.sized, self._shuffle)
 
     def adopt(self, weights: Weights | None) -> None:
         """Computes with these weights from now on; None or the same ones change nothing."""
@@ -200,7 +199,12 @@ class TrainingWorker:
             self._load_own(self.local)
         self.method.adopt(weights.env_steps, weights.target, weights.target_version)
         if weights.moments is not None and weights.moments.count > 1:
-            self.collector.normalizer, self.collector.return_scale = normalization(self.settings, weights.moments)
+            self.simulators.normalize(weights.moments)
+
+    @property
+    def _length(self) -> float:
+        """Of the next update, as a factor."""
+        return self.step_size.factor * self.simulators.portion.length
 
     @property
     def _weights_id(self) -> WeightsId:
@@ -218,10 +222,7 @@ class TrainingWorker:
 
     def _publish_faults(self, channel: GradientChannel) -> None:
         """All groups' failures, and gradients that were left out."""
-        counts: Counter[str] = sum((Counter(group.failures) for group in self._groups), Counter())
-        first: dict[str, str] = {
-            kind: detail for group in reversed(self._groups) for kind, detail in group.first_failures.items()
-        }
+        counts, first = self.simulators.failures, self.simulators.first_failures
         faults = [Fault(kind, count, first.get(kind, "")[:200]) for kind, count in counts.items()]
         overflow = () if self._overflow is None else (self._overflow,)
         channel.stats = replace(channel.stats, simulator_failures=counts, faults=(*faults, *overflow))
@@ -251,7 +252,7 @@ class TrainingWorker:
             return True
         began = time.perf_counter()
         self._heed_feedback(channel)
-        encoded = self.compressor.compress(vector, self.step_size.factor)
+        encoded = self.compressor.compress(vector, self._length)
         self._count_compression(began, channel)
         channel.hand_in(self._work(encoded, self.compressor.codec.name))
         return True
@@ -260,7 +261,7 @@ class TrainingWorker:
         """An update joins those that are sent together, and θ takes it at once."""
         assert self._weights is not None
         full, began = local.full_with_next(), time.perf_counter()
-        update = self.compressor.precondition(vector, self.step_size.factor)
+        update = self.compressor.precondition(vector, self._length)
         local.add(update, self.step_size.rate_share(self._weights.env_steps), self.flat.theta)
         self._count_compression(began, channel)
         if full:
@@ -354,7 +355,7 @@ class TrainingWorker:
         """One more rollout or gradient came to nothing. Raises FloatingPointError once the budget is spent."""
         self._nan_streak += 1
         if self._nan_streak >= NAN_BUDGET:
-            known = [detail for group in self._groups for detail in group.first_failures.values()]
+            known = list(self.simulators.first_failures.values())
             known += [self._overflow.detail] if self._overflow is not None else []
             raise FloatingPointError(f"{NAN_BUDGET} {what} in a row; the first: {'; '.join(known) or 'not known'}")
 

@@ -237,6 +237,8 @@ class LearnerState:
         self, gradient: Gradient, event: MessageArrived, peer: Peer, reason: Reason | None, now: float
     ) -> list[Effect]:
         report, effects = (None, []) if reason is Reason.QUARANTINED else self.reports.receive(gradient, peer, now)
+        if report is not None:
+            self.sessions.shares.record(peer.session, report.env_steps, now)
         lag_s = self.publisher.published.lag_s(gradient.base_version, now)
         reason = reason or self._turned_away(gradient, lag_s)
         if reason is not None:
@@ -362,7 +364,10 @@ class LearnerState:
             effects += self._forget(peer, "silent")
         if now - self._beat_at >= self.settings.heartbeat_s:
             self._beat_at = now
+            self.sessions.shares.tick(now)
             effects += self.sessions.heartbeats(self.publisher.version)
+        else:
+            effects += self.sessions.heartbeats(self.publisher.version, changed=True)
         if self.shutdown.running and self.saving.due(now):
             effects += self.saving.order(now)
         effects += self._next_batch(now, ticked=True)

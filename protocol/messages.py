@@ -31,6 +31,7 @@ Name = Annotated[str, Meta(min_length=1, max_length=64)]
 Text = Annotated[str, Meta(max_length=500)]
 Digest = Annotated[bytes, Meta(min_length=8, max_length=8)]
 Seconds = Annotated[float, Meta(ge=0.0, le=86_400.0)]
+Share = Annotated[float, Meta(ge=0.0, le=1.0)]
 # Of an actor: simulators that were replaced, and numbers that were left out of learning.
 FAULTS = ("raised", "hung", "died", "wrong_shape", "reward_not_finite", "observation_not_finite", "gradient_not_finite")
 Quantity = Literal["gradient", "update"]
@@ -100,6 +101,7 @@ class Welcome(Message, frozen=True, tag="welcome"):
     anneal_steps: Counter = 0  # environment steps of the run in which the rate would fall to zero; 0: it stays
     anneal_floor: Annotated[float, Meta(ge=0.0, le=1.0)] = 1.0  # share of the first rate that it falls to at most
     learning_rate: Annotated[float, Meta(ge=0.0, le=100.0)] = 0.0  # at first; 0: not told
+    share: Share = 0.0  # as in a heartbeat
 
 
 class Refusal(Message, frozen=True, tag="refusal"):
@@ -163,6 +165,7 @@ class Heartbeat(Message, frozen=True, tag="heartbeat"):
     wait_ms: Counter = 0  # for permits and weights
     residual_age: Counter = 0  # actor: gradients that what it holds back has waited, on average
     faults: Annotated[tuple[Fault, ...], Meta(max_length=16)] = ()  # actor: totals of this session, by kind
+    share: Share = 0.0  # learner: of the environment steps that all actors collect, which this one does; 0: not told
 
 
 class SnapshotRequest(Message, frozen=True, tag="snapshot_request"):
@@ -253,9 +256,9 @@ KINDS: frozenset[str] = frozenset(kind.__struct_config__.tag for kind in AnyMess
 
 _LATER: dict[type[Message], tuple[int, ...]] = {
     Hello: (1,),
-    Welcome: (2, 1),
+    Welcome: (2, 1, 1),
     Verdict: (1,),
-    Heartbeat: (2, 5, 1),
+    Heartbeat: (2, 5, 1, 1),
     SnapshotRequest: (1,),
     Snapshot: (2, 1),
 }  # how many trailing fields came later, in the order in which they came

@@ -190,6 +190,7 @@ class Peer:
     role: Role = "train"  # as its hello said
     public_key: str = ""  # that its connections prove to have; empty where none is asked for
     credit: int = 1  # granted last; it counts from when it is told (``Ledger.grant``)
+    share: float = 0.0  # as it was last told
     faults: Counter[str] = field(default_factory=Counter)  # that its heartbeats told, by kind
     greeted: bytes = b""  # connection that its last hello came over
     left: deque[bytes] = field(default_factory=lambda: deque(maxlen=ROUTES_LEFT))  # connections it spoke over before

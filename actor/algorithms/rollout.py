@@ -119,6 +119,17 @@ class Collector:
         self._discounted = np.zeros(count, np.float32)  # running discounted return of each episode, raw
         self._returns = np.zeros((steps, count if settings.normalize_returns else 0), np.float32)
 
+    def set_length(self, steps: int) -> None:
+        """T of the rollouts from now on; episodes go on."""
+        if steps == len(self._actions):
+            return
+        shown, started = self._raw[-1], self._starts[-1]
+        state, begun, following, discounted = self._state, self._begun, self._next_actions, self._discounted
+        self._allocate(steps, self._actions.shape[1])
+        self._raw[-1], self._starts[-1] = shown, started
+        self._state, self._begun, self._discounted = state, begun, discounted
+        self._next_actions[...] = following
+
     def collect(self) -> Rollout:
         """The next T steps of every environment."""
         self._raw[0], self._starts[0] = self._raw[-1], self._starts[-1]

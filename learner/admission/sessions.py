@@ -11,6 +11,7 @@ from collections.abc import Collection, Container, Sequence
 from random import Random
 
 from learner.admission.credit import first
+from learner.admission.shares import Shares, differs
 from learner.admission.telemetry import Telemetry
 from learner.config import LearnerSettings
 from learner.events import Announce, Effect, Send
@@ -45,7 +46,7 @@ class Sessions:
         self.peers: dict[int, Peer] = {}
         self.training = self.evaluating = 0
         self.training_from: float | None = None
-        self.telemetry = Telemetry()
+        self.telemetry, self.shares = Telemetry(), Shares()
         self._training: Counter[Sender] = Counter()  # sessions of each sender
         self._evaluating: Counter[Sender] = Counter()
         self._lives: dict[tuple[int, str], Peer] = {}  # by the actor's life and its key
@@ -164,6 +165,8 @@ class Sessions:
         """Its session begins."""
         self.peers[peer.session] = self._lives[peer.instance, peer.public_key] = peer
         self._count(peer, 1)
+        if peer.trains:
+            self.shares.join(peer.session)
         if self.training and self.training_from is None:
             self.training_from = peer.heard_at
 
@@ -173,6 +176,7 @@ class Sessions:
         self._leave_connection(peer)
         self._count(peer, -1)
         self.telemetry.forget(peer.session)
+        self.shares.leave(peer.session)
         if not self.training:
             self.training_from = None
 
@@ -221,6 +225,7 @@ class Sessions:
         else's business.
         """
         peer.ledger.grant(peer.credit)
+        peer.share = self.shares.of(peer.session)
         weights = [text for text in self._weights.split() if local or not text.startswith("ipc:")]
         return Welcome(
             instance=peer.instance,
@@ -241,11 +246,20 @@ class Sessions:
             anneal_steps=self._settings.annealing[0],
             anneal_floor=self._settings.annealing[1],
             learning_rate=self._settings.learning_rate,
+            share=peer.share,
         )
 
-    def heartbeats(self, version: int) -> list[Send]:
-        """A heartbeat for each. version: newest that the weight stream has told."""
-        return [Send(p.route, Heartbeat(p.session, self._progress.version, version)) for p in self.peers.values()]
+    def heartbeats(self, version: int, *, changed: bool = False) -> list[Send]:
+        """A heartbeat for each. version: newest that the weight stream has told. changed: only where there is another
+        share to tell.
+        """
+        effects = []
+        for peer in self.peers.values():
+            share = self.shares.of(peer.session)
+            if not changed or differs(share, peer.share):
+                peer.share = share
+                effects.append(Send(peer.route, Heartbeat(peer.session, self._progress.version, version, share=share)))
+        return effects
 
     def goodbyes(self, final: bool) -> list[Send]:
         """The last word for each. final: the run is over, and nobody need come back."""

@@ -51,6 +51,7 @@ class List:
         self.stops_with: type[Exception] = Stopped
         self.last: list[Work | None] = []
         self.permits_left = 1
+        self.share = 0.0
         self.checks, self.checks_borne = 0, 1 << 30
 
     def first_weights(self, generation: int) -> Weights:
@@ -335,7 +336,7 @@ def test_moments_travel_with_the_report_and_normalise_what_follows() -> None:
     assert first.report.observations == first.report.env_steps
     assert Moments.from_buffer(first.moments, first.report.observations, 4).size == 4
     assert [work.moments for work in others] == [None] * (GRADIENTS - 1)
-    normalizer = bench.worker.collector.normalizer
+    normalizer = bench.worker.simulators.collector.normalizer
     assert normalizer is not None
     np.testing.assert_allclose(normalizer.mean, 0.5)
     np.testing.assert_allclose(normalizer.scale, 0.5, rtol=1e-6)
@@ -513,8 +514,8 @@ def test_a_rollout_is_left_where_the_policy_has_moved_too_far_and_updates_cannot
 def test_rewards_are_divided_by_what_the_run_has_seen() -> None:
     settings = msgspec.structs.replace(SMALL, normalize_returns=True)
     bench = Bench(settings, Moments(100, np.array([7.0]), np.array([1600.0])))
-    assert bench.worker.collector.return_scale == pytest.approx(0.25)
-    assert bench.worker.collector.normalizer is None
+    assert bench.worker.simulators.collector.return_scale == pytest.approx(0.25)
+    assert bench.worker.simulators.collector.normalizer is None
     bench.worker.close()
 
 
@@ -582,13 +583,13 @@ def test_a_policy_collects_with_what_was_refused_as_with_all_that_waits() -> Non
     learnt, acted = theta_of(bench), []
     bench.link.settled.append((work.decoded, None))
     bench.link.refused.append(work)
-    collect = bench.worker.collector.collect
+    collect = bench.worker.simulators.collector.collect
 
     def watched() -> Any:
         acted.append(theta_of(bench))
         return collect()
 
-    bench.worker.collector.collect = watched  # type: ignore[method-assign]
+    bench.worker.simulators.collector.collect = watched  # type: ignore[method-assign]
     bench.step()
     np.testing.assert_allclose(acted[0], learnt, atol=1e-7)
     assert np.abs(dense(work)).max() > 0.0

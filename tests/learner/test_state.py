@@ -1098,7 +1098,7 @@ def test_heartbeats_tell_what_is_published() -> None:
     it.applies(session, 1)
     it.applies(session, 2)
     assert messages(it.tick(0.9), Heartbeat) == []
-    assert sent(it.tick(1.0), Heartbeat) == Heartbeat(session, 2, 1)
+    assert sent(it.tick(1.0), Heartbeat) == Heartbeat(session, 2, 1, share=1.0)
     assert messages(it.tick(1.5), Heartbeat) == []
 
 

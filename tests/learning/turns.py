@@ -115,6 +115,7 @@ class LateLink:
         self, run: Run, lag: int, travelling: deque[tuple[LateLink, Work]], turn: Callable[[], None] = lambda: None
     ) -> None:
         self.stats = WorkerStats()
+        self.share = 0.0  # nobody tells
         self._run, self._lag, self._travelling, self._turn = run, lag, travelling, turn
         self._feedback: list[Feedback] = []
         self._settled: list[Settled] = []

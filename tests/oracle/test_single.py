@@ -116,6 +116,7 @@ class DirectLink:
         return Weights(self.held.epoch, self.held.version, self.held.theta, None)
 
     permits_left = 1
+    share = 1.0
 
     def check(self, generation: int | None) -> None:
         pass

@@ -115,9 +115,9 @@ def test_trailing_bytes_and_deep_nesting_are_malformed() -> None:
 
 
 def test_a_field_that_a_later_version_appends_is_passed_over() -> None:
-    whole = ["heartbeat", 1, 2, 3, 0.5, 0.25, 4, 5, 6, 7, 8, [["raised", 2, "boom"]]]
+    whole = ["heartbeat", 1, 2, 3, 0.5, 0.25, 4, 5, 6, 7, 8, [["raised", 2, "boom"]], 0.5]
     assert decode(framed([*whole, "later"]))[0] == Heartbeat(
-        1, 2, 3, 0.5, 0.25, 4, 5, 6, 7, 8, (Fault("raised", 2, "boom"),)
+        1, 2, 3, 0.5, 0.25, 4, 5, 6, 7, 8, (Fault("raised", 2, "boom"),), 0.5
     )
 
 

@@ -111,6 +111,8 @@ class Actor:
             self.settled(effect)
         elif isinstance(effect, a.Permit):
             self.channel.permit(effect.credit)
+        elif isinstance(effect, a.Share):
+            self.channel.set_share(effect.share)
         elif isinstance(effect, a.Leave):
             self.channel.leave()
             self.world.later(0.0, self.alive(self.part))  # the worker's thread hears of it, and answers later

@@ -137,8 +137,8 @@ class Actor:
 
     def _charge(self, worker: TrainingWorker) -> None:
         """Its rollouts and gradients take virtual time from now on."""
-        worker.collector.collect = followed_by(  # type: ignore[method-assign]
-            worker.collector.collect, lambda rollout: self._collected(rollout.valid.size)
+        worker.simulators.collect = followed_by(  # type: ignore[method-assign]
+            worker.simulators.collect, lambda rollout: self._collected(rollout.valid.size)
         )
         worker.method.loss = followed_by(worker.method.loss, lambda _: self._learnt())  # type: ignore[method-assign]
 
@@ -189,6 +189,7 @@ _PERFORM: dict[type[Any], Callable[[Actor, Any], None]] = {
     events.Adopt: lambda actor, effect: actor.channel.adopt(effect.weights),
     events.Settle: lambda actor, effect: actor.channel.settle(effect.work, effect.restore, effect.feedback),
     events.Permit: lambda actor, effect: actor.channel.permit(effect.credit),
+    events.Share: lambda actor, effect: actor.channel.set_share(effect.share),
     events.Leave: lambda actor, _: actor.channel.leave(),
     events.Announce: Actor._announce,
     events.Finish: Actor._finish,

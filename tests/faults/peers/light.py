@@ -215,6 +215,7 @@ _PERFORM: dict[type[Any], Callable[[LightActor, Any], None]] = {
     events.Adopt: LightActor._adopt,
     events.Settle: LightActor._settle,
     events.Permit: LightActor._permit,
+    events.Share: lambda actor, _: None,
     events.Leave: lambda actor, _: actor._later(events.LastWorkDone(None)),
     events.Announce: lambda actor, effect: say(effect.event, actor=actor._name, **effect.fields),
     events.Finish: lambda actor, _: actor.finished.set(),

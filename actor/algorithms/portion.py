@@ -1,0 +1,78 @@
+"""What one actor of a fleet collects and learns from at once, by its share of the run. Pure. Knows numbers alone.
+
+The settings say what an actor collects between two policies. If each of N actors did so, one policy would be sampled N
+times as much, and the last of all gradients would be taken far from what collected the data. So together they collect
+about as much as two do that follow the settings, which is what shipped experiments are tuned for: each uses fewer of
+its environments, then shorter rollouts, and takes as many gradients from as many samples as before.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from actor.config import ActorSettings
+
+POWER = 0.5
+LEAST_ROWS = 64  # of a rollout: of fewer, what an update costs to compute and to send outweighs what it learns
+WIDTH = (
+    2.0  # environments shrink by this much less than samples: of many that are cut short one learns less than of few
+)
+BAND = 1.4  # between two shares that are heeded, so that one that wavers changes nothing
+LONE = 0.4  # from this share on an actor follows the settings whole, which are tuned for one or two
+
+
+@dataclass(frozen=True, slots=True)
+class Portion:
+    """envs: B in use. rollout_steps: T. minibatches: of a pass. length: of updates, 0 < length <= 1, as a factor."""
+
+    envs: int
+    rollout_steps: int
+    minibatches: int
+    length: float = 1.0
+
+
+def whole(settings: ActorSettings) -> Portion:
+    """All that the settings say."""
+    return Portion(settings.envs, settings.rollout_steps, settings.minibatches)
+
+
+def first(settings: ActorSettings) -> Portion:
+    """Before anybody told a share: as little as is ever collected at once."""
+    steps = settings.rollout_steps if _keeps_length(settings) else -(-LEAST_ROWS // settings.envs)
+    return _of(settings, settings.envs, min(settings.rollout_steps, steps))
+
+
+def portion(settings: ActorSettings, share: float) -> Portion:
+    """What goes with a share, 0 < share <= 1; 0, nobody told: all."""
+    if not 0.0 < share < LONE:
+        return whole(settings)
+    rows = settings.envs * settings.rollout_steps
+    wanted = max(min(rows, LEAST_ROWS), rows * share)
+    whole_length = _keeps_length(settings)
+    envs = min(settings.envs, _power_of_two(settings.envs * wanted / rows * (1.0 if whole_length else WIDTH)))
+    steps = settings.rollout_steps if whole_length else min(settings.rollout_steps, max(1, round(wanted / envs)))
+    return _of(settings, envs, steps)
+
+
+def differs(share: float, held: float) -> bool:
+    """Whether a share is so far from the one that was last heeded that another portion is worth its making."""
+    return max(share, held) > BAND * min(share, held)
+
+
+def _of(settings: ActorSettings, envs: int, steps: int) -> Portion:
+    """With as many gradients from as many samples as the settings have them, or shorter ones where not even one."""
+    gradients = settings.minibatches * (envs * steps) / (settings.envs * settings.rollout_steps)  # of a pass
+    minibatches = max(1, round(gradients))
+    return Portion(envs, steps, minibatches, min(1.0, gradients / minibatches) ** POWER)
+
+
+def _keeps_length(settings: ActorSettings) -> bool:
+    """Whether shorter rollouts would be another method: returns that reach to their end, or a memory that does."""
+    n_step = settings.algorithm == "n_step_q" or (settings.algorithm == "a3c" and settings.targets == "n_step")
+    return n_step or settings.memory != "none"
+
+
+def _power_of_two(count: float) -> int:
+    """The nearest, 1 at least."""
+    return int(2 ** max(0, round(math.log2(count))))

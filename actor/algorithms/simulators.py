@@ -1,0 +1,116 @@
+"""The simulators of one actor, as many as its share of the run asks for, and rollouts from them. Knows no wire.
+
+A fleet grows and shrinks while it trains. So an actor's environments are made anew between two rollouts, whenever
+another portion (``algorithms/portion.py``) fits its share better.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+from msgspec.structs import replace
+
+from actor.algorithms.normalization import normalization
+from actor.algorithms.portion import Portion, differs, first, portion
+from actor.algorithms.rollout import ActionSampler, Collector, Rollout
+from actor.config import ActorSettings
+from actor.environments.registry import make_vector_envs
+from actor.networks.policy import Policy
+from actor.spaces import Spaces
+from protocol.moments import Moments
+
+
+class Simulators:
+    """settings: the experiment's. sized: the same, with the sizes of the present portion.
+
+    Raises what ``make_vector_envs`` raises.
+    """
+
+    def __init__(self, settings: ActorSettings, allowed_modules: frozenset[str], seed: int) -> None:
+        self._settings, self._allowed_modules, self._seed = settings, allowed_modules, seed
+        self.portion = first(settings)
+        self.sized = with_portion(settings, self.portion)
+        self._groups = make_vector_envs(self.sized, allowed_modules)
+        self._resized = 0  # so often
+        self._share: float | None = None  # that was heeded; None before the first rollout is collected
+        self._began = False
+        self._failures: Counter[str] = Counter()  # of simulators that are not in use any more
+        self._first_failures: dict[str, str] = {}  # likewise
+        self._moments: Moments | None = None
+        self._policy: Policy
+        self._sampler: ActionSampler
+        self.collector: Collector
+
+    @property
+    def spaces(self) -> Spaces:
+        """What the environment shows and takes."""
+        return self._groups[0].spaces
+
+    def begin(self, policy: Policy, sampler: ActionSampler) -> None:
+        """Who acts from now on: the environments are reset."""
+        self._policy, self._sampler = policy, sampler
+        seeds = [self._seed, self._resized] if self._resized else self._seed
+        seed = self._seed if not self._resized else int(np.random.SeedSequence(seeds).generate_state(1)[0])
+        self.collector = Collector(self._groups, policy, sampler, self.sized, seed)
+        if self._moments is not None:
+            self.normalize(self._moments)
+
+    def normalize(self, moments: Moments) -> None:
+        """By these statistics, where settings ask for it."""
+        self._moments = moments
+        self.collector.normalizer, self.collector.return_scale = normalization(self._settings, moments)
+
+    def heed(self, share: float) -> bool:
+        """Takes up the portion that goes with this share; whether that is another.
+
+        Unfinished episodes are let go where that means other environments.
+        """
+        if not self._began or (self._share is not None and not differs(share, self._share)):
+            return False
+        found, self._share = portion(self._settings, share), share
+        if found == self.portion:
+            return False
+        fewer, self.portion, self.sized = found.envs != self.portion.envs, found, with_portion(self._settings, found)
+        if not fewer:
+            self.collector.set_length(found.rollout_steps)
+            return True
+        self._failures, self._first_failures = self.failures, self.first_failures
+        self.close()
+        self._resized += 1
+        self._groups = make_vector_envs(self.sized, self._allowed_modules)
+        self.begin(self._policy, self._sampler)
+        return True
+
+    def collect(self) -> Rollout:
+        """The next T steps of every environment in use."""
+        self._began = True
+        return self.collector.collect()
+
+    @property
+    def failures(self) -> Counter[str]:
+        """By kind, of all simulators so far."""
+        return sum((Counter(group.failures) for group in self._groups), self._failures)
+
+    @property
+    def first_failures(self) -> dict[str, str]:
+        """What the first of each kind was."""
+        found = {kind: detail for group in reversed(self._groups) for kind, detail in group.first_failures.items()}
+        return found | self._first_failures
+
+    def close(self) -> None:
+        """Ends the simulators."""
+        for group in self._groups:
+            group.close()
+        self._groups = []
+
+
+def with_portion(settings: ActorSettings, portion: Portion) -> ActorSettings:
+    """The settings with these sizes; in groups where they divide the environments."""
+    return replace(
+        settings,
+        envs=portion.envs,
+        groups=settings.groups if portion.envs % settings.groups == 0 else 1,
+        rollout_steps=portion.rollout_steps,
+        minibatches=portion.minibatches,
+    )

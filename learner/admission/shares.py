@@ -1,0 +1,92 @@
+"""Which part of the run's environment steps each actor collects. Pure. ``now`` is an argument.
+
+An actor that knows its share collects as much between two policies as keeps all actors together near what one would
+(``actor/algorithms/portion.py``). Rates follow from the steps that gradients report, which the run counts anyway. A
+slow actor has a small share and is not waited for.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+MEMORY_S = 10.0  # over which a rate is averaged: many rollouts of a fleet, some of a lone actor
+TELLING = 1.25  # a share that has changed by this factor is told at once
+LEAST = 0.25  # of an equal share, that each has at least: who reports more steps than it takes starves nobody
+
+
+@dataclass(slots=True)
+class _Rate:
+    """Of one session. at: its last report. steps, seconds: faded sums of what was reported, and of the time it took."""
+
+    at: float | None = None
+    steps: float = 0.0
+    seconds: float = 0.0
+    rate: float | None = None  # environment steps a second; None until two reports told
+
+    def record(self, steps: int, now: float) -> None:
+        if self.at is not None and now > self.at:
+            passed = now - self.at
+            kept = math.exp(-passed / MEMORY_S)
+            self.steps, self.seconds = self.steps * kept + steps, self.seconds * kept + passed
+            self.rate = self.steps / self.seconds
+        self.at = now if self.at is None else max(now, self.at)
+
+    def wane(self, now: float) -> None:
+        """Nothing was heard for longer than all that is remembered: the rate is at most what that leaves."""
+        if self.at is not None and self.rate is not None and now - self.at > self.seconds:
+            self.rate = self.steps / (now - self.at)
+
+
+def differs(share: float, told: float) -> bool:
+    """Whether it is so far from what was told that waiting for the next heartbeat would cost."""
+    return max(share, told) > TELLING * min(share, told)
+
+
+class Shares:
+    """Of all sessions that train."""
+
+    def __init__(self) -> None:
+        self._rates: dict[int, _Rate] = {}
+        self._total, self._known = 0.0, 0  # of the rates that are known
+
+    def join(self, session: int) -> None:
+        """It takes part from now on; until its rate is known it counts as the average actor."""
+        self._rates[session] = _Rate()
+
+    def leave(self, session: int) -> None:
+        """It takes part no more."""
+        gone = self._rates.pop(session, None)
+        if gone is not None:
+            self._count(gone.rate, None)
+
+    def record(self, session: int, steps: int, now: float) -> None:
+        """It reports so many environment steps."""
+        held = self._rates.get(session)
+        if held is not None:
+            before = held.rate
+            held.record(steps, now)
+            self._count(before, held.rate)
+
+    def tick(self, now: float) -> None:
+        """Time passed; who says nothing for long counts for less."""
+        for held in self._rates.values():
+            before = held.rate
+            held.wane(now)
+            if held.rate != before:
+                self._count(before, held.rate)
+
+    def of(self, session: int) -> float:
+        """0 < share <= 1, at least LEAST of an equal one; 0 for who does not take part."""
+        held, count = self._rates.get(session), len(self._rates)
+        if held is None:
+            return 0.0
+        if not self._known or self._total <= 0.0:
+            return 1.0 / count
+        average = self._total / self._known
+        rate = average if held.rate is None else held.rate
+        return min(1.0, max(rate / (average * count), LEAST / count))
+
+    def _count(self, before: float | None, after: float | None) -> None:
+        self._known += (after is not None) - (before is not None)
+        self._total = max(0.0, self._total + (after or 0.0) - (before or 0.0)) if self._known else 0.0
