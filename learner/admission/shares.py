@@ -8,6 +8,7 @@ slow actor has a small share and is not waited for.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 MEMORY_S = 10.0  # over which a rate is averaged: many rollouts of a fleet, some of a lone actor
@@ -25,12 +26,13 @@ class _Rate:
     rate: float | None = None  # environment steps a second; None until two reports told
 
     def record(self, steps: int, now: float) -> None:
-        if self.at is not None and now > self.at:
-            passed = now - self.at
-            kept = math.exp(-passed / MEMORY_S)
-            self.steps, self.seconds = self.steps * kept + steps, self.seconds * kept + passed
-            self.rate = self.steps / self.seconds
+        passed = 0.0 if self.at is None else max(0.0, now - self.at)
         self.at = now if self.at is None else max(now, self.at)
+        if not passed and not self.seconds:
+            return  # nobody knows how long these took
+        kept = math.exp(-passed / MEMORY_S)
+        self.steps, self.seconds = self.steps * kept + steps, self.seconds * kept + passed
+        self.rate = self.steps / self.seconds
 
     def wane(self, now: float) -> None:
         """Nothing was heard for longer than all that is remembered: the rate is at most what that leaves."""
@@ -48,7 +50,7 @@ class Shares:
 
     def __init__(self) -> None:
         self._rates: dict[int, _Rate] = {}
-        self._total, self._known = 0.0, 0  # of the rates that are known
+        self._average: float | None = None  # of the rates that are known, 0 where none is; None: one has changed
 
     def join(self, session: int) -> None:
         """It takes part from now on; until its rate is known it counts as the average actor."""
@@ -56,37 +58,40 @@ class Shares:
 
     def leave(self, session: int) -> None:
         """It takes part no more."""
-        gone = self._rates.pop(session, None)
-        if gone is not None:
-            self._count(gone.rate, None)
+        self._rates.pop(session, None)
+        self._average = None
 
     def record(self, session: int, steps: int, now: float) -> None:
         """It reports so many environment steps."""
         held = self._rates.get(session)
         if held is not None:
-            before = held.rate
             held.record(steps, now)
-            self._count(before, held.rate)
+            self._average = None
 
     def tick(self, now: float) -> None:
         """Time passed; who says nothing for long counts for less."""
         for held in self._rates.values():
-            before = held.rate
             held.wane(now)
-            if held.rate != before:
-                self._count(before, held.rate)
+        self._average = None
 
     def of(self, session: int) -> float:
         """0 < share <= 1, at least LEAST of an equal one; 0 for who does not take part."""
         held, count = self._rates.get(session), len(self._rates)
         if held is None:
             return 0.0
-        if not self._known or self._total <= 0.0:
+        average = self._mean()
+        if not average:
             return 1.0 / count
-        average = self._total / self._known
         rate = average if held.rate is None else held.rate
         return min(1.0, max(rate / (average * count), LEAST / count))
 
-    def _count(self, before: float | None, after: float | None) -> None:
-        self._known += (after is not None) - (before is not None)
-        self._total = max(0.0, self._total + (after or 0.0) - (before or 0.0)) if self._known else 0.0
+    def __iter__(self) -> Iterator[int]:
+        """The sessions that take part."""
+        return iter(self._rates)
+
+    def _mean(self) -> float:
+        """Found anew from all: what a liar reports would leave its rounding in a running sum."""
+        if self._average is None:
+            known = [held.rate for held in self._rates.values() if held.rate is not None]
+            self._average = math.fsum(known) / len(known) if known else 0.0
+        return self._average
