@@ -50,7 +50,8 @@ def portion(settings: ActorSettings, share: float) -> Portion:
     rows = settings.envs * settings.rollout_steps
     wanted = max(min(rows, LEAST_ROWS), rows * share)
     whole_length = _keeps_length(settings)
-    envs = min(settings.envs, _power_of_two(settings.envs * wanted / rows * (1.0 if whole_length else WIDTH)))
+    envs = _power_of_two(settings.envs * wanted / rows * (1.0 if whole_length else WIDTH))
+    envs = min(settings.envs, max(envs, _least_minibatches(settings)))  # of sequences each has one at least
     steps = settings.rollout_steps if whole_length else min(settings.rollout_steps, max(1, round(wanted / envs)))
     return _of(settings, envs, steps)
 
@@ -63,8 +64,14 @@ def differs(share: float, held: float) -> bool:
 def _of(settings: ActorSettings, envs: int, steps: int) -> Portion:
     """With as many gradients from as many samples as the settings have them, or shorter ones where not even one."""
     gradients = settings.minibatches * (envs * steps) / (settings.envs * settings.rollout_steps)  # of a pass
-    minibatches = max(1, round(gradients))
+    minibatches = max(_least_minibatches(settings), round(gradients))
     return Portion(envs, steps, minibatches, min(1.0, gradients / minibatches) ** POWER)
+
+
+def _least_minibatches(settings: ActorSettings) -> int:
+    """Of a pass. Where its first gradient is measured against its own policy, a divergence takes a second one."""
+    alone = settings.passes == 1 or settings.targets == "vtrace"
+    return min(2, settings.minibatches) if settings.kl_target and alone else 1
 
 
 def _keeps_length(settings: ActorSettings) -> bool:
