@@ -14,7 +14,7 @@ from actor.algorithms.distributions import distribution
 from actor.algorithms.exploration import EpsilonGreedy
 from actor.algorithms.normalization import NORMAL_CLIP, Normalizer
 from actor.algorithms.returns import gae
-from actor.algorithms.rollout import Collector, Rollout
+from actor.algorithms.rollout import ActionSampler, Collector, Rollout
 from actor.config import ActorSettings
 from actor.environments.registry import make_vector_envs
 from actor.environments.vector import Step, VectorEnv
@@ -22,6 +22,7 @@ from actor.networks.build import build_policy
 from actor.networks.flat import FlatParameters
 from actor.networks.policy import Inputs, Policy
 from actor.spaces import Actions, Spaces
+from protocol.moments import Moments
 from tests.actor.counter import counters, discrete, vectors
 
 SMALL = ActorSettings(envs=2, rollout_steps=7, hidden=(8,))
@@ -446,6 +447,93 @@ def test_while_one_group_steps_the_policy_sees_the_other() -> None:
     assert log == [
         "send a", "send b", "receive a", "send a", "receive b", "send b", "receive a", "receive b",
     ]  # fmt: skip
+
+
+class Stream:
+    """A way to choose that takes its noise from one stream, whatever length rollouts have: row T of a rollout is row 0
+    of the next.
+    """
+
+    def __init__(self, inner: ActionSampler, count: int) -> None:
+        self._noise, self._inner = inner.noise(np.random.default_rng(0), 64, count), inner
+
+    def noise(self, generator: np.random.Generator, steps: int, count: int) -> np.ndarray:
+        first, self._noise = self._noise[:steps], self._noise[steps - 1 :]
+        return first
+
+    def draw(self, outputs: np.ndarray, noise: np.ndarray) -> np.ndarray:
+        return self._inner.draw(outputs, noise)
+
+
+@pytest.mark.parametrize("mode", [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"normalize_returns": True, "discount": 0.9},
+        {"normalize_observations": True, "hidden_observations": (0,)},
+        {"memory": "lstm", "memory_size": 4},
+        {"algorithm": "one_step_sarsa"},
+    ],
+    ids=",".join,
+)
+def test_rollouts_of_other_lengths_go_on_exactly_as_one_long_rollout_does(
+    mode: AutoresetMode, changes: dict[str, Any]
+) -> None:
+    """Episodes, observations, the memory's state, the action that Sarsa announced, and discounted returns. Lengths 4
+    and 9 in one group, 5 and 6 in the other, so that no border of rollouts is one of all episodes.
+    """
+    lengths = [7, 3, 12, 1, 1, 8]
+
+    def made(steps: int) -> Collector:
+        settings = replaced(rollout_steps=steps, envs=4, **changes)
+        inner = EpsilonGreedy(4) if settings.algorithm != "a3c" else distribution(COUNTED)
+        groups = [counters(mode, 4, 9), counters(mode, 5, 6)]
+        found = Collector(groups, network(settings), Stream(inner, 4), settings, 0)
+        found.normalizer = NORMALIZER if settings.normalize_observations else None
+        return found
+
+    whole, eager = made(sum(lengths)).collect(), made(lengths[0])
+    begun, episodes, moments = 0, [], Moments.empty(0 if whole.moments is None else len(whole.moments[1]))
+    announced: np.ndarray | None = None
+    for length in lengths:
+        eager.set_length(length)
+        part, rows = eager.collect(), slice(begun, begun + length)
+        for name in ("actions", "rewards", "terminated", "truncated", "valid", "starts"):
+            np.testing.assert_array_equal(getattr(part, name), getattr(whole, name)[rows], err_msg=f"{name} {rows}")
+        np.testing.assert_array_equal(part.observations, whole.observations[begun : begun + length + 1])
+        np.testing.assert_allclose(part.outputs[:-1], whole.outputs[rows], atol=1e-6)
+        for name in ("values", "next_values"):
+            if (found := getattr(part, name)) is not None:
+                np.testing.assert_allclose(found, getattr(whole, name)[rows], atol=1e-6, err_msg=f"{name} {rows}")
+        assert part.state.any() == bool(begun and part.state.size)
+        if announced is not None and "algorithm" in changes:
+            np.testing.assert_array_equal(part.actions[0], announced)
+        announced, begun = part.next_actions.copy(), begun + length
+        episodes += part.episodes
+        moments = moments if part.moments is None else moments.merge(Moments(*part.moments))
+    assert episodes == whole.episodes
+    assert len(episodes) > 15
+    if whole.moments is not None:
+        assert moments.count == whole.moments[0]
+        np.testing.assert_allclose(moments.mean, whole.moments[1], rtol=1e-5)
+        np.testing.assert_allclose(moments.m2, whole.moments[2], rtol=1e-4)
+
+
+def test_a_length_that_a_rollout_has_already_changes_nothing() -> None:
+    eager = collector(AutoresetMode.NEXT_STEP)
+    first = eager.collect().observations
+    eager.set_length(7)
+    assert eager.collect().observations is first
+    eager.set_length(8)
+    assert len(eager.collect().actions) == 8
+
+
+def test_a_length_may_be_set_before_the_first_rollout() -> None:
+    eager = collector(AutoresetMode.NEXT_STEP)
+    eager.set_length(3)
+    rollout = eager.collect()
+    assert rollout.observations[:, 0].tolist() == [[0, 0], [0, 1], [0, 2], [1, 0]]
+    assert rollout.starts[0].all()
 
 
 def test_pong_end_to_end() -> None:
