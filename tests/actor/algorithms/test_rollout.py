@@ -323,14 +323,15 @@ def test_an_action_value_network_gives_no_values() -> None:
 
 
 def test_sarsa_takes_the_action_that_it_was_to_take() -> None:
-    """The next rollout's first action is the one drawn at the last row, whatever ε and the weights have become."""
+    """The next rollout's first action is the one drawn at the last row, whatever ε, weights and length have become."""
     settings = replaced(algorithm="one_step_sarsa")
     greedy = EpsilonGreedy(4)
     policy, flat = build_policy(settings, vectors(2, COUNTED), seed=0)
     eager = Collector([counters(AutoresetMode.NEXT_STEP, 2, 3)], policy, greedy, settings, 0)
     taken = []
-    for _ in range(12):
+    for n in range(12):
         announced = eager.collect().next_actions.copy()
+        eager.set_length(7 - n // 6 * (n % 3))
         greedy.epsilon = 0.0
         flat.load(-flat.vector())
         rollout = eager.collect()
