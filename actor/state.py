@@ -146,7 +146,8 @@ class ActorState:
         before = self.welcome
         if before is not None and welcome.session == before.session:
             resent = self.gradients.resend(now, patience_s=0.0)
-            return [self._heartbeat(before, now), *self._permit(), *resent, *self._request_what_lacks(now)]
+            told = [*self._tell_share(welcome.share), *self._permit()]
+            return [self._heartbeat(before, now), *told, *resent, *self._request_what_lacks(now)]
         self.welcome = welcome
         # before a report, whose episodes may have begun in another session
         effects = [*self.gradients.abandon(), *([] if before is None else [self._heartbeat(welcome, now)])]

@@ -249,6 +249,16 @@ def test_answers_are_told_once_and_the_newest_are_kept() -> None:
     assert channel.collect_feedback() == []
 
 
+def test_a_share_is_told_and_stays_with_another_configuration() -> None:
+    channel = WorkerChannel(lambda work: None)
+    assert channel.share == 0.0
+    channel.set_share(0.25)
+    channel.configure(welcome(1))
+    assert channel.share == 0.25
+    channel.set_share(0.0)
+    assert channel.share == 0.0
+
+
 # leaving
 
 

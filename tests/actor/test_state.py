@@ -30,6 +30,7 @@ from actor.events import (
     Permit,
     Send,
     Settle,
+    Share,
     Started,
     StopRequested,
     Subscribe,
@@ -817,6 +818,65 @@ def test_an_overdue_gradient_is_sent_again_under_its_number() -> None:
     assert messages(again, Gradient) == messages(first, Gradient)
     assert every(again, Send)[0].buffers == every(first, Send)[0].buffers
     assert sequences(actor.tick(6.1)) == []
+
+
+# its share of the run
+
+
+def with_share(share: float, session: int = 9) -> Heartbeat:
+    return Heartbeat(session, 0, 0, share=share)
+
+
+def shared(effects: list[Effect]) -> list[float]:
+    return [told.share for told in every(effects, Share)]
+
+
+def test_a_share_is_told_by_the_welcome_and_by_heartbeats_once_each_time_that_it_changes() -> None:
+    actor = dialling()
+    assert shared(actor.hear(msgspec.structs.replace(WELCOME, share=0.5))) == [0.5]
+    actor.post(WorkerReady())
+    told = [shared(actor.hear(with_share(share))) for share in (0.5, 0.25, 0.25, 0.125, 0.5)]
+    assert told == [[], [0.25], [], [0.125], [0.5]]
+
+
+def test_a_learner_that_knows_of_no_shares_tells_none() -> None:
+    actor = dialling()
+    assert shared(actor.hear(WELCOME)) == []
+    assert shared(actor.hear(Heartbeat(9, 0, 0))) == []
+
+
+def test_a_heartbeat_tells_a_share_and_asks_for_weights() -> None:
+    actor = active(msgspec.structs.replace(WELCOME, share=1.0))
+    actor.hear(Heartbeat(9, 3, 3, share=1.0))
+    actor.now = 2.0
+    effects = actor.hear(Heartbeat(9, 3, 3, share=0.5))
+    assert shared(effects) == [0.5]
+    assert len(messages(effects, SnapshotRequest)) == 1
+
+
+def test_a_share_of_another_session_is_fenced_off() -> None:
+    assert shared(active().hear(with_share(0.5, session=8))) == []
+
+
+def test_a_welcome_back_to_the_same_session_tells_what_has_changed() -> None:
+    """The learner does not say it again."""
+    actor = active(msgspec.structs.replace(WELCOME, share=0.5))
+    actor.tick(5.1)
+    actor.tick(7.0)
+    assert actor.state.phase is Phase.GREETING
+    assert shared(actor.hear(msgspec.structs.replace(WELCOME, share=0.25))) == [0.25]
+
+
+def test_a_new_session_has_a_share_of_its_own_which_the_worker_hears_before_it_may_go_on() -> None:
+    actor = active(msgspec.structs.replace(WELCOME, share=0.5))
+    actor.hands_in()
+    actor.tick(5.1)
+    actor.tick(7.0)
+    effects = actor.hear(msgspec.structs.replace(NEXT_LIFE, share=1.0))
+    assert shared(effects) == [1.0]
+    actor.tick(13.0)
+    actor.tick(15.0)
+    assert shared(actor.hear(msgspec.structs.replace(NEXT_LIFE, epoch=3, session=11))) == [0.0]  # of an older version
 
 
 # silence, and coming back

@@ -12,8 +12,11 @@ import numpy as np
 import pytest
 
 from actor import worker as module
+from actor.algorithms import portion as portions
+from actor.algorithms import simulators
 from actor.algorithms.gradients import gradient
 from actor.algorithms.normalization import moments_size
+from actor.algorithms.portion import POWER, first, portion
 from actor.config import ActorSettings
 from actor.environments.registry import describe
 from actor.events import Feedback, Settled, Weights, Work
@@ -645,3 +648,79 @@ def test_each_gradient_is_a_message_where_nobody_knows_what_the_learner_makes_of
     monkeypatch.setattr(log, "write", lines.append)
     assert len(Bench(LOCAL, **fields).step()) == GRADIENTS
     assert [line["event"] for line in lines] == ["local_steps_unused"]
+
+
+# its share of a fleet
+
+FLEET = msgspec.structs.replace(SMALL, envs=8, rollout_steps=32, passes=1, kl_target=0.0)
+LITTLE = 1e-6  # share of the run: as little as is ever collected
+
+
+def test_a_worker_follows_its_share_from_one_rollout_to_the_next() -> None:
+    bench = Bench(msgspec.structs.replace(FLEET, passes=2, minibatches=4))
+    for share in (0.0, LITTLE, LITTLE, 1.0, LITTLE, 0.0):
+        bench.link.share = share
+        before = bench.link.stats.env_steps
+        works = bench.step()
+        held = bench.worker.simulators.portion
+        assert len(works) == 2 * held.minibatches
+        taken = bench.link.stats.env_steps - before
+        assert works[0].report is not None
+        assert works[0].report.env_steps == taken
+        rows = held.envs * held.rollout_steps
+        assert 0.8 * rows < taken <= rows  # but for those that only reset
+        expected = portion(bench.worker.settings, share) if before else first(bench.worker.settings)
+        assert held == expected
+    assert portion(FLEET, LITTLE).envs < FLEET.envs
+    bench.worker.close()
+
+
+def lengths(monkeypatch: pytest.MonkeyPatch, settings: ActorSettings, **fields: Any) -> list[float]:
+    """Of the updates of a first rollout and of one with little share: how much shorter they are than they would be, by
+    norms, and than the portion says.
+    """
+    norms: list[list[float]] = []
+    said: list[float] = []
+    for power in (POWER, 0.0):
+        monkeypatch.setattr(portions, "POWER", power)
+        bench = Bench(settings, **fields)
+        bench.worker.step_size.factor = 0.5
+        bench.link.share = LITTLE
+        norms.append([])
+        for _ in range(2):
+            (work,) = bench.step()
+            norms[-1].append(float(np.linalg.norm(dense(work))))
+            bench.link.settled.append((work.decoded, None))  # of which nothing came: θ is as it was
+        said.append(bench.worker.simulators.portion.length)
+        bench.worker.close()
+    assert said[0] < 0.9
+    assert said[1] == 1.0
+    return [ours / plain / said[0] for ours, plain in zip(*norms, strict=True)]
+
+
+@pytest.mark.parametrize("local_steps", [1, 4, "auto"])
+def test_updates_of_fewer_samples_are_shorter(local_steps: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = msgspec.structs.replace(FLEET, local_steps=local_steps)
+    assert lengths(monkeypatch, settings, **UPDATES) == pytest.approx([1.0, 1.0], rel=1e-4)
+
+
+def test_gradients_for_an_optimizer_at_the_learner_have_no_length_to_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    length = portion(FLEET, LITTLE).length
+    found = lengths(monkeypatch, FLEET, quantity="gradient", learning_rate=0.01)
+    assert found == pytest.approx([1 / length] * 2)
+
+
+def test_a_worker_whose_simulators_cannot_be_made_again_fails_and_leaves_none_open(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bench = Bench(FLEET)
+    bench.step()
+
+    def fail(*_: Any) -> Any:
+        raise UserError("no more")
+
+    monkeypatch.setattr(simulators, "make_vector_envs", fail)
+    bench.link.share = LITTLE
+    with pytest.raises(UserError, match="no more"):
+        bench.step()
+    bench.worker.close()
