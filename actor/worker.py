@@ -125,18 +125,9 @@ class TrainingWorker:
         """One rollout and all its gradients."""
         self.refresh(channel)
         self.simulators.heed(channel.share)
-        began = time.perf_counter()
-        rollout = self.simulators.collect()
-        stats = channel.stats
-        collect_s, env_steps = stats.collect_s + time.perf_counter() - began, stats.env_steps + rollout.env_steps
-        channel.stats = replace(stats, collect_s=collect_s, env_steps=env_steps)
-        self._publish_faults(channel)
-        self._add_to_report(rollout)
-        if not rollout.env_steps:
-            self._spend_nan_budget("rollouts had no step that counts")
+        rollout, collected_with = self._collect(channel), self._weights_id
         losses: LossStats | None = None
-        norm = 0.0
-        first = self._weights_id
+        norm, by_others = 0.0, None
         for minibatch in self._minibatches(rollout):
             if self.local is None or self.local.full_with_next():
                 self._await_permit(channel, generation)
@@ -148,6 +139,8 @@ class TrainingWorker:
                 self.flat, self.policy, self.method, minibatch, self.settings.max_gradient_norm
             )
             channel.stats = replace(channel.stats, learn_s=channel.stats.learn_s + time.perf_counter() - began)
+            if by_others is None:
+                by_others = self._moved_by_others(losses, collected_with)
             if not self._send(vector, norm, channel):
                 self._record_overflow(norm, losses, rollout, channel)
             if self.step_size.cuts and self.step_size.exhausted(losses.approx_kl):
@@ -162,12 +155,37 @@ class TrainingWorker:
                 channel.stats, residual_norm=residual_norm, residual_age=held.residual_age, beta1=held.beta1
             )
             self._losses = _losses(losses, norm, residual_norm)
-            assert self._weights is not None
-            env_steps = self._weights.env_steps
-            if self.local is None:
-                self.step_size.update(self._losses.kl, losses.information, env_steps, first, self._weights_id)
-            else:
-                self.step_size.update_local(self._losses.kl, losses.information, env_steps)
+            self._fit_length(losses.information, by_others or 0.0, collected_with)
+
+    def _collect(self, channel: GradientChannel) -> Rollout:
+        began = time.perf_counter()
+        rollout = self.simulators.collect()
+        stats = channel.stats
+        collect_s, env_steps = stats.collect_s + time.perf_counter() - began, stats.env_steps + rollout.env_steps
+        channel.stats = replace(stats, collect_s=collect_s, env_steps=env_steps)
+        self._publish_faults(channel)
+        self._add_to_report(rollout)
+        if not rollout.env_steps:
+            self._spend_nan_budget("rollouts had no step that counts")
+        return rollout
+
+    def _moved_by_others(self, losses: LossStats, collected_with: WeightsId) -> float:
+        """Nats that others moved the policy by while this rollout was collected, on samples that nobody has learnt from;
+        0 where it is not of interest. losses: of the first gradient.
+        """
+        fleet = self.step_size.active and self.local is not None and self.simulators.portion.share
+        return losses.approx_kl if fleet and self._weights_id != collected_with else 0.0
+
+    def _fit_length(self, information: float, by_others: float, collected_with: WeightsId) -> None:
+        """The length of updates follows how far the policy moved."""
+        assert self._weights is not None
+        kl, env_steps, portion = self._losses.kl, self._weights.env_steps, self.simulators.portion
+        if self.local is None:
+            self.step_size.update(kl, information, env_steps, collected_with, self._weights_id)
+        elif not portion.share:
+            self.step_size.update_local(kl, information, env_steps)
+        elif by_others:
+            self.step_size.update_local(portion.divergence(by_others), information, env_steps)
 
     def _await_permit(self, channel: GradientChannel, generation: int) -> None:
         began = time.perf_counter()

@@ -24,12 +24,28 @@ LONE = 0.4  # from this share on an actor follows the settings whole, which are 
 
 @dataclass(frozen=True, slots=True)
 class Portion:
-    """envs: B in use. rollout_steps: T. minibatches: of a pass. length: of updates, 0 < length <= 1, as a factor."""
+    """envs: B in use. rollout_steps: T. minibatches: of a pass. length: of updates, 0 < length <= 1, as a factor.
+
+    share: of the run that it was made for; 0 where it is all that the settings say. part: of what the settings collect
+    between two policies, over what the fleet collects while this actor collects its portion; at most 1.
+    """
 
     envs: int
     rollout_steps: int
     minibatches: int
     length: float = 1.0
+    share: float = 0.0
+    part: float = 1.0
+
+    def divergence(self, by_others: float) -> float:
+        """Nats that the fleet moves its policy by while it collects as much as the settings say.
+
+        by_others: nats, from the policy that collected a rollout to the newest before the first own gradient, on the
+        rollout's samples. What an actor sees within its own passes would mislead it: on a few samples that were just
+        learnt from a policy looks as if it had moved far, and most of the way was other actors'. A divergence goes
+        with the square of the way, of which the others made all but this actor's share.
+        """
+        return by_others * self.part / (1.0 - self.share) ** 2
 
 
 def whole(settings: ActorSettings) -> Portion:
@@ -53,7 +69,7 @@ def portion(settings: ActorSettings, share: float) -> Portion:
     envs = _power_of_two(settings.envs * wanted / rows * (1.0 if whole_length else WIDTH))
     envs = min(settings.envs, max(envs, _least_minibatches(settings)))  # of sequences each has one at least
     steps = settings.rollout_steps if whole_length else min(settings.rollout_steps, max(1, round(wanted / envs)))
-    return _of(settings, envs, steps)
+    return _of(settings, envs, steps, share)
 
 
 def differs(share: float, held: float) -> bool:
@@ -61,11 +77,13 @@ def differs(share: float, held: float) -> bool:
     return max(share, held) > BAND * min(share, held)
 
 
-def _of(settings: ActorSettings, envs: int, steps: int) -> Portion:
+def _of(settings: ActorSettings, envs: int, steps: int, share: float = 0.0) -> Portion:
     """With as many gradients from as many samples as the settings have them, or shorter ones where not even one."""
-    gradients = settings.minibatches * (envs * steps) / (settings.envs * settings.rollout_steps)  # of a pass
+    rows, all_rows = envs * steps, settings.envs * settings.rollout_steps
+    gradients = settings.minibatches * rows / all_rows  # of a pass
     minibatches = max(_least_minibatches(settings), round(gradients))
-    return Portion(envs, steps, minibatches, min(1.0, gradients / minibatches) ** POWER)
+    length = min(1.0, gradients / minibatches) ** POWER
+    return Portion(envs, steps, minibatches, length, share, min(1.0, share * all_rows / rows) if share else 1.0)
 
 
 def _least_minibatches(settings: ActorSettings) -> int:

@@ -37,6 +37,7 @@ class StepSizeControl:
         self.factor = 1.0  # multiplies preconditioned updates; within STEP_LIMITS
         self.cuts = bool(target) and not stretches  # rollouts short, since updates have no length to change
         self._target, self._stretches = target, stretches
+        self.active = bool(target) and stretches
         self._anneal_steps, self._anneal_floor = anneal_steps, anneal_floor  # the learner's, as a welcome has them
         self._lag = 0  # updates, of the gradient that was answered last
         self._asked_longer = False  # by the rollout before, with local steps
