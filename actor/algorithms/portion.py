@@ -18,6 +18,7 @@ LEAST_ROWS = 64  # of a rollout: of fewer, what an update costs to compute and t
 WIDTH = (
     2.0  # environments shrink by this much less than samples: of many that are cut short one learns less than of few
 )
+HORIZONS = 2.0  # that a rollout holds at least, or most advantages would be values that stand for what was not seen
 BAND = 1.4  # between two shares that are heeded, so that one that wavers changes nothing
 LONE = 0.4  # from this share on an actor follows the settings whole, which are tuned for one or two
 
@@ -68,8 +69,8 @@ def portion(settings: ActorSettings, share: float) -> Portion:
     whole_length = _keeps_length(settings)
     envs = _power_of_two(settings.envs * wanted / rows * (1.0 if whole_length else WIDTH))
     envs = min(settings.envs, max(envs, _least_minibatches(settings)))  # of sequences each has one at least
-    steps = settings.rollout_steps if whole_length else min(settings.rollout_steps, max(1, round(wanted / envs)))
-    return _of(settings, envs, steps, share)
+    steps = settings.rollout_steps if whole_length else max(_least_steps(settings), round(wanted / envs))
+    return _of(settings, envs, min(settings.rollout_steps, steps), share)
 
 
 def differs(share: float, held: float) -> bool:
@@ -96,6 +97,13 @@ def _keeps_length(settings: ActorSettings) -> bool:
     """Whether shorter rollouts would be another method: returns that reach to their end, or a memory that does."""
     n_step = settings.algorithm == "n_step_q" or (settings.algorithm == "a3c" and settings.targets == "n_step")
     return n_step or settings.memory != "none"
+
+
+def _least_steps(settings: ActorSettings) -> int:
+    """HORIZONS of the advantages' own: how far ahead rewards count in them before a value stands for the rest."""
+    if settings.algorithm != "a3c":
+        return 1
+    return math.ceil(HORIZONS / max(1e-9, 1.0 - settings.discount * settings.gae_lambda))
 
 
 def _power_of_two(count: float) -> int:
