@@ -11,7 +11,7 @@ from collections.abc import Collection, Container, Sequence
 from random import Random
 
 from learner.admission.credit import first
-from learner.admission.shares import Shares, differs
+from learner.admission.shares import LEAST, Shares, differs
 from learner.admission.telemetry import Telemetry
 from learner.config import LearnerSettings
 from learner.events import Announce, Effect, Send
@@ -189,6 +189,8 @@ class Sessions:
         training = sum(peer.trains for peer in peers)
         assert (self.training, self.evaluating) == (training, len(peers) - training), "sessions counted wrong"
         assert self._training == Counter(peer.sender for peer in peers if peer.trains), "senders counted wrong"
+        assert set(self.shares) == {peer.session for peer in peers if peer.trains}, "a share of nobody, or none"
+        assert not training or 1.0 - 1e-9 <= sum(map(self.shares.of, self.shares)) <= 1.0 + LEAST, "shares of no whole"
 
     def joined(self, peer: Peer) -> Announce:
         """Its session began: a line for people."""

@@ -1102,6 +1102,121 @@ def test_heartbeats_tell_what_is_published() -> None:
     assert messages(it.tick(1.5), Heartbeat) == []
 
 
+def shares_told(effects: list[Effect]) -> dict[int, float]:
+    """By session, in heartbeats."""
+    return {beat.session: beat.share for beat in messages(effects, Heartbeat)}
+
+
+def settles(it: Learner, effects: list[Effect]) -> list[Effect]:
+    """The same, and what follows until the math thread is idle."""
+    while orders := every(effects, ApplyBatch):
+        rest = [effect for effect in effects if effect is not orders[0]]
+        effects = [*rest, *it.does([orders[0]])]
+    return effects
+
+
+def collects(it: Learner, steps: dict[int, int], seconds: int = 8) -> list[Effect]:
+    """A gradient a second of each session, which reports so many steps."""
+    effects: list[Effect] = []
+    for number in range(1, 1 + seconds):
+        for session, count in steps.items():
+            version = it.state.progress.version
+            settles(it, it.hear(gradient(session, number, version, report=report(count)), payload()))
+        effects += settles(it, it.tick(it.now + 1.0))
+    return effects
+
+
+def test_a_share_that_changed_is_told_within_a_tick_and_otherwise_with_the_next_heartbeat() -> None:
+    it = learner(heartbeat_s=1.0)
+    first = it.join(1)
+    assert first.share == 1.0
+    assert shares_told(it.tick(0.05)) == {}
+    second = it.join(2, B)
+    assert second.share == 0.5
+    assert shares_told(it.tick(0.1)) == {first.session: 0.5}
+    assert shares_told(it.tick(0.15)) == {}
+    assert shares_told(it.tick(1.0)) == {first.session: 0.5, second.session: 0.5}
+    assert shares_told(it.tick(1.5)) == {}
+
+
+def test_shares_follow_what_gradients_report() -> None:
+    it = learner(heartbeat_s=1.0)
+    slow, fast = it.join(1).session, it.join(2, B).session
+    collects(it, {slow: 100, fast: 300})
+    assert shares_told(settles(it, it.tick(it.now + 1.0))) == pytest.approx({slow: 0.25, fast: 0.75})
+    assert shares_told(it.tick(it.now + 0.05)) == {}
+
+
+def test_a_share_that_wavers_waits_for_the_next_heartbeat() -> None:
+    it = learner(heartbeat_s=100.0, silence_s=300.0)
+    one, two = it.join(1).session, it.join(2, B).session
+    assert shares_told(it.tick(0.05)) == {one: 0.5}
+    assert shares_told(collects(it, {one: 100, two: 110})) == {}
+    assert 0.47 < it.state.sessions.shares.of(one) < 0.5
+    assert shares_told(it.tick(it.now + 0.05)) == {}
+    assert shares_told(it.passes(101.0)) == {session: it.state.sessions.shares.of(session) for session in (one, two)}
+
+
+def test_who_goes_on_living_and_sends_nothing_more_loses_its_share() -> None:
+    it = learner(heartbeat_s=1.0)
+    works, stands = it.join(1).session, it.join(2, B).session
+    collects(it, {works: 100, stands: 100})
+    for _ in range(60):
+        it.hear(Heartbeat(stands, 800, 0), route=B)
+        it.hear(Heartbeat(works, 800, 0))
+        settles(it, it.tick(it.now + 1.0))
+        it.state.sessions.shares.record(works, 100, it.now)
+    assert shares_told(settles(it, it.tick(it.now + 1.0)))[stands] < 0.3
+
+
+def test_what_is_refused_counts_for_its_share_and_what_comes_twice_does_so_once() -> None:
+    it = learner(max_lag_updates=0)
+    stale, other = it.join(1).session, it.join(2, B).session
+    for number in range(1, 9):
+        old = gradient(stale, number, 0, report=report(100))
+        for _ in range(3):
+            settles(it, it.hear(old, payload()))
+        version = it.state.progress.version
+        settles(it, it.hear(gradient(other, number, version, report=report(100)), payload(), route=B))
+        settles(it, it.tick(it.now + 1.0))
+    assert it.state.progress.rulings[Reason.STALE_UPDATES] == 7
+    assert it.state.sessions.shares.of(stale) == pytest.approx(0.5)
+
+
+def test_who_evaluates_has_no_share_and_takes_none() -> None:
+    it = learner(heartbeat_s=1.0)
+    trains = it.join(1).session
+    welcome = sent(it.hear(hello(50, role="evaluate"), route=JUDGE), Welcome)
+    assert welcome.share == 0.0
+    assert shares_told(it.tick(0.05)) == {}
+    assert shares_told(it.tick(1.0)) == {trains: 1.0, welcome.session: 0.0}
+
+
+@pytest.mark.parametrize("left", [True, False], ids=["says goodbye", "falls silent"])
+def test_a_session_that_ends_frees_its_share(left: bool) -> None:
+    it = learner(heartbeat_s=100.0, silence_s=300.0)
+    stays, goes = it.join(1).session, it.join(2, B).session
+    it.tick(0.05)
+    if left:
+        it.hear(Goodbye(goes, True, ""), route=B)
+        assert shares_told(it.tick(0.1)) == {stays: 1.0}
+    else:
+        it.passes(250.0)
+        it.hear(Heartbeat(stays, 0, 0))
+        effects = it.passes(330.0)
+        assert announced(effects) == ["actor_left"]
+        assert shares_told(effects)[stays] == 1.0
+    assert set(it.state.sessions.shares) == {stays}
+
+
+def test_a_welcome_that_is_said_again_tells_the_share_of_that_moment() -> None:
+    it = learner(heartbeat_s=100.0, silence_s=300.0)
+    it.join(1)
+    it.join(2, B)
+    assert sent(it.hear(hello(1)), Welcome).share == 0.5
+    assert shares_told(it.tick(0.05)) == {}
+
+
 def test_progress_stands_still_for_a_wedged_actor() -> None:
     it = learner()
     session = it.join().session
@@ -1397,6 +1512,10 @@ def test_books_that_disagree_are_found() -> None:
     with pytest.raises(AssertionError, match="sessions counted wrong"):
         it.state.validate()
     it.state.sessions.training -= 1
+    it.state.sessions.shares.leave(session)
+    with pytest.raises(AssertionError, match="a share of nobody, or none"):
+        it.state.validate()
+    it.state.sessions.shares.join(session)
     it.state.peers[session].ledger.pending |= set(range(1, 100))
     with pytest.raises(AssertionError, match="99 of actor are unanswered"):
         it.state.validate({session})

@@ -56,6 +56,7 @@ class Actor:
         self.leaving = False
         self.exit_code: int | None = None
         self.dead = False
+        self.pace = 1.0  # at 0.5 its work takes twice as long
         self.asleep_until = 0.0  # stopped by a signal; what arrives waits in the socket
         self.computed = np.zeros(P)  # float64: the sum of all gradients
         self.given = np.zeros(P)  # float64: of what was handed in, less what was put back
@@ -218,7 +219,7 @@ class Actor:
         self.working = True
         weights = self.channel.newest()
         assert weights is not None
-        spread_s = self.world.plot.work_s * (0.5 + self.rng.random())
+        spread_s = self.world.plot.work_s * (0.5 + self.rng.random()) / self.pace
         self.world.later(spread_s, self.alive(partial(self.finish, weights, spread_s, self.generation)))
 
     def collect_refused(self) -> None:

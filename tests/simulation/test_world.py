@@ -5,10 +5,14 @@ from __future__ import annotations
 import hashlib
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
+from actor.state import ActorState
+from learner.admission.sessions import Sessions
+from learner.admission.shares import Shares
 from learner.admission.telemetry import PARTS
 from learner.durability.checkpoint_schedule import CheckpointSchedule
 from learner.shutdown import Stage
@@ -239,6 +243,41 @@ def test_a_run_reaches_its_end_and_everybody_goes_home(optimizer: str) -> None:
     assert world.state.shutdown.stage is Stage.FINISHED
     assert [actor.exit_code for actor in world.actors] == [0, 0, 0]
     assert world.saved == world.parameters.version
+
+
+def test_actors_of_several_speeds_hear_their_shares_and_who_comes_and_goes_changes_them() -> None:
+    world = World(10, Plot(actors=4, faults=Faults(delay_s=0.05)))
+    paces = (1.0, 1.0, 0.5, 0.5)
+    for actor, pace in zip(world.actors, paces, strict=True):
+        actor.pace = pace
+    world.run_for(90.0)
+    world.check_shares()
+    expected = [pace / sum(paces) for pace in paces]
+    assert [actor.channel.share for actor in world.actors] == pytest.approx(expected, rel=0.3)
+    for actor in world.actors[:3]:
+        actor.end()
+    world.run_for(20.0)
+    assert world.actors[3].channel.share == 1.0
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "planted"),
+    [
+        (ActorState, "_tell_share", lambda *_: []),
+        (Sessions, "heartbeats", lambda *_, **__: []),
+        (Shares, "of", lambda shares, session: 1.0 if session in shares else 0.0),
+    ],
+    ids=["an actor is deaf to it", "nobody is told of a change", "everybody has all"],
+)
+def test_shares_that_are_no_parts_of_a_whole_are_found(
+    owner: type, name: str, planted: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(owner, name, planted)
+    monkeypatch.setattr(Sessions, "validate", lambda sessions: None)
+    world = World(11, Plot(actors=4, faults=Faults(delay_s=0.05)))
+    world.run_for(4.0)
+    with pytest.raises(Broken, match=r"its share is 0|all shares sum to"):
+        world.check_shares()
 
 
 @pytest.mark.parametrize("seed", [7, 12])

@@ -24,6 +24,7 @@ import numpy as np
 
 from actor import events as a
 from learner import events as l
+from learner.admission.shares import LEAST, TELLING
 from learner.apply_batch import apply_batch
 from learner.config import Adam, Experiment, LearnerSettings, NoRule, RunSettings, learner_settings
 from learner.durability.checkpoint import Checkpoint, load
@@ -669,3 +670,12 @@ class World:
             assert actor.state.welcome is not None
             peer = self.state.peers.get(actor.state.welcome.session)
             self.promise(peer is not None and peer.gradients > 0, actor.name, "nothing of it was judged")
+        self.check_shares()
+
+    def check_shares(self) -> None:
+        """What actors were told are parts of one whole, none of them nothing, but for changes too small to tell."""
+        least = LEAST / (TELLING * len(self.actors))
+        for actor in self.actors:
+            self.promise(least <= actor.channel.share <= 1.0, actor.name, f"its share is {actor.channel.share}")
+        whole = sum(actor.channel.share for actor in self.actors)
+        self.promise(1.0 / TELLING <= whole <= TELLING * (1.0 + LEAST), "learner", f"all shares sum to {whole}")

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from typing import Any
 
 import pytest
 
+from actor.algorithms.portion import LEAST_ROWS
+from actor.handoff import WorkerChannel
 from learner.config import Experiment
 from learner.launch.experiment_file import load
 from learner.optim.parameters import Parameters
@@ -14,6 +17,7 @@ from protocol.errors import UserError
 from protocol.shipped import named
 from tests.bench.fleet import world
 from tests.bench.fleet.__main__ import main
+from tests.bench.fleet.actors import Actor
 from tests.bench.fleet.costs import Costs, Crew
 from tests.bench.fleet.world import Fleet, Stalled
 from tests.learning.turns import train
@@ -133,6 +137,78 @@ def test_who_joins_helps_and_who_leaves_hands_in_what_it_holds_back() -> None:
     assert left["seconds"] > joined["seconds"]
     assert set(left["rulings"]) == {"applied"}
     assert left["messages"] > left["gradients"] / GRADIENTS  # what was held back comes on its own
+
+
+class Book:
+    """Rows of every rollout, by who collected it and when it began; and whose worker was configured how often."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.rollouts: list[tuple[float, str, int]] = []
+        self.configured: Counter[int] = Counter()
+        collected, configure = Actor._collected, WorkerChannel.configure
+
+        def note(actor: Actor, rows: int) -> None:
+            self.rollouts.append((actor._agenda.now, actor.name, rows))
+            collected(actor, rows)
+
+        def count(channel: WorkerChannel, welcome: Any) -> None:
+            self.configured[id(channel)] += 1
+            configure(channel, welcome)
+
+        monkeypatch.setattr(Actor, "_collected", note)
+        monkeypatch.setattr(WorkerChannel, "configure", count)
+
+    def of(self, name: str, begin: float, end: float) -> list[int]:
+        """Rows of its rollouts that began within these virtual seconds."""
+        return [rows for now, who, rows in self.rollouts if who == name and begin <= now < end]
+
+
+SHARED = ("actor.envs=8", "actor.rollout_steps=64", "actor.passes=1")
+SHARED_ROWS = 8 * 64
+ROLLOUT_S = 2.0  # of all these rows
+STEADY = Costs(step_ms=1e3 * ROLLOUT_S / SHARED_ROWS)
+
+
+def test_who_joins_makes_everybody_s_rollouts_shorter_and_who_leaves_gives_them_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Within a rollout and a few ticks, and nobody is welcomed or configured anew."""
+    book = Book(monkeypatch)
+    crew = Crew(1, joins=((5, 6.0),), leaves=((5, 18.0), (1, 27.0)))  # who came first goes first
+    answer = play(small(*SHARED, steps=1_000_000), crew, STEADY)
+    assert book.of("actor-0", 0.0, 0.1) == [LEAST_ROWS]
+    assert set(book.of("actor-0", 0.1, 6.0)) == {SHARED_ROWS}
+    crowded = [book.of(f"actor-{index}", 6.5 + ROLLOUT_S, 18.0) for index in range(6)]
+    assert all(crowded)
+    together = sum(sum(rows) / len(rows) for rows in crowded)
+    assert SHARED_ROWS / 1.5 < together < 1.5 * SHARED_ROWS
+    assert max(map(max, crowded)) < SHARED_ROWS / 2
+    last = book.of("actor-5", 18.5 + ROLLOUT_S, 27.0)
+    assert last
+    assert set(last) == {SHARED_ROWS}
+    events = answer["events"]
+    assert events["welcomed"] == events["actor_joined"] == events["actor_left"] == 6
+    assert list(book.configured.values()) == [1] * 6
+    assert answer["rulings"].keys() == {"applied"}
+
+
+def test_two_follow_the_settings_from_their_second_rollout_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    book = Book(monkeypatch)
+    play(small(*SHARED, steps=6_000), Crew(2), STEADY)
+    for name in ("actor-0", "actor-1"):
+        least, *others = book.of(name, 0.0, 1e9)
+        assert least == LEAST_ROWS
+        assert len(others) > 4
+        assert set(others) == {SHARED_ROWS}
+
+
+def test_a_slow_actor_has_a_small_share_and_as_many_rollouts_as_a_fast_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it sends is as fresh as what others do."""
+    book = Book(monkeypatch)
+    play(small(*SHARED, steps=20_000), Crew(3, rates=(1.0, 1.0, 0.3)), STEADY)
+    fast, slow = (book.of(name, 15.0, 1e9) for name in ("actor-0", "actor-2"))
+    assert max(slow) < min(fast)
+    assert len(slow) > 0.5 * len(fast)
 
 
 def test_a_run_that_everybody_leaves_is_over() -> None:
