@@ -193,10 +193,7 @@ class Compensation:
     λ is the paper's adaptive one: λ0 divided by the root of the running mean square of g, which here is the second
     moment that the optimizer keeps, this gradient included. Where updates come preconditioned (u = g / √v) the same
     formula becomes u + λ0 u⊙u⊙(θ_now − θ_base), because (λ0 g² / √v) / √v = λ0 u²; that an update is quantised and
-    holds what was left over before is passed over. A message of local steps is a sum, whose correction is the sum of
-    its updates' own. Each of those is about 1 long at most, so what stands for the sum of their squares where |u| > 1 is
-    |u|: its square would be as many times too much as there are updates in it. SGD keeps no second moment: there λ0 is
-    the paper's constant λ.
+    holds what was left over before is passed over. SGD keeps no second moment: there λ0 is the paper's constant λ.
 
     Ours: the correction of a coordinate is held to the size of the coordinate itself. Beyond that the expansion says
     nothing any more, and a gradient that is wrong by an outlier must not be made more wrong by its square.
@@ -226,10 +223,7 @@ class Compensation:
         return scale, update
 
     def _correction(self, where: Where, numbers: Floats, drift: Floats) -> Floats:
-        squares = np.square(numbers)
-        if self._optimizer.adds:
-            np.minimum(squares, np.abs(numbers), out=squares)
-        correction: Floats = self._strength * squares * drift
+        correction: Floats = self._strength * np.square(numbers) * drift
         square = self._optimizer.mean_square(where, numbers)
         if square is not None:
             correction /= np.sqrt(square) + np.float32(TINY)
