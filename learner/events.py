@@ -1,6 +1,7 @@
 """What can happen to the learner, and what it can decide to do. Pure. No behaviour, only names.
 
-Events are things that were; effects are orders to the service, which reports back with another event.
+Events are things that were; effects are orders to the service, which reports back with another event. What is made for
+each gradient is a Struct: a frozen dataclass takes six times as long to make, 3 µs for one of twelve fields.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import msgspec
 
 from protocol.buffers import Buffer
 from protocol.errors import PeerFault
@@ -23,8 +26,7 @@ Record = tuple[Snapshot | Updates, Sequence[Buffer]]  # of the weight stream: a 
 # one gradient
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
+class Job(msgspec.Struct, frozen=True):
     """One admitted gradient, not yet decoded.
 
     base_version: of θ at which it was taken; 0 <= base_version <= current. length, count: as in its header, length
@@ -46,8 +48,7 @@ class Job:
     report: Report | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(msgspec.Struct, frozen=True):
     """What became of one job.
 
     outcome: "applied", or the Reason of its refusal. version: the one that applying it made, or the unchanged one.
@@ -71,8 +72,7 @@ class Outcome:
 # events
 
 
-@dataclass(frozen=True, slots=True)
-class MessageArrived:
+class MessageArrived(msgspec.Struct, frozen=True):
     """A message that decoded. route: the connection to answer over. wire_bytes: headers and buffers together.
 
     public_key: the one that the connection proved to have; empty where the learner asks for none. local: whether it
@@ -88,8 +88,7 @@ class MessageArrived:
     roles: frozenset[str] = ROLES
 
 
-@dataclass(frozen=True, slots=True)
-class MessageSent:
+class MessageSent(msgspec.Struct, frozen=True):
     """A message was handed to one actor's connection, or published to all. wire_bytes: headers and buffers together."""
 
     message: Message
@@ -192,8 +191,7 @@ Event = KeysRevoked | MessageArrived | MessageSent | FaultArrived | BatchApplied
 # effects
 
 
-@dataclass(frozen=True, slots=True)
-class Send:
+class Send(msgspec.Struct, frozen=True):
     """To one connection. One that is gone or full loses it; sessions heal that."""
 
     route: bytes

@@ -359,7 +359,7 @@ class LearnerState:
         stalled_s, self._ticked_at = now - self._ticked_at, now
         if stalled_s > self.settings.heartbeat_s:
             self.sessions.extend_deadlines(stalled_s, now)
-        for peer in [p for p in self.peers.values() if p.silent(now, self.settings.silence_s)]:
+        for peer in self.sessions.silent(now):
             self.progress.sessions_lost += peer.trains
             effects += self._forget(peer, "silent")
         if now - self._beat_at >= self.settings.heartbeat_s:

@@ -6,6 +6,7 @@ actors, so that watching a run does not change its seeds, and nothing that asks 
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Collection, Container, Sequence
 from random import Random
@@ -51,6 +52,7 @@ class Sessions:
         self._evaluating: Counter[Sender] = Counter()
         self._lives: dict[tuple[int, str], Peer] = {}  # by the actor's life and its key
         self._greeted: dict[bytes, Peer] = {}  # by the connection that its last hello came over
+        self._heard_from = -math.inf  # no peer was heard last before
         self._settings, self._manifest, self._progress = settings, manifest, progress
         self._epoch, self._weights, self._random = epoch, weights, random
 
@@ -59,6 +61,13 @@ class Sessions:
         for peer in self.peers.values():
             peer.heard_at = min(now, peer.heard_at + stalled_s)
             peer.progressed_at = min(now, peer.progressed_at + stalled_s)
+
+    def silent(self, now: float) -> list[Peer]:
+        """Who is gone: was not heard for ``silence_s``. Nobody is looked at before the one heard longest ago can be."""
+        if now - self._heard_from <= self._settings.silence_s:
+            return []
+        self._heard_from = min((peer.heard_at for peer in self.peers.values()), default=now)
+        return [peer for peer in self.peers.values() if peer.silent(now, self._settings.silence_s)]
 
     @property
     def senders(self) -> Collection[Sender]:
@@ -256,7 +265,7 @@ class Sessions:
         share to tell.
         """
         effects = []
-        for peer in self.peers.values():
+        for peer in map(self.peers.__getitem__, self.shares.changed() if changed else self.peers):
             share = self.shares.of(peer.session)
             if not changed or differs(share, peer.share):
                 peer.share = share

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 MEMORY_S = 10.0  # over which a rate is averaged: many rollouts of a fleet, some of a lone actor
 TELLING = 1.25  # a share that has changed by this factor is told at once
+LOOKING = 1.02  # all shares are looked at when the whole has changed by this factor
 LEAST = 0.25  # of an equal share, that each has at least: who reports more steps than it takes starves nobody
 
 
@@ -42,7 +43,11 @@ class _Rate:
 
 def differs(share: float, told: float) -> bool:
     """Whether it is so far from what was told that waiting for the next heartbeat would cost."""
-    return max(share, told) > TELLING * min(share, told)
+    return _apart(share, told, TELLING)
+
+
+def _apart(one: float, other: float, factor: float) -> bool:
+    return max(one, other) > factor * min(one, other)
 
 
 class Shares:
@@ -51,6 +56,8 @@ class Shares:
     def __init__(self) -> None:
         self._rates: dict[int, _Rate] = {}
         self._average: float | None = None  # of the rates that are known, 0 where none is; None: one has changed
+        self._changed: dict[int, None] = {}  # whose rates did since the last look, in order
+        self._looked = (0, 0.0)  # how many took part when all were looked at, and their rate
 
     def join(self, session: int) -> None:
         """It takes part from now on; until its rate is known it counts as the average actor."""
@@ -59,6 +66,7 @@ class Shares:
     def leave(self, session: int) -> None:
         """It takes part no more."""
         self._rates.pop(session, None)
+        self._changed.pop(session, None)
         self._average = None
 
     def record(self, session: int, steps: int, now: float) -> None:
@@ -66,13 +74,32 @@ class Shares:
         held = self._rates.get(session)
         if held is not None:
             held.record(steps, now)
+            self._changed[session] = None
             self._average = None
 
     def tick(self, now: float) -> None:
         """Time passed; who says nothing for long counts for less."""
-        for held in self._rates.values():
+        for session, held in self._rates.items():
+            before = held.rate
             held.wane(now)
-        self._average = None
+            if held.rate != before:
+                self._changed[session] = None
+                self._average = None
+
+    def changed(self) -> list[int]:
+        """Whose shares are another since the last look: who reported, or all where the whole is another.
+
+        So a look costs what was reported, however many take part.
+        """
+        changed, count = self._changed, len(self._rates)
+        self._changed = {}
+        if not changed and count == self._looked[0]:
+            return []
+        rate = count * self._mean()
+        if not _apart(count, self._looked[0], LOOKING) and not _apart(rate, self._looked[1], LOOKING):
+            return list(changed)
+        self._looked = count, rate
+        return list(self._rates)
 
     def of(self, session: int) -> float:
         """0 < share <= 1, at least LEAST of an equal one; 0 for who does not take part."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from protocol.buffers import Buffer
 from protocol.moments import Moments
@@ -10,8 +10,7 @@ from protocol.moments import Moments
 Numbers = tuple[tuple[int, int], ...]  # (session, sequence) of gradients
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class AppliedUpdate:
+class AppliedUpdate(msgspec.Struct, frozen=True, eq=False):
     """θ ← θ − rate · scale · update, by way of the optimizer.
 
     It holds the update's bytes and no decoded numbers: a batch may have 256 of them, of millions of parameters each.

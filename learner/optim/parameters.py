@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 
 from learner.events import APPLIED, Job, Outcome
@@ -30,8 +30,7 @@ from protocol.messages import Snapshot
 from protocol.moments import FRESH, Moments
 
 
-@dataclass(frozen=True, slots=True)
-class Sound:
+class Sound(msgspec.Struct, frozen=True):
     """A gradient that may be applied. scale: what its age costs it. moments: that came with it."""
 
     update: Update

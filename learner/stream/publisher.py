@@ -189,7 +189,7 @@ class PublishedWeights:
 
     def lag_s(self, base_version: int, now: float) -> float:
         """Seconds since newer weights than ``base_version`` were published; 0 while it is the newest."""
-        index = bisect.bisect_right(self._published, base_version, key=lambda entry: entry[0])
+        index = bisect.bisect_right(self._published, (base_version, math.inf))
         return now - self._published[index][1] if index < len(self._published) else 0.0
 
 

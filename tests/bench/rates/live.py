@@ -36,6 +36,11 @@ class Learner:
         command = ["learner", "run", *arguments, *overrides, "--actors", str(actors), *place]
         self._child = start(command, core, stdout=subprocess.DEVNULL)
 
+    @property
+    def pid(self) -> int:
+        """Of its process."""
+        return self._child.pid
+
     def __enter__(self) -> Learner:
         return self
 
