@@ -13,12 +13,11 @@ from dataclasses import dataclass
 
 from actor.config import ActorSettings
 
-POWER = 0.5
+# Chosen on seeds from 101 on, in virtual time with 16 actors: docs/fleets.md has the table.
 LEAST_ROWS = 64  # of a rollout: of fewer, what an update costs to compute and to send outweighs what it learns
-WIDTH = (
-    2.0  # environments shrink by this much less than samples: of many that are cut short one learns less than of few
-)
-HORIZONS = 2.0  # that a rollout holds at least, or most advantages would be values that stand for what was not seen
+HORIZONS = 8 / 3  # of the advantages, that a rollout has samples for: one reward is in all advantages of a horizon
+WIDTH = 2.0  # environments shrink by this much less than samples: one of them alone shows one situation at a time
+POWER = 0.5  # of the share of a gradient that is left: its noise grows with the root of what is added up
 BAND = 1.4  # between two shares that are heeded, so that one that wavers changes nothing
 LONE = 0.4  # from this share on an actor follows the settings whole, which are tuned for one or two
 
@@ -65,11 +64,11 @@ def portion(settings: ActorSettings, share: float) -> Portion:
     if not 0.0 < share < LONE:
         return whole(settings)
     rows = settings.envs * settings.rollout_steps
-    wanted = max(min(rows, LEAST_ROWS), rows * share)
+    wanted = max(min(rows, _least_rows(settings)), rows * share)
     whole_length = _keeps_length(settings)
     envs = _power_of_two(settings.envs * wanted / rows * (1.0 if whole_length else WIDTH))
     envs = min(settings.envs, max(envs, _least_minibatches(settings)))  # of sequences each has one at least
-    steps = settings.rollout_steps if whole_length else max(_least_steps(settings), round(wanted / envs))
+    steps = settings.rollout_steps if whole_length else max(1, round(wanted / envs))
     return _of(settings, envs, min(settings.rollout_steps, steps), share)
 
 
@@ -99,11 +98,12 @@ def _keeps_length(settings: ActorSettings) -> bool:
     return n_step or settings.memory != "none"
 
 
-def _least_steps(settings: ActorSettings) -> int:
-    """HORIZONS of the advantages' own: how far ahead rewards count in them before a value stands for the rest."""
+def _least_rows(settings: ActorSettings) -> int:
+    """Samples of a rollout, at least."""
     if settings.algorithm != "a3c":
-        return 1
-    return math.ceil(HORIZONS / max(1e-9, 1.0 - settings.discount * settings.gae_lambda))
+        return LEAST_ROWS
+    ahead = 1.0 / max(1e-6, 1.0 - settings.discount * settings.gae_lambda)  # steps that an advantage looks
+    return max(LEAST_ROWS, math.ceil(HORIZONS * ahead))
 
 
 def _power_of_two(count: float) -> int:

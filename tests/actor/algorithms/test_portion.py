@@ -63,11 +63,11 @@ def replaced(**fields: Any) -> ActorSettings:
     return msgspec.structs.replace(PLAIN, **fields)
 
 
-def horizon(settings: ActorSettings) -> int:
-    """Steps below which no rollout is cut."""
+def least_rows(settings: ActorSettings) -> int:
+    """Samples below which no rollout is cut."""
     if settings.algorithm != "a3c":
-        return 1
-    return min(settings.rollout_steps, math.ceil(HORIZONS / max(1e-9, 1 - settings.discount * settings.gae_lambda)))
+        return LEAST_ROWS
+    return max(LEAST_ROWS, math.ceil(HORIZONS / max(1e-6, 1 - settings.discount * settings.gae_lambda)))
 
 
 @given(tables(), st.one_of(st.sampled_from([0.0, LONE]), st.floats(LONE, 1.0)))
@@ -94,8 +94,7 @@ def test_nobody_collects_more_than_the_settings_say_or_less_than_one_step(
 def test_what_is_collected_falls_with_the_share_as_far_as_the_least(settings: ActorSettings, share: float) -> None:
     """To half an environment's rollouts, or where a rollout keeps its length to the nearest power of two."""
     found = portion(settings, share)
-    wanted = max(min(LEAST_ROWS, rows(settings)), share * rows(settings))
-    assume(keeps_length(settings) or found.rollout_steps > horizon(settings))
+    wanted = max(min(least_rows(settings), rows(settings)), share * rows(settings))
     if keeps_length(settings):
         assume(found.envs > 2)
         assert wanted / 1.5 <= rows(found) <= wanted * 1.5
@@ -107,10 +106,9 @@ def test_what_is_collected_falls_with_the_share_as_far_as_the_least(settings: Ac
 def test_a_fleet_of_any_size_collects_together_about_what_one_actor_does(name: str) -> None:
     """Up to the most actors of which each has more than the least."""
     settings = SHIPPED[name]
-    for actors in range(3, rows(settings) // LEAST_ROWS + 1):
+    for actors in range(3, rows(settings) // least_rows(settings) + 1):
         together = actors * rows(portion(settings, 1 / actors))
-        least = actors * horizon(settings)
-        assert rows(settings) / 1.5 < together < 1.5 * max(rows(settings), least)
+        assert rows(settings) / 1.5 < together < 1.5 * rows(settings)
 
 
 @pytest.mark.parametrize("changes", TABLES.values(), ids=TABLES)
