@@ -46,6 +46,7 @@ def apply_batch(
         record_s=recorded - logged,
         key_frame_s=ended - recorded,
         unlogged=unlogged,
+        noise=parameters.noise.estimate(),
     )
 
 

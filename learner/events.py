@@ -32,6 +32,7 @@ class Job(msgspec.Struct, frozen=True):
     base_version: of θ at which it was taken; 0 <= base_version <= current. length, count: as in its header, length
     being P. moments: rows and bytes of the observation statistics that came with it. lag_s: seconds for which its
     weights had not been the newest when it arrived. sender: who answers for it. arrived: when. report: what rode on it.
+    collected_from: environment steps of the run when its rollout began, None without a report.
     """
 
     session: int
@@ -46,6 +47,18 @@ class Job(msgspec.Struct, frozen=True):
     sender: Sender = ""
     arrived: float = 0.0
     report: Report | None = None
+    collected_from: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NoiseEstimate:
+    """How many messages have to be averaged until the noise in them is no more than the signal (optim/noise_scale.py).
+
+    messages: >= 0. told: whether the signal stands out from chance; if not, ``messages`` is the least that is likely.
+    """
+
+    messages: float
+    told: bool
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -53,7 +66,8 @@ class Outcome(msgspec.Struct, frozen=True):
 
     outcome: "applied", or the Reason of its refusal. version: the one that applying it made, or the unchanged one.
     scale: what staleness multiplied it by, the mean over its coordinates where each has its own; 0 if refused.
-    lag_updates: updates between its weights and its judgement. lag_s, arrived, report: as in the job.
+    lag_updates: updates between its weights and its judgement. lag_s, arrived, report,
+    collected_from: as in the job.
     """
 
     session: int
@@ -67,6 +81,7 @@ class Outcome(msgspec.Struct, frozen=True):
     lag_s: float = 0.0
     arrived: float = 0.0
     report: Report | None = None
+    collected_from: int | None = None
 
 
 # events
@@ -129,6 +144,7 @@ class BatchApplied:
     record_s: float  # of math_s, spent on the record
     key_frame_s: float  # and on a key frame that is not the record
     unlogged: str | None = None  # why what was applied is not in the journal
+    noise: NoiseEstimate | None = None  # as far as it is known
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ These are the only counters: metrics, `/status`, the terminal and `result.json` 
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
@@ -12,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from learner.config import Constant, LearnerSettings
+from learner.events import NoiseEstimate
 from protocol.codecs.registry import CODECS
 from protocol.messages import Losses, Message, Report, Snapshot, Updates
 
@@ -52,6 +54,8 @@ RENAMED_IN_RESULT = RENAMED | {
 LAG_BUCKETS = (0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)  # upper bounds, in updates
 AGE_BUCKETS = (0, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 60)  # seconds; max_lag_s is 60 where nobody says otherwise
 WAIT_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)  # seconds
+MEMORY = 256  # messages, or pairs of them, that a mean remembers: it is to follow a run, and chance is to cancel
+PACE_S = 30.0  # over which the math thread's share is averaged: some minutes of a fleet's growth are to be seen in it
 STRANGE = "unknown"  # a codec that nobody here knows, so that what actors make up adds no name
 
 
@@ -93,6 +97,41 @@ class Histogram:
         return self.total / self.count if self.count else 0.0
 
 
+@dataclass(slots=True)
+class FadingMean:
+    """Of the last MEMORY numbers, fading; of all, before there were as many."""
+
+    value: float = 0.0
+    count: int = 0
+
+    def add(self, number: float) -> None:
+        """One more."""
+        self.count += 1
+        self.value += (number - self.value) / min(self.count, MEMORY)
+
+
+@dataclass(slots=True)
+class Pace:
+    """Which share of the time the math thread works, over PACE_S. busy_s, passed_s: fading sums; at: the last batch."""
+
+    busy_s: float = 0.0
+    passed_s: float = 0.0
+    at: float | None = None
+
+    def record(self, math_s: float, now: float) -> None:
+        """A batch took so long and is done."""
+        if self.at is not None and now > self.at:
+            passed = now - self.at
+            kept = math.exp(-passed / PACE_S)
+            self.busy_s, self.passed_s = self.busy_s * kept + math_s, self.passed_s * kept + passed
+        self.at = now if self.at is None else max(now, self.at)
+
+    @property
+    def share(self) -> float | None:
+        """0 <= share <= 1; None before two batches."""
+        return min(1.0, self.busy_s / self.passed_s) if self.passed_s > 0.0 else None
+
+
 @dataclass(frozen=True, slots=True)
 class Best:
     """A score whose θ is on disk. mean: of returns. version: of θ. key: public, of who told it; empty where none is
@@ -128,6 +167,10 @@ class Progress:
     snapshots: int = 0
     math_s: float = 0.0  # time that the math thread worked
     advanced_at: float | None = None  # when this life last made a version
+    pace: Pace = field(default_factory=Pace)
+    noise: NoiseEstimate | None = None  # of a message, as the math thread last told
+    batch_steps: FadingMean = field(default_factory=FadingMean)  # since a message's rollout began, by the whole fleet
+    message_steps: FadingMean = field(default_factory=FadingMean)  # environment steps that a message reports
     lags: Histogram = field(default_factory=lambda: Histogram(LAG_BUCKETS))  # of a gradient's weights, in updates
     ages: Histogram = field(default_factory=lambda: Histogram(AGE_BUCKETS))  # the same in seconds
     waits: Histogram = field(default_factory=lambda: Histogram(WAIT_BUCKETS))  # from arrival to verdict, in seconds
@@ -182,11 +225,23 @@ class Progress:
         self.lags.observe(lag_updates)
         self.ages.observe(lag_s)
 
+    def record_applied(self, report: Report | None, collected_from: int | None) -> None:
+        """A message was applied. collected_from: as in its job."""
+        self.message_steps.add(0 if report is None else report.env_steps)
+        if collected_from is not None:
+            self.batch_steps.add(self.env_steps - collected_from)
+
     def advance(self, version: int, math_s: float, now: float) -> None:
         """The math thread worked for so long, after which θ has this version."""
         self.math_s += math_s
+        self.pace.record(math_s, now)
         if version > self.version:
             self.version, self.advanced_at = version, now
+
+    @property
+    def batch_env_steps(self) -> float | None:
+        """Mean of ``batch_steps``; None before the first."""
+        return self.batch_steps.value if self.batch_steps.count else None
 
     @property
     def evaluated_best_mean(self) -> float | None:

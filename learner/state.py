@@ -236,6 +236,7 @@ class LearnerState:
     def _new_gradient(
         self, gradient: Gradient, event: MessageArrived, peer: Peer, reason: Reason | None, now: float
     ) -> list[Effect]:
+        began = self._collected_from(gradient, peer)
         report, effects = (None, []) if reason is Reason.QUARANTINED else self.reports.receive(gradient, peer, now)
         if report is not None:
             self.sessions.shares.record(peer.session, report.env_steps, now)
@@ -261,9 +262,18 @@ class LearnerState:
             sender=peer.sender,
             arrived=now,
             report=report,
+            collected_from=None if report is None else began,
         )
         self.queue.add(peer.sender, job, now)
         return [*effects, *self._next_batch(now)]
+
+    def _collected_from(self, gradient: Gradient, peer: Peer) -> int:
+        """Environment steps of the run when its sender's rollout began: after its last report, or with older weights.
+
+        Local steps compute on the newest weights from what older ones collected, so a base version alone says too few.
+        """
+        based = self.publisher.published.env_steps_at(gradient.base_version)
+        return based if peer.reported_at_steps is None else min(based, peer.reported_at_steps)
 
     def _turned_away(self, gradient: Gradient, lag_s: float) -> Reason | None:
         """Why a gradient is dropped on arrival, before anything is decoded; None if it may wait for its batch."""
@@ -310,6 +320,7 @@ class LearnerState:
             return [*told, *self._end()]  # nobody hears of this batch: its gradients stay unanswered
         self.progress.advance(event.version, event.math_s, now)
         self.progress.snapshots += event.record is not None
+        self.progress.noise = event.noise
         effects = self.publisher.publish(event, self.sessions.training, self.progress.env_steps, now)
         verdicts = self._verdicts(event, now)
         # Whoever waits for a permit should go on with the newest weights. With local steps his own updates are in his
@@ -330,6 +341,8 @@ class LearnerState:
                 peer = self.peers.get(outcome.session)
                 name = "one that left" if peer is None else peer.name
                 effects += self.admission.record_outcome(outcome.sender, name, outcome.outcome, now)
+            else:
+                self.progress.record_applied(outcome.report, outcome.collected_from)
             self.reports.count(outcome.report, outcome.outcome)
             self.progress.record_lag(outcome.lag_updates, outcome.lag_s)
             self.progress.waits.observe(now - outcome.arrived)

@@ -182,6 +182,7 @@ class Peer:
     progressed_at: float = 0.0  # when that last grew
     version: int = 0  # newest weights that it says it holds
     env_steps: int = 0  # environment steps that its reports told
+    reported_at_steps: int | None = None  # environment steps of the run when it last reported
     life_steps: int = 0  # environment steps of its actor's life, earlier sessions included, as far as it told
     episode_steps: int = 0  # of them, in episodes that it reported
     doubted: int = 0  # reports that could not be true in every part

@@ -316,6 +316,28 @@ LEARNER = Board(
             ),
         ),
         Panel(
+            "Actors and how many are useful",
+            "Those that train, and the largest fleet whose last actor still adds half of what it adds in proportion."
+            " No line: it is not known, of one actor or of a policy that hardly changes any more.",
+            "none",
+            (
+                Query(f"sum({learner('actors')})", "here"),
+                Query(f"max({learner('useful_actors')})", "useful"),
+            ),
+            log=True,
+        ),
+        Panel(
+            "Batch and noise scale",
+            "Environment steps that the fleet collects between two policies of one actor, and of how many noise weighs"
+            " as much as signal. The first above the second: more actors add little to learning.",
+            "suffix: steps",
+            (
+                Query(f"max({learner('batch_env_steps')})", "batch"),
+                Query(f"max({learner('noise_scale_env_steps')})", "noise scale"),
+            ),
+            log=True,
+        ),
+        Panel(
             "Event loop's lateness",
             "How much later than asked for a tick of 50 ms came.",
             "s",

@@ -33,6 +33,7 @@ class Reports:
         peer.episode_steps += sum(episode.length for episode in report.episodes)
         peer.progressed_at = now
         self._progress.step(report.env_steps)
+        peer.reported_at_steps = self._progress.env_steps
         if report == gradient.report:
             return report, []
         peer.doubted += 1

@@ -10,9 +10,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
+from learner.monitoring.scaling import Scaling
+
 SATURATED = 0.9  # of the time that the math thread works; what is left goes into handing it the next batch
 REFUSED = 0.5  # of gradients, from which on refusals are what is wrong
 APPLIED = "applied"
+TWO = 2
+MORE = (2, 100)  # actors: what somebody would add by hand, and what a cluster would
+NOTHING = 0.005  # a gain that rounds to no percent
 
 
 class Cause(Enum):
@@ -54,6 +59,7 @@ class Facts:
     pending: int = 0  # gradients that wait for the math thread
     out_of_credit: int = 0  # actors that use all the credit that can be granted
     math_share: float | None = None  # of the last seconds that the math thread worked; None: not known yet
+    scaling: Scaling | None = None  # what more actors would add; None: not known
     rulings: Mapping[str, int] = field(default_factory=dict)  # of the last seconds, by outcome
 
 
@@ -101,12 +107,39 @@ def _slowest_part(facts: Facts) -> Bottleneck:
     waiting = f"{facts.pending:,} gradients wait" if facts.pending > 1 else "one gradient waits"
     waits = waiting if facts.pending else "nothing waits"
     if facts.math_share >= SATURATED:
-        text = f"The learner sets the pace: {busy}, {waits}. More actors would add staleness only."
+        adds = "More actors would add staleness only." if facts.scaling is None else _gains(facts.scaling)
+        text = f"The learner sets the pace: {busy}, {waits}. {adds}"
         return Bottleneck(Cause.MATH, text)
     if 2 * facts.out_of_credit > facts.actors:
         why = "their groups take that long" if facts.aggregates else "learner.credit_lag allows no more under way"
         return Bottleneck(Cause.CREDIT, f"{facts.out_of_credit} of {facts.actors} actors wait for credit: {why}.")
-    return Bottleneck(Cause.ACTORS, f"Actors set the pace: {busy}, {waits}. The learner could serve more of them.")
+    adds = _not_known(facts.actors) if facts.scaling is None else _gains(facts.scaling)
+    return Bottleneck(Cause.ACTORS, f"Actors set the pace: {busy}, {waits}. {adds}")
+
+
+def _not_known(actors: int) -> str:
+    why = "the noise scale is taken from messages of two" if actors < TWO else "it takes some pairs of messages"
+    return f"What more of them would add to learning is not known yet: {why}."
+
+
+def _gains(scaling: Scaling) -> str:
+    """What more actors would add, and the numbers that say so."""
+    fleet, least = scaling.fleet, "" if scaling.told else "at least "
+    few, many = (_faster(fleet.gain(more), least) for more in MORE)
+    batch, noise = f"{fleet.batch_steps:,.0f}", f"{fleet.noise_steps:,.0f}"
+    said = "is" if scaling.told else "cannot be told yet from chance, and is at least"
+    return (
+        f"Two more actors would make learning {few}, a hundred more {many}: {batch} environment steps are collected"
+        f" between two policies, and the noise scale {said} {noise}."
+    )
+
+
+def _faster(gain: float, least: str) -> str:
+    if gain >= 1.0:
+        return f"{least}{1.0 + gain:.1f} times as fast"
+    if abs(gain) < NOTHING:
+        return f"{least}no faster".removeprefix("at least ")
+    return f"{least}{gain:.0%} faster" if gain > 0.0 else f"{-gain:.0%} slower"
 
 
 def _refused(rulings: Mapping[str, int]) -> tuple[float, str] | None:

@@ -108,6 +108,7 @@ def rows(summary: RunSummary) -> list[tuple[str, str]]:
     size = "none yet" if summary.bytes_per_gradient is None else f"{summary.bytes_per_gradient:,.0f}"
     evaluated = "none yet" if summary.evaluated_best_mean is None else f"{summary.evaluated_best_mean:.1f}"
     scores = [("evaluated, best mean", f"{evaluated} of {summary.evaluations:,}")] if summary.evaluations else []
+    useful = "" if summary.useful_actors is None else f", {summary.useful_actors:,} would be useful"
     failure = summary.journal_failure
     failing = [("journal", f"fails, so a crash loses what is applied: {printable(failure)}")] if failure else []
     return [
@@ -120,7 +121,7 @@ def rows(summary: RunSummary) -> list[tuple[str, str]]:
         ("lag, mean", f"{summary.lag_mean_updates:.1f} updates"),
         ("refused", f"{summary.refused:,}"),
         ("bytes per gradient", size),
-        ("actors", f"{summary.actors}"),
+        ("actors", f"{summary.actors}{useful}"),
         ("time", f"{summary.wall_s:.0f} s, {summary.stage}"),
     ]
 

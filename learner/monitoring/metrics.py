@@ -28,6 +28,7 @@ from prometheus_client.registry import Collector
 from learner.admission.telemetry import PARTS, QUANTILES, quantiles
 from learner.durability.storage import JournalStats
 from learner.monitoring.result import versions
+from learner.monitoring.scaling import scaling
 from learner.monitoring.summary import STALLED_S, stalled
 from learner.progress import STRANGE, Histogram, Progress
 from learner.state import LearnerState
@@ -153,7 +154,7 @@ def _labelled_counters(progress: Progress, seconds: Sequence[float], before: Sav
 
 
 def _gauges(state: LearnerState, now: float) -> Iterator[Metric]:
-    ours = (_run_gauges, _return_gauges, _loss_gauges, _queue_gauges)
+    ours = (_run_gauges, _return_gauges, _loss_gauges, _queue_gauges, _scaling_gauges)
     gauges = (*(gauge for group in ours for gauge in group(state)), *_life_gauges(state, now))
     for name, text, value in gauges:
         if value is not None:
@@ -232,6 +233,24 @@ def _queue_gauges(state: LearnerState) -> Gauges:
         ("unanswered_gradients", "Arrived and without a verdict.", sum(len(peer.ledger.pending) for peer in peers)),
         ("pending_gradients", "Admitted and waiting for the math thread.", len(state.queue)),
         ("pending_bytes", "Of their payloads.", state.queue.pending_bytes),
+    )
+
+
+def _scaling_gauges(state: LearnerState) -> Gauges:
+    scales = scaling(state)
+    useful = "Largest fleet whose last actor adds half of what it adds in proportion."
+    return (
+        (
+            "batch_env_steps",
+            "Collected by the fleet between two policies of one actor.",
+            state.progress.batch_env_steps,
+        ),
+        (
+            "noise_scale_env_steps",
+            "Noise scale of learning: of so many in one batch, noise weighs as much as signal.",
+            None if scales is None else scales.noise_scale_env_steps,
+        ),
+        ("useful_actors", useful, None if scales is None else scales.useful_actors),
     )
 
 

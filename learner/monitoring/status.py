@@ -19,6 +19,7 @@ from learner.monitoring.history import (
     Recent,
     Sample,
 )
+from learner.monitoring.scaling import scaling
 from learner.monitoring.summary import RunSummary, idle_s, stalled, summarize
 from learner.progress import with_former
 from learner.state import LearnerState
@@ -73,7 +74,7 @@ def status(state: LearnerState, now: float, sampler: Sampler | None = None, quer
     """The JSON of /status: the run, and its actors up to ACTORS_LISTED. Without a sampler there are no rates."""
     sampler, query = sampler or Sampler(), query or FleetQuery()
     summary, rates, progress = summarize(state, now), _rates(state, sampler.recent, now), state.progress
-    judged = find_bottleneck(_facts(state, rates, now))
+    judged, scales = find_bottleneck(_facts(state, rates, now)), scaling(state)
     told = {
         "run": state.manifest.run,
         "env": state.manifest.env,
@@ -93,6 +94,9 @@ def status(state: LearnerState, now: float, sampler: Sampler | None = None, quer
         "lag_updates": _rounded(rates.lag_updates),
         "lag_max_updates": progress.lags.largest,
         "math_share": _rounded(rates.math_share),
+        "batch_env_steps": _rounded(progress.batch_env_steps),
+        "gain_two_more": _rounded(None if scales is None else scales.fleet.gain(2)),
+        "gain_hundred_more": _rounded(None if scales is None else scales.fleet.gain(100)),
         "pending_gradients": len(state.queue),
         "idle_s": round(idle_s(state, now), 3),
         "stalled": stalled(state, now),
@@ -235,6 +239,7 @@ def _facts(state: LearnerState, rates: _Rates, now: float) -> Facts:
         pending=len(state.queue),
         out_of_credit=sum(_limited_by_credit(peer, state) for peer in training),
         math_share=rates.math_share,
+        scaling=scaling(state),
         rulings=rates.rulings,
     )
 

@@ -6,6 +6,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from learner.monitoring.scaling import scaling
 from learner.progress import with_former
 from learner.state import LearnerState
 
@@ -36,6 +37,10 @@ class RunSummary:
     sent_bytes: int
     bytes_per_gradient: float | None  # all that came up, headers and heartbeats included; as in result.json
     actors: int  # that train
+    useful_actors: (
+        int | None
+    )  # beyond which one more adds less than half of what it adds in proportion; None: not known
+    noise_scale_env_steps: float | None  # of learning; None: not known
     evaluators: int
     evaluations: int  # scores that evaluators sent
     evaluated_best_mean: float | None  # highest of them whose θ is on disk
@@ -51,7 +56,7 @@ class RunSummary:
 def summarize(state: LearnerState, now: float, before: RunSummary | None = None) -> RunSummary:
     """The run as it stands. before: an earlier summary of the same run, from which rates follow."""
     progress = state.progress
-    judged = sum(progress.rulings.values())
+    judged, scales = sum(progress.rulings.values()), scaling(state)
     best = progress.return_best_mean
     return RunSummary(
         now_s=now,
@@ -73,6 +78,8 @@ def summarize(state: LearnerState, now: float, before: RunSummary | None = None)
         sent_bytes=progress.sent_bytes,
         bytes_per_gradient=progress.received_bytes / judged if judged else None,
         actors=state.sessions.training,
+        useful_actors=None if scales is None else scales.useful_actors,
+        noise_scale_env_steps=None if scales is None else scales.noise_scale_env_steps,
         evaluators=state.sessions.evaluating,
         evaluations=progress.evaluations,
         evaluated_best_mean=progress.evaluated_best_mean,

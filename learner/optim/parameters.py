@@ -18,6 +18,7 @@ from learner.optim.aggregation import Rule as Aggregation
 from learner.optim.aggregation import merge, merge_moments
 from learner.optim.applied import AppliedUpdate, Numbers
 from learner.optim.delay_compensation import make_correction
+from learner.optim.noise_scale import NoiseScale
 from learner.optim.norms import NormCheck
 from learner.optim.optimizers import Optimizer, StateMismatch
 from learner.optim.staleness import Dropped, Rule, judge
@@ -50,6 +51,7 @@ class Parameters:
 
     theta: float32 [P], written in place by the optimizer that is bound to it. version: gradients applied so far.
     moments: of what actors normalise; None where they normalise nothing, and then what arrives of them is refused.
+    noise: of what is applied, as it came.
     """
 
     def __init__(
@@ -66,12 +68,14 @@ class Parameters:
         self.theta, self.version, self.moments, self.layout = theta, version, moments, layout
         self._optimizer, self._rule, self._norm_check = optimizer, rule, screen
         self._correction = make_correction(rule, optimizer, theta)
+        self.noise = NoiseScale()
 
     def apply(self, jobs: Sequence[Job], rate: float) -> AppliedJobs:
         """Judge and apply each in order; the version moves with each one. rate: learning rate, >= 0.
 
         Where gradients are aggregated the jobs are one group, whose sound ones make one version together.
         """
+        self.noise.begin_batch(len(jobs))
         if self._rule.aggregation != "none":
             return self._apply_group(jobs, rate, self._rule.aggregation)
         done = AppliedJobs([], [])
@@ -79,6 +83,7 @@ class Parameters:
             lag_updates = self.version - job.base_version
             judged = self._judge(job, self._optimizer.scratch)
             if isinstance(judged, Sound):
+                self.noise.observe(job.session, judged.update.value, self.version)
                 scale, applied = self._step(
                     judged.update, ((job.session, job.sequence),), job.base_version, rate, judged.scale, judged.moments
                 )
@@ -91,6 +96,9 @@ class Parameters:
     def _apply_group(self, jobs: Sequence[Job], rate: float, aggregation: Aggregation) -> AppliedJobs:
         lags = [self.version - job.base_version for job in jobs]
         judged = [self._judge(job, None) for job in jobs]
+        for job, each in zip(jobs, judged, strict=True):
+            if isinstance(each, Sound):
+                self.noise.observe(job.session, each.update.value, self.version)
         sound = [each for each in judged if isinstance(each, Sound)]
         applied = []
         if sound:
@@ -176,6 +184,7 @@ class Parameters:
             lag_s=job.lag_s,
             arrived=job.arrived,
             report=job.report,
+            collected_from=job.collected_from,
         )
 
     @property

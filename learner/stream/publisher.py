@@ -134,7 +134,7 @@ class Publisher:
 
 
 class PublishedWeights:
-    """The published that somebody may still ask for, and when each version was published.
+    """The published that somebody may still ask for, and when each version was published, in time and in steps.
 
     key_frame: the newest. target: the target network's, always a key frame; None in a run without one.
 
@@ -146,7 +146,7 @@ class PublishedWeights:
 
     def __init__(self, first: KeyFrame, interval_steps: int | None, env_steps: int, now: float) -> None:
         self._interval_steps, self._due_steps = interval_steps, env_steps
-        self._published: deque[tuple[int, float]] = deque(maxlen=VERSIONS_REMEMBERED)  # version, time
+        self._published: deque[tuple[int, float, int]] = deque(maxlen=VERSIONS_REMEMBERED)  # version, time, steps
         self.target: KeyFrame | None = None
         self.key_frame = first
         self.add(first, first, env_steps, now)
@@ -163,7 +163,7 @@ class PublishedWeights:
                 self.target = stamped
         if record is None:
             return None, stamped
-        self._published.append((record[0].version, now))
+        self._published.append((record[0].version, now, env_steps))
         message = record[0]
         if _is_key_frame(record):
             return stamped, stamped
@@ -191,6 +191,11 @@ class PublishedWeights:
         """Seconds since newer weights than ``base_version`` were published; 0 while it is the newest."""
         index = bisect.bisect_right(self._published, (base_version, math.inf))
         return now - self._published[index][1] if index < len(self._published) else 0.0
+
+    def env_steps_at(self, base_version: int) -> int:
+        """Of the run when ``base_version`` was published, or the oldest that is remembered."""
+        index = bisect.bisect_right(self._published, base_version, key=lambda entry: entry[0])
+        return self._published[max(0, index - 1)][2]
 
 
 def _is_key_frame(record: Record) -> bool:

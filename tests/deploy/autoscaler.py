@@ -23,7 +23,8 @@ MATH, CPU = "farflung_learner_math_seconds_total", "process_cpu_seconds_total"
 LAGS, LAG_COUNT = "farflung_learner_lag_updates_sum", "farflung_learner_lag_updates_count"
 TRAINING, ACTORS, HERE = "farflung_learner_training_seconds", "farflung_learner_actors", "up"
 WAIT, WORK = "wait", "work"  # of farflung_learner_actor_seconds_total, the second its other parts
-NAMES = (MATH, CPU, LAGS, LAG_COUNT, TRAINING, ACTORS, HERE, WAIT, WORK)
+USEFUL, USEFUL_WINDOW_S = "farflung_learner_useful_actors", 600
+NAMES = (MATH, CPU, LAGS, LAG_COUNT, TRAINING, ACTORS, HERE, WAIT, WORK, USEFUL)
 
 
 def rate(values: Sequence[float | None], at: int, left_open: bool) -> float | None:
@@ -67,6 +68,22 @@ class Rule:
 
     def wanted(self, series: Series, at: int) -> float | None:
         """farflung:actors_wanted; None where it has no value."""
+        by_learner, useful, here = self.by_learner(series, at), self.useful(series, at), series[HERE][at]
+        if by_learner is None or useful is None or here is None:
+            return by_learner
+        allowed = here if useful < here <= 1.2 * useful else useful
+        return float(math.ceil(min(by_learner, allowed)))
+
+    def useful(self, series: Series, at: int) -> float | None:
+        """farflung:actors_useful: what learning gains by."""
+        window = series[USEFUL][max(0, at - USEFUL_WINDOW_S // STEP_S + self.left_open) : at + 1]
+        told, here, actors = [value for value in window if value is not None], series[HERE][at], series[ACTORS][at]
+        if not told or here is None or actors is None:
+            return None
+        return max(sum(told) / len(told) - max(actors - here, 0.0), 1.0)
+
+    def by_learner(self, series: Series, at: int) -> float | None:
+        """farflung:actors_wanted_by_learner: what its pressure asks for."""
         pressure, here, actors = self.pressure(series, at), series[HERE][at], series[ACTORS][at]
         if pressure is None or here is None:
             return None
@@ -135,7 +152,8 @@ class Autoscaler:
 class Plant:
     """A learner and its pods. share: of the math thread's time that one actor's gradients take; lag_each: updates.
 
-    A new pod needs ``startup_s`` until it trains. noise: of each interval's work, relative. seed: of it.
+    A new pod needs ``startup_s`` until it trains. noise: of each interval's work, relative. seed: of it. useful: as the
+    learner tells; None: it does not know.
     """
 
     share: float
@@ -144,6 +162,7 @@ class Plant:
     noise: float = 0.15
     startup_s: int = 45
     replicas: int = 0
+    useful: float | None = None
     _training: list[int] = field(default_factory=list)  # since when each pod trains
     _books: dict[str, float] = field(default_factory=dict)
     _training_since: int | None = None
@@ -184,6 +203,9 @@ class Plant:
         if training and self._training_since is None:
             self._training_since = now_s - STEP_S
         now: dict[str, float | None] = {**self._books, ACTORS: float(training), HERE: float(self.replicas)}
+        now[USEFUL] = (
+            None if self.useful is None else self.useful * (1.0 + self.noise * self._random.uniform(-1.0, 1.0))
+        )
         now[TRAINING] = None if self._training_since is None else float(now_s - self._training_since)
         for name, values in self.series.items():
             value = now[name]

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.deploy.autoscaler import ACTORS, HERE, NAMES, STEP_S, WAIT, WORK, Autoscaler, Plant, Rule, Series
+from tests.deploy.autoscaler import ACTORS, HERE, NAMES, STEP_S, USEFUL, WAIT, WORK, Autoscaler, Plant, Rule, Series
 
 ROOT = Path(__file__).resolve().parents[2]
 RULES = ROOT / "deploy/prometheus/autoscaling.rules.yml"
@@ -166,6 +166,32 @@ def test_more_actors_are_no_help_to_those_that_wait() -> None:
     assert Rule().wanted(plant.series, 9) == 10
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_no_more_are_asked_for_than_learning_gains_by(seed: int) -> None:
+    """An idle learner that could serve twenty, and learning that twelve actors are useful to."""
+    path = play(Plant(share=0.035, seed=seed, useful=12.0), 2, 60)
+    assert 11 <= path[-1] <= 13
+    assert min(changes(path)) > 0, "it never went back"
+
+
+@pytest.mark.parametrize(("useful", "ends"), [(12.0, range(11, 14)), (18.0, range(20, 21))])
+def test_who_adds_next_to_nothing_goes_and_a_few_too_many_stay(useful: float, ends: range) -> None:
+    path = play(Plant(share=0.035, seed=1, noise=0.2, useful=useful), 20, 240)
+    assert path[-1] in ends
+    assert max(changes(path), default=-1) < 0, "it never went back"
+
+
+def test_those_elsewhere_count_among_the_useful() -> None:
+    plant = Plant(share=0.0035, seed=4, noise=0.0, lag_each=0.0, useful=110.0)
+    plant.scale(104, 0, startup_s=0)
+    for step in range(10):
+        plant.step(step * STEP_S)
+    plant.series[HERE] = [4.0] * 10
+    assert Rule().wanted(plant.series, 9) == 110 - 100
+    plant.series[USEFUL] = [50.0] * 10
+    assert Rule().wanted(plant.series, 9) == 1, "none is needed here, and one is kept"
+
+
 def test_both_autoscalers_behave_alike() -> None:
     scaled = yaml.safe_load((COMPONENTS / "keda/scaledobject.yaml").read_text())["spec"]
     asked, (trigger,) = hpa(), scaled["triggers"]
@@ -185,7 +211,13 @@ def recorded(name: str, actors_here: float) -> Series:
     """A real learner's series; its light actors tell nothing of how they spend their time."""
     found: Series = {other: list(values) for other, values in RECORDED[name].items()}
     samples = len(found[ACTORS])
-    return {**found, HERE: [actors_here] * samples, WAIT: [None] * samples, WORK: [None] * samples}
+    return {
+        **found,
+        HERE: [actors_here] * samples,
+        WAIT: [None] * samples,
+        WORK: [None] * samples,
+        USEFUL: [None] * samples,
+    }
 
 
 @pytest.mark.parametrize(
@@ -265,6 +297,18 @@ def agree(series: Series, folder: Path, *, namespace: bool = True) -> None:
 def test_the_shipped_rule_decides_as_its_model_does(share: float, begin: int, tmp_path: Path) -> None:
     plant = Plant(share=share, seed=7)
     play(plant, begin, 30)
+    agree(plant.series, tmp_path)
+
+
+@pytest.mark.parametrize(("useful", "begin"), [(12.0, 2), (12.0, 20), (18.0, 20), (40.0, 2)])
+def test_the_shipped_rule_heeds_what_is_useful_as_its_model_does(useful: float, begin: int, tmp_path: Path) -> None:
+    plant = Plant(share=0.035, seed=10)
+
+    def weather(plant: Plant, step: int) -> dict[str, bool]:
+        plant.useful = None if step < 4 * MINUTE or step >= 25 * MINUTE else useful
+        return {}
+
+    play(plant, begin, 40, weather)
     agree(plant.series, tmp_path)
 
 

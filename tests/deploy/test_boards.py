@@ -19,7 +19,7 @@ from deploy.grafana.panels import COLUMNS
 from learner.durability.storage import JournalStats
 from learner.monitoring.metrics import Metrics, ServiceReadings
 from tests.deploy import rules
-from tests.learner.books import join, learner_state, trained
+from tests.learner.books import join, learner_state, scaled, trained
 
 METRIC = re.compile(r"\b(?:farflung_(?:learner|actor)|process)_[a-z_]+|\bfarflung:[a-z0-9_:]+")
 SUFFIXES = ("_bucket", "_sum", "_count")
@@ -83,6 +83,7 @@ def known_names() -> set[str]:
     state = learner_state(trained([10.0]), until_return=100.0)
     join(state, "local-0", 0.0)
     state.progress.return_best_mean = state.progress.return_worst_mean = 10.0
+    scaled(state)
     state.training_since = 1.0
     state.saving.journaled, state.saving.version, state.saving.written_at = True, 2, 4.0
     shell = ServiceReadings(journal=lambda: JournalStats(100, 5, 0.5))

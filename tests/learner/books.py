@@ -7,9 +7,9 @@ from random import Random
 
 from learner.config import Experiment, LearnerSettings, RunSettings
 from learner.durability.storage import JournalStats
-from learner.events import MessageArrived
+from learner.events import MessageArrived, NoiseEstimate
 from learner.monitoring.metrics import Metrics, ServiceReadings
-from learner.progress import Best, Progress
+from learner.progress import Best, FadingMean, Pace, Progress
 from learner.state import Address, LearnerState
 from protocol.layout import Entry, Layout
 from protocol.manifest import Manifest, digest_of
@@ -103,4 +103,17 @@ def whole(count: int = 1) -> tuple[LearnerState, ServiceReadings]:
     state.training_since = 1.0
     state.saving.journaled, state.saving.written_at, state.saving.version = True, 0.0, 1
     state.progress.best = Best(1.0, 1)
+    scaled(state)
     return state, readings
+
+
+def scaled(
+    state: LearnerState, messages: float = 20.0, steps: int = 100, batch: int = 500, *, told: bool = True
+) -> None:
+    """Books of a fleet whose noise scale is known: of so many messages, of so many environment steps each; batch: that
+    the fleet collects between two policies. The math thread works a tenth of the time.
+    """
+    progress = state.progress
+    progress.noise = NoiseEstimate(messages, told)
+    progress.message_steps, progress.batch_steps = FadingMean(steps, 1), FadingMean(batch, 1)
+    progress.pace = Pace(1.0, 10.0, 1.0)

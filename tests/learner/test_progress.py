@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from learner.config import learner_settings
-from learner.progress import MAX_STEPS, RENAMED, WINDOW, Best, Progress, learning_rate
+from learner.progress import MAX_STEPS, MEMORY, RENAMED, WINDOW, Best, FadingMean, Pace, Progress, learning_rate
 from protocol.messages import Applied, Episode, Heartbeat, Losses, Report, Snapshot, Updates
 
 
@@ -136,3 +138,30 @@ def test_the_best_evaluation_lives_through_a_checkpoint() -> None:
     again = Progress.restored(progress.saved(), version=12)
     assert (again.evaluations, again.evaluated_best_mean, again.evaluated_best_version) == (4, -2.5, 9)
     assert "evaluated_best_mean" not in Progress().saved()
+
+
+def test_a_mean_is_of_all_and_then_of_the_last() -> None:
+    mean = FadingMean()
+    for number in range(1, MEMORY + 1):
+        mean.add(number)
+    assert mean.value == pytest.approx((MEMORY + 1) / 2)
+    for _ in range(10 * MEMORY):
+        mean.add(7.0)
+    assert mean.value == pytest.approx(7.0, abs=0.1)
+
+
+def test_the_pace_is_that_of_the_last_seconds() -> None:
+    pace = Pace()
+    pace.record(0.5, 10.0)
+    assert [Pace().share, pace.share] == [None, None], "since when it worked is not known"
+    for second in range(11, 400):
+        pace.record(0.25, float(second))
+    assert pace.share == pytest.approx(0.25)
+    for second in range(400, 430):
+        pace.record(0.75, float(second))
+    assert pace.share == pytest.approx(0.75 - 0.5 / math.e, abs=0.02)
+    for second in range(430, 500):
+        pace.record(5.0, float(second))
+    assert pace.share == 1.0
+    pace.record(0.1, 0.0)
+    assert pace.at == 499.0, "a clock that went back adds nothing"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -37,6 +38,7 @@ from learner.events import (
     WriteBest,
     WriteCheckpoint,
 )
+from learner.monitoring.scaling import scaling
 from learner.monitoring.summary import summarize
 from learner.optim.norms import make_norm_check
 from learner.optim.optimizers import make_optimizer
@@ -1519,3 +1521,68 @@ def test_books_that_disagree_are_found() -> None:
     it.state.peers[session].ledger.pending |= set(range(1, 100))
     with pytest.raises(AssertionError, match="99 of actor are unanswered"):
         it.state.validate({session})
+
+
+# what more actors would add
+
+
+def rounds(it: Learner, sessions: list[int], vectors: np.ndarray, steps: int = 100, held: int | None = None) -> None:
+    """The sessions' messages in turn, with a report each. held: version of all their weights; None: the newest."""
+    for number, vector in enumerate(vectors):
+        session, base = sessions[number % len(sessions)], it.state.progress.version if held is None else held
+        told = gradient(session, number // len(sessions) + 1, base, report=report(steps))
+        it.now += 0.1
+        it.does(it.hear(told, payload(vector), route=b"route %d" % session))
+
+
+def two(it: Learner) -> list[int]:
+    return [it.join(1, A).session, it.join(2, B).session]
+
+
+def test_a_fleet_collects_its_batch_between_two_reports_of_one_actor() -> None:
+    """However new the weights are that a message was computed at last."""
+    it = learner()
+    rounds(it, two(it), np.ones((40, P)))
+    progress = it.state.progress
+    assert (progress.message_steps.value, progress.message_steps.count) == (100.0, 40)
+    assert progress.batch_steps.value == pytest.approx((2 * 100 + 38 * 200) / 40)
+
+
+def test_weights_that_lag_make_the_batch_larger() -> None:
+    it = learner()
+    rounds(it, two(it), np.ones((8, P)), held=0)
+    assert it.state.progress.batch_steps.value == pytest.approx(100 * np.mean(np.arange(1, 9)))
+
+
+def test_a_message_without_a_report_has_no_steps_and_no_batch() -> None:
+    it = learner()
+    session = it.join().session
+    it.applies(session)
+    progress = it.state.progress
+    assert (progress.message_steps.value, progress.message_steps.count) == (0.0, 1)
+    assert progress.batch_env_steps is None
+
+
+def test_the_noise_scale_of_a_run_is_that_of_its_messages() -> None:
+    it, vectors = learner(), 1.0 + np.random.default_rng(0).standard_normal((100, P)).astype(np.float32)
+    rounds(it, two(it), vectors)
+    pairs = [(a, b) for a, b in itertools.pairwise(vectors)]
+    signal = np.mean([a @ b for a, b in pairs])
+    squares = np.mean([(a @ a + b @ b) / 2 for a, b in pairs])
+    noise = it.state.progress.noise
+    assert noise is not None
+    assert noise.told
+    assert noise.messages == pytest.approx((squares - signal) / signal, rel=1e-5)
+    told = scaling(it.state)
+    assert told is not None
+    assert told.fleet.noise_steps == pytest.approx(100 * noise.messages)
+    assert told.fleet.actors == 2
+    assert told.fleet.math_share == pytest.approx(0.1)
+
+
+def test_one_actor_has_a_batch_and_no_noise_scale() -> None:
+    it = learner()
+    rounds(it, [it.join().session], np.ones((100, P)))
+    assert it.state.progress.batch_env_steps == 100.0
+    assert it.state.progress.noise is None
+    assert scaling(it.state) is None

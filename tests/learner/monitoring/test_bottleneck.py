@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from learner.monitoring.bottleneck import Cause, Facts, find_bottleneck
+from learner.monitoring.scaling import Fleet, Scaling
 
 PACED = {"actors": 4, "responding": 4, "stepping": 4, "math_share": 0.12}
 
@@ -18,6 +19,36 @@ def test_actors_set_the_pace_of_a_learner_that_is_idle() -> None:
     cause, text = judged()
     assert cause is Cause.ACTORS
     assert "busy 12% of the time, nothing waits" in text
+
+
+def test_what_more_actors_would_add_is_told_with_the_numbers_that_say_so() -> None:
+    fleet = Fleet(16, 0.01, 1024.0, 2560.0)
+    assert judged(scaling=Scaling(fleet, told=True))[1] == (
+        "Actors set the pace: the math thread is busy 12% of the time, nothing waits. Two more actors would make"
+        " learning 9% faster, a hundred more 2.6 times as fast: 1,024 environment steps are collected between two"
+        " policies, and the noise scale is 2,560."
+    )
+    assert f"{fleet.gain(2):.0%} {1 + fleet.gain(100):.1f}" == "9% 2.6"
+
+
+def test_a_bound_of_the_noise_scale_is_told_as_one() -> None:
+    text = judged(scaling=Scaling(Fleet(16, 0.01, 1024.0, 2560.0), told=False))[1]
+    assert "learning at least 9% faster, a hundred more at least 2.6 times as fast" in text
+    assert text.endswith("the noise scale cannot be told yet from chance, and is at least 2,560.")
+
+
+def test_nothing_is_promised_before_the_noise_scale_is_known() -> None:
+    assert judged(actors=1)[1].endswith("is not known yet: the noise scale is taken from messages of two.")
+    assert judged(actors=2)[1].endswith("is not known yet: it takes some pairs of messages.")
+
+
+def test_more_actors_of_a_learner_without_time_left_are_no_help() -> None:
+    cause, text = judged(math_share=0.97, scaling=Scaling(Fleet(100, 1.0, 6400.0, 1e9), told=True))
+    assert cause is Cause.MATH
+    assert "Two more actors would make learning no faster, a hundred more no faster" in text
+    text = judged(math_share=0.97, scaling=Scaling(Fleet(100, 1.0, 6400.0, 1e3), told=True))[1]
+    assert "learning 2% slower, a hundred more 46% slower" in text
+    assert "add staleness only" in judged(math_share=0.97)[1]
 
 
 def test_a_busy_math_thread_is_the_limit() -> None:

@@ -11,7 +11,7 @@ from learner.monitoring.summary import STALLED_S, stalled
 from learner.progress import WINDOW, Best, Progress
 from learner.state import LearnerState
 from protocol.messages import Episode, Losses, Report
-from tests.learner.books import fleet, join, learner_state, lived, trained, whole
+from tests.learner.books import fleet, join, learner_state, lived, scaled, trained, whole
 
 UNKNOWN = ("return_mean", "return_target", "checkpoint_age_seconds", "target_version", "evaluated_best_mean")
 
@@ -106,6 +106,17 @@ def test_evaluations_and_the_target_network() -> None:
     assert (value(state, "actors"), value(state, "evaluators"), value(state, "evaluations_total")) == (0, 1, 2)
     assert (value(state, "evaluated_best_mean"), value(state, "evaluated_best_version")) == (9.5, 1)
     assert value(state, "target_version") == 0
+
+
+def test_what_more_actors_are_good_for() -> None:
+    names = ("batch_env_steps", "noise_scale_env_steps", "useful_actors")
+    state = learner_state()
+    join(state, "a", 0.0)
+    assert not any(("farflung_learner_" + name, ()) in scraped(state) for name in names)
+    scaled(state, messages=20.0, steps=100, batch=64)
+    assert [value(state, name) for name in names] == [64.0, 2000.0, 10.0]
+    scaled(state, told=False)
+    assert [("farflung_learner_" + name, ()) in scraped(state) for name in names] == [True, False, False]
 
 
 def test_the_histogram_is_cumulative() -> None:

@@ -14,7 +14,7 @@ from learner.shutdown import Stage
 from learner.state import LearnerState
 from protocol.session import Peer
 from tests.deploy.rules import alerts
-from tests.learner.books import join, learner_state, lived, trained
+from tests.learner.books import join, learner_state, lived, scaled, trained
 
 
 def running(scores: list[float] | None = None) -> tuple[LearnerState, Peer]:
@@ -146,6 +146,25 @@ def test_what_limits_the_run_is_read_from_the_books() -> None:
     assert limits(state, 60.0, sampler) == "no_actors"
     state.shutdown.stage = Stage.DRAINING
     assert limits(state, 60.0, sampler) == "ended"
+
+
+def test_what_more_actors_would_add_is_read_from_the_books() -> None:
+    state, _ = running()
+    sampler = Sampler()
+    sampler.sample(state, 1.0)
+    names = ("noise_scale_env_steps", "useful_actors", "gain_two_more", "gain_hundred_more")
+    told = status(state, 2.0, sampler)
+    assert [told[name] for name in (*names, "batch_env_steps")] == [None] * 5
+    join(state, "local-1", now=1.0)
+    scaled(state, messages=20.0, steps=100, batch=128)
+    told = status(state, 2.0, sampler)
+    assert [told[name] for name in names] == [2000.0, 20, 0.887, 1.495]
+    assert told["batch_env_steps"] == 128.0
+    assert "Two more actors would make learning 89% faster" in told["limit"]["text"]
+    scaled(state, messages=20.0, steps=100, batch=128, told=False)
+    told = status(state, 2.0, sampler)
+    assert [told[name] for name in names] == [None, None, 0.887, 1.495]
+    assert "at least 89% faster" in told["limit"]["text"]
 
 
 def test_an_actor_with_the_most_credit_there_is_waits_for_more() -> None:

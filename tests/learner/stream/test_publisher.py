@@ -232,3 +232,11 @@ def test_a_large_fleet_hears_of_less_at_once() -> None:
     for now, due in ((10.05, False), (10.11, True)):
         above, _ = it.plan(news=True, listening=True, env_steps=0, now=now)
         assert (above is not None) is due
+
+
+def test_the_steps_of_a_version_are_those_of_its_publication() -> None:
+    shelf = PublishedWeights(key(3), None, 10, 0.0)
+    for version, steps in ((5, 40), (8, 90)):
+        shelf.add(key(version), None, steps, 0.0)
+    assert [shelf.env_steps_at(version) for version in (3, 4, 5, 7, 8, 9)] == [10, 10, 40, 40, 90, 90]
+    assert shelf.env_steps_at(0) == 10, "the oldest that is remembered"
