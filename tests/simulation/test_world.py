@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from actor.state import ActorState
+from actor.handoff import WorkerChannel
 from learner.admission.sessions import Sessions
 from learner.admission.shares import Shares
 from learner.admission.telemetry import PARTS
@@ -263,7 +263,7 @@ def test_actors_of_several_speeds_hear_their_shares_and_who_comes_and_goes_chang
 @pytest.mark.parametrize(
     ("owner", "name", "planted"),
     [
-        (ActorState, "_tell_share", lambda *_: []),
+        (WorkerChannel, "set_share", lambda *_: None),
         (Sessions, "heartbeats", lambda *_, **__: []),
         (Shares, "of", lambda shares, session: 1.0 if session in shares else 0.0),
     ],

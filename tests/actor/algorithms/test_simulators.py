@@ -239,7 +239,6 @@ def test_failures_of_all_groups_are_told_and_the_first_of_the_first(factory: Fac
 def test_statistics_are_kept(factory: Factory) -> None:
     settings = replaced(normalize_observations=True, normalize_returns=True)
     simulators = under_way(settings)
-    assert simulators.collector.normalizer is None
     simulators.normalize(Moments(100, np.array([0.5, 1.0, 7.0]), np.array([400.0, 100.0, 1600.0])))
     for share in (FEWER, SHORTER):
         simulators.heed(share)

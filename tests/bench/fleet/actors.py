@@ -41,7 +41,8 @@ class Uplink(Protocol):
 class Actor:
     """rate: how fast it is: at 0.1 its steps and gradients take ten times as long. joined_at, left_at: virtual seconds.
 
-    told: the lines that it would have logged, by event. gradients: of minibatches so far.
+    told: the lines that it would have logged, by event. gradients: of minibatches so far. rollouts: when each began, in
+    virtual seconds, and its rows.
     """
 
     def __init__(self, agenda: Agenda, learner: Uplink, costs: Costs, index: int, seed: int, rate: float) -> None:
@@ -49,6 +50,7 @@ class Actor:
         self.route = self.name.encode()
         self.told: Counter[str] = Counter()
         self.gradients = 0
+        self.rollouts: list[tuple[float, int]] = []
         self.follows = False  # the weight stream
         self.joined_at = agenda.now
         self.left_at: float | None = None
@@ -143,6 +145,7 @@ class Actor:
         worker.method.loss = followed_by(worker.method.loss, lambda _: self._learnt())  # type: ignore[method-assign]
 
     def _collected(self, rows: int) -> None:
+        self.rollouts.append((self._agenda.now, rows))
         cost_s = self._cost_s(rows * self._costs.step_ms)
         self._collect_s += cost_s
         self._spend(cost_s)

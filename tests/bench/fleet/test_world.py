@@ -14,6 +14,7 @@ from learner.config import Experiment
 from learner.launch.experiment_file import load
 from learner.optim.parameters import Parameters
 from protocol.errors import UserError
+from protocol.messages import Welcome
 from protocol.shipped import named
 from tests.bench.fleet import world
 from tests.bench.fleet.__main__ import main
@@ -139,28 +140,9 @@ def test_who_joins_helps_and_who_leaves_hands_in_what_it_holds_back() -> None:
     assert left["messages"] > left["gradients"] / GRADIENTS  # what was held back comes on its own
 
 
-class Book:
-    """Rows of every rollout, by who collected it and when it began; and whose worker was configured how often."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.rollouts: list[tuple[float, str, int]] = []
-        self.configured: Counter[int] = Counter()
-        collected, configure = Actor._collected, WorkerChannel.configure
-
-        def note(actor: Actor, rows: int) -> None:
-            self.rollouts.append((actor._agenda.now, actor.name, rows))
-            collected(actor, rows)
-
-        def count(channel: WorkerChannel, welcome: Any) -> None:
-            self.configured[id(channel)] += 1
-            configure(channel, welcome)
-
-        monkeypatch.setattr(Actor, "_collected", note)
-        monkeypatch.setattr(WorkerChannel, "configure", count)
-
-    def of(self, name: str, begin: float, end: float) -> list[int]:
-        """Rows of its rollouts that began within these virtual seconds."""
-        return [rows for now, who, rows in self.rollouts if who == name and begin <= now < end]
+def rows_of(actor: Actor, begin: float = 0.0, end: float = 1e9) -> list[int]:
+    """Of its rollouts that began within these virtual seconds."""
+    return [rows for now, rows in actor.rollouts if begin <= now < end]
 
 
 SHARED = ("actor.envs=8", "actor.rollout_steps=64", "actor.passes=1")
@@ -173,40 +155,48 @@ def test_who_joins_makes_everybody_s_rollouts_shorter_and_who_leaves_gives_them_
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Within a rollout and a few ticks, and nobody is welcomed or configured anew."""
-    book = Book(monkeypatch)
+    configured: Counter[WorkerChannel] = Counter()
+    configure = WorkerChannel.configure
+
+    def count(channel: WorkerChannel, welcome: Welcome) -> None:
+        configured[channel] += 1
+        configure(channel, welcome)
+
+    monkeypatch.setattr(WorkerChannel, "configure", count)
     crew = Crew(1, joins=((5, 6.0),), leaves=((5, 18.0), (1, 27.0)))  # who came first goes first
-    answer = play(small(*SHARED, steps=1_000_000), crew, STEADY)
-    assert book.of("actor-0", 0.0, 0.1) == [LEAST_ROWS]
-    assert set(book.of("actor-0", 0.1, 6.0)) == {SHARED_ROWS}
-    crowded = [book.of(f"actor-{index}", 6.5 + ROLLOUT_S, 18.0) for index in range(6)]
+    with Fleet(small(*SHARED, steps=1_000_000), crew, STEADY) as fleet:
+        answer, actors = fleet.run().answer(), fleet.actors
+    assert rows_of(actors[0], 0.0, 0.1) == [LEAST_ROWS]
+    assert set(rows_of(actors[0], 0.1, 6.0)) == {SHARED_ROWS}
+    crowded = [rows_of(actor, 6.5 + ROLLOUT_S, 18.0) for actor in actors]
     assert all(crowded)
     together = sum(sum(rows) / len(rows) for rows in crowded)
     assert SHARED_ROWS / 1.5 < together < 1.5 * SHARED_ROWS
     assert max(map(max, crowded)) < SHARED_ROWS / 2
-    last = book.of("actor-5", 18.5 + ROLLOUT_S, 27.0)
+    last = rows_of(actors[-1], 18.5 + ROLLOUT_S, 27.0)
     assert last
     assert set(last) == {SHARED_ROWS}
     events = answer["events"]
     assert events["welcomed"] == events["actor_joined"] == events["actor_left"] == 6
-    assert list(book.configured.values()) == [1] * 6
+    assert list(configured.values()) == [1] * 6
     assert answer["rulings"].keys() == {"applied"}
 
 
-def test_two_follow_the_settings_from_their_second_rollout_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    book = Book(monkeypatch)
-    play(small(*SHARED, steps=6_000), Crew(2), STEADY)
-    for name in ("actor-0", "actor-1"):
-        least, *others = book.of(name, 0.0, 1e9)
+def test_two_follow_the_settings_from_their_second_rollout_on() -> None:
+    with Fleet(small(*SHARED, steps=6_000), Crew(2), STEADY) as fleet:
+        fleet.run()
+    for actor in fleet.actors:
+        least, *others = rows_of(actor)
         assert least == LEAST_ROWS
         assert len(others) > 4
         assert set(others) == {SHARED_ROWS}
 
 
-def test_a_slow_actor_has_a_small_share_and_as_many_rollouts_as_a_fast_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What it sends is as fresh as what others do."""
-    book = Book(monkeypatch)
-    play(small(*SHARED, steps=20_000), Crew(3, rates=(1.0, 1.0, 0.3)), STEADY)
-    fast, slow = (book.of(name, 15.0, 1e9) for name in ("actor-0", "actor-2"))
+def test_a_slow_actor_has_a_small_share_and_about_as_many_rollouts_as_a_fast_one() -> None:
+    """So what it sends is as fresh as what others do."""
+    with Fleet(small(*SHARED, steps=15_000), Crew(3, rates=(1.0, 1.0, 0.3)), STEADY) as fleet:
+        fleet.run()
+    fast, _, slow = (rows_of(actor, 12.0) for actor in fleet.actors)
     assert max(slow) < min(fast)
     assert len(slow) > 0.5 * len(fast)
 
