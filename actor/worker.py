@@ -22,10 +22,8 @@ from actor.algorithms.methods import make_method
 from actor.algorithms.rollout import Rollout
 from actor.algorithms.simulators import Simulators
 from actor.algorithms.step_size import StepSizeControl, WeightsId
-from actor.compression.bandwidth import BandwidthFit, UplinkBudget
-from actor.compression.compressor import Compressor
-from actor.compression.preconditioner import Momentum, Preconditioner
-from actor.compression.selection import Everything, Selection, make_selection
+from actor.compression.build import make_bandwidth_fit, make_compressor
+from actor.compression.selection import Everything, Selection
 from actor.config import ActorSettings, read_settings
 from actor.events import Feedback, Settled, Weights, Work
 from actor.handoff import Leaving
@@ -33,10 +31,8 @@ from actor.monitoring import log
 from actor.networks.build import build_policy
 from actor.networks.flat import FlatParameters
 from actor.stats import WorkerStats
-from protocol.codecs.budget import THIN
-from protocol.codecs.registry import Encoded, codec
+from protocol.codecs.registry import Encoded
 from protocol.errors import UserError
-from protocol.layout import Layout
 from protocol.messages import Episode, Fault, Losses, Report, Welcome
 from protocol.moments import Moments
 
@@ -82,7 +78,7 @@ class TrainingWorker:
     ) -> None:
         self.settings = settings = read_settings(welcome.table)
         rollout_seed, shuffle_seed = _seeds(welcome)
-        self.simulators = Simulators(settings, allowed_modules, rollout_seed)
+        self.simulators = Simulators(settings, allowed_modules, welcome.share, rollout_seed)
         try:
             spaces = self.simulators.spaces
             self.policy, self.flat = build_policy(settings, spaces, seed=0)
@@ -170,8 +166,8 @@ class TrainingWorker:
         return rollout
 
     def _moved_by_others(self, losses: LossStats, collected_with: WeightsId) -> float:
-        """Nats that others moved the policy by while this rollout was collected, on samples that nobody has learnt from;
-        0 where it is not of interest. losses: of the first gradient.
+        """Nats that others moved the policy by while this rollout was collected, on samples nobody has learnt from; 0
+        where that is not of interest. losses: of the first gradient.
         """
         fleet = self.step_size.active and self.local is not None and self.simulators.portion.share
         return losses.approx_kl if fleet and self._weights_id != collected_with else 0.0
@@ -378,15 +374,6 @@ class TrainingWorker:
             raise FloatingPointError(f"{NAN_BUDGET} {what} in a row; the first: {'; '.join(known) or 'not known'}")
 
 
-def make_bandwidth_fit(
-    settings: ActorSettings, length: int, uplink_kbps: float | Literal["auto"] | None
-) -> BandwidthFit | None:
-    """What keeps gradients within the link, where the settings leave the codec to it."""
-    if settings.codec != "auto":
-        return None
-    return BandwidthFit(UplinkBudget(length, settings.uplink_kbps if uplink_kbps is None else uplink_kbps), length)
-
-
 def make_local_steps(settings: ActorSettings, welcome: Welcome) -> LocalSteps | None:
     """None where each gradient is a message: as asked, and with a learner that does not tell its rate, or whose own
     optimizer makes of a gradient what is not known here; then a line says why, if somebody asked for more.
@@ -400,29 +387,6 @@ def make_local_steps(settings: ActorSettings, welcome: Welcome) -> LocalSteps | 
             log.write({"event": "local_steps_unused", "detail": f"with {why} each gradient is a message of its own"})
         return None
     return LocalSteps(welcome.layout.length, welcome.learning_rate, None if asked == "auto" else asked)
-
-
-def make_compressor(settings: ActorSettings, quantity: str, layout: Layout, seed: int) -> Compressor:
-    """What turns gradients into payloads: preconditioned where the learner applies plain addition."""
-    preconditioner = None
-    if quantity == "update":
-        momentum = Momentum(settings.beta1, settings.momentum_lag)
-        preconditioner = Preconditioner(layout.length, momentum, settings.beta2, settings.epsilon)
-    shapes = [entry.shape for entry in layout.entries]
-    if settings.codec == "auto" and quantity == "gradient":
-        raise UserError(
-            "actor.codec = 'auto' needs learner.optimizer = 'preconditioned': it changes what is sent of an update"
-        )
-    name = THIN if settings.codec == "auto" else settings.codec
-    selection = make_selection(codec(name), shapes, settings.density, settings.density_warmup, settings.rank, seed)
-    return Compressor(
-        layout.length,
-        name,
-        selection,
-        settings.residual_decay,
-        preconditioner,
-        masks_momentum=settings.mask_momentum,
-    )
 
 
 def _joined(earlier: Report | None, later: Report) -> Report:

@@ -12,7 +12,7 @@ import numpy as np
 from msgspec.structs import replace
 
 from actor.algorithms.normalization import normalization
-from actor.algorithms.portion import Portion, differs, first, portion
+from actor.algorithms.portion import Portion, differs, first, portion, whole
 from actor.algorithms.rollout import ActionSampler, Collector, Rollout
 from actor.config import ActorSettings
 from actor.environments.registry import make_vector_envs
@@ -22,14 +22,15 @@ from protocol.moments import Moments
 
 
 class Simulators:
-    """settings: the experiment's. sized: the same, with the sizes of the present portion.
+    """settings: the experiment's. sized: the same, with the sizes of the present portion. share: as in a welcome; where
+    one is told the first rollout is a short one, since it may be another by the time that the fleet is whole.
 
     Raises what ``make_vector_envs`` raises.
     """
 
-    def __init__(self, settings: ActorSettings, allowed_modules: frozenset[str], seed: int) -> None:
+    def __init__(self, settings: ActorSettings, allowed_modules: frozenset[str], share: float, seed: int) -> None:
         self._settings, self._allowed_modules, self._seed = settings, allowed_modules, seed
-        self.portion = first(settings)
+        self.portion = first(settings) if share else whole(settings)
         self.sized = with_portion(settings, self.portion)
         self._groups = make_vector_envs(self.sized, allowed_modules)
         self._resized = 0  # so often

@@ -657,7 +657,7 @@ LITTLE = 1e-6  # share of the run: as little as is ever collected
 
 
 def test_a_worker_follows_its_share_from_one_rollout_to_the_next() -> None:
-    bench = Bench(msgspec.structs.replace(FLEET, passes=2, minibatches=4))
+    bench = Bench(msgspec.structs.replace(FLEET, passes=2, minibatches=4), share=0.5)
     for share in (0.0, LITTLE, LITTLE, 1.0, LITTLE, 0.0):
         bench.link.share = share
         before = bench.link.stats.env_steps
@@ -683,7 +683,7 @@ def lengths(monkeypatch: pytest.MonkeyPatch, settings: ActorSettings, **fields: 
     said: list[float] = []
     for power in (POWER, 0.0):
         monkeypatch.setattr(portions, "POWER", power)
-        bench = Bench(settings, **fields)
+        bench = Bench(settings, share=0.5, **fields)
         bench.worker.step_size.factor = 0.5
         bench.link.share = LITTLE
         norms.append([])

@@ -90,7 +90,7 @@ def factory(monkeypatch: pytest.MonkeyPatch) -> Factory:
 
 def begun(settings: ActorSettings = SETTINGS, seed: int = 5) -> Simulators:
     """Before its first rollout."""
-    found = Simulators(settings, NONE_ALLOWED, seed)
+    found = Simulators(settings, NONE_ALLOWED, 1.0, seed)
     policy, _ = build_policy(settings, vectors(2, COUNTED), seed=0)
     found.begin(policy, distribution(COUNTED))
     return found
@@ -292,7 +292,7 @@ def test_simulators_that_cannot_begin_are_ended_with_the_rest(
 
 def test_real_simulators_end_to_end() -> None:
     settings = ActorSettings(envs=8, rollout_steps=64, groups=2, vectorization="sync", hidden=(4,))
-    simulators = Simulators(settings, NONE_ALLOWED, 3)
+    simulators = Simulators(settings, NONE_ALLOWED, 1.0, 3)
     policy, _ = build_policy(settings, simulators.spaces, seed=0)
     simulators.begin(policy, distribution(simulators.spaces.actions))
     for share in (1.0, 1.0, 0.1, 0.3, 1.0):
