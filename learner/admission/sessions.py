@@ -175,7 +175,7 @@ class Sessions:
         self.peers[peer.session] = self._lives[peer.instance, peer.public_key] = peer
         self._count(peer, 1)
         if peer.trains:
-            self.shares.join(peer.session)
+            self.shares.join(peer.session, peer.heard_at)
         if self.training and self.training_from is None:
             self.training_from = peer.heard_at
 

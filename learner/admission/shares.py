@@ -19,8 +19,9 @@ LEAST = 0.25  # of an equal share, that each has at least: who reports more step
 
 @dataclass(slots=True)
 class _Rate:
-    """Of one session. at: its last report. steps, seconds: faded sums of what was reported, and of the time it took."""
+    """Of one session. joined: when. at: its last report. steps, seconds: faded sums of what was reported, and of the time it took."""
 
+    joined: float
     at: float | None = None
     steps: float = 0.0
     seconds: float = 0.0
@@ -37,8 +38,11 @@ class _Rate:
 
     def wane(self, now: float) -> None:
         """Nothing was heard for longer than all that is remembered: the rate is at most what that leaves."""
-        if self.at is not None and self.rate is not None and now - self.at > self.seconds:
-            self.rate = self.steps / (now - self.at)
+        silent_s = now - (self.joined if self.at is None else self.at)
+        if self.rate is None and silent_s > MEMORY_S:
+            self.rate = 0.0
+        elif self.rate is not None and self.at is not None and silent_s > self.seconds:
+            self.rate = self.steps / silent_s
 
 
 def differs(share: float, told: float) -> bool:
@@ -59,9 +63,9 @@ class Shares:
         self._changed: dict[int, None] = {}  # whose rates did since the last look, in order
         self._looked = (0, 0.0)  # how many took part when all were looked at, and their rate
 
-    def join(self, session: int) -> None:
-        """It takes part from now on; until its rate is known it counts as the average actor."""
-        self._rates[session] = _Rate()
+    def join(self, session: int, now: float) -> None:
+        """It takes part from now on. Until its rate is known it counts as the average actor, unless that takes long."""
+        self._rates[session] = _Rate(now)
 
     def leave(self, session: int) -> None:
         """It takes part no more."""

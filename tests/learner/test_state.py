@@ -1517,7 +1517,7 @@ def test_books_that_disagree_are_found() -> None:
     it.state.sessions.shares.leave(session)
     with pytest.raises(AssertionError, match="a share of nobody, or none"):
         it.state.validate()
-    it.state.sessions.shares.join(session)
+    it.state.sessions.shares.join(session, 0.0)
     it.state.peers[session].ledger.pending |= set(range(1, 100))
     with pytest.raises(AssertionError, match="99 of actor are unanswered"):
         it.state.validate({session})

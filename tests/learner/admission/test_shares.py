@@ -20,7 +20,7 @@ LONG_S = 20 * MEMORY_S
 def shares(*sessions: int) -> Shares:
     made = Shares()
     for session in sessions:
-        made.join(session)
+        made.join(session, 0.0)
     return made
 
 
@@ -61,7 +61,7 @@ def test_nothing_reported_yet_all_are_equal_and_one_alone_has_everything() -> No
 def test_a_newcomer_counts_as_the_average_until_its_rate_is_known() -> None:
     here = shares(1, 2)
     collects(here, {1: 90, 2: 30})
-    here.join(3)
+    here.join(3, 0.0)
     assert of(here, 1, 2, 3) == pytest.approx([0.5, 1 / 6, 1 / 3])
     here.record(3, 60, LONG_S + 1)
     assert here.of(3) == pytest.approx(1 / 3)
@@ -78,7 +78,7 @@ def test_who_leaves_frees_its_share() -> None:
     here.leave(2)
     assert of(here, 2, 3) == [0.0, 1.0]
     here.leave(3)
-    here.join(4)
+    here.join(4, 0.0)
     assert of(here, 3, 4) == [0.0, 1.0]
 
 
@@ -168,7 +168,7 @@ def test_time_that_goes_back_is_no_time() -> None:
     here = shares(1)
     for now in (5.0, 6.0, 3.0, 3.5, 7.0):
         here.record(1, 10, now)
-    here.join(2)
+    here.join(2, 0.0)
     for now in (5.0, 6.0, 7.0):
         here.record(2, 10, now)
     here.tick(0.0)
@@ -188,7 +188,7 @@ def test_reports_without_steps_are_a_rate_of_none() -> None:
 
 def test_all_that_take_part_are_listed() -> None:
     here = shares(1, 2)
-    here.join(3)
+    here.join(3, 0.0)
     here.leave(1)
     assert list(here) == [2, 3]
 
@@ -237,9 +237,15 @@ TALES = st.lists(
 class Plain:
     """One session: when it reported how many steps, and when time last passed."""
 
-    def __init__(self) -> None:
+    def __init__(self, joined: float) -> None:
+        self.joined, self.ticked_at = joined, 0.0
         self.reports: list[tuple[float, int]] = []
-        self.ticked_at = 0.0
+        self.idle = False  # a tick found that it had told nothing for long
+
+    def tick(self, now: float) -> None:
+        self.ticked_at = now
+        last = self.reports[-1][0] if self.reports else self.joined
+        self.idle = self.idle or now - last > MEMORY_S
 
     def rate(self) -> float | None:
         """Σ k steps / Σ k passed, k = exp(-age / MEMORY_S), over all reports after those of the first moment; no
@@ -250,7 +256,9 @@ class Plain:
             kept = math.exp((at - self.reports[-1][0]) / MEMORY_S)
             if at > self.reports[0][0]:
                 steps, seconds = steps + kept * count, seconds + kept * (at - before)
-        return steps / max(seconds, self.ticked_at - self.reports[-1][0]) if seconds else None
+        if not seconds:
+            return 0.0 if self.idle else None
+        return steps / max(seconds, self.ticked_at - self.reports[-1][0])
 
 
 def plainly(tale: Sequence[Told]) -> dict[int, float]:
@@ -259,14 +267,14 @@ def plainly(tale: Sequence[Told]) -> dict[int, float]:
     for after_s, what, session, steps in tale:
         now += after_s
         if what == "join" and session not in here:
-            here[session] = Plain()
+            here[session] = Plain(now)
         elif what == "leave":
             here.pop(session, None)
         elif what == "report" and session in here:
             here[session].reports.append((now, steps))
         elif what == "tick":
             for each in here.values():
-                each.ticked_at = now
+                each.tick(now)
     rates = {session: each.rate() for session, each in here.items()}
     known = [rate for rate in rates.values() if rate is not None]
     average = math.fsum(known) / len(known) if known else 0.0
@@ -284,7 +292,7 @@ def test_shares_are_as_a_plain_recomputation_has_them(tale: list[Told]) -> None:
     for count, (after_s, what, session, steps) in enumerate(tale, 1):
         now += after_s
         if what == "join" and session not in here:
-            here.join(session)
+            here.join(session, now)
         elif what == "leave":
             here.leave(session)
         elif what == "report":
@@ -306,7 +314,7 @@ def together(count: int, steps: int = 32) -> Shares:
     """So many that report as many steps at the same times, all of whose shares were looked at."""
     shares = Shares()
     for session in range(count):
-        shares.join(session)
+        shares.join(session, 0.0)
     for now in (0.0, 1.0):
         for session in range(count):
             shares.record(session, steps, now)
@@ -332,7 +340,7 @@ def test_all_are_looked_at_where_one_report_changes_the_whole() -> None:
 
 def test_all_are_looked_at_when_more_or_fewer_take_part() -> None:
     shares = together(10)
-    shares.join(10)
+    shares.join(10, 0.0)
     assert shares.changed() == list(range(11))
     shares.leave(0)
     assert shares.changed() == list(range(1, 11))
@@ -371,3 +379,14 @@ def test_what_was_told_is_never_far_from_what_is_whatever_comes() -> None:
         for session, share in told.items():
             due = shares.of(session)
             assert max(share, due) <= MOST_APART * min(share, due)
+
+
+def test_who_reports_nothing_for_long_counts_for_nothing() -> None:
+    here = shares(1, 2)
+    for second in range(40):
+        here.record(1, 100, float(second))
+    assert here.of(1) == pytest.approx(0.5)
+    here.tick(MEMORY_S)
+    assert here.of(1) == pytest.approx(0.5)
+    here.tick(MEMORY_S + 1.0)
+    assert (here.of(1), here.of(2)) == (1.0, LEAST / 2)
