@@ -128,9 +128,9 @@ def test_the_staleness_section_tells_range_and_measured_lag(tmp_path: Path) -> N
         for seed, mean in enumerate((90.0, 120.0, 100.0))
     ]
     text = "\n".join(report.lag_section(records, tmp_path))
-    for house in lag.HOUSES:
-        assert f"| {house} | gap |  | 100 (90 to 120) |  |  |" in text
-    assert "measured: none, 3.9, none, none." in text
+    for name, house in lag.HOUSES.items():
+        assert (f"| {name} | gap |  | 100 (90 to 120) |  |  |" in text) == ("gap" in house.rules)
+    assert "single updates: none, 3.9, none, none." in text
 
 
 def test_the_codecs_section_tells_bytes_and_every_seed(tmp_path: Path) -> None:
@@ -161,5 +161,5 @@ def test_a_report_of_one_study_needs_no_task_and_names_its_commits(tmp_path: Pat
 
 
 def test_the_rules_are_compared_without_what_hides_them() -> None:
-    controlled = [house for house, settings in lag.HOUSES.items() if "actor.kl_target=0" not in settings]
-    assert controlled == ["the same with kl_target"]
+    controlled = [name for name, house in lag.HOUSES.items() if "actor.kl_target=0" not in house.settings]
+    assert controlled == ["the same with kl_target", "as shipped: a message a rollout", "the same, four actors"]
