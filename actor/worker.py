@@ -181,7 +181,7 @@ class TrainingWorker:
         elif not portion.share:
             self.step_size.update_local(kl, information, env_steps)
         elif by_others:
-            self.step_size.update_local(portion.divergence(by_others), information, env_steps)
+            self.step_size.update_local(portion.divergence(by_others, kl), information, env_steps)
 
     def _await_permit(self, channel: GradientChannel, generation: int) -> None:
         began = time.perf_counter()

@@ -18,6 +18,7 @@ LEAST_ROWS = 64  # of a rollout: of fewer, what an update costs to compute and t
 HORIZONS = 8 / 3  # of the advantages, that a rollout has samples for: one reward is in all advantages of a horizon
 WIDTH = 2.0  # environments shrink by this much less than samples: one of them alone shows one situation at a time
 POWER = 0.5  # of the share of a gradient that is left: its noise grows with the root of what is added up
+OWN = 0.5  # of the way that an actor sees itself go, on samples that it has just learnt from
 BAND = 1.4  # between two shares that are heeded, so that one that wavers changes nothing
 LONE = 0.4  # from this share on an actor follows the settings whole, which are tuned for one or two
 
@@ -37,15 +38,18 @@ class Portion:
     share: float = 0.0
     part: float = 1.0
 
-    def divergence(self, by_others: float) -> float:
+    def divergence(self, by_others: float, last: float) -> float:
         """Nats that the fleet moves its policy by while it collects as much as the settings say.
 
-        by_others: nats, from the policy that collected a rollout to the newest before the first own gradient, on the
-        rollout's samples. What an actor sees within its own passes would mislead it: on a few samples that were just
-        learnt from a policy looks as if it had moved far, and most of the way was other actors'. A divergence goes
-        with the square of the way, of which the others made all but this actor's share.
+        by_others, last: nats, on a rollout's samples, from the policy that collected it to the newest before the first
+        own gradient, and to the one at the last. What an actor does within its own passes misleads it: on a few samples
+        that were just learnt from a policy looks as if it had moved far, and most of the way is other actors'. So what
+        counts is what the others did, of the way all but this actor's share; a divergence goes with the square of the
+        way. An actor's own part counts where it is longer: else one that goes astray would be the last to see it.
         """
-        return by_others * self.part / (1.0 - self.share) ** 2
+        others = math.sqrt(by_others)
+        own = math.sqrt(max(last, by_others)) - others
+        return max(others / (1.0 - self.share), OWN * own) ** 2 * self.part
 
 
 def whole(settings: ActorSettings) -> Portion:
@@ -66,7 +70,7 @@ def portion(settings: ActorSettings, share: float) -> Portion:
     rows = settings.envs * settings.rollout_steps
     wanted = max(min(rows, _least_rows(settings)), rows * share)
     whole_length = _keeps_length(settings)
-    envs = _power_of_two(settings.envs * wanted / rows * (1.0 if whole_length else WIDTH))
+    envs = _power_of_two(settings.envs * (wanted / rows if whole_length else WIDTH * share))
     envs = min(settings.envs, max(envs, _least_minibatches(settings)))  # of sequences each has one at least
     steps = settings.rollout_steps if whole_length else max(1, round(wanted / envs))
     return _of(settings, envs, min(settings.rollout_steps, steps), share)
@@ -82,8 +86,9 @@ def _of(settings: ActorSettings, envs: int, steps: int, share: float = 0.0) -> P
     rows, all_rows = envs * steps, settings.envs * settings.rollout_steps
     gradients = settings.minibatches * rows / all_rows  # of a pass
     minibatches = max(_least_minibatches(settings), round(gradients))
+    part = min(1.0, share * all_rows / rows) if share else 1.0
     length = min(1.0, gradients / minibatches) ** POWER
-    return Portion(envs, steps, minibatches, length, share, min(1.0, share * all_rows / rows) if share else 1.0)
+    return Portion(envs, steps, minibatches, length, share, part)
 
 
 def _least_minibatches(settings: ActorSettings) -> int:

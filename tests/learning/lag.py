@@ -22,7 +22,7 @@ UNCONTROLLED = "actor.kl_target=0"
 
 @dataclass(frozen=True, slots=True)
 class House:
-    """settings: besides those of the study. actors: that take turns; the lags of several are a mix, right in the mean."""
+    """settings: besides the study's. actors: that take turns; the lags of several are a mix, right in the mean."""
 
     settings: tuple[str, ...]
     actors: int = 1

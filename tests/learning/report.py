@@ -156,9 +156,9 @@ def lag_section(records: Sequence[Record], out: Path) -> list[str]:
             "CartPole-v1, actor and learner in one process, every gradient late by exactly so many updates once that "
             f"many were computed; the mean of the learning curve over {lag.STEPS // 1000} k steps, median (and range) "
             f"of {lag.SEEDS} seeds. `kl_target`, which changes the length of updates as well, is off but where a row "
-            "names it. All but the last rows send each update by itself. As shipped a message is a rollout's sum, which "
-            "its actor has at once, however late the stream shows it: lags count messages there, and late is what others "
-            f"learnt. Mean lags measured with one actor and single updates: {_measured(records)}."
+            "names it. All but the last rows send each update by itself. As shipped a message is a rollout's sum, "
+            "which its actor has at once, however late the stream shows it: lags count messages there, and late is "
+            f"what others learnt. Mean lags measured with one actor and single updates: {_measured(records)}."
         ),
         "",
         *_table(("settings", "rule", *(f"lag {late}" for late in lag.LAGS))),
