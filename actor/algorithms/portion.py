@@ -70,7 +70,8 @@ def portion(settings: ActorSettings, share: float) -> Portion:
     rows = settings.envs * settings.rollout_steps
     wanted = max(min(rows, _least_rows(settings)), rows * share)
     whole_length = _keeps_length(settings)
-    envs = _power_of_two(settings.envs * (wanted / rows if whole_length else WIDTH * share))
+    enough = wanted / settings.rollout_steps  # environments, of rollouts that are not cut
+    envs = _power_of_two(enough if whole_length else max(enough, settings.envs * WIDTH * share))
     envs = min(settings.envs, max(envs, _least_minibatches(settings)))  # of sequences each has one at least
     steps = settings.rollout_steps if whole_length else max(1, round(wanted / envs))
     return _of(settings, envs, min(settings.rollout_steps, steps), share)

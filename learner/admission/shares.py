@@ -19,7 +19,9 @@ LEAST = 0.25  # of an equal share, that each has at least: who reports more step
 
 @dataclass(slots=True)
 class _Rate:
-    """Of one session. joined: when. at: its last report. steps, seconds: faded sums of what was reported, and of the time it took."""
+    """Of one session. joined: when. at: its last report. steps, seconds: faded sums of what was reported, and of the
+    time it took.
+    """
 
     joined: float
     at: float | None = None

@@ -99,7 +99,8 @@ def test_what_is_collected_falls_with_the_share_as_far_as_the_least(settings: Ac
         assume(found.envs > 2)
         assert wanted / 1.5 <= rows(found) <= wanted * 1.5
     elif settings.rollout_steps > 1:  # of which there are fewer
-        assert abs(rows(found) - wanted) <= found.envs / 2
+        whole_length = found.rollout_steps == settings.rollout_steps
+        assert abs(rows(found) - wanted) <= found.envs / 2 or (whole_length and wanted / 1.5 <= rows(found) <= wanted)
 
 
 @pytest.mark.parametrize("name", SHIPPED)
