@@ -78,7 +78,9 @@ class TrainingWorker:
     ) -> None:
         self.settings = settings = read_settings(welcome.table)
         rollout_seed, shuffle_seed = _seeds(welcome)
-        self.simulators = Simulators(settings, allowed_modules, welcome.share, rollout_seed)
+        self.simulators = Simulators(
+            settings, allowed_modules, welcome.share, rollout_seed, adds=welcome.quantity == "update"
+        )
         try:
             spaces = self.simulators.spaces
             self.policy, self.flat = build_policy(settings, spaces, seed=0)
@@ -120,7 +122,6 @@ class TrainingWorker:
     def step(self, channel: GradientChannel, generation: int) -> None:
         """One rollout and all its gradients."""
         self.refresh(channel)
-        self.simulators.heed(channel.share)
         rollout, collected_with = self._collect(channel), self._weights_id
         losses: LossStats | None = None
         norm, by_others = 0.0, None
@@ -155,6 +156,7 @@ class TrainingWorker:
 
     def _collect(self, channel: GradientChannel) -> Rollout:
         began = time.perf_counter()
+        self.simulators.heed(channel.share)
         rollout = self.simulators.collect()
         stats = channel.stats
         collect_s, env_steps = stats.collect_s + time.perf_counter() - began, stats.env_steps + rollout.env_steps
@@ -169,7 +171,7 @@ class TrainingWorker:
         """Nats that others moved the policy by while this rollout was collected, on samples nobody has learnt from; 0
         where that is not of interest. losses: of the first gradient.
         """
-        fleet = self.step_size.active and self.local is not None and self.simulators.portion.share
+        fleet = self.step_size.active and self.simulators.portion.share
         return losses.approx_kl if fleet and self._weights_id != collected_with else 0.0
 
     def _fit_length(self, information: float, by_others: float, collected_with: WeightsId) -> None:
@@ -177,11 +179,13 @@ class TrainingWorker:
         assert self._weights is not None
         kl, env_steps, portion = self._losses.kl, self._weights.env_steps, self.simulators.portion
         if self.local is None:
+            kl = portion.divergence(by_others, kl) if portion.share else kl
             self.step_size.update(kl, information, env_steps, collected_with, self._weights_id)
         elif not portion.share:
             self.step_size.update_local(kl, information, env_steps)
-        elif by_others:
-            self.step_size.update_local(portion.divergence(by_others, kl), information, env_steps)
+        else:  # where nothing new of the others came, nothing tells that updates are too short
+            divergence = portion.divergence(by_others, kl)
+            self.step_size.update_local(divergence, information, env_steps, lengthens=by_others > 0.0)
 
     def _await_permit(self, channel: GradientChannel, generation: int) -> None:
         began = time.perf_counter()

@@ -16,6 +16,7 @@ from actor.config import ActorSettings
 # Chosen on seeds from 101 on, in virtual time with 16 actors: docs/fleets.md has the table.
 LEAST_ROWS = 64  # of a rollout: of fewer, what an update costs to compute and to send outweighs what it learns
 HORIZONS = 8 / 3  # of the advantages, that a rollout has samples for: one reward is in all advantages of a horizon
+EIGHTH = 1 / 8  # of a whole rollout's samples, that a far horizon may ask for: else it would keep fleets whole
 WIDTH = 2.0  # environments shrink by this much less than samples: one of them alone shows one situation at a time
 POWER = 0.5  # of the share of a gradient that is left: its noise grows with the root of what is added up
 OWN = 0.5  # of the way that an actor sees itself go, on samples that it has just learnt from
@@ -47,7 +48,7 @@ class Portion:
         counts is what the others did, of the way all but this actor's share; a divergence goes with the square of the
         way. An actor's own part counts where it is longer: else one that goes astray would be the last to see it.
         """
-        others = math.sqrt(by_others)
+        others = math.sqrt(max(0.0, by_others))
         own = math.sqrt(max(last, by_others)) - others
         return max(others / (1.0 - self.share), OWN * own) ** 2 * self.part
 
@@ -63,12 +64,16 @@ def first(settings: ActorSettings) -> Portion:
     return _of(settings, settings.envs, min(settings.rollout_steps, steps))
 
 
-def portion(settings: ActorSettings, share: float) -> Portion:
-    """What goes with a share, 0 < share <= 1; 0, nobody told: all."""
+def portion(settings: ActorSettings, share: float, *, adds: bool = True) -> Portion:
+    """What goes with a share, 0 < share <= 1; 0, nobody told: all.
+
+    adds: whether the learner adds updates, which may be shorter. Its own optimizer makes full steps of any gradient,
+    so there a gradient keeps its samples.
+    """
     if not 0.0 < share < LONE:
         return whole(settings)
     rows = settings.envs * settings.rollout_steps
-    wanted = max(min(rows, _least_rows(settings)), rows * share)
+    wanted = max(min(rows, _least_rows(settings, adds=adds)), rows * share)
     whole_length = _keeps_length(settings)
     enough = wanted / settings.rollout_steps  # environments, of rollouts that are not cut
     envs = _power_of_two(enough if whole_length else max(enough, settings.envs * WIDTH * share))
@@ -104,12 +109,15 @@ def _keeps_length(settings: ActorSettings) -> bool:
     return n_step or settings.memory != "none"
 
 
-def _least_rows(settings: ActorSettings) -> int:
-    """Samples of a rollout, at least."""
+def _least_rows(settings: ActorSettings, *, adds: bool) -> int:
+    """Samples of a rollout, at least: what the advantages' horizon needs, as far as that is EIGHTH of all there are."""
+    rows = settings.envs * settings.rollout_steps
+    least = LEAST_ROWS if adds else max(LEAST_ROWS, -(-rows // settings.minibatches))
     if settings.algorithm != "a3c":
-        return LEAST_ROWS
-    ahead = 1.0 / max(1e-6, 1.0 - settings.discount * settings.gae_lambda)  # steps that an advantage looks
-    return max(LEAST_ROWS, math.ceil(HORIZONS * ahead))
+        return least
+    discount = max(settings.discount, settings.final_discount or 0.0)
+    ahead = 1.0 / max(1e-6, 1.0 - discount * settings.gae_lambda)  # steps that an advantage looks
+    return max(least, min(math.ceil(HORIZONS * ahead), math.ceil(rows * EIGHTH)))
 
 
 def _power_of_two(count: float) -> int:

@@ -20,16 +20,21 @@ from actor.networks.policy import Policy
 from actor.spaces import Spaces
 from protocol.moments import Moments
 
+REPLACED = ("raised", "hung", "died", "wrong_shape")  # kinds of failure that ended a simulator
+
 
 class Simulators:
-    """settings: the experiment's. sized: the same, with the sizes of the present portion. share: as in a welcome; where
+    """settings: the experiment's. sized: the same, with the sizes of the present portion. adds: as of ``portion``.
+    share: as in a welcome; where
     one is told the first rollout is a short one, since it may be another by the time that the fleet is whole.
 
     Raises what ``make_vector_envs`` raises.
     """
 
-    def __init__(self, settings: ActorSettings, allowed_modules: frozenset[str], share: float, seed: int) -> None:
-        self._settings, self._allowed_modules, self._seed = settings, allowed_modules, seed
+    def __init__(
+        self, settings: ActorSettings, allowed_modules: frozenset[str], share: float, seed: int, *, adds: bool = True
+    ) -> None:
+        self._settings, self._allowed_modules, self._seed, self._adds = settings, allowed_modules, seed, adds
         self.portion = first(settings) if share else whole(settings)
         self.sized = with_portion(settings, self.portion)
         self._groups = make_vector_envs(self.sized, allowed_modules)
@@ -69,7 +74,7 @@ class Simulators:
         """
         if not self._began or (self._share is not None and not differs(share, self._share)):
             return False
-        found, self._share = portion(self._settings, share), share
+        found, self._share = portion(self._settings, share, adds=self._adds), share
         if found == self.portion:
             return False
         fewer, self.portion, self.sized = found.envs != self.portion.envs, found, with_portion(self._settings, found)
@@ -79,9 +84,14 @@ class Simulators:
         self._failures, self._first_failures = self.failures, self.first_failures
         self.close()
         self._resized += 1
-        self._groups = make_vector_envs(self.sized, self._allowed_modules)
+        self._groups = make_vector_envs(self._within_budget(), self._allowed_modules)
         self.begin(self._policy, self._sampler)
         return True
+
+    def _within_budget(self) -> ActorSettings:
+        """Simulators that were replaced count for all that come after them."""
+        replaced = sum(count for kind, count in self._failures.items() if kind in REPLACED)
+        return replace(self.sized, simulator_failures=max(0, self.sized.simulator_failures - replaced))
 
     def collect(self) -> Rollout:
         """The next T steps of every environment in use."""

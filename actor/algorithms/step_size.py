@@ -61,8 +61,10 @@ class StepSizeControl:
         if factor != self.factor:
             self.factor, self._since = factor, WeightsId(last.epoch, last.version + 1 + self._lag)
 
-    def update_local(self, kl: float, information: float, env_steps: int) -> None:
+    def update_local(self, kl: float, information: float, env_steps: int, *, lengthens: bool = True) -> None:
         """As ``update``, of an actor whose own updates are in its weights at once: every rollout tells.
+
+        lengthens: whether updates may become longer.
 
         Updates become longer after two rollouts in a row that ask for it: what is too long undoes what was learnt, and
         what is too short costs a rollout.
@@ -71,6 +73,8 @@ class StepSizeControl:
             return
         factor = self._next(kl, information, self._target * self.rate_share(env_steps) ** 2)
         longer = factor > self.factor
+        if longer and not lengthens:
+            return
         if not longer or self._asked_longer:
             self.factor = factor
         self._asked_longer = longer and not self._asked_longer

@@ -236,7 +236,7 @@ class Sessions:
         else's business.
         """
         peer.ledger.grant(peer.credit)
-        peer.share = self.shares.of(peer.session)
+        peer.share = self.shares.told(peer.session)
         weights = [text for text in self._weights.split() if local or not text.startswith("ipc:")]
         return Welcome(
             instance=peer.instance,
@@ -266,7 +266,7 @@ class Sessions:
         """
         effects = []
         for peer in map(self.peers.__getitem__, self.shares.changed() if changed else self.peers):
-            share = self.shares.of(peer.session)
+            share = self.shares.told(peer.session)
             if not changed or differs(share, peer.share):
                 peer.share = share
                 effects.append(Send(peer.route, Heartbeat(peer.session, self._progress.version, version, share=share)))

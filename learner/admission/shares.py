@@ -3,6 +3,9 @@
 An actor that knows its share collects as much between two policies as keeps all actors together near what one would
 (``actor/algorithms/portion.py``). Rates follow from the steps that gradients report, which the run counts anyway. A
 slow actor has a small share and is not waited for.
+
+An actor with a small share uses fewer environments and steps each of them more slowly. A share that followed rates
+alone would follow itself, and who was slow once would stay small for good. So half of what is told is an equal share.
 """
 
 from __future__ import annotations
@@ -117,6 +120,10 @@ class Shares:
             return 1.0 / count
         rate = average if held.rate is None else held.rate
         return min(1.0, max(rate / (average * count), LEAST / count))
+
+    def told(self, session: int) -> float:
+        """What the actor is to heed: the mean of its share and of an equal one; 0 for who does not take part."""
+        return 0.5 * (self.of(session) + 1.0 / len(self._rates)) if session in self._rates else 0.0
 
     def __iter__(self) -> Iterator[int]:
         """The sessions that take part."""

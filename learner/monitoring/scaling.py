@@ -4,8 +4,9 @@ Learning takes E(B) = E_min (1 + B / S) samples where each policy is sampled B t
 (McCandlish et al. 2018, "An Empirical Model of Large-Batch Training", equation 2.11), so it takes E(B) / rate seconds.
 Environment steps measure all three. How n actors compare with the N that are here:
 
-* B(n). An actor collects its share of the fleet, down to LEAST_ROWS (``actor/algorithms/portion.py``). So B stays what
-  it is until each has come down to that, and then grows with n.
+* B(n). An actor collects its share of the fleet, down to LEAST_ROWS or what its settings need
+  (``actor/algorithms/portion.py``). So B stays what it is until each has come down to that, and then grows with n. What
+  settings need is in a table that the learner does not read. So from MANY_ENOUGH actors on all are taken to be there.
 * rate(n) is n / N times the present one, until the math thread has no time left.
 
 What the model leaves out: that late messages count for less or are refused, that a fleet is of slow and fast actors,
@@ -19,6 +20,7 @@ from dataclasses import dataclass
 from learner.state import LearnerState
 
 LEAST_ROWS = 64  # of a rollout: as the actor has it, which no message tells
+MANY_ENOUGH = 8  # actors, from which on what each collects is taken for its least: that may be more than LEAST_ROWS
 AT_LEAST = 1.5  # times as many: portions are rounded, and lag counts as rows; below it an actor has come down to them
 WORTH = 0.5  # of what an actor adds in proportion, that the last useful one adds: where B(n) = S
 MANY = 1_000_000_000  # actors: more are not told apart, where the math thread's share rounds to nothing
@@ -59,8 +61,8 @@ class Fleet:
 
     @property
     def _least(self) -> bool:
-        """Whether each has come down to LEAST_ROWS."""
-        return self.batch_steps < AT_LEAST * LEAST_ROWS * self.actors
+        """Whether each has come down to its least."""
+        return self.actors >= MANY_ENOUGH or self.batch_steps < AT_LEAST * LEAST_ROWS * self.actors
 
     @property
     def _served(self) -> float:

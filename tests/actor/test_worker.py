@@ -704,10 +704,16 @@ def test_updates_of_fewer_samples_are_shorter(local_steps: Any, monkeypatch: pyt
     assert lengths(monkeypatch, settings, **UPDATES) == pytest.approx([1.0, 1.0], rel=1e-4)
 
 
-def test_gradients_for_an_optimizer_at_the_learner_have_no_length_to_change(monkeypatch: pytest.MonkeyPatch) -> None:
-    length = portion(FLEET, LITTLE).length
-    found = lengths(monkeypatch, FLEET, quantity="gradient", learning_rate=0.01)
-    assert found == pytest.approx([1 / length] * 2)
+def test_gradients_for_an_optimizer_at_the_learner_keep_their_samples() -> None:
+    bench = Bench(FLEET, share=0.5, quantity="gradient", learning_rate=0.01)
+    bench.step()
+    bench.link.share = LITTLE
+    bench.step()
+    held = bench.worker.simulators.portion
+    assert held == portion(FLEET, LITTLE, adds=False)
+    assert held.length == 1.0
+    assert held.envs * held.rollout_steps >= FLEET.envs * FLEET.rollout_steps / FLEET.minibatches
+    bench.worker.close()
 
 
 def test_a_worker_whose_simulators_cannot_be_made_again_fails_and_leaves_none_open(

@@ -13,7 +13,19 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from actor.algorithms.portion import BAND, HORIZONS, LEAST_ROWS, LONE, POWER, Portion, differs, first, portion, whole
+from actor.algorithms.portion import (
+    BAND,
+    EIGHTH,
+    HORIZONS,
+    LEAST_ROWS,
+    LONE,
+    POWER,
+    Portion,
+    differs,
+    first,
+    portion,
+    whole,
+)
 from actor.config import ActorSettings, read_settings
 
 EXPERIMENTS = Path(__file__).parents[3] / "deploy" / "experiments"
@@ -67,7 +79,8 @@ def least_rows(settings: ActorSettings) -> int:
     """Samples below which no rollout is cut."""
     if settings.algorithm != "a3c":
         return LEAST_ROWS
-    return max(LEAST_ROWS, math.ceil(HORIZONS / max(1e-6, 1 - settings.discount * settings.gae_lambda)))
+    ahead = math.ceil(HORIZONS / max(1e-6, 1 - settings.discount * settings.gae_lambda))
+    return max(LEAST_ROWS, min(ahead, math.ceil(rows(settings) * EIGHTH)))
 
 
 @given(tables(), st.one_of(st.sampled_from([0.0, LONE]), st.floats(LONE, 1.0)))

@@ -390,3 +390,14 @@ def test_who_reports_nothing_for_long_counts_for_nothing() -> None:
     assert here.of(1) == pytest.approx(0.5)
     here.tick(MEMORY_S + 1.0)
     assert (here.of(1), here.of(2)) == (1.0, LEAST / 2)
+
+
+def test_who_was_slow_for_a_while_is_as_large_as_others_again() -> None:
+    """Steps follow the environments that a told share leaves an actor: half of them, three quarters of the steps."""
+    here, now = shares(1, 2, 3), 0.0
+    for turn in range(4000):
+        now += 0.05
+        for session in (1, 2, 3):
+            slow = 0.1 if session == 1 and 400 < turn < 800 else 1.0
+            here.record(session, round(1000 * slow * here.told(session) ** 0.6), now)
+    assert [here.told(session) for session in (1, 2, 3)] == pytest.approx([1 / 3] * 3, rel=0.05)
