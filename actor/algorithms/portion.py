@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from actor.config import ActorSettings
 
-# Chosen on seeds from 101 on, in virtual time with 16 actors: docs/fleets.md has the table.
+# Chosen in virtual time with 16 actors on seeds from 101 on (docs/learning.md, "A fleet's portions").
 LEAST_ROWS = 64  # of a rollout: of fewer, what an update costs to compute and to send outweighs what it learns
 HORIZONS = 8 / 3  # of the advantages, that a rollout has samples for: one reward is in all advantages of a horizon
 EIGHTH = 1 / 8  # of a whole rollout's samples, that a far horizon may ask for: else it would keep fleets whole
