@@ -2,8 +2,8 @@
 
 The settings say what an actor collects between two policies. If each of N actors did so, one policy would be sampled N
 times as much, and the last of all gradients would be taken far from what collected the data. So together they collect
-about as much as two do that follow the settings, which is what shipped experiments are tuned for: each uses fewer of
-its environments, then shorter rollouts, and takes as many gradients from as many samples as before.
+about what one does: each uses fewer of its environments and shorter rollouts, down to a least, and a gradient keeps
+about its samples. One actor and two follow the settings, which shipped experiments are tuned for.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from actor.config import ActorSettings
 # Chosen in virtual time with 16 actors on seeds from 101 on (docs/learning.md, "A fleet's portions").
 LEAST_ROWS = 64  # of a rollout: of fewer, what an update costs to compute and to send outweighs what it learns
 HORIZONS = 8 / 3  # of the advantages, that a rollout has samples for: one reward is in all advantages of a horizon
-EIGHTH = 1 / 8  # of a whole rollout's samples, that a far horizon may ask for: else it would keep fleets whole
+FAR_PART = 1 / 8  # of a whole rollout's samples, that a far horizon may ask for: else it would keep fleets whole
 WIDTH = 2.0  # environments shrink by this much less than samples: one of them alone shows one situation at a time
 POWER = 0.5  # of the share of a gradient that is left: its noise grows with the root of what is added up
 OWN = 0.5  # of the way that an actor sees itself go, on samples that it has just learnt from
@@ -110,14 +110,14 @@ def _keeps_length(settings: ActorSettings) -> bool:
 
 
 def _least_rows(settings: ActorSettings, *, adds: bool) -> int:
-    """Samples of a rollout, at least: what the advantages' horizon needs, as far as that is EIGHTH of all there are."""
+    """Samples of a rollout, at least: what the advantages' horizon needs, up to FAR_PART of all there are."""
     rows = settings.envs * settings.rollout_steps
     least = LEAST_ROWS if adds else max(LEAST_ROWS, -(-rows // settings.minibatches))
     if settings.algorithm != "a3c":
         return least
     discount = max(settings.discount, settings.final_discount or 0.0)
     ahead = 1.0 / max(1e-6, 1.0 - discount * settings.gae_lambda)  # steps that an advantage looks
-    return max(least, min(math.ceil(HORIZONS * ahead), math.ceil(rows * EIGHTH)))
+    return max(least, min(math.ceil(HORIZONS * ahead), math.ceil(rows * FAR_PART)))
 
 
 def _power_of_two(count: float) -> int:

@@ -16,6 +16,7 @@ from actor.algorithms.portion import Portion, differs, first, portion, whole
 from actor.algorithms.rollout import ActionSampler, Collector, Rollout
 from actor.config import ActorSettings
 from actor.environments.registry import make_vector_envs
+from actor.monitoring import log
 from actor.networks.policy import Policy
 from actor.spaces import Spaces
 from protocol.moments import Moments
@@ -25,8 +26,9 @@ REPLACED = ("raised", "hung", "died", "wrong_shape")  # kinds of failure that en
 
 class Simulators:
     """settings: the experiment's. sized: the same, with the sizes of the present portion. adds: as of ``portion``.
-    share: as in a welcome; where
-    one is told the first rollout is a short one, since it may be another by the time that the fleet is whole.
+
+    share: as in a welcome. Where one is told the first rollout is short, since it may be another by the time that the
+    fleet is whole.
 
     Raises what ``make_vector_envs`` raises.
     """
@@ -56,8 +58,9 @@ class Simulators:
     def begin(self, policy: Policy, sampler: ActionSampler) -> None:
         """Who acts from now on: the environments are reset."""
         self._policy, self._sampler = policy, sampler
-        seeds = [self._seed, self._resized] if self._resized else self._seed
-        seed = self._seed if not self._resized else int(np.random.SeedSequence(seeds).generate_state(1)[0])
+        seed = self._seed
+        if self._resized:  # who begins again with the same seeds shows the same episodes
+            seed = int(np.random.SeedSequence([seed, self._resized]).generate_state(1)[0])
         self.collector = Collector(self._groups, policy, sampler, self.sized, seed)
         if self._moments is not None:
             self.normalize(self._moments)
@@ -70,20 +73,23 @@ class Simulators:
     def heed(self, share: float) -> bool:
         """Takes up the portion that goes with this share; whether that is another.
 
-        Unfinished episodes are let go where that means other environments.
+        Unfinished episodes are let go where that means other environments, and a line says so.
         """
         if not self._began or (self._share is not None and not differs(share, self._share)):
             return False
         found, self._share = portion(self._settings, share, adds=self._adds), share
         if found == self.portion:
             return False
-        fewer, self.portion, self.sized = found.envs != self.portion.envs, found, with_portion(self._settings, found)
-        if not fewer:
+        others, self.portion, self.sized = found.envs != self.portion.envs, found, with_portion(self._settings, found)
+        if not others:
             self.collector.set_length(found.rollout_steps)
             return True
         self._failures, self._first_failures = self.failures, self.first_failures
         self.close()
         self._resized += 1
+        log.write(
+            {"event": "simulators_resized", "share": share, "envs": found.envs, "rollout_steps": found.rollout_steps}
+        )
         self._groups = make_vector_envs(self._within_budget(), self._allowed_modules)
         self.begin(self._policy, self._sampler)
         return True

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from actor.algorithms.portion import (
     BAND,
-    EIGHTH,
+    FAR_PART,
     HORIZONS,
     LEAST_ROWS,
     LONE,
@@ -80,7 +80,7 @@ def least_rows(settings: ActorSettings) -> int:
     if settings.algorithm != "a3c":
         return LEAST_ROWS
     ahead = math.ceil(HORIZONS / max(1e-6, 1 - settings.discount * settings.gae_lambda))
-    return max(LEAST_ROWS, min(ahead, math.ceil(rows(settings) * EIGHTH)))
+    return max(LEAST_ROWS, min(ahead, math.ceil(rows(settings) * FAR_PART)))
 
 
 @given(tables(), st.one_of(st.sampled_from([0.0, LONE]), st.floats(LONE, 1.0)))

@@ -19,6 +19,7 @@ from actor.algorithms.portion import BAND, Portion, first, portion, whole
 from actor.algorithms.simulators import Simulators, with_portion
 from actor.config import ActorSettings
 from actor.environments.vector import VectorEnv
+from actor.monitoring import log
 from actor.networks.build import build_policy
 from protocol.moments import Moments
 from tests.actor.counter import NONE_ALLOWED, counters, discrete, vectors
@@ -302,3 +303,16 @@ def test_real_simulators_end_to_end() -> None:
         assert np.isfinite(rollout.observations).all()
         assert rollout.rewards.sum() == rollout.env_steps  # CartPole pays 1 a step
     simulators.close()
+
+
+def test_a_line_says_when_environments_are_made_anew_and_none_when_rollouts_alone_change(
+    factory: Factory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines: list[Any] = []
+    monkeypatch.setattr(log, "write", lines.append)
+    simulators = under_way()
+    assert lines == []
+    simulators.heed(FEWER)
+    held = simulators.portion
+    sizes = {"envs": held.envs, "rollout_steps": held.rollout_steps}
+    assert lines == [{"event": "simulators_resized", "share": FEWER, **sizes}]
