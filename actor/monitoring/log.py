@@ -23,9 +23,10 @@ def write(line: Mapping[str, object]) -> None:
 
 def close() -> None:
     """Returns once all is written, or nobody read it for a while; to be called before the process ends."""
-    outlet, _ = _stream()
-    outlet.close()
-    _stream.cache_clear()
+    if _stream.cache_info().currsize:  # something was written
+        outlet, _ = _stream()
+        outlet.close()
+        _stream.cache_clear()
 
 
 @cache
