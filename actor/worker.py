@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
+from itertools import islice
 from typing import Literal, Protocol
 
 import numpy as np
@@ -197,12 +198,19 @@ class TrainingWorker:
         self.simulators.close()
 
     def _minibatches(self, rollout: Rollout) -> Iterator[Minibatch]:
-        """Every pass over the rollout, towards targets that are as fresh as the method wants them."""
+        """As many as the portion has gradients, in passes over what is learnt from, towards targets that are as fresh
+        as the method wants them.
+        """
+        portion = self.simulators.portion
+        assert self._weights is not None
+        rollout = self.simulators.recent(rollout, self._weights.epoch, self._weights.env_steps)
+        parts, left = portion.parts(rollout.valid.size), portion.gradients
+        sized = replace(self.settings, minibatches=parts)
         targets = self.method.targets(rollout)
-        for number in range(self.settings.passes):
+        for number in range(math.ceil(left / parts)):
             if number and self.method.fresh_targets:
                 targets = self.method.targets(rollout)
-            yield from minibatches(rollout, targets, self.simulators.sized, self._shuffle)
+            yield from islice(minibatches(rollout, targets, sized, self._shuffle), left - number * parts)
 
     def adopt(self, weights: Weights | None) -> None:
         """Computes with these weights from now on; None or the same ones change nothing."""

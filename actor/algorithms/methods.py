@@ -102,7 +102,7 @@ class ActorCritic:
         assert rollout.next_values is not None
         acted = self._log_probs(rollout.outputs[:-1], rollout.actions)
         settings, values = self._settings, rollout.values
-        if settings.targets == "vtrace":
+        if settings.targets == "vtrace" or rollout.older:
             return self._corrected(rollout, acted)
         if settings.targets == "gae":
             advantages = gae(
@@ -147,7 +147,10 @@ class ActorCritic:
             lam=settings.gae_lambda,
             clip=settings.vtrace_clip,
         )
-        # the way from who acted to here is in the advantages already
+        if settings.targets != "vtrace":  # as generalised advantage estimation has them where nothing is corrected
+            advantages = returns - values[:-1]
+        # The way from who acted to here is in the advantages already: the ratio that is clipped begins here (Hilton,
+        # Cobbe and Schulman 2021, "Batch size-invariance for policy optimization", section 2).
         return Targets(returns=returns, policy=PolicyTargets(log_probs=newest, advantages=advantages))
 
     def _again(self, rollout: Rollout) -> tuple[Floats, Floats]:

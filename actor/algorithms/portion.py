@@ -3,7 +3,8 @@
 The settings say what an actor collects between two policies. If each of N actors did so, one policy would be sampled N
 times as much, and the last of all gradients would be taken far from what collected the data. So together they collect
 about what one does: each uses fewer of its environments and shorter rollouts, down to a least, and a gradient keeps
-about its samples. One actor and two follow the settings, which shipped experiments are tuned for.
+about its samples: where a method can correct for older policies they are drawn from the newest few rollouts
+(``window.py``). One actor and two follow the settings, which shipped experiments are tuned for.
 """
 
 from __future__ import annotations
@@ -14,7 +15,10 @@ from dataclasses import dataclass
 from actor.config import ActorSettings
 
 # Chosen in virtual time with 16 actors on seeds from 101 on (docs/learning.md, "A fleet's portions").
-LEAST_ROWS = 64  # of a rollout: of fewer, what an update costs to compute and to send outweighs what it learns
+LEAST_ROWS = 64  # of a gradient: of fewer, what an update costs to compute and to send outweighs what it learns
+FEWEST_ROWS = 16  # of a rollout whose gradients are drawn from a window
+AGE = 2.5  # whole rollouts: after so many of the fleet's samples one teaches no more, if a gradient has its samples
+AT_ONCE = 3  # passes over a window for each rollout: more fit a policy to samples that are few
 HORIZONS = 8 / 3  # of the advantages, that a rollout has samples for: one reward is in all advantages of a horizon
 FAR_PART = 1 / 8  # of a whole rollout's samples, that a far horizon may ask for: else it would keep fleets whole
 WIDTH = 2.0  # environments shrink by this much less than samples: one of them alone shows one situation at a time
@@ -26,8 +30,11 @@ LONE = 0.4  # from this share on an actor follows the settings whole, which are 
 
 @dataclass(frozen=True, slots=True)
 class Portion:
-    """envs: B in use. rollout_steps: T. minibatches: of a pass. length: of updates, 0 < length <= 1, as a factor.
+    """envs: B in use. rollout_steps: T. gradients: of each rollout, in all passes. length: of updates, 0 < length <= 1,
+    as a factor.
 
+    most_rollouts: that are learnt from together, where they are not older than most_age, environment steps of the run.
+    least_rollouts: likewise, at whatever age, so that a gradient has its samples. minibatches: of a pass over so many.
     share: of the run that it was made for; 0 where it is all that the settings say. part: of what the settings collect
     between two policies, over what the fleet collects while this actor collects its portion; at most 1.
     """
@@ -35,9 +42,17 @@ class Portion:
     envs: int
     rollout_steps: int
     minibatches: int
+    gradients: int
     length: float = 1.0
     share: float = 0.0
     part: float = 1.0
+    least_rollouts: int = 1
+    most_rollouts: int = 1
+    most_age: float = 0.0
+
+    def parts(self, rows: int) -> int:
+        """Into how many gradients a pass over so many samples falls."""
+        return max(1, round(rows * self.minibatches / (self.envs * self.rollout_steps * self.least_rollouts)))
 
     def divergence(self, by_others: float, last: float) -> float:
         """Nats that the fleet moves its policy by while it collects as much as the settings say.
@@ -55,7 +70,8 @@ class Portion:
 
 def whole(settings: ActorSettings) -> Portion:
     """All that the settings say."""
-    return Portion(settings.envs, settings.rollout_steps, settings.minibatches)
+    gradients = settings.passes * settings.minibatches
+    return Portion(settings.envs, settings.rollout_steps, settings.minibatches, gradients)
 
 
 def first(settings: ActorSettings) -> Portion:
@@ -73,13 +89,15 @@ def portion(settings: ActorSettings, share: float, *, adds: bool = True) -> Port
     if not 0.0 < share < LONE:
         return whole(settings)
     rows = settings.envs * settings.rollout_steps
-    wanted = max(min(rows, _least_rows(settings, adds=adds)), rows * share)
+    windowed = adds and _corrects(settings)
+    least = _fewest_rows(share) if windowed else _least_rows(settings, adds=adds)  # of a rollout
+    wanted = max(min(rows, least), rows * share)
     whole_length = _keeps_length(settings)
     enough = wanted / settings.rollout_steps  # environments, of rollouts that are not cut
     envs = _power_of_two(enough if whole_length else max(enough, settings.envs * WIDTH * share))
     envs = min(settings.envs, max(envs, _least_minibatches(settings)))  # of sequences each has one at least
     steps = settings.rollout_steps if whole_length else max(1, round(wanted / envs))
-    return _of(settings, envs, min(settings.rollout_steps, steps), share)
+    return _of(settings, envs, min(settings.rollout_steps, steps), share, windowed=windowed)
 
 
 def differs(share: float, held: float) -> bool:
@@ -87,14 +105,31 @@ def differs(share: float, held: float) -> bool:
     return max(share, held) > BAND * min(share, held)
 
 
-def _of(settings: ActorSettings, envs: int, steps: int, share: float = 0.0) -> Portion:
+def _of(settings: ActorSettings, envs: int, steps: int, share: float = 0.0, *, windowed: bool = False) -> Portion:
     """With as many gradients from as many samples as the settings have them, or shorter ones where not even one."""
     rows, all_rows = envs * steps, settings.envs * settings.rollout_steps
-    gradients = settings.minibatches * rows / all_rows  # of a pass
-    minibatches = max(_least_minibatches(settings), round(gradients))
-    part = min(1.0, share * all_rows / rows) if share else 1.0
-    length = min(1.0, gradients / minibatches) ** POWER
-    return Portion(envs, steps, minibatches, length, share, part)
+    least_rollouts = max(1, round(min(all_rows, LEAST_ROWS) / rows)) if windowed else 1
+    drawn = rows * least_rollouts  # what gradients are drawn from, at least
+    per_pass = settings.minibatches * drawn / all_rows
+    minibatches = max(_least_minibatches(settings), round(per_pass))
+    return Portion(
+        envs,
+        steps,
+        minibatches,
+        gradients=max(1, round(settings.passes * minibatches / least_rollouts)),
+        length=min(1.0, per_pass / minibatches) ** POWER,
+        share=share,
+        part=min(1.0, share * all_rows / rows) if share else 1.0,
+        least_rollouts=least_rollouts,
+        most_rollouts=max(least_rollouts, min(round(settings.passes / AT_ONCE), all_rows // rows)) if windowed else 1,
+        most_age=AGE * all_rows if windowed else 0.0,
+    )
+
+
+def _corrects(settings: ActorSettings) -> bool:
+    """Whether what older policies did can be learnt from: their ratio is corrected for, and the new one's clipped."""
+    plain = settings.algorithm == "a3c" and settings.targets == "gae" and settings.loss == "clipped"
+    return plain and settings.memory == "none"
 
 
 def _least_minibatches(settings: ActorSettings) -> int:
@@ -118,6 +153,13 @@ def _least_rows(settings: ActorSettings, *, adds: bool) -> int:
     discount = max(settings.discount, settings.final_discount or 0.0)
     ahead = 1.0 / max(1e-6, 1.0 - discount * settings.gae_lambda)  # steps that an advantage looks
     return max(least, min(math.ceil(HORIZONS * ahead), math.ceil(rows * FAR_PART)))
+
+
+def _fewest_rows(share: float) -> int:
+    """Samples of a rollout whose gradients are drawn from a window, at least: LEAST_ROWS of one actor in sixteen, and
+    fewer by the root in larger fleets, whose rollouts are older when they are learnt from.
+    """
+    return max(FEWEST_ROWS, min(LEAST_ROWS, round(LEAST_ROWS * math.sqrt(16.0 * share))))
 
 
 def _power_of_two(count: float) -> int:

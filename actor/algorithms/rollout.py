@@ -48,6 +48,7 @@ class Rollout:
     episodes: (raw return, length in steps) of those that finished
     env_steps: number of valid steps
     moments: (count, mean float64 [D], m2 float64 [D]) of what settings normalise, at valid steps
+    older: rows at the beginning in which older policies acted (``window.py``); counts leave them out
     """
 
     observations: NDArray[Any]
@@ -66,6 +67,7 @@ class Rollout:
     episodes: list[tuple[float, int]]
     env_steps: int
     moments: MomentSums | None = None
+    older: int = 0
 
 
 class Collector:

@@ -14,8 +14,10 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from actor.algorithms.portion import (
+    AGE,
     BAND,
     FAR_PART,
+    FEWEST_ROWS,
     HORIZONS,
     LEAST_ROWS,
     LONE,
@@ -75,8 +77,20 @@ def replaced(**fields: Any) -> ActorSettings:
     return msgspec.structs.replace(PLAIN, **fields)
 
 
-def least_rows(settings: ActorSettings) -> int:
+def windowed(settings: ActorSettings) -> bool:
+    """Whether gradients are drawn from several rollouts."""
+    return settings.algorithm == "a3c" and settings.targets == "gae" and settings.memory == "none"
+
+
+def drawn(found: Portion) -> int:
+    """Samples that a pass is over, at least."""
+    return rows(found) * found.least_rollouts
+
+
+def least_rows(settings: ActorSettings, share: float = 1 / 16) -> int:
     """Samples below which no rollout is cut."""
+    if windowed(settings):
+        return max(FEWEST_ROWS, min(LEAST_ROWS, round(LEAST_ROWS * math.sqrt(16 * share))))
     if settings.algorithm != "a3c":
         return LEAST_ROWS
     ahead = math.ceil(HORIZONS / max(1e-6, 1 - settings.discount * settings.gae_lambda))
@@ -87,7 +101,8 @@ def least_rows(settings: ActorSettings) -> int:
 def test_one_actor_two_of_equal_speed_and_those_who_are_told_nothing_follow_the_settings(
     settings: ActorSettings, share: float
 ) -> None:
-    expected = Portion(settings.envs, settings.rollout_steps, settings.minibatches, 1.0)
+    gradients = settings.passes * settings.minibatches
+    expected = Portion(settings.envs, settings.rollout_steps, settings.minibatches, gradients)
     assert portion(settings, share) == portion(settings, 0.5) == whole(settings) == expected
 
 
@@ -100,14 +115,15 @@ def test_nobody_collects_more_than_the_settings_say_or_less_than_one_step(
         assert 1 <= found.rollout_steps <= settings.rollout_steps
         assert 1 <= found.minibatches <= settings.minibatches
         assert 0.0 < found.length <= 1.0
-        assert rows(found) >= min(rows(settings), LEAST_ROWS) / 2
+        assert rows(found) >= min(rows(settings), FEWEST_ROWS if windowed(settings) else LEAST_ROWS) / 2
+        assert 1 <= found.gradients <= settings.passes * settings.minibatches
 
 
 @given(tables(), st.floats(0.0, LONE, exclude_min=True, exclude_max=True))
 def test_what_is_collected_falls_with_the_share_as_far_as_the_least(settings: ActorSettings, share: float) -> None:
     """To half an environment's rollouts, or where a rollout keeps its length to the nearest power of two."""
     found = portion(settings, share)
-    wanted = max(min(least_rows(settings), rows(settings)), share * rows(settings))
+    wanted = max(min(least_rows(settings, share), rows(settings)), share * rows(settings))
     if keeps_length(settings):
         assume(found.envs > 2)
         assert wanted / 1.5 <= rows(found) <= wanted * 1.5
@@ -141,11 +157,35 @@ def test_a_gradient_is_of_about_as_many_samples_and_the_updates_of_smaller_ones_
     settings: ActorSettings, share: float
 ) -> None:
     for found in (portion(settings, share), first(settings)):
-        size = rows(found) / found.minibatches / (rows(settings) / settings.minibatches)
+        size = drawn(found) / found.minibatches / (rows(settings) / settings.minibatches)
         assert size <= 1.5
         assert found.length == pytest.approx(min(1.0, size) ** POWER)
         fewest = 2 if settings.kl_target else 1
         assert size >= 0.75 or found.minibatches <= fewest
+
+
+@given(tables(), SHARES)
+def test_each_sample_is_used_as_often_as_the_settings_say(settings: ActorSettings, share: float) -> None:
+    """As nearly as whole gradients can: each rollout brings its own part of a pass over all that is learnt from."""
+    for found in (whole(settings), portion(settings, share), first(settings)):
+        assert found.parts(drawn(found)) == found.minibatches
+        assert found.parts(3 * drawn(found)) == 3 * found.minibatches
+        wanted = settings.passes * found.minibatches / found.least_rollouts
+        assert found.gradients == pytest.approx(wanted, rel=0.5, abs=0.5) or found.gradients == 1
+
+
+@given(tables(), SHARES)
+def test_what_cannot_be_corrected_for_is_learnt_from_alone(settings: ActorSettings, share: float) -> None:
+    """Older policies' samples are used where the ratio corrects for them, and where updates are added."""
+    for found in (whole(settings), first(settings), portion(settings, share, adds=False)):
+        assert (found.least_rollouts, found.most_rollouts) == (1, 1)
+    found = portion(settings, share)
+    if windowed(settings) and 0.0 < share < LONE:
+        assert found.most_age == AGE * rows(settings)
+        assert drawn(found) >= min(rows(settings), LEAST_ROWS) / 1.5
+        assert found.least_rollouts <= found.most_rollouts <= max(found.least_rollouts, settings.passes)
+    else:
+        assert (found.least_rollouts, found.most_rollouts) == (1, 1)
 
 
 @given(tables(), SHARES)
@@ -195,7 +235,7 @@ def test_before_anybody_told_a_share_as_little_is_collected_as_ever(name: str) -
     assert rows(found) == rows(settings) or LEAST_ROWS <= rows(found) < LEAST_ROWS + settings.envs
     least = min(rows(portion(settings, share)) for share in GRID)
     if portion(settings, GRID[0]).rollout_steps < settings.rollout_steps:
-        assert rows(found) <= least + settings.envs
+        assert rows(found) <= max(least, LEAST_ROWS) + settings.envs
 
 
 def test_shares_are_heeded_that_are_far_apart() -> None:

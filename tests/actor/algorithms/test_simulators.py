@@ -257,9 +257,9 @@ def test_groups_stay_where_they_divide_the_environments(factory: Factory) -> Non
     assert [group.count for group in factory.made[-1]] == [portion(SETTINGS, FEWER).envs // 2] * 2
     assert simulators.collect().rewards.shape[1] == portion(SETTINGS, FEWER).envs
     odd = replaced(envs=12, groups=3)
-    assert with_portion(odd, Portion(8, 16, 2)) == replaced(envs=8, groups=1, rollout_steps=16, minibatches=2)
-    assert with_portion(odd, Portion(6, 16, 2)).groups == 3
-    assert with_portion(odd, Portion(1, 16, 2)).groups == 1
+    assert with_portion(odd, Portion(8, 16, 2, 8)) == replaced(envs=8, groups=1, rollout_steps=16, minibatches=2)
+    assert with_portion(odd, Portion(6, 16, 2, 8)).groups == 3
+    assert with_portion(odd, Portion(1, 16, 2, 8)).groups == 1
 
 
 def test_remaking_that_fails_leaves_nothing_open(factory: Factory) -> None:
