@@ -186,7 +186,8 @@ class TrainingWorker:
             self.step_size.update_local(kl, information, env_steps)
         else:  # where nothing new of the others came, nothing tells that updates are too short
             divergence = portion.divergence(by_others, kl)
-            self.step_size.update_local(divergence, information, env_steps, lengthens=by_others > 0.0)
+            heard = by_others > 0.0
+            self.step_size.update_local(divergence, information, env_steps, lengthens=heard, shared=True)
 
     def _await_permit(self, channel: GradientChannel, generation: int) -> None:
         began = time.perf_counter()

@@ -23,6 +23,7 @@ HORIZONS = 8 / 3  # of the advantages, that a rollout has samples for: one rewar
 FAR_PART = 1 / 8  # of a whole rollout's samples, that a far horizon may ask for: else it would keep fleets whole
 WIDTH = 2.0  # environments shrink by this much less than samples: one of them alone shows one situation at a time
 POWER = 0.5  # of the share of a gradient that is left: its noise grows with the root of what is added up
+NOISE = 3  # times as far in nats moves a fleet for what it learns: the noise of small gradients is in the way
 OWN = 0.5  # of the way that an actor sees itself go, on samples that it has just learnt from
 BAND = 1.4  # between two shares that are heeded, so that one that wavers changes nothing
 LONE = 0.4  # from this share on an actor follows the settings whole, which are tuned for one or two
@@ -55,7 +56,7 @@ class Portion:
         return max(1, round(rows * self.minibatches / (self.envs * self.rollout_steps * self.least_rollouts)))
 
     def divergence(self, by_others: float, last: float) -> float:
-        """Nats that the fleet moves its policy by while it collects as much as the settings say.
+        """Nats that the fleet moves its policy by while it collects as much as the settings say, less what is noise.
 
         by_others, last: nats, on a rollout's samples, from the policy that collected it to the newest before the first
         own gradient, and to the one at the last. What an actor does within its own passes misleads it: on a few samples
@@ -65,7 +66,7 @@ class Portion:
         """
         others = math.sqrt(max(0.0, by_others))
         own = math.sqrt(max(last, by_others)) - others
-        return max(others / (1.0 - self.share), OWN * own) ** 2 * self.part
+        return max(others / (1.0 - self.share), OWN * own) ** 2 * self.part / NOISE
 
 
 def whole(settings: ActorSettings) -> Portion:

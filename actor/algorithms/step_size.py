@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 STEP_FACTOR, STEP_BAND = 1.5, 2.0
+FAIR_STEP = 0.25  # times the root of the factor, that is added to it where many share what is measured
 STEP_LIMITS = (1.0 / 64.0, 64.0)  # of the length of updates: a rate four orders of magnitude wrong is put right
 LEAST_INFORMATION = 0.1  # share of the most (Likelihood.information); of less the divergence tells no length
 
@@ -61,10 +63,15 @@ class StepSizeControl:
         if factor != self.factor:
             self.factor, self._since = factor, WeightsId(last.epoch, last.version + 1 + self._lag)
 
-    def update_local(self, kl: float, information: float, env_steps: int, *, lengthens: bool = True) -> None:
+    def update_local(
+        self, kl: float, information: float, env_steps: int, *, lengthens: bool = True, shared: bool = False
+    ) -> None:
         """As ``update``, of an actor whose own updates are in its weights at once: every rollout tells.
 
-        lengthens: whether updates may become longer.
+        lengthens: whether updates may become longer. shared: whether other actors' updates are in what was measured.
+        All of them then answer to the same measure. If each multiplied its factor alike, whoever was ahead would stay
+        so, and of eight two would do all that is learnt. So factors fall in proportion and rise by their root, which
+        makes them alike (Bansal and Balakrishnan 2001, "Binomial Congestion Control Algorithms").
 
         Updates become longer after two rollouts in a row that ask for it: what is too long undoes what was learnt, and
         what is too short costs a rollout.
@@ -75,6 +82,8 @@ class StepSizeControl:
         longer = factor > self.factor
         if longer and not lengthens:
             return
+        if longer and shared:
+            factor = min(self._most(information), self.factor + FAIR_STEP * math.sqrt(self.factor))
         if not longer or self._asked_longer:
             self.factor = factor
         self._asked_longer = longer and not self._asked_longer
@@ -83,8 +92,11 @@ class StepSizeControl:
         """annealed: nats, the target at the present rate."""
         if kl > STEP_BAND * self._target:
             return max(STEP_LIMITS[0], self.factor / STEP_FACTOR)
-        most = STEP_LIMITS[1] if information >= LEAST_INFORMATION else max(1.0, self.factor / STEP_FACTOR)
-        return min(most, self.factor * STEP_FACTOR if kl < annealed / STEP_BAND else self.factor)
+        return min(self._most(information), self.factor * STEP_FACTOR if kl < annealed / STEP_BAND else self.factor)
+
+    def _most(self, information: float) -> float:
+        """A settled policy's updates become no longer than the rate has them."""
+        return STEP_LIMITS[1] if information >= LEAST_INFORMATION else max(1.0, self.factor / STEP_FACTOR)
 
     def rate_share(self, env_steps: int) -> float:
         """What annealing leaves of the first rate (WIRE.md, section 3, welcome)."""

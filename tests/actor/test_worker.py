@@ -657,13 +657,13 @@ LITTLE = 1e-6  # share of the run: as little as is ever collected
 
 
 def test_a_worker_follows_its_share_from_one_rollout_to_the_next() -> None:
-    bench = Bench(msgspec.structs.replace(FLEET, passes=2, minibatches=4), share=0.5)
+    bench = Bench(msgspec.structs.replace(FLEET, passes=2, minibatches=4), share=0.5, quantity="update")
     for share in (0.0, LITTLE, LITTLE, 1.0, LITTLE, 0.0):
         bench.link.share = share
         before = bench.link.stats.env_steps
         works = bench.step()
         held = bench.worker.simulators.portion
-        assert len(works) == 2 * held.minibatches
+        assert len(works) == held.gradients
         taken = bench.link.stats.env_steps - before
         assert works[0].report is not None
         assert works[0].report.env_steps == taken
