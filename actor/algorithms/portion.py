@@ -4,7 +4,7 @@ The settings say what an actor collects between two policies. If each of N actor
 times as much, and the last of all gradients would be taken far from what collected the data. So together they collect
 about what one does: each uses fewer of its environments and shorter rollouts, down to a least, and a gradient keeps
 about its samples: where a method can correct for older policies they are drawn from the newest few rollouts
-(``window.py``). One actor and two follow the settings, which shipped experiments are tuned for.
+(``recent_rollouts.py``). One actor and two follow the settings, which shipped experiments are tuned for.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from actor.config import ActorSettings
 
 # Chosen in virtual time with 16 actors on seeds from 101 on (docs/learning.md, "A fleet's portions").
 LEAST_ROWS = 64  # of a gradient: of fewer, what an update costs to compute and to send outweighs what it learns
-FEWEST_ROWS = 16  # of a rollout whose gradients are drawn from a window
+FEWEST_ROWS = 16  # of a rollout whose gradients are drawn from several
 AGE = 2.5  # whole rollouts: after so many of the fleet's samples one teaches no more, if a gradient has its samples
-AT_ONCE = 3  # passes over a window for each rollout: more fit a policy to samples that are few
+AT_ONCE = 3  # passes over several rollouts for each of them: more fit a policy to samples that are few
 HORIZONS = 8 / 3  # of the advantages, that a rollout has samples for: one reward is in all advantages of a horizon
 FAR_PART = 1 / 8  # of a whole rollout's samples, that a far horizon may ask for: else it would keep fleets whole
 WIDTH = 2.0  # environments shrink by this much less than samples: one of them alone shows one situation at a time
@@ -90,15 +90,15 @@ def portion(settings: ActorSettings, share: float, *, adds: bool = True) -> Port
     if not 0.0 < share < LONE:
         return whole(settings)
     rows = settings.envs * settings.rollout_steps
-    windowed = adds and _corrects(settings)
-    least = _fewest_rows(share) if windowed else _least_rows(settings, adds=adds)  # of a rollout
+    joined = adds and _corrects(settings)
+    least = _fewest_rows(share) if joined else _least_rows(settings, adds=adds)  # of a rollout
     wanted = max(min(rows, least), rows * share)
     whole_length = _keeps_length(settings)
     enough = wanted / settings.rollout_steps  # environments, of rollouts that are not cut
     envs = _power_of_two(enough if whole_length else max(enough, settings.envs * WIDTH * share))
     envs = min(settings.envs, max(envs, _least_minibatches(settings)))  # of sequences each has one at least
     steps = settings.rollout_steps if whole_length else max(1, round(wanted / envs))
-    return _of(settings, envs, min(settings.rollout_steps, steps), share, windowed=windowed)
+    return _of(settings, envs, min(settings.rollout_steps, steps), share, joined=joined)
 
 
 def differs(share: float, held: float) -> bool:
@@ -106,10 +106,10 @@ def differs(share: float, held: float) -> bool:
     return max(share, held) > BAND * min(share, held)
 
 
-def _of(settings: ActorSettings, envs: int, steps: int, share: float = 0.0, *, windowed: bool = False) -> Portion:
+def _of(settings: ActorSettings, envs: int, steps: int, share: float = 0.0, *, joined: bool = False) -> Portion:
     """With as many gradients from as many samples as the settings have them, or shorter ones where not even one."""
     rows, all_rows = envs * steps, settings.envs * settings.rollout_steps
-    least_rollouts = max(1, round(min(all_rows, LEAST_ROWS) / rows)) if windowed else 1
+    least_rollouts = max(1, round(min(all_rows, LEAST_ROWS) / rows)) if joined else 1
     drawn = rows * least_rollouts  # what gradients are drawn from, at least
     per_pass = settings.minibatches * drawn / all_rows
     minibatches = max(_least_minibatches(settings), round(per_pass))
@@ -122,8 +122,8 @@ def _of(settings: ActorSettings, envs: int, steps: int, share: float = 0.0, *, w
         share=share,
         part=min(1.0, share * all_rows / rows) if share else 1.0,
         least_rollouts=least_rollouts,
-        most_rollouts=max(least_rollouts, min(round(settings.passes / AT_ONCE), all_rows // rows)) if windowed else 1,
-        most_age=AGE * all_rows if windowed else 0.0,
+        most_rollouts=max(least_rollouts, min(round(settings.passes / AT_ONCE), all_rows // rows)) if joined else 1,
+        most_age=AGE * all_rows if joined else 0.0,
     )
 
 
@@ -157,7 +157,7 @@ def _least_rows(settings: ActorSettings, *, adds: bool) -> int:
 
 
 def _fewest_rows(share: float) -> int:
-    """Samples of a rollout whose gradients are drawn from a window, at least: LEAST_ROWS of one actor in sixteen, and
+    """Samples of a rollout whose gradients are drawn from several, at least: LEAST_ROWS of one actor in sixteen, and
     fewer by the root in larger fleets, whose rollouts are older when they are learnt from.
     """
     return max(FEWEST_ROWS, min(LEAST_ROWS, round(LEAST_ROWS * math.sqrt(16.0 * share))))

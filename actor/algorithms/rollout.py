@@ -48,7 +48,7 @@ class Rollout:
     episodes: (raw return, length in steps) of those that finished
     env_steps: number of valid steps
     moments: (count, mean float64 [D], m2 float64 [D]) of what settings normalise, at valid steps
-    older: rows at the beginning in which older policies acted (``window.py``); counts leave them out
+    older: rows at the beginning in which older policies acted (``recent_rollouts.py``); counts leave them out
     """
 
     observations: NDArray[Any]

@@ -13,8 +13,8 @@ from msgspec.structs import replace
 
 from actor.algorithms.normalization import normalization
 from actor.algorithms.portion import Portion, differs, first, portion, whole
+from actor.algorithms.recent_rollouts import Limits, RecentRollouts
 from actor.algorithms.rollout import ActionSampler, Collector, Rollout
-from actor.algorithms.window import Limits, Window
 from actor.config import ActorSettings
 from actor.environments.registry import make_vector_envs
 from actor.monitoring import log
@@ -47,7 +47,7 @@ class Simulators:
         self._failures: Counter[str] = Counter()  # of simulators that are not in use any more
         self._first_failures: dict[str, str] = {}  # likewise
         self._moments: Moments | None = None
-        self._window = Window()
+        self._recent = RecentRollouts()
         self._policy: Policy
         self._sampler: ActionSampler
         self.collector: Collector
@@ -64,7 +64,7 @@ class Simulators:
         if self._resized:  # who begins again with the same seeds shows the same episodes
             seed = int(np.random.SeedSequence([seed, self._resized]).generate_state(1)[0])
         self.collector = Collector(self._groups, policy, sampler, self.sized, seed)
-        self._window.clear()
+        self._recent.clear()
         if self._moments is not None:
             self.normalize(self._moments)
 
@@ -114,10 +114,10 @@ class Simulators:
         """
         portion = self.portion
         if portion.most_rollouts == 1:
-            self._window.clear()
+            self._recent.clear()
             return rollout
         limits = Limits(portion.least_rollouts, portion.most_rollouts, portion.most_age)
-        return self._window.join(rollout, epoch, env_steps, limits)
+        return self._recent.join(rollout, epoch, env_steps, limits)
 
     @property
     def failures(self) -> Counter[str]:

@@ -77,7 +77,7 @@ def replaced(**fields: Any) -> ActorSettings:
     return msgspec.structs.replace(PLAIN, **fields)
 
 
-def windowed(settings: ActorSettings) -> bool:
+def corrects(settings: ActorSettings) -> bool:
     """Whether gradients are drawn from several rollouts."""
     return settings.algorithm == "a3c" and settings.targets == "gae" and settings.memory == "none"
 
@@ -89,7 +89,7 @@ def drawn(found: Portion) -> int:
 
 def least_rows(settings: ActorSettings, share: float = 1 / 16) -> int:
     """Samples below which no rollout is cut."""
-    if windowed(settings):
+    if corrects(settings):
         return max(FEWEST_ROWS, min(LEAST_ROWS, round(LEAST_ROWS * math.sqrt(16 * share))))
     if settings.algorithm != "a3c":
         return LEAST_ROWS
@@ -115,7 +115,7 @@ def test_nobody_collects_more_than_the_settings_say_or_less_than_one_step(
         assert 1 <= found.rollout_steps <= settings.rollout_steps
         assert 1 <= found.minibatches <= settings.minibatches
         assert 0.0 < found.length <= 1.0
-        assert rows(found) >= min(rows(settings), FEWEST_ROWS if windowed(settings) else LEAST_ROWS) / 2
+        assert rows(found) >= min(rows(settings), FEWEST_ROWS if corrects(settings) else LEAST_ROWS) / 2
         assert 1 <= found.gradients <= settings.passes * settings.minibatches
 
 
@@ -180,7 +180,7 @@ def test_what_cannot_be_corrected_for_is_learnt_from_alone(settings: ActorSettin
     for found in (whole(settings), first(settings), portion(settings, share, adds=False)):
         assert (found.least_rollouts, found.most_rollouts) == (1, 1)
     found = portion(settings, share)
-    if windowed(settings) and 0.0 < share < LONE:
+    if corrects(settings) and 0.0 < share < LONE:
         assert found.most_age == AGE * rows(settings)
         assert drawn(found) >= min(rows(settings), LEAST_ROWS) / 1.5
         assert found.least_rollouts <= found.most_rollouts <= max(found.least_rollouts, settings.passes)

@@ -7,22 +7,26 @@ from typing import Any
 
 import gymnasium
 
-STEP_S = 1e-3
+STEP_MS = 10.0
 TASKS = {"cartpole": "CartPole-v1", "lunarlander": "LunarLander-v3"}
 
 
 class Sleeping(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """A step takes STEP_S longer."""
+    """A step takes so many milliseconds longer."""
+
+    def __init__(self, env: gymnasium.Env[Any, Any], step_ms: float) -> None:
+        super().__init__(env)
+        self._step_s = step_ms / 1e3
 
     def step(self, action: Any) -> Any:
         """Env.step."""
-        time.sleep(STEP_S)
+        time.sleep(self._step_s)
         return self.env.step(action)
 
 
-def make(env: str) -> gymnasium.Env[Any, Any]:
+def make(env: str, step_ms: float = STEP_MS) -> gymnasium.Env[Any, Any]:
     """The task, which waits."""
-    return Sleeping(gymnasium.make(env))
+    return Sleeping(gymnasium.make(env), step_ms)
 
 
 for _name, _env in TASKS.items():

@@ -12,9 +12,9 @@ from gymnasium.vector import AutoresetMode
 
 from actor.algorithms.distributions import distribution
 from actor.algorithms.methods import ActorCritic
+from actor.algorithms.recent_rollouts import Limits, RecentRollouts
 from actor.algorithms.returns import vtrace
 from actor.algorithms.rollout import Collector, Rollout
-from actor.algorithms.window import Limits, Window
 from actor.config import ActorSettings
 from actor.networks.build import build_policy
 from actor.networks.flat import FlatParameters
@@ -40,8 +40,8 @@ def collector(mode: AutoresetMode, policy: Policy, **changes: Any) -> Collector:
     return Collector([counters(mode, 2, 3)], policy, distribution(COUNTED), settings, 0)
 
 
-def joined(window: Window, rollout: Rollout, env_steps: int = 0, epoch: int = 1, **asked: Any) -> Rollout:
-    return window.join(rollout, epoch, env_steps, Limits(**{"most_age": EVER, "least": 1, "most": 99, **asked}))
+def joined(recent: RecentRollouts, rollout: Rollout, env_steps: int = 0, epoch: int = 1, **asked: Any) -> Rollout:
+    return recent.join(rollout, epoch, env_steps, Limits(**{"most_age": EVER, "least": 1, "most": 99, **asked}))
 
 
 def first_seen(rollout: Rollout) -> list[float]:
@@ -54,9 +54,9 @@ def first_seen(rollout: Rollout) -> list[float]:
 def test_together_they_are_the_rollout_that_would_have_been_collected_at_once(mode: AutoresetMode) -> None:
     """Of simulators that do not mind which actions are taken, and of rewards that are the actions."""
     policy, _ = network()
-    parts, window = collector(mode, policy), Window()
+    parts, recent = collector(mode, policy), RecentRollouts()
     for _ in range(3):
-        found = joined(window, parts.collect())
+        found = joined(recent, parts.collect())
     whole = collector(mode, policy, rollout_steps=12).collect()
     for name in ("observations", "outputs", "values", "terminated", "truncated", "valid", "starts"):
         np.testing.assert_allclose(getattr(found, name), getattr(whole, name), atol=1e-6, err_msg=name)
@@ -71,10 +71,10 @@ def test_together_they_are_the_rollout_that_would_have_been_collected_at_once(mo
 
 
 def test_counts_are_of_the_newest_rollout_alone() -> None:
-    parts, window = collector(AutoresetMode.SAME_STEP, network()[0]), Window()
-    joined(window, parts.collect())
+    parts, recent = collector(AutoresetMode.SAME_STEP, network()[0]), RecentRollouts()
+    joined(recent, parts.collect())
     newest = parts.collect()
-    found = joined(window, newest)
+    found = joined(recent, newest)
     assert (found.env_steps, found.episodes, found.moments) == (newest.env_steps, newest.episodes, newest.moments)
     assert found.valid.size == 2 * ROWS
 
@@ -82,7 +82,7 @@ def test_counts_are_of_the_newest_rollout_alone() -> None:
 def test_the_first_is_what_it_was_and_nobody_elses_buffer() -> None:
     parts = collector(AutoresetMode.SAME_STEP, network()[0])
     rollout = parts.collect()
-    found = joined(Window(), rollout)
+    found = joined(RecentRollouts(), rollout)
     for each in fields(Rollout):
         if each.name != "finals":
             np.testing.assert_array_equal(getattr(found, each.name), getattr(rollout, each.name), err_msg=each.name)
@@ -93,26 +93,26 @@ def test_the_first_is_what_it_was_and_nobody_elses_buffer() -> None:
 
 
 def test_what_is_too_old_is_let_go_but_for_as_many_as_a_gradient_needs() -> None:
-    parts, window = collector(AutoresetMode.SAME_STEP, network()[0]), Window()
-    sizes = [joined(window, parts.collect(), steps, most_age=25).valid.size for steps in (0, 10, 20, 30, 100)]
+    parts, recent = collector(AutoresetMode.SAME_STEP, network()[0]), RecentRollouts()
+    sizes = [joined(recent, parts.collect(), steps, most_age=25).valid.size for steps in (0, 10, 20, 30, 100)]
     assert sizes == [ROWS, 2 * ROWS, 3 * ROWS, 3 * ROWS, ROWS]
-    sizes = [joined(window, parts.collect(), steps, most_age=25, least=2).valid.size for steps in (200, 300, 400)]
+    sizes = [joined(recent, parts.collect(), steps, most_age=25, least=2).valid.size for steps in (200, 300, 400)]
     assert sizes == [2 * ROWS, 2 * ROWS, 2 * ROWS]
 
 
 def test_it_holds_no_more_than_it_may() -> None:
-    parts, window = collector(AutoresetMode.SAME_STEP, network()[0]), Window()
-    assert [joined(window, parts.collect(), most=2).older for _ in range(4)] == [0, 4, 4, 4]
+    parts, recent = collector(AutoresetMode.SAME_STEP, network()[0]), RecentRollouts()
+    assert [joined(recent, parts.collect(), most=2).older for _ in range(4)] == [0, 4, 4, 4]
 
 
 def test_nothing_of_another_life_of_the_learner_or_of_other_simulators_is_used() -> None:
-    parts, window = collector(AutoresetMode.SAME_STEP, network()[0]), Window()
-    joined(window, parts.collect(), 50)
-    assert joined(window, parts.collect(), 60, epoch=2).older == 0
-    assert joined(window, parts.collect(), 40, epoch=2).older == 0  # resumed from before
-    assert joined(window, parts.collect(), 40, epoch=2).older == 4
-    window.clear()
-    assert joined(window, parts.collect(), 40, epoch=2).older == 0
+    parts, recent = collector(AutoresetMode.SAME_STEP, network()[0]), RecentRollouts()
+    joined(recent, parts.collect(), 50)
+    assert joined(recent, parts.collect(), 60, epoch=2).older == 0
+    assert joined(recent, parts.collect(), 40, epoch=2).older == 0  # resumed from before
+    assert joined(recent, parts.collect(), 40, epoch=2).older == 4
+    recent.clear()
+    assert joined(recent, parts.collect(), 40, epoch=2).older == 0
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -121,9 +121,9 @@ def test_where_no_policy_has_changed_it_is_generalised_advantage_estimation_of_t
 ) -> None:
     policy, _ = network()
     method = ActorCritic(SETTINGS, vectors(2, COUNTED), policy)
-    parts, window = collector(mode, policy), Window()
+    parts, recent = collector(mode, policy), RecentRollouts()
     for _ in range(3):
-        found = joined(window, parts.collect())
+        found = joined(recent, parts.collect())
     corrected = method.targets(found)
     found.older = 0
     plain = method.targets(found)
@@ -138,10 +138,10 @@ def test_where_no_policy_has_changed_it_is_generalised_advantage_estimation_of_t
 def test_what_an_older_policy_did_is_weighed_by_what_the_newest_would_do() -> None:
     policy, flat = network()
     method = ActorCritic(SETTINGS, vectors(2, COUNTED), policy)
-    parts, window = collector(AutoresetMode.SAME_STEP, policy), Window()
-    joined(window, parts.collect())
+    parts, recent = collector(AutoresetMode.SAME_STEP, policy), RecentRollouts()
+    joined(recent, parts.collect())
     flat.load(flat.vector() * np.float32(1.5))
-    found = joined(window, parts.collect())
+    found = joined(recent, parts.collect())
     targets = method.targets(found)
     assert targets.policy is not None
     inferred = policy.infer(Inputs(found.observations.reshape(-1, *found.observations.shape[2:])))

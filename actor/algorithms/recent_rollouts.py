@@ -38,7 +38,7 @@ class Limits(NamedTuple):
     most_age: float
 
 
-class Window:
+class RecentRollouts:
     """At first it holds nothing."""
 
     def __init__(self) -> None:
