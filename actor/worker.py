@@ -106,6 +106,7 @@ class TrainingWorker:
         self._report: Report | None = None
         self._moments: Moments | None = None
         self._losses = Losses()
+        self._fullness = 1.0  # of what the present gradients are drawn from (Portion.fullness)
         self._nan_streak = 0
         self._overflow: Fault | None = None  # gradients that were not finite
         self._waited_s = 0.0  # for permits
@@ -202,9 +203,12 @@ class TrainingWorker:
         """As many as the portion has gradients, in passes over what is learnt from, towards targets that are as fresh
         as the method wants them.
         """
+        if not rollout.env_steps:
+            return
         portion = self.simulators.portion
         assert self._weights is not None
         rollout = self.simulators.recent(rollout, self._weights.epoch, self._weights.env_steps)
+        self._fullness = portion.fullness(rollout.valid.size)
         parts, left = portion.parts(rollout.valid.size), portion.gradients
         sized = replace(self.settings, minibatches=parts)
         targets = self.method.targets(rollout)
@@ -231,7 +235,7 @@ class TrainingWorker:
     @property
     def _length(self) -> float:
         """Of the next update, as a factor."""
-        return self.step_size.factor * self.simulators.portion.length
+        return self.step_size.factor * self.simulators.portion.length * self._fullness
 
     @property
     def _weights_id(self) -> WeightsId:
@@ -255,7 +259,10 @@ class TrainingWorker:
         channel.stats = replace(channel.stats, simulator_failures=counts, faults=(*faults, *overflow))
 
     def _record_overflow(self, norm: float, stats: LossStats, rollout: Rollout, channel: GradientChannel) -> None:
-        """A gradient with NaN or infinity would poison moments and residual: it is left out and counted."""
+        """A gradient with NaN or infinity would poison moments and residual: it is left out and counted, and nothing is
+        learnt again from where it came.
+        """
+        self.simulators.forget()
         if self._overflow is None:
             rewards, seen = float(np.abs(rollout.rewards).max()), float(np.abs(rollout.observations).max())
             why = (

@@ -127,15 +127,18 @@ class ActorCritic:
         return log_probs
 
     def _corrected(self, rollout: Rollout, acted: Floats) -> Targets:
-        """V-trace from the policy that acted to the present one. Successors that no row shows keep their value."""
+        """V-trace from the policy that acted to the present one. Of the newest rollout's, successors that no row shows
+        keep their value.
+        """
         outputs, values = self._again(rollout)
         newest = self._log_probs(outputs[:-1], rollout.actions)
         next_values = values[1:].copy()
         assert rollout.next_values is not None
-        for t, rows, _ in rollout.finals:
-            next_values[t, rows] = rollout.next_values[t, rows]
+        for t, rows, seen in rollout.finals:
+            older = t < rollout.older
+            next_values[t, rows] = self._values_of(seen) if older else rollout.next_values[t, rows]
         settings = self._settings
-        returns, advantages = vtrace(
+        returns, advantages, corrections = vtrace(
             log_ratios=newest - acted,
             rewards=rollout.rewards,
             values=values[:-1],
@@ -148,10 +151,16 @@ class ActorCritic:
             clip=settings.vtrace_clip,
         )
         if settings.targets != "vtrace":  # as generalised advantage estimation has them where nothing is corrected
-            advantages = returns - values[:-1]
+            advantages = corrections
         # The way from who acted to here is in the advantages already: the ratio that is clipped begins here (Hilton,
         # Cobbe and Schulman 2021, "Batch size-invariance for policy optimization", section 2).
         return Targets(returns=returns, policy=PolicyTargets(log_probs=newest, advantages=advantages))
+
+    def _values_of(self, seen: NDArray[Any]) -> Floats:
+        """Of observations [N, ...] at the present weights, float32 [N]."""
+        _, values = self._policy.infer(Inputs(seen))
+        assert values is not None
+        return np.asarray(values).reshape(-1)
 
     def _again(self, rollout: Rollout) -> tuple[Floats, Floats]:
         """Outputs [T + 1, B, K] and values [T + 1, B] of the whole rollout at the present weights."""

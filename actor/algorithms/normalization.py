@@ -14,6 +14,7 @@ from actor.spaces import Spaces
 from protocol.moments import Moments
 
 Floats = NDArray[np.float32]
+NEAR = 0.25  # deviations, and of the logarithm of a scale: what lies nearer can be learnt from together
 NORMAL_CLIP = 10.0  # standard deviations; what lies further out is a glitch, and would own the gradient
 
 
@@ -83,6 +84,21 @@ def normalization(settings: ActorSettings, moments: Moments) -> tuple[Normalizer
         size = len(mean) - of_returns
         normalizer = Normalizer(mean[:size], scale[:size])
     return normalizer, float(scale[-1]) if of_returns else 1.0
+
+
+def alike(before: tuple[Normalizer | None, float], now: tuple[Normalizer | None, float]) -> bool:
+    """Whether what was normalised by the one can be learnt from together with what is by the other: scales are within
+    NEAR of each other, and means within as much of a deviation.
+    """
+    (first, first_returns), (second, second_returns) = before, now
+    if first is None or second is None:
+        return first is second and _near(first_returns, second_returns)
+    shift = np.abs(second.mean - first.mean) * second.scale
+    return bool(_near(first_returns, second_returns) and _near(first.scale, second.scale) and (shift <= NEAR).all())
+
+
+def _near(before: float | NDArray[np.float32], now: float | NDArray[np.float32]) -> bool:
+    return bool(np.all(np.abs(np.log(now) - np.log(before)) <= NEAR))
 
 
 def moments_size(settings: ActorSettings, spaces: Spaces) -> int:

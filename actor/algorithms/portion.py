@@ -52,8 +52,17 @@ class Portion:
     most_age: float = 0.0
 
     def parts(self, rows: int) -> int:
-        """Into how many gradients a pass over so many samples falls."""
-        return max(1, round(rows * self.minibatches / (self.envs * self.rollout_steps * self.least_rollouts)))
+        """Into how many gradients a pass over so many samples falls: two where a divergence takes a second one."""
+        return max(min(2, self.minibatches), round(rows * self.minibatches / self._drawn))
+
+    def fullness(self, rows: int) -> float:
+        """Of updates from so many samples, what is left of the length: less until there are as many as are wanted."""
+        return float(min(1.0, rows / self._drawn) ** POWER)
+
+    @property
+    def _drawn(self) -> int:
+        """Samples that gradients are drawn from, at least."""
+        return self.envs * self.rollout_steps * self.least_rollouts
 
     def divergence(self, by_others: float, last: float) -> float:
         """Nats that the fleet moves its policy by while it collects as much as the settings say, less what is noise.
@@ -66,7 +75,8 @@ class Portion:
         """
         others = math.sqrt(max(0.0, by_others))
         own = math.sqrt(max(last, by_others)) - others
-        return max(others / (1.0 - self.share), OWN * own) ** 2 * self.part / NOISE
+        noise = NOISE if self.most_age else 1.0
+        return max(others / (1.0 - self.share), OWN * own) ** 2 * self.part / noise
 
 
 def whole(settings: ActorSettings) -> Portion:
@@ -109,7 +119,8 @@ def differs(share: float, held: float) -> bool:
 def _of(settings: ActorSettings, envs: int, steps: int, share: float = 0.0, *, joined: bool = False) -> Portion:
     """With as many gradients from as many samples as the settings have them, or shorter ones where not even one."""
     rows, all_rows = envs * steps, settings.envs * settings.rollout_steps
-    least_rollouts = max(1, round(min(all_rows, LEAST_ROWS) / rows)) if joined else 1
+    most_gradients = settings.passes * settings.minibatches
+    least_rollouts = max(1, min(round(min(all_rows, LEAST_ROWS) / rows), most_gradients)) if joined else 1
     drawn = rows * least_rollouts  # what gradients are drawn from, at least
     per_pass = settings.minibatches * drawn / all_rows
     minibatches = max(_least_minibatches(settings), round(per_pass))
@@ -117,7 +128,7 @@ def _of(settings: ActorSettings, envs: int, steps: int, share: float = 0.0, *, j
         envs,
         steps,
         minibatches,
-        gradients=max(1, round(settings.passes * minibatches / least_rollouts)),
+        gradients=max(_least_minibatches(settings), math.ceil(settings.passes * minibatches / least_rollouts)),
         length=min(1.0, per_pass / minibatches) ** POWER,
         share=share,
         part=min(1.0, share * all_rows / rows) if share else 1.0,

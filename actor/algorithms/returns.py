@@ -11,11 +11,24 @@ valid: bool, False where the simulator only reset, or failed; such a row gets 0 
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
 Bools = NDArray[np.bool_]
+
+
+class Corrected(NamedTuple):
+    """V-trace's, float32 [T, B] each. returns: v_s, which values are fitted to. advantages: of the policy.
+
+    corrections: v_s - V(s_s).
+    """
+
+    returns: Floats
+    advantages: Floats
+    corrections: Floats
 
 
 def discount_at(first: float, final: float | None, env_steps: int, discount_steps: int) -> float:
@@ -84,8 +97,8 @@ def vtrace(  # noqa: PLR0913, PLR0917 - the paper's quantities, each by its name
     discount: float,
     lam: float,
     clip: float,
-) -> tuple[Floats, Floats]:
-    """Value targets and policy advantages, float32 [T, B] each: Espeholt et al. 2018, equation 1 and section 4.2.
+) -> Corrected:
+    """Value targets and policy advantages: Espeholt et al. 2018, equation 1 and section 4.2.
 
     v_s = V(s_s) + Σ γ^{t-s} (Π λ c_i) ρ_t δ_t with ρ and c cut at ``clip`` (ρ̄ = c̄), and the advantage is
     ρ_s (r_s + γ v_{s+1} - V(s_s)). log_ratios: log π(a_t|s_t) - log μ(a_t|s_t), π the policy to learn, μ the one that
@@ -101,7 +114,7 @@ def vtrace(  # noqa: PLR0913, PLR0917 - the paper's quantities, each by its name
     following = np.concatenate([corrections[1:], np.zeros_like(corrections[:1])])
     ahead = bootstrap + np.where(ends, np.float32(0.0), following)  # v_{s+1}: V(s_{s+1}) and its correction
     advantages = np.where(valid, ratios * (rewards + gamma * ahead - values), np.float32(0.0))
-    return values + corrections, advantages
+    return Corrected(values + corrections, advantages, corrections)
 
 
 def _discounted_sums(terms: Floats, decay: Floats) -> Floats:

@@ -11,7 +11,7 @@ from collections import Counter
 import numpy as np
 from msgspec.structs import replace
 
-from actor.algorithms.normalization import normalization
+from actor.algorithms.normalization import alike, normalization
 from actor.algorithms.portion import Portion, differs, first, portion, whole
 from actor.algorithms.recent_rollouts import Limits, RecentRollouts
 from actor.algorithms.rollout import ActionSampler, Collector, Rollout
@@ -70,8 +70,11 @@ class Simulators:
 
     def normalize(self, moments: Moments) -> None:
         """By these statistics, where settings ask for it."""
-        self._moments = moments
-        self.collector.normalizer, self.collector.return_scale = normalization(self._settings, moments)
+        self._moments, before = moments, (self.collector.normalizer, self.collector.return_scale)
+        found = normalization(self._settings, moments)
+        self.collector.normalizer, self.collector.return_scale = found
+        if not alike(before, found):
+            self.forget()
 
     def heed(self, share: float) -> bool:
         """Takes up the portion that goes with this share; whether that is another.
@@ -106,6 +109,10 @@ class Simulators:
         """The next T steps of every environment in use."""
         self._began = True
         return self.collector.collect()
+
+    def forget(self) -> None:
+        """Nothing is learnt again from rollouts that were collected before."""
+        self._recent.clear()
 
     def recent(self, rollout: Rollout, epoch: int, env_steps: int) -> Rollout:
         """What is learnt from: the rollout that was collected last, or with it those before it that still teach.

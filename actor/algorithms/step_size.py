@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 STEP_FACTOR, STEP_BAND = 1.5, 2.0
 FAIR_STEP = 0.25  # times the root of the factor, that is added to it where many share what is measured
+FAIR_MOST = 2.0  # times the factor, at most: four times the nats lead from one end of the band to the other
 STEP_LIMITS = (1.0 / 64.0, 64.0)  # of the length of updates: a rate four orders of magnitude wrong is put right
 LEAST_INFORMATION = 0.1  # share of the most (Likelihood.information); of less the divergence tells no length
 
@@ -83,7 +84,8 @@ class StepSizeControl:
         if longer and not lengthens:
             return
         if longer and shared:
-            factor = min(self._most(information), self.factor + FAIR_STEP * math.sqrt(self.factor))
+            risen = min(FAIR_MOST * self.factor, self.factor + FAIR_STEP * math.sqrt(self.factor))
+            factor = min(self._most(information), risen)
         if not longer or self._asked_longer:
             self.factor = factor
         self._asked_longer = longer and not self._asked_longer

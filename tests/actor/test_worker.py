@@ -680,22 +680,24 @@ def lengths(monkeypatch: pytest.MonkeyPatch, settings: ActorSettings, **fields: 
     norms, and than the portion says.
     """
     norms: list[list[float]] = []
-    said: list[float] = []
+    said: list[list[float]] = []
     for power in (POWER, 0.0):
         monkeypatch.setattr(portions, "POWER", power)
         bench = Bench(settings, share=0.5, **fields)
         bench.worker.step_size.factor = 0.5
         bench.link.share = LITTLE
         norms.append([])
+        said.append([])
         for _ in range(2):
             (work,) = bench.step()
             norms[-1].append(float(np.linalg.norm(dense(work))))
             bench.link.settled.append((work.decoded, None))  # of which nothing came: θ is as it was
-        said.append(bench.worker.simulators.portion.length)
+            held = bench.worker.simulators.portion  # whose first rollout has none before it
+            said[-1].append(held.length * held.fullness(held.envs * held.rollout_steps))
         bench.worker.close()
-    assert said[0] < 0.9
-    assert said[1] == 1.0
-    return [ours / plain / said[0] for ours, plain in zip(*norms, strict=True)]
+    assert said[0][1] < 0.9
+    assert said[1] == [1.0, 1.0]
+    return [ours / plain / own for ours, plain, own in zip(*norms, said[0], strict=True)]
 
 
 @pytest.mark.parametrize("local_steps", [1, 4, "auto"])

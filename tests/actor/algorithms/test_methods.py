@@ -332,7 +332,7 @@ def test_vtrace_corrects_from_who_acted_to_the_newest_weights(
     newest = log_probs_of(outputs.reshape(8, B, 4)[:-1], rollout.actions)
     outcome = rollout.terminated, rollout.truncated, rollout.valid
     arguments = (newest - acted, rollout.rewards, values[:-1], following, *outcome, GAMMA, settings.gae_lambda, 1.0)
-    returns, advantages = vtrace(*arguments)
+    returns, advantages, _ = vtrace(*arguments)
     ours = policy_of(fresh)
     for found, expected in ((ours.log_probs, newest), (ours.advantages, advantages), (fresh.returns, returns)):
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)

@@ -118,7 +118,8 @@ def test_one_step_returns_look_one_step_ahead(stream: Stream) -> None:
 
 
 def vtrace_of(stream: Stream, log_ratios: np.ndarray, lam: float, clip: float) -> tuple[np.ndarray, np.ndarray]:
-    return vtrace(log_ratios, *stream, GAMMA, lam, clip)
+    returns, advantages, _ = vtrace(log_ratios, *stream, GAMMA, lam, clip)
+    return returns, advantages
 
 
 def joined(stream: Stream) -> Stream:

@@ -44,8 +44,8 @@ TASKS = (
     Task("cartpole-n-step-q", 3, SIZES),
     Task("cartpole-one-step-q", 3, SIZES),
     Task("cartpole-one-step-sarsa", 3, SIZES),
-    Task("lunarlander", 3, CROWDS, 600_000),
-    Task("lunarlander-continuous", 3, CROWDS, 600_000),
+    Task("lunarlander", sizes=(1, 16), most_steps=600_000),
+    Task("lunarlander-continuous", 3, (1, 16), 600_000),
     Task("cartpole", 3, (256,)),
 )
 
