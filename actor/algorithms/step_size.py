@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 STEP_FACTOR, STEP_BAND = 1.5, 2.0
-FAIR_STEP = 0.25  # times the root of the factor, that is added to it where many share what is measured
-FAIR_MOST = 2.0  # times the factor, at most: four times the nats lead from one end of the band to the other
+FORGETS = 0.05  # of a factor's logarithm, with each rollout, where many share what is measured
 STEP_LIMITS = (1.0 / 64.0, 64.0)  # of the length of updates: a rate four orders of magnitude wrong is put right
 LEAST_INFORMATION = 0.1  # share of the most (Likelihood.information); of less the divergence tells no length
 
@@ -70,22 +68,21 @@ class StepSizeControl:
         """As ``update``, of an actor whose own updates are in its weights at once: every rollout tells.
 
         lengthens: whether updates may become longer. shared: whether other actors' updates are in what was measured.
-        All of them then answer to the same measure. If each multiplied its factor alike, whoever was ahead would stay
-        so, and of eight two would do all that is learnt. So factors fall in proportion and rise by their root, which
-        makes them alike (Bansal and Balakrishnan 2001, "Binomial Congestion Control Algorithms").
+        All of them then answer to the same measure, and whoever is ahead by chance would stay so: of eight actors two
+        did all that was learnt. So each factor returns by a part of its way to 1, to which what is measured takes all
+        of them back alike: what they differ by fades.
 
         Updates become longer after two rollouts in a row that ask for it: what is too long undoes what was learnt, and
         what is too short costs a rollout.
         """
         if not self._target or not self._stretches:
             return
+        if shared:
+            self.factor **= 1.0 - FORGETS
         factor = self._next(kl, information, self._target * self.rate_share(env_steps) ** 2)
         longer = factor > self.factor
         if longer and not lengthens:
             return
-        if longer and shared:
-            risen = min(FAIR_MOST * self.factor, self.factor + FAIR_STEP * math.sqrt(self.factor))
-            factor = min(self._most(information), risen)
         if not longer or self._asked_longer:
             self.factor = factor
         self._asked_longer = longer and not self._asked_longer

@@ -14,9 +14,10 @@ import pytest
 from actor import worker as module
 from actor.algorithms import portion as portions
 from actor.algorithms import simulators
-from actor.algorithms.gradients import gradient
+from actor.algorithms.gradients import gradient, minibatches
 from actor.algorithms.normalization import moments_size
 from actor.algorithms.portion import POWER, first, portion
+from actor.algorithms.rollout import Rollout
 from actor.config import ActorSettings
 from actor.environments.registry import describe
 from actor.events import Feedback, Settled, Weights, Work
@@ -673,6 +674,68 @@ def test_a_worker_follows_its_share_from_one_rollout_to_the_next() -> None:
         assert held == expected
     assert portion(FLEET, LITTLE).envs < FLEET.envs
     bench.worker.close()
+
+
+def in_a_fleet(**changes: Any) -> Bench:
+    """After the rollout from which on gradients are drawn from two."""
+    bench = Bench(msgspec.structs.replace(FLEET, passes=6, local_steps=1, **changes), share=0.5, **UPDATES)
+    for share in (0.0, LITTLE, LITTLE):
+        bench.link.share = share
+        bench.step()
+    return bench
+
+
+def drawn(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many rows of the next rollout's pass are older, by calls."""
+    found: list[int] = []
+
+    def seen(rollout: Rollout, *given: Any) -> Any:
+        found.append(rollout.older)
+        return minibatches(rollout, *given)
+
+    monkeypatch.setattr(module, "minibatches", seen)
+    bench.step()
+    return found
+
+
+def test_a_fleets_gradients_are_drawn_from_older_rollouts_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = in_a_fleet()
+    held = bench.worker.simulators.portion
+    assert held.most_rollouts > 1
+    assert set(drawn(bench, monkeypatch)) == {held.rollout_steps * (min(3, held.most_rollouts) - 1)}
+    assert set(drawn(Bench(FLEET, **UPDATES), monkeypatch)) == {0}
+    bench.worker.close()
+
+
+def test_nothing_is_learnt_again_from_where_a_gradient_was_not_finite(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = in_a_fleet()
+    with monkeypatch.context() as patched:
+        poisoned(patched, bad={0})
+        bench.step()
+    assert set(drawn(bench, monkeypatch)) == {0}
+    bench.worker.close()
+
+
+def test_a_rollout_without_a_step_that_counts_teaches_nothing_old_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = in_a_fleet()
+    collect = bench.worker.simulators.collect
+
+    def empty() -> Rollout:
+        rollout = collect()
+        rollout.valid[...] = False
+        rollout.env_steps = 0
+        return rollout
+
+    monkeypatch.setattr(bench.worker.simulators, "collect", empty)
+    assert bench.step() == []
+    bench.worker.close()
+
+
+@pytest.mark.parametrize("share", [1 / 16, 1 / 64, LITTLE])
+def test_one_pass_with_a_bound_has_a_second_gradient_to_measure_by(share: float) -> None:
+    found = portion(msgspec.structs.replace(FLEET, passes=1, kl_target=0.01, minibatches=4), share)
+    assert found.gradients >= 2
+    assert found.parts(1) >= 2
 
 
 def lengths(monkeypatch: pytest.MonkeyPatch, settings: ActorSettings, **fields: Any) -> list[float]:

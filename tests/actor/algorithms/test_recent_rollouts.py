@@ -173,3 +173,20 @@ def test_what_an_older_policy_did_is_weighed_by_what_the_newest_would_do() -> No
     )
     np.testing.assert_allclose(targets.returns, returns, atol=1e-4)
     np.testing.assert_allclose(targets.policy.advantages, corrections, atol=1e-4)
+
+
+def test_what_followed_a_cut_episode_of_an_older_rollout_is_worth_what_the_newest_weights_say() -> None:
+    policy, flat = network()
+    method = ActorCritic(SETTINGS, vectors(2, COUNTED), policy)
+    env = counters(AutoresetMode.SAME_STEP, 2, 3, terminates=False)
+    parts, recent = Collector([env], policy, distribution(COUNTED), SETTINGS, 0), RecentRollouts()
+    joined(recent, parts.collect())
+    flat.load(flat.vector() * np.float32(1.5))
+    found = joined(recent, parts.collect())
+    cut = next((t, rows, seen) for t, rows, seen in found.finals if t < found.older)
+    before = method.targets(found).returns
+    assert found.next_values is not None
+    found.next_values[cut[0], cut[1]] += 100.0  # what the older weights said
+    np.testing.assert_array_equal(method.targets(found).returns, before)
+    cut[2][...] += 1.0
+    assert np.abs(method.targets(found).returns[cut[0], cut[1]] - before[cut[0], cut[1]]).max() > 1e-3

@@ -251,6 +251,31 @@ def test_statistics_are_kept(factory: Factory) -> None:
     np.testing.assert_array_equal(simulators.collect().observations[0], np.tile([-0.25, -1.0], (16, 1)))
 
 
+def test_rollouts_of_other_units_or_other_environments_are_not_learnt_from_again(factory: Factory) -> None:
+    settings = replaced(normalize_observations=True, normalize_returns=True, passes=6)
+    simulators = under_way(settings)
+
+    def older() -> int:
+        return simulators.recent(simulators.collect(), 1, 0).older
+
+    assert [older(), older()] == [0, 0]  # all that the settings say: each is learnt from alone
+    simulators.heed(FEWEST)
+    steps = simulators.portion.rollout_steps
+    assert [older(), older()] == [0, steps]
+    moments = Moments(100, np.array([0.5, 1.0, 7.0]), np.array([400.0, 100.0, 1600.0]))
+    simulators.normalize(moments)
+    assert [older(), older()] == [0, steps]
+    simulators.normalize(Moments(101, moments.mean, moments.m2))
+    assert older() >= steps
+    simulators.normalize(Moments(101, moments.mean, 9.0 * moments.m2))
+    assert [older(), older()] == [0, steps]
+    simulators.forget()
+    assert older() == 0
+    simulators.heed(1.0)
+    simulators.heed(FEWEST)
+    assert [older(), older()] == [0, steps]
+
+
 def test_groups_stay_where_they_divide_the_environments(factory: Factory) -> None:
     simulators = under_way(replaced(groups=2))
     simulators.heed(FEWER)

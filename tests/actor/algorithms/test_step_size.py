@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 
+import numpy as np
 import pytest
 
 from actor.algorithms.step_size import LEAST_INFORMATION, STEP_LIMITS, StepSizeControl, WeightsId
@@ -152,3 +153,33 @@ def test_a_rollout_is_left_where_updates_cannot_be_made_shorter() -> None:
     assert not Control(TARGET, stretches=False).exhausted(RIGHT)
     assert not control().exhausted(SHORT)
     assert not Control(0.0, stretches=False).exhausted(SHORT)
+
+
+def test_those_who_answer_to_the_same_measure_come_to_lengths_that_are_alike() -> None:
+    """Eight of which one is ahead by fifty; what all do to the policy grows with the square of what they add up to, and
+    each sees it through samples of its own.
+    """
+    spreads: dict[bool, list[float]] = {False: [], True: []}
+    for seed, shared in itertools.product(range(9), spreads):
+        noise = np.random.default_rng(seed)
+        fleet = [control(2.0), *(control(0.04) for _ in range(7))]
+        for rollout in range(8 * 150):
+            moved = TARGET * sum(each.factor for each in fleet) ** 2
+            fleet[rollout % 8].update_local(moved * noise.lognormal(0.0, 0.7), 1.0, 0, shared=shared)
+        spreads[shared].append(_spread(fleet))
+    assert np.median(spreads[True]) < 5 < 10 < np.median(spreads[False])
+
+
+def _spread(fleet: list[Control]) -> float:
+    return max(each.factor for each in fleet) / min(each.factor for each in fleet)
+
+
+def test_a_shared_length_returns_to_the_rates_own_where_nothing_else_is_asked() -> None:
+    for factor in (STEP_LIMITS[0], STEP_LIMITS[1]):
+        step_size = control(factor)
+        for _ in range(200):
+            step_size.update_local(RIGHT, 1.0, 0, shared=True)
+        assert step_size.factor == pytest.approx(1.0, rel=1e-3)
+        alone = control(factor)
+        alone.update_local(RIGHT, 1.0, 0)
+        assert alone.factor == factor
