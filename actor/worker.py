@@ -170,7 +170,7 @@ class TrainingWorker:
         return rollout
 
     def _moved_by_others(self, losses: LossStats, collected_with: WeightsId) -> float:
-        """Nats that others moved the policy by while this rollout was collected, on samples nobody has learnt from; 0
+        """Nats that others moved the policy by while this rollout was collected, before the first own gradient; 0
         where that is not of interest. losses: of the first gradient.
         """
         fleet = self.step_size.active and self.simulators.portion.share
