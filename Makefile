@@ -77,7 +77,7 @@ bench-journal: $(DEV)  ## what a journal costs, in turns with runs that keep non
 bench-scrape: $(DEV)  ## what a scrape costs the learner with a thousand actors (seconds)
 	$(BIN)/python -m tests.bench.rates.scrape
 
-bench-fleet: $(COMPARE)  ## fleets of 1 to 16 actors in virtual time, and tests/bench/FLEET.md (hours; resumable)
+bench-fleet: $(COMPARE)  ## fleets of 1 to 256 actors in virtual time, and tests/bench/FLEET.md (hours; resumable)
 	$(BIN)/python -m tests.bench.fleet.series
 
 reference: $(DEV)  ## write deploy/METRICS.md and deploy/SETTINGS.md from the code

@@ -65,7 +65,7 @@ class ActorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     # simulators
     env: Annotated[str, Meta(min_length=1, max_length=200)] = "CartPole-v1"  # Gymnasium id, or module:id
     env_options: dict[str, object] = {}  # keyword arguments of gymnasium.make_vec, or with "envpool" EnvPool's
-    envs: Count = 16  # B, environments stepped together by one actor
+    envs: Count = 16  # B, environments stepped together by one actor; with a small share of the run fewer
     # In this process, with "envpool" by EnvPool's C++, or "processes": one child each, replaced alone when it raises,
     # hangs, dies or lies. auto: EnvPool where it is installed and its task was found to be Gymnasium's.
     vectorization: Literal["auto", "vector_entry_point", "envpool", "sync", "processes"] = "auto"
@@ -80,7 +80,7 @@ class ActorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
 
     # method and targets
     algorithm: Literal["a3c", "n_step_q", "one_step_q", "one_step_sarsa"] = "a3c"  # a3c: an actor and a critic
-    rollout_steps: Count = 64  # T, steps of each environment in one rollout
+    rollout_steps: Count = 64  # T, steps of each environment in one rollout; with a small share fewer
     discount: Unit = 0.99  # γ, at first
     final_discount: Unit | None = None  # γ at last; null: as at first. A longer sight is harder to begin with
     discount_steps: Count = 1_000_000  # environment steps of the run in which γ goes from the one to the other
@@ -95,7 +95,7 @@ class ActorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     loss: Literal["clipped", "a3c"] = "clipped"  # of the policy: PPO's, or the plain one
     # Times each rollout is used. Unset, with loss = "a3c": 1, for it is only sound with 1 or with targets = "vtrace".
     passes: Count = 6
-    minibatches: Count = 4  # gradients in one pass; unset, with a memory: no more than envs
+    minibatches: Count = 4  # gradients in one pass, with a small share fewer; unset, with a memory: no more than envs
     # Updates whose sum is one message, at most; the end of a rollout sends the rest. An actor takes each of them into
     # its own weights at once, and follows the stream once that shows what became of the sum. auto: all of a rollout,
     # and of up to four rollouts where the link has no room for another message. 1: each update is a message, and an

@@ -4,7 +4,7 @@ The settings say what an actor collects between two policies. If each of N actor
 times as much, and the last of all gradients would be taken far from what collected the data. So together they collect
 about what one does: each uses fewer of its environments and shorter rollouts, down to a least, and a gradient keeps
 about its samples: where a method can correct for older policies they are drawn from the newest few rollouts
-(``recent_rollouts.py``). One actor and two follow the settings, which shipped experiments are tuned for.
+(``recent_rollouts.py``). One actor and two equal ones follow the settings, which shipped experiments are tuned for.
 """
 
 from __future__ import annotations

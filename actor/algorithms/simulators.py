@@ -79,7 +79,7 @@ class Simulators:
     def heed(self, share: float) -> bool:
         """Takes up the portion that goes with this share; whether that is another.
 
-        Unfinished episodes are let go where that means other environments, and a line says so.
+        A line says so. Unfinished episodes are let go where that means other environments.
         """
         if not self._began or (self._share is not None and not differs(share, self._share)):
             return False
@@ -87,15 +87,15 @@ class Simulators:
         if found == self.portion:
             return False
         others, self.portion, self.sized = found.envs != self.portion.envs, found, with_portion(self._settings, found)
+        log.write(
+            {"event": "portion_changed", "share": share, "envs": found.envs, "rollout_steps": found.rollout_steps}
+        )
         if not others:
             self.collector.set_length(found.rollout_steps)
             return True
         self._failures, self._first_failures = self.failures, self.first_failures
         self.close()
         self._resized += 1
-        log.write(
-            {"event": "simulators_resized", "share": share, "envs": found.envs, "rollout_steps": found.rollout_steps}
-        )
         self._groups = make_vector_envs(self._within_budget(), self._allowed_modules)
         self.begin(self._policy, self._sampler)
         return True

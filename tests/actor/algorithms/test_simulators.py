@@ -330,14 +330,14 @@ def test_real_simulators_end_to_end() -> None:
     simulators.close()
 
 
-def test_a_line_says_when_environments_are_made_anew_and_none_when_rollouts_alone_change(
-    factory: Factory, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_line_says_what_is_collected_from_now_on(factory: Factory, monkeypatch: pytest.MonkeyPatch) -> None:
     lines: list[Any] = []
     monkeypatch.setattr(log, "write", lines.append)
     simulators = under_way()
-    assert lines == []
-    simulators.heed(FEWER)
-    held = simulators.portion
-    sizes = {"envs": held.envs, "rollout_steps": held.rollout_steps}
-    assert lines == [{"event": "simulators_resized", "share": FEWER, **sizes}]
+    lines.clear()
+    for share in (SHORTER, FEWER):  # rollouts alone; environments too
+        simulators.heed(share)
+        held = simulators.portion
+        sizes = {"envs": held.envs, "rollout_steps": held.rollout_steps}
+        assert lines.pop() == {"event": "portion_changed", "share": share, **sizes}
+        assert lines == []

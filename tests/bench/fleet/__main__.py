@@ -2,7 +2,7 @@
 
 ``seconds`` are virtual, until the last 100 training episodes have the experiment's target as their mean; so is all
 other time. ``messages``: with gradients. ``received_bytes``: at the learner, headers included. ``events``: lines that
-the learner and the actors would have logged, counted.
+the learner and the actors' links would have logged, counted; those of workers are on stderr.
 """
 
 from __future__ import annotations
