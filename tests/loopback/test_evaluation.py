@@ -86,7 +86,7 @@ def test_the_best_policy_is_kept_through_a_second_life(launch: Launcher) -> None
 def test_a_live_run_is_evaluated_and_its_best_is_kept(launch: Launcher) -> None:
     run_dir, link = launch.folder / "run", f"ipc://{launch.folder}/link"
     judge = launch.evaluator(link, "--episodes", 4, "--seed", 3, "--name", "judge")
-    quick = ("--set", "learner.heartbeat_s=0.2", "--until-steps", 20_000, *ENDLESS)
+    quick = ("--set", "learner.heartbeat_s=0.2", *ENDLESS, "--until-steps", 20_000)
     learner = launch.learner("--actors", 0, "--bind", link, "--run-dir", run_dir, *quick)
     assert learner.event("evaluator_joined")["actor"] == "judge"
     first = judge.event("evaluated")  # of θ₀: nobody trains yet
