@@ -135,8 +135,10 @@ class ActorCritic:
         next_values = values[1:].copy()
         assert rollout.next_values is not None
         for t, rows, seen in rollout.finals:
-            older = t < rollout.older
-            next_values[t, rows] = self._values_of(seen) if older else rollout.next_values[t, rows]
+            old = t < rollout.older
+            next_values[t, rows] = (
+                self._policy.values(seen, rollout.state[rows]) if old else rollout.next_values[t, rows]
+            )
         settings = self._settings
         returns, advantages, corrections = vtrace(
             log_ratios=newest - acted,
@@ -155,12 +157,6 @@ class ActorCritic:
         # The way from who acted to here is in the advantages already: the ratio that is clipped begins here (Hilton,
         # Cobbe and Schulman 2021, "Batch size-invariance for policy optimization", section 2).
         return Targets(returns=returns, policy=PolicyTargets(log_probs=newest, advantages=advantages))
-
-    def _values_of(self, seen: NDArray[Any]) -> Floats:
-        """Of observations [N, ...] at the present weights, float32 [N]."""
-        _, values = self._policy.infer(Inputs(seen))
-        assert values is not None
-        return np.asarray(values).reshape(-1)
 
     def _again(self, rollout: Rollout) -> tuple[Floats, Floats]:
         """Outputs [T + 1, B, K] and values [T + 1, B] of the whole rollout at the present weights."""

@@ -26,7 +26,7 @@ REPLACED = ("raised", "hung", "died", "wrong_shape")  # kinds of failure that en
 
 
 class Simulators:
-    """settings: the experiment's. sized: the same, with the sizes of the present portion. adds: as of ``portion``.
+    """settings: the experiment's. sized: the same, with the present portion's B and T. adds: as of ``portion``.
 
     share: as in a welcome. Where one is told the first rollout is short, since it may be another by the time that the
     fleet is whole.
@@ -151,5 +151,4 @@ def with_portion(settings: ActorSettings, portion: Portion) -> ActorSettings:
         envs=portion.envs,
         groups=settings.groups if portion.envs % settings.groups == 0 else 1,
         rollout_steps=portion.rollout_steps,
-        minibatches=portion.minibatches,
     )

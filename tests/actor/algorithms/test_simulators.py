@@ -150,9 +150,7 @@ def test_a_smaller_share_is_fewer_environments_and_a_larger_one_brings_them_back
         found = portion(SETTINGS, share)
         assert simulators.portion == found
         assert shape(simulators) == (found.rollout_steps, found.envs)
-        assert simulators.sized == replaced(
-            envs=found.envs, rollout_steps=found.rollout_steps, minibatches=found.minibatches
-        )
+        assert simulators.sized == replaced(envs=found.envs, rollout_steps=found.rollout_steps)
         assert factory.open == 1
     simulators.close()
     assert factory.open == 0
@@ -282,7 +280,7 @@ def test_groups_stay_where_they_divide_the_environments(factory: Factory) -> Non
     assert [group.count for group in factory.made[-1]] == [portion(SETTINGS, FEWER).envs // 2] * 2
     assert simulators.collect().rewards.shape[1] == portion(SETTINGS, FEWER).envs
     odd = replaced(envs=12, groups=3)
-    assert with_portion(odd, Portion(8, 16, 2, 8)) == replaced(envs=8, groups=1, rollout_steps=16, minibatches=2)
+    assert with_portion(odd, Portion(8, 16, 2, 8)) == replaced(envs=8, groups=1, rollout_steps=16)
     assert with_portion(odd, Portion(6, 16, 2, 8)).groups == 3
     assert with_portion(odd, Portion(1, 16, 2, 8)).groups == 1
 
