@@ -16,6 +16,7 @@ from protocol.errors import UserError
 from protocol.process.descriptors import raise_limit
 from protocol.process.stdio import prepare, version_of
 from protocol.process.threads import limit_threads
+from protocol.setting_names import DEFAULTS_EDITION
 from protocol.shipped import experiment_file
 
 if TYPE_CHECKING:
@@ -434,9 +435,10 @@ def _from_toml(path: Path, data: bytes) -> tuple[bytes, int]:
     try:
         tables = tomllib.loads(data.decode())
         seed = msgspec.convert(tables.get("run", {}), dict[str, object]).get("seed", 0)
-        table = msgspec.msgpack.encode(tables.get("actor", {}), order="deterministic")
+        actor = {"defaults": DEFAULTS_EDITION, **msgspec.convert(tables.get("actor", {}), dict[str, object])}
+        table = msgspec.msgpack.encode(actor, order="deterministic")
         return table, msgspec.convert(seed, int)
     except msgspec.ValidationError:
-        raise UserError(f"{path}: [run] is a table, and its seed a whole number") from None
+        raise UserError(f"{path}: [run] and [actor] are tables, and run.seed a whole number") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: {error}") from None

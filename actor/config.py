@@ -24,7 +24,7 @@ Seconds = Annotated[float, Meta(gt=0.0, le=86_400.0)]
 
 CRITIC = ("a3c",)
 VALUES = ("n_step_q", "one_step_q", "one_step_sarsa")
-IMAGES = ("a3c", "nature")
+IMAGES = ("grid", "a3c", "nature")
 
 # By the setting that decides: which others are read at all, and with which of its values. What is not read must be left
 # out or be at its default.
@@ -59,8 +59,28 @@ READ_WITH: dict[str, dict[str, tuple[str, ...]]] = {
 }
 
 
+# What was the default in the first edition, which is meant where a table names none: it is of a run that began then.
+FORMER: dict[str, Any] = {
+    "normalize_observations": False,
+    "normalize_returns": False,
+    "passes": 6,
+    "minibatches": 4,
+    "entropy_weight": 0.0,
+    "network": "mlp",
+    "log_deviation": 0.0,
+}
+# With a value method, whose ε is what explores, nothing else was shown to do better.
+VALUE_METHODS = {
+    name: FORMER[name] for name in ("normalize_observations", "normalize_returns", "passes", "minibatches")
+}
+
+
 class ActorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """``[actor]`` of an experiment file."""
+
+    # Which edition of these defaults a run goes by. The learner writes the present one into a new run, so a run that
+    # is resumed, and an actor of another version, mean the same by what is not said. 1: those of before 2026-12.
+    defaults: Literal[1, 2] = 2
 
     # simulators
     env: Annotated[str, Meta(min_length=1, max_length=200)] = "CartPole-v1"  # Gymnasium id, or module:id
@@ -75,8 +95,11 @@ class ActorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
         20  # processes, a group: replaced this often, then it ends
     )
     hidden_observations: tuple[Annotated[int, Meta(ge=0)], ...] = ()  # numbers of a vector that the policy sees as 0
-    normalize_observations: bool = False  # by running statistics of all actors, merged at the learner
-    normalize_returns: bool = False  # rewards are divided by the running deviation of discounted returns
+    # By running statistics of all actors, merged at the learner. true: to mean 0 and deviation 1. auto: only numbers
+    # that are not of the order of 1, or lie about one that is far away. Those that stand for a choice (one-hot, or
+    # bits) stay 0 and 1. Unset, false with a value method.
+    normalize_observations: bool | Literal["auto"] = "auto"
+    normalize_returns: bool = True  # rewards are divided by the running deviation of discounted returns; likewise
 
     # method and targets
     algorithm: Literal["a3c", "n_step_q", "one_step_q", "one_step_sarsa"] = "a3c"  # a3c: an actor and a critic
@@ -93,9 +116,11 @@ class ActorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
 
     # loss
     loss: Literal["clipped", "a3c"] = "clipped"  # of the policy: PPO's, or the plain one
-    # Times each rollout is used. Unset, with loss = "a3c": 1, for it is only sound with 1 or with targets = "vtrace".
-    passes: Count = 6
-    minibatches: Count = 4  # gradients in one pass, with a small share fewer; unset, with a memory: no more than envs
+    # Times each rollout is used. Unset, with loss = "a3c": 1, for it is only sound with 1 or with targets = "vtrace";
+    # with a value method 6.
+    passes: Count = 10
+    # Gradients in one pass, with a small share fewer. Unset, with a memory: no more than envs; with a value method 4.
+    minibatches: Count = 8
     # Updates whose sum is one message, at most; the end of a rollout sends the rest. An actor takes each of them into
     # its own weights at once, and follows the stream once that shows what became of the sum. auto: all of a rollout,
     # and of up to four rollouts where the link has no room for another message. 1: each update is a message, and an
@@ -104,7 +129,8 @@ class ActorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     clip: Annotated[float, Meta(gt=0.0, le=1.0)] = 0.2  # ε of the clipped ratio
     normalize_advantages: bool = True  # to mean 0 and deviation 1 in each minibatch
     value_weight: NonNegative = 0.5  # of the squared error of values, beside the policy's loss
-    entropy_weight: NonNegative = 0.0  # of the policy's entropy, which it keeps up
+    # Of the policy's entropy, which it keeps up. auto: 0.01 where actions are chosen from a list, else 0.
+    entropy_weight: NonNegative | Literal["auto"] = "auto"
     entropy_from: Annotated[int, Meta(ge=0)] = 0  # environment steps of the run up to which it stays
     entropy_steps: Annotated[int, Meta(ge=0)] = 0  # and those after which it is at its floor; 0: it stays for good
     entropy_floor: Unit = 0.0  # of entropy_weight, what is left then
@@ -121,12 +147,15 @@ class ActorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     final_epsilon_odds: Annotated[tuple[Unit, ...], Meta(min_length=1, max_length=16)] = (0.4, 0.3, 0.3)
 
     # network
-    network: Literal["mlp", "a3c", "nature"] = "mlp"  # the last two see images
+    # What sees images: "grid" small ones, from 4 pixels a side, "a3c" and "nature" those from 36. auto: "a3c" or "grid"
+    # for an image, "mlp" for all else.
+    network: Literal["auto", "mlp", "grid", "a3c", "nature"] = "auto"
     hidden: Annotated[tuple[Count, ...], Meta(max_length=8)] = (64, 64)  # mlp: units of each layer
     activation: Literal["tanh", "relu"] = "tanh"  # mlp: behind each of them
     memory: Literal["none", "lstm", "gru"] = "none"  # between the layers above and the heads
     memory_size: Count = 64  # units of it
-    log_deviation: Annotated[float, Meta(ge=-5.0, le=2.0)] = 0.0  # of a Gaussian policy at the beginning
+    # Of a Gaussian policy at the beginning; where an axis has bounds they are at -1 and 1.
+    log_deviation: Annotated[float, Meta(ge=-5.0, le=2.0)] = -0.7
     precision: Literal["auto", "fp32", "bf16"] = "auto"  # of convolutions; auto: bf16 where the CPU multiplies it
 
     # what is sent
@@ -150,9 +179,10 @@ def read_settings(table: bytes) -> ActorSettings:
         given = msgspec.msgpack.decode(table, type=dict[str, object])
     except msgspec.DecodeError as error:
         raise UserError(f"[actor] {error}") from None
-    settings = read("actor", ActorSettings, {**_dependent(given), **given})
+    implied = _dependent(given)
+    settings = read("actor", ActorSettings, {**implied, **given})
     for choice, users in READ_WITH.items():
-        _check_read(settings, choice, users)
+        _check_read(settings, choice, users, {**DEFAULTS, **implied})
     _check_sizes(settings)
     if settings.algorithm == "a3c":
         _check_actor_critic(settings)
@@ -162,25 +192,29 @@ def read_settings(table: bytes) -> ActorSettings:
 
 
 def _dependent(given: Mapping[str, Any]) -> dict[str, object]:
-    """Defaults that follow from what was given, where the usual ones cannot stand beside it."""
-    found: dict[str, object] = {}
+    """Defaults that follow from what was given, where the usual ones cannot stand beside it or do worse."""
+    found: dict[str, object] = {"defaults": 1, **FORMER} if given.get("defaults", 1) == 1 else {}
+    if given.get("algorithm", "a3c") in VALUES:
+        found |= VALUE_METHODS
     if given.get("loss") == "a3c" and given.get("targets") != "vtrace":
         found["passes"] = 1
-    usual, envs = DEFAULTS["minibatches"], given.get("envs")
-    if given.get("memory", "none") != "none" and isinstance(envs, int) and 1 <= envs < usual:
+    usual, envs = found.get("minibatches", DEFAULTS["minibatches"]), given.get("envs")
+    if given.get("memory", "none") != "none" and isinstance(envs, int) and isinstance(usual, int) and 1 <= envs < usual:
         found["minibatches"] = envs
     return found
 
 
-def _check_read(settings: ActorSettings, choice: str, users: Mapping[str, tuple[str, ...]]) -> None:
+def _check_read(
+    settings: ActorSettings, choice: str, users: Mapping[str, tuple[str, ...]], defaults: Mapping[str, object]
+) -> None:
     """Raises SettingError for a setting that is not at its default and that what was chosen does not read."""
     chosen = getattr(settings, choice)
     if chosen == "auto":  # not a person's choice
         return
     for name, readers in users.items():
         value = getattr(settings, name)
-        if chosen not in readers and value != DEFAULTS[name]:
-            is_default = ", the default" if chosen == DEFAULTS[choice] else ""
+        if chosen not in readers and value != defaults[name]:
+            is_default = ", the default" if chosen == defaults[choice] else ""
             said = f"only actor.{choice} = {' or '.join(map(repr, readers))} reads it, and it is {chosen!r}{is_default}"
             raise SettingError(f"actor.{name}", _plain(value), f"{said}; leave it out, or change that")
 

@@ -7,6 +7,13 @@ from typing import Literal
 
 import msgspec
 
+from actor.config import ActorSettings
+from protocol.moments import MAX_OBSERVATION
+
+LEAST_IMAGE = 36  # pixels on the shorter side that the convolutions of "a3c" and "nature" need
+LEAST_GRID = 4  # and those of "grid"
+ENTROPY_WEIGHT = 0.01  # of a choice from a list; a Gaussian policy explores by its deviations
+
 ActionKind = Literal["discrete", "multi_discrete", "box"]
 
 
@@ -41,11 +48,15 @@ class Actions(msgspec.Struct, frozen=True):
 
 
 class Spaces(msgspec.Struct, frozen=True):
-    """What a network needs to know. observation_type: ``float32`` or, for images, ``uint8``."""
+    """What a network needs to know. observation_type: ``float32`` or, for images, ``uint8``.
+
+    choices: runs (first, how many) of a vector's numbers that stand for a choice and are 0 or 1: one-hot, or bits.
+    """
 
     observation_shape: tuple[int, ...]
     observation_type: Literal["float32", "uint8"]
     actions: Actions
+    choices: tuple[tuple[int, int], ...] = ()
 
     @property
     def observation_size(self) -> int:
@@ -56,3 +67,25 @@ class Spaces(msgspec.Struct, frozen=True):
     def normalized_size(self) -> int:
         """Numbers that have statistics of their own: every one of a vector, and for an image one for all its pixels."""
         return 1 if self.observation_type == "uint8" else self.observation_size
+
+    @property
+    def small_image(self) -> bool | None:
+        """Whether an image is too small for the usual convolutions; None where observations are no image that
+        convolutions see.
+        """
+        if self.observation_type != "uint8" or min(sides := sorted(self.observation_shape)[1:]) < LEAST_GRID:
+            return None
+        return min(sides) < LEAST_IMAGE
+
+
+def resolved(settings: ActorSettings, spaces: Spaces) -> ActorSettings:
+    """The same settings with what "auto" comes to where observations and actions decide it."""
+    found: dict[str, object] = {}
+    if settings.network == "auto":
+        small = spaces.small_image
+        found["network"] = "mlp" if small is None else "grid" if small else "a3c"
+    if settings.entropy_weight == "auto":
+        found["entropy_weight"] = 0.0 if spaces.actions.kind == "box" else ENTROPY_WEIGHT
+    if settings.normalize_observations == "auto" and spaces.normalized_size >= MAX_OBSERVATION:
+        found["normalize_observations"] = False  # their statistics fit no message
+    return msgspec.structs.replace(settings, **found)

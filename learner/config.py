@@ -71,8 +71,9 @@ class SGD(Choice, frozen=True, tag="sgd"):
 class Linear(Choice, frozen=True, tag="linear"):
     """The rate falls with the run's environment steps."""
 
-    anneal_steps: Steps = 300_000  # environment steps in which the rate would fall to zero; it stops at its floor
-    anneal_floor: Share = 0.05  # share of learning_rate that annealing ends at
+    # Environment steps in which the rate would fall to zero; it stops at its floor. Unset: run.until_steps, if set.
+    anneal_steps: Steps = 300_000
+    anneal_floor: Share = 0.2  # share of learning_rate that annealing ends at
 
 
 class Constant(Choice, frozen=True, tag="none"):
@@ -167,8 +168,10 @@ class LearnerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     # optimizer
     # "preconditioned" adds updates that the actors preconditioned (actor.beta1 ...), the others apply raw gradients.
     optimizer: Preconditioned | Adam | RMSProp | PaperRMSProp | SGD = Preconditioned()
-    learning_rate: Annotated[float, Meta(gt=0.0, le=100.0)] = 2e-3  # at first, with any optimizer
-    anneal: Linear | Constant = Linear()  # linear: the rate falls with the run's environment steps
+    learning_rate: Annotated[float, Meta(gt=0.0, le=100.0)] = 1e-3  # at first, with any optimizer
+    # linear: the rate falls with the run's environment steps. Unset: linear until run.until_steps, and "none" in a run
+    # that sets no limit.
+    anneal: Linear | Constant = Constant()
 
     # age and size of what is applied
     # "scale" shrinks the rate past full_lag_updates; "gap" divides each coordinate by how many of its steps it moved in
@@ -281,13 +284,22 @@ OPTIMIZER_SETTINGS = ("beta1", "beta2", "epsilon", "rho", "momentum", "max_gradi
 def experiment(tables: Mapping[str, Mapping[str, Any]]) -> Experiment:
     """From three flat tables of plain values. Raises SettingError."""
     run = read("run", RunSettings, tables["run"])
-    learner = learner_settings(tables["learner"])
+    learner = learner_settings({**_implied_anneal(run, tables["learner"]), **tables["learner"]})
     if run.actors > learner.max_actors:
         given = [f"{table}.{name}" for table in TABLES for name in tables[table]]
         raise _disagreement(given, "run.actors", run.actors, "learner.max_actors", learner.max_actors)
     made = Experiment(run=run, learner=learner, actor=dict(tables["actor"]))
     actor_table(made)
     return made
+
+
+def _implied_anneal(run: RunSettings, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Where nobody says how long the rate falls, it does for as long as the run goes."""
+    if "anneal" not in given and (given.keys() & {"anneal_steps", "anneal_floor"} or run.until_steps is not None):
+        given = {"anneal": "linear", **given}
+    if given.get("anneal") != "linear":
+        return {}
+    return {"anneal": "linear"} if run.until_steps is None else {"anneal": "linear", "anneal_steps": run.until_steps}
 
 
 def implied_rule(given: Mapping[str, Any]) -> dict[str, str]:

@@ -19,6 +19,7 @@ from learner.apply_batch import apply_batch
 from learner.durability.checkpoint import Checkpoint
 from learner.events import Event
 from learner.launch.bootstrap import Begun, Resources
+from learner.monitoring.advice import Adviser
 from learner.monitoring.history import EARLIER_POINTS, read_earlier_lives
 from learner.monitoring.metrics import Metrics, ServiceReadings
 from learner.monitoring.progress_interval import ProgressInterval
@@ -81,6 +82,7 @@ class Service:
         self._site: WebServer | None = None
         self._sampler: Sampler | None = None  # where there are pages
         self._view: RunSummary | None = None
+        self._adviser = Adviser(begun.state.experiment)
         self._show_at, self._pace = 0.0, ProgressInterval()
         self._shell = ServiceReadings(
             loop_busy_s=time.thread_time,  # pages are rendered on the loop's thread
@@ -130,7 +132,7 @@ class Service:
         state = self.state
         metrics = Metrics(state, time.monotonic, self._shell)
         past = await self._loop.run_in_executor(None, self._directory.progress_lines, EARLIER_POINTS)
-        self._sampler = Sampler(read_earlier_lives(past, state.progress.env_steps))
+        self._sampler = Sampler(read_earlier_lives(past, state.progress.env_steps), self._adviser.given)
         pages = pages_of(state, metrics.render, time.monotonic, self._stuck, self._sampler)
         host = str(self._options.http).rpartition(":")[0]
         self._site = WebServer(self._http, pages, [*self._options.http_names, host])
@@ -144,7 +146,7 @@ class Service:
         """Leaves the run's result; returns the exit code, 1 where it could not be written, unless that is 75."""
         now = time.monotonic()
         self._show(now, last=True)
-        result = result_of(self.state, now, self._options.started_at, exit_code)
+        result = result_of(self.state, now, self._options.started_at, exit_code, self._adviser.given)
         try:
             self._directory.write_result(result)
         except OSError as error:
@@ -255,6 +257,8 @@ class Service:
         self._show_at = now + SHOW_S
         self._view = summarize(self.state, now, self._view)
         self._console.refresh(self._view)
+        for advice in self._adviser.look(self.state.progress, self._parameters.moments):
+            self._announce("advice", advice._asdict())
         if self._sampler is not None:
             self._sampler.sample(self.state, now)
         if self._pace.due(self._view.env_steps, now) or last:

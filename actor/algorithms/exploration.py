@@ -42,7 +42,9 @@ def entropy_weight_at(settings: ActorSettings, env_steps: int) -> float:
     """The weight after so many environment steps of the run: level, straight down to its floor, then level.
 
     The return that a run is judged by includes what a stochastic policy tries out; near the end that is all it lacks.
+    settings: as ``spaces.resolved`` has them.
     """
+    assert settings.entropy_weight != "auto"
     first, last = settings.entropy_from, settings.entropy_steps
     if not last:
         return settings.entropy_weight

@@ -20,7 +20,7 @@ from actor.config import ActorSettings
 from actor.networks.build import build_policy
 from actor.networks.flat import FlatParameters
 from actor.networks.policy import Inputs, Policy
-from actor.spaces import Spaces
+from actor.spaces import Spaces, resolved
 from protocol.errors import UserError
 
 Floats = NDArray[np.float32]
@@ -85,11 +85,12 @@ class ActorCritic:
     """Advantage actor-critic (Mnih et al. 2016, algorithm S3), with rollouts used again under a clipped ratio."""
 
     def __init__(self, settings: ActorSettings, spaces: Spaces, policy: Policy) -> None:
+        settings = resolved(settings, spaces)
         self._settings, self._policy = settings, policy
         self._distribution = distribution(spaces.actions)
         self.sampler: ActionSampler = self._distribution
         self.fresh_targets = settings.targets == "vtrace"
-        self._entropy_weight, self._discount = settings.entropy_weight, settings.discount
+        self._entropy_weight, self._discount = entropy_weight_at(settings, 0), settings.discount
 
     def adopt(self, env_steps: int, target: Floats | None, target_version: int | None) -> None:
         """Method.adopt: there is no target network to follow."""

@@ -10,11 +10,14 @@ from numpy.typing import NDArray
 
 from actor.config import ActorSettings
 from actor.networks.policy import BYTE_SCALE, Policy
-from actor.spaces import Spaces
+from actor.spaces import Spaces, resolved
 from protocol.moments import Moments
 
 Floats = NDArray[np.float32]
 NEAR = 0.25  # deviations, and of the logarithm of a scale: what lies nearer can be learnt from together
+FAR = 3.0  # deviations, at least 3: numbers whose mean is further from 0 are seen from there
+SMALL = 0.1  # root mean square: smaller numbers are seen as of this size, and those above 1 as of 1
+CONSTANT = 2e-4  # root mean square: what is no larger has hardly been seen to change (``Moments.scale``'s epsilon)
 NORMAL_CLIP = 10.0  # standard deviations; what lies further out is a glitch, and would own the gradient
 
 
@@ -43,7 +46,7 @@ class ObservationTransform:
     def __init__(self, settings: ActorSettings, policy: Policy) -> None:
         self._normalizer: Normalizer | None = None
         self._policy, self._prepare = policy, policy.prepare
-        self._normalizes = settings.normalize_observations and not policy.sees_bytes
+        self._normalizes = bool(settings.normalize_observations) and not policy.sees_bytes
         self._hidden = list(settings.hidden_observations)
         self.plain = not (self._normalizes or self._hidden)
 
@@ -71,8 +74,9 @@ class ObservationTransform:
         return out
 
 
-def normalization(settings: ActorSettings, moments: Moments) -> tuple[Normalizer | None, float]:
-    """What the merged statistics make of observations, and what they multiply rewards by.
+def normalization(settings: ActorSettings, spaces: Spaces, moments: Moments) -> tuple[Normalizer | None, float]:
+    """What the merged statistics make of observations, and what they multiply rewards by. Choices stay 0 and 1: how
+    rarely one is made is no reason to see it ten times as large.
 
     The moments hold the observation's numbers (one, of all pixels, for an image), where settings normalise them, and
     then the discounted return.
@@ -82,8 +86,26 @@ def normalization(settings: ActorSettings, moments: Moments) -> tuple[Normalizer
     normalizer = None
     if settings.normalize_observations:
         size = len(mean) - of_returns
-        normalizer = Normalizer(mean[:size], scale[:size])
+        seen = Normalizer(mean[:size], scale[:size].copy())
+        if settings.normalize_observations == "auto":
+            seen = _of_the_order_of_one(seen)
+        for first, count in spaces.choices:
+            seen.mean[first : first + count], seen.scale[first : first + count] = 0.0, 1.0
+        normalizer = seen
     return normalizer, float(scale[-1]) if of_returns else 1.0
+
+
+def _of_the_order_of_one(whole: Normalizer) -> Normalizer:
+    """Of statistics that would make all numbers alike, what is needed. Numbers of about 1 stay what they are, since
+    each change of their mean and deviation would be one of the policy that sees them, and a flag that is rarely set
+    would be seen as large.
+    """
+    deviation = 1.0 / whole.scale
+    centred = np.abs(whole.mean) > FAR * np.maximum(1.0, deviation)
+    mean = np.where(centred, whole.mean, np.float32(0.0))
+    size = np.sqrt(np.square(deviation) + np.where(centred, np.float32(0.0), np.square(whole.mean)))
+    size = np.where(size > CONSTANT, size, np.float32(1.0))
+    return Normalizer(mean, (np.clip(size, SMALL, 1.0) / size).astype(np.float32))
 
 
 def alike(before: tuple[Normalizer | None, float], now: tuple[Normalizer | None, float]) -> bool:
@@ -103,4 +125,5 @@ def _near(before: float | NDArray[np.float32], now: float | NDArray[np.float32])
 
 def moments_size(settings: ActorSettings, spaces: Spaces) -> int:
     """D of the moments that these settings keep, 0 for none."""
-    return settings.normalize_observations * spaces.normalized_size + int(settings.normalize_returns)
+    settings = resolved(settings, spaces)
+    return (spaces.normalized_size if settings.normalize_observations else 0) + int(settings.normalize_returns)

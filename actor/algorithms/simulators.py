@@ -19,7 +19,7 @@ from actor.config import ActorSettings
 from actor.environments.registry import make_vector_envs
 from actor.monitoring import log
 from actor.networks.policy import Policy
-from actor.spaces import Spaces
+from actor.spaces import Spaces, resolved
 from protocol.moments import Moments
 
 REPLACED = ("raised", "hung", "died", "wrong_shape")  # kinds of failure that ended a simulator
@@ -41,6 +41,8 @@ class Simulators:
         self.portion = first(settings) if share else whole(settings)
         self.sized = with_portion(settings, self.portion)
         self._groups = make_vector_envs(self.sized, allowed_modules)
+        self._settings = resolved(settings, self.spaces)
+        self.sized = with_portion(self._settings, self.portion)
         self._resized = 0  # so often
         self._share: float | None = None  # that was heeded; None before the first rollout is collected
         self._began = False
@@ -71,7 +73,7 @@ class Simulators:
     def normalize(self, moments: Moments) -> None:
         """By these statistics, where settings ask for it."""
         self._moments, before = moments, (self.collector.normalizer, self.collector.return_scale)
-        found = normalization(self._settings, moments)
+        found = normalization(self._settings, self.spaces, moments)
         self.collector.normalizer, self.collector.return_scale = found
         if not alike(before, found):
             self.forget()

@@ -26,7 +26,8 @@ def spaces_of(env_id: str, observations: Space[Any], actions: Space[Any]) -> Spa
         assert observations.shape is not None
         shape = tuple(int(size) for size in observations.shape)
         return Spaces(shape, "uint8", _actions(env_id, actions))
-    return Spaces((_width(env_id, observations),), "float32", _actions(env_id, actions))
+    width, actions_ = _width(env_id, observations), _actions(env_id, actions)
+    return Spaces((width,), "float32", actions_, tuple(_choices(observations)))
 
 
 def _is_image(space: Space[Any]) -> bool:
@@ -47,6 +48,17 @@ def _width(env_id: str, space: Space[Any]) -> int:
         return sum(_width(env_id, part) for part in space.spaces)
     kinds = "Box, Discrete, MultiDiscrete, MultiBinary, or a Dict or Tuple of these"
     raise SettingError("actor.env", env_id, f"observations must be {kinds}, and these hold {space}")
+
+
+def _choices(space: Space[Any], first: int = 0) -> list[tuple[int, int]]:
+    """Spaces.choices; first: where the space's numbers begin."""
+    if isinstance(space, Dict | Tuple):
+        found = []
+        for part in space.spaces.values() if isinstance(space, Dict) else space.spaces:
+            found += _choices(part, first)
+            first += _width("", part)
+        return found
+    return [] if isinstance(space, Box) else [(first, _width("", space))]
 
 
 def _actions(env_id: str, space: Space[Any]) -> Actions:

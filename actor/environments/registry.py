@@ -117,7 +117,7 @@ def _log_failure(row: int, kind: FailureKind, detail: str) -> None:
 
 def _checked(settings: ActorSettings, spaces: Spaces) -> Spaces:
     """Raises SettingError for settings that want something else of the observations than they are."""
-    if settings.normalize_observations and spaces.normalized_size >= MAX_OBSERVATION:
+    if settings.normalize_observations is True and spaces.normalized_size >= MAX_OBSERVATION:
         most = f"the statistics of {MAX_OBSERVATION - 1:,} numbers fit a message"
         accepted = f"false: an observation of {settings.env} has {spaces.observation_size:,}, and {most}"
         raise SettingError("actor.normalize_observations", True, accepted)

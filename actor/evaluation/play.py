@@ -19,7 +19,7 @@ from actor.algorithms.normalization import ObservationTransform, normalization
 from actor.config import ActorSettings
 from actor.environments.vector import Step, VectorEnv
 from actor.networks.build import build_policy
-from actor.spaces import Spaces
+from actor.spaces import Spaces, resolved
 from protocol.errors import UserError
 from protocol.layout import Layout
 from protocol.moments import Moments
@@ -37,7 +37,8 @@ class Player:
     """
 
     def __init__(self, settings: ActorSettings, spaces: Spaces, layout: Layout) -> None:
-        self._settings = settings
+        settings = resolved(settings, spaces)
+        self._settings, self._spaces = settings, spaces
         self._policy, self._flat = build_policy(settings, spaces, seed=0)
         if self._flat.layout().digest != layout.digest:
             raise UserError("the run's network is not the one that this version builds for its environment")
@@ -55,7 +56,7 @@ class Player:
         self._policy.weights_changed()
         self._transform.normalizer = None
         if moments is not None and moments.count > 1:
-            self._transform.normalizer, _ = normalization(self._settings, moments)
+            self._transform.normalizer, _ = normalization(self._settings, self._spaces, moments)
 
     def reset_memory(self, count: int) -> None:
         """Forgets what the memory holds; from now on ``count`` environments are played."""

@@ -16,15 +16,14 @@ from actor.config import ActorSettings
 from actor.networks.flat import FlatParameters
 from actor.networks.mlp import Perceptrons
 from actor.networks.policy import IMAGE_NETWORKS, Policy
-from actor.spaces import Spaces
+from actor.spaces import LEAST_GRID, LEAST_IMAGE, Spaces, resolved
 from protocol.errors import SettingError, UserError
 from protocol.frames import MAX_FRAME_BYTES
-
-MIN_IMAGE = 36  # pixels on the shorter side that the convolutions of both image networks need
 
 
 def build_policy(settings: ActorSettings, spaces: Spaces, seed: int) -> tuple[Policy, FlatParameters]:
     """The network of these settings and its flat vectors; its θ₀ follows from the seed. Raises UserError."""
+    settings = resolved(settings, spaces)
     _check_size(settings, spaces)
     require_torch(settings)
     if not _needs_torch(settings):
@@ -37,13 +36,15 @@ def build_policy(settings: ActorSettings, spaces: Spaces, seed: int) -> tuple[Po
 
 
 def _needs_torch(settings: ActorSettings) -> bool:
-    return settings.network != "mlp" or settings.memory != "none"
+    """auto: that depends on the environment, which is not asked here."""
+    return settings.network not in ("mlp", "auto") or settings.memory != "none"
 
 
 def require_torch(settings: ActorSettings) -> None:
     """Raises UserError where this network needs torch and this machine has none."""
     if _needs_torch(settings) and find_spec("torch") is None:
-        asked = f"network = {settings.network!r}" if settings.network != "mlp" else f"memory = {settings.memory!r}"
+        seen = settings.network not in ("mlp", "auto")
+        asked = f"network = {settings.network!r}" if seen else f"memory = {settings.memory!r}"
         raise UserError(f"not installed here: torch; actor.{asked} needs it, an mlp without a memory does not")
 
 
@@ -53,9 +54,9 @@ def _check_size(settings: ActorSettings, spaces: Spaces) -> None:
     if settings.algorithm != "a3c" and actions.kind != "discrete":
         raise SettingError("actor.algorithm", settings.algorithm, f"use 'a3c': {settings.env} has no Discrete actions")
     if settings.network != "mlp":
-        sides = sorted(seen)[1:]
-        if spaces.observation_type != "uint8" or min(sides) < MIN_IMAGE:
-            accepted = f"use 'mlp': {settings.env} shows no image of bytes that is at least {MIN_IMAGE} pixels a side"
+        sides, least = sorted(seen)[1:], LEAST_GRID if settings.network == "grid" else LEAST_IMAGE
+        if spaces.observation_type != "uint8" or min(sides) < least:
+            accepted = f"use 'auto': {settings.env} shows no image of bytes that is at least {least} pixels a side"
             raise SettingError("actor.network", settings.network, accepted)
     for name, weights in _weights(settings, spaces):
         if 4 * weights > MAX_FRAME_BYTES:

@@ -14,7 +14,7 @@ import msgspec
 
 from learner.config import TABLE_NAMES, TABLES, Experiment, LearnerSettings, experiment, implied_rule, learner_settings
 from protocol.errors import SettingError, UserError, nearest
-from protocol.setting_names import suggest
+from protocol.setting_names import DEFAULTS_EDITION, suggest
 from protocol.settings import choices, flat, flat_defaults, flat_types, holds_text, unread
 
 ENVIRONMENT_PREFIX = "FARFLUNG_"
@@ -45,7 +45,8 @@ def load(
     """Defaults < file < environment < overrides ("table.key=value"). Raises UserError; SettingError names the key.
 
     tell: hears which settings of the file were left out, as they are of another environment or of another choice than
-    the one asked for. kept: the file is a run directory's, perhaps of an earlier version.
+    the one asked for. kept: the file is a run directory's, perhaps of an earlier version; else the actor's table names
+    the present edition of its defaults, where nobody named one.
     """
     tables = _read(path) if path else {name: {} for name in TABLE_NAMES}
     if kept:
@@ -59,6 +60,8 @@ def load(
             _drop_unread(tables["learner"], key, text, tell)
         for key, text in given:
             _assign(tables, key, text)
+    if not kept:
+        tables["actor"].setdefault("defaults", DEFAULTS_EDITION)
     return experiment(tables)
 
 
@@ -116,7 +119,7 @@ def _drop_unread(learner: dict[str, Any], key: str, text: str, tell: Callable[[s
     if table != "learner" or name not in LearnerSettings.__struct_fields__:
         return
     chosen, defaults = _toml_value(text), flat_defaults(LearnerSettings)
-    if chosen not in [*choices(LearnerSettings, name)] or chosen == learner.get(name, defaults[name]):
+    if chosen not in [*choices(LearnerSettings, name)] or chosen == learner.get(name):
         return
     dropped = {other: learner.pop(other) for other in unread(LearnerSettings, name, chosen) & learner.keys()}
     left = [f"learner.{other} = {value!r}" for other, value in sorted(dropped.items()) if value != defaults[other]]

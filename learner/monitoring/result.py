@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Sequence
 from importlib import metadata
 from typing import Any
 
+from learner.monitoring.advice import Advice
 from learner.progress import RENAMED_IN_RESULT, WINDOW, with_former
 from learner.state import LearnerState
 
 PACKAGES = ("farflung", "torch", "numpy", "pyzmq", "gymnasium", "msgspec")  # whose versions can change a result
 
 
-def result_of(state: LearnerState, now: float, started_at: float, exit_code: int) -> dict[str, Any]:
-    """result.json. now, started_at: ``time.monotonic``, the second when the process began. exit_code: of this life."""
+def result_of(
+    state: LearnerState, now: float, started_at: float, exit_code: int, advice: Sequence[Advice] = ()
+) -> dict[str, Any]:
+    """result.json. now, started_at: ``time.monotonic``, the second when the process began. exit_code: of this life.
+
+    advice: all that was given.
+    """
     progress, manifest = state.progress, state.manifest
     judged = sum(progress.rulings.values())
     dense_bytes = 4 * manifest.layout.length
@@ -54,6 +61,7 @@ def result_of(state: LearnerState, now: float, started_at: float, exit_code: int
         "faults": dict(progress.faults),
         "actor_faults": dict(progress.actor_faults),
         "math_s": progress.math_s,
+        "advice": [each._asdict() for each in advice],
         "epoch": state.address.epoch,
         "sessions_granted": progress.sessions_granted,
         "versions": versions(),

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from learner.admission.credit import ceiling, first
+from learner.monitoring.advice import Advice
 from learner.monitoring.bottleneck import Facts, find_bottleneck
 from learner.monitoring.history import (
     NO_EARLIER_LIVES,
@@ -32,9 +33,13 @@ Row = dict[str, Any]
 
 
 class Sampler:
-    """Keeps samples of a run for its pages: the curve, and the counts of the last seconds. past: of earlier lives."""
+    """Keeps samples of a run for its pages: the curve, and the counts of the last seconds. past: of earlier lives.
 
-    def __init__(self, past: EarlierLives = NO_EARLIER_LIVES) -> None:
+    advice: a list that grows.
+    """
+
+    def __init__(self, past: EarlierLives = NO_EARLIER_LIVES, advice: Sequence[Advice] = ()) -> None:
+        self.advice = advice
         self.history, self.recent = History(past), Recent()
 
     def sample(self, state: LearnerState, now: float) -> None:
@@ -101,6 +106,7 @@ def status(state: LearnerState, now: float, sampler: Sampler | None = None, quer
         "idle_s": round(idle_s(state, now), 3),
         "stalled": stalled(state, now),
         "limit": {"cause": judged.cause.value, "text": judged.text + _risk(summary)},
+        "advice": [each._asdict() for each in sampler.advice],
         "target_version": state.publisher.published.target_version,
         "evaluated_best_version": progress.evaluated_best_version,
         "staleness_rule": state.settings.staleness_rule.name,

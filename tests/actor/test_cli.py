@@ -112,7 +112,7 @@ def test_init_from_an_experiment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     file, out = tmp_path / "mine.toml", tmp_path / "theta"
     file.write_text('[run]\nseed = 1\n[actor]\nenv = "Acrobot-v1"\nhidden = [4]\n')
     assert called(monkeypatch, "init", str(file), "--out", str(out)) == 0
-    table = msgspec.msgpack.encode({"env": "Acrobot-v1", "hidden": [4]}, order="deterministic")
+    table = msgspec.msgpack.encode({"defaults": 2, "env": "Acrobot-v1", "hidden": [4]}, order="deterministic")
     with safetensors.safe_open(out, framework="numpy") as made:
         told = made.metadata()
     assert (told["env"], told["seed"], told["actor_digest"]) == ("Acrobot-v1", "1", digest_of(table).hex())
@@ -121,13 +121,13 @@ def test_init_from_an_experiment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
         assert made.metadata()["seed"] == "2"
 
 
-@pytest.mark.parametrize("run", ["run = 1", "[run]\nseed = 'x'"])
+@pytest.mark.parametrize("run", ["run = 1", "actor = 1", "[run]\nseed = 'x'"])
 def test_a_seed_that_is_none(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, run: str
 ) -> None:
     (tmp_path / "mine.toml").write_text(run)
     assert called(monkeypatch, "init", str(tmp_path / "mine.toml")) == 2
-    assert_one_line(capsys, "its seed a whole number")
+    assert_one_line(capsys, "run.seed a whole number")
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from typing import Any, get_args, get_type_hints
 import msgspec
 import pytest
 
-from actor.config import READ_WITH, ActorSettings, read_settings
+from actor.config import FORMER, READ_WITH, VALUES, ActorSettings, read_settings
 from protocol.codecs.registry import CODECS
 from protocol.errors import SettingError, UserError
 from tests.learning.tasks import TASKS
@@ -23,7 +23,24 @@ def read(**table: Any) -> ActorSettings:
 
 
 def test_an_empty_table_is_the_defaults() -> None:
-    assert read() == ActorSettings()
+    assert read(defaults=2) == ActorSettings()
+
+
+def test_a_table_that_names_no_edition_means_the_first() -> None:
+    """What a run of an earlier version left unsaid stays what it was, to the bit."""
+    first = ActorSettings(defaults=1, **FORMER)
+    assert read() == read(defaults=1) == first
+    assert (first.passes, first.minibatches, first.network, first.entropy_weight) == (6, 4, "mlp", 0.0)
+    assert read(passes=3).passes == 3
+    with pytest.raises(SettingError, match=r"actor\.defaults"):
+        read(defaults=3)
+
+
+@pytest.mark.parametrize("edition", [1, 2])
+@pytest.mark.parametrize("algorithm", VALUES)
+def test_value_methods_are_as_they_were(algorithm: str, edition: int) -> None:
+    settings = read(defaults=edition, algorithm=algorithm)
+    assert (settings.passes, settings.minibatches, settings.normalize_observations) == (6, 4, False)
 
 
 def test_what_was_written_is_read_again() -> None:
@@ -41,7 +58,7 @@ def test_what_was_written_is_read_again() -> None:
         ({"algorithm": "dqn"}, r"'dqn': expected one of a3c, n_step_q, one_step_q, one_step_sarsa; .*'one_step_q'\?"),
         ({"vectorization": "async"}, "actor.vectorization = 'async': expected one of auto, .*processes"),
         ({"memory": "rnn"}, "actor.memory = 'rnn': expected one of none, lstm, gru"),
-        ({"network": "resnet"}, "actor.network = 'resnet': expected one of mlp, a3c, nature"),
+        ({"network": "resnet"}, "actor.network = 'resnet': expected one of auto, mlp, grid, a3c, nature"),
         ({"hidden": 64}, r"actor\.hidden = 64: expected a list, .*; did you mean \[64\]\?"),
         ({"hidden": "64,32"}, r"did you mean \[64, 32\]\?"),
         ({"hidden": "(64,32)"}, r"did you mean \[64, 32\]\?"),
@@ -116,7 +133,7 @@ SARSA: dict[str, Any] = {"algorithm": "one_step_sarsa"}
         ({"final_epsilons": [0.1, 0.2, 0.3]}, "actor.final_epsilons = [0.1, 0.2, 0.3]: only actor.algorithm = 'n_step"),
         ({"final_epsilon_odds": [0.2, 0.4, 0.4]}, "actor.final_epsilon_odds = [0.2, 0.4, 0.4]: only"),
         ({"vtrace_clip": 2.0}, "actor.vtrace_clip = 2.0: only actor.targets = 'vtrace' reads it, and it is 'gae', the"),
-        ({"precision": "bf16"}, "actor.precision = 'bf16': only actor.network = 'a3c' or 'nature' reads it, and it is"),
+        ({"network": "mlp", "precision": "bf16"}, "actor.precision = 'bf16': only actor.network = 'grid' or 'a3c' or"),
         (
             {"vectorization": "sync", "simulator_deadline_s": 5},
             "actor.simulator_deadline_s = 5.0: only actor.vectorization = 'processes' reads it, and it is 'sync'",

@@ -14,7 +14,7 @@ from actor.initial import Unwritable, initial, write
 from protocol.errors import SettingError
 from protocol.layout import Layout
 
-SETTINGS = ActorSettings(env="CartPole-v1", hidden=(8,))
+SETTINGS = ActorSettings(env="CartPole-v1", hidden=(8,), normalize_observations=False, normalize_returns=False)
 
 
 def test_the_layout_fits() -> None:

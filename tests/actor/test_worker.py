@@ -33,7 +33,17 @@ from protocol.messages import Losses, Welcome
 from protocol.moments import Moments
 from tests.actor import broken_envs
 
-SMALL = ActorSettings(envs=2, rollout_steps=8, passes=2, minibatches=2, hidden=(4,), codec="f32", residual_decay=1.0)
+SMALL = ActorSettings(
+    envs=2,
+    rollout_steps=8,
+    passes=2,
+    minibatches=2,
+    hidden=(4,),
+    codec="f32",
+    residual_decay=1.0,
+    normalize_observations=False,
+    normalize_returns=False,
+)
 GRADIENTS = SMALL.passes * SMALL.minibatches
 
 

@@ -253,3 +253,22 @@ def test_what_is_written_is_read_back(actor: dict[str, Any], rate: float, until:
     again = read(dumps(made))
     assert again == made
     assert actor_table(again) == actor_table(made)
+
+
+@pytest.mark.parametrize(
+    ("text", "annealing"),
+    [
+        ("", (0, 1.0)),
+        ("[run]\nuntil_steps = 500", (500, 0.2)),
+        ("[run]\nuntil_steps = 500\n[learner]\nanneal = 'none'", (0, 1.0)),
+        ("[run]\nuntil_steps = 500\n[learner]\nanneal_steps = 70", (70, 0.2)),
+        ("[run]\nuntil_steps = 500\n[learner]\nanneal_floor = 0.1", (500, 0.1)),
+        ("[learner]\nanneal_floor = 0.1", (300_000, 0.1)),
+        ("[learner]\nanneal = 'linear'", (300_000, 0.2)),
+    ],
+)
+def test_the_rate_falls_for_as_long_as_the_run_goes_unless_somebody_says_otherwise(
+    text: str, annealing: tuple[int, float]
+) -> None:
+    assert read(text).learner.annealing == annealing
+    assert read(dumps(read(text))).learner.annealing == annealing, "as a run keeps it"

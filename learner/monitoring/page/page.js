@@ -65,6 +65,9 @@ function showLimit(s) {
   limit.dataset.cause = unknown ? "unreachable" : s.limit.cause;
   say(limit, unknown ? `The learner cannot be reached: nothing is known of the run since ${clockTime(page.heardOn)}.`
     : s.limit.text);
+  const advice = by("advice"), given = s.advice ?? [];
+  advice.hidden = !given.length;
+  say(advice, given.map((each) => `${each.text} (${each.setting})`).join(" "));
 }
 
 /** What the page may claim about now: it is looked at every second, whether or not an answer came. */

@@ -171,6 +171,7 @@ def autograd_oracle(learning: Learning, part: Minibatch, settings: ActorSettings
         terms = torch.minimum(ratio * advantages, bounded * advantages)
     entropy = -(log_probs.exp() * log_probs).sum(1).mean()
     squares = (values - returns).square().mean()
+    assert settings.entropy_weight != "auto"
     torch.autograd.backward(-terms.mean() + settings.value_weight * squares - settings.entropy_weight * entropy)
     return plain.gradient()
 

@@ -8,8 +8,11 @@ import pytest
 from actor.algorithms.normalization import alike, moments_size, normalization
 from actor.config import ActorSettings
 from actor.environments.registry import describe
-from protocol.moments import Moments
+from actor.spaces import Spaces
+from protocol.moments import MAX_OBSERVATION, Moments
+from tests.actor.counter import discrete, vectors
 
+VECTORS = vectors(2, discrete(2))
 MOMENTS = Moments(100, np.array([1.0, -2.0, 5.0]), np.array([400.0, 100.0, 2500.0]))
 
 
@@ -23,31 +26,80 @@ def test_the_size_of_the_moments(observations: bool, returns: bool, size: int) -
 
 def test_the_last_of_the_moments_is_of_returns_and_is_not_centred() -> None:
     both = ActorSettings(normalize_observations=True, normalize_returns=True)
-    normalizer, scale = normalization(both, MOMENTS)
+    normalizer, scale = normalization(both, VECTORS, MOMENTS)
     assert normalizer is not None
     np.testing.assert_allclose(normalizer.mean, [1.0, -2.0])
     np.testing.assert_allclose(normalizer.scale, [0.5, 1.0], rtol=1e-6)
     assert scale == pytest.approx(0.2)
-    normalizer, scale = normalization(ActorSettings(normalize_observations=True), MOMENTS)
+    normalizer, scale = normalization(
+        ActorSettings(normalize_observations=True, normalize_returns=False), VECTORS, MOMENTS
+    )
     assert normalizer is not None
     assert (len(normalizer.mean), scale) == (3, 1.0)
     alone = Moments(100, MOMENTS.mean[2:], MOMENTS.m2[2:])
-    normalizer, scale = normalization(ActorSettings(normalize_returns=True), alone)
+    normalizer, scale = normalization(ActorSettings(normalize_observations=False), VECTORS, alone)
     assert normalizer is None
     assert scale == pytest.approx(0.2)
 
 
 def test_units_that_are_near_each_other_are_alike() -> None:
     both = ActorSettings(normalize_observations=True, normalize_returns=True)
-    found = normalization(both, MOMENTS)
+    found = normalization(both, VECTORS, MOMENTS)
     spread = MOMENTS.m2 * np.array([1.0, 1.0, 1.4])
     moved = MOMENTS.mean + np.array([0.4, 0.0, 0.0])  # of a deviation of 2
     wider = MOMENTS.m2 * np.array([1.0, 2.0, 1.0])
     assert alike(found, found)
     assert alike((None, 1.0), (None, 1.0))
-    assert alike(found, normalization(both, Moments(100, moved, spread)))
+    assert alike(found, normalization(both, VECTORS, Moments(100, moved, spread)))
     assert not alike((None, 1.0), found)
-    assert not alike(found, normalization(both, Moments(100, MOMENTS.mean + np.array([0.6, 0.0, 0.0]), MOMENTS.m2)))
-    assert not alike(found, normalization(both, Moments(100, MOMENTS.mean, wider)))
-    assert not alike(found, normalization(both, Moments(100, MOMENTS.mean, MOMENTS.m2 * np.array([1.0, 1.0, 2.0]))))
+    assert not alike(
+        found, normalization(both, VECTORS, Moments(100, MOMENTS.mean + np.array([0.6, 0.0, 0.0]), MOMENTS.m2))
+    )
+    assert not alike(found, normalization(both, VECTORS, Moments(100, MOMENTS.mean, wider)))
+    assert not alike(
+        found, normalization(both, VECTORS, Moments(100, MOMENTS.mean, MOMENTS.m2 * np.array([1.0, 1.0, 2.0])))
+    )
     assert not alike((None, 1.0), (None, 2.0))
+
+
+def test_a_choice_is_seen_as_it_is_however_rarely_it_is_made() -> None:
+    mixed = Spaces((4,), "float32", discrete(2), choices=((1, 2),))
+    settings = ActorSettings(normalize_observations=True, normalize_returns=False)
+    rarely = Moments(100, np.array([1.0, 0.01, 0.99, 3.0]), np.array([400.0, 1.0, 1.0, 100.0]))
+    normalizer, _ = normalization(settings, mixed, rarely)
+    assert normalizer is not None
+    np.testing.assert_allclose(normalizer.mean, [1.0, 0.0, 0.0, 3.0])
+    np.testing.assert_allclose(normalizer.scale, [0.5, 1.0, 1.0, 1.0])
+    np.testing.assert_array_equal(rarely.mean[1:3], [0.01, 0.99])
+
+
+@pytest.mark.parametrize(
+    ("mean", "deviation", "seen_mean", "scale"),
+    [
+        (0.5, 0.3, 0.0, 1.0),  # as it is
+        (0.0, 0.2, 0.0, 1.0),
+        (0.0, 40.0, 0.0, 1 / 40),
+        (30.0, 40.0, 0.0, 1 / 50),
+        (0.0, 0.001, 0.0, 100.0),  # to a tenth
+        (1e6, 0.5, 1e6, 1.0),  # what differs is seen, from where it is
+        (1000.0, 100.0, 1000.0, 1 / 100),
+        (2.9, 0.01, 0.0, 1 / 2.9),
+        (0.0, 0.0, 0.0, 1.0),  # never seen to change
+        (7.0, 0.0, 7.0, 1.0),
+    ],
+)
+def test_numbers_of_about_one_are_left_as_they_are(
+    mean: float, deviation: float, seen_mean: float, scale: float
+) -> None:
+    settings = ActorSettings(normalize_returns=False)
+    moments = Moments(1000, np.array([mean]), np.array([1000 * deviation**2]))
+    normalizer, _ = normalization(settings, vectors(1, discrete(2)), moments)
+    assert normalizer is not None
+    assert normalizer.mean[0] == pytest.approx(seen_mean)
+    assert normalizer.scale[0] == pytest.approx(scale, rel=1e-2)
+
+
+def test_an_observation_too_large_for_a_message_is_not_normalised_unless_that_is_asked_for() -> None:
+    settings = ActorSettings(normalize_returns=False)
+    assert moments_size(settings, vectors(MAX_OBSERVATION - 1, discrete(2))) == MAX_OBSERVATION - 1
+    assert moments_size(settings, vectors(MAX_OBSERVATION, discrete(2))) == 0

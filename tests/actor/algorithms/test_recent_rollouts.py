@@ -21,7 +21,7 @@ from actor.networks.flat import FlatParameters
 from actor.networks.policy import Inputs, Policy
 from tests.actor.counter import counters, discrete, vectors
 
-SETTINGS = ActorSettings(envs=2, rollout_steps=4, hidden=(8,))
+SETTINGS = ActorSettings(envs=2, rollout_steps=4, hidden=(8,), normalize_observations=False, normalize_returns=False)
 COUNTED = discrete(4)
 EVER = 1e9
 ROWS = SETTINGS.envs * SETTINGS.rollout_steps

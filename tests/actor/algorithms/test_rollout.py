@@ -25,7 +25,7 @@ from actor.spaces import Actions, Spaces
 from protocol.moments import Moments
 from tests.actor.counter import counters, discrete, vectors
 
-SMALL = ActorSettings(envs=2, rollout_steps=7, hidden=(8,))
+SMALL = ActorSettings(envs=2, rollout_steps=7, hidden=(8,), normalize_observations=False, normalize_returns=False)
 COUNTED = discrete(4)
 
 

@@ -21,11 +21,12 @@ from actor.config import ActorSettings
 from actor.environments.vector import VectorEnv
 from actor.monitoring import log
 from actor.networks.build import build_policy
+from actor.spaces import resolved
 from protocol.moments import Moments
 from tests.actor.counter import NONE_ALLOWED, counters, discrete, vectors
 
-SETTINGS = ActorSettings(envs=16, rollout_steps=64, hidden=(4,))
 COUNTED = discrete(4)
+SETTINGS = resolved(ActorSettings(envs=16, rollout_steps=64, hidden=(4,)), vectors(2, COUNTED))
 ALL = whole(SETTINGS)
 SHARES = [n / 400 for n in range(1, 401)]
 

@@ -58,7 +58,18 @@ def test_observations_become_the_vector_that_gymnasium_makes(space: Space[Any]) 
     np.testing.assert_array_equal(rows, expected)
     for one, row in zip(seen, expected, strict=True):
         np.testing.assert_array_equal(flatten_one(space, one), row)
-    assert observed(space) == Spaces(expected[0].shape, "float32", observed(space).actions)
+    spaces = observed(space)
+    assert spaces == Spaces(expected[0].shape, "float32", spaces.actions, spaces.choices)
+    chosen = [index for first, count in spaces.choices for index in range(first, first + count)]
+    assert set(rows[:, chosen].ravel()) <= {0.0, 1.0}
+
+
+def test_choices_begin_where_their_numbers_are() -> None:
+    """A Dict is in the order of its names: a (two numbers), m (two bits), z (one of three)."""
+    assert observed(OBSERVED["dict"]).choices == ((2, 2), (4, 3))
+    assert observed(OBSERVED["tuple"]).choices == ((0, 2),)
+    assert observed(OBSERVED["multi_binary"]).choices == ((0, 5),)
+    assert not observed(Box(-1, 1, (3,), np.float32)).choices
 
 
 def test_images_stay_as_they_are() -> None:

@@ -23,7 +23,7 @@ HUGE = 1_000_000
     [
         (ActorSettings(algorithm="n_step_q"), vectors(5, TWO_REALS), r"'n_step_q': use 'a3c': .* no Discrete actions"),
         (ActorSettings(algorithm="one_step_sarsa"), vectors(5, PARTS), r"actor\.algorithm = 'one_step_sarsa'"),
-        (ActorSettings(network="a3c"), vectors(5, THREE), r"actor\.network = 'a3c': use 'mlp': .*no image"),
+        (ActorSettings(network="a3c"), vectors(5, THREE), r"actor\.network = 'a3c': use 'auto': .*no image"),
         (ActorSettings(network="nature"), Spaces((4, 84, 35), "uint8", THREE), r"actor\.network = 'nature'.*36 pixels"),
         (
             ActorSettings(hidden=(HUGE, HUGE)),
@@ -49,7 +49,7 @@ def test_what_a_network_cannot_be_is_refused_before_it_takes_memory(
     ("options", "words"),
     [
         ({"network": "nature"}, r"torch; actor\.network = 'nature' needs it"),
-        ({"memory": "gru"}, r"actor\.memory = 'gru'"),
+        ({"memory": "gru", "network": "mlp"}, r"actor\.memory = 'gru'"),
     ],
 )
 def test_without_torch_a_network_that_needs_it_says_so(
@@ -65,3 +65,29 @@ def test_an_image_just_large_enough_passes() -> None:
         policy, _ = build_policy(ActorSettings(network=name), Spaces((1, 36, 36), "uint8", THREE), 0)
         seen = policy.prepare(np.zeros((2, 1, 36, 36), np.uint8))
         assert policy.act(seen, np.zeros((2, 0), np.float32))[0].shape == (2, 3)
+
+
+@pytest.mark.parametrize(
+    ("spaces", "network"),
+    [
+        (vectors(5, THREE), "mlp"),
+        (Spaces((7, 7, 3), "uint8", THREE), "grid"),
+        (Spaces((3, 35, 84), "uint8", THREE), "grid"),
+        (Spaces((3, 36, 84), "uint8", THREE), "a3c"),
+        (Spaces((3, 3, 84), "uint8", THREE), "mlp"),
+    ],
+)
+def test_what_is_seen_decides_the_network_where_nobody_names_one(spaces: Spaces, network: str) -> None:
+    asked: list[dict[str, Any]] = [{"network": "auto"}, {"network": network}]
+    chosen, named = (build_policy(ActorSettings(**each), spaces, 0)[1] for each in asked)
+    assert chosen.layout() == named.layout()
+    np.testing.assert_array_equal(chosen.vector(), named.vector())
+
+
+def test_a_grid_is_seen_square_by_square() -> None:
+    """Another square, another value: the network sees where a thing lies, at every place of a small image."""
+    policy, _ = build_policy(ActorSettings(precision="fp32"), Spaces((7, 7, 3), "uint8", THREE), 0)
+    grids = np.zeros((49, 7, 7, 3), np.uint8)
+    grids[np.arange(49), np.arange(49) // 7, np.arange(49) % 7, 0] = 200
+    values = policy.values(policy.prepare(grids), np.zeros((49, 0), np.float32))
+    assert len(np.unique(values.round(6))) == 49

@@ -43,6 +43,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--rates", type=_rates, default=(1.0,), metavar="1,0.1,...", help="of actors, over and over")
     made.add_argument("--join", type=_change, action="append", default=[], metavar=CHANGE, help="N more after S s")
     made.add_argument("--leave", type=_change, action="append", default=[], metavar=CHANGE, help="N go after S s")
+    made.add_argument(
+        "--allow-module", action="append", default=[], metavar="NAME", help="as of actor run (repeatable)"
+    )
     return made
 
 
@@ -89,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     costs = Costs(asked.step_ms, asked.gradient_ms, asked.apply_ms, asked.up_ms, asked.down_ms, asked.jitter)
     crew = Crew(asked.actors, asked.rates, tuple(asked.join), tuple(asked.leave))
     try:
-        with Fleet(_experiment(asked), crew, costs) as fleet:
+        with Fleet(_experiment(asked), crew, costs, frozenset(asked.allow_module)) as fleet:
             print(json.dumps(fleet.run().answer()))
     except UserError as error:
         made.error(str(error))

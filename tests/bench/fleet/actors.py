@@ -45,7 +45,17 @@ class Actor:
     virtual seconds, and its rows.
     """
 
-    def __init__(self, agenda: Agenda, learner: Uplink, costs: Costs, index: int, seed: int, rate: float) -> None:
+    def __init__(
+        self,
+        agenda: Agenda,
+        learner: Uplink,
+        costs: Costs,
+        index: int,
+        seed: int,
+        rate: float,
+        modules: frozenset[str] = frozenset(),
+    ) -> None:
+        self._modules = modules
         self.name, self.rate = f"actor-{index}", rate
         self.route = self.name.encode()
         self.told: Counter[str] = Counter()
@@ -132,7 +142,7 @@ class Actor:
         generation = 0
         while True:
             welcome, generation = self.channel.next_welcome(generation)
-            with closing(TrainingWorker(welcome, frozenset())) as worker, suppress(Interrupted):
+            with closing(TrainingWorker(welcome, self._modules)) as worker, suppress(Interrupted):
                 self._charge(worker)
                 self._post(events.WorkerReady())
                 worker.run(self.channel, generation)

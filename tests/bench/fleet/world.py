@@ -55,16 +55,17 @@ class Stalled(RuntimeError):
 class Fleet:
     """One run. ``run`` lets it pass; afterwards it can be asked about everything. A context: it ends the threads.
 
-    Raises UserError where settings need a real clock.
+    modules: which an environment's id may name. Raises UserError where settings need a real clock.
     """
 
-    def __init__(self, experiment: Experiment, crew: Crew, costs: Costs) -> None:
+    def __init__(self, experiment: Experiment, crew: Crew, costs: Costs, modules: frozenset[str] = frozenset()) -> None:
         if read_settings(actor_table(experiment)).codec == "auto":
             raise UserError("actor.codec = 'auto' fits messages to a real link by a real clock; name a codec")
         self.crew, self.costs, self._experiment = crew, costs, experiment
         self._agenda = Agenda()
         self.actors: list[Actor] = []
-        self.learner = Learner(self._agenda, experiment, costs, self.actors)
+        self._modules = modules
+        self.learner = Learner(self._agenda, experiment, costs, self.actors, modules)
         self._expected = crew.actors + sum(count for count, _ in crew.joins)  # ever
         self._agenda.later(0.0, partial(self._join, crew.actors))
         for count, at_s in crew.joins:
@@ -98,7 +99,7 @@ class Fleet:
         for _ in range(count):
             index, rates = len(self.actors), self.crew.rates
             seed, rate = self._experiment.run.seed, rates[index % len(rates)]
-            self.actors.append(Actor(self._agenda, self.learner, self.costs, index, seed, rate))
+            self.actors.append(Actor(self._agenda, self.learner, self.costs, index, seed, rate, self._modules))
 
     def _leave(self, count: int) -> None:
         for actor in [actor for actor in self.actors if actor.here][:count]:
@@ -139,9 +140,16 @@ class Learner:
     on. progressed_at: when steps were last reported.
     """
 
-    def __init__(self, agenda: Agenda, experiment: Experiment, costs: Costs, actors: Sequence[Actor]) -> None:
+    def __init__(
+        self,
+        agenda: Agenda,
+        experiment: Experiment,
+        costs: Costs,
+        actors: Sequence[Actor],
+        modules: frozenset[str] = frozenset(),
+    ) -> None:
         settings, table = experiment.learner, actor_table(experiment)
-        first = initial(read_settings(table), experiment.run.seed, ())
+        first = initial(read_settings(table), experiment.run.seed, modules)
         theta = np.array(first.theta, np.float32)
         self.parameters = make_parameters(settings, theta, first.layout, first.observation_size)
         self._stream = StreamWriter(self.parameters, budgeted=settings.downlink_kbps is not None)

@@ -20,6 +20,7 @@ def shipped(name: str) -> Recipe:
     actor, learner, run = read_settings(config.actor_table(experiment)), experiment.learner, experiment.run
     _check(name, actor)
     assert run.until_return is not None
+    assert actor.entropy_weight != "auto"
     anneal_steps, anneal_floor = learner.annealing
     return Recipe(
         env=actor.env,
@@ -48,9 +49,10 @@ def _check(name: str, actor: ActorSettings) -> None:
     """A loop that left out a setting would be another recipe under the same name."""
     plain = (
         actor.algorithm == "a3c" and actor.targets == "gae" and actor.loss == "clipped" and actor.normalize_advantages,
-        actor.network == "mlp" and actor.activation == "tanh" and actor.memory == "none",
+        actor.network in ("auto", "mlp") and actor.activation == "tanh" and actor.memory == "none",
         not (actor.normalize_observations or actor.normalize_returns or actor.hidden_observations or actor.env_options),
         actor.reward_clip is None and actor.final_discount is None and actor.entropy_steps == 0,
+        actor.entropy_weight != "auto",
     )
     if not all(plain):
         raise ValueError(f"{name} uses what the loops do not have")

@@ -65,7 +65,7 @@ def test_overrides_are_toml_values_or_bare_words(override: str, value: object) -
 def test_only_the_actor_table_nests() -> None:
     environ = {"FARFLUNG_ACTOR__ENV_OPTIONS__GRAVITY": "-3.0"}
     found = load(None, ["actor.env_options.wind=true"], environ)
-    assert found.actor == {"env_options": {"gravity": -3.0, "wind": True}}
+    assert found.actor == {"defaults": 2, "env_options": {"gravity": -3.0, "wind": True}}
     with pytest.raises(SettingError, match=r"learner\.credit\.x"):
         load(None, ["learner.credit.x=1"], {})
 
@@ -183,7 +183,8 @@ def test_what_an_earlier_version_kept_goes_on(tmp_path: Path) -> None:
     experiment = load(written(tmp_path, KEPT), [], {}, kept=True)
     found = experiment.learner
     assert (found.optimizer, found.staleness_rule, found.anneal) == (Preconditioned(), NoRule(), Constant())
-    assert load(written(tmp_path, dumps(experiment)), [], {}) == experiment
+    assert "defaults" not in experiment.actor, "what it left unsaid means what it meant"
+    assert load(written(tmp_path, dumps(experiment)), [], {}, kept=True) == experiment
     assert "'addition': this is called 'preconditioned' now" in str(error_of(tmp_path, KEPT))
 
 

@@ -54,7 +54,7 @@ def lines(path: Path) -> list[dict[str, object]]:
 def test_a_fresh_run_leaves_all_that_it_is(tmp_path: Path) -> None:
     path = tmp_path / "runs" / "one"
     begun(path)
-    assert load(path / "experiment.toml", (), {}) == EXPERIMENT
+    assert load(path / "experiment.toml", (), {}, kept=True) == EXPERIMENT
     assert manifests.decode((path / "manifest.json").read_bytes()) == manifest()
     assert (path / "checkpoints").is_dir()
     assert (path / "epoch").read_text() == "1\n"

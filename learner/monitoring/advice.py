@@ -1,0 +1,137 @@
+"""What will keep a run from learning, in words, with the setting to look at. Pure: numbers in, words out.
+
+Each is said once. Nothing is changed by it: the sentence names the numbers that it follows from, so that a reader can
+disagree. What a run has is seen in its reports' last losses and in its episodes; what the actor's settings are is not
+the learner's to read.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from learner.config import Experiment, Linear
+from learner.progress import WINDOW, Progress
+from protocol.moments import Moments
+
+SAMPLE_STEPS = 2_000  # environment steps between two looks
+LASTING = 20  # looks in a row that show the same, before it is said
+FLAT_STEPS = 50_000  # before a return that has not moved is one that does not
+FLAT = 0.02  # of the return: means that differ by less have not moved
+LOST_NORM = 1_000.0  # of a gradient: what any usual clip leaves of it is no direction any more
+LARGE_REWARD = 1_000.0  # a step
+BADLY_FITTED = 1_000.0  # squared error of values, in the units that they are learnt in
+CERTAIN = 0.01  # nats of entropy
+
+
+class Advice(NamedTuple):
+    """kind: its name in events and metrics. setting: to look at first. text: one or two sentences."""
+
+    kind: str
+    setting: str
+    text: str
+
+
+class Look(NamedTuple):
+    """A run at one moment. mean: return of the last 100 episodes; reward: its mean per step, as a magnitude."""
+
+    env_steps: int
+    mean: float
+    reward: float
+    entropy: float
+    value_loss: float
+    gradient_norm: float
+
+
+class Adviser:
+    """Looks at a run now and then. given: all that was said, oldest first."""
+
+    def __init__(self, experiment: Experiment) -> None:
+        self.given: list[Advice] = []
+        self._experiment = experiment
+        self._looks: deque[Look] = deque(maxlen=LASTING)
+        self._least, self._most = math.inf, -math.inf  # of all means
+        self._due = 0
+
+    def look(self, progress: Progress, moments: Moments | None) -> list[Advice]:
+        """What is to be said now and was not said before. moments: of what actors normalise, if they do."""
+        if progress.env_steps < self._due or len(progress.scores) < WINDOW or progress.return_mean is None:
+            return []
+        self._due = progress.env_steps + SAMPLE_STEPS
+        mean, losses = progress.return_mean, progress.losses
+        reward = sum(map(abs, progress.scores)) / max(1, sum(progress.lengths))
+        self._looks.append(Look(progress.env_steps, mean, reward, losses.entropy, losses.value, losses.gradient_norm))
+        self._least, self._most = min(self._least, mean), max(self._most, mean)
+        if progress.reached(self._experiment.run.until_return):
+            return []
+        said = {advice.kind for advice in self.given}
+        found = [advice for advice in self._found(moments) if advice.kind not in said]
+        self.given += found
+        return found
+
+    def _found(self, moments: Moments | None) -> Iterator[Advice]:
+        newest = self._looks[-1]
+        yield from self._annealed(newest)
+        yield from self._flat(newest)
+        yield from _observations(moments)
+        if self._lasts(lambda look: look.reward > LARGE_REWARD and look.value_loss > BADLY_FITTED):
+            text = (
+                f"Rewards are of {newest.reward:.2g} a step, and values miss their targets by {newest.value_loss:.2g} "
+                "squared: a critic that begins at 0 does not get there. Normalise returns, or scale rewards."
+            )
+            yield Advice("rewards_large", "actor.normalize_returns", text)
+        elif self._lasts(lambda look: look.value_loss > BADLY_FITTED):
+            text = (
+                f"Values miss their targets by {newest.value_loss:.2g} squared, for {LASTING} looks in a row: "
+                "advantages are noise. Normalise returns, or scale rewards until returns are a few units."
+            )
+            yield Advice("values_not_fitted", "actor.normalize_returns", text)
+        if self._lasts(lambda look: look.gradient_norm > LOST_NORM):
+            text = (
+                f"Gradients have a norm of {newest.gradient_norm:.2g}: what clipping leaves of them is the critic's "
+                "error, and next to nothing of the policy's."
+            )
+            yield Advice("gradients_clipped_away", "actor.max_gradient_norm", text)
+        if self._lasts(lambda look: abs(look.entropy) < CERTAIN):
+            text = (
+                f"The policy's entropy is {newest.entropy:.2g} nats: it always does the same, and learns nothing of "
+                "what else there is. More entropy keeps it trying."
+            )
+            yield Advice("entropy_gone", "actor.entropy_weight", text)
+
+    def _annealed(self, newest: Look) -> Iterator[Advice]:
+        run, settings = self._experiment.run, self._experiment.learner
+        anneal = settings.anneal
+        if not isinstance(anneal, Linear) or not isinstance(anneal.anneal_steps, int):
+            return
+        left = run.until_steps is None or run.until_steps > 1.1 * newest.env_steps
+        if left and newest.env_steps > anneal.anneal_steps and anneal.anneal_floor < 0.2:
+            end = "has no end" if run.until_steps is None else f"ends at {run.until_steps:,}"
+            text = (
+                f"Since step {anneal.anneal_steps:,} the learning rate is {anneal.anneal_floor:.0%} of its first, and "
+                f"the run {end}: little more will be learnt."
+            )
+            yield Advice("rate_annealed", "learner.anneal_steps", text)
+
+    def _flat(self, newest: Look) -> Iterator[Advice]:
+        if newest.env_steps >= FLAT_STEPS and self._most - self._least <= FLAT * max(abs(self._least), abs(self._most)):
+            text = (
+                f"In {newest.env_steps:,} steps the mean return of {WINDOW} episodes has not left {self._least:.4g} to "
+                f"{self._most:.4g}: nothing that the policy tries is rewarded otherwise. More entropy, a wider first "
+                "policy (actor.log_deviation) or rewards on the way would tell it where to go."
+            )
+            yield Advice("return_flat", "actor.entropy_weight", text)
+
+    def _lasts(self, shows: Callable[[Look], bool]) -> bool:
+        return len(self._looks) == LASTING and all(map(shows, self._looks))
+
+
+def _observations(moments: Moments | None) -> Iterator[Advice]:
+    """Numbers that were never seen to change: all of them, or the policy is blind."""
+    if moments is None or moments.count < FLAT_STEPS or moments.size < 2:
+        return
+    if not moments.m2[:-1].any():
+        text = f"In {moments.count:,} steps no number of an observation was seen to change: the policy is blind."
+        yield Advice("observations_constant", "actor.env", text)

@@ -1,0 +1,77 @@
+"""All runs of untuned environments: ``python -m tests.learning.defaults [TASK ...]`` measures what is not there yet.
+
+Each run is a process of its own, as many at once as asked. Returns at equal steps depend on no clock, so runs may
+share a machine with others. ``--set`` and ``--development`` are for choosing defaults, and write no report.
+"""
+
+from __future__ import annotations
+
+import argparse
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from tests.bench.machine import ROOT, ask
+from tests.bench.store import Record, Store
+from tests.learning.defaults import report
+from tests.learning.defaults.tasks import DEVELOPMENT, REPORTING, TASKS
+
+PART = "defaults"
+OURS = "farflung"
+PEERS = ("ppo", "a2c")  # Stable-Baselines3's
+SEEDS = 5
+DEVELOPMENT_SEEDS = (101, 102)
+
+
+def measure(keys: list[Record], store: Store, at_once: int) -> None:
+    """Every run that is not there yet."""
+    with ThreadPoolExecutor(at_once) as pool:
+        for _ in pool.map(lambda key: store.once(key, lambda: play(key)), keys):
+            pass
+
+
+def play(key: Record) -> Record:
+    """One run. key: task, seed, who; settings, of ours, where they are not the defaults."""
+    if key["who"] == OURS:
+        return ask(["tests.learning.defaults.ours", key["task"], str(key["seed"]), *key.get("settings", ())])
+    return ask(["tests.learning.defaults.peer", key["who"], key["task"], str(key["seed"])])
+
+
+def main() -> None:
+    """What is asked for."""
+    parser = argparse.ArgumentParser("python -m tests.learning.defaults", description=__doc__)
+    parser.add_argument("tasks", nargs="*", metavar="TASK", help=f"of {', '.join(TASKS)}; default: all that report")
+    parser.add_argument("--who", action="append", choices=(OURS, *PEERS), help="repeatable; default: all")
+    parser.add_argument("--seeds", type=int, default=SEEDS, metavar="N", help="from 0")
+    parser.add_argument("--development", action="store_true", help="other tasks and seeds, ours alone")
+    parser.add_argument("--set", action="append", default=[], metavar="TABLE.KEY=VALUE", help="ours, on development")
+    parser.add_argument("--at-once", type=int, default=2, metavar="N")
+    parser.add_argument("--report", action="store_true", help="measure nothing, only write the report")
+    parser.add_argument("--results", type=Path, default=ROOT / "bench-results", metavar="DIR")
+    asked = parser.parse_args()
+    if unknown := sorted(set(asked.tasks) - set(TASKS)):
+        parser.error(f"no such task: {', '.join(unknown)}")
+    if asked.set and not asked.development:
+        parser.error("--set goes with --development: what is reported are the defaults")
+    store = Store(asked.results, f"{PART}-development" if asked.development else PART)
+    seeds = DEVELOPMENT_SEEDS if asked.development else range(asked.seeds)
+    names = [task.name for task in (DEVELOPMENT if asked.development else REPORTING)]
+    who = [OURS] if asked.development else asked.who or [OURS, *PEERS]
+    settings = {"settings": asked.set} if asked.development else {}
+    keys = [
+        {"task": task, "seed": seed, "who": each, **settings}
+        for seed in seeds
+        for task in asked.tasks or names
+        for each in who
+    ]
+    if not asked.report:
+        measure(keys, store, asked.at_once)
+    if asked.development:
+        print(report.development(store.read()))
+    else:
+        report.write(
+            store.read(), ROOT / "tests" / "bench" if asked.results == ROOT / "bench-results" else asked.results
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,102 @@
+"""What all runs came to, as tables. Pure but for the file that it writes.
+
+A run's score is the mean return of its last 100 training episodes. Ours is above a peer's where the means differ by
+more than the standard error of their difference, and below likewise.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from statistics import mean, stdev
+from typing import NamedTuple
+
+from tests.bench.store import Record, origins
+from tests.learning.defaults.tasks import DEVELOPMENT, REPORTING, Task
+from tests.reference.markdown import table
+
+OURS = "farflung"
+PEERS = {"ppo": "Stable-Baselines3 PPO", "a2c": "Stable-Baselines3 A2C"}
+HEAD = """# Untuned environments
+
+Written by `python -m tests.learning.defaults`. `learner run --env ID --until-steps N` beside Stable-Baselines3's PPO
+and A2C, all at their defaults: no experiment file, no setting, equal environment steps. Mean return of the last 100
+training episodes, mean over seeds from 0 and its standard error. Ours are of two actors in virtual time.
+
+A row is *above* or *below* where ours and the better of the two differ by more than the standard error of the
+difference. Defaults were chosen on other environments and other seeds (`tests/learning/defaults/tasks.py`).
+"""
+
+
+class Score(NamedTuple):
+    """Of several seeds. error: of the mean."""
+
+    mean: float
+    error: float
+    seeds: int
+
+    def __str__(self) -> str:
+        return f"{self.mean:.4g} ± {self.error:.2g} ({self.seeds})"
+
+
+def score(returns: Sequence[float]) -> Score:
+    """Of one seed the error is not known, and counts as none."""
+    return Score(mean(returns), stdev(returns) / math.sqrt(len(returns)) if len(returns) > 1 else 0.0, len(returns))
+
+
+def verdict(ours: Score, others: Sequence[Score]) -> str:
+    """Against the best of the others."""
+    best = max(others, key=lambda other: other.mean)
+    difference, error = ours.mean - best.mean, math.hypot(ours.error, best.error)
+    return "above" if difference > error else "below" if difference < -error else "even"
+
+
+def _returns(records: Iterable[Record]) -> dict[tuple[str, str], list[float]]:
+    """By task and who."""
+    found: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for record in sorted(records, key=lambda record: int(record["seed"])):
+        if record["return_mean_100"] is not None:
+            found[record["task"], record["who"]].append(float(record["return_mean_100"]))
+    return found
+
+
+def rows(records: Sequence[Record]) -> list[tuple[str, ...]]:
+    """A line for each task that ours were measured on."""
+    found = _returns(records)
+    return [_row(task, found) for task in REPORTING if found[task.name, OURS]]
+
+
+def _row(task: Task, found: dict[tuple[str, str], list[float]]) -> tuple[str, ...]:
+    ours = score(found[task.name, OURS])
+    others = {who: score(found[task.name, who]) for who in PEERS if found[task.name, who]}
+    judged = verdict(ours, [*others.values()]) if others else ""
+    cells = (str(others.get(who, "")) for who in PEERS)
+    return (task.name, f"{task.steps // 1000} k", str(ours), *cells, judged)
+
+
+def written(records: Sequence[Record]) -> str:
+    """The whole file."""
+    lines = rows(records)
+    counts = [f"{sum(line[-1] == word for line in lines)} {word}" for word in ("above", "even", "below")]
+    heads = ("environment", "steps", "Farflung", *PEERS.values(), "")
+    told = f"Commits measured: {origins(record for record in records if record['who'] == OURS)}."
+    return f"{HEAD}\n{', '.join(counts)}. {told}\n\n{table(heads, lines)}"
+
+
+def write(records: Sequence[Record], folder: Path) -> None:
+    """DEFAULTS.md."""
+    (folder / "DEFAULTS.md").write_text(written(records), encoding="utf-8")
+
+
+def development(records: Iterable[Record]) -> str:
+    """A line for each set of settings, a column for each task: the mean return of its last 100 episodes."""
+    found: dict[tuple[str, ...], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for record in records:
+        found[tuple(record["settings"])][record["task"]].append(record["return_mean_100"] or 0.0)
+    lines = []
+    for settings, tasks in found.items():
+        cells = [" ".join(f"{value:.4g}" for value in tasks[task.name]) or "-" for task in DEVELOPMENT]
+        lines.append((" ".join(settings) or "defaults", *cells))
+    return table(("settings", *(task.name for task in DEVELOPMENT)), lines)
