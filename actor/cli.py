@@ -436,6 +436,8 @@ def _from_toml(path: Path, data: bytes) -> tuple[bytes, int]:
         tables = tomllib.loads(data.decode())
         seed = msgspec.convert(tables.get("run", {}), dict[str, object]).get("seed", 0)
         actor = {"defaults": DEFAULTS_EDITION, **msgspec.convert(tables.get("actor", {}), dict[str, object])}
+        if actor["defaults"] == 1:
+            del actor["defaults"]  # as the learner's table says it
         table = msgspec.msgpack.encode(actor, order="deterministic")
         return table, msgspec.convert(seed, int)
     except msgspec.ValidationError:

@@ -24,7 +24,7 @@ Seconds = Annotated[float, Meta(gt=0.0, le=86_400.0)]
 
 CRITIC = ("a3c",)
 VALUES = ("n_step_q", "one_step_q", "one_step_sarsa")
-IMAGES = ("grid", "a3c", "nature")
+IMAGES = ("grid", "small", "a3c", "nature")
 
 # By the setting that decides: which others are read at all, and with which of its values. What is not read must be left
 # out or be at its default.
@@ -71,15 +71,17 @@ FORMER: dict[str, Any] = {
 }
 # With a value method, whose ε is what explores, nothing else was shown to do better.
 VALUE_METHODS = {
-    name: FORMER[name] for name in ("normalize_observations", "normalize_returns", "passes", "minibatches")
+    name: FORMER[name]
+    for name in ("normalize_observations", "normalize_returns", "passes", "minibatches", "entropy_weight")
 }
 
 
 class ActorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """``[actor]`` of an experiment file."""
 
-    # Which edition of these defaults a run goes by. The learner writes the present one into a new run, so a run that
-    # is resumed, and an actor of another version, mean the same by what is not said. 1: those of before 2026-12.
+    # edition
+    # Of these defaults. The learner writes the present one into a new run, so a run that is resumed, and an actor of
+    # another version, mean the same by what is not said. 1: those of before 2026-12.
     defaults: Literal[1, 2] = 2
 
     # simulators
@@ -113,6 +115,9 @@ class ActorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     vtrace_clip: Positive = 1.0  # vtrace: ρ̄ and c̄
     reward_scale: Positive = 1.0  # multiplies rewards before targets; reported returns stay raw
     reward_clip: Positive | None = None  # largest magnitude of a reward, before it is scaled
+    # β of a reward for what was seldom seen: each step earns β over the root of how often this actor has seen what the
+    # step led to, beside its own reward as that is learnt. Reported returns have none of it. 0: none.
+    novelty_weight: NonNegative = 0.0
 
     # loss
     loss: Literal["clipped", "a3c"] = "clipped"  # of the policy: PPO's, or the plain one
@@ -147,9 +152,9 @@ class ActorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     final_epsilon_odds: Annotated[tuple[Unit, ...], Meta(min_length=1, max_length=16)] = (0.4, 0.3, 0.3)
 
     # network
-    # What sees images: "grid" small ones, from 4 pixels a side, "a3c" and "nature" those from 36. auto: "a3c" or "grid"
-    # for an image, "mlp" for all else.
-    network: Literal["auto", "mlp", "grid", "a3c", "nature"] = "auto"
+    # What sees images, by their shorter side in pixels: "grid" from 4, "small" from 9, "a3c" and "nature" from 36.
+    # auto: "a3c" from 36, "small" from 17, "grid" below, and "mlp" for all that is no image.
+    network: Literal["auto", "mlp", "grid", "small", "a3c", "nature"] = "auto"
     hidden: Annotated[tuple[Count, ...], Meta(max_length=8)] = (64, 64)  # mlp: units of each layer
     activation: Literal["tanh", "relu"] = "tanh"  # mlp: behind each of them
     memory: Literal["none", "lstm", "gru"] = "none"  # between the layers above and the heads

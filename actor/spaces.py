@@ -10,8 +10,7 @@ import msgspec
 from actor.config import ActorSettings
 from protocol.moments import MAX_OBSERVATION
 
-LEAST_IMAGE = 36  # pixels on the shorter side that the convolutions of "a3c" and "nature" need
-LEAST_GRID = 4  # and those of "grid"
+MOST_GRID = 16  # pixels on the longer side of an image whose every pixel is looked at
 ENTROPY_WEIGHT = 0.01  # of a choice from a list; a Gaussian policy explores by its deviations
 
 ActionKind = Literal["discrete", "multi_discrete", "box"]
@@ -69,23 +68,40 @@ class Spaces(msgspec.Struct, frozen=True):
         return 1 if self.observation_type == "uint8" else self.observation_size
 
     @property
-    def small_image(self) -> bool | None:
-        """Whether an image is too small for the usual convolutions; None where observations are no image that
-        convolutions see.
+    def image_sides(self) -> tuple[int, int] | None:
+        """The shorter and the longer side in pixels; None where there is no image, or where its channels, first or
+        last, are not fewer than pixels: then nobody knows which numbers lie beside each other.
         """
-        if self.observation_type != "uint8" or min(sides := sorted(self.observation_shape)[1:]) < LEAST_GRID:
+        if self.observation_type != "uint8":
             return None
-        return min(sides) < LEAST_IMAGE
+        first, *_, last = self.observation_shape
+        channels, *sides = sorted(self.observation_shape)
+        fits = channels < sides[0] and channels == min(first, last) and first != last
+        return (sides[0], sides[1]) if fits else None
 
 
 def resolved(settings: ActorSettings, spaces: Spaces) -> ActorSettings:
     """The same settings with what "auto" comes to where observations and actions decide it."""
     found: dict[str, object] = {}
     if settings.network == "auto":
-        small = spaces.small_image
-        found["network"] = "mlp" if small is None else "grid" if small else "a3c"
+        found["network"] = _network(spaces.image_sides)
     if settings.entropy_weight == "auto":
         found["entropy_weight"] = 0.0 if spaces.actions.kind == "box" else ENTROPY_WEIGHT
-    if settings.normalize_observations == "auto" and spaces.normalized_size >= MAX_OBSERVATION:
-        found["normalize_observations"] = False  # their statistics fit no message
+    if settings.normalize_observations == "auto" and not _has_units(spaces):
+        found["normalize_observations"] = False
     return msgspec.structs.replace(settings, **found)
+
+
+def _network(sides: tuple[int, int] | None) -> str:
+    """For an image with these sides, or for what is none."""
+    if sides is None or sides[0] < 4:
+        return "mlp"
+    if sides[0] >= 36:
+        return "a3c"
+    return "grid" if sides[1] <= MOST_GRID else "small" if sides[0] >= 9 else "mlp"
+
+
+def _has_units(spaces: Spaces) -> bool:
+    """Whether there is anything to normalise, and its statistics fit a message."""
+    all_chosen = sum(count for _, count in spaces.choices) == spaces.observation_size
+    return spaces.normalized_size < MAX_OBSERVATION and not all_chosen

@@ -159,11 +159,18 @@ def run(
     from learner.launch.experiment_file import load
     from learner.launch.options import Options, host_and_port
     from learner.launch.requirements import require
+    from learner.launch.run_directory import edition_of
 
     file = _experiment_file(experiment, env, run_dir, resume, proceed)
     overrides = [*(settings or []), *_flags(env, actors, until_return, until_steps, seed)]
     kept = run_dir is not None and file == run_dir / "experiment.toml"
-    resolved = load(file, overrides, os.environ, lambda text: resume or sys.stderr.write(f"note: {text}\n"), kept=kept)
+    edition = edition_of(run_dir if resume or proceed else None)
+
+    def tell(text: str) -> None:
+        if not resume:
+            sys.stderr.write(f"note: {text}\n")
+
+    resolved = load(file, overrides, os.environ, tell, kept=kept, edition=edition)
     require(resolved, initial)
     if http != "off":
         host_and_port(http)

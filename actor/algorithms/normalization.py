@@ -89,7 +89,7 @@ def normalization(settings: ActorSettings, spaces: Spaces, moments: Moments) -> 
         seen = Normalizer(mean[:size], scale[:size].copy())
         if settings.normalize_observations == "auto":
             seen = _of_the_order_of_one(seen)
-        for first, count in spaces.choices:
+        for first, count in spaces.choices if settings.defaults > 1 else ():
             seen.mean[first : first + count], seen.scale[first : first + count] = 0.0, 1.0
         normalizer = seen
     return normalizer, float(scale[-1]) if of_returns else 1.0
@@ -97,13 +97,13 @@ def normalization(settings: ActorSettings, spaces: Spaces, moments: Moments) -> 
 
 def _of_the_order_of_one(whole: Normalizer) -> Normalizer:
     """Of statistics that would make all numbers alike, what is needed. Numbers of about 1 stay what they are, since
-    each change of their mean and deviation would be one of the policy that sees them, and a flag that is rarely set
-    would be seen as large.
+    each change of their mean and deviation would be one of the policy that sees them. So does a flag that is set once
+    in a hundred steps or more often.
     """
     deviation = 1.0 / whole.scale
     centred = np.abs(whole.mean) > FAR * np.maximum(1.0, deviation)
     mean = np.where(centred, whole.mean, np.float32(0.0))
-    size = np.sqrt(np.square(deviation) + np.where(centred, np.float32(0.0), np.square(whole.mean)))
+    size = np.hypot(deviation, np.where(centred, np.float32(0.0), whole.mean))
     size = np.where(size > CONSTANT, size, np.float32(1.0))
     return Normalizer(mean, (np.clip(size, SMALL, 1.0) / size).astype(np.float32))
 

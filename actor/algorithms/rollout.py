@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actor.algorithms.normalization import NORMAL_CLIP, Normalizer, ObservationTransform
+from actor.algorithms.novelty import Novelty
 from actor.config import ActorSettings
 from actor.environments.vector import Step, VectorEnv
 from actor.networks.policy import Policy, State
@@ -73,14 +74,22 @@ class Rollout:
 class Collector:
     """Steps the simulators with the policy, each rollout starting where the last one stopped.
 
-    normalizer, return_scale: may be set between rollouts; used where settings ask for them.
+    normalizer, return_scale: may be set between rollouts; used where settings ask for them. novelty: rewards what was
+    seldom seen; None: nothing does.
     """
 
     def __init__(
-        self, groups: Sequence[VectorEnv], policy: Policy, sampler: ActionSampler, settings: ActorSettings, seed: int
+        self,
+        groups: Sequence[VectorEnv],
+        policy: Policy,
+        sampler: ActionSampler,
+        settings: ActorSettings,
+        seed: int,
+        novelty: Novelty | None = None,
     ) -> None:
         self._transform = ObservationTransform(settings, policy)
         self.return_scale = 1.0
+        self._novelty = novelty
         self._groups, self._policy, self._sampler, self._settings = groups, policy, sampler, settings
         self._generator = np.random.default_rng([seed, 1])  # simulators seed default_rng with the bare number
         ends = np.cumsum([group.count for group in groups]).tolist()
@@ -255,6 +264,9 @@ class Collector:
         rewards = rewards * np.float32(settings.reward_scale)
         if settings.normalize_returns:
             np.clip(rewards * np.float32(self.return_scale), -NORMAL_CLIP, NORMAL_CLIP, out=rewards)
+        if self._novelty is not None:
+            goes_on = self._valid & ~(self._terminated | self._truncated)
+            rewards = rewards + self._novelty.bonuses(self._observations[1:], goes_on)
         return rewards
 
     def _moments(self) -> MomentSums | None:

@@ -12,6 +12,7 @@ import numpy as np
 from msgspec.structs import replace
 
 from actor.algorithms.normalization import alike, normalization
+from actor.algorithms.novelty import Novelty
 from actor.algorithms.portion import Portion, differs, first, portion, whole
 from actor.algorithms.recent_rollouts import Limits, RecentRollouts
 from actor.algorithms.rollout import ActionSampler, Collector, Rollout
@@ -50,6 +51,8 @@ class Simulators:
         self._first_failures: dict[str, str] = {}  # likewise
         self._moments: Moments | None = None
         self._recent = RecentRollouts()
+        weight = self._settings.novelty_weight
+        self._novelty = Novelty(weight, self.spaces) if weight else None  # what was seen stays seen
         self._policy: Policy
         self._sampler: ActionSampler
         self.collector: Collector
@@ -65,7 +68,7 @@ class Simulators:
         seed = self._seed
         if self._resized:  # who begins again with the same seeds shows the same episodes
             seed = int(np.random.SeedSequence([seed, self._resized]).generate_state(1)[0])
-        self.collector = Collector(self._groups, policy, sampler, self.sized, seed)
+        self.collector = Collector(self._groups, policy, sampler, self.sized, seed, self._novelty)
         self._recent.clear()
         if self._moments is not None:
             self.normalize(self._moments)

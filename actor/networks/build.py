@@ -15,8 +15,8 @@ import numpy as np
 from actor.config import ActorSettings
 from actor.networks.flat import FlatParameters
 from actor.networks.mlp import Perceptrons
-from actor.networks.policy import IMAGE_NETWORKS, Policy
-from actor.spaces import LEAST_GRID, LEAST_IMAGE, Spaces, resolved
+from actor.networks.policy import IMAGE_NETWORKS, LEAST_SIDES, Policy
+from actor.spaces import Spaces, resolved
 from protocol.errors import SettingError, UserError
 from protocol.frames import MAX_FRAME_BYTES
 
@@ -54,7 +54,7 @@ def _check_size(settings: ActorSettings, spaces: Spaces) -> None:
     if settings.algorithm != "a3c" and actions.kind != "discrete":
         raise SettingError("actor.algorithm", settings.algorithm, f"use 'a3c': {settings.env} has no Discrete actions")
     if settings.network != "mlp":
-        sides, least = sorted(seen)[1:], LEAST_GRID if settings.network == "grid" else LEAST_IMAGE
+        sides, least = sorted(seen)[1:], LEAST_SIDES[settings.network]
         if spaces.observation_type != "uint8" or min(sides) < least:
             accepted = f"use 'auto': {settings.env} shows no image of bytes that is at least {least} pixels a side"
             raise SettingError("actor.network", settings.network, accepted)

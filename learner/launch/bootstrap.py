@@ -10,7 +10,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from random import SystemRandom
@@ -92,7 +92,7 @@ async def begin(
     options, directory, sockets = resources.options, resources.directory, resources.sockets
     settings = options.experiment.learner
     table = config.actor_table(options.experiment)
-    first = await _theta(options, table, local_actors)
+    first = await _theta(options, table, local_actors, directory)
     manifest = _manifest(options, first, table)
     epoch = directory.start_life(options.experiment, manifest)
     digest = digest_of(manifests.encode(directory.manifest())).hex()
@@ -116,13 +116,21 @@ async def begin(
     return Begun(state, numbers.parameters, stream, numbers.store, digest, limits)
 
 
-async def _theta(options: Options, table: bytes, local_actors: LocalActors) -> Initial:
+async def _theta(options: Options, table: bytes, local_actors: LocalActors, directory: RunDirectory) -> Initial:
     """θ₀: as it was handed over, or made while the table is checked and local actors start. table: theirs, msgpack.
+
+    What is handed over for a run that goes on may have been made by another version, of a table of another edition.
+    The run's own is then asked for what it is.
 
     None of them starts before the table is known to be sound: a mistake is told in a second, and once.
     """
     run, modules, file = options.experiment.run, options.allow_modules, options.initial
-    made = None if file is None else given(file, options.experiment.actor.get("env"), run.seed, digest_of(table))
+    made = None
+    if file is not None:
+        kept = directory.manifest() if directory.resuming else None
+        made = given(file, options.experiment.actor.get("env"), run.seed, None if kept else digest_of(table))
+        if kept is not None and kept.layout == made.layout:
+            made = replace(made, observation_size=kept.observation_size)
     making = [] if made is not None else [asyncio.create_task(initial(table, run.seed, modules))]
     try:
         if run.actors:

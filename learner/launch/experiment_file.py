@@ -20,7 +20,18 @@ from protocol.settings import choices, flat, flat_defaults, flat_types, holds_te
 ENVIRONMENT_PREFIX = "FARFLUNG_"
 OPTIONS = "actor.env_options"  # of the constructor, which environments of one namespace (ALE/...) share
 # What is chosen for one environment: its scale of scores and rewards, its constructor, its observation's numbers.
-ENVIRONMENTS_OWN = ("run.until_return", OPTIONS, "actor.reward_scale", "actor.hidden_observations")
+ENVIRONMENTS_OWN = (
+    "run.until_return",
+    OPTIONS,
+    "actor.reward_scale",
+    "actor.hidden_observations",
+    "actor.normalize_observations",
+    "actor.normalize_returns",
+    "actor.log_deviation",
+)
+# Of a run that began with the first edition of defaults, where nobody says otherwise.
+FORMER: dict[str, Any] = {"learning_rate": 2e-3, "anneal": "linear", "anneal_steps": 300_000, "anneal_floor": 0.05}
+Sources = tuple[list[tuple[str, str]], list[tuple[str, str]]]
 
 
 class UnreadableExperiment(UserError):
@@ -41,17 +52,19 @@ def load(
     tell: Callable[[str], object] = lambda _: None,
     *,
     kept: bool = False,
+    edition: int = DEFAULTS_EDITION,
 ) -> Experiment:
     """Defaults < file < environment < overrides ("table.key=value"). Raises UserError; SettingError names the key.
 
     tell: hears which settings of the file were left out, as they are of another environment or of another choice than
-    the one asked for. kept: the file is a run directory's, perhaps of an earlier version; else the actor's table names
-    the present edition of its defaults, where nobody named one.
+    the one asked for. kept: the file is a run directory's, perhaps of an earlier version. edition: of the defaults of a
+    file that is not and that names none; a run that goes on has that of its first life.
     """
     tables = _read(path) if path else {name: {} for name in TABLE_NAMES}
     if kept:
         tables["learner"] = flat(learner_settings(tables["learner"], kept=True))
-    sources = _from_environment(environ), [*map(_override, overrides)]
+    sources: Sources = _from_environment(environ), [*map(_override, overrides)]
+    until_steps = tables["run"].get("until_steps")
     if kept and any(key == "learner.aggregation" for source in sources for key, _ in source):
         _forget_implied(tables["learner"])
     _leave_out(tables, [*sources[0], *sources[1]], tell)
@@ -60,9 +73,32 @@ def load(
             _drop_unread(tables["learner"], key, text, tell)
         for key, text in given:
             _assign(tables, key, text)
-    if not kept:
-        tables["actor"].setdefault("defaults", DEFAULTS_EDITION)
+    if kept:
+        _lengthen(tables, sources, until_steps)
+    else:
+        _name_edition(tables, edition)
     return experiment(tables)
+
+
+def _name_edition(tables: dict[str, dict[str, Any]], edition: int) -> None:
+    """A table that names none is of the first, and so it stays, to the byte, where somebody names the first."""
+    if tables["actor"].setdefault("defaults", edition) != 1:
+        return
+    del tables["actor"]["defaults"]
+    learner = tables["learner"]
+    for name, value in FORMER.items():
+        if name == "learning_rate" or learner.get("anneal", "linear") == "linear":
+            learner.setdefault(name, value)
+
+
+def _lengthen(tables: dict[str, dict[str, Any]], sources: Sources, before: object) -> None:
+    """A rate that fell for as long as the run was to go does so for as long as it is to go now. before: run.until_steps
+    as the run kept it.
+    """
+    learner, after = tables["learner"], tables["run"].get("until_steps")
+    asked = any(key == "learner.anneal_steps" for source in sources for key, _ in source)
+    if after is not None and not asked and learner.get("anneal") == "linear" and learner.get("anneal_steps") == before:
+        learner["anneal_steps"] = after
 
 
 def _forget_implied(table: dict[str, Any]) -> None:

@@ -58,17 +58,17 @@ def read(path: Path) -> Initial:
     return Initial(theta, layout, *of)
 
 
-def given(path: Path, env: object, seed: int, actor_digest: bytes) -> Initial:
+def given(path: Path, env: object, seed: int, actor_digest: bytes | None) -> Initial:
     """θ₀ that was made elsewhere, for this experiment and no other. Raises InitialError.
 
-    env: as the actor table names it; None: it names none.
+    env: as the actor table names it; None: it names none. actor_digest: of that table; None: whatever it is.
     """
     made = read(path)
     if env is not None and made.env != env:
         raise InitialError(path, f"they are of {made.env}, and this experiment's environment is {env}")
     if made.seed != seed:
         raise InitialError(path, f"they follow from seed {made.seed}, and this run's is {seed} (actor init --seed)")
-    if made.actor_digest != actor_digest.hex():
+    if actor_digest is not None and made.actor_digest != actor_digest.hex():
         differ = f"{made.actor_digest} and {actor_digest.hex()}"
         again = "make them again of the same file; what --set and FARFLUNG_ACTOR__ say reaches the learner alone"
         raise InitialError(path, f"they were made of another [actor] table ({differ}): {again}")

@@ -29,6 +29,7 @@ from protocol import manifest as manifests
 from protocol.errors import UserError
 from protocol.manifest import Manifest, digest_of
 from protocol.process.stdio import json_line
+from protocol.setting_names import DEFAULTS_EDITION
 
 EARLY_LINES = 1000  # actors start while θ₀ is made and have little to say by then
 OPERATOR = 0  # root's processes may be a learner
@@ -38,6 +39,18 @@ LOCK, EPOCH, EXPERIMENT, MANIFEST, RESULT = "lock", "epoch", "experiment.toml", 
 NO_RUN = {LOCK, f".{LOCK}.tmp", f".{MANIFEST}.tmp", "lost+found"}
 SEEN_BYTES = 4096  # of progress.jsonl in which one whole line is looked for: several times the longest
 PROGRESS = "progress.jsonl"
+
+
+def edition_of(path: Path | None) -> int:
+    """Of the actor's defaults that the run in this directory began with; the present one where there is none."""
+    try:
+        kept = manifests.decode((path / MANIFEST).read_bytes()) if path is not None else None
+    except (OSError, UserError):
+        kept = None  # what is wrong is told when the run begins
+    if kept is None:
+        return DEFAULTS_EDITION
+    named: object = msgspec.msgpack.decode(kept.actor_table, type=dict[str, Any]).get("defaults", 1)
+    return named if isinstance(named, int) else DEFAULTS_EDITION
 
 
 class RunDirectoryError(UserError):

@@ -24,10 +24,11 @@ LOST_NORM = 1_000.0  # of a gradient: what any usual clip leaves of it is no dir
 LARGE_REWARD = 1_000.0  # a step
 BADLY_FITTED = 1_000.0  # squared error of values, in the units that they are learnt in
 CERTAIN = 0.01  # nats of entropy
+MOST_FLOOR = 0.2  # of the first rate: what is left at the end of annealing, and teaches little more
 
 
 class Advice(NamedTuple):
-    """kind: its name in events and metrics. setting: to look at first. text: one or two sentences."""
+    """kind: its name in events. setting: to look at first. text: one or two sentences."""
 
     kind: str
     setting: str
@@ -53,36 +54,39 @@ class Adviser:
         self._experiment = experiment
         self._looks: deque[Look] = deque(maxlen=LASTING)
         self._least, self._most = math.inf, -math.inf  # of all means
+        self._first: Look | None = None  # of this life
         self._due = 0
 
     def look(self, progress: Progress, moments: Moments | None) -> list[Advice]:
         """What is to be said now and was not said before. moments: of what actors normalise, if they do."""
+        blind = [each for each in _observations(moments) if each.kind not in {said.kind for said in self.given}]
+        self.given += blind
         if progress.env_steps < self._due or len(progress.scores) < WINDOW or progress.return_mean is None:
-            return []
+            return blind
         self._due = progress.env_steps + SAMPLE_STEPS
         mean, losses = progress.return_mean, progress.losses
         reward = sum(map(abs, progress.scores)) / max(1, sum(progress.lengths))
         self._looks.append(Look(progress.env_steps, mean, reward, losses.entropy, losses.value, losses.gradient_norm))
         self._least, self._most = min(self._least, mean), max(self._most, mean)
+        self._first = self._first or self._looks[-1]
         if progress.reached(self._experiment.run.until_return):
-            return []
+            return blind
         said = {advice.kind for advice in self.given}
-        found = [advice for advice in self._found(moments) if advice.kind not in said]
+        found = [advice for advice in self._found() if advice.kind not in said]
         self.given += found
-        return found
+        return blind + found
 
-    def _found(self, moments: Moments | None) -> Iterator[Advice]:
+    def _found(self) -> Iterator[Advice]:
         newest = self._looks[-1]
         yield from self._annealed(newest)
         yield from self._flat(newest)
-        yield from _observations(moments)
-        if self._lasts(lambda look: look.reward > LARGE_REWARD and look.value_loss > BADLY_FITTED):
+        if self._lasts(lambda look: look.reward > LARGE_REWARD and _badly_fitted(look)):
             text = (
                 f"Rewards are of {newest.reward:.2g} a step, and values miss their targets by {newest.value_loss:.2g} "
                 "squared: a critic that begins at 0 does not get there. Normalise returns, or scale rewards."
             )
             yield Advice("rewards_large", "actor.normalize_returns", text)
-        elif self._lasts(lambda look: look.value_loss > BADLY_FITTED):
+        elif self._lasts(_badly_fitted):
             text = (
                 f"Values miss their targets by {newest.value_loss:.2g} squared, for {LASTING} looks in a row: "
                 "advantages are noise. Normalise returns, or scale rewards until returns are a few units."
@@ -94,10 +98,12 @@ class Adviser:
                 "error, and next to nothing of the policy's."
             )
             yield Advice("gradients_clipped_away", "actor.max_gradient_norm", text)
-        if self._lasts(lambda look: abs(look.entropy) < CERTAIN):
+        # Exactly 0 has who has no policy to speak of: a value method, and an actor that tells no losses.
+        certain = self._lasts(lambda look: 0.0 < look.entropy < CERTAIN)
+        if certain and newest.mean <= self._looks[0].mean:
             text = (
-                f"The policy's entropy is {newest.entropy:.2g} nats: it always does the same, and learns nothing of "
-                "what else there is. More entropy keeps it trying."
+                f"The policy's entropy is {newest.entropy:.2g} nats and its return does not rise: it always does the "
+                "same, and learns nothing of what else there is. More entropy keeps it trying."
             )
             yield Advice("entropy_gone", "actor.entropy_weight", text)
 
@@ -107,7 +113,7 @@ class Adviser:
         if not isinstance(anneal, Linear) or not isinstance(anneal.anneal_steps, int):
             return
         left = run.until_steps is None or run.until_steps > 1.1 * newest.env_steps
-        if left and newest.env_steps > anneal.anneal_steps and anneal.anneal_floor < 0.2:
+        if left and newest.env_steps > anneal.anneal_steps and anneal.anneal_floor <= MOST_FLOOR:
             end = "has no end" if run.until_steps is None else f"ends at {run.until_steps:,}"
             text = (
                 f"Since step {anneal.anneal_steps:,} the learning rate is {anneal.anneal_floor:.0%} of its first, and "
@@ -116,9 +122,12 @@ class Adviser:
             yield Advice("rate_annealed", "learner.anneal_steps", text)
 
     def _flat(self, newest: Look) -> Iterator[Advice]:
-        if newest.env_steps >= FLAT_STEPS and self._most - self._least <= FLAT * max(abs(self._least), abs(self._most)):
+        assert self._first is not None
+        seen_steps = newest.env_steps - self._first.env_steps
+        lasting = seen_steps >= FLAT_STEPS and len(self._looks) == LASTING
+        if lasting and self._most - self._least <= FLAT * max(abs(self._least), abs(self._most)):
             text = (
-                f"In {newest.env_steps:,} steps the mean return of {WINDOW} episodes has not left {self._least:.4g} to "
+                f"In {seen_steps:,} steps the mean return of {WINDOW} episodes has not left {self._least:.4g} to "
                 f"{self._most:.4g}: nothing that the policy tries is rewarded otherwise. More entropy, a wider first "
                 "policy (actor.log_deviation) or rewards on the way would tell it where to go."
             )
@@ -128,10 +137,18 @@ class Adviser:
         return len(self._looks) == LASTING and all(map(shows, self._looks))
 
 
+def _badly_fitted(look: Look) -> bool:
+    """By much, and by much of what returns are."""
+    return look.value_loss > max(BADLY_FITTED, look.mean**2 / 10)
+
+
 def _observations(moments: Moments | None) -> Iterator[Advice]:
-    """Numbers that were never seen to change: all of them, or the policy is blind."""
-    if moments is None or moments.count < FLAT_STEPS or moments.size < 2:
-        return
-    if not moments.m2[:-1].any():
-        text = f"In {moments.count:,} steps no number of an observation was seen to change: the policy is blind."
+    """Numbers that were never seen to change: all of them, or the policy is blind. With them the returns, for which of
+    them is which, and whether it is normalised at all, is the actors' to know.
+    """
+    if moments is not None and moments.count >= FLAT_STEPS and not moments.m2.any():
+        text = (
+            f"In {moments.count:,} steps nothing that is normalised was seen to change, neither a number of an "
+            "observation nor a reward: the policy is blind."
+        )
         yield Advice("observations_constant", "actor.env", text)

@@ -58,7 +58,7 @@ def test_what_was_written_is_read_again() -> None:
         ({"algorithm": "dqn"}, r"'dqn': expected one of a3c, n_step_q, one_step_q, one_step_sarsa; .*'one_step_q'\?"),
         ({"vectorization": "async"}, "actor.vectorization = 'async': expected one of auto, .*processes"),
         ({"memory": "rnn"}, "actor.memory = 'rnn': expected one of none, lstm, gru"),
-        ({"network": "resnet"}, "actor.network = 'resnet': expected one of auto, mlp, grid, a3c, nature"),
+        ({"network": "resnet"}, "actor.network = 'resnet': expected one of auto, mlp, grid, small, a3c, nature"),
         ({"hidden": 64}, r"actor\.hidden = 64: expected a list, .*; did you mean \[64\]\?"),
         ({"hidden": "64,32"}, r"did you mean \[64, 32\]\?"),
         ({"hidden": "(64,32)"}, r"did you mean \[64, 32\]\?"),
@@ -133,7 +133,7 @@ SARSA: dict[str, Any] = {"algorithm": "one_step_sarsa"}
         ({"final_epsilons": [0.1, 0.2, 0.3]}, "actor.final_epsilons = [0.1, 0.2, 0.3]: only actor.algorithm = 'n_step"),
         ({"final_epsilon_odds": [0.2, 0.4, 0.4]}, "actor.final_epsilon_odds = [0.2, 0.4, 0.4]: only"),
         ({"vtrace_clip": 2.0}, "actor.vtrace_clip = 2.0: only actor.targets = 'vtrace' reads it, and it is 'gae', the"),
-        ({"network": "mlp", "precision": "bf16"}, "actor.precision = 'bf16': only actor.network = 'grid' or 'a3c' or"),
+        ({"network": "mlp", "precision": "bf16"}, "actor.precision = 'bf16': only actor.network = 'grid' or 'small'"),
         (
             {"vectorization": "sync", "simulator_deadline_s": 5},
             "actor.simulator_deadline_s = 5.0: only actor.vectorization = 'processes' reads it, and it is 'sync'",

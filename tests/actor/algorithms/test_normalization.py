@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -71,6 +72,9 @@ def test_a_choice_is_seen_as_it_is_however_rarely_it_is_made() -> None:
     np.testing.assert_allclose(normalizer.mean, [1.0, 0.0, 0.0, 3.0])
     np.testing.assert_allclose(normalizer.scale, [0.5, 1.0, 1.0, 1.0])
     np.testing.assert_array_equal(rarely.mean[1:3], [0.01, 0.99])
+    former, _ = normalization(msgspec.structs.replace(settings, defaults=1), mixed, rarely)
+    assert former is not None
+    assert former.scale[1] == pytest.approx(10.0, rel=1e-3), "a run of the first edition sees what it saw"
 
 
 @pytest.mark.parametrize(
@@ -103,3 +107,9 @@ def test_an_observation_too_large_for_a_message_is_not_normalised_unless_that_is
     settings = ActorSettings(normalize_returns=False)
     assert moments_size(settings, vectors(MAX_OBSERVATION - 1, discrete(2))) == MAX_OBSERVATION - 1
     assert moments_size(settings, vectors(MAX_OBSERVATION, discrete(2))) == 0
+
+
+def test_of_choices_alone_there_is_nothing_to_normalise_and_nothing_to_send() -> None:
+    settings = ActorSettings(normalize_returns=False)
+    assert moments_size(settings, Spaces((4,), "float32", discrete(2), choices=((0, 1), (1, 3)))) == 0
+    assert moments_size(settings, Spaces((4,), "float32", discrete(2), choices=((1, 3),))) == 4

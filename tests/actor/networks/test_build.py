@@ -72,7 +72,12 @@ def test_an_image_just_large_enough_passes() -> None:
     [
         (vectors(5, THREE), "mlp"),
         (Spaces((7, 7, 3), "uint8", THREE), "grid"),
-        (Spaces((3, 35, 84), "uint8", THREE), "grid"),
+        (Spaces((3, 16, 12), "uint8", THREE), "grid"),
+        (Spaces((17, 12, 3), "uint8", THREE), "small"),
+        (Spaces((3, 35, 84), "uint8", THREE), "small"),
+        (Spaces((3, 8, 84), "uint8", THREE), "mlp"),
+        (Spaces((7, 7, 20), "uint8", THREE), "mlp"),  # which axis is of channels nobody knows
+        (Spaces((64, 64, 64), "uint8", THREE), "mlp"),
         (Spaces((3, 36, 84), "uint8", THREE), "a3c"),
         (Spaces((3, 3, 84), "uint8", THREE), "mlp"),
     ],

@@ -225,3 +225,36 @@ def test_a_kept_run_follows_another_aggregation_with_the_rule_that_goes_with_it(
 def test_a_setting_of_a_rule_that_an_aggregation_rules_out_names_the_aggregation() -> None:
     with pytest.raises(SettingError, match=r"learner.compensation = 3.*learner.aggregation = 'mean' rules them out"):
         load(None, ["learner.compensation=3", "learner.aggregation=mean"], {})
+
+
+def test_a_run_that_goes_on_keeps_the_edition_that_it_began_with(tmp_path: Path) -> None:
+    """Its table stays the same to the byte, and what a file leaves out of [learner] means what it meant."""
+    file = written(tmp_path, "[run]\nuntil_steps = 9\n[actor]\nenv = 'Mine-v0'\n")
+    found = load(file, [], {}, edition=1)
+    assert found.actor == {"env": "Mine-v0"}
+    assert (found.learner.learning_rate, found.learner.annealing) == (2e-3, (300_000, 0.05))
+    assert load(file, ["actor.defaults=1"], {}) == found, "so may a new one"
+    assert load(file, ["learner.anneal=none"], {}, edition=1).learner.annealing == (0, 1.0)
+    assert load(file, ["learner.anneal_steps=7"], {}, edition=1).learner.annealing == (7, 0.05)
+    assert load(file, [], {}).actor == {"defaults": 2, "env": "Mine-v0"}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "annealing"),
+    [
+        ([], (9, 0.2)),
+        (["run.until_steps=90"], (90, 0.2)),
+        (["run.until_steps=90", "learner.anneal_steps=9"], (9, 0.2)),
+        (["run.until_steps=90", "learner.anneal=none"], (0, 1.0)),
+    ],
+)
+def test_a_run_that_is_to_go_further_has_a_rate_that_does(
+    tmp_path: Path, overrides: list[str], annealing: tuple[int, float]
+) -> None:
+    kept = dumps(load(written(tmp_path, "[run]\nuntil_steps = 9\n"), [], {}))
+    assert load(written(tmp_path, kept), overrides, {}, kept=True).learner.annealing == annealing
+
+
+def test_what_was_annealed_in_other_steps_than_the_run_has_stays(tmp_path: Path) -> None:
+    kept = dumps(load(written(tmp_path, "[run]\nuntil_steps = 9\n[learner]\nanneal_steps = 5\n"), [], {}))
+    assert load(written(tmp_path, kept), ["run.until_steps=90"], {}, kept=True).learner.annealing == (5, 0.2)

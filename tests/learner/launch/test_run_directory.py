@@ -9,16 +9,18 @@ import os
 from pathlib import Path
 from types import SimpleNamespace
 
+import msgspec
 import pytest
 
 from learner.config import Experiment, RunSettings, learner_settings
 from learner.durability.disk import Disk
 from learner.launch import run_directory
 from learner.launch.experiment_file import load
-from learner.launch.run_directory import LOCK, PROGRESS, RunDirectory, RunDirectoryError
+from learner.launch.run_directory import LOCK, PROGRESS, RunDirectory, RunDirectoryError, edition_of
 from learner.progress import RENAMED_IN_RESULT
 from protocol import manifest as manifests
 from protocol.manifest import digest_of
+from protocol.setting_names import DEFAULTS_EDITION
 from tests.learner.books import manifest
 
 EXPERIMENT = Experiment(run=RunSettings(seed=7), actor={"env": "CartPole-v1"})
@@ -386,3 +388,15 @@ def test_lives_do_not_share_a_number_if_the_file_is_lost(tmp_path: Path) -> None
     (run / "epoch").unlink()
     with RunDirectory.prepare(run, resume=True) as directory:
         assert directory.start_life(Experiment(), manifest()) == 5
+
+
+def test_the_edition_is_that_of_the_runs_first_life(tmp_path: Path) -> None:
+    assert edition_of(None) == edition_of(tmp_path / "absent") == DEFAULTS_EDITION
+    begun(tmp_path)  # its table names none
+    assert edition_of(tmp_path) == 1
+    named = msgspec.msgpack.encode({"defaults": 2})
+    kept = msgspec.structs.replace(manifest(), actor_table=named, actor_digest=manifests.digest_of(named))
+    (tmp_path / "manifest.json").write_bytes(manifests.encode(kept))
+    assert edition_of(tmp_path) == 2
+    (tmp_path / "manifest.json").write_text("no manifest")
+    assert edition_of(tmp_path) == DEFAULTS_EDITION, "what is wrong is told later"

@@ -39,22 +39,21 @@ def test_nothing_is_said_of_a_run_that_learns() -> None:
 
 
 @pytest.mark.parametrize(
-    ("losses", "score", "kind"),
+    ("losses", "score", "rise", "kind"),
     [
-        (Losses(entropy=0.001, value=0.5, gradient_norm=1.0), 1.0, "entropy_gone"),
-        (Losses(entropy=0.5, value=5e6, gradient_norm=1.0), 1.0, "values_not_fitted"),
-        (Losses(entropy=0.5, value=5e9, gradient_norm=1.0), -1e6 * LENGTH, "rewards_large"),
-        (Losses(entropy=0.5, value=0.5, gradient_norm=5e4), 1.0, "gradients_clipped_away"),
+        (Losses(entropy=0.001, value=0.5, gradient_norm=1.0), 1.0, -1.0, "entropy_gone"),
+        (Losses(entropy=0.5, value=5e6, gradient_norm=1.0), 1.0, 1.0, "values_not_fitted"),
+        (Losses(entropy=0.5, value=5e15, gradient_norm=1.0), -1e6 * LENGTH, 1e6, "rewards_large"),
+        (Losses(entropy=0.5, value=0.5, gradient_norm=5e4), 1.0, 1.0, "gradients_clipped_away"),
     ],
 )
-def test_what_lasts_is_said_once(losses: Losses, score: float, kind: str) -> None:
-    rise = max(1.0, abs(score) / 100)
+def test_what_lasts_is_said_once(losses: Losses, score: float, rise: float, kind: str) -> None:
     assert told(adviser(), LASTING - 1, losses, score, rise) == []
     assert told(adviser(), 4 * LASTING, losses, score, rise) == [kind]
 
 
 def test_a_return_that_never_moved() -> None:
-    looks = FLAT_STEPS // SAMPLE_STEPS
+    looks = FLAT_STEPS // SAMPLE_STEPS + 1
     assert told(adviser(), looks - 1, score=-200.0, rise=0.0) == []
     found = adviser()
     assert told(found, 2 * looks, score=-200.0, rise=0.0) == ["return_flat"]
@@ -72,10 +71,28 @@ def test_a_rate_that_is_gone_while_the_run_goes_on() -> None:
 
 
 def test_observations_that_never_changed() -> None:
-    blind = Moments(FLAT_STEPS, np.array([1.0, 2.0, 5.0]), np.array([0.0, 0.0, 9.0]))
+    blind = Moments(FLAT_STEPS, np.array([1.0, 2.0, 5.0]), np.zeros(3))
     assert told(adviser(), 2, moments=blind) == ["observations_constant"]
-    sees = Moments(FLAT_STEPS, blind.mean, np.array([0.0, 1.0, 9.0]))
-    assert told(adviser(), 2, moments=sees) == []
+    assert [each.kind for each in adviser().look(Progress(), blind)] == ["observations_constant"], "no episode ended"
+    for moving in range(3):
+        sees = Moments(FLAT_STEPS, blind.mean, np.eye(3)[moving])
+        assert told(adviser(), 2, moments=sees) == []
+
+
+def test_a_run_that_is_first_looked_at_late_has_not_stood_still() -> None:
+    """Episodes of a thousand steps, or another life of the learner: what was before is not known."""
+    found, progress = adviser(), Progress(env_steps=10 * FLAT_STEPS)
+    for number in range(LASTING):
+        progress.record(Report(SAMPLE_STEPS, (Episode(100.0 + 5 * number, LENGTH),) * WINDOW, SOUND))
+        assert found.look(progress, None) == []
+
+
+def test_an_error_that_is_small_beside_returns_is_none() -> None:
+    assert told(adviser(), 2 * LASTING, Losses(entropy=0.5, value=1e6, gradient_norm=1.0), 1e5, 1e4) == []
+
+
+def test_who_has_no_policy_to_speak_of_is_not_told_of_its_entropy() -> None:
+    assert told(adviser(), 2 * LASTING, Losses(entropy=0.0, value=0.5, gradient_norm=1.0), 1.0, -1.0) == []
 
 
 def test_a_run_at_its_target_is_left_in_peace() -> None:

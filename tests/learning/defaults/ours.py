@@ -1,7 +1,7 @@
 """Farflung at its defaults: ``python -m tests.learning.defaults.ours TASK SEED [TABLE.KEY=VALUE ...]`` prints JSON.
 
-Two actors in virtual time, which is what ``learner run --env ID --until-steps N`` starts, and the same to the bit on
-any machine with the same numerics.
+Two actors in virtual time, which is what ``learner run --env ID --until-steps N`` starts where no shipped experiment
+is of that environment, and the same to the bit on any machine with the same numerics.
 """
 
 from __future__ import annotations

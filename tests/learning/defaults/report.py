@@ -21,8 +21,8 @@ OURS = "farflung"
 PEERS = {"ppo": "Stable-Baselines3 PPO", "a2c": "Stable-Baselines3 A2C"}
 HEAD = """# Untuned environments
 
-Written by `python -m tests.learning.defaults`. `learner run --env ID --until-steps N` beside Stable-Baselines3's PPO
-and A2C, all at their defaults: no experiment file, no setting, equal environment steps. Mean return of the last 100
+Written by `python -m tests.learning.defaults`. Farflung beside Stable-Baselines3's PPO and A2C, all at their defaults:
+no experiment file, no setting, equal environment steps. Mean return of the last 100
 training episodes, mean over seeds from 0 and its standard error. Ours are of two actors in virtual time.
 
 A row is *above* or *below* where ours and the better of the two differ by more than the standard error of the
