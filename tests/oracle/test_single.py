@@ -44,7 +44,16 @@ from protocol.snapshot import Reconstruction
 
 SEED, ROLLOUTS, RATE = 11, 3, 2e-3
 SMALL = ActorSettings(
-    envs=3, rollout_steps=32, passes=2, minibatches=3, hidden=(8, 8), codec="f32", entropy_weight=0.01, local_steps=1
+    envs=3,
+    rollout_steps=32,
+    passes=2,
+    minibatches=3,
+    hidden=(8, 8),
+    codec="f32",
+    entropy_weight=0.01,
+    local_steps=1,
+    normalize_observations=False,
+    normalize_returns=False,
 )
 ROUTE = b"actor"
 
