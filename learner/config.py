@@ -71,7 +71,7 @@ class SGD(Choice, frozen=True, tag="sgd"):
 class Linear(Choice, frozen=True, tag="linear"):
     """The rate falls with the run's environment steps."""
 
-    # Environment steps in which the rate would fall to zero; it stops at its floor. Unset: run.until_steps, if set.
+    # Environment steps in which the rate falls to its floor, in a straight line. Unset: run.until_steps, if set.
     anneal_steps: Steps = 300_000
     anneal_floor: Share = 0.2  # share of learning_rate that annealing ends at
 

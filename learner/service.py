@@ -82,7 +82,7 @@ class Service:
         self._site: WebServer | None = None
         self._sampler: Sampler | None = None  # where there are pages
         self._view: RunSummary | None = None
-        self._adviser = Adviser(begun.state.experiment)
+        self._adviser = Adviser(begun.state.experiment, begun=begun.state.address.epoch > 1)
         self._show_at, self._pace = 0.0, ProgressInterval()
         self._shell = ServiceReadings(
             loop_busy_s=time.thread_time,  # pages are rendered on the loop's thread

@@ -98,7 +98,7 @@ class Welcome(Message, frozen=True, tag="welcome"):
     table: Annotated[bytes, Meta(max_length=1 << 16)]  # the experiment's actor table, msgpack, not read by the learner
     table_digest: Digest  # BLAKE2b-64 of table
     credit_lag: Annotated[int, Meta(ge=1, le=1_000_000)] = 32  # updates that weights may lack of what was applied
-    anneal_steps: Counter = 0  # environment steps of the run in which the rate would fall to zero; 0: it stays
+    anneal_steps: Counter = 0  # environment steps of the run in which the rate falls to its floor; 0: it stays
     anneal_floor: Annotated[float, Meta(ge=0.0, le=1.0)] = 1.0  # share of the first rate that it falls to at most
     learning_rate: Annotated[float, Meta(ge=0.0, le=100.0)] = 0.0  # at first; 0: not told
     share: Share = 0.0  # as in a heartbeat

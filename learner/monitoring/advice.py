@@ -23,7 +23,8 @@ FLAT = 0.02  # of the return: means that differ by less have not moved
 LOST_NORM = 1_000.0  # of a gradient: what any usual clip leaves of it is no direction any more
 LARGE_REWARD = 1_000.0  # a step
 BADLY_FITTED = 1_000.0  # squared error of values, in the units that they are learnt in
-CERTAIN = 0.01  # nats of entropy
+CERTAIN, NARROW = 0.01, -2.0  # nats of entropy: of choices from a list, and of a Gaussian policy
+WAITING_STEPS = 10_000  # in which an episode is to end
 MOST_FLOOR = 0.2  # of the first rate: what is left at the end of annealing, and teaches little more
 
 
@@ -47,11 +48,14 @@ class Look(NamedTuple):
 
 
 class Adviser:
-    """Looks at a run now and then. given: all that was said, oldest first."""
+    """Looks at a run now and then. given: all that was said in this life, oldest first.
 
-    def __init__(self, experiment: Experiment) -> None:
+    begun: an earlier life began the run, and what its returns were is not known here.
+    """
+
+    def __init__(self, experiment: Experiment, *, begun: bool = False) -> None:
         self.given: list[Advice] = []
-        self._experiment = experiment
+        self._experiment, self._begun = experiment, begun
         self._looks: deque[Look] = deque(maxlen=LASTING)
         self._least, self._most = math.inf, -math.inf  # of all means
         self._first: Look | None = None  # of this life
@@ -59,7 +63,7 @@ class Adviser:
 
     def look(self, progress: Progress, moments: Moments | None) -> list[Advice]:
         """What is to be said now and was not said before. moments: of what actors normalise, if they do."""
-        blind = [each for each in _observations(moments) if each.kind not in {said.kind for said in self.given}]
+        blind = [each for each in _unseen(progress, moments) if each.kind not in {said.kind for said in self.given}]
         self.given += blind
         if progress.env_steps < self._due or len(progress.scores) < WINDOW or progress.return_mean is None:
             return blind
@@ -98,8 +102,9 @@ class Adviser:
                 "error, and next to nothing of the policy's."
             )
             yield Advice("gradients_clipped_away", "actor.max_gradient_norm", text)
-        # Exactly 0 has who has no policy to speak of: a value method, and an actor that tells no losses.
-        certain = self._lasts(lambda look: 0.0 < look.entropy < CERTAIN)
+        # Exactly 0 has who has no policy to speak of: a value method, and an actor that tells no losses. Below 0 is a
+        # Gaussian policy's, of which a little below is nothing to speak of either.
+        certain = self._lasts(lambda look: 0.0 < look.entropy < CERTAIN or look.entropy < NARROW)
         if certain and newest.mean <= self._looks[0].mean:
             text = (
                 f"The policy's entropy is {newest.entropy:.2g} nats and its return does not rise: it always does the "
@@ -124,14 +129,16 @@ class Adviser:
     def _flat(self, newest: Look) -> Iterator[Advice]:
         assert self._first is not None
         seen_steps = newest.env_steps - self._first.env_steps
-        lasting = seen_steps >= FLAT_STEPS and len(self._looks) == LASTING
+        lasting = seen_steps >= FLAT_STEPS and len(self._looks) == LASTING and not self._begun
         if lasting and self._most - self._least <= FLAT * max(abs(self._least), abs(self._most)):
+            where = f"between {self._least:.4g} and {self._most:.4g}"
+            stayed = f"at {self._most:.4g}" if self._least == self._most else where
             text = (
-                f"In {seen_steps:,} steps the mean return of {WINDOW} episodes has not left {self._least:.4g} to "
-                f"{self._most:.4g}: nothing that the policy tries is rewarded otherwise. More entropy, a wider first "
-                "policy (actor.log_deviation) or rewards on the way would tell it where to go."
+                f"In {seen_steps:,} steps the mean return of {WINDOW} episodes has stayed {stayed}: what the policy "
+                "tries makes no difference. Look at the reward; where it is rare, a reward for what is new helps to find it "
+                "(actor.novelty_weight), or rewards on the way."
             )
-            yield Advice("return_flat", "actor.entropy_weight", text)
+            yield Advice("return_flat", "actor.novelty_weight", text)
 
     def _lasts(self, shows: Callable[[Look], bool]) -> bool:
         return len(self._looks) == LASTING and all(map(shows, self._looks))
@@ -142,10 +149,16 @@ def _badly_fitted(look: Look) -> bool:
     return look.value_loss > max(BADLY_FITTED, look.mean**2 / 10)
 
 
-def _observations(moments: Moments | None) -> Iterator[Advice]:
-    """Numbers that were never seen to change: all of them, or the policy is blind. With them the returns, for which of
-    them is which, and whether it is normalised at all, is the actors' to know.
+def _unseen(progress: Progress, moments: Moments | None) -> Iterator[Advice]:
+    """What is missing altogether: ends of episodes, and numbers that change. With those of observations moments hold
+    the returns', for which of them is which, and whether it is normalised at all, is the actors' to know.
     """
+    if not progress.episodes and progress.env_steps >= WAITING_STEPS:
+        text = (
+            f"In {progress.env_steps:,} steps no episode has ended, so nothing is known of returns. Environments step "
+            "side by side: each has done its part of these steps alone. Where episodes are long, give the run more."
+        )
+        yield Advice("no_episode_ended", "run.until_steps", text)
     if moments is not None and moments.count >= FLAT_STEPS and not moments.m2.any():
         text = (
             f"In {moments.count:,} steps nothing that is normalised was seen to change, neither a number of an "

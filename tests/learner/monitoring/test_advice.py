@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from learner.config import experiment
-from learner.monitoring.advice import FLAT_STEPS, LASTING, SAMPLE_STEPS, Adviser
+from learner.monitoring.advice import FLAT_STEPS, LASTING, SAMPLE_STEPS, WAITING_STEPS, Adviser
 from learner.progress import WINDOW, Progress
 from protocol.messages import Episode, Losses, Report
 from protocol.moments import Moments
@@ -42,6 +42,7 @@ def test_nothing_is_said_of_a_run_that_learns() -> None:
     ("losses", "score", "rise", "kind"),
     [
         (Losses(entropy=0.001, value=0.5, gradient_norm=1.0), 1.0, -1.0, "entropy_gone"),
+        (Losses(entropy=-3.0, value=0.5, gradient_norm=1.0), 1.0, -1.0, "entropy_gone"),
         (Losses(entropy=0.5, value=5e6, gradient_norm=1.0), 1.0, 1.0, "values_not_fitted"),
         (Losses(entropy=0.5, value=5e15, gradient_norm=1.0), -1e6 * LENGTH, 1e6, "rewards_large"),
         (Losses(entropy=0.5, value=0.5, gradient_norm=5e4), 1.0, 1.0, "gradients_clipped_away"),
@@ -57,9 +58,20 @@ def test_a_return_that_never_moved() -> None:
     assert told(adviser(), looks - 1, score=-200.0, rise=0.0) == []
     found = adviser()
     assert told(found, 2 * looks, score=-200.0, rise=0.0) == ["return_flat"]
-    assert found.given[0].setting == "actor.entropy_weight"
+    assert found.given[0].setting == "actor.novelty_weight"
     assert "50,000 steps" in found.given[0].text
-    assert "-200 to -200" in found.given[0].text
+    assert "at -200:" in found.given[0].text
+    another_life = Adviser(experiment({"run": {}, "learner": {}, "actor": {}}), begun=True)
+    assert told(another_life, 2 * looks, score=500.0, rise=0.0) == [], "it may be at its best"
+
+
+def test_where_no_episode_ends_that_is_said() -> None:
+    found, progress = adviser(), Progress()
+    progress.record(Report(WAITING_STEPS - 1, (), SOUND))
+    assert found.look(progress, None) == []
+    progress.record(Report(1, (), SOUND))
+    assert [each.kind for each in found.look(progress, None)] == ["no_episode_ended"]
+    assert found.look(progress, None) == []
 
 
 def test_a_rate_that_is_gone_while_the_run_goes_on() -> None:
