@@ -135,8 +135,8 @@ class Adviser:
             stayed = f"at {self._most:.4g}" if self._least == self._most else where
             text = (
                 f"In {seen_steps:,} steps the mean return of {WINDOW} episodes has stayed {stayed}: what the policy "
-                "tries makes no difference. Look at the reward; where it is rare, a reward for what is new helps to find it "
-                "(actor.novelty_weight), or rewards on the way."
+                "tries makes no difference. Look at the reward. Where it is rare, a reward for what is new helps to "
+                "find it (actor.novelty_weight), or rewards on the way."
             )
             yield Advice("return_flat", "actor.novelty_weight", text)
 
