@@ -218,7 +218,7 @@ def _check_read(
         return
     for name, readers in users.items():
         value = getattr(settings, name)
-        if chosen not in readers and value != defaults[name]:
+        if chosen not in readers and value not in (defaults[name], DEFAULTS[name]):
             is_default = ", the default" if chosen == defaults[choice] else ""
             said = f"only actor.{choice} = {' or '.join(map(repr, readers))} reads it, and it is {chosen!r}{is_default}"
             raise SettingError(f"actor.{name}", _plain(value), f"{said}; leave it out, or change that")

@@ -20,6 +20,7 @@ OURS = "farflung"
 PEERS = ("ppo", "a2c")  # Stable-Baselines3's
 SEEDS = 5
 DEVELOPMENT_SEEDS = (101, 102)
+RESULTS = ROOT / "bench-results"
 
 
 def measure(keys: list[Record], store: Store, at_once: int) -> None:
@@ -46,7 +47,7 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], metavar="TABLE.KEY=VALUE", help="ours, on development")
     parser.add_argument("--at-once", type=int, default=2, metavar="N")
     parser.add_argument("--report", action="store_true", help="measure nothing, only write the report")
-    parser.add_argument("--results", type=Path, default=ROOT / "bench-results", metavar="DIR")
+    parser.add_argument("--results", type=Path, default=RESULTS, metavar="DIR")
     asked = parser.parse_args()
     if unknown := sorted(set(asked.tasks) - set(TASKS)):
         parser.error(f"no such task: {', '.join(unknown)}")
@@ -68,9 +69,7 @@ def main() -> None:
     if asked.development:
         print(report.development(store.read()))
     else:
-        report.write(
-            store.read(), ROOT / "tests" / "bench" if asked.results == ROOT / "bench-results" else asked.results
-        )
+        report.write(store.read(), Path(__file__).parent if asked.results == RESULTS else asked.results)
 
 
 if __name__ == "__main__":
