@@ -31,6 +31,7 @@ from actor.handoff import Leaving
 from actor.monitoring import log
 from actor.networks.build import build_policy
 from actor.networks.flat import FlatParameters
+from actor.spaces import resolved
 from actor.stats import WorkerStats
 from protocol.codecs.registry import Encoded
 from protocol.errors import UserError
@@ -84,6 +85,8 @@ class TrainingWorker:
         )
         try:
             spaces = self.simulators.spaces
+            if spaces.observation_type == "uint8" and resolved(settings, spaces).network == "mlp" != settings.network:
+                log.write({"event": "image_flattened", "detail": f"{spaces.observation_shape} fits no convolutions"})
             self.policy, self.flat = build_policy(settings, spaces, seed=0)
             if self.flat.layout().digest != welcome.layout.digest:
                 raise UserError(_mismatch(welcome, self.flat))

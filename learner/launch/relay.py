@@ -29,7 +29,14 @@ EVENTS = frozenset(  # of actors, as deploy/PROGRESS.md has them
         "diverged",
         "worker_failed",
     }
-    | {"simulator_failed", "gradient_not_finite", "local_steps_unused", "portion_changed", "output_lost"}
+    | {
+        "simulator_failed",
+        "gradient_not_finite",
+        "local_steps_unused",
+        "image_flattened",
+        "portion_changed",
+        "output_lost",
+    }
 )
 
 

@@ -115,7 +115,7 @@ class Adviser:
     def _annealed(self, newest: Look) -> Iterator[Advice]:
         run, settings = self._experiment.run, self._experiment.learner
         anneal = settings.anneal
-        if not isinstance(anneal, Linear) or not isinstance(anneal.anneal_steps, int):
+        if not isinstance(anneal, Linear):
             return
         left = run.until_steps is None or run.until_steps > 1.1 * newest.env_steps
         if left and newest.env_steps > anneal.anneal_steps and anneal.anneal_floor <= MOST_FLOOR:

@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+import gymnasium
 import msgspec
 import numpy as np
 import pytest
+from gymnasium.envs.registration import EnvSpec
 
 from actor import worker as module
 from actor.algorithms import portion as portions
@@ -22,6 +24,7 @@ from actor.config import ActorSettings
 from actor.environments.registry import describe
 from actor.events import Feedback, Settled, Weights, Work
 from actor.handoff import Leaving
+from actor.initial import initial
 from actor.monitoring import log
 from actor.networks.build import build_policy
 from actor.stats import WorkerStats
@@ -805,3 +808,33 @@ def test_a_worker_whose_simulators_cannot_be_made_again_fails_and_leaves_none_op
     with pytest.raises(UserError, match="no more"):
         bench.step()
     bench.worker.close()
+
+
+@pytest.mark.parametrize(
+    ("shape", "network", "told"),
+    [((7, 7, 20), "auto", ["image_flattened"]), ((7, 7, 3), "auto", []), ((7, 7, 20), "mlp", [])],
+)
+def test_an_image_that_goes_into_an_mlp_unasked_is_told(
+    monkeypatch: pytest.MonkeyPatch, shape: tuple[int, ...], network: Any, told: list[str]
+) -> None:
+    lines: list[dict[str, Any]] = []
+    monkeypatch.setattr(log, "write", lines.append)
+    monkeypatch.setitem(gymnasium.registry, "Shown-v0", EnvSpec("Shown-v0", entry_point=lambda **_: Shown(shape)))
+    settings = msgspec.structs.replace(SMALL, env="Shown-v0", network=network)
+    layout = initial(settings, 0, ()).layout
+    TrainingWorker(welcome(settings, layout), frozenset()).close()
+    assert [line["event"] for line in lines] == told
+
+
+class Shown(gymnasium.Env[Any, Any]):
+    """An image that never changes."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.observation_space = gymnasium.spaces.Box(0, 255, shape, np.uint8)
+        self.action_space = gymnasium.spaces.Discrete(2)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        return self.observation_space.sample(), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        return self.observation_space.sample(), 0.0, False, False, {}

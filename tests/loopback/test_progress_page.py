@@ -28,7 +28,14 @@ TELLERS = {"Announce", "_announce", "announce", "tell"}
 NOT_OF_A_RUN = {"learner/analysis/replay.py"}  # `learner replay` prints what it finds and records nothing
 ELSEWHERE = {  # said by other means than a call with their name
     "learner": {"progress", "finished", "actor_said", "output_lost"},
-    "actor": {"simulator_failed", "gradient_not_finite", "local_steps_unused", "portion_changed", "output_lost"},
+    "actor": {
+        "simulator_failed",
+        "gradient_not_finite",
+        "local_steps_unused",
+        "image_flattened",
+        "portion_changed",
+        "output_lost",
+    },
 }
 
 
