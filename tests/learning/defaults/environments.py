@@ -144,7 +144,7 @@ def grid(task: str) -> gymnasium.Env[Any, Any]:
     from minigrid.wrappers import ImgObsWrapper
 
     del minigrid  # importing it registered its tasks
-    made: gymnasium.Env[Any, Any] = ImgObsWrapper(gymnasium.make(task))  # type: ignore[no-untyped-call]
+    made: gymnasium.Env[Any, Any] = ImgObsWrapper(gymnasium.make(task))
     return made
 
 
