@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +33,14 @@ class Store:
         lines = self.path.read_text(encoding="utf-8").splitlines()
         return [with_present(json.loads(line), RENAMED_IN_RESULT) for line in lines]
 
+    def find(self, key: Record) -> Record | None:
+        """The first measurement with this key."""
+        found = (record for record in self.read() if all(record.get(name) == value for name, value in key.items()))
+        return next(found, None)
+
     def once(self, key: Record, measure: Callable[[], Record]) -> Record:
         """The measurement with this key: from the file, or made now and written down."""
-        for record in self.read():
-            if all(record.get(name) == value for name, value in key.items()):
-                return record
-        return self.add(key, measure)
+        return self.find(key) or self.add(key, measure)
 
     def add(self, key: Record, measure: Callable[[], Record]) -> Record:
         """One measurement more, made now and written down."""
@@ -49,6 +52,28 @@ class Store:
             file.write(json.dumps(record) + "\n")
         print(f"{time.perf_counter() - began:.1f} s", flush=True)
         return record
+
+
+def at_once(
+    store: Store, runs: Sequence[tuple[Record, Callable[[], Record]]], workers: int, minutes: float | None
+) -> int:
+    """Makes every measurement that is not there yet, so many at once. Returns how many are left, and says so.
+
+    runs: key, and what measures it. minutes: after these no further one begins; None for no end.
+    """
+    ends = float("inf") if minutes is None else time.monotonic() + 60.0 * minutes
+
+    def one(key: Record, measure: Callable[[], Record]) -> bool:
+        if time.monotonic() >= ends and store.find(key) is None:
+            return False
+        store.once(key, measure)
+        return True
+
+    with ThreadPoolExecutor(workers) as pool:
+        left = sum(not made for made in pool.map(lambda run: one(*run), runs))
+    if left:
+        print(f"{left} of {len(runs)} runs are left: run the same command again to go on")
+    return left
 
 
 def origins(records: Iterable[Record]) -> str:

@@ -8,7 +8,7 @@ import pytest
 
 from tests.bench import report
 from tests.bench.rates.actor_rate import slope
-from tests.bench.store import Record, Store, origins
+from tests.bench.store import Record, Store, at_once, origins
 from tests.bench.training import FARFLUNG, LIBRARY, LOOPS, TASKS, turns
 
 
@@ -142,3 +142,13 @@ def test_a_rate_is_the_slope_of_the_warm_part() -> None:
 def test_a_rate_past_the_target_leaves_out_what_came_before() -> None:
     lines = [{"wall_s": float(s), "env_steps": min(s, 5) * 1000 + max(0, s - 5) * 400, "actors": 2} for s in range(11)]
     assert slope(lines, after_s=5.0) == pytest.approx(400.0)
+
+
+def test_runs_that_there_is_no_time_for_are_left_and_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = Store(tmp_path, "part")
+    store.once({"seed": 0}, lambda: {"value": 1})
+    runs = [({"seed": seed}, lambda: {"value": 2}) for seed in range(3)]
+    assert at_once(store, runs, 2, minutes=0.0) == 2
+    assert "2 of 3 runs are left" in capsys.readouterr().out
+    assert at_once(store, runs, 2, minutes=None) == 0
+    assert [record["value"] for record in sorted(store.read(), key=lambda record: record["seed"])] == [1, 2, 2]

@@ -14,11 +14,12 @@ from pathlib import Path
 from tests.bench.farflung import train
 from tests.bench.machine import ROOT
 from tests.bench.store import Record, Store
-from tests.learning import beyond, codecs, lag, momentum, pixels, pong_thin, report, robustness, thin
+from tests.learning import beyond, codecs, lag, momentum, pixels, pong_thin, report, thin
+from tests.learning.robustness import rates
 from tests.learning.tasks import TASKS, Task
 
 STUDIES = {
-    "robustness": robustness.measure,
+    "robustness": rates.measure,
     "pixels": pixels.measure,
     "lag": lag.measure,
     "codecs": codecs.measure,

@@ -16,13 +16,14 @@ from matplotlib.figure import Figure
 from learner.analysis.plot import FAINT, INK, POINTS
 from tests.bench.machine import description, versions
 from tests.bench.store import Record, Store, origins
-from tests.learning import beyond, codecs, lag, momentum, pixels, pong_thin, robustness, thin
+from tests.learning import beyond, codecs, lag, momentum, pixels, pong_thin, thin
+from tests.learning.robustness import rates
 from tests.learning.tasks import TASKS, Task
 
 COLORS = ("#1d6fb8", "#c8641b", "#3a8f4d", "#8a4fa3")
 COLUMNS = 3
 FILES = ("learning", "robustness", "pixels", "lag", "codecs", "momentum", "thin", "pong_thin", "beyond")
-STUDIES = {"robustness": robustness.holds, "pixels": pixels.holds, "thin": thin.holds} | {
+STUDIES = {"robustness": rates.holds, "pixels": pixels.holds, "thin": thin.holds} | {
     "pong_thin": pong_thin.holds,
     "beyond": beyond.holds,
 }  # that have bars
@@ -83,11 +84,11 @@ def robustness_section(records: Sequence[Record], out: Path) -> list[str]:
     """Learning rates: who solved how many draws, and how soon."""
     if not records:
         return []
-    robustness.draw(records, out / "robustness.png")
-    soon, seconds = f"within {robustness.SOON_STEPS // 1000} k steps", f"within {robustness.SOON_S:g} s"
+    rates.draw(records, out / "robustness.png")
+    soon, seconds = f"within {rates.SOON_STEPS // 1000} k steps", f"within {rates.SOON_S:g} s"
     rows = []
-    for system in robustness.COLORS:
-        draws, *counts = robustness.shares(records, system)
+    for system in rates.COLORS:
+        draws, *counts = rates.shares(records, system)
         if draws:
             rows.append(_cells([system, str(draws), *(f"{count} ({count / draws:.0%})" for count in counts)]))
     return [
@@ -96,8 +97,8 @@ def robustness_section(records: Sequence[Record], out: Path) -> list[str]:
         "",
         (
             "CartPole-v1 with the learning rate drawn log-uniformly from 1e-4 to 1e-2, each draw with its own "
-            f"initialisation, at most {robustness.STEPS // 1000} k steps. Farflung's bars: all, "
-            f"{robustness.SOON_STEPS_BAR:.0%} and {robustness.SOON_S_BAR:.0%}{_verdict(robustness.holds(records))}."
+            f"initialisation, at most {rates.STEPS // 1000} k steps. Farflung's bars: all, "
+            f"{rates.SOON_STEPS_BAR:.0%} and {rates.SOON_S_BAR:.0%}{_verdict(rates.holds(records))}."
         ),
         "",
         *_table(("system", "draws", "solved", soon, seconds)),

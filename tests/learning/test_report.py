@@ -14,10 +14,11 @@ from learner.launch.experiment_file import load
 from protocol.codecs.registry import CODECS
 from protocol.shipped import named
 from tests.bench.store import Record
-from tests.learning import codecs, lag, pixels, report, robustness
+from tests.learning import codecs, lag, pixels, report
+from tests.learning.robustness import rates
 from tests.learning.tasks import TASKS, Task
 
-DRAWS = len(robustness.RATES)
+DRAWS = len(rates.RATES)
 TIMED = next(task for task in TASKS if task.median_s is not None)
 CONTROL = next(task for task in TASKS if task.below is not None)
 
@@ -38,8 +39,8 @@ def draws(solved: int = DRAWS, soon: int = DRAWS, quick: int = DRAWS, *, count: 
             "draw": number,
             "rate": 1e-3,
             "solved": number < solved,
-            "env_steps": robustness.SOON_STEPS if number < soon else robustness.SOON_STEPS + 1,
-            "wall_s": robustness.SOON_S if number < quick else robustness.SOON_S + 0.1,
+            "env_steps": rates.SOON_STEPS if number < soon else rates.SOON_STEPS + 1,
+            "wall_s": rates.SOON_S if number < quick else rates.SOON_S + 0.1,
         }
         for number in range(count)
     ]
@@ -90,7 +91,7 @@ def test_a_task_is_missed_whose_bar_does_not_hold(task: Task, changes: Record) -
     ],
 )
 def test_learning_rates_hold_where_all_three_shares_do(records: list[Record], held: bool) -> None:
-    assert robustness.holds(records) is held
+    assert rates.holds(records) is held
 
 
 @pytest.mark.parametrize(

@@ -7,45 +7,41 @@ share a machine with others. ``--set`` and ``--development`` are for choosing de
 from __future__ import annotations
 
 import argparse
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from tests.bench.machine import ROOT, ask
-from tests.bench.store import Record, Store
+from tests.bench.store import Record, Store, at_once
 from tests.learning.defaults import report
 from tests.learning.defaults.tasks import DEVELOPMENT, REPORTING, TASKS
 
 PART = "defaults"
-OURS = "farflung"
+OURS, TUNED = "farflung", "tuned"
 PEERS = ("ppo", "a2c")  # Stable-Baselines3's
 SEEDS = 5
 DEVELOPMENT_SEEDS = (101, 102)
 RESULTS = ROOT / "bench-results"
 
 
-def measure(keys: list[Record], store: Store, at_once: int) -> None:
-    """Every run that is not there yet."""
-    with ThreadPoolExecutor(at_once) as pool:
-        for _ in pool.map(lambda key: store.once(key, lambda: play(key)), keys):
-            pass
-
-
 def play(key: Record) -> Record:
     """One run. key: task, seed, who; settings, of ours, where they are not the defaults."""
+    if key["who"] == TUNED:
+        return ask(["tests.learning.defaults.ours", key["task"], str(key["seed"]), "--tuned"])
     if key["who"] == OURS:
         return ask(["tests.learning.defaults.ours", key["task"], str(key["seed"]), *key.get("settings", ())])
     return ask(["tests.learning.defaults.peer", key["who"], key["task"], str(key["seed"])])
 
 
-def main() -> None:
-    """What is asked for."""
+def main() -> int:
+    """What is asked for. Exit code 75: runs are left."""
     parser = argparse.ArgumentParser("python -m tests.learning.defaults", description=__doc__)
     parser.add_argument("tasks", nargs="*", metavar="TASK", help=f"of {', '.join(TASKS)}; default: all that report")
-    parser.add_argument("--who", action="append", choices=(OURS, *PEERS), help="repeatable; default: all")
+    parser.add_argument("--who", action="append", choices=(OURS, TUNED, *PEERS), help="repeatable; default: all")
     parser.add_argument("--seeds", type=int, default=SEEDS, metavar="N", help="from 0")
     parser.add_argument("--development", action="store_true", help="other tasks and seeds, ours alone")
     parser.add_argument("--set", action="append", default=[], metavar="TABLE.KEY=VALUE", help="ours, on development")
     parser.add_argument("--at-once", type=int, default=2, metavar="N")
+    parser.add_argument("--minutes", type=float, metavar="M", help="begin no run after so long; run again to go on")
     parser.add_argument("--report", action="store_true", help="measure nothing, only write the report")
     parser.add_argument("--results", type=Path, default=RESULTS, metavar="DIR")
     asked = parser.parse_args()
@@ -56,21 +52,23 @@ def main() -> None:
     store = Store(asked.results, f"{PART}-development" if asked.development else PART)
     seeds = DEVELOPMENT_SEEDS if asked.development else range(asked.seeds)
     names = [task.name for task in (DEVELOPMENT if asked.development else REPORTING)]
-    who = [OURS] if asked.development else asked.who or [OURS, *PEERS]
+    who = [OURS] if asked.development else asked.who or [OURS, TUNED, *PEERS]
     settings = {"settings": asked.set} if asked.development else {}
     keys = [
         {"task": task, "seed": seed, "who": each, **settings}
         for seed in seeds
         for task in asked.tasks or names
         for each in who
+        if each != TUNED or TASKS[task].tuned
     ]
-    if not asked.report:
-        measure(keys, store, asked.at_once)
+    runs = [(key, partial(play, key)) for key in keys]
+    left = 0 if asked.report else at_once(store, runs, asked.at_once, asked.minutes)
     if asked.development:
         print(report.development(store.read()))
     else:
         report.write(store.read(), Path(__file__).parent if asked.results == RESULTS else asked.results)
+    return 75 if left else 0
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

@@ -1,12 +1,13 @@
 """Stable-Baselines3 at its defaults: ``python -m tests.learning.defaults.peer ppo|a2c TASK SEED`` prints JSON.
 
+``--set`` takes keyword arguments of its method as a JSON object, ``--steps`` others than the task's.
 Imports nothing of Farflung's. Images of a few pixels are flattened, which is what its MlpPolicy does with them.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
-import sys
 import time
 from collections import deque
 from importlib import import_module
@@ -40,8 +41,8 @@ class Scores(BaseCallback):
         return True
 
 
-def main(algorithm: str, name: str, seed: int) -> dict[str, Any]:
-    """One run."""
+def main(algorithm: str, name: str, seed: int, steps: int | None, settings: dict[str, Any]) -> dict[str, Any]:
+    """One run. settings: over the method's defaults."""
     task = TASKS[name]
     torch.set_num_threads(1)
     if task.own:
@@ -49,10 +50,17 @@ def main(algorithm: str, name: str, seed: int) -> dict[str, Any]:
     env = Monitor(gymnasium.make(task.env, **task.options))
     method = {"ppo": PPO, "a2c": A2C}[algorithm]
     scores, began = Scores(), time.perf_counter()
-    method("MlpPolicy", env, seed=seed, device="cpu").learn(task.steps, callback=scores)
+    method("MlpPolicy", env, seed=seed, device="cpu", **settings).learn(steps or task.steps, callback=scores)
     mean = float(np.mean(scores.recent)) if scores.recent else None
     return {"return_mean_100": mean, "episodes": scores.episodes, "wall_s": time.perf_counter() - began}
 
 
 if __name__ == "__main__":
-    print(json.dumps(main(sys.argv[1], sys.argv[2], int(sys.argv[3]))))
+    parser = argparse.ArgumentParser("python -m tests.learning.defaults.peer", description=__doc__)
+    parser.add_argument("algorithm", choices=("ppo", "a2c"))
+    parser.add_argument("task", choices=TASKS)
+    parser.add_argument("seed", type=int)
+    parser.add_argument("--steps", type=int)
+    parser.add_argument("--set", type=json.loads, default={}, metavar="JSON")
+    asked = parser.parse_args()
+    print(json.dumps(main(asked.algorithm, asked.task, asked.seed, asked.steps, asked.set)))

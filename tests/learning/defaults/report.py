@@ -17,7 +17,7 @@ from tests.bench.store import Record, origins
 from tests.learning.defaults.tasks import DEVELOPMENT, REPORTING, Task
 from tests.reference.markdown import table
 
-OURS = "farflung"
+OURS, TUNED = "farflung", "tuned"
 PEERS = {"ppo": "Stable-Baselines3 PPO", "a2c": "Stable-Baselines3 A2C"}
 HEAD = """# Untuned environments
 
@@ -26,7 +26,9 @@ no experiment file, no setting, equal environment steps. Mean return of the last
 training episodes, mean over seeds from 0 and its standard error. Ours are of two actors in virtual time.
 
 A row is *above* or *below* where ours and the better of the two differ by more than the standard error of the
-difference. Defaults were chosen on other environments and other seeds (`tests/learning/defaults/tasks.py`).
+difference. The last column is Farflung with the shipped experiment of the environment, where there is one, for as many
+steps; it judges nothing. Defaults were chosen on other environments and other seeds
+(`tests/learning/defaults/tasks.py`).
 """
 
 
@@ -73,14 +75,15 @@ def _row(task: Task, found: dict[tuple[str, str], list[float]]) -> tuple[str, ..
     others = {who: score(found[task.name, who]) for who in PEERS if found[task.name, who]}
     judged = verdict(ours, [*others.values()]) if others else ""
     cells = (str(others.get(who, "")) for who in PEERS)
-    return (task.name, f"{task.steps // 1000} k", str(ours), *cells, judged)
+    tuned = str(score(found[task.name, TUNED])) if found[task.name, TUNED] else ""
+    return (task.name, f"{task.steps // 1000} k", str(ours), *cells, judged, tuned)
 
 
 def written(records: Sequence[Record]) -> str:
     """The whole file."""
     lines = rows(records)
-    counts = [f"{sum(line[-1] == word for line in lines)} {word}" for word in ("above", "even", "below")]
-    heads = ("environment", "steps", "Farflung", *PEERS.values(), "")
+    counts = [f"{sum(line[-2] == word for line in lines)} {word}" for word in ("above", "even", "below")]
+    heads = ("environment", "steps", "Farflung", *PEERS.values(), "", "its experiment file")
     told = f"Commits measured: {origins(record for record in records if record['who'] == OURS)}."
     return f"{HEAD}\n{', '.join(counts)}. {told}\n\n{table(heads, lines)}"
 

@@ -15,7 +15,7 @@ MODULE = "tests.learning.defaults.environments"
 class Task:
     """name: unique. env: Gymnasium's id. steps: environment steps of a run. options: keyword arguments of the env.
 
-    own: whether the id is registered by MODULE.
+    own: whether the id is registered by MODULE. tuned: the shipped experiment of it, empty where there is none.
     """
 
     name: str
@@ -23,6 +23,7 @@ class Task:
     steps: int = 100_000
     options: dict[str, Any] = field(default_factory=dict)
     own: bool = False
+    tuned: str = ""
 
 
 def _own(name: str, env: str, steps: int = 100_000, **options: Any) -> Task:
@@ -42,13 +43,13 @@ DEVELOPMENT = (
     _own("deep sea of 8", "DeepSea-v0", 60_000),
 )
 REPORTING = (
-    Task("CartPole", "CartPole-v1"),
-    Task("Acrobot", "Acrobot-v1"),
+    Task("CartPole", "CartPole-v1", tuned="cartpole"),
+    Task("Acrobot", "Acrobot-v1", tuned="acrobot"),
     Task("MountainCar", "MountainCar-v0"),
     Task("MountainCarContinuous", "MountainCarContinuous-v0"),
-    Task("Pendulum", "Pendulum-v1"),
-    Task("LunarLander", "LunarLander-v3", 200_000),
-    Task("BipedalWalker", "BipedalWalker-v3", 200_000),
+    Task("Pendulum", "Pendulum-v1", tuned="pendulum"),
+    Task("LunarLander", "LunarLander-v3", 200_000, tuned="lunarlander"),
+    Task("BipedalWalker", "BipedalWalker-v3", 200_000, tuned="bipedalwalker"),
     Task("InvertedPendulum", "InvertedPendulum-v5"),
     Task("Reacher", "Reacher-v5"),
     Task("Swimmer", "Swimmer-v5"),

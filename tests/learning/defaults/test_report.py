@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from tests.learning.defaults import mujoco
+from tests.learning.defaults.mujoco import STEPS
 from tests.learning.defaults.report import OURS, score, verdict, written
 from tests.learning.defaults.tasks import DEVELOPMENT, REPORTING
 
@@ -44,3 +46,17 @@ def test_the_table_counts_its_rows_and_leaves_out_what_was_not_measured() -> Non
 def test_no_environment_both_chooses_and_reports() -> None:
     assert not {(task.env, str(task.options)) for task in DEVELOPMENT} & {(t.env, str(t.options)) for t in REPORTING}
     assert len(REPORTING) >= 15
+
+
+def run(who: str, played: float, steps: int = STEPS, wall_s: float = 100.0) -> dict[str, Any]:
+    own = {"who": who, "env": "Hopper-v5", "seed": 0, "return_mean_100": played, "played": played, "wall_s": wall_s}
+    return own | {"steps": steps}
+
+
+def test_a_million_steps_are_held_against_the_better_of_what_is_published_and_what_was_measured() -> None:
+    ours = run(mujoco.OURS, 2_500.0)
+    assert mujoco.row("Hopper-v5", [ours])[5] == "at or above"
+    assert mujoco.row("Hopper-v5", [ours, run(mujoco.PEER, 2_600.0)])[5] == "below"
+    short = run(mujoco.PEER, 9_999.0, steps=STEPS // 50, wall_s=30.0)
+    line = mujoco.row("Hopper-v5", [ours, short])
+    assert line[4:] == ("", "at or above", "100", "1500", "15.0")  # a short run's return says nothing, its seconds do

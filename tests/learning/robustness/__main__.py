@@ -1,0 +1,58 @@
+"""All draws of eight settings: ``python -m tests.learning.robustness`` measures what is not there yet.
+
+Each run is a process of its own, two at once. Scores depend on no clock, so runs may share a machine with others.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from functools import partial
+from pathlib import Path
+
+from tests.bench.machine import ROOT, ask
+from tests.bench.store import Record, Store, at_once
+from tests.learning.robustness import report
+from tests.learning.robustness.draws import CASES, COUNT, DRAWS, Case
+from tests.learning.robustness.report import OURS, PEER
+
+RESULTS = ROOT / "bench-results"
+KEPT = ("return_mean_100", "wall_s")
+
+
+def play(case: Case, draw: int, system: str) -> Record:
+    """One run. Its seed is the draw's number."""
+    drawn = DRAWS[draw]
+    if system == OURS:
+        settings = [f"run.until_steps={case.steps}", *drawn.farflung]
+        answer = ask(["tests.learning.defaults.ours", case.task, str(draw), *settings])
+    else:
+        settings = ["--steps", str(case.steps), "--set", json.dumps(drawn.stable_baselines)]
+        answer = ask(["tests.learning.defaults.peer", "ppo", case.task, str(draw), *settings])
+    return drawn.plain | {name: answer[name] for name in KEPT}
+
+
+def main() -> int:
+    """What is asked for. Exit code 75: runs are left."""
+    parser = argparse.ArgumentParser("python -m tests.learning.robustness", description=__doc__)
+    parser.add_argument("--draws", type=int, default=COUNT, metavar="N", help="the first so many")
+    parser.add_argument("--at-once", type=int, default=2, metavar="N")
+    parser.add_argument("--minutes", type=float, metavar="M", help="begin no run after so long; run again to go on")
+    parser.add_argument("--report", action="store_true", help="measure nothing, only write the report")
+    parser.add_argument("--results", type=Path, default=RESULTS, metavar="DIR")
+    asked = parser.parse_args()
+    store = Store(asked.results, "draws")
+    draws = range(0 if asked.report else min(asked.draws, COUNT))
+    runs = [
+        ({"system": system, "task": case.task, "draw": draw}, partial(play, case, draw, system))
+        for draw in draws
+        for case in CASES
+        for system in (OURS, PEER)
+    ]
+    left = at_once(store, runs, asked.at_once, asked.minutes)
+    report.write(store.read(), Path(__file__).parent if asked.results == RESULTS else asked.results)
+    return 75 if left else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
