@@ -20,11 +20,12 @@ TAGS = --tag farflung-$(1):$(VERSION) --tag farflung-$(1):latest
 WATCH = --profile watch
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo test check sim fuzz faults format learn bench bench-streams bench-far bench-journal \
-	bench-scrape bench-fleet reference images up down test-deploy drill clean
+LEARN = learn-tasks learn-pixels learn-studies learn-defaults learn-mujoco learn-draws
+.PHONY: help setup setup-dev demo test check sim fuzz faults format learn $(LEARN) bench bench-streams bench-far \
+	bench-journal bench-scrape bench-fleet reference images up down test-deploy drill clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' Makefile
 
 setup: $(BASE)  ## make .venv and install Farflung in it (PYTHON=... picks the interpreter)
 
@@ -55,8 +56,28 @@ format: $(DEV)  ## repair what ruff can repair
 sim: $(DEV)  ## play SEEDS bad worlds under virtual time, and CROWDS of a thousand actors (ten minutes)
 	$(BIN)/python -m tests.simulation $(or $(SEEDS),1000) --crowds $(or $(CROWDS),4)
 
-learn: $(COMPARE)  ## train every task on every seed and write tests/bench/LEARNING.md (hours)
-	$(BIN)/python -m tests.learning
+# Each of them begins no run after 50 minutes, says what is left, and goes on where it was when it is asked again.
+WITHIN = --minutes 50
+
+learn: $(LEARN)  ## all of what follows; each ends within an hour and goes on when asked again
+
+learn-tasks: $(COMPARE)  ## every task on every seed, and tests/bench/LEARNING.md
+	$(BIN)/python -m tests.learning tasks $(WITHIN)
+
+learn-pixels: $(COMPARE)  ## Pong: to its target, its speed, over a thin stream
+	$(BIN)/python -m tests.learning pong pixels pong_thin $(WITHIN)
+
+learn-studies: $(COMPARE)  ## fifty learning rates, lag, codecs, momentum, thin streams, past the target
+	$(BIN)/python -m tests.learning robustness lag codecs momentum thin beyond $(WITHIN)
+
+learn-defaults: $(COMPARE)  ## untuned environments beside Stable-Baselines3, and tests/learning/defaults/DEFAULTS.md
+	$(BIN)/python -m tests.learning.defaults $(WITHIN)
+
+learn-mujoco: $(COMPARE)  ## MuJoCo at a million steps by plain defaults, and tests/learning/defaults/MUJOCO.md
+	$(BIN)/python -m tests.learning.defaults.mujoco --peer-returns $(WITHIN)
+
+learn-draws: $(COMPARE)  ## fifty draws of eight settings, and tests/learning/robustness/ROBUSTNESS.md
+	$(BIN)/python -m tests.learning.robustness $(WITHIN)
 
 bench-streams: $(COMPARE)  ## measure what each codec costs, and what learning notices of it (a quarter of an hour)
 	$(BIN)/python -m tests.bench.streams

@@ -7,6 +7,7 @@ report can be built again at any time.
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,11 +21,23 @@ Record = dict[str, Any]
 CHANGED = "-dirty"  # how git marks a checkout whose files differ from its commit
 
 
-class Store:
-    """One part's measurements. key fields: what tells one measurement from another."""
+class OutOfTime(Exception):
+    """A measurement would have begun after its time was over."""
 
-    def __init__(self, folder: Path, part: str) -> None:
-        self.path = folder / f"{part}.jsonl"
+
+def end(minutes: float | None) -> float:
+    """When so many minutes from now are over, by the monotonic clock; never for None."""
+    return math.inf if minutes is None else time.monotonic() + 60.0 * minutes
+
+
+class Store:
+    """One part's measurements. key fields: what tells one measurement from another.
+
+    ends: by the monotonic clock, after which none begins.
+    """
+
+    def __init__(self, folder: Path, part: str, ends: float = math.inf) -> None:
+        self.path, self.ends = folder / f"{part}.jsonl", ends
 
     def read(self) -> list[Record]:
         """All that is finished, oldest first. Numbers that were kept under a former name have the present one, too."""
@@ -39,11 +52,13 @@ class Store:
         return next(found, None)
 
     def once(self, key: Record, measure: Callable[[], Record]) -> Record:
-        """The measurement with this key: from the file, or made now and written down."""
+        """The measurement with this key: from the file, or made now and written down. Raises OutOfTime."""
         return self.find(key) or self.add(key, measure)
 
     def add(self, key: Record, measure: Callable[[], Record]) -> Record:
-        """One measurement more, made now and written down."""
+        """One measurement more, made now and written down. Raises OutOfTime."""
+        if time.monotonic() >= self.ends:
+            raise OutOfTime
         print(" ".join(f"{name}={value}" for name, value in key.items()), end=" ... ", flush=True)
         began, origin = time.perf_counter(), commit()  # before: a commit may be made while it runs
         record = {**key, **measure(), "at": time.strftime("%Y-%m-%d %H:%M", time.gmtime()), "commit": origin}
@@ -54,20 +69,17 @@ class Store:
         return record
 
 
-def at_once(
-    store: Store, runs: Sequence[tuple[Record, Callable[[], Record]]], workers: int, minutes: float | None
-) -> int:
+def at_once(store: Store, runs: Sequence[tuple[Record, Callable[[], Record]]], workers: int) -> int:
     """Makes every measurement that is not there yet, so many at once. Returns how many are left, and says so.
 
-    runs: key, and what measures it. minutes: after these no further one begins; None for no end.
+    runs: key, and what measures it.
     """
-    ends = float("inf") if minutes is None else time.monotonic() + 60.0 * minutes
 
     def one(key: Record, measure: Callable[[], Record]) -> bool:
-        if time.monotonic() >= ends and store.find(key) is None:
+        try:
+            return bool(store.once(key, measure))
+        except OutOfTime:
             return False
-        store.once(key, measure)
-        return True
 
     with ThreadPoolExecutor(workers) as pool:
         left = sum(not made for made in pool.map(lambda run: one(*run), runs))

@@ -148,7 +148,7 @@ def test_runs_that_there_is_no_time_for_are_left_and_told(tmp_path: Path, capsys
     store = Store(tmp_path, "part")
     store.once({"seed": 0}, lambda: {"value": 1})
     runs = [({"seed": seed}, lambda: {"value": 2}) for seed in range(3)]
-    assert at_once(store, runs, 2, minutes=0.0) == 2
+    assert at_once(Store(tmp_path, "part", ends=0.0), runs, 2) == 2
     assert "2 of 3 runs are left" in capsys.readouterr().out
-    assert at_once(store, runs, 2, minutes=None) == 0
+    assert at_once(store, runs, 2) == 0
     assert [record["value"] for record in sorted(store.read(), key=lambda record: record["seed"])] == [1, 2, 2]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import shlex
@@ -10,6 +11,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import gymnasium
+import numpy as np
 import pytest
 
 from protocol.transport.keys import write_pair
@@ -38,7 +41,7 @@ print(json.dumps(minimal_actor(sys.argv[1], lambda theta, _: (numpy.full(len(the
 @pytest.fixture
 def workshop(tmp_path: Path) -> Path:
     """A folder with what the console blocks take for granted."""
-    for name in ("corridor.py", "corridor.toml"):
+    for name in ("corridor.py", "corridor.toml", "tictactoe.py"):
         shutil.copy(EXAMPLES / name, tmp_path)
     (tmp_path / "needy.py").write_text("import helper\n")
     write_pair(tmp_path / "open.key", new_pair("open", new_pair("learner").public))
@@ -95,6 +98,37 @@ def test_the_environment_of_ones_own_is_learnt(workshop: Path) -> None:
     assert code == 0, printed
     assert result["solved"]
     assert result["env_steps"] >= 1000
+
+
+def test_the_game_of_the_tutorial_has_its_rules() -> None:
+    spec = importlib.util.spec_from_file_location("tictactoe", EXAMPLES / "tictactoe.py")
+    assert spec is not None
+    assert spec.loader is not None
+    game = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(game)
+    env = gymnasium.make("TicTacToe-v0")  # with Gymnasium's own checks of what steps return
+    ends = {-1.0: 0, 0.0: 0, 1.0: 0}
+    for seed in range(200):
+        seen, _ = env.reset(seed=seed)
+        while True:
+            assert seen.sum() in (0.0, -1.0)  # it is our move
+            seen, reward, over, _, _ = env.step(int(np.flatnonzero(seen == 0.0)[0]))
+            if over:
+                break
+            assert reward == 0.0
+        ends[float(reward)] += 1
+    assert min(ends.values()) > 0
+    env.reset(seed=0)
+    env.step(4)
+    assert env.step(4)[1:3] == (-1.0, True)
+
+
+def test_the_game_of_the_tutorial_is_learnt(workshop: Path) -> None:
+    command = "learner run --env tictactoe:TicTacToe-v0 --allow-module tictactoe --until-return"
+    assert command in text_of("docs/tutorial.md")
+    code, printed = said(f"{command} 0.5 --until-steps 200000 --http off --json --run-dir run", workshop)
+    assert code == 0, printed
+    assert json.loads((workshop / "run/result.json").read_text())["solved"]
 
 
 def test_the_actor_of_the_specification_trains(tmp_path: Path) -> None:

@@ -48,16 +48,20 @@ def write(results: Path, out: Path) -> None:
     lines = ["# What is learnt", "", f"Written by `make learn`. {WORDS}", ""]
     lines += [f"* Machine: {description()}"]
     lines += [f"* Versions: {', '.join(f'{name} {version}' for name, version in versions().items())}"]
-    lines += [f"* Commits measured: {origins(record for name in FILES for record in found[name])}", ""]
+    lines += ["* Commits are named with what was measured at them.", ""]
     lines += tasks_section(records, pictures)
-    lines += robustness_section(found["robustness"], pictures)
-    lines += pixels_section(found["pixels"])
-    lines += lag_section(found["lag"], pictures)
-    lines += codecs_section(found["codecs"], pictures)
-    lines += momentum_section(found["momentum"], pictures)
-    lines += thin_section(found["thin"], pictures)
-    lines += pong_thin_section(found["pong_thin"])
-    lines += beyond_section(found["beyond"])
+    sections = {
+        "robustness": robustness_section(found["robustness"], pictures),
+        "pixels": pixels_section(found["pixels"]),
+        "lag": lag_section(found["lag"], pictures),
+        "codecs": codecs_section(found["codecs"], pictures),
+        "momentum": momentum_section(found["momentum"], pictures),
+        "thin": thin_section(found["thin"], pictures),
+        "pong_thin": pong_thin_section(found["pong_thin"]),
+        "beyond": beyond_section(found["beyond"]),
+    }
+    for name, section in sections.items():
+        lines += [*section, "", f"Commits measured: {origins(found[name])}."] if section else []
     (out / "LEARNING.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     print(f"wrote {out / 'LEARNING.md'}")
 
@@ -70,7 +74,7 @@ def tasks_section(records: Sequence[Record], out: Path) -> list[str]:
     return [
         "![mean return against environment steps, each task](pictures/learning.png)",
         "",
-        *_table(("task", "bar", "reached", "steps, median", "seconds, median", "seconds, each seed")),
+        *_table(("task", "bar", "reached", "steps, median", "seconds, median", "seconds, each seed", "commit")),
         *[_row(task, _of(task, records)) for task in TASKS if _of(task, records)],
         "",
         "## Every seed",
@@ -394,6 +398,7 @@ def _row(task: Task, found: Sequence[Record]) -> str:
         f"{steps / 1000:,.0f} k",
         f"{wall:.1f}",
         seconds,
+        origins(found),
     )
     return _cells(cells)
 

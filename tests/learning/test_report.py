@@ -157,7 +157,7 @@ def test_a_report_of_one_study_needs_no_task_and_names_its_commits(tmp_path: Pat
     (tmp_path / "robustness.jsonl").write_text("\n".join(lines), encoding="utf-8")
     report.write(tmp_path, tmp_path / "out")
     text = (tmp_path / "out" / "LEARNING.md").read_text(encoding="utf-8")
-    assert "* Commits measured: a2038efab + uncommitted changes\n" in text
+    assert "Commits measured: a2038efab + uncommitted changes.\n" in text
     assert "| Farflung | 50 | 50 (100%) | 50 (100%) | 50 (100%) |" in text
 
 

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from tests.bench.machine import ROOT, ask
-from tests.bench.store import Record, Store, at_once
+from tests.bench.store import Record, Store, at_once, end
 from tests.learning.defaults import report
 from tests.learning.defaults.tasks import DEVELOPMENT, REPORTING, TASKS
 
@@ -49,7 +49,7 @@ def main() -> int:
         parser.error(f"no such task: {', '.join(unknown)}")
     if asked.set and not asked.development:
         parser.error("--set goes with --development: what is reported are the defaults")
-    store = Store(asked.results, f"{PART}-development" if asked.development else PART)
+    store = Store(asked.results, f"{PART}-development" if asked.development else PART, end(asked.minutes))
     seeds = DEVELOPMENT_SEEDS if asked.development else range(asked.seeds)
     names = [task.name for task in (DEVELOPMENT if asked.development else REPORTING)]
     who = [OURS] if asked.development else asked.who or [OURS, TUNED, *PEERS]
@@ -62,7 +62,7 @@ def main() -> int:
         if each != TUNED or TASKS[task].tuned
     ]
     runs = [(key, partial(play, key)) for key in keys]
-    left = 0 if asked.report else at_once(store, runs, asked.at_once, asked.minutes)
+    left = 0 if asked.report else at_once(store, runs, asked.at_once)
     if asked.development:
         print(report.development(store.read()))
     else:

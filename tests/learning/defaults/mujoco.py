@@ -19,7 +19,7 @@ from statistics import mean, median
 
 from tests.bench.farflung import train
 from tests.bench.machine import ROOT, ask, start
-from tests.bench.store import Record, Store, at_once, origins
+from tests.bench.store import Record, Store, at_once, end, origins
 from tests.learning.defaults.report import score
 from tests.reference.markdown import table
 
@@ -104,7 +104,7 @@ def main() -> int:
     asked = parser.parse_args()
     if unknown := sorted(set(asked.tasks) - set(ENVS)):
         parser.error(f"no such task: {', '.join(unknown)}")
-    store, envs = Store(asked.results, "mujoco"), asked.tasks or ENVS
+    store, envs = Store(asked.results, "mujoco", end(asked.minutes)), asked.tasks or ENVS
     runs = [({"who": PEER, "env": env, "seed": 0, "steps": PEER_STEPS}, partial(peer, env, PEER_STEPS)) for env in envs]
     runs += [
         ({"who": OURS, "env": env, "seed": seed}, partial(ours, env, seed))
@@ -114,7 +114,7 @@ def main() -> int:
     if asked.peer_returns:
         rest = [env for env in envs if env not in PUBLISHED]
         runs += [({"who": PEER, "env": env, "seed": 0, "steps": STEPS}, partial(peer, env, STEPS)) for env in rest]
-    left = 0 if asked.report else at_once(store, runs, 1, asked.minutes)
+    left = 0 if asked.report else at_once(store, runs, 1)
     write(store.read(), Path(__file__).parent if asked.results == RESULTS else asked.results)
     return 75 if left else 0
 

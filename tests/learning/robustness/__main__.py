@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from tests.bench.machine import ROOT, ask
-from tests.bench.store import Record, Store, at_once
+from tests.bench.store import Record, Store, at_once, end
 from tests.learning.robustness import report
 from tests.learning.robustness.draws import CASES, COUNT, DRAWS, Case
 from tests.learning.robustness.report import OURS, PEER
@@ -41,7 +41,7 @@ def main() -> int:
     parser.add_argument("--report", action="store_true", help="measure nothing, only write the report")
     parser.add_argument("--results", type=Path, default=RESULTS, metavar="DIR")
     asked = parser.parse_args()
-    store = Store(asked.results, "draws")
+    store = Store(asked.results, "draws", end(asked.minutes))
     draws = range(0 if asked.report else min(asked.draws, COUNT))
     runs = [
         ({"system": system, "task": case.task, "draw": draw}, partial(play, case, draw, system))
@@ -49,7 +49,7 @@ def main() -> int:
         for case in CASES
         for system in (OURS, PEER)
     ]
-    left = at_once(store, runs, asked.at_once, asked.minutes)
+    left = at_once(store, runs, asked.at_once)
     report.write(store.read(), Path(__file__).parent if asked.results == RESULTS else asked.results)
     return 75 if left else 0
 
