@@ -76,6 +76,10 @@ VALUE_METHODS = {
 }
 
 
+# A gradient of whole sequences costs its steps, one after the other, however many environments are in it.
+MEMORY_MINIBATCHES = 2
+
+
 class ActorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """``[actor]`` of an experiment file."""
 
@@ -124,7 +128,7 @@ class ActorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     # Times each rollout is used. Unset, with loss = "a3c": 1, for it is only sound with 1 or with targets = "vtrace";
     # with a value method 6.
     passes: Count = 10
-    # Gradients in one pass, with a small share fewer. Unset, with a memory: no more than envs; with a value method 4.
+    # Gradients in one pass, with a small share fewer. Unset, with a memory 2, with a value method 4.
     minibatches: Count = 8
     # Updates whose sum is one message, at most; the end of a rollout sends the rest. An actor takes each of them into
     # its own weights at once, and follows the stream once that shows what became of the sum. auto: all of a rollout,
@@ -203,9 +207,9 @@ def _dependent(given: Mapping[str, Any]) -> dict[str, object]:
         found |= VALUE_METHODS
     if given.get("loss") == "a3c" and given.get("targets") != "vtrace":
         found["passes"] = 1
-    usual, envs = found.get("minibatches", DEFAULTS["minibatches"]), given.get("envs")
-    if given.get("memory", "none") != "none" and isinstance(envs, int) and isinstance(usual, int) and 1 <= envs < usual:
-        found["minibatches"] = envs
+    if given.get("memory", "none") != "none":
+        usual, envs = found.get("minibatches", MEMORY_MINIBATCHES), given.get("envs")
+        found["minibatches"] = envs if isinstance(envs, int) and isinstance(usual, int) and 1 <= envs < usual else usual
     return found
 
 

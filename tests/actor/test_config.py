@@ -160,6 +160,8 @@ def test_two_settings_that_do_not_go_together_are_both_named(table: dict[str, An
         ({"memory": "lstm", "envs": 2}, 6, 2),
         ({"memory": "none", "envs": 2}, 6, 4),
         ({"memory": "gru"}, 6, 4),
+        ({"memory": "gru", "defaults": 2}, 10, 2),
+        ({"memory": "gru", "defaults": 2, "envs": 1}, 10, 1),
     ],
 )
 def test_no_default_stands_against_a_choice(table: dict[str, Any], passes: int, minibatches: int) -> None:
