@@ -59,11 +59,15 @@ class Draw:
 
     @property
     def stable_baselines(self) -> dict[str, Any]:
-        """Keyword arguments of its PPO, over its defaults: one environment, so a rollout is so many steps of it."""
+        """Keyword arguments of its PPO, over its defaults: one environment, so a rollout is so many steps of it.
+
+        A few more or less than drawn, or its last minibatch would be a small one.
+        """
+        samples = max(round(self.rollout / self.minibatches), 2)
         return {
             "learning_rate": self.learning_rate,
-            "n_steps": self.rollout,
-            "batch_size": max(round(self.rollout / self.minibatches), 2),
+            "n_steps": samples * self.minibatches,
+            "batch_size": samples,
             "n_epochs": self.passes,
             "ent_coef": self.entropy_weight,
             "clip_range": self.clip,
