@@ -13,7 +13,7 @@ from pathlib import Path
 from tests.bench.machine import ROOT, ask
 from tests.bench.store import Record, Store, at_once, end
 from tests.learning.defaults import report
-from tests.learning.defaults.tasks import DEVELOPMENT, REPORTING, TASKS
+from tests.learning.defaults.tasks import ASKED_FOR, DEVELOPMENT, REPORTING, TASKS
 
 PART = "defaults"
 OURS, TUNED = "farflung", "tuned"
@@ -51,7 +51,8 @@ def main() -> int:
         parser.error("--set goes with --development: what is reported are the defaults")
     store = Store(asked.results, f"{PART}-development" if asked.development else PART, end(asked.minutes))
     seeds = DEVELOPMENT_SEEDS if asked.development else range(asked.seeds)
-    names = [task.name for task in (DEVELOPMENT if asked.development else REPORTING)]
+    names = [task.name for task in (DEVELOPMENT if asked.development else (*REPORTING, *ASKED_FOR))]
+    alone = {task.name for task in ASKED_FOR}  # that no peer is given
     who = [OURS] if asked.development else asked.who or [OURS, TUNED, *PEERS]
     settings = {"settings": asked.set} if asked.development else {}
     keys = [
@@ -59,7 +60,7 @@ def main() -> int:
         for seed in seeds
         for task in asked.tasks or names
         for each in who
-        if each != TUNED or TASKS[task].tuned
+        if each == OURS or (TASKS[task].tuned if each == TUNED else task not in alone)
     ]
     runs = [(key, partial(play, key)) for key in keys]
     left = 0 if asked.report else at_once(store, runs, asked.at_once)

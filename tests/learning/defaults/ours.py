@@ -38,9 +38,8 @@ def main(name: str, seed: int, settings: Sequence[str] = (), *, tuned: bool = Fa
     options = ", ".join(f"{key} = {json.dumps(value)}" for key, value in task.options.items())
     own = [f"run.until_steps={task.steps}", f"run.seed={seed}", f"actor.env={env}", f"actor.env_options={{{options}}}"]
     began = time.perf_counter()
-    with Fleet(
-        load(named(task.tuned) if tuned else None, [*own, *settings], {}), Crew(ACTORS), Costs(), frozenset({MODULE})
-    ) as fleet:
+    experiment = load(named(task.tuned) if tuned else None, [*own, *task.settings, *settings], {})
+    with Fleet(experiment, Crew(ACTORS), Costs(), frozenset({MODULE})) as fleet:
         answer = fleet.run().answer()
     return {key: answer[key] for key in KEPT} | {"wall_s": time.perf_counter() - began}
 

@@ -16,6 +16,7 @@ class Task:
     """name: unique. env: Gymnasium's id. steps: environment steps of a run. options: keyword arguments of the env.
 
     own: whether the id is registered by MODULE. tuned: the shipped experiment of it, empty where there is none.
+    settings: TABLE.KEY=VALUE that the task is given beside defaults.
     """
 
     name: str
@@ -24,6 +25,7 @@ class Task:
     options: dict[str, Any] = field(default_factory=dict)
     own: bool = False
     tuned: str = ""
+    settings: tuple[str, ...] = ()
 
 
 def _own(name: str, env: str, steps: int = 100_000, **options: Any) -> Task:
@@ -65,4 +67,25 @@ REPORTING = (
     _own("linear system of 3", "LinearSystem-v0"),
     _own("linear system of 3, x 100 and x 1000", "LinearSystem-v0", observation_scale=100.0, reward_scale=1000.0),
 )
-TASKS = {task.name: task for task in (*DEVELOPMENT, *REPORTING)}
+LSTM = "actor.memory=lstm"
+# What defaults do not bring: memory, which has to be asked for, and larger mazes with rewards that are rare. No peer.
+ASKED_FOR = (
+    Task("T-maze of 10, LSTM", "TMaze-v0", 100_000, own=True, settings=(LSTM,)),
+    Task("T-maze of 30, LSTM", "TMaze-v0", 200_000, {"delay": 30}, own=True, settings=(LSTM,)),
+    Task(
+        "T-maze of 100, LSTM", "TMaze-v0", 300_000, {"delay": 100}, own=True, settings=(LSTM, "actor.rollout_steps=256")
+    ),
+    Task("MiniGrid memory, LSTM", "Grid-v0", 300_000, {"task": "MiniGrid-MemoryS7-v0"}, own=True, settings=(LSTM,)),
+    Task("DoorKey 6x6", "Grid-v0", 200_000, {"task": "MiniGrid-DoorKey-6x6-v0"}, own=True),
+    Task("DoorKey 8x8", "Grid-v0", 400_000, {"task": "MiniGrid-DoorKey-8x8-v0"}, own=True),
+    Task(
+        "DoorKey 8x8, novelty",
+        "Grid-v0",
+        400_000,
+        {"task": "MiniGrid-DoorKey-8x8-v0"},
+        own=True,
+        settings=("actor.novelty_weight=0.03",),
+    ),
+    Task("chain of 30, novelty", "Chain-v0", own=True, settings=("actor.novelty_weight=0.03",)),
+)
+TASKS = {task.name: task for task in (*DEVELOPMENT, *REPORTING, *ASKED_FOR)}
