@@ -56,10 +56,12 @@ format: $(DEV)  ## repair what ruff can repair
 sim: $(DEV)  ## play SEEDS bad worlds under virtual time, and CROWDS of a thousand actors (ten minutes)
 	$(BIN)/python -m tests.simulation $(or $(SEEDS),1000) --crowds $(or $(CROWDS),4)
 
-# Each of them begins no run after 50 minutes, says what is left, and goes on where it was when it is asked again.
+# Each begins no run after 50 minutes, says what is left, and goes on where it was when it is asked again. A run takes
+# minutes at most, BipedalWalker's half an hour on a slow machine.
 WITHIN = --minutes 50
 
-learn: $(LEARN)  ## all of what follows; each ends within an hour and goes on when asked again
+learn:  ## all of what follows; each goes on where it was when it is asked again
+	$(MAKE) --keep-going $(LEARN)
 
 learn-tasks: $(COMPARE)  ## every task on every seed, and tests/bench/LEARNING.md
 	$(BIN)/python -m tests.learning tasks $(WITHIN)

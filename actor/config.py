@@ -128,7 +128,8 @@ class ActorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     # Times each rollout is used. Unset, with loss = "a3c": 1, for it is only sound with 1 or with targets = "vtrace";
     # with a value method 6.
     passes: Count = 10
-    # Gradients in one pass, with a small share fewer. Unset, with a memory 2, with a value method 4.
+    # Gradients in one pass, with a small share fewer. Unset, with a memory 2 and no more than envs, with a
+    # value method 4.
     minibatches: Count = 8
     # Updates whose sum is one message, at most; the end of a rollout sends the rest. An actor takes each of them into
     # its own weights at once, and follows the stream once that shows what became of the sum. auto: all of a rollout,

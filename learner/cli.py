@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from learner.config import Experiment
 
 DEFAULT_EXPERIMENT = "cartpole"
+TASK_SETTINGS = ("env", "algorithm", "memory", "hidden_observations")  # tell shipped experiments apart
 DEFAULT_HTTP = "127.0.0.1:0"  # any free port, so that two runs on one machine do not collide
 
 app = typer.Typer(
@@ -271,10 +272,21 @@ def _experiment_file(
     if (resume or proceed) and run_dir is None:
         raise UserError(f"{'--resume' if resume else '--continue'} needs --run-dir: which run should go on?")
     if experiment is not None:
-        return experiment_file(experiment)
+        file = experiment_file(experiment)
+        return _as_begun(file, run_dir) if proceed and run_dir is not None and file.stem == experiment else file
     if run_dir is not None and (resume or (proceed and (run_dir / "experiment.toml").exists())):
         return run_dir / "experiment.toml"
     return named(DEFAULT_EXPERIMENT) if env is None else _shipped_for(env)
+
+
+def _as_begun(file: Path, run_dir: Path) -> Path:
+    """What a run in this directory kept, if it began with this shipped experiment: a later version may have another."""
+    try:
+        kept, asked = (tomllib.loads(each.read_text(encoding="utf-8")) for each in (run_dir / "experiment.toml", file))
+    except (OSError, ValueError):
+        return file  # there is no run, or what is wrong with it is told when it goes on
+    task = [[table.get("actor", {}).get(name) for name in TASK_SETTINGS] for table in (kept, asked)]
+    return run_dir / "experiment.toml" if task[0] == task[1] else file
 
 
 def _shipped_for(env: str) -> Path | None:

@@ -37,6 +37,7 @@ LOCK, EPOCH, EXPERIMENT, MANIFEST, RESULT = "lock", "epoch", "experiment.toml", 
 # A directory with nothing but these holds no run: what a learner leaves that died before it began, and what a new file
 # system has at its root, which a volume shows.
 NO_RUN = {LOCK, f".{LOCK}.tmp", f".{MANIFEST}.tmp", "lost+found"}
+AS_BEGUN = "It goes on as it began with --resume, or with --continue and no EXPERIMENT."
 SEEN_BYTES = 4096  # of progress.jsonl in which one whole line is looked for: several times the longest
 PROGRESS = "progress.jsonl"
 
@@ -232,7 +233,7 @@ class RunDirectory:
     def _compare(self, manifest: Manifest) -> None:
         difference = manifests.difference(self.manifest(), manifest)
         if difference is not None:
-            raise RunDirectoryError(self.path, f"it holds another experiment. {difference}")
+            raise RunDirectoryError(self.path, f"it holds another experiment. {difference} {AS_BEGUN}")
 
     def _was_journaled(self) -> bool:
         """As the experiment says that is about to be written over; no where it cannot be read."""

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from learner.launch.experiment_file import load
+from protocol.shipped import named
 from tests.bench.machine import start
 
 WINDOW = 100  # episodes; means of fewer are not drawn
@@ -25,6 +27,12 @@ class Trained:
     result: dict[str, Any]
     total_s: float
     curve: list[Point]
+
+
+def annealing(experiment: str) -> list[str]:
+    """What a shipped experiment says of annealing, TABLE.KEY=VALUE: a limit of steps would be its end as well."""
+    steps, floor = load(named(experiment), [], {}).learner.annealing
+    return [f"learner.anneal_steps={steps}", f"learner.anneal_floor={floor}"] if steps else []
 
 
 def train(arguments: Sequence[str], run_dir: Path, limit_s: float | None = None) -> Trained:

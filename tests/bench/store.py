@@ -72,13 +72,16 @@ class Store:
 def at_once(store: Store, runs: Sequence[tuple[Record, Callable[[], Record]]], workers: int) -> int:
     """Makes every measurement that is not there yet, so many at once. Returns how many are left, and says so.
 
-    runs: key, and what measures it.
+    runs: key, and what measures it. One whose child fails is left, and the others go on.
     """
 
     def one(key: Record, measure: Callable[[], Record]) -> bool:
         try:
             return bool(store.once(key, measure))
         except OutOfTime:
+            return False
+        except (SystemExit, RuntimeError) as error:
+            print(f"{key}: {error}", flush=True)
             return False
 
     with ThreadPoolExecutor(workers) as pool:

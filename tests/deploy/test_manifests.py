@@ -287,6 +287,8 @@ def test_the_learner_is_given_what_the_init_container_made(overlay: str) -> None
 def test_the_experiment_is_a_shipped_one_that_nothing_ends() -> None:
     theirs, shipped = load(KUBERNETES / "base/experiment.toml", [], {}), load(named("lunarlander"), [], {})
     assert theirs.actor == shipped.actor
+    assert theirs.learner.learning_rate == shipped.learner.learning_rate
+    assert theirs.learner.annealing == shipped.learner.annealing
     assert theirs.learner.journal is not None
     assert (theirs.run.actors, theirs.run.until_return, theirs.run.until_steps) == (0, None, None)
 

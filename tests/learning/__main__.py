@@ -13,7 +13,7 @@ from collections.abc import Collection
 from functools import partial
 from pathlib import Path
 
-from tests.bench.farflung import train
+from tests.bench.farflung import annealing, train
 from tests.bench.machine import ROOT
 from tests.bench.store import OutOfTime, Record, Store, end
 from tests.learning import beyond, codecs, lag, momentum, pixels, pong_thin, report, thin
@@ -82,8 +82,9 @@ def run(task: Task, seed: int) -> Record:
     """One training run, as a user types it."""
     folder = Path(tempfile.mkdtemp(prefix="farflung-learn-"))
     limits = ("--until-steps", str(task.steps), "--seed", str(seed), "--until-return", str(task.target))
+    shipped = [word for setting in annealing(task.arguments[0]) for word in ("--set", setting)]
     try:
-        trained = train([*task.arguments, *limits], folder / "run", task.seconds)
+        trained = train([*task.arguments, *limits, *shipped], folder / "run", task.seconds)
     finally:
         shutil.rmtree(folder)
     best = max((mean for _, _, mean in trained.curve), default=None)

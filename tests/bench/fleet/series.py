@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.bench.farflung import annealing
 from tests.bench.fleet import report
 from tests.bench.machine import ROOT, ask
 from tests.bench.store import Record, Store
@@ -68,8 +69,9 @@ def measure(tasks: list[Task], store: Store, *, quick: bool) -> None:
 
 
 def _play(key: Record, most_steps: int) -> Record:
-    limit = f"run.until_steps={most_steps}"
-    answer = ask(["tests.bench.fleet", key["experiment"], str(key["seed"]), "--actors", str(key["actors"]), limit])
+    experiment = key["experiment"]
+    limits = [f"run.until_steps={most_steps}", *annealing(experiment)]
+    answer = ask(["tests.bench.fleet", experiment, str(key["seed"]), "--actors", str(key["actors"]), *limits])
     return {name: answer[name] for name in KEPT}
 
 

@@ -79,8 +79,8 @@ def test_a_series_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(series, "ask", ask)
     store = Store(tmp_path, series.PART)
     series.measure([Task("cartpole", seeds=1, sizes=(1, 2))], store, quick=False)
-    limit = "run.until_steps=400000"
-    assert sorted(asked)[1] == ["tests.bench.fleet", "cartpole", "0", "--actors", "2", limit]
+    limits = ["run.until_steps=400000", "learner.anneal_steps=300000", "learner.anneal_floor=0.05"]  # as shipped
+    assert sorted(asked)[1] == ["tests.bench.fleet", "cartpole", "0", "--actors", "2", *limits]
     series.measure([Task("cartpole", seeds=2, sizes=(1, 2, 4))], store, quick=False)
     assert sorted((record["seed"], record["actors"]) for record in store.read()) == [
         (0, 1),

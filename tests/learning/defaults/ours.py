@@ -18,6 +18,7 @@ from typing import Any
 from learner.launch.experiment_file import load
 from protocol.process.threads import limit_threads
 from protocol.shipped import named
+from tests.bench.farflung import annealing
 from tests.bench.fleet.costs import Costs, Crew
 from tests.learning.defaults.tasks import MODULE, TASKS
 
@@ -30,7 +31,7 @@ def main(name: str, seed: int, settings: Sequence[str] = (), *, tuned: bool = Fa
     """One run."""
     task = TASKS[name]
     if tuned:
-        settings = [f"run.until_return={NEVER}", *settings]  # equal steps, whatever is reached
+        settings = [f"run.until_return={NEVER}", *annealing(task.tuned), *settings]  # equal steps, whatever is reached
     limit_threads(os.environ)  # before numpy, which the rest imports
     from tests.bench.fleet.world import Fleet
 

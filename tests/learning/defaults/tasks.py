@@ -46,7 +46,7 @@ DEVELOPMENT = (
 )
 REPORTING = (
     Task("CartPole", "CartPole-v1", tuned="cartpole"),
-    Task("Acrobot", "Acrobot-v1", tuned="acrobot"),
+    Task("Acrobot", "Acrobot-v1"),
     Task("MountainCar", "MountainCar-v0"),
     Task("MountainCarContinuous", "MountainCarContinuous-v0"),
     Task("Pendulum", "Pendulum-v1", tuned="pendulum"),

@@ -50,7 +50,7 @@ def test_no_environment_both_chooses_and_reports() -> None:
 
 def run(who: str, played: float, steps: int = STEPS, wall_s: float = 100.0) -> dict[str, Any]:
     own = {"who": who, "env": "Hopper-v5", "seed": 0, "return_mean_100": played, "played": played, "wall_s": wall_s}
-    return own | {"steps": steps}
+    return own | {"steps": steps, "env_steps": steps}
 
 
 def test_a_million_steps_are_held_against_the_better_of_what_is_published_and_what_was_measured() -> None:
