@@ -41,18 +41,23 @@ def _ask(case: Case, drawn: Draw, draw: int, system: str) -> Record:
 def main() -> int:
     """What is asked for. Exit code 75: runs are left; 1: the bar is missed."""
     parser = argparse.ArgumentParser("python -m tests.learning.robustness", description=__doc__)
+    names = [case.task for case in CASES]
+    parser.add_argument("tasks", nargs="*", metavar="TASK", help=f"of {', '.join(names)}; default: all")
     parser.add_argument("--draws", type=int, default=COUNT, metavar="N", help="the first so many")
     parser.add_argument("--at-once", type=int, default=2, metavar="N")
     parser.add_argument("--minutes", type=float, metavar="M", help="begin no run after so long; run again to go on")
     parser.add_argument("--report", action="store_true", help="measure nothing, only write the report")
     parser.add_argument("--results", type=Path, default=RESULTS, metavar="DIR")
     asked = parser.parse_args()
+    if unknown := sorted(set(asked.tasks) - set(names)):
+        parser.error(f"no such task: {', '.join(unknown)}")
     store = Store(asked.results, "draws", end(asked.minutes))
     draws = range(0 if asked.report else min(asked.draws, COUNT))
     runs = [
         ({"system": system, "task": case.task, "draw": draw}, partial(play, case, draw, system))
         for draw in draws
         for case in CASES
+        if case.task in (asked.tasks or names)
         for system in (OURS, PEER)
     ]
     left = at_once(store, runs, asked.at_once)
