@@ -17,8 +17,7 @@ TRAINING_WORDS = (
     "sets of a system's processes, what they share counted in each."
 )
 LOOP_WORDS = (
-    "A loop is plain PPO in one process with the recipe that Farflung ships (LunarLander-v3: one without "
-    "running statistics, which loops have not), as many environments as all of its actors "
+    "A loop is plain PPO in one process with the recipe that Farflung ships, as many environments as all of its actors "
     "have, minibatches of the same size, and dense Adam (β1 0.9). JAX's loops compile all learning from a rollout into "
     "one call, before the first environment step, and learn in a second thread while they collect; torch's takes "
     "turns. A loop has its simulators beside it: it takes no actor on another machine, and where its process or a "

@@ -1,13 +1,11 @@
 """The recipe of a shipped experiment for one loop: ``python -m tests.bench.peers.shipped EXPERIMENT`` prints it.
 
-What makes it Farflung's stays out: what is sent, staleness, the smaller β1 beside a residual, and kl_target. Loops have
-no running statistics; where an experiment relies on them they have settings of their own, in units that suit the task.
+What makes it Farflung's stays out: what is sent, staleness, the smaller β1 beside a residual, and kl_target.
 """
 
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 from actor.config import ActorSettings, read_settings
 from learner import config
@@ -15,12 +13,10 @@ from learner.launch.experiment_file import load
 from protocol.shipped import named
 from tests.bench.peers.recipe import Recipe, written
 
-TUNED = {"lunarlander": Path(__file__).with_name("lunarlander.toml")}
-
 
 def shipped(name: str) -> Recipe:
     """All environments of the run's actors in one loop, and as many more minibatches, so that none is larger."""
-    experiment = load(TUNED[name] if name in TUNED else named(name), [], {})
+    experiment = load(named(name), [], {})
     actor, learner, run = read_settings(config.actor_table(experiment)), experiment.learner, experiment.run
     _check(name, actor)
     assert run.until_return is not None
