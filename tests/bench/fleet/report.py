@@ -37,7 +37,7 @@ NEVER = "not reached"
 def write(records: Sequence[Record], out: Path) -> None:
     """FLEET.md and two pictures into ``out``."""
     (out / "pictures").mkdir(parents=True, exist_ok=True)
-    sections = [head(records), beside_the_paper(records)]
+    sections = [head(), beside_the_paper(records)]
     for name, shows in PICTURES.items():
         path = out / "pictures" / f"fleet-{name}.png"
         draw(records, name, path)
@@ -47,7 +47,7 @@ def write(records: Sequence[Record], out: Path) -> None:
     print(f"wrote {out / 'FLEET.md'}")
 
 
-def head(records: Sequence[Record]) -> str:
+def head() -> str:
     """What was measured, and how."""
     costs = Costs()
     programs = ", ".join(f"{name} {version}" for name, version in versions().items() if name != "stable-baselines3")
@@ -61,7 +61,7 @@ def head(records: Sequence[Record]) -> str:
         "Seconds are virtual, until the last 100 training episodes have the experiment's target as their mean. All "
         "settings are as shipped. Medians are over all seeds listed; a run that ended at its step limit counts as one "
         "that takes for ever.\n\n"
-        f"* Commits measured: {origins(records)}\n* Versions: {programs}"
+        f"* Versions: {programs}"
     )
 
 
@@ -92,7 +92,8 @@ def experiment(name: str, records: Sequence[Record]) -> str:
     seeds = [_seed(record) for record in sorted(records, key=lambda r: (r["actors"], r["seed"]))]
     summary = ["actors", "times sooner", "solved", "seconds", "range", "thousand steps", "messages", "kB up"]
     each = ["actors", "seed", "solved", "seconds", "thousand steps", "return", "messages", "kB up", "lag", "busy"]
-    lines = [f"## {name}", "", *_table([*summary, "lag, updates", "busy"], rows), "", *_table(each, seeds)]
+    told = f"Commits measured: {origins(records)}."
+    lines = [f"## {name}", "", told, "", *_table([*summary, "lag, updates", "busy"], rows), "", *_table(each, seeds)]
     return "\n".join(lines)
 
 

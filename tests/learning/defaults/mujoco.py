@@ -55,7 +55,7 @@ def ours(env: str, seed: int) -> Record:
         said, _ = child.communicate()
         if child.returncode:
             raise RuntimeError(f"actor evaluate exited with code {child.returncode}")
-        played = json.loads(said.splitlines()[-1])["return_mean"]
+        played = json.loads(said.splitlines()[-1])["mean"]
     finally:
         shutil.rmtree(folder)
     kept = {name: trained.result[name] for name in ("return_mean_100", "wall_s", "env_steps", "rulings")}
