@@ -40,7 +40,7 @@ Stable-Baselines3's PPO has the settings of rl-baselines3-zoo, each task its own
 one run, on version 3 of the tasks, played for 150,000 steps; three tasks are not in it, and Humanoid's settings are for
 ten million steps. *Measured* is one run here. Its seconds are those of
 {PEER_STEPS:,} steps times {STEPS // PEER_STEPS} where no whole run was made. *Ours is*: played, beside the better of
-the two.
+the two. In brackets: seeds.
 """
 
 
@@ -76,7 +76,7 @@ def row(env: str, records: Sequence[Record]) -> tuple[str, ...]:
     return (
         env,
         str(training),
-        f"{played.mean:.4g} ± {played.error:.2g}",
+        str(played),
         f"{PUBLISHED[env]:,}" if env in PUBLISHED else "none",
         f"{mean(record['played'] for record in whole):.4g}" if whole else "",
         level,

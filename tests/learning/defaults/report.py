@@ -40,6 +40,8 @@ class Score(NamedTuple):
     seeds: int
 
     def __str__(self) -> str:
+        if self.seeds == 1:
+            return f"{self.mean:.4g} (1)"
         return f"{self.mean:.4g} ± {self.error:.2g} ({self.seeds})"
 
 
