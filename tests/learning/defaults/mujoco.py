@@ -90,7 +90,9 @@ def write(records: Sequence[Record], folder: Path) -> None:
     """MUJOCO.md."""
     heads = ("task", "training", "played", "published", "measured", "ours is", "seconds", "zoo's seconds", "ratio")
     lines = [row(env, records) for env in ENVS if any((r["env"], r["who"]) == (env, OURS) for r in records)]
-    counts = f"{sum(line[5] == 'at or above' for line in lines)} of {len(lines)} at or above"
+    judged = [line[5] for line in lines if line[5]]
+    alone = f", {len(lines) - len(judged)} with nothing to be held against" if len(judged) < len(lines) else ""
+    counts = f"{judged.count('at or above')} of {len(judged)} at or above{alone}"
     told = f"{counts}. Commits measured: {origins(record for record in records if record['who'] == OURS)}."
     (folder / "MUJOCO.md").write_text(f"{HEAD}\n{told}\n\n{table(heads, lines)}", encoding="utf-8")
 
