@@ -86,7 +86,7 @@ def written(records: Sequence[Record]) -> str:
     lines = rows(records)
     counts = [f"{sum(line[-2] == word for line in lines)} {word}" for word in ("above", "even", "below")]
     heads = ("environment", "steps", "Farflung", *PEERS.values(), "", "its experiment file")
-    told = f"Commits measured: {origins(record for record in records if record['who'] == OURS)}."
+    told = f"Commits measured: {origins(record for record in records if record['who'] in (OURS, TUNED))}."
     return f"{HEAD}\n{', '.join(counts)}. {told}\n\n{table(heads, lines)}{_asked_for(records)}"
 
 
