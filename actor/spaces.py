@@ -10,6 +10,7 @@ import msgspec
 from actor.config import ActorSettings
 from protocol.moments import MAX_OBSERVATION
 
+LEAST_SIDES = {"grid": 4, "small": 9, "a3c": 36, "nature": 36}  # pixels on the shorter side that convolutions need
 MOST_GRID = 16  # pixels on the longer side of an image whose every pixel is looked at
 ENTROPY_WEIGHT = 0.01  # of a choice from a list; a Gaussian policy explores by its deviations
 
@@ -94,11 +95,10 @@ def resolved(settings: ActorSettings, spaces: Spaces) -> ActorSettings:
 
 def _network(sides: tuple[int, int] | None) -> str:
     """For an image with these sides, or for what is none."""
-    if sides is None or sides[0] < 4:
+    if sides is None:
         return "mlp"
-    if sides[0] >= 36:
-        return "a3c"
-    return "grid" if sides[1] <= MOST_GRID else "small" if sides[0] >= 9 else "mlp"
+    usual = ("a3c", "grid") if sides[1] <= MOST_GRID else ("a3c", "small")
+    return next((name for name in usual if sides[0] >= LEAST_SIDES[name]), "mlp")
 
 
 def _has_units(spaces: Spaces) -> bool:

@@ -171,6 +171,8 @@ def run(
         if not resume:
             sys.stderr.write(f"note: {text}\n")
 
+    if kept and experiment is not None and file != experiment_file(experiment):
+        tell(f"the run goes on as it began, by {file}, whatever {experiment} is in this version")
     resolved = load(file, overrides, os.environ, tell, kept=kept, edition=edition)
     require(resolved, initial)
     if http != "off":

@@ -15,8 +15,8 @@ import numpy as np
 from actor.config import ActorSettings
 from actor.networks.flat import FlatParameters
 from actor.networks.mlp import Perceptrons
-from actor.networks.policy import IMAGE_NETWORKS, LEAST_SIDES, Policy
-from actor.spaces import Spaces, resolved
+from actor.networks.policy import IMAGE_NETWORKS, Policy
+from actor.spaces import LEAST_SIDES, Spaces, resolved
 from protocol.errors import SettingError, UserError
 from protocol.frames import MAX_FRAME_BYTES
 

@@ -20,7 +20,6 @@ BYTE_SCALE = 1.0 / 255.0  # of pixels without statistics
 # Output channels, kernel, stride of each convolution, then the width of the layer behind them.
 # Mnih et al. 2013 and 2016 (A3C, section 8), and Mnih et al. 2015 ("Nature", methods).
 # "grid" keeps the resolution of images whose every pixel means something, as a map's squares do.
-LEAST_SIDES = {"grid": 4, "small": 9, "a3c": 36, "nature": 36}  # pixels on the shorter side that their kernels need
 IMAGE_NETWORKS: dict[str, tuple[tuple[tuple[int, int, int], ...], int]] = {
     "grid": (((16, 2, 1), (32, 2, 1), (32, 2, 1)), 64),
     "small": (((16, 4, 2), (32, 3, 2)), 128),

@@ -6,6 +6,7 @@ report can be built again at any time.
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
 import time
@@ -15,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from learner.progress import RENAMED_IN_RESULT, with_present
-from tests.bench.machine import commit
+from tests.bench.machine import ROOT, commit
 
+RESULTS = ROOT / "bench-results"
 Record = dict[str, Any]
 CHANGED = "-dirty"  # how git marks a checkout whose files differ from its commit
 
@@ -67,6 +69,13 @@ class Store:
             file.write(json.dumps(record) + "\n")
         print(f"{time.perf_counter() - began:.1f} s", flush=True)
         return record
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """What every series that can be resumed is asked with: minutes, report, results."""
+    parser.add_argument("--minutes", type=float, metavar="M", help="begin no run after so long; run again to go on")
+    parser.add_argument("--report", action="store_true", help="measure nothing, only write the report")
+    parser.add_argument("--results", type=Path, default=RESULTS, metavar="DIR", help="where lines go, and any report")
 
 
 def at_once(store: Store, runs: Sequence[tuple[Record, Callable[[], Record]]], workers: int) -> int:

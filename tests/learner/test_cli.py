@@ -143,12 +143,15 @@ def test_continue_takes_what_it_is_given_or_what_is_there(asked: Asked, tmp_path
     assert asked.experiment("acrobot", *again).run.seed == 0
 
 
-def test_a_run_of_a_shipped_experiment_goes_on_as_it_began(asked: Asked, tmp_path: Path) -> None:
+def test_a_run_of_a_shipped_experiment_goes_on_as_it_began(
+    asked: Asked, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A later version may ship another experiment under the same name."""
     again = ("--continue", "--run-dir", str(tmp_path))
     (tmp_path / "experiment.toml").write_text('[run]\nseed = 11\n[actor]\nenv = "Acrobot-v1"\nreward_scale = 0.05\n')
     experiment = asked.experiment("acrobot", *again)
     assert (experiment.run.seed, experiment.actor["reward_scale"]) == (11, 0.05)
+    assert "note: the run goes on as it began" in capsys.readouterr().err
     assert asked.experiment("cartpole", *again).actor["env"] == "CartPole-v1"  # another one, which is refused later
     assert asked.experiment("acrobot", "--run-dir", str(tmp_path)).run.seed == 0
     assert "reward_scale" not in asked.experiment(str(named("acrobot")), *again).actor  # a file of one's own counts

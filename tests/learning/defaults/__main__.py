@@ -10,8 +10,8 @@ import argparse
 from functools import partial
 from pathlib import Path
 
-from tests.bench.machine import ROOT, ask
-from tests.bench.store import Record, Store, at_once, end
+from tests.bench.machine import ask
+from tests.bench.store import RESULTS, Record, Store, add_options, at_once, end
 from tests.learning.defaults import report
 from tests.learning.defaults.tasks import ASKED_FOR, DEVELOPMENT, REPORTING, TASKS
 
@@ -20,7 +20,6 @@ OURS, TUNED = "farflung", "tuned"
 PEERS = ("ppo", "a2c")  # Stable-Baselines3's
 SEEDS = 5
 DEVELOPMENT_SEEDS = (101, 102)
-RESULTS = ROOT / "bench-results"
 
 
 def play(key: Record) -> Record:
@@ -41,9 +40,7 @@ def main() -> int:
     parser.add_argument("--development", action="store_true", help="other tasks and seeds, ours alone")
     parser.add_argument("--set", action="append", default=[], metavar="TABLE.KEY=VALUE", help="ours, on development")
     parser.add_argument("--at-once", type=int, default=2, metavar="N")
-    parser.add_argument("--minutes", type=float, metavar="M", help="begin no run after so long; run again to go on")
-    parser.add_argument("--report", action="store_true", help="measure nothing, only write the report")
-    parser.add_argument("--results", type=Path, default=RESULTS, metavar="DIR")
+    add_options(parser)
     asked = parser.parse_args()
     if unknown := sorted(set(asked.tasks) - set(TASKS)):
         parser.error(f"no such task: {', '.join(unknown)}")

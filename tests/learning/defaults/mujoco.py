@@ -18,15 +18,14 @@ from pathlib import Path
 from statistics import mean, median
 
 from tests.bench.farflung import train
-from tests.bench.machine import ROOT, ask, start
-from tests.bench.store import Record, Store, at_once, end, origins
+from tests.bench.machine import ask, start
+from tests.bench.store import RESULTS, Record, Store, add_options, at_once, end, origins
 from tests.learning.defaults.report import score
 from tests.reference.markdown import table
 
 OURS, PEER = "farflung", "zoo"
 STEPS, PEER_STEPS = 1_000_000, 20_000
 SEEDS, EPISODES = 5, 20
-RESULTS = ROOT / "bench-results"
 # The zoo's own table (benchmark.md): one run of a million steps on version 3 of the task, most likely actions.
 PUBLISHED = {"Ant-v5": 1_327, "HalfCheetah-v5": 5_819, "Hopper-v5": 2_410, "Swimmer-v5": 282, "Walker2d-v5": 3_479}
 ENVS = (*PUBLISHED, "Reacher-v5", "InvertedDoublePendulum-v5", "Humanoid-v5")
@@ -103,9 +102,7 @@ def main() -> int:
     parser.add_argument("tasks", nargs="*", metavar="TASK", help=f"of {', '.join(ENVS)}; default: all")
     parser.add_argument("--seeds", type=int, default=SEEDS, metavar="N", help="from 0")
     parser.add_argument("--peer-returns", action="store_true", help="the peer to the end where nothing is published")
-    parser.add_argument("--minutes", type=float, metavar="M", help="begin no run after so long; run again to go on")
-    parser.add_argument("--report", action="store_true", help="measure nothing, only write the report")
-    parser.add_argument("--results", type=Path, default=RESULTS, metavar="DIR")
+    add_options(parser)
     asked = parser.parse_args()
     if unknown := sorted(set(asked.tasks) - set(ENVS)):
         parser.error(f"no such task: {', '.join(unknown)}")

@@ -10,13 +10,12 @@ import json
 from functools import partial
 from pathlib import Path
 
-from tests.bench.machine import ROOT, ask
-from tests.bench.store import Record, Store, at_once, end
+from tests.bench.machine import ask
+from tests.bench.store import RESULTS, Record, Store, add_options, at_once, end
 from tests.learning.robustness import report
 from tests.learning.robustness.draws import CASES, COUNT, DRAWS, Case, Draw
 from tests.learning.robustness.report import OURS, PEER
 
-RESULTS = ROOT / "bench-results"
 KEPT = ("return_mean_100", "wall_s")
 
 
@@ -45,9 +44,7 @@ def main() -> int:
     parser.add_argument("tasks", nargs="*", metavar="TASK", help=f"of {', '.join(names)}; default: all")
     parser.add_argument("--draws", type=int, default=COUNT, metavar="N", help="the first so many")
     parser.add_argument("--at-once", type=int, default=2, metavar="N")
-    parser.add_argument("--minutes", type=float, metavar="M", help="begin no run after so long; run again to go on")
-    parser.add_argument("--report", action="store_true", help="measure nothing, only write the report")
-    parser.add_argument("--results", type=Path, default=RESULTS, metavar="DIR")
+    add_options(parser)
     asked = parser.parse_args()
     if unknown := sorted(set(asked.tasks) - set(names)):
         parser.error(f"no such task: {', '.join(unknown)}")
