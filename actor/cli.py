@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from actor.environments.modules import allow
+from actor.modules import allow
 from protocol.errors import UserError
 from protocol.process.descriptors import raise_limit
 from protocol.process.stdio import prepare, version_of

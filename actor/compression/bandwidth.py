@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from typing import Literal
 
 from actor.compression.compressor import Compressor
+from actor.compression.running_mean import running_mean
 from actor.compression.selection import Density, Everything, Largest, Selection
-from actor.running_mean import running_mean
 from protocol.codecs.budget import LEAST_COORDINATES, LEVEL_BYTES, THIN, Fit, fit
 
 FIRST_BYTES = 2_000  # before anything is known: nothing on any link, and 0.05 % of the largest network

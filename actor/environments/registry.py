@@ -21,9 +21,9 @@ from actor.environments.child_protocol import FailureKind
 from actor.environments.contract import Checked
 from actor.environments.conversion import spaces_of
 from actor.environments.inprocess import InProcessEngine
-from actor.environments.modules import import_allowed
 from actor.environments.pool import Pool, has_same
 from actor.environments.vector import VectorEnv
+from actor.modules import import_allowed
 from actor.monitoring import log
 from actor.spaces import Spaces
 from protocol.errors import SettingError, UserError, nearest

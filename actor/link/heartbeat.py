@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from actor.running_mean import running_mean
+from actor.compression.running_mean import running_mean
 from actor.stats import WorkerStats
 from protocol.messages import Fault, Heartbeat
 

@@ -11,7 +11,7 @@ import pytest
 import safetensors.numpy
 
 from actor.initial import initial
-from tests.actor.rundirs import checkpoint, run_directory, settings_of
+from tests.actor.evaluation.rundirs import checkpoint, run_directory, settings_of
 
 WITHOUT = "import sys; sys.modules['torch'] = None\n"  # an import of None fails
 COMMAND = f"{WITHOUT}from actor.cli import main; main()"

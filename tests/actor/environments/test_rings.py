@@ -23,9 +23,9 @@ from actor.networks.build import build_policy
 from actor.networks.policy import Policy
 from actor.spaces import Spaces
 from protocol.errors import SettingError
-from tests.actor import rings
+from tests.actor.environments import rings
 
-HERE = frozenset({"tests.actor.rings"})
+HERE = frozenset({"tests.actor.environments.rings"})
 # Methods that can learn from the same rollouts.
 FAMILIES: tuple[tuple[dict[str, Any], ...], ...] = (
     ({"gae_lambda": 0.7}, {"targets": "n_step"}, {"targets": "vtrace"}),
@@ -37,7 +37,7 @@ FAMILIES: tuple[tuple[dict[str, Any], ...], ...] = (
 class Way(NamedTuple):
     """How the environments are made."""
 
-    env: str = "tests.actor.rings:Ring-v0"
+    env: str = "tests.actor.environments.rings:Ring-v0"
     groups: int = 1
     options: tuple[tuple[str, str], ...] = ()
     vectorization: Literal["auto", "processes"] = "auto"
@@ -48,7 +48,7 @@ class Way(NamedTuple):
         return self.vectorization == "auto" and dict(self.options).get("mode") != "same"
 
 
-VECTOR = "tests.actor.rings:RingVector-v0"
+VECTOR = "tests.actor.environments.rings:RingVector-v0"
 WAYS = {
     "sync": Way(),
     "groups": Way(groups=2),

@@ -9,7 +9,7 @@ import pytest
 import safetensors.numpy
 
 from actor.evaluation.checkpoints import Unreadable, best, newest, read_checkpoint, read_manifest
-from tests.actor.rundirs import checkpoint, moments_of
+from tests.actor.evaluation.rundirs import checkpoint, moments_of
 
 THETA = np.arange(3, dtype=np.float32)
 

@@ -16,7 +16,7 @@ from actor.initial import initial
 from protocol import manifest as manifests
 from protocol.errors import UserError
 from protocol.manifest import digest_of
-from tests.actor.rundirs import TABLE, checkpoint, moments_of, run_directory, settings_of
+from tests.actor.evaluation.rundirs import TABLE, checkpoint, moments_of, run_directory, settings_of
 from tests.actor.test_handoff import welcome
 
 ENOUGH = 10_000  # steps that no episode of these takes

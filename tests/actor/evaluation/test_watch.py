@@ -24,7 +24,7 @@ from actor.evaluation.watch import EpisodePlayer, ViewingOptions, WatchedEpisode
 from actor.events import Event, Weights, WeightsWanted
 from actor.handoff import Interrupted, WorkerChannel
 from protocol.errors import UserError
-from tests.actor.rundirs import checkpoint, run_directory, settings_of
+from tests.actor.evaluation.rundirs import checkpoint, run_directory, settings_of
 from tests.actor.test_handoff import welcome
 
 NOTHING: frozenset[str] = frozenset()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from actor.compression.running_mean import DECAY
 from actor.link.heartbeat import HeartbeatBuilder
-from actor.running_mean import DECAY
 from actor.stats import WorkerStats
 from protocol.messages import Fault, Heartbeat
 

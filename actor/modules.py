@@ -10,10 +10,12 @@ import importlib
 import sys
 from collections.abc import Iterable, Sequence
 from importlib.machinery import ModuleSpec, PathFinder
+from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
-from protocol.errors import UserError
+from protocol.errors import SettingError, UserError
 
 OURS = ("actor", "learner", "protocol")
 
@@ -78,19 +80,44 @@ def _elsewhere(name: str) -> str | None:
     return None if found is None else found.origin
 
 
-def import_allowed(module: str, allowed: frozenset[str]) -> None:
-    """Imports a module that the machine's owner named. Raises UserError where it is none of them, or cannot be."""
+def import_allowed(module: str, allowed: frozenset[str], setting: str = "actor.env") -> ModuleType:
+    """Imports a module that the machine's owner named. Raises UserError where it is none of them, or cannot be.
+
+    setting: what names the module.
+    """
     if module not in allowed:
         raise UserError(
-            f"actor.env asks to import module {module!r}, which this machine does not allow; "
+            f"{setting} asks to import module {module!r}, which this machine does not allow; "
             f"--allow-module {module} would"
         )
     allow(allowed)
     try:
-        importlib.import_module(module)
+        return importlib.import_module(module)
     except ImportError as error:
-        problem = f"actor.env names module {module!r}, which cannot be imported: {error}"
+        problem = f"{setting} names module {module!r}, which cannot be imported: {error}"
         missing = (error.name or "").partition(".")[0]
         if missing and missing not in allowed and PathFinder.find_spec(missing, [str(Path.cwd())]):
             problem += f"; it is in the working directory, and --allow-module {missing} lets it be found there"
         raise UserError(problem) from error
+
+
+def load(setting: str, value: str, allowed: frozenset[str], group: str) -> Any:
+    """What a setting names by ``MODULE:NAME``, from a module that this machine allows; or by a plain name, which an
+    installed package has registered as an entry point of ``group``: who installed it has allowed it.
+
+    Raises UserError, SettingError where there is no such thing.
+    """
+    module, colon, name = value.partition(":")
+    if colon:
+        found = getattr(import_allowed(module, allowed, setting), name, None)
+        if found is None:
+            raise SettingError(setting, value, f"module {module} has no {name!r}")
+        return found
+    registered = {point.name: point for point in entry_points(group=group)}
+    if value not in registered:
+        names = f"; installed packages register {', '.join(sorted(registered))}" if registered else ""
+        raise SettingError(setting, value, f"one of your own is MODULE:NAME with --allow-module MODULE{names}")
+    try:
+        return registered[value].load()
+    except (ImportError, AttributeError) as error:
+        raise UserError(f"{setting} names {registered[value].value!r}, which cannot be loaded: {error}") from error

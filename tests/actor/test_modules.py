@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from actor.environments.modules import ModuleRefused, allow, import_allowed
-from protocol.errors import UserError
+from actor.modules import ModuleRefused, allow, import_allowed, load
+from protocol.errors import SettingError, UserError
 
 
 @pytest.fixture
@@ -81,3 +81,26 @@ def test_a_module_that_is_not_allowed_is_not_looked_for(here: Path) -> None:
     (here / "my_rooms.py").write_text("raise SystemExit")
     with pytest.raises(UserError, match="--allow-module my_rooms would"):
         import_allowed("my_rooms", allow(["other"]))
+
+
+def test_what_a_setting_names_is_taken_from_an_allowed_module(here: Path) -> None:
+    (here / "my_parts.py").write_text("def build():\n    return 7\n")
+    assert load("actor.network", "my_parts:build", allow(["my_parts"]), "farflung.networks")() == 7
+    with pytest.raises(SettingError, match=r"actor\.network = 'my_parts:biuld'.*has no 'biuld'"):
+        load("actor.network", "my_parts:biuld", allow(["my_parts"]), "farflung.networks")
+    with pytest.raises(UserError, match=r"actor\.network asks to import module 'my_parts'.*--allow-module my_parts"):
+        load("actor.network", "my_parts:build", frozenset(), "farflung.networks")
+
+
+def test_what_an_installed_package_registers_needs_no_flag(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (here / "parts-1.0.dist-info").mkdir()
+    (here / "parts-1.0.dist-info/METADATA").write_text("Name: parts\nVersion: 1.0\n")
+    points = "[farflung.networks]\nwide = parts_of_theirs:build\ngone = parts_of_theirs:missing\n"
+    (here / "parts-1.0.dist-info/entry_points.txt").write_text(points)
+    (here / "parts_of_theirs.py").write_text("def build():\n    return 9\n")
+    monkeypatch.syspath_prepend(here)
+    assert load("actor.network", "wide", frozenset(), "farflung.networks")() == 9
+    with pytest.raises(SettingError, match=r"actor\.network = 'tall'.*MODULE:NAME.*register gone, wide"):
+        load("actor.network", "tall", frozenset(), "farflung.networks")
+    with pytest.raises(UserError, match=r"parts_of_theirs:missing.*cannot be loaded"):
+        load("actor.network", "gone", frozenset(), "farflung.networks")
