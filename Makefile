@@ -20,7 +20,7 @@ TAGS = --tag farflung-$(1):$(VERSION) --tag farflung-$(1):latest
 WATCH = --profile watch
 
 .DEFAULT_GOAL := help
-LEARN = learn-tasks learn-pixels learn-studies learn-defaults learn-mujoco learn-draws
+LEARN = learn-tasks learn-pixels learn-studies learn-defaults learn-mujoco learn-atari learn-draws
 .PHONY: help setup setup-dev demo test check sim fuzz faults format learn $(LEARN) bench bench-streams bench-far \
 	bench-journal bench-scrape bench-fleet reference images up down test-deploy drill clean
 
@@ -57,7 +57,7 @@ sim: $(DEV)  ## play SEEDS bad worlds under virtual time, and CROWDS of a thousa
 	$(BIN)/python -m tests.simulation $(or $(SEEDS),1000) --crowds $(or $(CROWDS),4)
 
 # Each begins no run after 50 minutes, says what is left, and goes on where it was when it is asked again. A run takes
-# minutes at most, BipedalWalker's half an hour on a slow machine.
+# minutes at most, BipedalWalker's half an hour on a slow machine, an Atari game's an hour.
 WITHIN = --minutes 50
 
 learn:  ## all of what follows; each goes on where it was when it is asked again
@@ -77,6 +77,9 @@ learn-defaults: $(COMPARE)  ## untuned environments beside Stable-Baselines3, an
 
 learn-mujoco: $(COMPARE)  ## MuJoCo at a million steps by plain defaults, and tests/learning/defaults/MUJOCO.md
 	$(BIN)/python -m tests.learning.defaults.mujoco --peer-returns $(WITHIN)
+
+learn-atari: $(COMPARE)  ## five Atari games, an hour each with one setting, and tests/learning/defaults/ATARI.md
+	$(BIN)/python -m tests.learning.defaults.atari $(WITHIN)
 
 learn-draws: $(COMPARE)  ## fifty draws of eight settings, and tests/learning/robustness/ROBUSTNESS.md
 	$(BIN)/python -m tests.learning.robustness $(WITHIN)

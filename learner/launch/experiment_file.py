@@ -18,15 +18,14 @@ from protocol.setting_names import DEFAULTS_EDITION, suggest
 from protocol.settings import choices, flat, flat_defaults, flat_types, holds_text, unread
 
 ENVIRONMENT_PREFIX = "FARFLUNG_"
-OPTIONS = "actor.env_options"  # of the constructor, which environments of one namespace (ALE/...) share
+# The constructor's, and how its observations and rewards are seen, which environments of one namespace (ALE/...) share.
+NAMESPACES = ("actor.env_options", "actor.normalize_observations", "actor.normalize_returns")
 # What is chosen for one environment: its scale of scores and rewards, its constructor, its observation's numbers.
 ENVIRONMENTS_OWN = (
     "run.until_return",
-    OPTIONS,
+    *NAMESPACES,
     "actor.reward_scale",
     "actor.hidden_observations",
-    "actor.normalize_observations",
-    "actor.normalize_returns",
     "actor.log_deviation",
 )
 # Of a run that began with the first edition of defaults, where nobody says otherwise.
@@ -139,11 +138,11 @@ def _leave_out(
     asked = [_toml_value(text) for key, text in given if key == "actor.env"]
     if own is None or not asked or asked[-1] == own:
         return
-    kept = OPTIONS if "/" in own and str(asked[-1]).startswith(f"{own.partition('/')[0]}/") else ""
+    kept = NAMESPACES if "/" in own and str(asked[-1]).startswith(f"{own.partition('/')[0]}/") else ()
     left = []
     for key in ENVIRONMENTS_OWN:
         table, _, name = key.partition(".")
-        if name in tables[table] and key != kept:
+        if name in tables[table] and key not in kept:
             left.append(f"{key} = {tables[table].pop(name)}")
     if left:
         tell(f"the experiment is of {own}; for {asked[-1]} these of its settings are left out: {', '.join(left)}")

@@ -235,7 +235,7 @@ sys.exit(", ".join(sorted(heavy & set(sys.modules))) or None)
 @pytest.mark.parametrize("path", sorted(named("cartpole").parent.glob("*.toml")), ids=lambda path: path.stem)
 def test_each_shipped_experiment_is_sound(path: Path) -> None:
     experiment = load(path, (), {})
-    assert experiment.run.until_return is not None
+    assert experiment.run.until_return is not None or path.stem == "atari"  # scores differ from game to game
     assert experiment.run.until_steps is not None
     raw = tomllib.loads(path.read_text())
     assert {"run", "actor"} <= raw.keys() <= {"run", "learner", "actor"}

@@ -108,6 +108,7 @@ until_steps = 900
 [actor]
 env = "ALE/Pong-v5"
 env_options = { repeat_action_probability = 0.0 }
+normalize_returns = false
 reward_scale = 0.1
 hidden_observations = [1]
 discount = 0.9
@@ -134,7 +135,7 @@ def test_what_was_chosen_for_one_environment_stays_with_it(tmp_path: Path, env: 
     assert len(told) == bool(left)
     assert all(part in told[0] for part in [env, "ALE/Pong-v5", *left] if left)
     assert experiment.run.until_return == (None if left else 18)
-    assert ("env_options" in experiment.actor) == env.startswith("ALE/")
+    assert ("env_options" in experiment.actor) == ("normalize_returns" in experiment.actor) == env.startswith("ALE/")
     assert (experiment.run.until_steps, experiment.actor["discount"], experiment.actor["env"]) == (900, 0.9, env)
 
 

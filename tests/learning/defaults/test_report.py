@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.learning.defaults import mujoco
+from tests.learning.defaults import atari, mujoco
 from tests.learning.defaults.mujoco import STEPS
 from tests.learning.defaults.report import OURS, score, verdict, written
 from tests.learning.defaults.tasks import DEVELOPMENT, REPORTING
@@ -60,3 +61,23 @@ def test_a_million_steps_are_held_against_the_better_of_what_is_published_and_wh
     short = run(mujoco.PEER, 9_999.0, steps=STEPS // 50, wall_s=30.0)
     line = mujoco.row("Hopper-v5", [ours, short])
     assert line[4:] == ("", "at or above", "100", "1500", "15.0")  # a short run's return says nothing, its seconds do
+
+
+def test_an_atari_game_is_held_against_what_others_are_published_with(tmp_path: Path) -> None:
+    curve = [[100_000, 400.0, 5.0], [2_500_000, 1_000.0, 250.0], [4_000_000, 3_600.0, 300.0]]
+    run = {
+        "game": "Breakout",
+        "seconds": 3600.0,
+        "curve": curve,
+        "env_steps": 4_000_000,
+        "wall_s": 3600.0,
+        "commit": "a",
+    }
+    atari.write([run | {"seed": i, "return_mean_100": end} for i, end in enumerate((260.0, 300.0, 310.0))], tmp_path)
+    line = (tmp_path / "ATARI.md").read_text(encoding="utf-8").splitlines()[-1]
+    assert line == "| Breakout | 250 | 250 | 300 | 268 | at or above | 538 | 16.0 | 60 | 260, 300, 310 |"
+
+
+def test_a_game_that_did_not_come_so_far_has_no_number_there() -> None:
+    assert atari.at([(10, 1.0, 3.0), (20, 2.0, 4.0)], lambda point: point[1] >= 1.5) == 4.0
+    assert atari.at([(10, 1.0, 3.0)], lambda point: point[1] >= 900.0) is None
