@@ -70,13 +70,22 @@ def mean(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
     return {name: (first[name] + second[name]) / 2 for name in first}
 
 
+# What a series writes while it runs: it changes no result.
+WRITTEN = (":(exclude,top,glob)tests/**/measured/*.jsonl", ":(exclude,top,glob)tests/**/*.md")
+
+
 def commit() -> str:
     """Short hash of the checkout, marked where files differ from it; "unknown" outside one, or without git."""
     if shutil.which("git") is None:
         return "unknown"
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=9", "--exclude=*"]
-    found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    return found.stdout.strip() or "unknown"
+    name = _git("rev-parse", "--short=9", "HEAD").stdout.strip()
+    if not name:
+        return "unknown"
+    return name if _git("diff", "--quiet", "HEAD", "--", ":/", *WRITTEN).returncode == 0 else f"{name}-dirty"
+
+
+def _git(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=False)
 
 
 def versions() -> dict[str, str]:

@@ -71,11 +71,11 @@ class Store:
         return record
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
+def add_options(parser: argparse.ArgumentParser, results: Path = RESULTS) -> None:
     """What every series that can be resumed is asked with: minutes, report, results."""
     parser.add_argument("--minutes", type=float, metavar="M", help="begin no run after so long; run again to go on")
     parser.add_argument("--report", action="store_true", help="measure nothing, only write the report")
-    parser.add_argument("--results", type=Path, default=RESULTS, metavar="DIR", help="where lines go, and any report")
+    parser.add_argument("--results", type=Path, default=results, metavar="DIR", help="where lines go, and any report")
 
 
 def at_once(store: Store, runs: Sequence[tuple[Record, Callable[[], Record]]], workers: int) -> int:

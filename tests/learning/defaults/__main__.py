@@ -11,8 +11,9 @@ from functools import partial
 from pathlib import Path
 
 from tests.bench.machine import ask
-from tests.bench.store import RESULTS, Record, Store, add_options, at_once, end
+from tests.bench.store import Record, Store, add_options, at_once, end
 from tests.learning.defaults import report
+from tests.learning.defaults.report import MEASURED
 from tests.learning.defaults.tasks import ASKED_FOR, DEVELOPMENT, REPORTING, TASKS
 
 PART = "defaults"
@@ -40,7 +41,7 @@ def main() -> int:
     parser.add_argument("--development", action="store_true", help="other tasks and seeds, ours alone")
     parser.add_argument("--set", action="append", default=[], metavar="TABLE.KEY=VALUE", help="ours, on development")
     parser.add_argument("--at-once", type=int, default=2, metavar="N")
-    add_options(parser)
+    add_options(parser, MEASURED)
     asked = parser.parse_args()
     if unknown := sorted(set(asked.tasks) - set(TASKS)):
         parser.error(f"no such task: {', '.join(unknown)}")
@@ -64,7 +65,7 @@ def main() -> int:
     if asked.development:
         print(report.development(store.read()))
     else:
-        report.write(store.read(), Path(__file__).parent if asked.results == RESULTS else asked.results)
+        report.write(store.read(), Path(__file__).parent if asked.results == MEASURED else asked.results)
     return 75 if left else 0
 
 

@@ -15,7 +15,8 @@ from pathlib import Path
 from statistics import median
 
 from tests.bench.farflung import Point, train
-from tests.bench.store import RESULTS, Record, Store, add_options, at_once, end, origins
+from tests.bench.store import Record, Store, add_options, at_once, end, origins
+from tests.learning.defaults.report import MEASURED
 from tests.reference.markdown import table
 
 HOUR, QUARTER = 3_600.0, 900.0
@@ -97,7 +98,7 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=SEEDS, metavar="N", help="from 0")
     parser.add_argument("--seconds", type=float, default=HOUR, metavar="S", help="of one run")
     parser.add_argument("--note", default="", help="a sentence for the report, as on what else the machine did")
-    add_options(parser)
+    add_options(parser, MEASURED)
     asked = parser.parse_args()
     if unknown := sorted(set(asked.games) - set(HOURLY)):
         parser.error(f"no such game: {', '.join(unknown)}")
@@ -110,7 +111,7 @@ def main() -> int:
     left = 0 if asked.report else at_once(store, runs, 1)
     found = [record for record in store.read() if record["seconds"] == asked.seconds]
     note = f"{asked.note} " if asked.note else ""
-    write(found, Path(__file__).parent if asked.results == RESULTS else asked.results, note)
+    write(found, Path(__file__).parent if asked.results == MEASURED else asked.results, note)
     return 75 if left else 0
 
 

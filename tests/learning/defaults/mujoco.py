@@ -19,8 +19,8 @@ from statistics import mean, median
 
 from tests.bench.farflung import train
 from tests.bench.machine import ask, start
-from tests.bench.store import RESULTS, Record, Store, add_options, at_once, end, origins
-from tests.learning.defaults.report import score
+from tests.bench.store import Record, Store, add_options, at_once, end, origins
+from tests.learning.defaults.report import MEASURED, score
 from tests.reference.markdown import table
 
 OURS, PEER = "farflung", "zoo"
@@ -102,7 +102,7 @@ def main() -> int:
     parser.add_argument("tasks", nargs="*", metavar="TASK", help=f"of {', '.join(ENVS)}; default: all")
     parser.add_argument("--seeds", type=int, default=SEEDS, metavar="N", help="from 0")
     parser.add_argument("--peer-returns", action="store_true", help="the peer to the end where nothing is published")
-    add_options(parser)
+    add_options(parser, MEASURED)
     asked = parser.parse_args()
     if unknown := sorted(set(asked.tasks) - set(ENVS)):
         parser.error(f"no such task: {', '.join(unknown)}")
@@ -117,7 +117,7 @@ def main() -> int:
         rest = [env for env in envs if env not in PUBLISHED]
         runs += [({"who": PEER, "env": env, "seed": 0, "steps": STEPS}, partial(peer, env, STEPS)) for env in rest]
     left = 0 if asked.report else at_once(store, runs, 1)
-    write(store.read(), Path(__file__).parent if asked.results == RESULTS else asked.results)
+    write(store.read(), Path(__file__).parent if asked.results == MEASURED else asked.results)
     return 75 if left else 0
 
 

@@ -17,6 +17,7 @@ from tests.bench.store import Record, origins
 from tests.learning.defaults.tasks import ASKED_FOR, DEVELOPMENT, REPORTING, Task
 from tests.reference.markdown import table
 
+MEASURED = Path(__file__).parent / "measured"  # the lines behind what is published, kept beside it
 OURS, TUNED = "farflung", "tuned"
 PEERS = {"ppo": "Stable-Baselines3 PPO", "a2c": "Stable-Baselines3 A2C"}
 HEAD = """# Untuned environments
@@ -87,7 +88,20 @@ def written(records: Sequence[Record]) -> str:
     counts = [f"{sum(line[-2] == word for line in lines)} {word}" for word in ("above", "even", "below")]
     heads = ("environment", "steps", "Farflung", *PEERS.values(), "", "its experiment file")
     told = f"Commits measured: {origins(record for record in records if record['who'] in (OURS, TUNED))}."
-    return f"{HEAD}\n{', '.join(counts)}. {told}\n\n{table(heads, lines)}{_asked_for(records)}"
+    return f"{HEAD}\n{', '.join(counts)}. {told}\n\n{table(heads, lines)}{_asked_for(records)}{_seeds(records)}"
+
+
+def _seeds(records: Sequence[Record]) -> str:
+    """What every mean is of."""
+    found = _returns(records)
+    names = {OURS: "Farflung", **PEERS, TUNED: "its experiment file"}
+    lines = [
+        (task.name, names[who], ", ".join(f"{value:.4g}" for value in found[task.name, who]))
+        for task in (*REPORTING, *ASKED_FOR)
+        for who in names
+        if found[task.name, who]
+    ]
+    return f"\n## Each seed\n\n{table(('environment', 'who', 'return, seeds from 0'), lines)}"
 
 
 def _asked_for(records: Sequence[Record]) -> str:

@@ -41,6 +41,7 @@ def test_the_table_counts_its_rows_and_leaves_out_what_was_not_measured() -> Non
     text = written([record(OURS, 0, 500.0), record(OURS, 1, 490.0), record("ppo", 0, 400.0), record("a2c", 0, None)])
     assert "1 above, 0 even, 0 below. Commits measured: abc." in text
     assert "| CartPole | 100 k | 495 ± 5 (2) | 400 (1) |  | above |" in text
+    assert "| CartPole | Farflung | 500, 490 |" in text
     assert "Acrobot" not in text
 
 
