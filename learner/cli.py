@@ -113,13 +113,32 @@ def run(
         ),
     ] = False,
     initial: Annotated[
-        Path | None,
+        list[Path] | None,
         typer.Option(
-            metavar="FILE",
-            help="Initial parameters that `actor init` wrote, so that this machine needs no simulators and no module.",
+            metavar="FILE|RUN_DIR",
+            help="Initial parameters that `actor init` wrote, so that this machine needs no simulators and no module; "
+            "or the weights of another run: its directory or one of its checkpoints. One of each may be given.",
             show_default=False,
         ),
     ] = None,
+    initial_only: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATTERN",
+            help="Of the other run's layers take these alone, as in 'policy.*'; the others begin anew. Repeatable.",
+            show_default=False,
+        ),
+    ] = None,
+    initial_except: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PATTERN", help="Do not take these. Repeatable.", show_default=False),
+    ] = None,
+    initial_best: Annotated[
+        bool, typer.Option("--initial-best", help="The other run's best evaluated checkpoint instead of the newest.")
+    ] = False,
+    initial_optimizer: Annotated[
+        bool, typer.Option("--initial-optimizer", help="Take the state of the learner's optimizer along, too.")
+    ] = False,
     until_return: Annotated[
         float | None, typer.Option(metavar="X", help="Stop once 100 episodes have this mean return.")
     ] = None,
@@ -161,6 +180,7 @@ def run(
     from learner.launch.options import Options, host_and_port
     from learner.launch.requirements import require
     from learner.launch.run_directory import edition_of
+    from learner.launch.source import sort
 
     file = _experiment_file(experiment, env, run_dir, resume, proceed)
     overrides = [*(settings or []), *_flags(env, actors, until_return, until_steps, seed)]
@@ -174,7 +194,15 @@ def run(
     if kept and experiment is not None and file != experiment_file(experiment):
         tell(f"the run goes on as it began, by {file}, whatever {experiment} is in this version")
     resolved = load(file, overrides, os.environ, tell, kept=kept, edition=edition)
-    require(resolved, initial)
+    made, weights = sort(
+        initial or (),
+        best=initial_best,
+        only=initial_only or (),
+        leave=initial_except or (),
+        optimizer=initial_optimizer,
+        begun=run_dir if resume or proceed else None,
+    )
+    require(resolved, made)
     if http != "off":
         host_and_port(http)
     options = Options(
@@ -190,7 +218,8 @@ def run(
         json=json_lines,
         started_at=STARTED_AT,
         proceed=proceed,
-        initial=initial,
+        initial=made,
+        weights=weights,
     )
     from learner import daemon
 

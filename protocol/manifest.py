@@ -6,13 +6,33 @@ import hashlib
 from typing import Annotated
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from protocol.errors import UserError
 from protocol.layout import Layout
 from protocol.messages import Counter, Digest, Name
 
 FORMAT_VERSION = 1
+
+
+class Origin(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Weights of another run that a run began with.
+
+    path: of their file; run, version: whose they were, and how old. only, leave: patterns that chose among layers.
+    copied_layers, copied_parameters: how many were taken; left: names of layers that began at θ₀. statistics_rows: of
+    what actors normalise, 0 where none were taken. optimizer: whether its state was taken.
+    """
+
+    path: str
+    run: str
+    version: Counter
+    only: tuple[str, ...]
+    leave: tuple[str, ...]
+    copied_layers: int
+    copied_parameters: int
+    left: tuple[str, ...]
+    statistics_rows: Counter
+    optimizer: bool
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -27,6 +47,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     actor_table: bytes  # the experiment's actor table, msgpack
     actor_digest: Digest  # BLAKE2b-64 of actor_table
     created: str  # a moment in words, given by the caller; never compared
+    initial: Origin | UnsetType = UNSET  # never compared; unset is left out, so that older digests stay what they were
 
 
 class ManifestError(UserError):

@@ -66,6 +66,15 @@ def blank(settings: LearnerSettings, layout: Layout, observations: int) -> Param
     return make_parameters(settings, np.zeros(layout.length, np.float32), layout, observations)
 
 
+def keep_first(parameters: Parameters, files: RunFiles, epoch: int) -> None:
+    """Writes a checkpoint of version 0: of θ₀ that nobody could make again. Raises CheckpointFault."""
+    first = Checkpoint(files.manifest, parameters.version, epoch, {}, parameters.checkpoint_arrays())
+    try:
+        checkpoints.save(files.checkpoints, first, 1, files.disk)
+    except OSError as error:
+        raise CheckpointFault(files.checkpoints, error.strerror or str(error), error.errno) from None
+
+
 def restore(parameters: Parameters, settings: LearnerSettings, make: Make, files: RunFiles) -> Restored:
     """Takes back the newest checkpoint that is whole and all that the journal says since. Nothing there: θ₀ stays.
     Segments beyond what could be reached are set aside.

@@ -16,15 +16,30 @@ from pathlib import Path
 from random import SystemRandom
 
 import numpy as np
+from msgspec import UNSET, UnsetType
 
 from learner import config
-from learner.durability.recovery import Restored, RunFiles, blank, make_parameters, open_journal, restore, restore_best
+from learner.config import LearnerSettings
+from learner.durability import checkpoint as checkpoints
+from learner.durability import journal as journals
+from learner.durability.recovery import (
+    Restored,
+    RunFiles,
+    blank,
+    keep_first,
+    make_parameters,
+    open_journal,
+    restore,
+    restore_best,
+)
 from learner.durability.storage import RunStorage
+from learner.launch import source as sources
 from learner.launch.initial import Initial, given
 from learner.launch.local_actors import LocalActors, check, initial
 from learner.launch.options import Options
 from learner.launch.relay import Announcer
-from learner.launch.run_directory import RunDirectory
+from learner.launch.run_directory import RunDirectory, RunDirectoryError
+from learner.launch.transfer import Fitted, Source, Wanted, fit
 from learner.monitoring.console import Console
 from learner.optim.parameters import Parameters
 from learner.progress import Progress
@@ -33,7 +48,7 @@ from learner.state import Address, LearnerState
 from learner.stream.writer import StreamWriter
 from protocol import manifest as manifests
 from protocol.frames import Limits
-from protocol.manifest import Manifest, digest_of
+from protocol.manifest import Manifest, Origin, digest_of
 from protocol.transport.learner_sockets import LearnerSockets
 
 
@@ -79,6 +94,16 @@ class _Numbers:
     store: RunStorage
 
 
+@dataclass(frozen=True)
+class _Beginning:
+    """fitted: what another run had learnt, where this one has nothing of its own yet. digest: of the manifest."""
+
+    first: Initial
+    fitted: Fitted | None
+    epoch: int
+    digest: str
+
+
 async def begin(
     resources: Resources,
     local_actors: LocalActors,
@@ -92,13 +117,16 @@ async def begin(
     options, directory, sockets = resources.options, resources.directory, resources.sockets
     settings = options.experiment.learner
     table = config.actor_table(options.experiment)
+    chosen = await asyncio.to_thread(_weights, options, directory, announce)
     first = await _theta(options, table, local_actors, directory)
-    manifest = _manifest(options, first, table)
+    fitted = None if chosen is None else _fitted(first, *chosen, settings)
+    manifest = _manifest(options, first, table, _origin(directory, fitted))
     epoch = directory.start_life(options.experiment, manifest)
     digest = digest_of(manifests.encode(directory.manifest())).hex()
     limits = Limits.for_length(manifest.layout.length)
     sockets.set_limits(limits)
-    numbers = await _uncut(partial(_restore, options, directory, first, epoch, digest, roles, announce))
+    begin_with = _Beginning(first, fitted, epoch, digest)
+    numbers = await _uncut(partial(_restore, options, directory, begin_with, roles, announce))
     try:
         stream = StreamWriter(numbers.parameters, budgeted=settings.downlink_kbps is not None)
         state = LearnerState(
@@ -143,7 +171,46 @@ async def _theta(options: Options, table: bytes, local_actors: LocalActors, dire
         await asyncio.gather(*making, return_exceptions=True)
 
 
-def _manifest(options: Options, first: Initial, table: bytes) -> Manifest:
+def _weights(options: Options, directory: RunDirectory, announce: Announcer) -> tuple[Source, Wanted] | None:
+    """The other run's, which this one is to begin with; None where it begins anew or has weights of its own.
+
+    A run that goes on reads them again only where it died before it had written them down, and then the same file.
+    Raises UserError, also where it did not begin with what is asked for now.
+    """
+    wanted = options.weights
+    if directory.resuming:
+        origin = directory.manifest().initial
+        if wanted is not None and (origin is UNSET or not sources.is_same(origin, wanted)):
+            begun = "θ₀ of its own" if origin is UNSET else f"the weights of {origin.path}"
+            cause = (
+                f"its run began with {begun}, and goes on with what it has learnt: leave --initial {wanted.path} out"
+            )
+            raise RunDirectoryError(directory.path, cause)
+        held = checkpoints.listed(directory.checkpoints) or journals.bases(directory.journal)
+        wanted = None if origin is UNSET or held else sources.again(origin)
+    return None if wanted is None else (sources.read(wanted, announce), wanted)
+
+
+def _fitted(first: Initial, source: Source, wanted: Wanted, settings: LearnerSettings) -> Fitted:
+    """Raises UserError, while nothing is written yet."""
+    fitted = fit(first, source, wanted, settings.optimizer.name)
+    if wanted.optimizer:
+        _take(blank(settings, first.layout, first.observation_size), fitted)
+    return fitted
+
+
+def _take(parameters: Parameters, fitted: Fitted) -> None:
+    """What was taken along beside θ. Raises StateMismatch."""
+    parameters.restore(0, parameters.checkpoint_arrays() | fitted.arrays)
+
+
+def _origin(directory: RunDirectory, fitted: Fitted | None) -> Origin | UnsetType:
+    if directory.resuming:
+        return directory.manifest().initial
+    return UNSET if fitted is None else fitted.origin
+
+
+def _manifest(options: Options, first: Initial, table: bytes, origin: Origin | UnsetType) -> Manifest:
     run = options.experiment.run
     return Manifest(
         run=run.name or f"{first.env.rpartition('/')[2].rpartition(':')[2]}-{run.seed}",
@@ -154,6 +221,7 @@ def _manifest(options: Options, first: Initial, table: bytes) -> Manifest:
         actor_table=table,
         actor_digest=digest_of(table),
         created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        initial=origin,
     )
 
 
@@ -174,21 +242,25 @@ async def _uncut(restoring: Callable[[], _Numbers]) -> _Numbers:
 def _restore(
     options: Options,
     directory: RunDirectory,
-    first: Initial,
-    epoch: int,
-    digest: str,
+    begin_with: _Beginning,
     roles: Callable[[str], frozenset[str]],
     announce: Announcer,
 ) -> _Numbers:
     """The numbers to go on from, and the journal that leads on from them. announce: from this thread."""
-    settings = options.experiment.learner
-    files = RunFiles(directory.checkpoints, directory.journal, digest, announce, journaled=directory.journaled)
+    settings, first, fitted = options.experiment.learner, begin_with.first, begin_with.fitted
+    files = RunFiles(
+        directory.checkpoints, directory.journal, begin_with.digest, announce, journaled=directory.journaled
+    )
     make = partial(blank, layout=first.layout, observations=first.observation_size)
-    theta = np.array(first.theta, np.float32)
+    theta = np.array(first.theta if fitted is None else fitted.theta, np.float32)
     parameters = make_parameters(settings, theta, first.layout, first.observation_size)
+    if fitted is not None:
+        _take(parameters, fitted)
+        keep_first(parameters, files, begin_with.epoch)
+        announce("initial_weights", fitted.told())
     restored = restore(parameters, settings, make, files) if directory.resuming else Restored(Progress())
     # without a checkpoint too: a best may have been written before the first
     restore_best(restored.progress, files, lambda key: "evaluate" in roles(key))
     journaled = settings.journal is not None
-    journal = open_journal(parameters, restored, settings, files, epoch) if journaled else None
+    journal = open_journal(parameters, restored, settings, files, begin_with.epoch) if journaled else None
     return _Numbers(parameters, restored.progress, RunStorage(files, settings, journal))

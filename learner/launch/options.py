@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from learner.config import Experiment
+from learner.launch.transfer import Wanted
 from protocol.errors import UserError
 
 
@@ -18,8 +19,8 @@ class Options:
     import. keys: directory of the learner's key and of those it lets in, None for no keys; insecure: allow a bind off
     loopback without them. json: one JSON line per event even on a terminal.
     started_at: ``time.monotonic`` when the process began. proceed: resume if there is a run in run_dir, begin if there
-    is none, and do nothing if it is over. initial: file of θ₀, None to have it made here. http_names: of hosts, under
-    which the pages may be asked for beside those that are certainly ours.
+    is none, and do nothing if it is over. initial: file of θ₀, None to have it made here. weights: of another run, to
+    begin with. http_names: of hosts, under which the pages may be asked for beside those that are certainly ours.
     """
 
     experiment: Experiment
@@ -35,6 +36,7 @@ class Options:
     proceed: bool = False
     initial: Path | None = None
     http_names: tuple[str, ...] = ()
+    weights: Wanted | None = None
 
 
 class BadAddress(UserError):
