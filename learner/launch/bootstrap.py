@@ -39,7 +39,7 @@ from learner.launch.local_actors import LocalActors, check, initial
 from learner.launch.options import Options
 from learner.launch.relay import Announcer
 from learner.launch.run_directory import RunDirectory, RunDirectoryError
-from learner.launch.transfer import Fitted, Source, Wanted, fit
+from learner.launch.transfer import OPTIMIZER, Fitted, Source, Wanted, fit
 from learner.monitoring.console import Console
 from learner.optim.parameters import Parameters
 from learner.progress import Progress
@@ -186,9 +186,12 @@ def _weights(options: Options, directory: RunDirectory, announce: Announcer) -> 
                 f"its run began with {begun}, and goes on with what it has learnt: leave --initial {wanted.path} out"
             )
             raise RunDirectoryError(directory.path, cause)
-        held = checkpoints.listed(directory.checkpoints) or journals.bases(directory.journal)
-        wanted = None if origin is UNSET or held else sources.again(origin)
+        wanted = None if origin is UNSET or _holds_weights(directory) else sources.again(origin)
     return None if wanted is None else (sources.read(wanted, announce), wanted)
+
+
+def _holds_weights(directory: RunDirectory) -> bool:
+    return bool(checkpoints.listed(directory.checkpoints) or journals.bases(directory.journal))
 
 
 def _fitted(first: Initial, source: Source, wanted: Wanted, settings: LearnerSettings) -> Fitted:
@@ -200,8 +203,11 @@ def _fitted(first: Initial, source: Source, wanted: Wanted, settings: LearnerSet
 
 
 def _take(parameters: Parameters, fitted: Fitted) -> None:
-    """What was taken along beside θ. Raises StateMismatch."""
-    parameters.restore(0, parameters.checkpoint_arrays() | fitted.arrays)
+    """What was taken along beside θ; of the optimizer all or nothing. Raises StateMismatch."""
+    own = parameters.checkpoint_arrays()
+    if fitted.origin.optimizer:
+        own = {name: array for name, array in own.items() if not name.startswith(OPTIMIZER)}
+    parameters.restore(0, own | fitted.arrays)
 
 
 def _origin(directory: RunDirectory, fitted: Fitted | None) -> Origin | UnsetType:

@@ -108,7 +108,8 @@ def _found(wanted: Wanted, announce: Announcer) -> tuple[Path, Path, Checkpoint]
     if not path.is_dir():
         if wanted.best:
             raise InitialError(path, "--initial-best is of a run's directory, and this is a file")
-        return _home(path), path, checkpoints.load(path)
+        kept = checkpoints.load(path)
+        return _home(path), path, kept
     if not (path / MANIFEST).exists():
         near = f"; {path.parent} is one" if (path.parent / MANIFEST).exists() else ""
         raise InitialError(path, f"this is no run's directory: it has no {MANIFEST}{near}")

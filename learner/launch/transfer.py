@@ -117,7 +117,7 @@ def fit(first: Initial, source: Source, wanted: Wanted, optimizer: str) -> Fitte
 def some(names: Sequence[str], most: int) -> str:
     """The first of them, and how many more there are."""
     shown = ", ".join(names[:most])
-    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
+    return shown if len(names) <= most else f"{shown}, and {len(names) - most} more"
 
 
 def _shapes(layout: Layout) -> dict[str, tuple[int, ...]]:
@@ -192,8 +192,10 @@ def _optimizer(source: Source, layout: Layout, copied: int, own: str) -> dict[st
         cause = f"its optimizer is {source.optimizer}, and this run's is {own}"
     elif copied < len(layout.entries) or layout != source.layout:
         cause = "its optimizer's state is of all its layers, and not all of them are copied"
+    elif own == "preconditioned":
+        cause = "with learner.optimizer = 'preconditioned' actors keep the moments, and no checkpoint has any"
     elif not state:
-        cause = f"no state of an optimizer is in it: {own} keeps none at the learner, and the best checkpoint has none"
+        cause = "there is no state in it: the best checkpoint is written without, and sgd without momentum keeps none"
     if cause is not None:
         raise InitialError(source.path, f"--initial-optimizer: {cause}")
     return state

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from importlib import metadata
 from typing import Any
 
+from msgspec import UNSET
+
 from learner.monitoring.advice import Advice
 from learner.progress import RENAMED_IN_RESULT, WINDOW, with_former
 from learner.state import LearnerState
@@ -42,6 +44,7 @@ def result_of(
         "checkpoint_version": state.saving.version,
         "journal_failure": state.saving.journal_failure,
         "parameters": manifest.layout.length,
+        "initial_weights": None if manifest.initial is UNSET else manifest.initial.path,
         "wall_s": 0.0 if state.training_since is None else now - state.training_since,
         "total_s": now - started_at,
         "received_bytes": progress.received_bytes,

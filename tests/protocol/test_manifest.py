@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from protocol.layout import Entry, Layout
-from protocol.manifest import Manifest, ManifestError, decode, difference, digest_of, encode
+from protocol.manifest import Manifest, ManifestError, Origin, decode, difference, digest_of, encode
 
 TABLE = b"\x81\xa3env\xabCartPole-v1"
 MANIFEST = Manifest(
@@ -26,6 +26,25 @@ def test_a_manifest_survives_the_disk() -> None:
     text = encode(MANIFEST)
     assert decode(text) == MANIFEST
     assert json.loads(text)["env"] == "CartPole-v1"
+
+
+def test_weights_of_another_run_are_remembered_and_a_run_without_is_written_as_ever() -> None:
+    assert b"initial" not in encode(MANIFEST)
+    origin = Origin(
+        path="/runs/old/checkpoints/best.safetensors",
+        run="old",
+        version=3,
+        only=("w",),
+        leave=(),
+        copied_layers=1,
+        copied_parameters=8,
+        left=("b",),
+        statistics_rows=0,
+        optimizer=False,
+    )
+    begun = msgspec.structs.replace(MANIFEST, initial=origin)
+    assert decode(encode(begun)) == begun
+    assert difference(MANIFEST, begun) is None
 
 
 def test_a_digest_is_eight_bytes_of_the_table() -> None:
