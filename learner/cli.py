@@ -265,6 +265,7 @@ def replay(
     raise typer.Exit(1 if rerun.differing else 3 if rerun.omissions else 0)
 
 
+app.command()(analysis.compare)
 app.command()(analysis.plot)
 app.command()(analysis.export)
 

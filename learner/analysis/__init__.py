@@ -1,4 +1,4 @@
-"""Looking back at finished runs: curves, pictures, exports, replays. Starts nothing.
+"""Looking back at finished runs: curves, comparisons, pictures, exports, replays. Starts nothing.
 
-In reading order: runs, curves, plot, export, replay, cli.
+In reading order: runs, curves, compare, plot, export, replay, cli.
 """

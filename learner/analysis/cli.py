@@ -1,4 +1,7 @@
-"""The commands ``plot`` and ``export``: which runs, where to, and what a person gets wrong. Knows typer and files."""
+"""The commands that look back at runs: which ones, where to, and what a person gets wrong. Knows typer and files.
+
+``compare``, ``plot`` and ``export``.
+"""
 
 from __future__ import annotations
 
@@ -96,6 +99,33 @@ def export(
             raise _unwritable(error, tensorboard or csv) from None
 
 
+def compare(
+    run_dirs: Runs,
+    csv: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write it there too, a line for each run.", show_default=False),
+    ] = None,
+) -> None:
+    """Put runs side by side: the settings in which they differ, and what came of them.
+
+    Runs that differ in their seed alone are one column: the mean, and the least and the most.
+
+    Exit codes: 0 compared, 2 there is nothing to compare, or the table cannot be written.
+    """
+    runs = _looked_at(run_dirs)
+    from learner.analysis.compare import compared, text, write
+    from learner.analysis.runs import grouped
+
+    groups, names = grouped(runs), {run.path: name for run, name in zip(runs, _names(runs), strict=True)}
+    typer.echo(text(compared(groups, names)))
+    if csv is not None:
+        try:
+            write(groups, names, csv)
+        except OSError as error:
+            raise _unwritable(error, csv) from None
+        typer.echo(f"wrote {csv}")
+
+
 def _looked_at(paths: Sequence[Path]) -> list[Run]:
     """The runs that have got somewhere, each directory once; of the others, and of what is special, a note."""
     from learner.analysis.runs import UnreadableRun, load
@@ -124,7 +154,7 @@ def _names(runs: Sequence[Run]) -> list[str]:
     counts = Counter(run.path.name for run in runs)
     names = [run.path.name if counts[run.path.name] == 1 else "-".join(run.path.parts[-2:]) for run in runs]
     if len(set(names)) < len(names):
-        raise UserError(f"two of these runs would be called {Counter(names).most_common(1)[0][0]}; export them apart")
+        raise UserError(f"two of these runs would be called {Counter(names).most_common(1)[0][0]}; name them apart")
     return names
 
 

@@ -213,17 +213,23 @@ def comparable(experiment: Mapping[str, Any], env: str) -> str:
     return json.dumps([env, {**experiment, "run": run}], sort_keys=True, default=str)
 
 
-def differences(experiments: Sequence[Mapping[str, Any]]) -> list[str]:
-    """For each experiment, in words, the settings in which they are not all alike: "actor.density=0.01"."""
+def differing(experiments: Sequence[Mapping[str, Any]]) -> dict[str, list[str | None]]:
+    """The settings in which experiments are not all alike, and what each says; None where it is unset."""
     flat = [
         {f"{table}.{key}": value for table, keys in experiment.items() for key, value in keys.items()}
         for experiment in experiments
     ]
     keys = sorted({key for settings in flat for key in settings if key not in {f"run.{name}" for name in NOT_COMPARED}})
     telling = [key for key in keys if len({json.dumps(settings.get(key), default=str) for settings in flat}) > 1]
+    return {key: [_word(settings[key]) if key in settings else None for settings in flat] for key in telling}
+
+
+def differences(experiments: Sequence[Mapping[str, Any]]) -> list[str]:
+    """For each experiment, in words, the settings in which they are not all alike: "actor.density=0.01"."""
+    told = differing(experiments)
     return [
-        ", ".join(f"{key}={_word(settings[key])}" if key in settings else f"{key} unset" for key in telling)
-        for settings in flat
+        ", ".join(f"{key} unset" if (word := words[number]) is None else f"{key}={word}" for key, words in told.items())
+        for number in range(len(experiments))
     ]
 
 

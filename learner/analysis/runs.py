@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec import UNSET
 
 from learner.analysis.curves import Course, comparable, differences, read
 from protocol import manifest as manifests
@@ -33,7 +34,10 @@ class UnreadableRun(UserError):
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run. experiment: its tables as plain values. result: of its newest life, None while that goes on."""
+    """One run. experiment: its tables as plain values, and where it began with weights of another a table [initial].
+
+    result: of its newest life, None while that goes on.
+    """
 
     path: Path
     env: str
@@ -74,7 +78,7 @@ def load(path: Path) -> Run:
         env=env or "unknown environment",
         seed=int(run.get("seed", 0)),
         target=None if target is None else float(target),
-        experiment=experiment,
+        experiment=experiment | _initial(manifest),
         created=None if manifest is None else manifest.created,
         course=course,
         result=_result(path),
@@ -93,6 +97,19 @@ def _manifest(path: Path) -> Manifest | None:
     with contextlib.suppress(OSError, UserError):
         return manifests.decode((path / "manifest.json").read_bytes())
     return None
+
+
+def _initial(manifest: Manifest | None) -> dict[str, dict[str, Any]]:
+    """What it began with, as a setting: another run's weights make another experiment."""
+    if manifest is None or manifest.initial is UNSET:
+        return {}
+    origin = manifest.initial
+    file = Path(origin.path)
+    name = file.parent.parent.name if file.parent.name == "checkpoints" else file.name
+    chosen = {"only": [*origin.only], "except": [*origin.leave], "optimizer": origin.optimizer}
+    return {
+        "initial": {"weights": f"{name}@{origin.version}", **{key: value for key, value in chosen.items() if value}}
+    }
 
 
 def _result(path: Path) -> dict[str, Any] | None:

@@ -31,6 +31,7 @@ SHOWN = [  # page, language and the file that the page's first block of this lan
 ORDER = (  # later ones go on with runs/first
     "docs/quickstart.md",
     "docs/fine-tuning.md",
+    "docs/comparing.md",
     "docs/tutorial.md",
     "docs/troubleshooting.md",
 )

@@ -56,6 +56,18 @@ def test_runs_of_one_name_are_told_apart_by_their_parents(command: Command, tmp_
     assert {path.name for path in (tmp_path / "tables").iterdir()} == {"x-run.csv", "y-run.csv"}
 
 
+def test_runs_are_compared_on_a_terminal_and_in_a_file(command: Command, tmp_path: Path) -> None:
+    run_dir(tmp_path / "one")
+    run_dir(tmp_path / "two", envs=4)
+    code, out, _ = command("compare", "one", "two", "--csv", "table.csv")
+    assert code == 0
+    assert [line.split() for line in out.splitlines()[:2]] == [["one", "two"], ["actor.envs", "unset", "4"]]
+    assert out.splitlines()[-1] == "wrote table.csv"
+    code, _, err = command("compare", "one", "two", "--csv", "one")
+    assert (code, err) == (2, "error: one: Is a directory\n")
+    assert command("compare", "nowhere")[0] == 2
+
+
 def test_an_export_goes_both_ways_at_once(command: Command, tmp_path: Path) -> None:
     pytest.importorskip("tensorboard", reason="tensorboard is not installed")
     run_dir(tmp_path / "one")
