@@ -110,7 +110,7 @@ async def begin(
     roles: Callable[[str], frozenset[str]],
     announce: Announcer,
 ) -> Begun:
-    """θ₀ or the newest checkpoint and what the journal says since, then the state that everything else asks.
+    """θ₀, what another run learnt, or the newest checkpoint and what the journal says since; then the state of it all.
 
     roles: what a public key may do. Raises UserError. Cancelled, it leaves nothing open.
     """

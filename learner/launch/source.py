@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import safetensors
 
 from learner.durability import checkpoint as checkpoints
@@ -64,6 +65,8 @@ def read(wanted: Wanted, announce: Announcer) -> Source:
     theta = kept.arrays.get("theta")
     if theta is None or (theta.dtype.str, theta.shape) != ("<f4", (manifest.layout.length,)):
         raise InitialError(path, f"its parameters are not the {manifest.layout.length} of its run")
+    if not np.isfinite(theta).all():
+        raise InitialError(path, "its parameters are not all finite: the run had diverged; an older checkpoint may do")
     optimizer = ""
     if wanted.optimizer:
         optimizer = load(run_dir / EXPERIMENT, (), {}, kept=True).learner.optimizer.name

@@ -91,6 +91,14 @@ def test_a_copy_has_its_manifest_beside_it_or_says_what_is_missing(run: Path, tm
     assert found(Wanted(copy)).version == 5
 
 
+def test_weights_that_had_diverged_are_refused(run: Path) -> None:
+    digest = digest_of((run / "manifest.json").read_bytes()).hex()
+    theta = np.full(LAYOUT.length, np.nan, np.float32)
+    save(run / "checkpoints", Checkpoint(digest, 9, 1, {}, {"theta": theta}), keep=5)
+    with pytest.raises(InitialError, match="its parameters are not all finite"):
+        found(Wanted(run))
+
+
 def test_another_run_s_manifest_is_not_believed(run: Path) -> None:
     (run / "manifest.json").write_bytes(manifests.encode(manifest(seed=1)))
     with pytest.raises(CheckpointFault, match="it belongs to another run than"):
