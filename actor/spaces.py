@@ -14,17 +14,31 @@ LEAST_SIDES = {"grid": 4, "small": 9, "a3c": 36, "nature": 36}  # pixels on the 
 MOST_GRID = 16  # pixels on the longer side of an image whose every pixel is looked at
 ENTROPY_WEIGHT = 0.01  # of a choice from a list; a Gaussian policy explores by its deviations
 
-ActionKind = Literal["discrete", "multi_discrete", "box"]
+ActionKind = Literal["discrete", "multi_discrete", "box", "mixed"]
+
+
+class ActionArray(msgspec.Struct, frozen=True):
+    """One of the arrays in a simulator's action that is a Dict or a Tuple of them.
+
+    path: names in Dicts and places in Tuples on the way to it. columns: its numbers' places in an action as the policy
+    holds it. shape: of the array; type: its numpy name.
+    """
+
+    path: tuple[str | int, ...]
+    columns: tuple[int, ...]
+    shape: tuple[int, ...]
+    type: str
 
 
 class Actions(msgspec.Struct, frozen=True):
     """What a policy chooses.
 
-    kind: one of sizes[0] numbers; one number for each of sizes; or len(sizes) real numbers
-    sizes: discrete, multi_discrete: how many values each part has; box: 1 for each axis
+    kind: one of sizes[0] numbers; one number for each of sizes; len(sizes) real numbers; or choices, then real numbers
+    sizes: how many values each choice has; 1 for each axis of real numbers
     offset, scale: by axis; what the simulator gets is offset + scale * number
-    low, high: by axis, in the policy's numbers; infinite where there is no bound; box only
+    low, high: by axis of real numbers, in the policy's numbers; infinite where there is no bound
     shape: of the simulator's action; type: its numpy name
+    arrays: what a Dict or Tuple is made of; empty where the action is one array
     """
 
     kind: ActionKind
@@ -35,11 +49,22 @@ class Actions(msgspec.Struct, frozen=True):
     high: tuple[float, ...] = ()
     shape: tuple[int, ...] = ()
     type: str = "int64"
+    arrays: tuple[ActionArray, ...] = ()
+
+    @property
+    def choices(self) -> tuple[int, ...]:
+        """How many values each choice has; choices come before real numbers."""
+        return self.sizes[: len(self.sizes) - len(self.low)]
+
+    @property
+    def logits(self) -> int:
+        """L, values of all choices together; a mask has a number for each."""
+        return sum(self.choices)
 
     @property
     def outputs(self) -> int:
-        """K, how many numbers a network must give for one observation: logits, or a mean and a log-deviation each."""
-        return 2 * len(self.sizes) if self.kind == "box" else sum(self.sizes)
+        """K, how many numbers a network must give for one observation: logits, then means, then log-deviations."""
+        return self.logits + 2 * len(self.low)
 
     @property
     def width(self) -> int:
@@ -87,7 +112,7 @@ def resolved(settings: ActorSettings, spaces: Spaces) -> ActorSettings:
     if settings.network == "auto":
         found["network"] = _network(spaces.image_sides)
     if settings.entropy_weight == "auto":
-        found["entropy_weight"] = 0.0 if spaces.actions.kind == "box" else ENTROPY_WEIGHT
+        found["entropy_weight"] = ENTROPY_WEIGHT if spaces.actions.choices else 0.0
     if settings.normalize_observations == "auto" and not _has_units(spaces):
         found["normalize_observations"] = False
     return msgspec.structs.replace(settings, **found)

@@ -1,7 +1,10 @@
 """What a network's outputs mean as a policy: draws, probabilities and their gradients. Pure. Knows numbers.
 
-outputs: float32 [N, K], from the network. actions: [N, width], int64 or, for a Box, float32. Gradients are written out
-instead of recorded in a graph: for a minibatch of a few hundred samples the graph cost as much as the network.
+outputs: float32 [N, K], from the network. actions: [N, width], int64 or, with real numbers, float32. masks: bool
+[N, L], which of the L logits may be chosen, at least one of each choice; None: all may. What may not has probability 0
+and a gradient of 0, as if the network had no such output (Huang and Ontañón 2022, "A closer look at invalid action
+masking"). Gradients are written out instead of recorded in a graph: for a minibatch of a few hundred samples the graph
+cost as much as the network.
 """
 
 from __future__ import annotations
@@ -11,12 +14,14 @@ from collections.abc import Iterator
 from typing import Any, Protocol
 
 import numpy as np
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from actor.networks.policy import Array
 from actor.spaces import Actions
 
 Floats = NDArray[np.float32]
+Masks = NDArray[np.bool_]
 HALF_LOG_TAU = 0.5 * math.log(2.0 * math.pi)
 SQRT_2_OVER_PI = math.sqrt(2.0 / math.pi)
 # Chebyshev series of P in erfc(y) = t exp(P(t) - y²), t = 2/(2 + y), y >= 0: Press et al. 2007, section 6.2.2, with as
@@ -57,19 +62,26 @@ class Distribution(Protocol):
     def noise(self, generator: np.random.Generator, steps: int, count: int) -> Floats:
         """What T steps of B draws need of chance, float32 [T, B, ...], drawn at once."""
 
-    def draw(self, outputs: Floats, noise: Floats) -> NDArray[Any]:
+    def draw(self, outputs: Floats, noise: Floats, masks: Masks | None = None) -> NDArray[Any]:
         """A sample for each row, [N, width]. noise: float32 [N, ...]."""
 
-    def best(self, outputs: Floats) -> NDArray[Any]:
+    def best(self, outputs: Floats, masks: Masks | None = None) -> NDArray[Any]:
         """The most probable action of each row, [N, width]."""
 
-    def likelihood(self, outputs: Array, actions: Array) -> Likelihood:
+    def likelihood(self, outputs: Array, actions: Array, masks: Masks | None = None) -> Likelihood:
         """How probable these actions are."""
 
 
 def distribution(actions: Actions) -> Distribution:
     """The family for these actions."""
+    if actions.kind == "mixed":
+        return Mixed(actions)
     return Gaussian(actions) if actions.kind == "box" else Categorical(actions)
+
+
+def masked(outputs: Array, masks: Masks | None) -> Array:
+    """Outputs whose logits, or action values, that may not be chosen are -infinity: less than any that may."""
+    return outputs if masks is None else np.where(masks, outputs, outputs.dtype.type(-np.inf))
 
 
 class Categorical:
@@ -85,20 +97,21 @@ class Categorical:
         np.log(np.maximum(noise, np.finfo(np.float32).tiny, out=noise), out=noise)
         return np.negative(noise, out=noise)
 
-    def draw(self, outputs: Floats, noise: Floats) -> NDArray[np.int64]:
+    def draw(self, outputs: Floats, noise: Floats, masks: Masks | None = None) -> NDArray[np.int64]:
         """Distribution.draw."""
-        return self.best(outputs + noise)
+        return self.best(outputs + noise, masks)
 
-    def best(self, outputs: Floats) -> NDArray[np.int64]:
+    def best(self, outputs: Floats, masks: Masks | None = None) -> NDArray[np.int64]:
         """Distribution.best."""
+        outputs = masked(outputs, masks)
         if len(self._parts) == 1:
             only: NDArray[np.int64] = outputs.argmax(1)[:, None]
             return only
         return np.stack([outputs[:, part].argmax(1) for part in self._parts], 1)
 
-    def likelihood(self, outputs: Array, actions: Array) -> Likelihood:
+    def likelihood(self, outputs: Array, actions: Array, masks: Masks | None = None) -> CategoricalLikelihood:
         """Distribution.likelihood."""
-        return CategoricalLikelihood(outputs, actions, self._parts)
+        return CategoricalLikelihood(outputs, actions, self._parts, masks)
 
 
 def _runs(sizes: tuple[int, ...]) -> Iterator[slice]:
@@ -111,8 +124,13 @@ def _runs(sizes: tuple[int, ...]) -> Iterator[slice]:
 class CategoricalLikelihood:
     """Likelihood of independent choices."""
 
-    def __init__(self, outputs: Array, actions: NDArray[np.int64], parts: list[slice]) -> None:
-        self._choices = [_Choice(outputs[:, part], actions[:, i]) for i, part in enumerate(parts)]
+    def __init__(
+        self, outputs: Array, actions: NDArray[np.int64], parts: list[slice], masks: Masks | None = None
+    ) -> None:
+        self._choices = [
+            _Choice(outputs[:, part], actions[:, i], None if masks is None else masks[:, part])
+            for i, part in enumerate(parts)
+        ]
         self.log_probs: Array = _sum([choice.log_probs for choice in self._choices])
 
     @property
@@ -123,9 +141,15 @@ class CategoricalLikelihood:
     @property
     def information(self) -> float:
         """Likelihood.information: the trace of diag(π) - π πᵀ, which is 1 - 1/n for n choices that are as likely."""
-        most = sum(1.0 - 1.0 / choice.probs.shape[1] for choice in self._choices)
-        found = sum(1.0 - float(np.square(choice.probs).sum(1).mean()) for choice in self._choices)
+        found, most = self.information_and_most
         return found / most if most else 0.0
+
+    @property
+    def information_and_most(self) -> tuple[float, float]:
+        """The trace, and the most that it could be."""
+        most = sum(choice.most_information for choice in self._choices)
+        found = sum(1.0 - float(np.square(choice.probs).sum(1).mean()) for choice in self._choices)
+        return found, most
 
     def output_gradients(self, term_gradients: Array, entropy_weight: float) -> Array:
         """Likelihood.output_gradients, each part by itself."""
@@ -141,9 +165,13 @@ def _sum(arrays: list[Array]) -> Array:
 
 
 class _Choice:
-    """One of the choices. probs: float32 [N, size]; log_probs: float32 [N], of the action that was taken."""
+    """One of the choices. probs: float32 [N, size]; log_probs: float32 [N], of the action that was taken.
 
-    def __init__(self, logits: Array, actions: NDArray[np.int64]) -> None:
+    most_information: 1 - 1/n, n being how many values may be chosen; the mean over rows.
+    """
+
+    def __init__(self, logits: Array, actions: NDArray[np.int64], mask: Masks | None) -> None:
+        logits = masked(logits, mask)
         self._log_all = logits - logits.max(1, keepdims=True)
         self.probs = np.exp(self._log_all)
         sums = self.probs.sum(1, keepdims=True)
@@ -151,6 +179,10 @@ class _Choice:
         self._log_all -= np.log(sums)
         self._taken = np.arange(0, logits.size, logits.shape[1]) + actions  # places in the flat array
         self.log_probs = self._log_all.take(self._taken)
+        self.most_information = 1.0 - 1.0 / logits.shape[1]
+        if mask is not None:
+            self._log_all[~mask] = 0.0  # times a probability of 0, where -infinity would make it NaN
+            self.most_information = 1.0 - float((1.0 / mask.sum(1)).mean())
 
     @property
     def entropies(self) -> Array:
@@ -184,14 +216,14 @@ class Gaussian:
         """Standard normal noise, float32 [T, B, width]."""
         return generator.standard_normal((steps, count, self.actions.width), np.float32)
 
-    def draw(self, outputs: Floats, noise: Floats) -> Floats:
+    def draw(self, outputs: Floats, noise: Floats, masks: Masks | None = None) -> Floats:
         """Distribution.draw."""
         width = self.actions.width
         drawn = np.exp(np.clip(outputs[:, width:], *LOG_DEVIATIONS)) * noise
         drawn += outputs[:, :width]
         return self._within(drawn)
 
-    def best(self, outputs: Floats) -> Floats:
+    def best(self, outputs: Floats, masks: Masks | None = None) -> Floats:
         """The mean, where it is within the bounds."""
         return self._within(outputs[:, : self.actions.width].copy())
 
@@ -199,7 +231,7 @@ class Gaussian:
         np.maximum(drawn, self._low, out=drawn)
         return np.minimum(drawn, self._high, out=drawn)
 
-    def likelihood(self, outputs: Array, actions: Array) -> Likelihood:
+    def likelihood(self, outputs: Array, actions: Array, masks: Masks | None = None) -> CensoredNormalLikelihood:
         """Distribution.likelihood."""
         return CensoredNormalLikelihood(outputs, actions, self._low, self._high)
 
@@ -212,7 +244,7 @@ class CensoredNormalLikelihood:
     """
 
     def __init__(self, outputs: Array, actions: Array, low: Array, high: Array) -> None:
-        width = actions.shape[1]
+        self.axes = width = int(actions.shape[1])
         free = outputs[:, width:]
         self._log_deviations = np.minimum(np.maximum(free, LOG_DEVIATIONS[0]), LOG_DEVIATIONS[1])
         self._below, self._above = free < LOG_DEVIATIONS[0], free > LOG_DEVIATIONS[1]
@@ -260,6 +292,69 @@ class CensoredNormalLikelihood:
         """
         gradients[(self._above & (gradients < 0.0)) | (self._below & (gradients > 0.0))] = 0.0
         return gradients
+
+
+class Mixed:
+    """Choices and real numbers side by side, independent of each other: logits, then means, then log-deviations."""
+
+    def __init__(self, actions: Actions) -> None:
+        self.actions = actions
+        chosen, self._logits = len(actions.choices), actions.logits
+        self._choices = Categorical(replace(actions, kind="multi_discrete", sizes=actions.choices, low=(), high=()))
+        self._reals = Gaussian(replace(actions, kind="box", sizes=actions.sizes[chosen:]))
+        self._chosen = chosen
+
+    def noise(self, generator: np.random.Generator, steps: int, count: int) -> Floats:
+        """That of the choices, then that of the real numbers."""
+        families = self._choices, self._reals
+        return np.concatenate([family.noise(generator, steps, count) for family in families], 2)
+
+    def draw(self, outputs: Floats, noise: Floats, masks: Masks | None = None) -> Floats:
+        """Distribution.draw."""
+        logits = self._logits
+        choices = self._choices.draw(outputs[:, :logits], noise[:, :logits], masks)
+        return self._beside(choices, self._reals.draw(outputs[:, logits:], noise[:, logits:]))
+
+    def best(self, outputs: Floats, masks: Masks | None = None) -> Floats:
+        """Distribution.best."""
+        choices = self._choices.best(outputs[:, : self._logits], masks)
+        return self._beside(choices, self._reals.best(outputs[:, self._logits :]))
+
+    @staticmethod
+    def _beside(choices: NDArray[np.int64], reals: Floats) -> Floats:
+        return np.concatenate([choices.astype(np.float32), reals], 1)
+
+    def likelihood(self, outputs: Array, actions: Array, masks: Masks | None = None) -> Likelihood:
+        """Distribution.likelihood."""
+        logits, chosen = self._logits, self._chosen
+        choices = self._choices.likelihood(outputs[:, :logits], actions[:, :chosen].astype(np.int64), masks)
+        return MixedLikelihood(choices, self._reals.likelihood(outputs[:, logits:], actions[:, chosen:]))
+
+
+class MixedLikelihood:
+    """Likelihood of choices and real numbers that are independent: logarithms, entropies and information add up."""
+
+    def __init__(self, choices: CategoricalLikelihood, reals: CensoredNormalLikelihood) -> None:
+        self._choices, self._reals = choices, reals
+        self.log_probs: Array = choices.log_probs + reals.log_probs
+
+    @property
+    def entropies(self) -> Array:
+        """Likelihood.entropies."""
+        entropies: Array = self._choices.entropies + self._reals.entropies
+        return entropies
+
+    @property
+    def information(self) -> float:
+        """Likelihood.information: of each real number there is 1 at most."""
+        found, most = self._choices.information_and_most
+        axes: int = self._reals.axes
+        return (found + axes * self._reals.information) / (most + axes)
+
+    def output_gradients(self, term_gradients: Array, entropy_weight: float) -> Array:
+        """Likelihood.output_gradients."""
+        parts = self._choices, self._reals
+        return np.concatenate([part.output_gradients(term_gradients, entropy_weight) for part in parts], 1)
 
 
 def _tails(x: Array) -> tuple[Array, Array]:

@@ -113,7 +113,7 @@ class Collector:
         shape = (steps + 1, count, *self._policy.input_shape)
         self._observations = np.zeros(shape, spaces.observation_type)
         self._raw = self._observations if self._transform.plain else np.zeros_like(self._observations)
-        chosen = np.float32 if spaces.actions.kind == "box" else np.int64
+        chosen = np.float32 if spaces.actions.low else np.int64
         self._actions = np.zeros((steps, count, spaces.actions.width), chosen)
         self._next_actions = np.zeros_like(self._actions[0])
         self._outputs = np.zeros((steps + 1, count, self._policy.outputs), np.float32)

@@ -43,7 +43,7 @@ from actor.environments.contract import (
     outcome_of,
     stepped,
 )
-from actor.environments.conversion import flatten, spaces_of
+from actor.environments.conversion import flatten, spaces_of, unpacked
 from actor.spaces import Spaces
 from protocol.errors import UserError
 
@@ -178,7 +178,6 @@ class EnvironmentServer:
     def __init__(self, env: Environment, spaces: Spaces) -> None:
         self.spaces = spaces
         self._env, self._space = env, env.observation_space
-        self._action_type, self._action_shape = np.dtype(spaces.actions.type), spaces.actions.shape
         kind = np.dtype(spaces.observation_type)
         self._size = spaces.observation_size * kind.itemsize
         self._frame = bytearray(HEADER.size + 2 * self._size)
@@ -194,8 +193,7 @@ class EnvironmentServer:
 
     def step(self, number: int, data: memoryview) -> memoryview:
         """The OUTCOME of the action whose bytes are ``data``; otherwise as ``reset``."""
-        action = np.frombuffer(bytes(data), self._action_type).reshape(self._action_shape)
-        outcome = stepped(self._env, action.copy()[()])  # writable, and a plain number where it is one
+        outcome = stepped(self._env, unpacked(self.spaces.actions, bytes(data)))
         observation, reward, terminated, truncated, _ = outcome_of(outcome)
         flags, length = TERMINATED * terminated + TRUNCATED * truncated, self._size
         if flags:

@@ -3,21 +3,26 @@
 A network sees one array and gives one array. Images (Box of uint8 with three axes) stay as they are; every other
 observation becomes one float32 vector: a Box is flattened, Discrete and MultiDiscrete are one-hot, Dict and Tuple are
 the concatenation of their parts, in the order of ``gymnasium.spaces.utils.flatten``. Actions are numbers from 0, or for
-a Box the numbers that the policy draws: along an axis with two finite bounds -1 and 1 stand for them.
+a Box of floats the numbers that the policy draws: along an axis with two finite bounds -1 and 1 stand for them. Of a
+Dict or Tuple all choices come first and then all real numbers, each in the order of ``flatten``.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Space, Tuple
 from numpy.typing import NDArray
 
-from actor.spaces import Actions, Spaces
+from actor.spaces import ActionArray, ActionKind, Actions, Spaces
 from protocol.errors import SettingError
+
+MOST_VALUES = 256  # of one number of a Box of whole numbers; of more no policy would try each
+MOST_LOGITS = 65_536  # of such a Box
+EXACT = 1 << 53  # whole numbers up to here are exact as float64
 
 
 def spaces_of(env_id: str, observations: Space[Any], actions: Space[Any]) -> Spaces:
@@ -25,8 +30,8 @@ def spaces_of(env_id: str, observations: Space[Any], actions: Space[Any]) -> Spa
     if _is_image(observations):
         assert observations.shape is not None
         shape = tuple(int(size) for size in observations.shape)
-        return Spaces(shape, "uint8", _actions(env_id, actions))
-    width, actions_ = _width(env_id, observations), _actions(env_id, actions)
+        return Spaces(shape, "uint8", actions_of(env_id, actions))
+    width, actions_ = _width(env_id, observations), actions_of(env_id, actions)
     return Spaces((width,), "float32", actions_, tuple(_choices(observations)))
 
 
@@ -61,18 +66,101 @@ def _choices(space: Space[Any], first: int = 0) -> list[tuple[int, int]]:
     return [] if isinstance(space, Box) else [(first, _width("", space))]
 
 
-def _actions(env_id: str, space: Space[Any]) -> Actions:
+def actions_of(env_id: str, space: Space[Any]) -> Actions:
+    """What a policy chooses for this space. Raises SettingError naming one that no policy here can choose from."""
+    if not isinstance(space, Dict | Tuple):
+        return _one_array(env_id, space)
+    parts = list(_action_parts(env_id, space, ()))
+    found = [actions for _, actions in parts]
+    places, columns = _columns(found)
+    kinds = {actions.kind for actions in found}
+    reals = sum(len(actions.low) for actions in found)
+    kind: ActionKind = "box" if kinds == {"box"} else "mixed" if reals else "multi_discrete"
+
+    def in_order(numbers: list[float]) -> tuple[float, ...]:
+        return tuple(numbers[place] for place in places)
+
+    return Actions(
+        kind="discrete" if len(parts) == 1 and kinds == {"discrete"} else kind,
+        sizes=tuple(int(size) for size in in_order([size for actions in found for size in actions.sizes])),
+        offset=in_order([number for actions in found for number in actions.offset]),
+        scale=in_order([number for actions in found for number in actions.scale]),
+        low=tuple(number for actions in found for number in actions.low),
+        high=tuple(number for actions in found for number in actions.high),
+        arrays=tuple(
+            ActionArray(path, own, actions.shape, actions.type)
+            for (path, actions), own in zip(parts, columns, strict=True)
+        ),
+    )
+
+
+def _columns(parts: Sequence[Actions]) -> tuple[list[int], list[tuple[int, ...]]]:
+    """Where each of a policy's numbers stands in all parts' numbers one after the other: choices first, then real ones.
+    And for each part the policy's numbers that are its own.
+    """
+    real = [bool(actions.low) for actions in parts for _ in actions.sizes]
+    places = sorted(range(len(real)), key=real.__getitem__)
+    column = {place: number for number, place in enumerate(places)}
+    ends = np.cumsum([actions.width for actions in parts]).tolist()
+    own = [
+        tuple(column[place] for place in range(end - actions.width, end))
+        for actions, end in zip(parts, ends, strict=True)
+    ]
+    return places, own
+
+
+def _action_parts(
+    env_id: str, space: Space[Any], path: tuple[str | int, ...]
+) -> Iterator[tuple[tuple[str | int, ...], Actions]]:
+    """Each array in a space's actions, and the way to it."""
+    if not isinstance(space, Dict | Tuple):
+        yield path, _one_array(env_id, space)
+        return
+    named: list[tuple[str | int, Space[Any]]]
+    named = list(space.spaces.items()) if isinstance(space, Dict) else list(enumerate(space.spaces))
+    if not named or not all(isinstance(name, str | int) for name, _ in named):
+        raise _no_actions(env_id, space)
+    for name, part in named:
+        yield from _action_parts(env_id, part, (*path, name))
+
+
+def _one_array(env_id: str, space: Space[Any]) -> Actions:
     if isinstance(space, Discrete):
         return Actions("discrete", (int(space.n),), (float(space.start),), (1.0,), type=str(space.dtype))
-    if isinstance(space, MultiDiscrete) and space.nvec.ndim == 1:
-        sizes = tuple(int(n) for n in space.nvec)
-        start = tuple(float(first) for first in space.start)
-        ones = (1.0,) * len(sizes)
-        return Actions("multi_discrete", sizes, start, ones, shape=space.shape, type=str(space.dtype))
+    if isinstance(space, MultiDiscrete):
+        return _choices_of(space, space.nvec, space.start)
+    if isinstance(space, MultiBinary):
+        return _choices_of(space, np.full(space.shape, 2), np.zeros(space.shape))
     if isinstance(space, Box) and np.issubdtype(space.dtype, np.floating):
         return _box_actions(space)
-    kinds = "Discrete, MultiDiscrete or a Box of floats"
-    raise SettingError("actor.env", env_id, f"actions must be {kinds}, and these are {space}")
+    if isinstance(space, Box) and np.issubdtype(space.dtype, np.integer):
+        return _choices_of(space, _values(env_id, space), space.low)
+    raise _no_actions(env_id, space)
+
+
+def _choices_of(space: Space[Any], sizes: NDArray[Any], first: NDArray[Any]) -> Actions:
+    """One choice for each number of the space's array."""
+    values, offset = tuple(map(int, sizes.reshape(-1))), tuple(map(float, first.reshape(-1)))
+    ones = (1.0,) * len(values)
+    return Actions("multi_discrete", values, offset, ones, shape=space.shape or (), type=str(space.dtype))
+
+
+def _values(env_id: str, space: Box) -> NDArray[np.int64]:
+    """How many values each whole number of a Box may have."""
+    bounds = [(int(low), int(high)) for low, high in zip(space.low.reshape(-1), space.high.reshape(-1), strict=True)]
+    bounded = space.is_bounded() and all(-EXACT <= low <= high <= EXACT for low, high in bounds)
+    most = max((high - low + 1 for low, high in bounds), default=0) if bounded else 0
+    if not bounded or most > MOST_VALUES or sum(high - low + 1 for low, high in bounds) > MOST_LOGITS:
+        limits = f"at most {MOST_VALUES} values to each and {MOST_LOGITS:,} in all"
+        why = f"it has {most:,} values to one of {len(bounds):,}" if bounded else "its numbers have no bounds"
+        said = f"a Box of whole numbers is chosen from value by value, {limits}, and of {space} {why}"
+        raise SettingError("actor.env", env_id, said)
+    return np.array([high - low + 1 for low, high in bounds], np.int64)
+
+
+def _no_actions(env_id: str, space: Space[Any]) -> SettingError:
+    kinds = "Discrete, MultiDiscrete, MultiBinary, Box, or a Dict or Tuple of these"
+    return SettingError("actor.env", env_id, f"actions must be {kinds}, and these hold {space}")
 
 
 def _box_actions(space: Box) -> Actions:
@@ -101,19 +189,73 @@ class ActionConverter:
     def __init__(self, actions: Actions) -> None:
         self._actions, self._type = actions, np.dtype(actions.type)
         self._offset, self._scale = np.array(actions.offset), np.array(actions.scale)
-        self._plain = actions.kind == "discrete" and not self._offset.any() and self._type == np.int64
-        if actions.kind == "box":
-            self._low, self._high = (self._offset + self._scale * np.array(b) for b in (actions.low, actions.high))
+        whole = actions.kind == "discrete" and not actions.arrays
+        self._plain = whole and not self._offset.any() and self._type == np.int64
+        self._reals = slice(len(actions.choices), None)
+        offset, scale = self._offset[self._reals], self._scale[self._reals]
+        self._low, self._high = (offset + scale * np.array(bound) for bound in (actions.low, actions.high))
+        self._columns = [np.array(array.columns, np.intp) for array in actions.arrays]
 
-    def __call__(self, chosen: NDArray[Any]) -> NDArray[Any]:
-        """The simulators' actions, [B, *shape]; along a bounded axis never outside the bounds, not even by rounding."""
+    def __call__(self, chosen: NDArray[Any]) -> Any:
+        """The simulators' actions, [B, *shape], or for a Dict or Tuple one of batches; along a bounded axis never
+        outside the bounds, not even by rounding.
+        """
         if self._plain:
             return chosen[:, 0]
         spoken = self._offset + self._scale * chosen
-        if self._actions.kind == "box":
-            np.clip(spoken, self._low, self._high, out=spoken)
-        converted: NDArray[Any] = spoken.astype(self._type).reshape(len(chosen), *self._actions.shape)
-        return converted
+        if self._actions.low:
+            reals = spoken[:, self._reals]
+            np.clip(reals, self._low, self._high, out=reals)
+        if not self._actions.arrays:
+            return spoken.astype(self._type).reshape(len(chosen), *self._actions.shape)
+        return _composed(
+            [
+                (array.path, spoken[:, columns].astype(array.type).reshape(len(chosen), *array.shape))
+                for array, columns in zip(self._actions.arrays, self._columns, strict=True)
+            ]
+        )
+
+    def one(self, chosen: NDArray[Any]) -> Any:
+        """The action of a single simulator; chosen: [1, width]."""
+        return unpacked(self._actions, packed(self._actions, self(chosen)).tobytes())
+
+
+def _composed(arrays: Sequence[tuple[tuple[str | int, ...], Any]]) -> Any:
+    """Dicts and tuples of these, by their paths."""
+    if not arrays[0][0]:
+        return arrays[0][1]
+    inner: dict[str | int, list[tuple[tuple[str | int, ...], Any]]] = {}
+    for (name, *rest), array in arrays:
+        inner.setdefault(name, []).append((tuple(rest), array))
+    made = {name: _composed(parts) for name, parts in inner.items()}
+    return made if isinstance(arrays[0][0][0], str) else tuple(made.values())
+
+
+def _arrays(actions: Actions) -> tuple[ActionArray, ...]:
+    return actions.arrays or (ActionArray((), (), actions.shape, actions.type),)
+
+
+def packed(actions: Actions, spoken: Any) -> NDArray[np.uint8]:
+    """The simulators' actions, as ``ActionConverter`` gives them, as bytes: uint8 [B, size]."""
+    rows = []
+    for array in _arrays(actions):
+        batch = spoken
+        for name in array.path:
+            batch = batch[name]
+        numbers = np.ascontiguousarray(batch, array.type)
+        rows.append(numbers.reshape(len(numbers), -1).view(np.uint8))
+    return rows[0] if len(rows) == 1 else np.concatenate(rows, 1)
+
+
+def unpacked(actions: Actions, data: bytes) -> Any:
+    """One simulator's action of its bytes: arrays that may be written to, and plain numbers where they are."""
+    found, begin = [], 0
+    for array in _arrays(actions):
+        kind, count = np.dtype(array.type), math.prod(array.shape)
+        numbers = np.frombuffer(data, kind, count, begin).reshape(array.shape).copy()
+        begin += numbers.nbytes
+        found.append((array.path, numbers[()]))
+    return _composed(found)
 
 
 def flatten(space: Space[Any], observed: Any, count: int) -> NDArray[Any]:

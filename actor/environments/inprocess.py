@@ -56,7 +56,7 @@ class InProcessEngine:
         self.env, self._name, self._next_step_autoreset, self._on_failure = env, name, next_step_autoreset, on_failure
         self._space = env.single_observation_space
         self._threaded = hasattr(env, "send") and hasattr(env, "recv")
-        self._actions: NDArray[Any] | None = None
+        self._actions: Any = None
         self._steps = 0  # of each row, since the beginning
         self._any_unobserved = False
         self._unobserved = np.zeros(self.count, np.bool_)  # rows that last showed nothing to act on
@@ -78,7 +78,7 @@ class InProcessEngine:
         finally:
             signals.restore()
 
-    def send(self, actions: NDArray[Any]) -> None:
+    def send(self, actions: Any) -> None:
         """Engine.send."""
         if self._threaded:
             self.env.send(actions)

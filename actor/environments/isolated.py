@@ -1,4 +1,4 @@
-"""Simulators in child processes, each supervised alone. Knows processes, sockets and clocks; no gymnasium, no torch.
+"""Simulators in child processes, each supervised alone. Knows processes, sockets and clocks; no torch.
 
 All children step at once: ``send`` hands each its action, ``receive`` waits until each has answered or is late. A child
 that raises, hangs, dies or answers nonsense is killed and started anew, alone. The outcome of its last action is
@@ -42,6 +42,7 @@ from actor.environments.child_protocol import (
     pack,
     unpack,
 )
+from actor.environments.conversion import packed
 from actor.spaces import Spaces
 from protocol.errors import UserError
 
@@ -178,19 +179,18 @@ class IsolatedEngine:
             child.arrived = False
         return self._now.observations
 
-    def step(self, actions: NDArray[Any]) -> IsolatedStep:
-        """actions: [B, *action shape], in the simulators' own form; ignored in rows that are absent."""
+    def step(self, actions: Any) -> IsolatedStep:
+        """actions: as ``ActionConverter`` gives them; ignored in rows that are absent."""
         self.send(actions)
         return self.receive()
 
-    def send(self, actions: NDArray[Any]) -> None:
+    def send(self, actions: Any) -> None:
         """Sets every row that is up to work."""
         assert self._began, "a reset comes first"
         assert not self._stepping, "a step is under way"
         self._before, self._now = self._now, self._before
         self._now.clear()
-        shape = (self.count, *self.spaces.actions.shape)
-        spoken = np.asarray(actions, self.spaces.actions.type).reshape(shape).tobytes()
+        spoken = packed(self.spaces.actions, actions).tobytes()
         width = len(spoken) // self.count
         deadline = monotonic() + self._description.deadline_s
         for row, child in enumerate(self.children):

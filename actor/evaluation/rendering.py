@@ -156,7 +156,7 @@ class RenderedScene:
 
     def step(self, chosen: NDArray[Any]) -> tuple[NDArray[Any], float, bool]:
         """Scene.step."""
-        action = self._convert(chosen)[0]
+        action = self._convert.one(chosen)
         observed, reward, terminated, truncated, _ = self._tried(lambda: self.env.step(action))
         return self._flat(observed), float(reward), bool(terminated or truncated)
 

@@ -33,14 +33,14 @@ class Perceptrons:
         self.has_values, self.input_shape = settings.algorithm == "a3c", spaces.observation_shape
         self.sees_bytes = spaces.observation_type == "uint8"
         self.pixel_normalization = 0.0, BYTE_SCALE
-        gaussian = actions.kind == "box"
-        heads = actions.width if gaussian else actions.outputs
+        reals = len(actions.low)
+        heads = actions.outputs - reals
         inner = [spaces.observation_size, *settings.hidden]
         gain = POLICY_GAIN if self.has_values else VALUE_GAIN
         self.policy = Trunk([*inner, heads], settings.activation, gain, generator)
         self.value = Trunk([*inner, 1], settings.activation, VALUE_GAIN, generator) if self.has_values else None
-        self._log_deviations = np.full(actions.width, settings.log_deviation, np.float32) if gaussian else None
-        self._log_deviation_gradients = np.zeros(actions.width, np.float32)
+        self._log_deviations = np.full(reals, settings.log_deviation, np.float32) if reals else None
+        self._log_deviation_gradients = np.zeros(reals, np.float32)
 
     def arrays(self) -> dict[str, Array]:
         """Network.arrays."""
@@ -92,7 +92,7 @@ class Perceptrons:
     def backward_pass(self, tape: LayerOutputs, output_gradients: Array, value_gradients: Array | None) -> None:
         """Policy.backward_pass."""
         if self._log_deviations is not None:
-            heads = output_gradients.shape[1] // 2
+            heads = output_gradients.shape[1] - len(self._log_deviations)
             np.sum(output_gradients[:, heads:], 0, out=self._log_deviation_gradients)
             output_gradients = output_gradients[:, :heads]
         self.policy.backward(tape.policy, output_gradients)
@@ -111,4 +111,5 @@ class Perceptrons:
         """The trunk's numbers and, for a Gaussian policy, the log-deviations beside each row."""
         if self._log_deviations is None:
             return heads
-        return np.concatenate([heads, np.broadcast_to(self._log_deviations, heads.shape)], 1)
+        deviations = np.broadcast_to(self._log_deviations, (len(heads), len(self._log_deviations)))
+        return np.concatenate([heads, deviations], 1)

@@ -229,12 +229,12 @@ class TorchPolicy(nn.Module):
             self.memory = _memory(settings.memory, width, settings.memory_size, generator)
             self.state_size = (2 if settings.memory == "lstm" else 1) * settings.memory_size
             width = settings.memory_size
-        gaussian = actions.kind == "box"
-        heads = actions.width if gaussian else actions.outputs
+        reals = len(actions.low)
+        heads = actions.outputs - reals
         gain = POLICY_GAIN if self.has_values else VALUE_GAIN
         self.policy = _linear(width, heads, gain, generator)
         self.value = _linear(width, 1, VALUE_GAIN, generator) if self.has_values else None
-        self.log_deviations = nn.Parameter(torch.full((actions.width,), settings.log_deviation)) if gaussian else None
+        self.log_deviations = nn.Parameter(torch.full((reals,), settings.log_deviation)) if reals else None
 
     def arrays(self) -> dict[str, Array]:
         """Policy.arrays."""
@@ -309,7 +309,7 @@ class TorchPolicy(nn.Module):
         """Outputs [N, K] and values [N] of features [N, width]."""
         outputs: Tensor = self.policy(features)
         if self.log_deviations is not None:
-            outputs = torch.cat([outputs, self.log_deviations.expand_as(outputs)], 1)
+            outputs = torch.cat([outputs, self.log_deviations.expand(len(outputs), -1)], 1)
         return outputs, None if self.value is None else self.value(features).squeeze(1)
 
     def _sequence(self, observations: Tensor, inputs: Inputs) -> Tensor:

@@ -8,11 +8,12 @@ import gymnasium
 import numpy as np
 import pytest
 from gymnasium.spaces import Box, Dict, Discrete, Graph, MultiBinary, MultiDiscrete, OneOf, Sequence, Space, Text, Tuple
-from gymnasium.vector.utils import batch_space, concatenate, create_empty_array
+from gymnasium.utils.env_checker import data_equivalence
+from gymnasium.vector.utils import batch_space, concatenate, create_empty_array, iterate
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from actor.environments.conversion import ActionConverter, flatten, flatten_one, spaces_of
+from actor.environments.conversion import ActionConverter, flatten, flatten_one, packed, spaces_of, unpacked
 from actor.spaces import Spaces
 from protocol.errors import SettingError
 
@@ -107,22 +108,33 @@ def test_other_observations_are_refused_by_name_also_inside(name: str) -> None:
     ("name", "space"),
     [
         *REFUSED.items(),
-        ("MultiBinary", MultiBinary(3)),
-        ("Dict", Dict({"a": Discrete(2)})),
-        ("MultiDiscrete", MultiDiscrete(np.array([[2, 2], [2, 2]]))),
-        ("Box", Box(0, 9, (2,), np.int32)),
+        ("Dict", Dict({})),
+        ("Box", Box(0, 1, (2,), np.bool_)),
     ],
 )
-def test_other_actions_are_refused_by_name(name: str, space: Space[Any]) -> None:
-    with pytest.raises(SettingError, match=rf"actions must be Discrete.*these are {name}"):
-        spaces_of("X-v0", Discrete(2), space)
+def test_other_actions_are_refused_by_name_also_inside(name: str, space: Space[Any]) -> None:
+    for whole in (space, Tuple((Discrete(2), Dict({"a": space})))):
+        with pytest.raises(SettingError, match=rf"actions must be Discrete.*these hold {name}"):
+            spaces_of("X-v0", Discrete(2), whole)
 
 
-def spoken(space: Space[Any], chosen: list[list[float]]) -> np.ndarray:
-    """What simulators hear; each row must be an action of the space, and the whole one of the batched space."""
+def spoken(space: Space[Any], chosen: list[list[float]]) -> Any:
+    """What simulators hear; each row must be an action of the space, and the whole one of the batched space.
+
+    One at a time, and as bytes between processes, it is the same.
+    """
     actions = spaces_of("X-v0", Discrete(2), space).actions
-    told = ActionConverter(actions)(np.array(chosen, np.float32 if actions.kind == "box" else np.int64))
+    policys = np.array(chosen, np.float32 if actions.low else np.int64)
+    told = ActionConverter(actions)(policys)
     assert batch_space(space, len(chosen)).contains(told)
+    one_by_one = list(iterate(batch_space(space, len(chosen)), told))
+    sent = packed(actions, told)
+    assert sent.dtype == np.uint8
+    for row, action in enumerate(one_by_one):
+        assert space.contains(action)
+        for again in (ActionConverter(actions).one(policys[row : row + 1]), unpacked(actions, sent[row].tobytes())):
+            assert space.contains(again)
+            assert data_equivalence(again, action)
     return told
 
 
@@ -157,6 +169,69 @@ def test_an_axis_without_two_finite_bounds_keeps_the_policys_numbers() -> None:
     np.testing.assert_array_equal(told, np.array([[1e9, 7.25, -8.0], [-1e9, 0.5, -3.0]], np.float32))
     actions = spaces_of("X-v0", ACTED, space).actions
     assert (actions.low, actions.high) == ((-np.inf, 0.5, -np.inf), (np.inf, np.inf, -3.0))
+
+
+def test_bits_and_tables_of_choices() -> None:
+    told = spoken(MultiBinary([2, 2]), [[0, 1, 1, 0]])
+    assert (told.dtype, told.tolist()) == (np.int8, [[[0, 1], [1, 0]]])
+    told = spoken(MultiDiscrete(np.array([[3, 2], [2, 4]]), start=np.array([[0, 1], [0, -4]])), [[2, 1, 0, 3]])
+    assert told.tolist() == [[[2, 2], [0, -1]]]
+    actions = spaces_of("X-v0", ACTED, MultiBinary([2, 2])).actions
+    assert (actions.kind, actions.outputs, actions.logits, actions.width) == ("multi_discrete", 8, 8, 4)
+
+
+@pytest.mark.parametrize("kind", [np.int8, np.uint8, np.int64])
+def test_a_box_of_whole_numbers_is_a_choice_for_each(kind: Any) -> None:
+    space = Box(np.array([[3, 0], [1, 9]], kind), np.array([[5, 0], [100, 10]], kind), dtype=kind)
+    told = spoken(space, [[2, 0, 99, 1], [0, 0, 0, 0]])
+    assert (told.dtype, told.tolist()) == (kind, [[[5, 0], [100, 10]], [[3, 0], [1, 9]]])
+    assert spaces_of("X-v0", ACTED, space).actions.choices == (3, 1, 100, 2)
+
+
+@pytest.mark.parametrize(
+    ("space", "why"),
+    [
+        (Box(0, 256, (2,), np.int64), "257 values to one of 2"),
+        (Box(0, 255, (300,), np.uint8), "256 values to one of 300"),
+        (Box(-(2**60), 2**60, (1,), np.int64), "no bounds"),
+        (Box(np.array([0, -(2**63)]), np.array([1, 5]), dtype=np.int64), "no bounds"),
+    ],
+)
+def test_a_box_of_too_many_whole_numbers_is_refused(space: Box, why: str) -> None:
+    with pytest.raises(SettingError, match=rf"(?s)at most 256 values to each and 65,536 in all.*{why}"):
+        spaces_of("X-v0", ACTED, space)
+
+
+def test_dicts_and_tuples_of_choices_have_their_own_structure() -> None:
+    space = Dict({"say": MultiDiscrete([3, 2], start=[1, 0]), "move": Tuple((Discrete(2, start=5), MultiBinary(2)))})
+    told = spoken(space, [[1, 0, 1, 2, 0], [0, 1, 1, 0, 1]])  # in the order of names: move, say
+    assert told["move"][0].tolist() == [6, 5]
+    assert told["move"][1].tolist() == [[0, 1], [1, 1]]
+    assert told["say"].tolist() == [[3, 0], [1, 1]]
+    assert spaces_of("X-v0", ACTED, space).actions.kind == "multi_discrete"
+    assert spoken(Dict(only=Discrete(3)), [[2]])["only"].tolist() == [2]
+    assert spaces_of("X-v0", ACTED, Tuple((Discrete(3),))).actions.kind == "discrete"
+    reals = Tuple((Box(-1, 1, (2,), np.float32), Box(0, 10, (), np.float64)))
+    told = spoken(reals, [[1, 0, 0.5]])
+    assert (told[0].tolist(), told[1].tolist(), told[1].dtype) == ([[1, 0]], [7.5], np.float64)
+    assert spaces_of("X-v0", ACTED, reals).actions.kind == "box"
+
+
+def test_of_choices_and_real_numbers_the_choices_come_first() -> None:
+    space = Dict(aim=Box(-2, 2, (2,), np.float32), fire=Discrete(2), to=Tuple((Box(0, 1, (1,)), MultiDiscrete([3, 4]))))
+    actions = spaces_of("X-v0", ACTED, space).actions
+    assert (actions.kind, actions.choices, actions.logits, actions.outputs, actions.width) == (
+        "mixed",
+        (2, 3, 4),
+        9,
+        15,
+        6,
+    )
+    told = spoken(space, [[1, 2, 3, 0.5, -9, 1], [0, 0, 0, -1, 1, 0]])
+    assert told["aim"].tolist() == [[1, -2], [-2, 2]]
+    assert told["fire"].tolist() == [1, 0]
+    assert told["to"][0].tolist() == [[1], [0.5]]
+    assert told["to"][1].tolist() == [[2, 3], [0, 0]]
 
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
