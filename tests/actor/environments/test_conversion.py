@@ -109,7 +109,7 @@ def test_other_observations_are_refused_by_name_also_inside(name: str) -> None:
     [
         *REFUSED.items(),
         ("Dict", Dict({})),
-        ("Box", Box(0, 1, (2,), np.bool_)),
+        ("Box", Box(0, 1, (2,), np.bool_)),  # type: ignore[arg-type]
     ],
 )
 def test_other_actions_are_refused_by_name_also_inside(name: str, space: Space[Any]) -> None:
@@ -211,9 +211,9 @@ def test_dicts_and_tuples_of_choices_have_their_own_structure() -> None:
     assert spaces_of("X-v0", ACTED, space).actions.kind == "multi_discrete"
     assert spoken(Dict(only=Discrete(3)), [[2]])["only"].tolist() == [2]
     assert spaces_of("X-v0", ACTED, Tuple((Discrete(3),))).actions.kind == "discrete"
-    reals = Tuple((Box(-1, 1, (2,), np.float32), Box(0, 10, (), np.float64)))
+    reals = Tuple((Box(-1, 1, (2,), np.float32), Box(0, 10, (1,), np.float64)))
     told = spoken(reals, [[1, 0, 0.5]])
-    assert (told[0].tolist(), told[1].tolist(), told[1].dtype) == ([[1, 0]], [7.5], np.float64)
+    assert (told[0].tolist(), told[1].tolist(), told[1].dtype) == ([[1, 0]], [[7.5]], np.float64)
     assert spaces_of("X-v0", ACTED, reals).actions.kind == "box"
 
 
