@@ -85,8 +85,8 @@ class ActorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
 
     # edition
     # Of these defaults. The learner writes the present one into a new run, so a run that is resumed, and an actor of
-    # another version, mean the same by what is not said. 1: those of before 2026-12.
-    defaults: Literal[1, 2] = 2
+    # another version, mean the same by what is not said. 1: those of before 2026-12. 2: masks were not looked at.
+    defaults: Literal[1, 2, 3] = 3
 
     # simulators
     env: Annotated[str, Meta(min_length=1, max_length=200)] = "CartPole-v1"  # Gymnasium id, or module:id
@@ -100,6 +100,10 @@ class ActorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     simulator_failures: Annotated[int, Meta(ge=0, le=1_000_000)] = (
         20  # processes, a group: replaced this often, then it ends
     )
+    # Where an environment says which actions it allows: in info["action_mask"], in a part action_mask of a Dict
+    # observation, which the network then does not see, or by a method action_masks(). auto: in the observation where it
+    # has that part, by the method where there is one, and else in info where that of the first reset has a mask.
+    action_mask: Literal["auto", "info", "observation", "method", "none"] = "auto"
     hidden_observations: tuple[Annotated[int, Meta(ge=0)], ...] = ()  # numbers of a vector that the policy sees as 0
     # By running statistics of all actors, merged at the learner. true: to mean 0 and deviation 1. auto: only numbers
     # that are not of the order of 1, or lie about one that is far away. Those that stand for a choice (one-hot, or
@@ -203,7 +207,10 @@ def read_settings(table: bytes) -> ActorSettings:
 
 def _dependent(given: Mapping[str, Any]) -> dict[str, object]:
     """Defaults that follow from what was given, where the usual ones cannot stand beside it or do worse."""
-    found: dict[str, object] = {"defaults": 1, **FORMER} if given.get("defaults", 1) == 1 else {}
+    edition = given.get("defaults", 1)
+    found: dict[str, object] = {"defaults": 1, **FORMER} if edition == 1 else {}
+    if edition in (1, 2):
+        found["action_mask"] = "none"
     if given.get("algorithm", "a3c") in VALUES:
         found |= VALUE_METHODS
     if given.get("loss") == "a3c" and given.get("targets") != "vtrace":

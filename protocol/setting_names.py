@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from protocol.errors import nearest
 
-DEFAULTS_EDITION = 2  # of the actor's defaults, which a new run's table names as actor.defaults
+DEFAULTS_EDITION = 3  # of the actor's defaults, which a new run's table names as actor.defaults
 # A test holds these names to the structs (tests/reference).
 _RUN = "name seed actors until_return until_steps"
 _LEARNER = """
@@ -15,7 +15,8 @@ _LEARNER = """
     target_interval_steps durability on_journal_failure journal_bytes checkpoint_interval_s checkpoints_kept
 """
 _ACTOR = """
-    defaults env env_options envs vectorization groups simulator_deadline_s simulator_failures hidden_observations
+    defaults env env_options envs vectorization groups simulator_deadline_s simulator_failures action_mask
+    hidden_observations
     normalize_observations normalize_returns algorithm rollout_steps discount final_discount discount_steps targets
     gae_lambda vtrace_clip reward_scale reward_clip novelty_weight loss passes minibatches local_steps clip
     normalize_advantages value_weight entropy_weight entropy_from entropy_steps entropy_floor max_gradient_norm

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from actor.algorithms.distributions import Masks, masked
 from actor.config import ActorSettings
 
 Floats = NDArray[np.float32]
@@ -63,13 +64,28 @@ class EpsilonGreedy:
         """Two uniform numbers for each draw, float32 [T, B, 2]."""
         return generator.random((steps, count, 2), np.float32)
 
-    def draw(self, outputs: Floats, noise: Floats) -> NDArray[Any]:
-        """outputs: float32 [N, A], action values. noise: float32 [N, 2]. Returns int64 [N, 1]."""
+    def draw(self, outputs: Floats, noise: Floats, masks: Masks | None = None) -> NDArray[Any]:
+        """outputs: float32 [N, A], action values. noise: float32 [N, 2]. masks: bool [N, A], which may be chosen; None:
+        all. Returns int64 [N, 1].
+        """
+        if masks is not None:
+            return self._draw_allowed(outputs, noise, masks)
         anything = np.minimum((noise[:, 1] * self._actions).astype(np.int64), self._actions - 1)
         return np.where(noise[:, 0] < self.epsilon, anything, outputs.argmax(1))[:, None]
 
-    def expected(self, outputs: Floats) -> Floats:
-        """The mean of the action values under this policy, float32 [N]. outputs: float32 [N, A]."""
+    def _draw_allowed(self, outputs: Floats, noise: Floats, masks: Masks) -> NDArray[Any]:
+        allowed = np.count_nonzero(masks, 1)
+        place = np.minimum((noise[:, 1] * allowed).astype(np.int64), allowed - 1)
+        anything = (masks.cumsum(1) > place[:, None]).argmax(1)  # the first that has so many allowed ones before it
+        chosen: NDArray[Any] = np.where(noise[:, 0] < self.epsilon, anything, masked(outputs, masks).argmax(1))[:, None]
+        return chosen
+
+    def expected(self, outputs: Floats, masks: Masks | None = None) -> Floats:
+        """The mean of the action values under this policy, float32 [N]. outputs: float32 [N, A]. masks: as of draw."""
         epsilon = np.float32(self.epsilon)
+        if masks is not None:
+            best, even = masked(outputs, masks).max(1), outputs.mean(1, where=masks)
+            allowed: Floats = best * (np.float32(1.0) - epsilon) + even * epsilon
+            return allowed
         mean: Floats = outputs.max(1) * (np.float32(1.0) - epsilon) + outputs.mean(1) * epsilon
         return mean

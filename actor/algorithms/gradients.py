@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from actor.algorithms.distributions import Masks
 from actor.algorithms.losses import LossStats, OutputGradients, quiet
 from actor.algorithms.methods import Method, PolicySample, Targets
 from actor.algorithms.rollout import Rollout
@@ -29,6 +30,7 @@ class Minibatch:
     rows: int64 [N], which of the M rows are valid; None if all are
     actions: [N, width]; returns: float32 [N]
     policy: of an actor-critic, its advantages normalised where settings ask
+    masks: bool [N, L], which logits might be chosen; None where all might
     """
 
     inputs: Inputs
@@ -36,6 +38,7 @@ class Minibatch:
     actions: NDArray[Any]
     returns: Floats
     policy: PolicySample | None
+    masks: Masks | None = None
 
 
 def minibatches(
@@ -81,30 +84,34 @@ def _sequences(
 
 
 class _Samples(NamedTuple):
-    """Rows of a rollout: actions [N, width], returns [N], and what a policy learns from."""
+    """Rows of a rollout: actions [N, width], returns [N], what a policy learns from, and masks [N, L] or None."""
 
     actions: NDArray[Any]
     returns: Floats
     policy: PolicySample | None
+    masks: Masks | None
 
     def take(self, indices: NDArray[np.intp]) -> _Samples:
         """Copies of these rows."""
         found = self.policy
         policy = None if found is None else PolicySample(found.log_probs.take(indices), found.advantages.take(indices))
-        return _Samples(self.actions.take(indices, 0), self.returns.take(indices), policy)
+        masks = None if self.masks is None else self.masks.take(indices, 0)
+        return _Samples(self.actions.take(indices, 0), self.returns.take(indices), policy, masks)
 
     def part(self, rows: slice) -> _Samples:
         """Views of these rows."""
         found = self.policy
         policy = None if found is None else PolicySample(found.log_probs[rows], found.advantages[rows])
-        return _Samples(self.actions[rows], self.returns[rows], policy)
+        masks = None if self.masks is None else self.masks[rows]
+        return _Samples(self.actions[rows], self.returns[rows], policy, masks)
 
 
 def _samples(rollout: Rollout, targets: Targets) -> _Samples:
     policy = None
     if targets.policy is not None:
         policy = PolicySample(_flat(targets.policy.log_probs), _flat(targets.policy.advantages))
-    return _Samples(_flat(rollout.actions), _flat(targets.returns), policy)
+    masks = None if rollout.masks is None else _flat(rollout.masks[:-1])
+    return _Samples(_flat(rollout.actions), _flat(targets.returns), policy, masks)
 
 
 def _flat(array: NDArray[Any]) -> NDArray[Any]:
@@ -117,7 +124,7 @@ def _minibatch(inputs: Inputs, rows: NDArray[np.intp] | None, samples: _Samples,
         advantages = samples.policy.advantages
         advantages -= advantages.mean()
         advantages /= math.sqrt(np.dot(advantages, advantages) / len(advantages)) + ADVANTAGE_EPSILON
-    return Minibatch(inputs, rows, samples.actions, samples.returns, samples.policy)
+    return Minibatch(inputs, rows, *samples)
 
 
 @quiet

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from actor.algorithms.distributions import distribution
+from actor.algorithms.distributions import Masks, distribution, masked
 from actor.algorithms.exploration import EpsilonGreedy, draw_final_epsilon, entropy_weight_at, epsilon_at
 from actor.algorithms.losses import LossStats, OutputGradients, a3c_loss, clipped_loss, q_loss, quiet
 from actor.algorithms.returns import discount_at, gae, n_step_returns, one_step_returns, vtrace
@@ -48,7 +48,10 @@ class PolicySample(NamedTuple):
 
 
 class Sample(Protocol):
-    """What a loss needs of a minibatch. actions: [N, width]; returns: float32 [N]; policy: None for a value method."""
+    """What a loss needs of a minibatch. actions: [N, width]; returns: float32 [N]; policy: None for a value method.
+
+    masks: bool [N, L], which logits might be chosen; None where all might.
+    """
 
     @property
     def actions(self) -> NDArray[Any]: ...
@@ -56,6 +59,8 @@ class Sample(Protocol):
     def returns(self) -> Floats: ...
     @property
     def policy(self) -> PolicySample | None: ...
+    @property
+    def masks(self) -> Masks | None: ...
 
 
 class Method(Protocol):
@@ -101,7 +106,7 @@ class ActorCritic:
         """Method.targets."""
         assert rollout.values is not None
         assert rollout.next_values is not None
-        acted = self._log_probs(rollout.outputs[:-1], rollout.actions)
+        acted = self._log_probs(rollout.outputs[:-1], rollout)
         settings, values = self._settings, rollout.values
         if settings.targets == "vtrace" or rollout.older:
             return self._corrected(rollout, acted)
@@ -121,10 +126,12 @@ class ActorCritic:
         return Targets(returns=advantages + values, policy=PolicyTargets(log_probs=acted, advantages=advantages))
 
     @quiet
-    def _log_probs(self, outputs: Floats, actions: NDArray[Any]) -> Floats:
-        """Of the actions under the outputs, float32 [T, B]."""
+    def _log_probs(self, outputs: Floats, rollout: Rollout) -> Floats:
+        """Of the rollout's actions under the outputs, float32 [T, B]."""
+        actions, masks = rollout.actions, rollout.masks
         rows = outputs.reshape(-1, outputs.shape[2]), actions.reshape(-1, actions.shape[2])
-        log_probs: Floats = self._distribution.likelihood(*rows).log_probs.reshape(actions.shape[:2])
+        allowed = None if masks is None else masks[:-1].reshape(-1, masks.shape[2])
+        log_probs: Floats = self._distribution.likelihood(*rows, allowed).log_probs.reshape(actions.shape[:2])
         return log_probs
 
     def _corrected(self, rollout: Rollout, acted: Floats) -> Targets:
@@ -132,7 +139,7 @@ class ActorCritic:
         keep their value.
         """
         outputs, values = self._again(rollout)
-        newest = self._log_probs(outputs[:-1], rollout.actions)
+        newest = self._log_probs(outputs[:-1], rollout)
         next_values = values[1:].copy()
         assert rollout.next_values is not None
         for t, rows, seen in rollout.finals:
@@ -176,7 +183,7 @@ class ActorCritic:
         assert values is not None
         assert sample.policy is not None
         settings = self._settings
-        likelihood = self._distribution.likelihood(outputs, sample.actions)
+        likelihood = self._distribution.likelihood(outputs, sample.actions, sample.masks)
         if settings.loss == "a3c":
             return a3c_loss(
                 likelihood=likelihood,
@@ -248,10 +255,11 @@ class ActionValues:
             following = np.concatenate([rollout.actions[1:], rollout.next_actions[None]])
             ahead = np.take_along_axis(values, following, 2)[..., 0]
         else:
-            ahead = values.max(2)
-        for t, rows, seen in rollout.finals:
+            ahead = masked(values, None if rollout.masks is None else rollout.masks[1:]).max(2)
+        final_masks = [None] * len(rollout.finals) if rollout.masks is None else rollout.final_masks
+        for (t, rows, seen), masks in zip(rollout.finals, final_masks, strict=True):
             last = self._evaluated(seen)
-            ahead[t, rows] = self._greedy.expected(last) if sarsa else last.max(1)
+            ahead[t, rows] = self._greedy.expected(last, masks) if sarsa else masked(last, masks).max(1)
         return ahead
 
     def _evaluated(self, observations: NDArray[Any]) -> Floats:

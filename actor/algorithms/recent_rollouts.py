@@ -84,6 +84,10 @@ def _joined(rollouts: list[Rollout]) -> Rollout:
         starts=np.concatenate([each.starts for each in rollouts]),
         state=rollouts[0].state,
         finals=finals,
+        masks=None
+        if newest.masks is None
+        else _overlapping([each.masks for each in rollouts if each.masks is not None]),
+        final_masks=[masks for each in rollouts for masks in each.final_masks],
         older=begins - len(newest.rewards),
     )
 

@@ -7,7 +7,7 @@ observations. The arrays of a ``Rollout`` are views of buffers that the next ``c
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,6 +20,7 @@ from actor.environments.vector import Step, VectorEnv
 from actor.networks.policy import Policy, State
 
 Floats = NDArray[np.float32]
+Masks = NDArray[np.bool_]
 Final = tuple[int, NDArray[np.intp], NDArray[Any]]  # t, environments, and the true successors of their last rows
 MomentSums = tuple[int, NDArray[np.float64], NDArray[np.float64]]
 
@@ -28,7 +29,7 @@ class ActionSampler(Protocol):
     """How outputs become actions; ``distributions.py`` and ``exploration.py`` have the ways."""
 
     def noise(self, generator: np.random.Generator, steps: int, count: int) -> Floats: ...
-    def draw(self, outputs: Floats, noise: Floats) -> NDArray[Any]: ...
+    def draw(self, outputs: Floats, noise: Floats, masks: Masks | None = None, /) -> NDArray[Any]: ...
 
 
 @dataclass(slots=True)
@@ -49,6 +50,8 @@ class Rollout:
     episodes: (raw return, length in steps) of those that finished
     env_steps: number of valid steps
     moments: (count, mean float64 [D], m2 float64 [D]) of what settings normalise, at valid steps
+    masks: bool [T + 1, B, L], which logits might be chosen at each row (``Actions.logits``); None where all might
+    final_masks: beside masks, of the finals in their order, bool [rows, L] each
     older: rows at the beginning in which older policies acted (``recent_rollouts.py``); counts leave them out
     """
 
@@ -69,6 +72,8 @@ class Rollout:
     env_steps: int
     moments: MomentSums | None = None
     older: int = 0
+    masks: Masks | None = None
+    final_masks: list[Masks] = field(default_factory=list)
 
 
 class Collector:
@@ -95,9 +100,13 @@ class Collector:
         ends = np.cumsum([group.count for group in groups]).tolist()
         self._rows = [slice(end - group.count, end) for group, end in zip(groups, ends, strict=True)]
         self._follows = settings.algorithm == "one_step_sarsa"  # its target needs the action that will be taken
+        firsts = [group.reset(seed + rows.start) for group, rows in zip(groups, self._rows, strict=True)]
+        self._masked = any(group.masks is not None for group in groups)
+        self._final_masks: list[Masks] = []
         self._allocate(settings.rollout_steps, ends[-1])
-        for group, rows in zip(groups, self._rows, strict=True):
-            self._store_observation(-1, rows, group.reset(seed + rows.start))
+        for group, rows, first in zip(groups, self._rows, firsts, strict=True):
+            self._store_observation(-1, rows, first)
+            self._store_masks(-1, rows, group)
 
     @property
     def normalizer(self) -> Normalizer | None:
@@ -116,6 +125,8 @@ class Collector:
         chosen = np.float32 if spaces.actions.low else np.int64
         self._actions = np.zeros((steps, count, spaces.actions.width), chosen)
         self._next_actions = np.zeros_like(self._actions[0])
+        masks = (steps + 1, count, spaces.actions.logits)
+        self._masks = np.ones(masks, np.bool_) if self._masked else None
         self._outputs = np.zeros((steps + 1, count, self._policy.outputs), np.float32)
         self._values = np.zeros((steps + 1, count), np.float32)
         self._next_values = np.zeros((steps, count), np.float32)
@@ -135,15 +146,20 @@ class Collector:
         if steps == len(self._actions):
             return
         shown, started = self._raw[-1], self._starts[-1]
+        allowed = None if self._masks is None else self._masks[-1]
         state, begun, following, discounted = self._state, self._begun, self._next_actions, self._discounted
         self._allocate(steps, self._actions.shape[1])
         self._raw[-1], self._starts[-1] = shown, started
+        if self._masks is not None and allowed is not None:
+            self._masks[-1] = allowed
         self._state, self._begun, self._discounted = state, begun, discounted
         self._next_actions[...] = following
 
     def collect(self) -> Rollout:
         """The next T steps of every environment."""
         self._raw[0], self._starts[0] = self._raw[-1], self._starts[-1]
+        if self._masks is not None:
+            self._masks[0], self._final_masks = self._masks[-1], []
         self._policy.weights_changed()
         noise = self._sampler.noise(self._generator, len(self._actions) + 1, self._actions.shape[1])
         state = self._state.copy()
@@ -155,6 +171,7 @@ class Collector:
             for group, rows in zip(self._groups, self._rows, strict=True):
                 step = group.receive()
                 self._store(t, rows, step, finals)
+                self._store_masks(t + 1, rows, group)
                 episodes += step.episodes
                 if t + 1 < len(self._actions):
                     self._act(t + 1, group, rows, noise)
@@ -174,7 +191,7 @@ class Collector:
         if t == 0 and self._begun:
             self._actions[0, rows] = self._next_actions[rows]
         else:
-            self._actions[t, rows] = self._sampler.draw(outputs, noise[t, rows])
+            self._actions[t, rows] = self._draw(t, rows, outputs, noise[t, rows])
         group.send(self._actions[t, rows])
 
     def _store(self, t: int, rows: slice, step: Step, finals: list[Final]) -> None:
@@ -189,6 +206,9 @@ class Collector:
             done = np.flatnonzero(step.terminated | step.truncated)
             if len(done):
                 self._end(t, rows, done, step.final_observations[done], finals)
+                if self._masks is not None:
+                    all_allowed = np.ones((len(done), self._masks.shape[2]), np.bool_)
+                    self._final_masks.append(all_allowed if step.final_masks is None else step.final_masks[done])
 
     def _end(self, t: int, rows: slice, done: NDArray[np.intp], seen: NDArray[Any], finals: list[Final]) -> None:
         """The last observations of episodes whose next row belongs to another one."""
@@ -211,11 +231,20 @@ class Collector:
         if values is not None:
             self._values[-1] = values
         if self._follows:
-            self._next_actions[...], self._begun = self._sampler.draw(outputs, noise), True
+            self._next_actions[...], self._begun = self._draw(-1, every, outputs, noise), True
+
+    def _draw(self, t: int, rows: slice, outputs: Floats, noise: Floats) -> NDArray[Any]:
+        if self._masks is None:
+            return self._sampler.draw(outputs, noise)
+        return self._sampler.draw(outputs, noise, self._masks[t, rows])
 
     def _store_observation(self, t: int, rows: slice, shown: NDArray[Any]) -> None:
         """What the simulators show, before the policy needs to see it."""
         self._raw[t, rows] = self._transform(shown) if self._transform.plain else shown
+
+    def _store_masks(self, t: int, rows: slice, group: VectorEnv) -> None:
+        if self._masks is not None and group.masks is not None:
+            self._masks[t, rows] = group.masks
 
     def _transform_row(self, t: int, rows: slice) -> None:
         if not self._transform.plain:
@@ -243,6 +272,8 @@ class Collector:
             episodes=episodes,
             env_steps=int(np.count_nonzero(self._valid)),
             moments=moments,
+            masks=self._masks,
+            final_masks=self._final_masks,
         )
 
     def _bootstrap(self, finals: list[Final]) -> None:

@@ -70,6 +70,8 @@ class Simulators:
             seed = int(np.random.SeedSequence([seed, self._resized]).generate_state(1)[0])
         self.collector = Collector(self._groups, policy, sampler, self.sized, seed, self._novelty)
         self._recent.clear()
+        if not self._resized and (by := self._groups[0].masked_by) != "none":
+            log.write({"event": "actions_masked", "env": self._settings.env, "by": by})
         if self._moments is not None:
             self.normalize(self._moments)
 

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from actor.environments.child_protocol import HEADER, MAX_TEXT_BYTES, Kind, Malformed
+from actor.environments.child_protocol import ENDED, HEADER, MASKED_SHIFT, MAX_TEXT_BYTES, Kind, Malformed
 from protocol.process.threads import ONE_THREAD
 
 # The processes are the parallelism; the environment of this process, where it says otherwise, is obeyed.
@@ -56,8 +56,9 @@ class Child:
     """One process and the conversation with it; one life of a row.
 
     deadline: of the answer it owes, else infinite. seed: of the row's next beginning; None before the first reset.
-    first: its episode's first observation, and arrived says that it is there and was not handed on yet. room: where an
-    answer's observations go, [after the action or reset, true successor]. unwatched: not with the selector.
+    first, first_mask: its episode's first observation and what that allows, bool [L]; arrived says that they are there
+    and were not handed on yet. room: where an answer's observations go, [after the action or reset, true successor],
+    each with the place of its mask. unwatched: not with the selector.
     """
 
     def __init__(self, row: int, process: subprocess.Popen[bytes], connection: socket.socket, seed: int | None) -> None:
@@ -65,8 +66,9 @@ class Child:
         self.stage, self.deadline, self.unwatched = Stage.STARTING, math.inf, False
         self.seed, self.begun_with = seed, seed
         self.first: NDArray[Any] = np.empty(0, np.uint8)
+        self.first_mask: NDArray[np.bool_] = np.empty(0, np.bool_)
         self.arrived = False
-        self.room: Sequence[memoryview] = ()
+        self.room: Sequence[Sequence[memoryview]] = ()
         self.unsent = memoryview(b"")
         self._number = 0
         self._header = bytearray(HEADER.size)
@@ -117,7 +119,8 @@ class Child:
         kind, flags, number, length, reward = HEADER.unpack(self._header)
         self._announced, self._text = (kind, flags, reward), bytearray()
         if (self.stage, kind) in ARRAYS:
-            views = list(self.room[: 2 if flags else 1])
+            parts = 2 if flags >> MASKED_SHIFT else 1
+            views = [view for place in self.room[: 2 if flags & ENDED else 1] for view in place[:parts]]
         elif kind in TEXTS[self.stage] and 0 < length <= MAX_TEXT_BYTES:
             self._text = bytearray(length)
             views = [memoryview(self._text)]

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from actor.environments.child_protocol import (
     DETAIL_CHARACTERS,
     HEADER,
+    MASKED_SHIFT,
     SEED,
     TERMINATED,
     TRUNCATED,
@@ -44,6 +45,7 @@ from actor.environments.contract import (
     stepped,
 )
 from actor.environments.conversion import flatten, spaces_of, unpacked
+from actor.environments.masks import CONVENTIONS, MaskBook, Masking, batch_of_one, masked
 from actor.spaces import Spaces
 from protocol.errors import UserError
 
@@ -83,7 +85,7 @@ def serve(channel: socket.socket, make: Make) -> None:
     description = unpack(bytes(data), Description)
     try:
         with _alarm(description.start_deadline_s):
-            server = EnvironmentServer(*_build(description, make))
+            server = _build(description, make)
     except UserError as error:
         return _send(channel, Kind.REFUSED, number, str(error))
     except Exception as error:
@@ -96,9 +98,10 @@ def serve(channel: socket.socket, make: Make) -> None:
             server.close()
 
 
-def _build(description: Description, make: Make) -> tuple[Environment, Spaces]:
+def _build(description: Description, make: Make) -> EnvironmentServer:
     env = make(description.env_id, description.env_options, frozenset(description.allowed_modules))
-    return env, spaces_of(description.env_id, env.observation_space, env.action_space)
+    env, masking = masked(description.env_id, env, description.action_mask)
+    return EnvironmentServer(env, spaces_of(description.env_id, env.observation_space, env.action_space), masking)
 
 
 def _converse(
@@ -175,43 +178,68 @@ class _Questions:
 class EnvironmentServer:
     """One environment that answers in frames. What ends an episode also resets it: same-step autoreset."""
 
-    def __init__(self, env: Environment, spaces: Spaces) -> None:
+    def __init__(self, env: Environment, spaces: Spaces, masking: Masking) -> None:
         self.spaces = spaces
         self._env, self._space = env, env.observation_space
-        kind = np.dtype(spaces.observation_type)
-        self._size = spaces.observation_size * kind.itemsize
-        self._frame = bytearray(HEADER.size + 2 * self._size)
-        self._seen, self._final = np.frombuffer(self._frame, kind, offset=HEADER.size).reshape(
-            2, *spaces.observation_shape
-        )
+        self._book = MaskBook(masking, 1)
+        self._room: list[NDArray[Any]] = []  # [after the action or reset, true successor], with their masks
+        self._frame, self._length, self._told = bytearray(), 0, 0
+        self._lay_out()
+
+    def _lay_out(self) -> None:
+        """Where observations and masks stand in the frame, once it is known whether there are masks."""
+        kind, shape = np.dtype(self.spaces.observation_type), self.spaces.observation_shape
+        size = self.spaces.observation_size * kind.itemsize
+        logits = 0 if self._book.shown is None else self.spaces.actions.logits
+        self._told, self._length = CONVENTIONS.index(self._book.by) << MASKED_SHIFT, size + logits
+        self._frame = bytearray(HEADER.size + 2 * self._length)
+        self._room = []
+        for begin in (HEADER.size, HEADER.size + self._length):
+            self._room.append(np.frombuffer(self._frame, kind, self.spaces.observation_size, begin).reshape(shape))
+            self._room.append(np.frombuffer(self._frame, np.bool_, logits, begin + size))
 
     def reset(self, number: int, seed: int) -> memoryview:
         """The FIRST that answers question ``number``, good until the next call. Raises ContractViolation."""
-        self._write(self._seen, first_of(self._env.reset(seed=seed)))
-        HEADER.pack_into(self._frame, 0, Kind.FIRST, 0, number, self._size, 0.0)
-        return memoryview(self._frame)[: HEADER.size + self._size]
+        returned = self._env.reset(seed=seed)
+        observation = self._began(returned)
+        if self._told >> MASKED_SHIFT != CONVENTIONS.index(self._book.by):
+            self._lay_out()
+        self._write(0, observation)
+        HEADER.pack_into(self._frame, 0, Kind.FIRST, self._told, number, self._length, 0.0)
+        return memoryview(self._frame)[: HEADER.size + self._length]
 
     def step(self, number: int, data: memoryview) -> memoryview:
         """The OUTCOME of the action whose bytes are ``data``; otherwise as ``reset``."""
         outcome = stepped(self._env, unpacked(self.spaces.actions, bytes(data)))
-        observation, reward, terminated, truncated, _ = outcome_of(outcome)
-        flags, length = TERMINATED * terminated + TRUNCATED * truncated, self._size
+        observation, reward, terminated, truncated, info = outcome_of(outcome)
+        flags, length = TERMINATED * terminated + TRUNCATED * truncated, self._length
+        self._book.go_on(batch_of_one(info, self._book.actions), np.array([flags > 0]))
         if flags:
-            self._write(self._final, observation)
-            observation, length = first_of(self._env.reset()), 2 * self._size
-        self._write(self._seen, observation)
-        HEADER.pack_into(self._frame, 0, Kind.OUTCOME, flags, number, length, finite(reward))
+            self._write(2, observation)
+            observation, length = self._began(self._env.reset()), 2 * self._length
+        self._write(0, observation)
+        HEADER.pack_into(self._frame, 0, Kind.OUTCOME, flags | self._told, number, length, finite(reward))
         return memoryview(self._frame)[: HEADER.size + length]
+
+    def _began(self, returned: Any) -> Any:
+        """The observation of a reset, whose mask is read."""
+        observation = first_of(returned)
+        self._book.begin(batch_of_one(returned[1], self._book.actions))
+        return observation
 
     def close(self) -> None:
         """Releases the environment."""
         self._env.close()
 
-    def _write(self, place: NDArray[Any], observation: Any) -> None:
+    def _write(self, index: int, observation: Any) -> None:
+        """An observation and its mask to their places."""
+        place, mask = self._room[index : index + 2]
         flat = flatten(self._space, checked(self._space, observation), 1)
         place[...] = flat.reshape(place.shape)
         if place.dtype == np.float32 and not np.isfinite(place).all():
             raise ObservationNotFinite(first_not_finite(place.reshape(-1)))
+        if self._book.shown is not None:
+            mask[...] = self._book.shown[0]
 
 
 if __name__ == "__main__":

@@ -6,10 +6,11 @@ One question, one answer, over a stream socket that is the child's standard inpu
     RESET        a seed                     answered by FIRST or FAILED
     STEP         an action's bytes          answered by OUTCOME or FAILED
 
-A frame is a header of 16 bytes and what the header counts. Its reward and flags mean something in an OUTCOME only, and
-an answer carries its question's number, so that no late or stray answer is taken for the next one. Arrays are raw
-bytes of the shape and type that READY announced. The rest is JSON as Python writes it, infinities included, because a
-space may be unbounded.
+Where an environment tells which actions it allows, L bytes of 0 or 1 follow each observation, and two bits of the flags
+say how it tells (``masks.CONVENTIONS``). A frame is a header of 16 bytes and what the header counts. Its reward and its
+other flags mean something in an OUTCOME only, and an answer carries its question's number, so that no late or stray
+answer is taken for the next one. Arrays are raw bytes of the shape and type that READY announced. The rest is JSON as
+Python writes it, infinities included, because a space may be unbounded.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import msgspec
 HEADER = struct.Struct("<BBHId")  # kind, flags, the question's number, bytes that follow, reward
 SEED = struct.Struct("<Q")
 TERMINATED, TRUNCATED = 1, 2  # flags
+ENDED, MASKED_SHIFT = TERMINATED | TRUNCATED, 2  # above which they say how masks are told
 MAX_TEXT_BYTES = 1 << 20  # of JSON in an answer; spaces with a thousand action axes take a tenth of it
 DETAIL_CHARACTERS = 1000  # of an error's text that is passed on
 
@@ -53,7 +55,7 @@ class Description(msgspec.Struct, frozen=True):
 
     env_id, env_options: as in the experiment. allowed_modules: which this machine lets the id import.
     deadline_s, start_deadline_s: the parent's patience with a step and with a start. Of the child's own clock only an
-    orphan hears: it gives up later than its parent would have killed it.
+    orphan hears: it gives up later than its parent would have killed it. action_mask: as in the experiment.
     """
 
     env_id: str
@@ -61,6 +63,7 @@ class Description(msgspec.Struct, frozen=True):
     allowed_modules: tuple[str, ...]
     deadline_s: float
     start_deadline_s: float
+    action_mask: str = "auto"
 
 
 class Failure(msgspec.Struct, frozen=True):

@@ -8,7 +8,7 @@ that came apart: a child process ends with it, and in the actor's own process it
 from __future__ import annotations
 
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import gymnasium
@@ -17,10 +17,12 @@ from gymnasium.spaces import Dict, Discrete, MultiDiscrete, Space, Tuple
 from numpy.typing import NDArray
 
 from actor.environments.child_protocol import FailureKind
+from actor.spaces import Actions
 
 LARGEST = float(np.finfo(np.float32).max)  # rewards are learnt from as float32
 FLAG_TYPES = frozenset({bool, np.bool_})
 FIVE = "Gymnasium's five values (observation, reward, terminated, truncated, info)"  # old Gym's step has four
+MASK = "action_mask"  # where info says which actions are allowed
 FINALS = ("final_obs", "final_observation")  # where info holds true successors; the latter before Gymnasium 1.0
 
 
@@ -196,14 +198,72 @@ def _at(batch: Any, row: int, key: str) -> Any:
         raise ContractViolation(f"info[{key!r}] is {described(batch)}, with nothing for environment {row}") from None
 
 
+def masks_of(told: Any, present: NDArray[np.bool_], actions: Actions) -> NDArray[np.bool_]:
+    """What a batch of masks allows, bool [B, L], of its own. present: bool [B]; rows of others are False.
+
+    Raises ContractViolation.
+    """
+    shape = (len(present), actions.logits)
+    if isinstance(told, np.ndarray) and told.shape == shape and _all_zero_or_one(told):
+        return told.astype(np.bool_) & present[:, None]
+    masks = np.zeros(shape, np.bool_)
+    for row in np.flatnonzero(present).tolist():
+        one = {name: _at(part, row, MASK) for name, part in told.items()} if isinstance(told, Mapping) else None
+        masks[row] = mask_of(_at(told, row, MASK) if one is None else one, actions)
+    return masks
+
+
+def mask_of(told: Any, actions: Actions) -> NDArray[np.bool_]:
+    """Which of its actions' values an environment allows, bool [L].
+
+    told: 0 or 1, or bool, for each; a tuple of one such array for each choice; or for actions that are a Dict or Tuple
+    one of masks, without those of real numbers, or with None. Raises ContractViolation.
+    """
+    if type(told) is np.ndarray and told.dtype == np.bool_ and told.shape == (actions.logits,):
+        return told
+    paths = [array.path for array in actions.arrays if min(array.columns, default=0) < len(actions.choices)]
+    parts = list(_mask_parts(told, paths))
+    flat = np.concatenate(parts) if parts else np.zeros(0)
+    if flat.shape != (actions.logits,) or not _all_zero_or_one(flat):
+        kind = f"it holds {len(flat)} of {flat.dtype}" if parts else "it is empty"
+        raise ContractViolation(f"the action mask is {described(told)}, not {actions.logits} of 0 or 1: {kind}")
+    return flat.astype(np.bool_)
+
+
+def _mask_parts(told: Any, paths: Sequence[tuple[str | int, ...]]) -> Iterator[NDArray[Any]]:
+    """Its arrays in the order of the choices; paths: of the arrays that hold choices, below here."""
+    if told is None:
+        return
+    if isinstance(told, Mapping):
+        names = dict.fromkeys(path[0] for path in paths if path)
+        if not names or not names.keys() <= told.keys():
+            lacks = f"without {', '.join(str(name) for name in names if name not in told)}" if names else "of names"
+            raise ContractViolation(f"the action mask is a dict {lacks}")
+        parts = [(name, told[name]) for name in names]
+    elif isinstance(told, tuple | list) and not all(isinstance(each, int | float | np.generic) for each in told):
+        parts = list(enumerate(told))
+    else:
+        yield _array(told).reshape(-1)
+        return
+    for name, part in parts:
+        yield from _mask_parts(part, [path[1:] for path in paths if path and path[0] == name])
+
+
+def _all_zero_or_one(numbers: NDArray[Any]) -> bool:
+    kind = numbers.dtype.kind
+    return kind == "b" or (kind in "iuf" and bool(((numbers == 0) | (numbers == 1)).all()))
+
+
 class Checked(gymnasium.Wrapper[Any, Any, Any, Any]):
     """One environment of a vector in this process, whose returns are checked before a vector's arrays swallow them.
 
-    What an array shows as well, such as a choice that does not exist, is left to ``outcomes_of``.
+    What an array shows as well, such as a choice that does not exist, is left to ``outcomes_of``. actions: what masks
+    in info are about; None: they are not looked at.
     """
 
-    def __init__(self, env: gymnasium.Env[Any, Any]) -> None:
+    def __init__(self, env: gymnasium.Env[Any, Any], actions: Actions | None = None) -> None:
         super().__init__(env)
+        self._actions = actions
         self._space = env.observation_space
         self._shape, self._type = self._space.shape, self._space.dtype
         self._chooses = isinstance(self._space, Discrete)
@@ -212,19 +272,26 @@ class Checked(gymnasium.Wrapper[Any, Any, Any, Any]):
         """Gymnasium's."""
         returned = self.env.reset(**options)
         self._check(first_of(returned))
-        return returned
+        return returned[0], self._with_plain_mask(returned[1])
 
     def step(self, action: Any) -> Any:
         """Gymnasium's."""
         returned = stepped(self.env, action)
         if type(returned) is tuple and len(returned) == 5:  # as nearly all of them, at once
-            observation, reward, terminated, truncated, _ = returned
+            observation, reward, terminated, truncated, info = returned
             flagged = type(terminated) in FLAG_TYPES and type(truncated) in FLAG_TYPES
-            if flagged and isinstance(reward, float) and self._plain(observation):
+            plain = self._actions is None or type(info) is not dict or MASK not in info
+            if plain and flagged and isinstance(reward, float) and self._plain(observation):
                 return returned
         outcome = outcome_of(returned)
         self._check(outcome[0])
-        return outcome
+        return *outcome[:4], self._with_plain_mask(outcome[4])
+
+    def _with_plain_mask(self, info: Any) -> Any:
+        """The mask as one array, which arrays of a vector hold whatever it was."""
+        if self._actions is None or type(info) is not dict or MASK not in info:
+            return info
+        return {**info, MASK: mask_of(info[MASK], self._actions)}
 
     def _plain(self, observation: Any) -> bool:
         if self._chooses:

@@ -25,6 +25,9 @@ from actor.environments.contract import (
     outcomes_of,
 )
 from actor.environments.conversion import flatten
+from actor.environments.masks import MaskBook
+
+NOBODY = np.zeros(1, np.bool_)  # of any number of rows
 
 
 @dataclass(slots=True)
@@ -36,6 +39,7 @@ class _InProcessStep:
     terminated: NDArray[np.bool_]
     truncated: NDArray[np.bool_]
     final_observations: NDArray[Any] | None
+    final_masks: NDArray[np.bool_] | None = None
     valid: NDArray[np.bool_] | None = None
     cut: NDArray[np.bool_] | None = None
 
@@ -45,16 +49,25 @@ class InProcessEngine:
 
     name: what messages call it. on_failure: gets the first of each kind. What it returns is checked: what breaks
     Gymnasium's contract raises ContractViolation, and numbers that are not finite are counted and their rows left out.
+    book: of its masks, where it may tell some.
     """
 
     restarts_cut_rows = False
 
-    def __init__(self, env: Any, *, next_step_autoreset: bool, on_failure: OnFailure, name: str = "") -> None:
+    def __init__(
+        self,
+        env: Any,
+        *,
+        next_step_autoreset: bool,
+        on_failure: OnFailure,
+        name: str = "",
+        book: MaskBook | None = None,
+    ) -> None:
         self.count: int = env.num_envs
         self.failure_counts: Counter[FailureKind] = Counter()
         self.first_failures: dict[FailureKind, str] = {}
         self.env, self._name, self._next_step_autoreset, self._on_failure = env, name, next_step_autoreset, on_failure
-        self._space = env.single_observation_space
+        self._space, self._book = env.single_observation_space, book
         self._threaded = hasattr(env, "send") and hasattr(env, "recv")
         self._actions: Any = None
         self._steps = 0  # of each row, since the beginning
@@ -67,6 +80,8 @@ class InProcessEngine:
         try:
             returned = self.env.reset(seed=seed)  # each environment adds its row
             seen = flatten(self._space, checked(self._space, first_of(returned), self.count), self.count)
+            if self._book is not None:
+                self._book.begin(returned[1])
             self._nought = np.zeros(0 if seen.dtype == np.uint8 else seen.size, np.float32)
             self._unobserved, self._any_unobserved = np.zeros(self.count, np.bool_), False
             if not self._sound(seen):
@@ -77,6 +92,16 @@ class InProcessEngine:
             raise ContractViolation(f"{self._name}: {error}") from None
         finally:
             signals.restore()
+
+    @property
+    def masks(self) -> NDArray[np.bool_] | None:
+        """Engine.masks."""
+        return None if self._book is None else self._book.shown
+
+    @property
+    def masked_by(self) -> str:
+        """Engine.masked_by."""
+        return "none" if self._book is None else self._book.by
 
     def send(self, actions: Any) -> None:
         """Engine.send."""
@@ -102,6 +127,9 @@ class InProcessEngine:
         if not self._next_step_autoreset and (terminated.any() or truncated.any()):
             finals = self._finals(info, seen, terminated, truncated)
         answer = _InProcessStep(seen, rewards, terminated, truncated, finals)
+        if self._book is not None:
+            self._book.go_on(info, terminated | truncated if self._next_step_autoreset else NOBODY)
+            answer.final_masks = None if finals is None else self._book.finals(info)
         paid = (
             float(np.vdot(rewards, rewards)) <= LARGEST**2
         )  # if so all are finite; if not one may be, and is looked at

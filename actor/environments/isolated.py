@@ -15,6 +15,7 @@ Children end when their pipe closes, so also when this process is killed.
 
 from __future__ import annotations
 
+import math
 import selectors
 import subprocess
 import sys
@@ -29,7 +30,9 @@ from numpy.typing import NDArray
 from actor.config import ActorSettings
 from actor.environments.child import Child, Reply, Stage, end, exit_status, kill, start
 from actor.environments.child_protocol import (
+    ENDED,
     FAILURE_KINDS,
+    MASKED_SHIFT,
     SEED,
     TERMINATED,
     TRUNCATED,
@@ -43,6 +46,7 @@ from actor.environments.child_protocol import (
     unpack,
 )
 from actor.environments.conversion import packed
+from actor.environments.masks import CONVENTIONS
 from actor.spaces import Spaces
 from protocol.errors import UserError
 
@@ -82,6 +86,7 @@ class IsolatedStep:
     valid: bool [B]; False where the action was lost or never taken: the row failed, is absent, or just came back
     cut: bool [B]; True where this step's failure ended an episode, whose return nobody will know
     final_observations: as observations, with the true successor in finished rows; None where no episode ended
+    final_masks: bool [B, L], what true successors allow in finished rows, likewise; None without masks
     """
 
     observations: NDArray[Any]
@@ -91,6 +96,7 @@ class IsolatedStep:
     valid: NDArray[np.bool_]
     cut: NDArray[np.bool_]
     final_observations: NDArray[Any] | None = None
+    final_masks: NDArray[np.bool_] | None = None
 
 
 def make_isolated_engine(
@@ -104,6 +110,7 @@ def make_isolated_engine(
         allowed_modules=tuple(sorted(allowed_modules)),
         deadline_s=deadline_s,
         start_deadline_s=max(START_S, deadline_s),
+        action_mask=settings.action_mask,
     )
     return IsolatedEngine(description, count, settings.simulator_failures, on_failure)
 
@@ -134,6 +141,7 @@ class IsolatedEngine:
         self._spaces, self._seed, self._began = spaces, 0, False
         self._rebuilds = [0] * count  # of each row since the last reset
         self._stepping = 0  # rows that owe an outcome
+        self._told = 0  # how masks are told, as flags have it
         self._selector = selectors.DefaultSelector()
         self._dying: list[subprocess.Popen[bytes]] = []
         self.children: list[Child] = []
@@ -163,6 +171,16 @@ class IsolatedEngine:
         """Of all rows and kinds, since the beginning."""
         return sum(self.failure_counts.values())
 
+    @property
+    def masks(self) -> NDArray[np.bool_] | None:
+        """Engine.masks."""
+        return self._now.masks if self._told else None
+
+    @property
+    def masked_by(self) -> str:
+        """Engine.masked_by."""
+        return CONVENTIONS[self._told]
+
     def reset(self, seed: int) -> NDArray[Any]:
         """Begins every row anew, row i from ``seed + i``, and waits for all. Returns observations [B, *shape]."""
         assert not self._stepping, "a step is under way"
@@ -175,7 +193,7 @@ class IsolatedEngine:
             self._wait()
         self._began = True
         for child in self.children:
-            self._now.observations[child.row] = child.first
+            self._now.observations[child.row], self._now.masks[child.row] = child.first, child.first_mask
             child.arrived = False
         return self._now.observations
 
@@ -209,7 +227,7 @@ class IsolatedEngine:
             self._reap()
             self._expire()  # a start may be overdue; above, only silence tells
             self._fill_in(batch)
-        self._now.finish()
+        self._now.finish(masked=bool(self._told))
         return batch
 
     def close(self) -> None:
@@ -229,6 +247,7 @@ class IsolatedEngine:
         for row in np.flatnonzero(~batch.valid):
             child = self.children[row]
             batch.observations[row] = child.first if child.arrived else self._before.observations[row]
+            self._now.masks[row] = child.first_mask if child.arrived else self._before.masks[row]
             child.arrived = False
 
     def _launch(self, row: int, seed: int | None) -> Child:
@@ -242,7 +261,7 @@ class IsolatedEngine:
     def _send_reset(self, child: Child) -> None:
         assert child.seed is not None
         child.begun_with = child.seed
-        child.room = [child.first.reshape(-1).view(np.uint8).data]
+        child.room = [[child.first.reshape(-1).view(np.uint8).data, child.first_mask.view(np.uint8).data]]
         deadline = monotonic() + self._description.start_deadline_s
         self._send_request(child, Stage.RESETTING, Kind.RESET, SEED.pack(child.seed), deadline)
 
@@ -294,6 +313,7 @@ class IsolatedEngine:
             self._stepping -= 1
             child.set_idle()
         elif answer.kind == Kind.FIRST:
+            self._told = answer.flags >> MASKED_SHIFT or self._told
             self._handle_first(child)
         elif answer.kind == Kind.READY:
             self._handle_spaces(child, unpack(answer.text, Spaces))
@@ -315,6 +335,7 @@ class IsolatedEngine:
             self._spaces = spaces
         if spaces != self._spaces:
             raise Malformed(f"its spaces are {spaces}, and the others' {self._spaces}")
+        child.first_mask = np.ones(spaces.actions.logits, np.bool_)
         child.first = np.zeros(spaces.observation_shape, spaces.observation_type)
         child.set_idle()
         if child.seed is not None:
@@ -380,10 +401,12 @@ class _StepBuffers:
         shape = (count, *spaces.observation_shape)
         self.observations = np.zeros(shape, spaces.observation_type)
         self._finals = np.zeros(shape, spaces.observation_type)
+        self.masks, self._final_masks = np.ones((2, count, spaces.actions.logits), np.bool_)
         flags = np.zeros((4, count), np.bool_)
         self.batch = IsolatedStep(self.observations, np.zeros(count), *flags)
         self._flags = flags
-        self.room = list(zip(_rows(self.observations), _rows(self._finals), strict=True))
+        after = zip(_rows(self.observations), _rows(self.masks), strict=True)
+        self.room = list(zip(after, zip(_rows(self._finals), _rows(self._final_masks), strict=True), strict=True))
 
     def clear(self) -> None:
         self._flags[...] = False
@@ -392,19 +415,20 @@ class _StepBuffers:
     def record(self, row: int, answer: Reply) -> None:
         self.batch.valid[row] = True
         self.batch.rewards[row] = answer.reward
-        if answer.flags:
+        if answer.flags & ENDED:
             self.batch.terminated[row] = bool(answer.flags & TERMINATED)
             self.batch.truncated[row] = bool(answer.flags & TRUNCATED)
 
-    def finish(self) -> None:
+    def finish(self, *, masked: bool) -> None:
         batch = self.batch
         done = batch.terminated | batch.truncated
         if not done.any():
-            batch.final_observations = None
+            batch.final_observations = batch.final_masks = None
             return
+        batch.final_masks = self._final_masks if masked else None
         self._finals[~done] = self.observations[~done]
         batch.final_observations = self._finals
 
 
 def _rows(array: NDArray[Any]) -> list[memoryview]:
-    return [row.data for row in array.reshape(len(array), -1).view(np.uint8)]
+    return [row.data for row in array.reshape(len(array), math.prod(array.shape[1:])).view(np.uint8)]

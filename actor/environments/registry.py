@@ -21,6 +21,7 @@ from actor.environments.child_protocol import FailureKind
 from actor.environments.contract import Checked
 from actor.environments.conversion import spaces_of
 from actor.environments.inprocess import InProcessEngine
+from actor.environments.masks import MaskBook, Masking, masked, masked_vector
 from actor.environments.pool import Pool, has_same
 from actor.environments.vector import VectorEnv
 from actor.modules import import_allowed
@@ -47,7 +48,7 @@ def describe(settings: ActorSettings, allowed_modules: frozenset[str], *, pools:
     spec, mode = _find(settings, allowed_modules, pools)
     if spec is not None and mode in ("processes", "envpool"):
         mode = "sync"  # for one look neither a child process nor EnvPool's import
-    env = _make(settings, spec, mode, 1)
+    env, _ = _make(settings, spec, mode, 1)
     try:
         return _checked(settings, spaces_of(settings.env, env.single_observation_space, env.single_action_space))
     finally:
@@ -98,13 +99,14 @@ def _group(
 
         env = make_isolated_engine(settings, count, allowed_modules, _log_failure)
         return VectorEnv(env, _checked(settings, env.spaces), next_step_autoreset=False)
-    env = _make(settings, spec, mode, count)
+    env, masking = _make(settings, spec, mode, count)
     try:
         if env.num_envs != count:
             raise SettingError("actor.env", settings.env, f"asked for {count} environments it makes {env.num_envs}")
         spaces = _checked(settings, spaces_of(settings.env, env.single_observation_space, env.single_action_space))
         late = mode == "envpool" or _next_step_autoreset(settings.env, env)
-        engine = InProcessEngine(env, next_step_autoreset=late, on_failure=_log_failure, name=settings.env)
+        book = None if masking.by == "none" else MaskBook(masking, count)
+        engine = InProcessEngine(env, next_step_autoreset=late, on_failure=_log_failure, name=settings.env, book=book)
         return VectorEnv(engine, spaces, next_step_autoreset=late)
     except BaseException:
         env.close()
@@ -205,23 +207,40 @@ def _same_in_envpool(spec: EnvSpec) -> bool:
     return gymnasiums and has_same(spec.id)
 
 
-def _make(settings: ActorSettings, spec: EnvSpec | None, mode: str, count: int) -> Any:
-    """A Gymnasium vector, or what looks like one."""
+def _make(settings: ActorSettings, spec: EnvSpec | None, mode: str, count: int) -> tuple[Any, Masking]:
+    """A Gymnasium vector, or what looks like one, and how it tells masks."""
     if spec is None or mode == "envpool":
-        return Pool(settings.env if spec is None else spec.id, count, settings.env_options)
+        pool = Pool(settings.env if spec is None else spec.id, count, settings.env_options)
+        if settings.action_mask not in ("auto", "none"):
+            raise SettingError("actor.action_mask", settings.action_mask, "EnvPool's environments tell no masks; none")
+        return masked_vector(settings.env, pool, "none")
     own = mode == "vector_entry_point"
     vector_kwargs: dict[str, Any] = {} if own else {"copy": False}  # we copy into our own
-    wrappers = () if own else (Checked,)
+    maskings: list[Masking] = []
+
+    def checked(env: gymnasium.Env[Any, Any]) -> Checked:
+        inner, masking = masked(settings.env, env, settings.action_mask)
+        maskings.append(masking)
+        return Checked(inner, None if masking.by == "none" else masking.actions)
+
+    wrappers = () if own else (checked,)
     try:
         options: dict[str, Any] = settings.env_options
         if "ale_py" in str(spec.vector_entry_point) and mode == "vector_entry_point":
             options = {"num_threads": 1, **options}  # an actor is one core's worth of work
         with signals.restored():
-            return gymnasium.make_vec(spec.id, count, mode, vector_kwargs, wrappers, **options)
+            env = gymnasium.make_vec(spec.id, count, mode, vector_kwargs, wrappers, **options)
     except (gymnasium.error.DependencyNotInstalled, ImportError) as error:
         raise _not_installed(settings.env, str(spec.vector_entry_point or spec.entry_point), error) from error
     except TypeError as error:
         raise _refused(spec, settings.env_options, error) from error
+    if not own:
+        return env, maskings[0]
+    try:
+        return masked_vector(settings.env, env, settings.action_mask)
+    except BaseException:
+        env.close()
+        raise
 
 
 def _refused(spec: EnvSpec, env_options: dict[str, object], error: TypeError) -> Exception:

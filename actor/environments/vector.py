@@ -37,6 +37,7 @@ class Step:
     starts: bool [B], where the observation is the first of an episode
     final_observations: [B, *shape] with the true successor in finished rows, in same-step mode when a row finished
     episodes: (undiscounted raw return, length in steps) of each episode that this step finished; rows: int64, whose
+    final_masks: bool [B, L], beside final_observations, of environments that tell masks
     """
 
     observations: NDArray[Any]
@@ -48,6 +49,7 @@ class Step:
     final_observations: NDArray[Any] | None = None
     episodes: list[tuple[float, int]] = field(default_factory=list)
     rows: NDArray[np.intp] = field(default_factory=lambda: NO_ROWS)
+    final_masks: NDArray[np.bool_] | None = None
 
 
 class EngineStep(Protocol):
@@ -59,6 +61,7 @@ class EngineStep(Protocol):
     truncated: NDArray[np.bool_]
     valid: NDArray[np.bool_] | None
     final_observations: NDArray[Any] | None
+    final_masks: NDArray[np.bool_] | None
     cut: NDArray[np.bool_] | None
 
 
@@ -74,6 +77,12 @@ class Engine(Protocol):
     @property
     def first_failures(self) -> Mapping[FailureKind, str]: ...  # what the first of each kind was, in words
 
+    @property
+    def masks(self) -> NDArray[np.bool_] | None: ...  # bool [B, L], what was shown last allows; None: no masks are told
+
+    @property
+    def masked_by(self) -> str: ...  # how they are told: info, observation or method; none
+
     def reset(self, seed: int) -> NDArray[Any]: ...  # row i from seed + i
     def send(self, actions: Any) -> None: ...  # as ActionConverter gives them
     def receive(self) -> EngineStep: ...
@@ -81,7 +90,14 @@ class Engine(Protocol):
 
 
 class VectorEnv:
-    """B environments behind arrays, with the book of their running episodes."""
+    """B environments behind arrays, with the book of their running episodes.
+
+    masks: bool [B, L], which values of their choices (``Actions.logits``) the environments allow that they showed last;
+    None of those that do not say. masked_by: how they say it: info, observation or method; none. Both after a reset.
+    """
+
+    masks: NDArray[np.bool_] | None = None
+    masked_by = "none"
 
     def __init__(self, engine: Engine, spaces: Spaces, *, next_step_autoreset: bool) -> None:
         self.spaces, self.count = spaces, engine.count
@@ -104,6 +120,7 @@ class VectorEnv:
     def reset(self, seed: int) -> NDArray[Any]:
         """Start every environment anew, row i from ``seed`` + i, cut to SEEDS. Returns observations [B, *shape]."""
         observations = self.engine.reset(seed & SEEDS)
+        self.masks, self.masked_by = self.engine.masks, self.engine.masked_by
         self._reset_episodes()
         return observations
 
@@ -119,6 +136,7 @@ class VectorEnv:
     def receive(self) -> Step:
         """The second half of ``step``."""
         raw = self.engine.receive()
+        self.masks = self.engine.masks
         rewards = np.asarray(raw.rewards, np.float32)
         step = Step(raw.observations, rewards, raw.terminated, raw.truncated, self._all_valid, self._none)
         valid, ended = raw.valid, raw.terminated | raw.truncated
@@ -134,7 +152,7 @@ class VectorEnv:
         if raw.cut is not None:
             self._cut(raw.cut)
         if np.count_nonzero(ended):  # a third of what any() takes
-            self._finish(step, ended, raw.final_observations)
+            self._finish(step, ended, raw.final_observations, raw.final_masks)
         return step
 
     def unfinished(self) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
@@ -170,7 +188,13 @@ class VectorEnv:
         else:
             self._holed |= cut
 
-    def _finish(self, step: Step, ended: NDArray[np.bool_], finals: NDArray[Any] | None) -> None:
+    def _finish(
+        self,
+        step: Step,
+        ended: NDArray[np.bool_],
+        finals: NDArray[Any] | None,
+        final_masks: NDArray[np.bool_] | None,
+    ) -> None:
         step.rows = rows = np.flatnonzero(ended & ~self._holed)
         lengths = self._steps - self._begun_at[rows]
         step.episodes = list(zip(self._returns[rows].tolist(), lengths.tolist(), strict=True))
@@ -179,5 +203,5 @@ class VectorEnv:
         if self.next_step_autoreset:
             self._resetting = ended
         else:
-            step.final_observations = finals
+            step.final_observations, step.final_masks = finals, final_masks
             step.starts = step.starts | ended

@@ -26,7 +26,7 @@ from protocol.moments import Moments
 
 STUDENT_95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)  # two-sided t, 1 to 10 degrees
 
-Act = Callable[[NDArray[Any], NDArray[np.bool_]], NDArray[Any]]  # (observations, starts) -> actions, as Player.act
+Act = Callable[[NDArray[Any], NDArray[np.bool_], NDArray[np.bool_] | None], NDArray[Any]]  # as Player.act
 
 
 class Player:
@@ -62,12 +62,16 @@ class Player:
         """Forgets what the memory holds; from now on ``count`` environments are played."""
         self._state = np.zeros((count, self._policy.state_size), np.float32)
 
-    def act(self, observations: NDArray[Any], starts: NDArray[np.bool_]) -> NDArray[Any]:
-        """observations: [B, *shape], raw. starts: bool [B], the first of an episode. Returns actions [B, width]."""
+    def act(
+        self, observations: NDArray[Any], starts: NDArray[np.bool_], masks: NDArray[np.bool_] | None = None
+    ) -> NDArray[Any]:
+        """observations: [B, *shape], raw. starts: bool [B], the first of an episode. masks: bool [B, L], as
+        ``VectorEnv`` has them. Returns actions [B, width].
+        """
         if self._policy.state_size:
             self._state[starts] = 0.0
         outputs, _ = self._policy.act(self._transform(observations), self._state)
-        return self._distribution.best(outputs)
+        return self._distribution.best(outputs, masks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +145,7 @@ def _play_on(
     cut = np.zeros(simulators.count, np.bool_)
     observations, starts = simulators.reset(seed), np.ones(simulators.count, np.bool_)
     while (left[~cut] > 0).any():
-        step = simulators.step(act(observations, starts))
+        step = simulators.step(act(observations, starts, simulators.masks))
         for row, episode in _ended(step):
             if left[row] and not cut[row]:
                 left[row] -= 1

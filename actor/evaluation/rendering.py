@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from actor.config import ActorSettings
 from actor.environments.conversion import ActionConverter, flatten_one, spaces_of
+from actor.environments.masks import MaskBook, batch_of_one, masked
 from actor.environments.registry import describe, make_one, make_vector_envs
 from actor.environments.vector import VectorEnv
 from actor.spaces import Spaces
@@ -36,6 +37,10 @@ class Scene(Protocol):
 
     spaces: Spaces
     fps: float
+
+    @property
+    def masks(self) -> NDArray[np.bool_] | None:
+        """What the last observation allows, bool [1, L]; None where it does not say."""
 
     def reset(self, seed: int) -> NDArray[Any]:
         """Begins an episode. Returns the observation, [1, *shape]. Raises UserError where nothing can be drawn here."""
@@ -121,6 +126,8 @@ class RenderedScene:
             if self.env.render_mode != mode or mode not in (self.env.metadata.get("render_modes") or ()):
                 raise self._cannot(f"it has no render mode {mode}")
             self._pace(fps)
+            self.env, masking = masked(settings.env, self.env, settings.action_mask)
+            self._book = MaskBook(masking, 1)
             self.spaces = spaces_of(settings.env, self.env.observation_space, self.env.action_space)
         except BaseException:
             self.env.close()
@@ -151,14 +158,22 @@ class RenderedScene:
 
     def reset(self, seed: int) -> NDArray[Any]:
         """Scene.reset."""
-        observed, _ = self._tried(lambda: self.env.reset(seed=seed))
+        observed, info = self._tried(lambda: self.env.reset(seed=seed))
+        self._book.begin(batch_of_one(info, self._book.actions))
         return self._flat(observed)
 
     def step(self, chosen: NDArray[Any]) -> tuple[NDArray[Any], float, bool]:
         """Scene.step."""
         action = self._convert.one(chosen)
-        observed, reward, terminated, truncated, _ = self._tried(lambda: self.env.step(action))
-        return self._flat(observed), float(reward), bool(terminated or truncated)
+        observed, reward, terminated, truncated, info = self._tried(lambda: self.env.step(action))
+        over = bool(terminated or truncated)
+        self._book.go_on(batch_of_one(info, self._book.actions), np.array([over]))
+        return self._flat(observed), float(reward), over
+
+    @property
+    def masks(self) -> NDArray[np.bool_] | None:
+        """Scene.masks."""
+        return self._book.shown
 
     def frame(self) -> Frame:
         """Scene.frame."""
@@ -206,6 +221,11 @@ class PolicyViewScene:
         step = self._envs.step(chosen)
         self._seen = step.observations if step.final_observations is None else step.final_observations
         return self._seen, float(step.rewards[0]), bool(step.terminated[0] or step.truncated[0])
+
+    @property
+    def masks(self) -> NDArray[np.bool_] | None:
+        """Scene.masks."""
+        return self._envs.masks
 
     def frame(self) -> Frame:
         """Scene.frame."""

@@ -102,7 +102,7 @@ class EpisodePlayer:
         self._record()
         score, length, over = 0.0, 0, False
         while not over and length < self._viewing.max_steps:
-            observation, reward, over = self._scene.step(self._player.act(observation, starts))
+            observation, reward, over = self._scene.step(self._player.act(observation, starts, self._scene.masks))
             self._record()
             score, length, starts = score + reward, length + 1, np.zeros(1, np.bool_)
             on_step(1)

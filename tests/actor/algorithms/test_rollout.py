@@ -397,8 +397,8 @@ class Noted:
         first, self._noise = self._noise[:steps], self._noise[steps:]
         return first
 
-    def draw(self, outputs: np.ndarray, noise: np.ndarray) -> np.ndarray:
-        return self._draws.draw(outputs, noise)
+    def draw(self, outputs: np.ndarray, noise: np.ndarray, masks: np.ndarray | None = None) -> np.ndarray:
+        return self._draws.draw(outputs, noise, masks)
 
 
 @pytest.mark.parametrize("mode", [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP])
@@ -462,8 +462,8 @@ class Stream:
         first, self._noise = self._noise[:steps], self._noise[steps - 1 :]
         return first
 
-    def draw(self, outputs: np.ndarray, noise: np.ndarray) -> np.ndarray:
-        return self._inner.draw(outputs, noise)
+    def draw(self, outputs: np.ndarray, noise: np.ndarray, masks: np.ndarray | None = None) -> np.ndarray:
+        return self._inner.draw(outputs, noise, masks)
 
 
 @pytest.mark.parametrize("mode", [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP])

@@ -28,7 +28,7 @@ def child(connection: socket.socket, stage: Stage = Stage.STEPPING) -> tuple[Chi
     """One that owes the answer to its question number 1, and where its observation and its successor go."""
     made = Child(0, cast("subprocess.Popen[bytes]", None), connection, 0)
     room = np.zeros((2, SIZE), np.uint8)
-    made.room, made.stage = [row.data for row in room], stage
+    made.room, made.stage = [[row.data] for row in room], stage
     made.send_request(Kind.STEP, b"action")
     return made, room
 

@@ -92,6 +92,8 @@ class Scripted:
     restarts_cut_rows = True
     failure_counts: ClassVar[dict[FailureKind, int]] = {}
     first_failures: ClassVar[dict[FailureKind, str]] = {}
+    masks = final_masks = None
+    masked_by = "none"
 
     def __init__(self, *script: tuple[float, float, bool, bool, bool]) -> None:
         self.count = 1

@@ -144,7 +144,7 @@ class Clockwork(VectorEnv):
         return np.zeros(self.count), np.zeros(self.count, np.int64)
 
 
-def still(seen: np.ndarray, starts: np.ndarray) -> np.ndarray:
+def still(seen: np.ndarray, starts: np.ndarray, masks: np.ndarray | None) -> np.ndarray:
     return np.zeros((len(seen), 1), np.int64)
 
 
@@ -165,9 +165,9 @@ def test_starts_are_told_and_steps_are_heard_of() -> None:
     told: list[list[bool]] = []
     heard: list[int] = []
 
-    def act(seen: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    def act(seen: np.ndarray, starts: np.ndarray, masks: np.ndarray | None) -> np.ndarray:
         told.append(starts.tolist())
-        return still(seen, starts)
+        return still(seen, starts, masks)
 
     play(Clockwork(2), act, np.array([2, 1]), 0, ENOUGH, heard.append)
     assert told == [[True, True], [True, False]]
@@ -175,7 +175,7 @@ def test_starts_are_told_and_steps_are_heard_of() -> None:
 
 
 def test_a_game_is_repeatable_and_each_episode_counts_once() -> None:
-    def push(seen: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    def push(seen: np.ndarray, starts: np.ndarray, masks: np.ndarray | None) -> np.ndarray:
         return (seen[:, 2:3] > 0).astype(np.int64)
 
     runs = []
@@ -188,7 +188,7 @@ def test_a_game_is_repeatable_and_each_episode_counts_once() -> None:
     assert all(score == length for score, length in runs[0])  # CartPole pays one for each step
 
 
-def one(seen: np.ndarray, starts: np.ndarray) -> np.ndarray:
+def one(seen: np.ndarray, starts: np.ndarray, masks: np.ndarray | None) -> np.ndarray:
     return np.ones((len(seen), 1), np.int64)
 
 
