@@ -68,6 +68,7 @@ FORMER: dict[str, Any] = {
     "entropy_weight": 0.0,
     "network": "mlp",
     "log_deviation": 0.0,
+    "action_mask": "none",
 }
 # With a value method, whose ε is what explores, nothing else was shown to do better.
 VALUE_METHODS = {
@@ -209,8 +210,8 @@ def _dependent(given: Mapping[str, Any]) -> dict[str, object]:
     """Defaults that follow from what was given, where the usual ones cannot stand beside it or do worse."""
     edition = given.get("defaults", 1)
     found: dict[str, object] = {"defaults": 1, **FORMER} if edition == 1 else {}
-    if edition in (1, 2):
-        found["action_mask"] = "none"
+    if edition == 2:
+        found["action_mask"] = FORMER["action_mask"]
     if given.get("algorithm", "a3c") in VALUES:
         found |= VALUE_METHODS
     if given.get("loss") == "a3c" and given.get("targets") != "vtrace":

@@ -17,6 +17,7 @@ from actor.environments import signals
 from actor.environments.child_protocol import FailureKind, OnFailure
 from actor.environments.contract import (
     LARGEST,
+    MASK,
     ContractViolation,
     checked,
     final_of,
@@ -127,7 +128,7 @@ class InProcessEngine:
         if not self._next_step_autoreset and (terminated.any() or truncated.any()):
             finals = self._finals(info, seen, terminated, truncated)
         answer = _InProcessStep(seen, rewards, terminated, truncated, finals)
-        if self._book is not None:
+        if self._book is not None and (MASK in info or self._book.shown is not None):
             self._book.go_on(info, terminated | truncated if self._next_step_autoreset else NOBODY)
             answer.final_masks = None if finals is None else self._book.finals(info)
         paid = (

@@ -112,7 +112,7 @@ def test_init_from_an_experiment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     file, out = tmp_path / "mine.toml", tmp_path / "theta"
     file.write_text('[run]\nseed = 1\n[actor]\nenv = "Acrobot-v1"\nhidden = [4]\n')
     assert called(monkeypatch, "init", str(file), "--out", str(out)) == 0
-    table = msgspec.msgpack.encode({"defaults": 2, "env": "Acrobot-v1", "hidden": [4]}, order="deterministic")
+    table = msgspec.msgpack.encode({"defaults": 3, "env": "Acrobot-v1", "hidden": [4]}, order="deterministic")
     with safetensors.safe_open(out, framework="numpy") as made:
         told = made.metadata()
     assert (told["env"], told["seed"], told["actor_digest"]) == ("Acrobot-v1", "1", digest_of(table).hex())

@@ -23,7 +23,7 @@ def read(**table: Any) -> ActorSettings:
 
 
 def test_an_empty_table_is_the_defaults() -> None:
-    assert read(defaults=2) == ActorSettings()
+    assert read(defaults=3) == ActorSettings()
 
 
 def test_a_table_that_names_no_edition_means_the_first() -> None:
@@ -33,10 +33,16 @@ def test_a_table_that_names_no_edition_means_the_first() -> None:
     assert (first.passes, first.minibatches, first.network, first.entropy_weight) == (6, 4, "mlp", 0.0)
     assert read(passes=3).passes == 3
     with pytest.raises(SettingError, match=r"actor\.defaults"):
-        read(defaults=3)
+        read(defaults=4)
 
 
-@pytest.mark.parametrize("edition", [1, 2])
+def test_masks_are_looked_at_from_the_third_edition_on_and_where_somebody_asks() -> None:
+    """A run that began before has a network that saw them, and goes on as it began."""
+    assert [read(defaults=edition).action_mask for edition in (1, 2, 3)] == ["none", "none", "auto"]
+    assert read(defaults=2, action_mask="method").action_mask == "method"
+
+
+@pytest.mark.parametrize("edition", [1, 2, 3])
 @pytest.mark.parametrize("algorithm", VALUES)
 def test_value_methods_are_as_they_were(algorithm: str, edition: int) -> None:
     settings = read(defaults=edition, algorithm=algorithm)

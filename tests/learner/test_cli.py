@@ -99,7 +99,7 @@ def test_an_environment_alone_takes_its_shipped_experiment(asked: Asked) -> None
 
 def test_an_environment_without_one_takes_defaults_and_no_target(asked: Asked) -> None:
     experiment = asked.experiment("--env", "MountainCar-v0")
-    assert experiment.actor == {"defaults": 2, "env": "MountainCar-v0"}
+    assert experiment.actor == {"defaults": 3, "env": "MountainCar-v0"}
     assert experiment.run == RunSettings()
 
 

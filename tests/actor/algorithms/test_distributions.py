@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from actor.algorithms.distributions import LOG_DEVIATIONS, Categorical, Distribution, Gaussian, distribution
+from actor.algorithms.distributions import LOG_DEVIATIONS, Categorical, Distribution, Gaussian, Mixed, distribution
 from actor.spaces import Actions
 from tests.actor.counter import box, discrete
 
@@ -27,6 +27,7 @@ def test_each_kind_of_action_has_its_family() -> None:
     assert isinstance(distribution(discrete(3)), Categorical)
     assert isinstance(distribution(discrete(3, 2)), Categorical)
     assert isinstance(distribution(BOUNDED), Gaussian)
+    assert isinstance(distribution(MIXED), Mixed)
 
 
 def choices(sizes: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
@@ -253,3 +254,133 @@ def test_far_tails_in_float32_are_finite_and_right(mean: float, log_deviation: f
         assert gradients[0, 1].item() == pytest.approx(-mills * x, rel=1e-4)
         tail = -x * x / 2 - math.log(mills * math.sqrt(math.tau))
         assert likelihood.log_probs.item() == pytest.approx(tail, rel=1e-4)
+
+
+def mask_of(sizes: tuple[int, ...]) -> np.ndarray:
+    """Seeded, bool [N, sum of sizes]: some values of each choice, one at least."""
+    parts = [rng(9 + i).random((N, size)) < 0.5 for i, size in enumerate(sizes)]
+    for i, part in enumerate(parts):
+        part[np.arange(N), rng(90 + i).integers(0, part.shape[1], N)] = True
+    return np.concatenate(parts, 1)
+
+
+def allowed_actions(mask: np.ndarray, sizes: tuple[int, ...]) -> np.ndarray:
+    """Of each choice the last value that may be chosen, [N, width]."""
+    parts = np.split(mask, np.cumsum(sizes)[:-1], 1)
+    return np.stack([(part * np.arange(1, part.shape[1] + 1)).argmax(1) for part in parts], 1)
+
+
+@pytest.mark.parametrize("sizes", [(4,), (3, 2, 5), (1, 3)])
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_a_masked_choice_is_the_softmax_of_the_logits_that_are_left(sizes: tuple[int, ...], kind: Any) -> None:
+    """Each row by itself, by the logits that may be chosen alone; gradients by autograd, and 0 for the others."""
+    outputs, mask = choices(sizes)[0].astype(kind), mask_of(sizes)
+    actions, term_gradients, weight = allowed_actions(mask, sizes), rng(1).standard_normal(N), 0.3
+    likelihood = distribution(discrete(*sizes)).likelihood(outputs, actions, mask)
+    gradients = likelihood.output_gradients(term_gradients.astype(kind), weight)
+    assert not gradients[~mask].any()
+    assert likelihood.log_probs.dtype == kind
+    close = 1e-5 if kind == np.float32 else 1e-9
+    for row in range(N):
+        log_prob, entropy, left, begin = torch.zeros(()), torch.zeros(()), [], 0
+        for size, action in zip(sizes, actions[row], strict=True):
+            places = begin + np.flatnonzero(mask[row, begin : begin + size])
+            logits = torch.tensor(outputs[row, places].astype(np.float64), requires_grad=True)
+            part: Any = torch.distributions.Categorical(logits=logits)
+            taken = torch.tensor(int(np.flatnonzero(places == begin + action)[0]))
+            log_prob, entropy = log_prob + part.log_prob(taken), entropy + part.entropy()
+            left.append((places, logits))
+            begin += size
+        assert likelihood.log_probs[row] == pytest.approx(log_prob.item(), rel=close, abs=close)
+        assert likelihood.entropies[row] == pytest.approx(entropy.item(), rel=close, abs=close)
+        loss = -(term_gradients[row] * log_prob + weight * entropy) / N
+        for (places, _), slope in zip(left, torch.autograd.grad(loss, [logits for _, logits in left]), strict=True):
+            np.testing.assert_allclose(gradients[row, places], slope.numpy(), close, close)
+
+
+def test_masked_gradients_are_slopes_of_the_loss() -> None:
+    """By central differences, of every output, those that may not be chosen as well."""
+    sizes, step = (3, 4), 1e-6
+    outputs, mask = choices(sizes)[0], mask_of(sizes)
+    actions, terms = allowed_actions(mask, sizes), rng(2).standard_normal(N)
+    family = distribution(discrete(*sizes))
+
+    def loss(at: np.ndarray) -> float:
+        found = family.likelihood(at, actions, mask)
+        return float(-(terms * found.log_probs).mean() - 0.2 * found.entropies.mean())
+
+    gradients = family.likelihood(outputs, actions, mask).output_gradients(terms, 0.2)
+    for place in np.ndindex(outputs.shape):
+        up, down = outputs.copy(), outputs.copy()
+        up[place] += step
+        down[place] -= step
+        assert gradients[place] == pytest.approx((loss(up) - loss(down)) / (2 * step), abs=1e-8)
+
+
+def test_a_mask_that_allows_all_changes_no_bit() -> None:
+    outputs, actions = choices((3, 2))
+    outputs = outputs.astype(np.float32)
+    family, all_allowed = distribution(discrete(3, 2)), np.ones((N, 5), np.bool_)
+    noise = family.noise(rng(), 1, N)[0]
+    np.testing.assert_array_equal(family.draw(outputs, noise, all_allowed), family.draw(outputs, noise))
+    masked_, plain = (family.likelihood(outputs, actions, mask) for mask in (all_allowed, None))
+    np.testing.assert_array_equal(masked_.log_probs, plain.log_probs)
+    np.testing.assert_array_equal(masked_.entropies, plain.entropies)
+    assert masked_.information == pytest.approx(plain.information)
+    terms = np.ones(N, np.float32)
+    np.testing.assert_array_equal(masked_.output_gradients(terms, 0.1), plain.output_gradients(terms, 0.1))
+
+
+def test_only_what_is_allowed_is_drawn_and_as_often_as_it_is_likely() -> None:
+    """However much better what is not allowed looks; four standard errors."""
+    family = distribution(discrete(4, 2))
+    outputs = np.array([[1e30, 0.0, 3e38, 1.0, -1e30, 1e30]], np.float32)
+    mask = np.array([[False, True, False, True, True, False]])
+    noise = family.noise(rng(0), 8000, 1)
+    many = np.stack([family.draw(outputs, row, mask) for row in noise])[:, 0]
+    assert set(many[:, 0].tolist()) == {1, 3}
+    assert set(many[:, 1].tolist()) == {0}
+    assert (many[:, 0] == 3).mean() == pytest.approx(math.e / (1 + math.e), abs=4 * 0.5 / 8000**0.5)
+    assert family.best(outputs, mask).tolist() == [[3, 0]]
+
+
+def test_a_single_action_that_is_allowed_is_certain_and_nothing_is_nan() -> None:
+    outputs = np.array([[1e30, -5.0, 3e38]], np.float32)
+    likelihood = distribution(discrete(3)).likelihood(outputs, np.array([[1]]), np.array([[False, True, False]]))
+    assert (likelihood.log_probs.item(), likelihood.entropies.item(), likelihood.information) == (0.0, 0.0, 0.0)
+    assert not likelihood.output_gradients(np.ones(1, np.float32), 1e9).any()
+    even = distribution(discrete(3)).likelihood(np.zeros((1, 3)), np.array([[1]]), np.array([[False, True, True]]))
+    assert even.information == pytest.approx(1.0), "of two that are left, which are as likely"
+
+
+MIXED = Actions("mixed", (3, 2, 1, 1), (0.0,) * 4, (1.0,) * 4, (-1.0, -INF), (1.0, INF))
+
+
+@pytest.mark.parametrize("masked_too", [False, True])
+def test_choices_beside_real_numbers_are_both_families_at_once(masked_too: bool) -> None:
+    """log-probabilities, entropies and gradients; information is that of the choices and of each axis, weighed."""
+    family = distribution(MIXED)
+    choices_, reals = distribution(discrete(3, 2)), distribution(box((-1.0, -INF), (1.0, INF)))
+    outputs = (rng().standard_normal((N, 9)) * 0.5).astype(np.float32)
+    mask = mask_of((3, 2)) if masked_too else None
+    noise = family.noise(rng(1), 2, N)
+    assert (noise.shape, noise.dtype.name) == ((2, N, 7), "float32")
+    actions = family.draw(outputs, noise[0], mask)
+    assert actions.dtype == np.float32
+    whole = actions[:, :2].astype(np.int64)
+    np.testing.assert_array_equal(whole, choices_.draw(outputs[:, :5], noise[0, :, :5], mask))
+    np.testing.assert_array_equal(actions[:, 2:], reals.draw(outputs[:, 5:], noise[0, :, 5:]))
+    best = np.concatenate([choices_.best(outputs[:, :5], mask), reals.best(outputs[:, 5:])], 1)
+    np.testing.assert_array_equal(family.best(outputs, mask), best)
+
+    found = family.likelihood(outputs, actions, mask)
+    parts = choices_.likelihood(outputs[:, :5], whole, mask), reals.likelihood(outputs[:, 5:], actions[:, 2:])
+    np.testing.assert_allclose(found.log_probs, parts[0].log_probs + parts[1].log_probs)
+    np.testing.assert_allclose(found.entropies, parts[0].entropies + parts[1].entropies)
+    terms = rng(1).standard_normal(N).astype(np.float32)
+    sides = [part.output_gradients(terms, 0.2) for part in parts]
+    np.testing.assert_array_equal(found.output_gradients(terms, 0.2), np.concatenate(sides, 1))
+    allowed = np.ones((N, 5)) if mask is None else mask
+    most = sum(1 - (1 / allowed[:, part].sum(1)).mean() for part in (slice(0, 3), slice(3, 5)))
+    shares = most * parts[0].information + 2 * parts[1].information
+    assert found.information == pytest.approx(shares / (most + 2))

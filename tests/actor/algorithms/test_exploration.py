@@ -75,3 +75,28 @@ def test_the_expected_value_is_the_mean_over_the_policy() -> None:
     expected = [0.75 * max(row) + 0.25 * sum(row) / 3 for row in VALUES.tolist()]
     np.testing.assert_allclose(greedy.expected(VALUES), expected, rtol=1e-6)
     assert greedy.expected(VALUES).dtype == np.float32
+
+
+@pytest.mark.parametrize("epsilon", [0.0, 0.3, 1.0])
+def test_under_a_mask_draws_are_the_best_or_anything_of_what_is_allowed(epsilon: float) -> None:
+    """As above, with A the number of actions that are allowed: of the first row two, of the second one."""
+    greedy = EpsilonGreedy(3)
+    greedy.epsilon = epsilon
+    masks = np.array([[True, False, True], [False, True, False]])
+    noise = greedy.noise(np.random.default_rng(0), 4000, 2)
+    drawn = np.stack([greedy.draw(VALUES, row, masks) for row in noise])[..., 0]
+    assert set(drawn[:, 1].tolist()) == {1}
+    shares = np.bincount(drawn[:, 0], minlength=3) / 4000
+    expected = [epsilon / 2, 0.0, 1 - epsilon / 2]
+    np.testing.assert_allclose(shares, expected, atol=4 * 0.5 / 4000**0.5 if epsilon else 0)
+    last = np.full((2, 2), np.nextafter(np.float32(1), np.float32(0)))
+    greedy.epsilon = 1.0
+    assert greedy.draw(VALUES, last, masks).tolist() == [[2], [1]]
+
+
+def test_the_expected_value_under_a_mask_is_of_what_is_allowed() -> None:
+    greedy = EpsilonGreedy(3)
+    greedy.epsilon = 0.25
+    found = greedy.expected(VALUES, np.array([[True, False, True], [False, True, False]]))
+    np.testing.assert_allclose(found, [0.75 * 1.0 + 0.25 * 0.5, 3.0], rtol=1e-6)
+    assert found.dtype == np.float32

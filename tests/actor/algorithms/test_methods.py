@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Literal
 
 import msgspec
@@ -11,16 +12,18 @@ import torch
 from gymnasium.vector import AutoresetMode
 
 from actor.algorithms.exploration import EpsilonGreedy, epsilon_at
-from actor.algorithms.gradients import Minibatch
+from actor.algorithms.gradients import Minibatch, minibatches
 from actor.algorithms.methods import ActionValues, ActorCritic, PolicySample, PolicyTargets, Targets, make_method
 from actor.algorithms.returns import gae, vtrace
 from actor.algorithms.rollout import Collector, Rollout
 from actor.config import ActorSettings
+from actor.environments.registry import make_vector_envs
 from actor.networks.build import build_policy
 from actor.networks.policy import Inputs, Policy
 from actor.spaces import Spaces
 from protocol.errors import UserError
 from tests.actor.counter import counters, discrete, vectors
+from tests.actor.environments import masked_envs as _masked_envs  # noqa: F401  (registers Strict-v0)
 
 T, B, D, A, GAMMA = 4, 2, 2, 3, 0.9
 SPACES = vectors(D, discrete(A))
@@ -41,6 +44,15 @@ def at(settings: ActorSettings, theta: np.ndarray, spaces: Spaces = SPACES) -> P
     policy, flat = build_policy(settings, spaces, 0)
     flat.load(theta)
     return policy
+
+
+def with_masks(rollout: Rollout) -> Rollout:
+    """The same, where not all was allowed; what was taken always was."""
+    rng = np.random.default_rng(4)
+    masks = rng.random((T + 1, B, A)) < 0.4
+    np.put_along_axis(masks, np.concatenate([rollout.actions, rollout.next_actions[None]]), True, 2)
+    last = np.array([[True, False, True]])
+    return replace(rollout, masks=masks, final_masks=[last])
 
 
 def by_hand(kind: str) -> Rollout:
@@ -83,10 +95,13 @@ def value_oracle(algorithm: Algorithm, rollout: Rollout, target: Policy, epsilon
         return values
 
     def ahead(t: int, b: int) -> float:
-        """The target network's value of the state that followed."""
-        for when, rows, seen in rollout.finals:
+        """The target network's value of the state that followed, over what is allowed there."""
+        for number, (when, rows, seen) in enumerate(rollout.finals):
             if when == t and b in rows:
-                values = q(seen[rows.tolist().index(b)])
+                place = rows.tolist().index(b)
+                values = q(seen[place])
+                if rollout.masks is not None:
+                    values = values[rollout.final_masks[number][place]]
                 if algorithm == "one_step_sarsa":  # no action was taken there
                     return float((1 - epsilon) * values.max() + epsilon * values.mean())
                 return float(values.max())
@@ -94,6 +109,8 @@ def value_oracle(algorithm: Algorithm, rollout: Rollout, target: Policy, epsilon
         if algorithm == "one_step_sarsa":
             action = rollout.actions[t + 1, b, 0] if t + 1 < T else rollout.next_actions[b, 0]
             return float(values[action])
+        if rollout.masks is not None:
+            values = values[rollout.masks[t + 1, b]]
         return float(values.max())
 
     returns = np.zeros((T, B))
@@ -111,13 +128,14 @@ def value_oracle(algorithm: Algorithm, rollout: Rollout, target: Policy, epsilon
 
 @pytest.mark.parametrize("algorithm", VALUE_METHODS)
 @pytest.mark.parametrize("kind", ["terminated", "truncated"])
-def test_targets_of_action_values(algorithm: Algorithm, kind: str) -> None:
+@pytest.mark.parametrize("masked", [False, True])
+def test_targets_of_action_values(algorithm: Algorithm, kind: str, masked: bool) -> None:
     settings = settings_of(algorithm=algorithm, exploration_steps=100)
     method = make_method(settings, SPACES, at(settings, theta_of(settings, SPACES, 1)), seed=0)
     theta = theta_of(settings, SPACES, 2)
     method.adopt(50, theta, 3)
     assert isinstance(method.sampler, EpsilonGreedy)
-    rollout = by_hand(kind)
+    rollout = with_masks(by_hand(kind)) if masked else by_hand(kind)
     expected = value_oracle(algorithm, rollout, at(settings, theta), method.sampler.epsilon)
     targets = method.targets(rollout)
     np.testing.assert_allclose(targets.returns, expected, rtol=1e-4, atol=1e-6)
@@ -376,3 +394,41 @@ def test_the_target_network_sees_pixels_as_the_policy_does() -> None:
     expected = rollout.rewards + settings.discount * ahead.max(1).reshape(T, B)
     running = rollout.valid & ~rollout.terminated
     np.testing.assert_allclose(method.targets(rollout).returns[running], expected[running], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("loss", ["clipped", "a3c"])
+@pytest.mark.parametrize("targets", ["gae", "vtrace"])
+@pytest.mark.parametrize("memory", ["none", "gru"])
+def test_under_masks_the_ratio_at_the_same_weights_is_one(loss: Any, targets: Any, memory: Any) -> None:
+    """Of every sample, from the policy that acted to the one that learns, and what is not allowed is not pushed."""
+    changes = {
+        "loss": loss,
+        "targets": targets,
+        "memory": memory,
+        "passes": 1,
+        "minibatches": 2,
+        "entropy_weight": 0.01,
+    }
+    settings = settings_of(env="Strict-v0", rollout_steps=23, normalize_observations=False, **changes)
+    (simulators,) = make_vector_envs(settings, frozenset())
+    policy, flat = build_policy(settings, simulators.spaces, 0)
+    flat.load(theta_of(settings, simulators.spaces, 1))
+    method = make_method(settings, simulators.spaces, policy, seed=0)
+    rollout = Collector([simulators], policy, method.sampler, settings, 0).collect()
+    assert rollout.masks is not None
+    assert rollout.masks[:-1][rollout.valid].sum(1).tolist() == [2] * rollout.env_steps
+    found = method.targets(rollout)
+    drawn = list(minibatches(rollout, found, settings, np.random.default_rng(0)))
+    assert sum(len(each.actions) for each in drawn) == rollout.env_steps
+    for each in drawn:
+        outputs, values, _ = policy.forward_pass(each.inputs)
+        rows = slice(None) if each.rows is None else each.rows
+        assert values is not None
+        gradients, stats = method.loss(outputs[rows], values[rows], each)
+        assert each.masks is not None
+        assert not gradients.outputs[~each.masks].any()
+        assert gradients.outputs[each.masks].any()
+        assert 0.0 < stats.entropy <= np.log(2) + 1e-6
+        if stats.log_ratios is not None:
+            np.testing.assert_allclose(stats.log_ratios, 0.0, atol=1e-5)
+    simulators.close()

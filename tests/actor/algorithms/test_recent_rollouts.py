@@ -16,10 +16,12 @@ from actor.algorithms.recent_rollouts import Limits, RecentRollouts
 from actor.algorithms.returns import vtrace
 from actor.algorithms.rollout import Collector, Rollout
 from actor.config import ActorSettings
+from actor.environments.registry import make_vector_envs
 from actor.networks.build import build_policy
 from actor.networks.flat import FlatParameters
 from actor.networks.policy import Inputs, Policy
 from tests.actor.counter import counters, discrete, vectors
+from tests.actor.environments import masked_envs as _masked_envs  # noqa: F401  (registers Together-v0)
 
 SETTINGS = ActorSettings(envs=2, rollout_steps=4, hidden=(8,), normalize_observations=False, normalize_returns=False)
 COUNTED = discrete(4)
@@ -190,3 +192,27 @@ def test_what_followed_a_cut_episode_of_an_older_rollout_is_worth_what_the_newes
     np.testing.assert_array_equal(method.targets(found).returns, before)
     cut[2][...] += 1.0
     assert np.abs(method.targets(found).returns[cut[0], cut[1]] - before[cut[0], cut[1]]).max() > 1e-3
+
+
+def test_masks_are_joined_as_what_they_are_of() -> None:
+    """Of a game whose observations show which moves are legal: each row's mask belongs to its observation."""
+    settings = msgspec.structs.replace(SETTINGS, env="Together-v0", rollout_steps=7, env_options={"same_step": True})
+    (simulators,) = make_vector_envs(settings, frozenset())
+    policy, _ = build_policy(settings, simulators.spaces, seed=0)
+    sampler = distribution(simulators.spaces.actions)
+    parts, recent = Collector([simulators], policy, sampler, settings, 0), RecentRollouts()
+    for _ in range(3):
+        found = joined(recent, parts.collect())
+
+    def fits(masks: np.ndarray, shown: np.ndarray) -> bool:
+        legal = np.stack([shown[..., 0] == 0, shown[..., 0] == 1, shown[..., 1] == 0, shown[..., 1] == 1], -1)
+        return np.array_equal(masks, legal)
+
+    assert found.masks is not None
+    assert found.masks.shape == (22, 2, 4)
+    assert fits(found.masks, found.observations)
+    assert len(found.final_masks) == len(found.finals) == 2
+    for (_, _, seen), masks in zip(found.finals, found.final_masks, strict=True):
+        assert fits(masks, seen)
+    assert np.take_along_axis(found.masks[:-1], found.actions, 2).all()
+    simulators.close()

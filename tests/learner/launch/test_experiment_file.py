@@ -65,7 +65,7 @@ def test_overrides_are_toml_values_or_bare_words(override: str, value: object) -
 def test_only_the_actor_table_nests() -> None:
     environ = {"FARFLUNG_ACTOR__ENV_OPTIONS__GRAVITY": "-3.0"}
     found = load(None, ["actor.env_options.wind=true"], environ)
-    assert found.actor == {"defaults": 2, "env_options": {"gravity": -3.0, "wind": True}}
+    assert found.actor == {"defaults": 3, "env_options": {"gravity": -3.0, "wind": True}}
     with pytest.raises(SettingError, match=r"learner\.credit\.x"):
         load(None, ["learner.credit.x=1"], {})
 
@@ -237,7 +237,7 @@ def test_a_run_that_goes_on_keeps_the_edition_that_it_began_with(tmp_path: Path)
     assert load(file, ["actor.defaults=1"], {}) == found, "so may a new one"
     assert load(file, ["learner.anneal=none"], {}, edition=1).learner.annealing == (0, 1.0)
     assert load(file, ["learner.anneal_steps=7"], {}, edition=1).learner.annealing == (7, 0.05)
-    assert load(file, [], {}).actor == {"defaults": 2, "env": "Mine-v0"}
+    assert load(file, [], {}).actor == {"defaults": 3, "env": "Mine-v0"}
 
 
 @pytest.mark.parametrize(
