@@ -26,6 +26,7 @@ SHOWN = [  # page, language and the file that the page's first block of this lan
     ("README.md", "python", "corridor.py"),
     ("docs/tutorial.md", "python", "corridor.py"),
     ("docs/tutorial.md", "toml", "corridor.toml"),
+    ("docs/actions.md", "python", "masked.py"),
     ("protocol/WIRE.md", "python", "minimal_actor.py"),
 ]
 ORDER = (  # later ones go on with runs/first
@@ -34,6 +35,7 @@ ORDER = (  # later ones go on with runs/first
     "docs/comparing.md",
     "docs/tutorial.md",
     "docs/troubleshooting.md",
+    "docs/actions.md",
 )
 DEADLINE_S = 60.0
 DRIVER = """
@@ -47,7 +49,7 @@ print(json.dumps(minimal_actor(sys.argv[1], lambda theta, _: (numpy.full(len(the
 @pytest.fixture
 def workshop(tmp_path: Path) -> Path:
     """A folder with what the console blocks take for granted."""
-    for name in ("corridor.py", "corridor.toml", "tictactoe.py"):
+    for name in ("corridor.py", "corridor.toml", "tictactoe.py", "masked.py"):
         shutil.copy(EXAMPLES / name, tmp_path)
     (tmp_path / "needy.py").write_text("import helper\n")
     write_pair(tmp_path / "open.key", new_pair("open", new_pair("learner").public))
