@@ -15,6 +15,7 @@ _LEARNER = """
     target_interval_steps durability on_journal_failure journal_bytes checkpoint_interval_s checkpoints_kept
 """
 _ACTOR = """
+    wrappers curriculum
     defaults env env_options envs vectorization groups simulator_deadline_s simulator_failures hidden_observations
     normalize_observations normalize_returns algorithm rollout_steps discount final_discount discount_steps targets
     gae_lambda vtrace_clip reward_scale reward_clip novelty_weight loss passes minibatches local_steps clip
@@ -40,6 +41,8 @@ learner.checkpoint_interval_s: checkpoint_interval save_interval save_every chec
 learner.downlink_kbps: bandwidth downlink
 actor.env: env_id environment env_name game
 actor.env_options: env_kwargs env_config make_kwargs
+actor.wrappers: wrapper env_wrapper env_wrappers wrapper_class wrapper_kwargs
+actor.curriculum: curricula stages env_task_fn
 actor.envs: n_envs num_envs num_environments num_envs_per_worker num_envs_per_env_runner
 actor.algorithm: algo method
 actor.rollout_steps: n_steps num_steps rollout rollout_length unroll_length horizon t_max

@@ -22,6 +22,8 @@ from typing import Literal, TypeVar, get_args
 
 import msgspec
 
+from actor.config import Wrapper
+
 HEADER = struct.Struct("<BBHId")  # kind, flags, the question's number, bytes that follow, reward
 SEED = struct.Struct("<Q")
 TERMINATED, TRUNCATED = 1, 2  # flags
@@ -53,7 +55,7 @@ class Description(msgspec.Struct, frozen=True):
 
     env_id, env_options: as in the experiment. allowed_modules: which this machine lets the id import.
     deadline_s, start_deadline_s: the parent's patience with a step and with a start. Of the child's own clock only an
-    orphan hears: it gives up later than its parent would have killed it.
+    orphan hears: it gives up later than its parent would have killed it. wrappers: around it, as in the experiment.
     """
 
     env_id: str
@@ -61,6 +63,7 @@ class Description(msgspec.Struct, frozen=True):
     allowed_modules: tuple[str, ...]
     deadline_s: float
     start_deadline_s: float
+    wrappers: tuple[str | Wrapper, ...] = ()
 
 
 class Failure(msgspec.Struct, frozen=True):

@@ -103,6 +103,7 @@ def make_isolated_engine(
         allowed_modules=tuple(sorted(allowed_modules)),
         deadline_s=deadline_s,
         start_deadline_s=max(START_S, deadline_s),
+        wrappers=settings.wrappers,
     )
     return IsolatedEngine(description, count, settings.simulator_failures, on_failure)
 
