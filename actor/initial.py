@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from actor.algorithms.normalization import moments_size
 from actor.config import ActorSettings
-from actor.environments.registry import describe
+from actor.environments.registry import describe_stages
 from actor.networks.build import build_policy
 from protocol.errors import UserError
 from protocol.layout import Layout
@@ -45,8 +45,10 @@ class Unwritable(UserError):
 
 
 def initial(settings: ActorSettings, seed: int, allow_modules: Iterable[str]) -> Initial:
-    """The network that these settings describe, at the weights that follow from the run's seed. Raises UserError."""
-    spaces = describe(settings, frozenset(allow_modules))
+    """The network that these settings describe, at the weights that follow from the run's seed, once the
+    environments of all stages are known to be for it. Raises UserError.
+    """
+    spaces = describe_stages(settings, frozenset(allow_modules))
     _, flat = build_policy(settings, spaces, seed)
     return Initial(flat.vector(), flat.layout(), settings.env, moments_size(settings, spaces), seed)
 

@@ -15,7 +15,7 @@ import gymnasium
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AutoresetMode
 
-from actor.config import ActorSettings, Wrapper
+from actor.config import OF_SIMULATORS, ActorSettings, Wrapper, stages
 from actor.environments import signals, wrappers
 from actor.environments.child_protocol import FailureKind
 from actor.environments.contract import Checked
@@ -37,7 +37,14 @@ PROVIDERS = {"box2d": "farflung[box2d]", "mujoco": "farflung[mujoco]", "ALE": "f
 
 
 def check(settings: ActorSettings, allowed_modules: frozenset[str]) -> None:
-    """What the registry tells of the environment, which is not made. Raises UserError as ``make_vector_envs`` does."""
+    """What the registry tells of the environments of all stages, which are not made. Raises UserError as
+    ``make_vector_envs`` does.
+    """
+    for _, stage in stages(settings):
+        _check(stage, allowed_modules)
+
+
+def _check(settings: ActorSettings, allowed_modules: frozenset[str]) -> None:
     if _find(settings, allowed_modules, pools=True)[0] is None:
         Pool(settings.env, 1, settings.env_options)  # makes nothing yet
     wrappers.find(settings.wrappers, allowed_modules)
@@ -53,6 +60,21 @@ def describe(settings: ActorSettings, allowed_modules: frozenset[str], *, pools:
         return _checked(settings, spaces_of(settings.env, env.single_observation_space, env.single_action_space))
     finally:
         env.close()
+
+
+def describe_stages(settings: ActorSettings, allowed_modules: frozenset[str]) -> Spaces:
+    """The spaces of the environments of all stages. Raises UserError as ``describe`` does, and SettingError where one
+    stage has other spaces than the first: its network would be another.
+    """
+    found, before = describe(settings, allowed_modules), settings
+    for number, (_, stage) in enumerate(stages(settings)[1:]):
+        if any(getattr(stage, name) != getattr(before, name) for name in OF_SIMULATORS):
+            spaces = describe(stage, allowed_modules)
+            if spaces != found:
+                said = f"{stage.env} then has {spaces}, and at first it is {found}; one network cannot be for both"
+                raise SettingError(f"actor.curriculum[{number}].set", settings.curriculum[number].set, said)
+        before = stage
+    return found
 
 
 def make_one(

@@ -35,6 +35,7 @@ EVENTS = frozenset(  # of actors, as deploy/PROGRESS.md has them
         "local_steps_unused",
         "image_flattened",
         "portion_changed",
+        "stage_entered",
         "output_lost",
     }
 )

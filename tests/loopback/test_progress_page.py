@@ -34,6 +34,7 @@ ELSEWHERE = {  # said by other means than a call with their name
         "local_steps_unused",
         "image_flattened",
         "portion_changed",
+        "stage_entered",
         "output_lost",
     },
 }
