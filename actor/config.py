@@ -13,6 +13,7 @@ from msgspec import Meta
 
 from protocol.codecs.registry import CODECS
 from protocol.errors import SettingError, UserError
+from protocol.setting_names import OF_SIMULATORS, suggest
 from protocol.settings import flat_defaults, near, read
 
 Unit = Annotated[float, Meta(ge=0.0, le=1.0)]
@@ -79,7 +80,6 @@ VALUE_METHODS = {
 # Settings that a run may change while it goes on, by actor.curriculum: those that make the simulators, which are made
 # anew, and those that say what a rollout is learnt from and how. All others make the network, the statistics, the
 # sizes of what is sent, or what an actor keeps from one rollout to the next.
-OF_SIMULATORS = ("env", "env_options", "wrappers")
 CHANGEABLE = (
     *OF_SIMULATORS,
     *("discount", "final_discount", "discount_steps", "gae_lambda", "vtrace_clip"),
@@ -102,8 +102,13 @@ class Wrapper(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Stage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One of ``actor.curriculum``. env_steps: of the run, from which on it holds. set: settings of CHANGEABLE."""
 
-    env_steps: Annotated[int, Meta(ge=1, lt=1 << 53)]
-    set: dict[str, object]
+    env_steps: Annotated[int, Meta(ge=1, lt=1 << 53)] | Annotated[float, Meta(ge=1.0, lt=1 << 53, multiple_of=1.0)]
+    set: Annotated[dict[str, object], Meta(min_length=1)]
+
+    @property
+    def begins(self) -> int:
+        """``env_steps``: 3e5 is how people write 300000."""
+        return int(self.env_steps)
 
 
 class ActorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -236,18 +241,20 @@ def stages(settings: ActorSettings) -> tuple[tuple[int, ActorSettings], ...]:
     found = [(0, settings)]
     for number, stage in enumerate(settings.curriculum):
         where = f"actor.curriculum[{number}]"
-        if stage.env_steps <= found[-1][0]:
+        if stage.begins <= found[-1][0]:
             raise SettingError(f"{where}.env_steps", stage.env_steps, f"must be above {found[-1][0]}, the stage before")
         for name, value in stage.set.items():
+            if name not in DEFAULTS:
+                raise SettingError(f"{where}.set.{name}", value, "there is no such setting", suggest(f"actor.{name}"))
             if name not in CHANGEABLE:
                 accepted = f"cannot change while a run goes on; {', '.join(CHANGEABLE)} can"
-                raise SettingError(f"{where}.set.{name}", value, accepted, near(name, CHANGEABLE))
+                raise SettingError(f"{where}.set.{name}", value, accepted)
         kept = {} if "env" in stage.set else table["env_options"]
         table |= {"env_options": kept} | stage.set
         if isinstance(more := stage.set.get("env_options"), dict):
             table["env_options"] = kept | more
         try:
-            found.append((stage.env_steps, _read(table)))
+            found.append((stage.begins, _read(table)))
         except SettingError as error:
             key = f"{where}.set.{error.key.removeprefix('actor.')}"
             raise SettingError(key, error.value, error.accepted, error.meant) from None

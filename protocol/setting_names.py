@@ -24,6 +24,7 @@ _ACTOR = """
     log_deviation precision codec uplink_kbps density density_warmup rank mask_momentum residual_decay beta1
     momentum_lag beta2 epsilon
 """
+OF_SIMULATORS = ("env", "env_options", "wrappers")  # of [actor]: which environments there are
 TABLES = {"run": _RUN.split(), "learner": _LEARNER.split(), "actor": _ACTOR.split()}
 # What other libraries call them (CleanRL, Stable-Baselines3, RLlib, Sample Factory), and papers.
 _OTHER_NAMES = """

@@ -16,13 +16,14 @@ from actor.algorithms.novelty import Novelty
 from actor.algorithms.portion import Portion, differs, first, portion, whole
 from actor.algorithms.recent_rollouts import Limits, RecentRollouts
 from actor.algorithms.rollout import ActionSampler, Collector, Rollout
-from actor.config import OF_SIMULATORS, ActorSettings
+from actor.config import ActorSettings
 from actor.environments.registry import make_vector_envs
 from actor.monitoring import log
 from actor.networks.policy import Policy
 from actor.spaces import Spaces, resolved
 from protocol.errors import UserError
 from protocol.moments import Moments
+from protocol.setting_names import OF_SIMULATORS
 
 REPLACED = ("raised", "hung", "died", "wrong_shape")  # kinds of failure that ended a simulator
 

@@ -15,7 +15,7 @@ import gymnasium
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AutoresetMode
 
-from actor.config import OF_SIMULATORS, ActorSettings, Wrapper, stages
+from actor.config import ActorSettings, Wrapper, stages
 from actor.environments import signals, wrappers
 from actor.environments.child_protocol import FailureKind
 from actor.environments.contract import Checked
@@ -28,6 +28,7 @@ from actor.monitoring import log
 from actor.spaces import Spaces
 from protocol.errors import SettingError, UserError, nearest
 from protocol.moments import MAX_OBSERVATION
+from protocol.setting_names import OF_SIMULATORS
 
 ENV_ID = re.compile(r"(?:(?P<module>[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):)?(?P<name>(?:[\w-]+/)?[\w.-]+)")
 RESERVED_OPTIONS = ("id", "num_envs", "vectorization_mode", "vector_kwargs", "wrappers")  # make_vec's own arguments

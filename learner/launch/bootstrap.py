@@ -266,6 +266,7 @@ def _restore(
         announce("initial_weights", fitted.told())
     restored = restore(parameters, settings, make, files) if directory.resuming else Restored(Progress())
     # without a checkpoint too: a best may have been written before the first
+    restored.progress.tasks = config.tasks(options.experiment)
     restore_best(restored.progress, files, lambda key: "evaluate" in roles(key))
     journaled = settings.journal is not None
     journal = open_journal(parameters, restored, settings, files, begin_with.epoch) if journaled else None
