@@ -25,6 +25,13 @@ _ACTOR = """
     momentum_lag beta2 epsilon
 """
 OF_SIMULATORS = ("env", "env_options", "wrappers")  # of [actor]: which environments there are
+# Of [actor], what makes the network, what it sees of an observation, its statistics or its family. A run keeps it, and
+# its environment: spaces may be alike by chance. (A stage of actor.curriculum may name another.)
+_KEPT = """
+    algorithm network hidden activation memory memory_size log_deviation hidden_observations normalize_observations
+    normalize_returns defaults
+"""
+KEPT = frozenset(_KEPT.split())
 TABLES = {"run": _RUN.split(), "learner": _LEARNER.split(), "actor": _ACTOR.split()}
 # What other libraries call them (CleanRL, Stable-Baselines3, RLlib, Sample Factory), and papers.
 _OTHER_NAMES = """
