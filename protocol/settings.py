@@ -158,6 +158,8 @@ def toml(value: Any) -> str:
     """A plain value as a person writes it."""
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(toml, value))}]"
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{name} = {toml(inner)}" for name, inner in value.items()) + " }" if value else "{}"
     return str(value).lower() if isinstance(value, bool) else repr(value)
 
 

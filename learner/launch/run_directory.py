@@ -246,10 +246,11 @@ class RunDirectory:
 
     def _compare(self, manifest: Manifest) -> Changes:
         """In which settings of actors this life differs from the last. Raises RunDirectoryError for another run."""
-        difference = manifests.difference(self.manifest(), manifest)
+        table = self.table()
+        difference = manifests.difference(msgspec.structs.replace(self.manifest(), actor_table=table), manifest)
         if difference is not None:
             raise RunDirectoryError(self.path, f"it holds another experiment. {difference} {AS_BEGUN}")
-        return manifests.changes(self.table(), manifest.actor_table)
+        return manifests.changes(table, manifest.actor_table)
 
     def _was_journaled(self) -> bool:
         """As the experiment says that is about to be written over; no where it cannot be read."""
