@@ -203,10 +203,9 @@ def init(
     encoded, seed_of_run = _table(experiment, table)
     settings = _checked(encoded, modules)
     from actor.initial import initial, write
-    from protocol.manifest import digest_of
 
     made = initial(settings, seed_of_run if seed is None else seed, modules)
-    write(made, out, digest_of(encoded))
+    write(made, out, encoded)
     typer.echo(f"wrote {out}: {made.theta.size:,} parameters for {made.env}, seed {made.seed}")
 
 

@@ -13,6 +13,7 @@ from msgspec import Meta
 
 from protocol.codecs.registry import CODECS
 from protocol.errors import SettingError, UserError
+from protocol.setting_names import OF_SIMULATORS, suggest
 from protocol.settings import flat_defaults, near, read
 
 Unit = Annotated[float, Meta(ge=0.0, le=1.0)]
@@ -77,8 +78,38 @@ VALUE_METHODS = {
 }
 
 
+# Settings that a run may change while it goes on, by actor.curriculum: those that make the simulators, which are made
+# anew, and those that say what a rollout is learnt from and how. All others make the network, the statistics, the
+# sizes of what is sent, or what an actor keeps from one rollout to the next.
+CHANGEABLE = (
+    *OF_SIMULATORS,
+    *("discount", "final_discount", "discount_steps", "gae_lambda", "vtrace_clip"),
+    *("reward_scale", "reward_clip", "novelty_weight"),
+    *("passes", "clip", "normalize_advantages", "value_weight", "max_gradient_norm"),
+    *("entropy_weight", "entropy_from", "entropy_steps", "entropy_floor"),
+)
+
 # A gradient of whole sequences costs its steps, one after the other, however many environments are in it.
 MEMORY_MINIBATCHES = 2
+
+
+class Wrapper(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One of ``actor.wrappers``. wrapper: ``MODULE:NAME``, or an entry point's name. options: keyword arguments."""
+
+    wrapper: Annotated[str, Meta(min_length=1, max_length=200)]
+    options: dict[str, object] = {}
+
+
+class Stage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One of ``actor.curriculum``. env_steps: of the run, from which on it holds. set: settings of CHANGEABLE."""
+
+    env_steps: Annotated[int, Meta(ge=1, lt=1 << 53)] | Annotated[float, Meta(ge=1.0, lt=1 << 53, multiple_of=1.0)]
+    set: Annotated[dict[str, object], Meta(min_length=1)]
+
+    @property
+    def begins(self) -> int:
+        """``env_steps``: 3e5 is how people write 300000."""
+        return int(self.env_steps)
 
 
 class ActorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -92,6 +123,13 @@ class ActorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     # simulators
     env: Annotated[str, Meta(min_length=1, max_length=200)] = "CartPole-v1"  # Gymnasium id, or module:id
     env_options: dict[str, object] = {}  # keyword arguments of gymnasium.make_vec, or with "envpool" EnvPool's
+    # Around each single environment, the first innermost: "MODULE:NAME", or { wrapper = "MODULE:NAME", options = {} }.
+    # Of gymnasium.wrappers without a flag, of a module that --allow-module names, or an entry point farflung.wrappers.
+    # Reported returns are what the wrapped environment pays.
+    wrappers: Annotated[tuple[str | Wrapper, ...], Meta(max_length=16)] = ()
+    # Settings that change as the run goes: each { env_steps = N, set = {...} } holds from N environment steps of all
+    # actors on, beside those before it (docs/curricula.md).
+    curriculum: Annotated[tuple[Stage, ...], Meta(max_length=64)] = ()
     envs: Count = 16  # B, environments stepped together by one actor; with a small share of the run fewer
     # In this process, with "envpool" by EnvPool's C++, or "processes": one child each, replaced alone when it raises,
     # hangs, dies or lies. auto: EnvPool where it is installed and its task was found to be Gymnasium's.
@@ -194,6 +232,42 @@ def read_settings(table: bytes) -> ActorSettings:
         given = msgspec.msgpack.decode(table, type=dict[str, object])
     except msgspec.DecodeError as error:
         raise UserError(f"[actor] {error}") from None
+    settings = _read(given)
+    stages(settings)
+    return settings
+
+
+def stages(settings: ActorSettings) -> tuple[tuple[int, ActorSettings], ...]:
+    """What holds from how many environment steps of the run on, the first from 0. Raises SettingError naming the stage.
+
+    A stage adds to the options of the environment that it finds; with another environment it begins with none.
+    """
+    table: dict[str, Any] = msgspec.to_builtins(settings)
+    found = [(0, settings)]
+    for number, stage in enumerate(settings.curriculum):
+        where = f"actor.curriculum[{number}]"
+        if stage.begins <= found[-1][0]:
+            raise SettingError(f"{where}.env_steps", stage.env_steps, f"must be above {found[-1][0]}, the stage before")
+        for name, value in stage.set.items():
+            if name not in DEFAULTS:
+                raise SettingError(f"{where}.set.{name}", value, "there is no such setting", suggest(f"actor.{name}"))
+            if name not in CHANGEABLE:
+                accepted = f"cannot change while a run goes on; {', '.join(CHANGEABLE)} can"
+                raise SettingError(f"{where}.set.{name}", value, accepted)
+        kept = {} if "env" in stage.set else table["env_options"]
+        table |= {"env_options": kept} | stage.set
+        if isinstance(more := stage.set.get("env_options"), dict):
+            table["env_options"] = kept | more
+        try:
+            found.append((stage.begins, _read(table)))
+        except SettingError as error:
+            key = f"{where}.set.{error.key.removeprefix('actor.')}"
+            raise SettingError(key, error.value, error.accepted, error.meant) from None
+    return tuple(found)
+
+
+def _read(given: Mapping[str, Any]) -> ActorSettings:
+    """The table by itself, without the stages of its curriculum. Raises SettingError."""
     implied = _dependent(given)
     settings = read("actor", ActorSettings, {**implied, **given})
     for choice, users in READ_WITH.items():
@@ -247,6 +321,9 @@ def _check_sizes(settings: ActorSettings) -> None:
         names = ["auto", *CODECS]
         meant = near(settings.codec, names)
         raise SettingError("actor.codec", settings.codec, f"expected one of {', '.join(names)}", meant and repr(meant))
+    if settings.wrappers and settings.vectorization in ("envpool", "vector_entry_point"):
+        said = "steps vectors that no wrapper goes around; beside actor.wrappers auto, sync or processes"
+        raise SettingError("actor.vectorization", settings.vectorization, said)
     if settings.envs % settings.groups:
         raise SettingError("actor.groups", settings.groups, f"must divide actor.envs = {settings.envs}")
     if settings.final_discount is None and settings.discount_steps != DEFAULTS["discount_steps"]:

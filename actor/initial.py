@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +14,11 @@ from numpy.typing import NDArray
 
 from actor.algorithms.normalization import moments_size
 from actor.config import ActorSettings
-from actor.environments.registry import describe
+from actor.environments.registry import describe_stages
 from actor.networks.build import build_policy
 from protocol.errors import UserError
 from protocol.layout import Layout
+from protocol.manifest import digest_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,22 +47,26 @@ class Unwritable(UserError):
 
 
 def initial(settings: ActorSettings, seed: int, allow_modules: Iterable[str]) -> Initial:
-    """The network that these settings describe, at the weights that follow from the run's seed. Raises UserError."""
-    spaces = describe(settings, frozenset(allow_modules))
+    """The network that these settings describe, at the weights that follow from the run's seed, once the
+    environments of all stages are known to be for it. Raises UserError.
+    """
+    spaces = describe_stages(settings, frozenset(allow_modules))
     _, flat = build_policy(settings, spaces, seed)
     return Initial(flat.vector(), flat.layout(), settings.env, moments_size(settings, spaces), seed)
 
 
-def write(made: Initial, path: Path, actor_digest: bytes) -> None:
-    """As safetensors: array ``theta``; metadata ``layout`` (JSON), ``env``, ``observation_size``, ``seed`` and
-    ``actor_digest``, which names the actor table it was made of. The file is old or new, never half. Raises Unwritable.
+def write(made: Initial, path: Path, table: bytes) -> None:
+    """As safetensors: array ``theta``; metadata ``layout`` (JSON), ``env``, ``observation_size``, ``seed``,
+    ``actor_table`` (base64), which is ``table`` that it was made of, and ``actor_digest`` of it. The file is old or
+    new, never half. Raises Unwritable.
     """
     metadata = {
         "layout": msgspec.json.encode(made.layout).decode(),
         "env": made.env,
         "observation_size": str(made.observation_size),
         "seed": str(made.seed),
-        "actor_digest": actor_digest.hex(),
+        "actor_digest": digest_of(table).hex(),
+        "actor_table": base64.b64encode(table).decode(),
     }
     temporary = path.with_name(f".{path.name}.tmp")
     try:

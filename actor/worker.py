@@ -16,16 +16,19 @@ import numpy as np
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
+from actor.algorithms.curriculum import Curriculum
 from actor.algorithms.gradients import Minibatch, gradient, minibatches
 from actor.algorithms.local_steps import LocalSteps
 from actor.algorithms.losses import LossStats
 from actor.algorithms.methods import make_method
+from actor.algorithms.reports import joined, losses_of
 from actor.algorithms.rollout import Rollout
 from actor.algorithms.simulators import Simulators
 from actor.algorithms.step_size import StepSizeControl, WeightsId
 from actor.compression.build import make_bandwidth_fit, make_compressor
 from actor.compression.selection import Everything, Selection
 from actor.config import ActorSettings, read_settings
+from actor.environments.registry import check
 from actor.events import Feedback, Settled, Weights, Work
 from actor.handoff import Leaving
 from actor.monitoring import log
@@ -38,7 +41,6 @@ from protocol.errors import UserError
 from protocol.messages import Episode, Fault, Losses, Report, Welcome
 from protocol.moments import Moments
 
-MAX_EPISODES = 10_000  # in one report, of an actor that could not report for long; far inside the wire's bound
 LEAVING: tuple[str, Selection] = "i8", Everything()  # how all that is held back is said in the end
 NAN_BUDGET = 100  # gradients or rollouts in a row of which nothing comes, after which waiting is no use
 
@@ -79,7 +81,10 @@ class TrainingWorker:
         self, welcome: Welcome, allowed_modules: frozenset[str], uplink_kbps: float | Literal["auto"] | None = None
     ) -> None:
         self.settings = settings = read_settings(welcome.table)
+        self.curriculum = Curriculum(settings)
+        check(settings, allowed_modules)  # a later stage's module is asked for before the run depends on it
         rollout_seed, shuffle_seed = _seeds(welcome)
+        self._seed = rollout_seed
         self.simulators = Simulators(
             settings, allowed_modules, welcome.share, rollout_seed, adds=welcome.quantity == "update"
         )
@@ -127,6 +132,7 @@ class TrainingWorker:
     def step(self, channel: GradientChannel, generation: int) -> None:
         """One rollout and all its gradients."""
         self.refresh(channel)
+        self._follow_curriculum()
         rollout, collected_with = self._collect(channel), self._weights_id
         losses: LossStats | None = None
         norm, by_others = 0.0, None
@@ -156,7 +162,7 @@ class TrainingWorker:
             channel.stats = replace(
                 channel.stats, residual_norm=residual_norm, residual_age=held.residual_age, beta1=held.beta1
             )
-            self._losses = _losses(losses, norm, residual_norm)
+            self._losses = losses_of(losses, norm, residual_norm)
             self._fit_length(losses.information, by_others or 0.0, collected_with)
 
     def _collect(self, channel: GradientChannel) -> Rollout:
@@ -171,6 +177,17 @@ class TrainingWorker:
         if not rollout.env_steps:
             self._spend_nan_budget("rollouts had no step that counts")
         return rollout
+
+    def _follow_curriculum(self) -> None:
+        """Where the run has come to another stage, the next rollout is of its environment and learnt from its way."""
+        assert self._weights is not None
+        if (told := self.curriculum.follow(self._weights.env_steps)) is None:
+            return
+        log.write({"event": "stage_entered", **told})
+        self.settings, held = self.curriculum.settings, self._weights
+        self.method = make_method(self.settings, self.simulators.spaces, self.policy, self._seed)
+        self.method.adopt(held.env_steps, held.target, held.target_version)
+        self.simulators.change(self.settings, self.method.sampler)
 
     def _moved_by_others(self, losses: LossStats, collected_with: WeightsId) -> float:
         """Nats that others moved the policy by while this rollout was collected, before the first own gradient; 0
@@ -252,7 +269,7 @@ class TrainingWorker:
             self._moments = seen if self._moments is None else self._moments.merge(seen)
         rows = 0 if self._moments is None else self._moments.count
         episodes = tuple(Episode(score, length) for score, length in rollout.episodes)
-        self._report = _joined(self._report, Report(rollout.env_steps, episodes, self._losses, rows))
+        self._report = joined(self._report, Report(rollout.env_steps, episodes, self._losses, rows))
 
     def _publish_faults(self, channel: GradientChannel) -> None:
         """All groups' failures, and gradients that were left out."""
@@ -367,7 +384,7 @@ class TrainingWorker:
         for work in refused:
             self.compressor.restore(work.decoded)
             if work.report is not None:  # it never left, so nobody has booked it; its moments are let go
-                self._report = _joined(work.report, self._report or Report(0, (), self._losses))
+                self._report = joined(work.report, self._report or Report(0, (), self._losses))
         if refused and self.local is not None:
             self._load_own(self.local)
 
@@ -410,26 +427,6 @@ def make_local_steps(settings: ActorSettings, welcome: Welcome) -> LocalSteps | 
             log.write({"event": "local_steps_unused", "detail": f"with {why} each gradient is a message of its own"})
         return None
     return LocalSteps(welcome.layout.length, welcome.learning_rate, None if asked == "auto" else asked)
-
-
-def _joined(earlier: Report | None, later: Report) -> Report:
-    """One report of two rollouts: steps and episodes add up, the rest is the later one's."""
-    if earlier is None:
-        return later
-    episodes = (earlier.episodes + later.episodes)[-MAX_EPISODES:]
-    return Report(earlier.env_steps + later.env_steps, episodes, later.losses, later.observations)
-
-
-def _losses(stats: LossStats, norm: float, residual_norm: float) -> Losses:
-    return Losses(
-        policy=stats.policy_loss,
-        value=stats.value_loss,
-        entropy=stats.entropy,
-        kl=stats.approx_kl,
-        clipped=stats.clip_fraction,
-        gradient_norm=norm,
-        residual_norm=residual_norm,
-    )
 
 
 def _seeds(welcome: Welcome) -> tuple[int, int]:

@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Meta
 
 from protocol.errors import SettingError
+from protocol.setting_names import OF_SIMULATORS
 from protocol.settings import Choice, flat_defaults, read, unread
 
 MAX_TABLE_BYTES = 1 << 16  # the welcome's limit on the actor table (protocol/messages.py)
@@ -333,6 +334,23 @@ def actor_table(experiment: Experiment) -> bytes:
     if len(table) > MAX_TABLE_BYTES:
         raise SettingError("actor", f"{len(table)} bytes", f"at most {MAX_TABLE_BYTES} bytes as msgpack")
     return table
+
+
+def stages(experiment: Experiment) -> list[tuple[int, dict[str, Any]]]:
+    """``actor.curriculum``, the one setting of ``[actor]`` that is looked at here: from how many environment steps on
+    which settings of actors are others. Episodes before a stage say nothing of what comes after it.
+
+    Nothing is checked: the child that makes θ₀ has, and actors do.
+    """
+    told = experiment.actor.get("curriculum")
+    entries = [each for each in told if isinstance(each, dict)] if isinstance(told, list) else []
+    found = [(each.get("env_steps"), each.get("set")) for each in entries]
+    return [(int(at), dict(to)) for at, to in found if isinstance(at, int | float) and isinstance(to, dict)]
+
+
+def tasks(experiment: Experiment) -> tuple[int, ...]:
+    """The environment steps at which a stage makes other environments, whose returns are of another task."""
+    return tuple(sorted(at for at, changed in stages(experiment) if changed.keys() & {*OF_SIMULATORS}))
 
 
 def optimizer_settings(learner: LearnerSettings) -> dict[str, Any]:

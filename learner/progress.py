@@ -6,7 +6,7 @@ These are the only counters: metrics, `/status`, the terminal and `result.json` 
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -181,6 +181,7 @@ class Progress:
     return_worst_mean: float = float("inf")
     evaluations: int = 0  # scores that evaluating actors sent
     best: Best | None = None  # highest mean score whose θ is on disk as the best of all; None before the first
+    tasks: tuple[int, ...] = ()  # env_steps at which other environments take the place of those before (config.stages)
     runners_up: dict[str, Best] = field(default_factory=dict)  # the best of each other key, on disk in its own file
 
     def record(self, report: Report) -> None:
@@ -189,14 +190,33 @@ class Progress:
         self.score(report)
 
     def step(self, env_steps: int) -> None:
-        """So many were taken. They stop at MAX_STEPS, so that a snapshot can say them."""
-        self.env_steps = min(self.env_steps + env_steps, MAX_STEPS)
+        """So many were taken. They stop at MAX_STEPS, so that a snapshot can say them.
 
-    def score(self, report: Report) -> None:
-        """Takes in the episodes and the losses."""
+        With another task the window of episodes begins anew: returns of an easier one say nothing of it.
+        """
+        before = self.task
+        self.env_steps = min(self.env_steps + env_steps, MAX_STEPS)
+        if self.task != before:
+            self.scores.clear()
+            self.lengths.clear()
+            self.return_best_mean, self.return_worst_mean = float("-inf"), float("inf")
+
+    @property
+    def task(self) -> int:
+        """How many of ``tasks`` have begun."""
+        return bisect_right(self.tasks, self.env_steps) if self.tasks else 0
+
+    def score(self, report: Report, collected_from: int | None = None) -> None:
+        """Takes in the losses, and the episodes, whose returns count if they are of the present task.
+
+        collected_from: environment steps of the run when their rollout began; None: the present ones.
+        """
         self.losses = report.losses
+        present = collected_from is None or bisect_right(self.tasks, collected_from) == self.task
         for episode in report.episodes:
             self.episodes += 1
+            if not present:
+                continue
             self.scores.append(episode.score)
             self.lengths.append(episode.length)
             if len(self.scores) == WINDOW:
@@ -259,8 +279,10 @@ class Progress:
         return sum(self.scores) / len(self.scores) if self.scores else None
 
     def reached(self, until_return: float | None) -> bool:
-        """Whether a full window of episodes has the mean return asked for."""
+        """Whether a full window of episodes has the mean return asked for, in the last task."""
         mean = self.return_mean
+        if self.task < len(self.tasks):
+            return False
         return until_return is not None and mean is not None and len(self.scores) == WINDOW and mean >= until_return
 
     def saved(self) -> dict[str, int | float]:

@@ -24,6 +24,7 @@ from learner.monitoring.history import EARLIER_POINTS, read_earlier_lives
 from learner.monitoring.metrics import Metrics, ServiceReadings
 from learner.monitoring.progress_interval import ProgressInterval
 from learner.monitoring.result import result_of
+from learner.monitoring.stages import StageTeller
 from learner.monitoring.status import Sampler
 from learner.monitoring.summary import RunSummary, summarize
 from learner.monitoring.web import WebServer, pages_of
@@ -82,6 +83,7 @@ class Service:
         self._site: WebServer | None = None
         self._sampler: Sampler | None = None  # where there are pages
         self._view: RunSummary | None = None
+        self._stages = StageTeller(begun.state.experiment, begun.state.progress.env_steps)
         self._adviser = Adviser(begun.state.experiment, begun=begun.state.address.epoch > 1)
         self._show_at, self._pace = 0.0, ProgressInterval()
         self._shell = ServiceReadings(
@@ -257,6 +259,8 @@ class Service:
         self._show_at = now + SHOW_S
         self._view = summarize(self.state, now, self._view)
         self._console.refresh(self._view)
+        for stage in self._stages.passed(self.state.progress.env_steps):
+            self._announce("stage_began", stage)
         for advice in self._adviser.look(self.state.progress, self._parameters.moments):
             self._announce("advice", advice._asdict())
         if self._sampler is not None:

@@ -236,14 +236,14 @@ class LearnerState:
     def _new_gradient(
         self, gradient: Gradient, event: MessageArrived, peer: Peer, reason: Reason | None, now: float
     ) -> list[Effect]:
-        began = self._collected_from(gradient, peer)
+        began = self.reports.collected_from(gradient, peer, self.publisher.published.env_steps_at)
         report, effects = (None, []) if reason is Reason.QUARANTINED else self.reports.receive(gradient, peer, now)
         if report is not None:
             self.sessions.shares.record(peer.session, report.env_steps, now)
         lag_s = self.publisher.published.lag_s(gradient.base_version, now)
         reason = reason or self._turned_away(gradient, lag_s)
         if reason is not None:
-            self.reports.count(report, reason)
+            self.reports.count(report, reason, began)
             ruling = Ruling(gradient.sequence, reason, self.progress.version, 0.0)
             effects += self.admission.record_outcome(peer.sender, peer.name, reason, now)
             effects += [*self._rule_on(peer, [ruling]), *self.shutdown.check_limit(self.progress, now)]
@@ -266,14 +266,6 @@ class LearnerState:
         )
         self.queue.add(peer.sender, job, now)
         return [*effects, *self._next_batch(now)]
-
-    def _collected_from(self, gradient: Gradient, peer: Peer) -> int:
-        """Environment steps of the run when its sender's rollout began: after its last report, or with older weights.
-
-        Local steps compute on the newest weights from what older ones collected, so a base version alone says too few.
-        """
-        based = self.publisher.published.env_steps_at(gradient.base_version)
-        return based if peer.reported_at_steps is None else min(based, peer.reported_at_steps)
 
     def _turned_away(self, gradient: Gradient, lag_s: float) -> Reason | None:
         """Why a gradient is dropped on arrival, before anything is decoded; None if it may wait for its batch."""
@@ -343,7 +335,7 @@ class LearnerState:
                 effects += self.admission.record_outcome(outcome.sender, name, outcome.outcome, now)
             else:
                 self.progress.record_applied(outcome.report, outcome.collected_from)
-            self.reports.count(outcome.report, outcome.outcome)
+            self.reports.count(outcome.report, outcome.outcome, outcome.collected_from)
             self.progress.record_lag(outcome.lag_updates, outcome.lag_s)
             self.progress.waits.observe(now - outcome.arrived)
             ruling = Ruling(outcome.sequence, outcome.outcome, outcome.version, outcome.scale)
@@ -427,7 +419,7 @@ class LearnerState:
         """What no group comes together for any more."""
         effects: list[Effect] = []
         for job in jobs:
-            self.reports.count(job.report, Reason.DRAINING)
+            self.reports.count(job.report, Reason.DRAINING, job.collected_from)
             ruling = Ruling(job.sequence, Reason.DRAINING, self.progress.version, 0.0)
             effects += self._rule_on(self.peers.get(job.session), [ruling])
         return effects

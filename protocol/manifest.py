@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -11,6 +11,8 @@ from msgspec import UNSET, Meta, UnsetType
 from protocol.errors import UserError
 from protocol.layout import Layout
 from protocol.messages import Counter, Digest, Name
+from protocol.setting_names import KEPT, OF_SIMULATORS
+from protocol.settings import toml
 
 FORMAT_VERSION = 1
 
@@ -84,20 +86,63 @@ def decode(text: bytes) -> Manifest:
     return manifest
 
 
-def difference(a: Manifest, b: Manifest) -> str | None:
-    """One sentence that names the first thing in which the experiments differ; None where they are the same.
+Changes = dict[str, tuple[object, object]]  # by setting, what it was and what it is; None where a table names none
 
-    Run name, seed and creation do not make another experiment.
+
+def changes(before: bytes, after: bytes) -> Changes:
+    """In which settings two actor tables differ, under their names in an experiment; options of an environment each by
+    itself. Raises ManifestError for bytes that are no table.
     """
+    one, other = _flat(before), _flat(after)
+    names = [name for name in (one | other) if one.get(name) != other.get(name)]
+    return {f"actor.{name}": (one.get(name), other.get(name)) for name in names}
+
+
+def in_words(changed: Changes, first: str = "in one", second: str = "in the other") -> str:
+    """Each setting with both of its values. first, second: where they are."""
+    each = ((name, *map(_value, values)) for name, values in changed.items())
+    return "; ".join(f"{name} is {one} {first} and {other} {second}" for name, one, other in each)
+
+
+def makes_simulators(changed: Changes) -> bool:
+    """Whether there are other environments with it, whose spaces may be others."""
+    return any(name.split(".")[1] in (*OF_SIMULATORS, "curriculum") for name in changed)
+
+
+def difference(a: Manifest, b: Manifest) -> str | None:
+    """Sentences that name what the experiments differ in; None where one can go on as the other.
+
+    Run name, seed and creation do not make another experiment, nor does a setting of actors that the network, its
+    statistics and the family of its algorithm do not follow from.
+    """
+    changed = changes(a.actor_table, b.actor_table)
+    kept = {name: values for name, values in changed.items() if name.split(".")[1] in KEPT}
+    others = f" The settings that differ: {in_words(changed)}." if changed else ""
     if a.env != b.env:
         return f"The environment is {a.env} in one and {b.env} in the other."
+    if kept:
+        return f"A run keeps what makes its network, its statistics and its method: {in_words(kept)}."
     if a.layout.digest != b.layout.digest:
-        return _layout_difference(a.layout, b.layout)
+        return _layout_difference(a.layout, b.layout) + others
     if a.observation_size != b.observation_size:
-        return f"Actors normalise {a.observation_size} numbers in one, {b.observation_size} in the other."
-    if a.actor_digest != b.actor_digest:
-        return f"The actor tables differ: {a.actor_digest.hex()} in one and {b.actor_digest.hex()} in the other."
+        sizes = f"{a.observation_size} numbers in one, {b.observation_size} in the other"
+        return f"Actors normalise {sizes}.{others}"
     return None
+
+
+def _flat(table: bytes) -> dict[str, object]:
+    """Settings by name, an environment's options each by itself."""
+    try:
+        given: dict[str, Any] = msgspec.msgpack.decode(table, type=dict[str, Any])
+    except msgspec.DecodeError as error:
+        raise ManifestError(f"its actor table is none: {error}") from None
+    options = given.pop("env_options", {})
+    each = {f"env_options.{name}": value for name, value in options.items()} if isinstance(options, dict) else {}
+    return given | (each if isinstance(options, dict) else {"env_options": options})
+
+
+def _value(value: object) -> str:
+    return "not set" if value is None else toml(value)
 
 
 def _layout_difference(a: Layout, b: Layout) -> str:

@@ -181,6 +181,7 @@ class Peer:
     progress: int = 0  # environment steps that its heartbeats tell
     progressed_at: float = 0.0  # when that last grew
     version: int = 0  # newest weights that it says it holds
+    based_version: int = 0  # of the weights that its last gradient was taken at
     env_steps: int = 0  # environment steps that its reports told
     reported_at_steps: int | None = None  # environment steps of the run when it last reported
     life_steps: int = 0  # environment steps of its actor's life, earlier sessions included, as far as it told

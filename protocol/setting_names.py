@@ -15,8 +15,8 @@ _LEARNER = """
     target_interval_steps durability on_journal_failure journal_bytes checkpoint_interval_s checkpoints_kept
 """
 _ACTOR = """
-    defaults env env_options envs vectorization groups simulator_deadline_s simulator_failures action_mask
-    hidden_observations
+    defaults env env_options wrappers curriculum envs vectorization groups simulator_deadline_s simulator_failures
+    action_mask hidden_observations
     normalize_observations normalize_returns algorithm rollout_steps discount final_discount discount_steps targets
     gae_lambda vtrace_clip reward_scale reward_clip novelty_weight loss passes minibatches local_steps clip
     normalize_advantages value_weight entropy_weight entropy_from entropy_steps entropy_floor max_gradient_norm
@@ -24,6 +24,14 @@ _ACTOR = """
     log_deviation precision codec uplink_kbps density density_warmup rank mask_momentum residual_decay beta1
     momentum_lag beta2 epsilon
 """
+OF_SIMULATORS = ("env", "env_options", "wrappers")  # of [actor]: which environments there are
+# Of [actor], what makes the network, what it sees of an observation, its statistics or its family. A run keeps it, and
+# its environment: spaces may be alike by chance. (A stage of actor.curriculum may name another.)
+_KEPT = """
+    algorithm network hidden activation memory memory_size log_deviation hidden_observations normalize_observations
+    normalize_returns action_mask defaults
+"""
+KEPT = frozenset(_KEPT.split())
 TABLES = {"run": _RUN.split(), "learner": _LEARNER.split(), "actor": _ACTOR.split()}
 # What other libraries call them (CleanRL, Stable-Baselines3, RLlib, Sample Factory), and papers.
 _OTHER_NAMES = """
@@ -41,6 +49,8 @@ learner.checkpoint_interval_s: checkpoint_interval save_interval save_every chec
 learner.downlink_kbps: bandwidth downlink
 actor.env: env_id environment env_name game
 actor.env_options: env_kwargs env_config make_kwargs
+actor.wrappers: wrapper env_wrapper env_wrappers wrapper_class wrapper_kwargs
+actor.curriculum: curricula stages env_task_fn
 actor.envs: n_envs num_envs num_environments num_envs_per_worker num_envs_per_env_runner
 actor.algorithm: algo method
 actor.rollout_steps: n_steps num_steps rollout rollout_length unroll_length horizon t_max

@@ -141,6 +141,8 @@ def accepted(annotation: Any) -> str:
     if origin in (Union, types.UnionType):
         said = " or ".join(accepted(part) for part in parts if part is not types.NoneType)
         return f"{said}, or left out" if types.NoneType in parts else said
+    if isinstance(annotation, type) and issubclass(annotation, msgspec.Struct):
+        return f"a table of {' and '.join(annotation.__struct_fields__)}"
     words = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
     return words.get(annotation, "a table")
 
@@ -156,6 +158,8 @@ def toml(value: Any) -> str:
     """A plain value as a person writes it."""
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(toml, value))}]"
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{name} = {toml(inner)}" for name, inner in value.items()) + " }" if value else "{}"
     return str(value).lower() if isinstance(value, bool) else repr(value)
 
 

@@ -24,7 +24,7 @@ class Novelty:
     """Counts of one actor: what the others see it does not know. weight: β, in the units that rewards are learnt in."""
 
     def __init__(self, weight: float, spaces: Spaces) -> None:
-        self._weight = weight
+        self.weight = weight
         self._counts = np.zeros(CELLS, np.uint32)
         chosen = sum(count for _, count in spaces.choices)
         self._projections: NDArray[np.float32] | None = None
@@ -44,7 +44,7 @@ class Novelty:
         order = np.argsort(which, kind="stable")  # of the rows with one cell each is one later than the last
         nth = np.empty(len(cells), np.int64)
         nth[order] = np.arange(len(cells)) - np.repeat(np.cumsum(times) - times, times)
-        found[counted] = self._weight / np.sqrt(before[which] + nth + 1.0)
+        found[counted] = self.weight / np.sqrt(before[which] + nth + 1.0)
         return found
 
     def _cells(self, rows: NDArray[Any]) -> NDArray[np.int64]:

@@ -141,6 +141,10 @@ class Collector:
         self._discounted = np.zeros(count, np.float32)  # running discounted return of each episode, raw
         self._returns = np.zeros((steps, count if settings.normalize_returns else 0), np.float32)
 
+    def change(self, settings: ActorSettings, sampler: ActionSampler, novelty: Novelty | None) -> None:
+        """Other settings of rewards and another sampler from the next rollout on; episodes go on."""
+        self._settings, self._sampler, self._novelty = settings, sampler, novelty
+
     def set_length(self, steps: int) -> None:
         """T of the rollouts from now on; episodes go on."""
         if steps == len(self._actions):

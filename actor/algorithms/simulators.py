@@ -21,7 +21,9 @@ from actor.environments.registry import make_vector_envs
 from actor.monitoring import log
 from actor.networks.policy import Policy
 from actor.spaces import Spaces, resolved
+from protocol.errors import UserError
 from protocol.moments import Moments
+from protocol.setting_names import OF_SIMULATORS
 
 REPLACED = ("raised", "hung", "died", "wrong_shape")  # kinds of failure that ended a simulator
 
@@ -39,7 +41,8 @@ class Simulators:
         self, settings: ActorSettings, allowed_modules: frozenset[str], share: float, seed: int, *, adds: bool = True
     ) -> None:
         self._settings, self._allowed_modules, self._seed, self._adds = settings, allowed_modules, seed, adds
-        self.portion = first(settings) if share else whole(settings)
+        self._unheeded = first if share else whole
+        self.portion = self._unheeded(settings)
         self.sized = with_portion(settings, self.portion)
         self._groups = make_vector_envs(self.sized, allowed_modules)
         self._settings = resolved(settings, self.spaces)
@@ -51,8 +54,8 @@ class Simulators:
         self._first_failures: dict[str, str] = {}  # likewise
         self._moments: Moments | None = None
         self._recent = RecentRollouts()
-        weight = self._settings.novelty_weight
-        self._novelty = Novelty(weight, self.spaces) if weight else None  # what was seen stays seen
+        self._novelty: Novelty | None = None
+        self._weigh_novelty()
         self._policy: Policy
         self._sampler: ActionSampler
         self.collector: Collector
@@ -75,6 +78,14 @@ class Simulators:
         if self._moments is not None:
             self.normalize(self._moments)
 
+    def _weigh_novelty(self) -> None:
+        """What was seen stays seen."""
+        weight = self._settings.novelty_weight
+        if self._novelty is not None:
+            self._novelty.weight = weight
+        elif weight:
+            self._novelty = Novelty(weight, self.spaces)
+
     def normalize(self, moments: Moments) -> None:
         """By these statistics, where settings ask for it."""
         self._moments, before = moments, (self.collector.normalizer, self.collector.return_scale)
@@ -93,19 +104,42 @@ class Simulators:
         found, self._share = portion(self._settings, share, adds=self._adds), share
         if found == self.portion:
             return False
-        others, self.portion, self.sized = found.envs != self.portion.envs, found, with_portion(self._settings, found)
         log.write(
             {"event": "portion_changed", "share": share, "envs": found.envs, "rollout_steps": found.rollout_steps}
         )
-        if not others:
+        self._fit(found)
+        return True
+
+    def change(self, settings: ActorSettings, sampler: ActionSampler) -> None:
+        """Other settings, of those that may change, from the next rollout on; nothing older is learnt from.
+
+        Where they make other simulators, unfinished episodes are let go. Raises what ``make_vector_envs`` raises, and
+        UserError for other spaces.
+        """
+        before, self._settings, self._sampler = self._settings, resolved(settings, self.spaces), sampler
+        unheeded = self._unheeded(self._settings)
+        found = unheeded if self._share is None else portion(self._settings, self._share, adds=self._adds)
+        self._weigh_novelty()
+        self._fit(found, anew=any(getattr(settings, name) != getattr(before, name) for name in OF_SIMULATORS))
+        self.collector.change(self.sized, sampler, self._novelty)
+        self.forget()
+
+    def _fit(self, found: Portion, *, anew: bool = False) -> None:
+        """Simulators for this portion; anew: others, whether or not there are as many."""
+        anew = anew or found.envs != self.portion.envs
+        self.portion, self.sized = found, with_portion(self._settings, found)
+        if not anew:
             self.collector.set_length(found.rollout_steps)
-            return True
+            return
         self._failures, self._first_failures = self.failures, self.first_failures
+        spaces = self.spaces
         self.close()
         self._resized += 1
         self._groups = make_vector_envs(self._within_budget(), self._allowed_modules)
+        if self.spaces != spaces:
+            said = f"{self.spaces}, and the network is for {spaces}"
+            raise UserError(f"{self._settings.env}, made again for this stage of actor.curriculum, has {said}")
         self.begin(self._policy, self._sampler)
-        return True
 
     def _within_budget(self) -> ActorSettings:
         """Simulators that were replaced count for all that come after them."""

@@ -21,6 +21,7 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
+from actor.environments import wrappers
 from actor.environments.child_protocol import (
     DETAIL_CHARACTERS,
     HEADER,
@@ -99,7 +100,9 @@ def serve(channel: socket.socket, make: Make) -> None:
 
 
 def _build(description: Description, make: Make) -> EnvironmentServer:
-    env = make(description.env_id, description.env_options, frozenset(description.allowed_modules))
+    allowed = frozenset(description.allowed_modules)
+    env = make(description.env_id, description.env_options, allowed)
+    env = wrappers.apply(env, wrappers.find(description.wrappers, allowed))
     env, masking = masked(description.env_id, env, description.action_mask)
     return EnvironmentServer(env, spaces_of(description.env_id, env.observation_space, env.action_space), masking)
 

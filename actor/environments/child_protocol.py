@@ -23,6 +23,8 @@ from typing import Literal, TypeVar, get_args
 
 import msgspec
 
+from actor.config import Wrapper
+
 HEADER = struct.Struct("<BBHId")  # kind, flags, the question's number, bytes that follow, reward
 SEED = struct.Struct("<Q")
 TERMINATED, TRUNCATED = 1, 2  # flags
@@ -55,7 +57,7 @@ class Description(msgspec.Struct, frozen=True):
 
     env_id, env_options: as in the experiment. allowed_modules: which this machine lets the id import.
     deadline_s, start_deadline_s: the parent's patience with a step and with a start. Of the child's own clock only an
-    orphan hears: it gives up later than its parent would have killed it. action_mask: as in the experiment.
+    orphan hears: it gives up later than its parent would have killed it. action_mask, wrappers: as in the experiment.
     """
 
     env_id: str
@@ -64,6 +66,7 @@ class Description(msgspec.Struct, frozen=True):
     deadline_s: float
     start_deadline_s: float
     action_mask: str = "auto"
+    wrappers: tuple[str | Wrapper, ...] = ()
 
 
 class Failure(msgspec.Struct, frozen=True):

@@ -111,6 +111,7 @@ def make_isolated_engine(
         deadline_s=deadline_s,
         start_deadline_s=max(START_S, deadline_s),
         action_mask=settings.action_mask,
+        wrappers=settings.wrappers,
     )
     return IsolatedEngine(description, count, settings.simulator_failures, on_failure)
 

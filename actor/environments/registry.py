@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import gymnasium
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AutoresetMode
 
-from actor.config import ActorSettings
-from actor.environments import signals
+from actor.config import ActorSettings, Wrapper, stages
+from actor.environments import signals, wrappers
 from actor.environments.child_protocol import FailureKind
 from actor.environments.contract import Checked
 from actor.environments.conversion import spaces_of
@@ -29,6 +29,7 @@ from actor.monitoring import log
 from actor.spaces import Spaces
 from protocol.errors import SettingError, UserError, nearest
 from protocol.moments import MAX_OBSERVATION
+from protocol.setting_names import OF_SIMULATORS
 
 ENV_ID = re.compile(r"(?:(?P<module>[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):)?(?P<name>(?:[\w-]+/)?[\w.-]+)")
 RESERVED_OPTIONS = ("id", "num_envs", "vectorization_mode", "vector_kwargs", "wrappers")  # make_vec's own arguments
@@ -38,9 +39,17 @@ PROVIDERS = {"box2d": "farflung[box2d]", "mujoco": "farflung[mujoco]", "ALE": "f
 
 
 def check(settings: ActorSettings, allowed_modules: frozenset[str]) -> None:
-    """What the registry tells of the environment, which is not made. Raises UserError as ``make_vector_envs`` does."""
+    """What the registry tells of the environments of all stages, which are not made. Raises UserError as
+    ``make_vector_envs`` does.
+    """
+    for _, stage in stages(settings):
+        _check(stage, allowed_modules)
+
+
+def _check(settings: ActorSettings, allowed_modules: frozenset[str]) -> None:
     if _find(settings, allowed_modules, pools=True)[0] is None:
         Pool(settings.env, 1, settings.env_options)  # makes nothing yet
+    wrappers.find(settings.wrappers, allowed_modules)
 
 
 def describe(settings: ActorSettings, allowed_modules: frozenset[str], *, pools: bool = True) -> Spaces:
@@ -48,16 +57,41 @@ def describe(settings: ActorSettings, allowed_modules: frozenset[str], *, pools:
     spec, mode = _find(settings, allowed_modules, pools)
     if spec is not None and mode in ("processes", "envpool"):
         mode = "sync"  # for one look neither a child process nor EnvPool's import
-    env, _ = _make(settings, spec, mode, 1)
+    env, _ = _make(settings, spec, mode, 1, wrappers.find(settings.wrappers, allowed_modules))
     try:
         return _checked(settings, spaces_of(settings.env, env.single_observation_space, env.single_action_space))
     finally:
         env.close()
 
 
-def make_one(env_id: str, env_options: dict[str, Any], allowed_modules: frozenset[str]) -> gymnasium.Env[Any, Any]:
-    """One environment by itself, for a process of its own. Raises UserError as ``make_vector_envs`` does."""
+def describe_stages(settings: ActorSettings, allowed_modules: frozenset[str]) -> Spaces:
+    """The spaces of the environments of all stages. Raises UserError as ``describe`` does, and SettingError where one
+    stage has other spaces than the first: its network would be another.
+    """
+    found, before = describe(settings, allowed_modules), settings
+    for number, (_, stage) in enumerate(stages(settings)[1:]):
+        if any(getattr(stage, name) != getattr(before, name) for name in OF_SIMULATORS):
+            spaces = describe(stage, allowed_modules)
+            if spaces != found:
+                said = f"{stage.env} then has {spaces}, and at first it is {found}; one network cannot be for both"
+                raise SettingError(f"actor.curriculum[{number}].set", settings.curriculum[number].set, said)
+        before = stage
+    return found
+
+
+def make_one(
+    env_id: str,
+    env_options: dict[str, Any],
+    allowed_modules: frozenset[str],
+    around: Sequence[str | Wrapper] = (),
+) -> gymnasium.Env[Any, Any]:
+    """One environment by itself, inside of these wrappers. Raises UserError as ``make_vector_envs`` does."""
     spec = _find_spec(env_id, env_options, allowed_modules)
+    wraps = wrappers.find(around, allowed_modules)
+    return wrappers.apply(_make_bare(spec, env_id, env_options), wraps)
+
+
+def _make_bare(spec: EnvSpec, env_id: str, env_options: dict[str, Any]) -> gymnasium.Env[Any, Any]:
     try:
         return gymnasium.make(spec.id, **env_options)
     except (gymnasium.error.DependencyNotInstalled, ImportError) as error:
@@ -99,7 +133,7 @@ def _group(
 
         env = make_isolated_engine(settings, count, allowed_modules, _log_failure)
         return VectorEnv(env, _checked(settings, env.spaces), next_step_autoreset=False)
-    env, masking = _make(settings, spec, mode, count)
+    env, masking = _make(settings, spec, mode, count, wrappers.find(settings.wrappers, allowed_modules))
     try:
         if env.num_envs != count:
             raise SettingError("actor.env", settings.env, f"asked for {count} environments it makes {env.num_envs}")
@@ -190,6 +224,11 @@ def _not_installed(env_id: str, origin: str, error: Exception) -> UserError:
 def _vectorization(settings: ActorSettings, spec: EnvSpec, pools: bool) -> str:
     """How to make it: ``vector_entry_point``, ``envpool``, ``sync`` or ``processes``."""
     own = spec.vector_entry_point is not None and not spec.additional_wrappers
+    if settings.wrappers and settings.vectorization == "auto":
+        if spec.entry_point is None:
+            accepted = f"none: {spec.id} has only vectors of its own, which no wrapper goes around"
+            raise SettingError("actor.wrappers", _names(settings), accepted)
+        return "sync"
     if settings.vectorization in ("auto", "envpool"):
         if own or spec.entry_point is None:
             return "vector_entry_point"
@@ -201,14 +240,20 @@ def _vectorization(settings: ActorSettings, spec: EnvSpec, pools: bool) -> str:
     return settings.vectorization
 
 
+def _names(settings: ActorSettings) -> list[str]:
+    return [each if isinstance(each, str) else each.wrapper for each in settings.wrappers]
+
+
 def _same_in_envpool(spec: EnvSpec) -> bool:
     """Whether it is Gymnasium's own registration of a task that the installed EnvPool shares."""
     gymnasiums = str(spec.entry_point).startswith("gymnasium.envs.") and not spec.additional_wrappers
     return gymnasiums and has_same(spec.id)
 
 
-def _make(settings: ActorSettings, spec: EnvSpec | None, mode: str, count: int) -> tuple[Any, Masking]:
-    """A Gymnasium vector, or what looks like one, and how it tells masks."""
+def _make(
+    settings: ActorSettings, spec: EnvSpec | None, mode: str, count: int, wraps: Sequence[wrappers.Wrap]
+) -> tuple[Any, Masking]:
+    """A Gymnasium vector, or what looks like one, and how it tells masks. wraps: around each environment, innermost."""
     if spec is None or mode == "envpool":
         pool = Pool(settings.env if spec is None else spec.id, count, settings.env_options)
         if settings.action_mask not in ("auto", "none"):
@@ -223,13 +268,13 @@ def _make(settings: ActorSettings, spec: EnvSpec | None, mode: str, count: int) 
         maskings.append(masking)
         return Checked(inner, None if masking.by == "none" else masking.actions)
 
-    wrappers = () if own else (checked,)
+    around: tuple[Any, ...] = () if own else (*wraps, checked)
     try:
         options: dict[str, Any] = settings.env_options
         if "ale_py" in str(spec.vector_entry_point) and mode == "vector_entry_point":
             options = {"num_threads": 1, **options}  # an actor is one core's worth of work
         with signals.restored():
-            env = gymnasium.make_vec(spec.id, count, mode, vector_kwargs, wrappers, **options)
+            env = gymnasium.make_vec(spec.id, count, mode, vector_kwargs, around, **options)
     except (gymnasium.error.DependencyNotInstalled, ImportError) as error:
         raise _not_installed(settings.env, str(spec.vector_entry_point or spec.entry_point), error) from error
     except TypeError as error:

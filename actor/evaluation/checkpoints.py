@@ -1,12 +1,13 @@
 """What a run directory says that a run has learnt. Reads what the learner wrote, by its format and without its code.
 
-Knows files. ``manifest.json`` names the experiment, ``checkpoints/`` holds the newest θ and, where anybody evaluated
-the run, the best one.
+Knows files. ``manifest.json`` names the experiment and ``experiment.toml`` has it as it is now. ``checkpoints/`` holds
+the newest θ and, where anybody evaluated the run, the best one.
 """
 
 from __future__ import annotations
 
 import hashlib
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,9 +46,9 @@ class Unreadable(UserError):
 
 
 def read_manifest(run_dir: Path) -> Manifest:
-    """``manifest.json`` of a run directory. Raises UserError."""
+    """``manifest.json`` of a run directory, with the actor table of the run's last life. Raises UserError."""
     try:
-        return manifests.decode((run_dir / "manifest.json").read_bytes())
+        manifest = manifests.decode((run_dir / "manifest.json").read_bytes())
     except (FileNotFoundError, NotADirectoryError):
         why = (
             "it is a file"
@@ -59,6 +60,19 @@ def read_manifest(run_dir: Path) -> Manifest:
         raise Unreadable(run_dir, f"this is no run's directory: {why}; learner run prints its own as run_dir") from None
     except OSError as error:
         raise Unreadable(run_dir / "manifest.json", error.strerror or str(error)) from None
+    table = _present_table(run_dir / "experiment.toml") or manifest.actor_table
+    return msgspec.structs.replace(manifest, actor_table=table, actor_digest=manifests.digest_of(table))
+
+
+def _present_table(path: Path) -> bytes | None:
+    """``[actor]`` of the experiment that a run goes by, which a life that was resumed may have changed; None where it
+    cannot be read.
+    """
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return msgspec.msgpack.encode(tables.get("actor", {}), order="deterministic")
 
 
 def newest(folder: Path) -> SavedWeights:

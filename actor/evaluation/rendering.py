@@ -140,7 +140,7 @@ class RenderedScene:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # about render modes, which are looked at afterwards
-                return make_one(settings.env, options, allowed_modules)
+                return make_one(settings.env, options, allowed_modules, settings.wrappers)
         except UserError:
             raise
         except Exception as error:  # whatever its constructor thinks of the render mode

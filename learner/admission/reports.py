@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from learner.admission.checks import believable
 from learner.events import APPLIED, Announce, Effect
 from learner.progress import Progress
@@ -19,12 +21,26 @@ class Reports:
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
 
+    def collected_from(self, gradient: Gradient, peer: Peer, steps_at: Callable[[int], int]) -> int:
+        """Environment steps of the run when its sender's rollout began: after its last report, or with older weights.
+
+        Local steps compute on the newest weights from what older ones collected, so a base version alone says too few.
+        In a run with stages no later than at the last gradient of the rollout before: an actor's stage is that of its
+        weights, which may be older than what it reported. steps_at: of the run, when a version was published.
+        """
+        known = [steps_at(gradient.base_version)]
+        if peer.reported_at_steps is not None:
+            known.append(peer.reported_at_steps)
+        if self._progress.tasks:
+            known.append(steps_at(peer.based_version))
+        return min(known)
+
     def receive(self, gradient: Gradient, peer: Peer, now: float) -> tuple[Report | None, list[Effect]]:
         """What a gradient tells of its actor, without what cannot be true: that is counted, and told once a session.
 
         Its steps count whatever becomes of the gradient.
         """
-        peer.version = gradient.base_version
+        peer.version = peer.based_version = gradient.base_version
         if gradient.report is None:
             return None, []
         report = believable(gradient.report, max(0, peer.life_steps - peer.episode_steps))
@@ -40,7 +56,10 @@ class Reports:
         self._progress.reports_doubted += 1
         return report, [Announce("report_doubted", {"actor": peer.name})] if peer.doubted == 1 else []
 
-    def count(self, report: Report | None, outcome: str) -> None:
-        """Its gradient came to this outcome: what else it tells counts, unless that speaks against its sender."""
+    def count(self, report: Report | None, outcome: str, collected_from: int | None = None) -> None:
+        """Its gradient came to this outcome: what else it tells counts, unless that speaks against its sender.
+
+        collected_from: environment steps of the run when its rollout began; None: the present ones.
+        """
         if report is not None and (outcome == APPLIED or outcome in BLAMELESS):
-            self._progress.score(report)
+            self._progress.score(report, collected_from)

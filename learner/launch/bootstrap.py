@@ -122,6 +122,8 @@ async def begin(
     fitted = None if chosen is None else _fitted(first, *chosen, settings)
     manifest = _manifest(options, first, table, _origin(directory, fitted))
     epoch = directory.start_life(options.experiment, manifest)
+    if directory.changed:
+        resources.console.event("settings_changed", {"changed": directory.changed})
     digest = digest_of(manifests.encode(directory.manifest())).hex()
     limits = Limits.for_length(manifest.layout.length)
     sockets.set_limits(limits)
@@ -148,7 +150,7 @@ async def _theta(options: Options, table: bytes, local_actors: LocalActors, dire
     """θ₀: as it was handed over, or made while the table is checked and local actors start. table: theirs, msgpack.
 
     What is handed over for a run that goes on may have been made by another version, of a table of another edition.
-    The run's own is then asked for what it is.
+    The run's own is then asked for what it is, unless the simulators are to be others, whose network nobody here knows.
 
     None of them starts before the table is known to be sound: a mistake is told in a second, and once.
     """
@@ -156,7 +158,8 @@ async def _theta(options: Options, table: bytes, local_actors: LocalActors, dire
     made = None
     if file is not None:
         kept = directory.manifest() if directory.resuming else None
-        made = given(file, options.experiment.actor.get("env"), run.seed, None if kept else digest_of(table))
+        other = kept is None or manifests.makes_simulators(manifests.changes(directory.table(), table))
+        made = given(file, options.experiment.actor.get("env"), run.seed, table if other else None)
         if kept is not None and kept.layout == made.layout:
             made = replace(made, observation_size=kept.observation_size)
     making = [] if made is not None else [asyncio.create_task(initial(table, run.seed, modules))]
@@ -266,6 +269,7 @@ def _restore(
         announce("initial_weights", fitted.told())
     restored = restore(parameters, settings, make, files) if directory.resuming else Restored(Progress())
     # without a checkpoint too: a best may have been written before the first
+    restored.progress.tasks = config.tasks(options.experiment)
     restore_best(restored.progress, files, lambda key: "evaluate" in roles(key))
     journaled = settings.journal is not None
     journal = open_journal(parameters, restored, settings, files, begin_with.epoch) if journaled else None

@@ -24,6 +24,8 @@ NAMESPACES = ("actor.env_options", "actor.normalize_observations", "actor.normal
 ENVIRONMENTS_OWN = (
     "run.until_return",
     *NAMESPACES,
+    "actor.wrappers",
+    "actor.curriculum",
     "actor.reward_scale",
     "actor.hidden_observations",
     "actor.log_deviation",

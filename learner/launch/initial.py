@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from protocol.errors import UserError
 from protocol.layout import Layout
+from protocol.manifest import changes, digest_of, in_words
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +21,7 @@ class Initial:
     """θ₀ and what it is for. theta: float32 [P], owned. observation_size: numbers that actors normalise, else 0.
 
     seed: of the run, which theta follows from. actor_digest: of the actor table that it was made of, in hexadecimal.
+    table: that table, msgpack; None in the files of earlier versions.
     """
 
     theta: NDArray[np.float32]
@@ -27,6 +30,7 @@ class Initial:
     observation_size: int
     seed: int
     actor_digest: str
+    table: bytes | None = None
 
 
 class InitialError(UserError):
@@ -51,25 +55,35 @@ def read(path: Path) -> Initial:
         if theta.dtype != np.float32 or theta.shape != (layout.length,):
             raise ValueError(f"theta is {theta.dtype} {theta.shape}, its layout has {layout.length} parameters")
         of = (metadata["env"], int(metadata["observation_size"]), int(metadata["seed"]), metadata["actor_digest"])
+        table = base64.b64decode(metadata["actor_table"], validate=True) if "actor_table" in metadata else None
+        if table is not None and digest_of(table).hex() != of[-1]:
+            raise ValueError("its actor table does not have its digest")
     except OSError as error:
         raise InitialError(path, error.strerror or str(error)) from None
     except (KeyError, ValueError, safetensors.SafetensorError) as error:
         raise InitialError(path, f"`actor init` did not write this: {error}") from None
-    return Initial(theta, layout, *of)
+    return Initial(theta, layout, *of, table)
 
 
-def given(path: Path, env: object, seed: int, actor_digest: bytes | None) -> Initial:
+def given(path: Path, env: object, seed: int, table: bytes | None) -> Initial:
     """θ₀ that was made elsewhere, for this experiment and no other. Raises InitialError.
 
-    env: as the actor table names it; None: it names none. actor_digest: of that table; None: whatever it is.
+    env: as the actor table names it; None: it names none. table: that table, msgpack; None: whatever it is.
     """
     made = read(path)
     if env is not None and made.env != env:
         raise InitialError(path, f"they are of {made.env}, and this experiment's environment is {env}")
     if made.seed != seed:
         raise InitialError(path, f"they follow from seed {made.seed}, and this run's is {seed} (actor init --seed)")
-    if actor_digest is not None and made.actor_digest != actor_digest.hex():
-        differ = f"{made.actor_digest} and {actor_digest.hex()}"
+    if table is not None and (differ := _table_difference(made, table)):
         again = "make them again of the same file; what --set and FARFLUNG_ACTOR__ say reaches the learner alone"
         raise InitialError(path, f"they were made of another [actor] table ({differ}): {again}")
     return made
+
+
+def _table_difference(made: Initial, table: bytes) -> str:
+    """What is other in the table that it was made of, empty where nothing is."""
+    if made.table is not None:
+        return in_words(changes(made.table, table), "in the file", "in this experiment")
+    ours = digest_of(table).hex()
+    return "" if made.actor_digest == ours else f"{made.actor_digest} and {ours}"

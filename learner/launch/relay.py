@@ -36,6 +36,7 @@ EVENTS = frozenset(  # of actors, as deploy/PROGRESS.md has them
         "image_flattened",
         "portion_changed",
         "actions_masked",
+        "stage_entered",
         "output_lost",
     }
 )

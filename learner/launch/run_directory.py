@@ -27,7 +27,7 @@ from learner.launch.toml import dumps
 from learner.progress import RENAMED_IN_RESULT, with_present
 from protocol import manifest as manifests
 from protocol.errors import UserError
-from protocol.manifest import Manifest, digest_of
+from protocol.manifest import Changes, Manifest
 from protocol.process.stdio import json_line
 from protocol.setting_names import DEFAULTS_EDITION
 
@@ -89,7 +89,8 @@ class RunDirectory:
     removes a directory that ``prepare`` made and that nothing was written to.
 
     lost_lines: lines of progress.jsonl that could not be written; training goes on without them. journaled: the life
-    before kept a journal, known after ``start_life``.
+    before kept a journal; changed: settings of actors that are others than in the life before; both are known after
+    ``start_life``.
     """
 
     def __init__(self, path: Path, resuming: bool, lock: IO[bytes], made: bool = False) -> None:
@@ -97,6 +98,7 @@ class RunDirectory:
         self.checkpoints, self.journal = path / "checkpoints", path / "journal"
         self.lost_lines = 0
         self.journaled = False
+        self.changed: Changes = {}
         self._lock = lock
         self._log: IO[bytes] | None = None
         self._early: deque[bytes] = deque(maxlen=EARLY_LINES)  # recorded before ``start_life``
@@ -142,20 +144,32 @@ class RunDirectory:
         """
         try:
             if self.resuming:
-                self._compare(manifest)
+                self.changed = self._compare(manifest)
                 self.journaled = self._was_journaled()
             else:
                 self._write(MANIFEST, manifests.encode(manifest))
+            self._open_log()
             self._write(EXPERIMENT, dumps(experiment).encode())
             DISK.make_folder(self.checkpoints, "run")
             epoch = self._last_epoch() + 1
             self._write(EPOCH, f"{epoch}\n".encode())
-            self._log = (self.path / PROGRESS).open("ab", buffering=0)
         except OSError as error:
             raise RunDirectoryError(self.path, error.strerror or str(error), error.errno) from None
+        return epoch
+
+    def _open_log(self) -> None:
+        """What changed is in it before the run's directory holds it: whoever dies between them leaves it told."""
+        self._log = (self.path / PROGRESS).open("ab", buffering=0)
         while self._early:
             self._append(self._early.popleft())
-        return epoch
+        if self.changed:
+            self.record("settings_changed", 0.0, {"changed": self.changed})
+
+    def table(self) -> bytes:
+        """The actor table that the run's last life had; its first where that cannot be read. Raises UserError."""
+        with contextlib.suppress(UserError):
+            return actor_table(load(self.path / EXPERIMENT, (), {}, kept=True))
+        return self.manifest().actor_table
 
     def manifest(self) -> Manifest:
         """The manifest of the run that is being resumed. Raises UserError."""
@@ -167,7 +181,7 @@ class RunDirectory:
         None too where the last θ was not saved, which must be reached again, and where the directory is another
         experiment's, which ``start_life`` tells.
         """
-        if not self.resuming or self.manifest().actor_digest != digest_of(actor_table(experiment)):
+        if not self.resuming or self.table() != actor_table(experiment):
             return None
         try:
             told = msgspec.json.decode((self.path / RESULT).read_bytes(), type=dict[str, Any])
@@ -230,10 +244,13 @@ class RunDirectory:
         except OSError:
             self.lost_lines += 1
 
-    def _compare(self, manifest: Manifest) -> None:
-        difference = manifests.difference(self.manifest(), manifest)
+    def _compare(self, manifest: Manifest) -> Changes:
+        """In which settings of actors this life differs from the last. Raises RunDirectoryError for another run."""
+        table = self.table()
+        difference = manifests.difference(msgspec.structs.replace(self.manifest(), actor_table=table), manifest)
         if difference is not None:
             raise RunDirectoryError(self.path, f"it holds another experiment. {difference} {AS_BEGUN}")
+        return manifests.changes(table, manifest.actor_table)
 
     def _was_journaled(self) -> bool:
         """As the experiment says that is about to be written over; no where it cannot be read."""

@@ -10,9 +10,20 @@ from typing import Any, get_args, get_type_hints
 import msgspec
 import pytest
 
-from actor.config import FORMER, READ_WITH, VALUES, ActorSettings, read_settings
+from actor.config import (
+    CHANGEABLE,
+    DEFAULTS,
+    FORMER,
+    READ_WITH,
+    VALUES,
+    ActorSettings,
+    Wrapper,
+    read_settings,
+    stages,
+)
 from protocol.codecs.registry import CODECS
 from protocol.errors import SettingError, UserError
+from protocol.setting_names import KEPT
 from tests.learning.tasks import TASKS
 
 EXPERIMENTS = Path(__file__).parents[2] / "deploy" / "experiments"
@@ -234,3 +245,69 @@ def test_the_command_lines_of_the_learning_tests_are_taken() -> None:
             name, _, text = override.removeprefix("actor.").partition("=")
             given[name] = tomllib.loads(f"v = {text}")["v"] if text.startswith("[") else text
         assert read(**given).env == given["env"]
+
+
+def staged(*entries: dict[str, Any], **table: Any) -> list[tuple[int, ActorSettings]]:
+    return list(stages(read(**table, curriculum=list(entries))))
+
+
+def test_a_stage_holds_beside_those_before_it() -> None:
+    first, second, third = staged(
+        {"env_steps": 100, "set": {"discount": 0.9, "env_options": {"b": 3}}},
+        {"env_steps": 2e2, "set": {"env_options": {"c": 4}, "wrappers": ["a:B"]}},
+        env_options={"a": 1, "b": 2},
+    )
+    assert [at for at, _ in (first, second, third)] == [0, 100, 200]
+    assert [each.discount for _, each in (first, second, third)] == [0.99, 0.9, 0.9]
+    assert first[1].env_options == {"a": 1, "b": 2}
+    assert second[1].env_options == {"a": 1, "b": 3}
+    assert third[1].env_options == {"a": 1, "b": 3, "c": 4}
+    assert [each.wrappers for _, each in (first, second, third)] == [(), (), ("a:B",)]
+
+
+def test_another_environment_begins_with_no_options() -> None:
+    *_, (_, last) = staged({"env_steps": 9, "set": {"env": "B-v0", "env_options": {"b": 1}}}, env_options={"a": 1})
+    assert (last.env, last.env_options) == ("B-v0", {"b": 1})
+
+
+@pytest.mark.parametrize(
+    ("entries", "named"),
+    [
+        ([{"env_steps": 9, "set": {"hidden": [4]}}], "actor.curriculum[0].set.hidden = [4]: cannot change while a run"),
+        (
+            [{"env_steps": 9, "set": {"gamma": 0.9}}],
+            "[0].set.gamma = 0.9: there is no such setting; did you mean actor.di",
+        ),
+        ([{"env_steps": 9, "set": {"discount": 2}}], "actor.curriculum[0].set.discount = 2: expected a number, >= 0.0"),
+        (
+            [{"env_steps": 9, "set": {"clip": 0.1}}, {"env_steps": 9, "set": {"clip": 0.2}}],
+            "actor.curriculum[1].env_steps = 9: must be above 9, the stage before",
+        ),
+        ([{"env_steps": 0, "set": {"clip": 0.1}}], "expected a list, each a table of env_steps and set"),
+        ([{"env_steps": 9, "set": {}}], "expected a list, each a table of env_steps and set"),
+        ([{"env_steps": 9, "sets": {"clip": 0.1}}], "expected a list, each a table of env_steps and set"),
+        ([{"env_steps": 9, "set": {"passes": 3}}], "actor.curriculum[0].set.passes = 3: must be 1 with actor.loss"),
+    ],
+)
+def test_a_stage_that_cannot_be_is_named(entries: list[dict[str, Any]], named: str) -> None:
+    with pytest.raises(SettingError, match=re.escape(named)):
+        read(curriculum=entries, **({"loss": "a3c"} if "passes" in named else {}))
+
+
+def test_all_that_may_change_is_a_setting_and_none_that_a_run_keeps() -> None:
+    assert {*CHANGEABLE} <= {*DEFAULTS}
+    assert {*DEFAULTS} >= KEPT
+    assert not KEPT & {*CHANGEABLE}
+
+
+@pytest.mark.parametrize("vectorization", ["envpool", "vector_entry_point"])
+def test_no_wrapper_goes_around_vectors(vectorization: str) -> None:
+    with pytest.raises(SettingError, match=r"no wrapper goes around; beside .* auto, sync or processes"):
+        read(wrappers=["a:B"], vectorization=vectorization)
+
+
+def test_wrappers_are_names_or_tables() -> None:
+    settings = read(wrappers=["a:B", {"wrapper": "c:D", "options": {"n": 1}}])
+    assert settings.wrappers == ("a:B", Wrapper("c:D", {"n": 1}))
+    with pytest.raises(SettingError, match="expected a list, each text or a table of wrapper and options"):
+        read(wrappers=[{"name": "a:B"}])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from pathlib import Path
 
 import msgspec
@@ -9,10 +10,11 @@ import numpy as np
 import pytest
 import safetensors
 
-from actor.config import ActorSettings
+from actor.config import ActorSettings, Stage
 from actor.initial import Unwritable, initial, write
 from protocol.errors import SettingError
 from protocol.layout import Layout
+from protocol.manifest import digest_of
 
 SETTINGS = ActorSettings(env="CartPole-v1", hidden=(8,), normalize_observations=False, normalize_returns=False)
 
@@ -46,7 +48,8 @@ def test_the_file_says_what_it_is(tmp_path: Path) -> None:
         np.testing.assert_array_equal(file.get_tensor("theta"), made.theta)
     assert msgspec.json.decode(metadata["layout"], type=Layout) == made.layout
     assert (metadata["env"], metadata["observation_size"]) == ("CartPole-v1", "0")
-    assert (metadata["seed"], metadata["actor_digest"]) == ("3", "01ff")
+    assert (metadata["seed"], metadata["actor_digest"]) == ("3", digest_of(b"\x01\xff").hex())
+    assert base64.b64decode(metadata["actor_table"]) == b"\x01\xff"
     assert [path.name for path in tmp_path.iterdir()] == ["theta.safetensors"]
 
 
@@ -58,3 +61,11 @@ def test_an_unknown_environment_is_named() -> None:
 def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
     with pytest.raises(Unwritable, match="No such file or directory"):
         write(initial(SETTINGS, 0, ()), tmp_path / "absent" / "theta", b"")
+
+
+def test_the_environments_of_all_stages_are_for_the_same_network() -> None:
+    alike = (Stage(100, {"env_options": {"sutton_barto_reward": True}}), Stage(200, {"discount": 0.9}))
+    assert initial(msgspec.structs.replace(SETTINGS, curriculum=alike), 0, ()).theta.size
+    other = (Stage(100, {"discount": 0.9}), Stage(200, {"env": "Acrobot-v1"}))
+    with pytest.raises(SettingError, match=r"actor\.curriculum\[1\]\.set = .*Acrobot-v1 then has .*one network cannot"):
+        initial(msgspec.structs.replace(SETTINGS, curriculum=other), 0, ())

@@ -17,10 +17,11 @@ from actor import worker as module
 from actor.algorithms import portion as portions
 from actor.algorithms import simulators
 from actor.algorithms.gradients import gradient, minibatches
+from actor.algorithms.methods import ActionValues
 from actor.algorithms.normalization import moments_size
 from actor.algorithms.portion import POWER, first, portion
 from actor.algorithms.rollout import Rollout
-from actor.config import ActorSettings
+from actor.config import ActorSettings, Stage
 from actor.environments.registry import describe
 from actor.events import Feedback, Settled, Weights, Work
 from actor.handoff import Leaving
@@ -838,3 +839,60 @@ class Shown(gymnasium.Env[Any, Any]):
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         return self.observation_space.sample(), 0.0, False, False, {}
+
+
+def at(bench: Bench, env_steps: int, version: int) -> list[Work]:
+    """A rollout with weights that came at this age of the run."""
+    assert bench.link.weights is not None
+    bench.link.weights = replace(bench.link.weights, env_steps=env_steps, version=version)
+    return bench.step()
+
+
+def test_a_worker_follows_the_stages_of_the_weights_that_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines: list[Any] = []
+    monkeypatch.setattr(log, "write", lines.append)
+    clip = {"wrapper": "gymnasium.wrappers:ClipReward", "options": {"min_reward": 0.0, "max_reward": 0.25}}
+    curriculum = (Stage(100, {"discount": 0.5, "passes": 1}), Stage(200, {"wrappers": [clip]}))
+    bench = Bench(msgspec.structs.replace(SMALL, curriculum=curriculum))
+    scores = []
+    for env_steps in (0, 99, 100, 199, 200, 300, 50):
+        works = at(bench, env_steps, env_steps)
+        held = bench.worker.settings
+        scores.append((len(works), held.discount, len(held.wrappers)))
+    assert scores == [(4, 0.99, 0)] * 2 + [(2, 0.5, 0)] * 2 + [(2, 0.5, 1)] * 2 + [(4, 0.99, 0)]
+    told = [(line["stage"], line["from_env_steps"]) for line in lines if line["event"] == "stage_entered"]
+    assert told == [(1, 100), (2, 200), (0, 0)]
+    bench.worker.close()
+
+
+def test_a_stage_pays_what_its_wrappers_let_through() -> None:
+    clip = {"wrapper": "gymnasium.wrappers:ClipReward", "options": {"min_reward": 0.0, "max_reward": 0.25}}
+    settings = msgspec.structs.replace(SMALL, rollout_steps=200, curriculum=(Stage(9, {"wrappers": [clip]}),))
+    bench = Bench(settings)
+    for env_steps, pay in ((0, 1.0), (9, 0.25)):
+        report = at(bench, env_steps, env_steps)[0].report
+        assert report is not None
+        assert report.episodes
+        assert all(episode.score == pay * episode.length for episode in report.episodes)
+    bench.worker.close()
+
+
+def test_a_value_method_keeps_its_target_and_its_exploration_through_a_stage() -> None:
+    changes = {"algorithm": "n_step_q", "final_epsilons": (0.1, 0.5), "final_epsilon_odds": (0.5, 0.5)}
+    settings = msgspec.structs.replace(SMALL, **changes, curriculum=(Stage(9, {"discount": 0.5}),))
+    bench = Bench(settings)
+    before = bench.worker.method
+    at(bench, 9, 1)
+    after = bench.worker.method
+    assert isinstance(before, ActionValues)
+    assert isinstance(after, ActionValues)
+    assert before is not after
+    assert after.final_epsilon == before.final_epsilon
+    np.testing.assert_array_equal(after.target_weights.theta, before.target_weights.theta)
+    bench.worker.close()
+
+
+def test_a_module_of_a_later_stage_is_asked_for_at_once() -> None:
+    settings = msgspec.structs.replace(SMALL, curriculum=(Stage(10**9, {"wrappers": ["elsewhere:Wrapper"]}),))
+    with pytest.raises(UserError, match="'elsewhere', which this machine does not allow"):
+        Bench(settings)

@@ -18,7 +18,8 @@ IMPURE = frozenset(
     | {"threading", "time", "uvloop", "zmq"}
 )
 GYMNASIUM_FILES = " ".join(
-    f"actor/environments/{name}.py" for name in ("registry", "conversion", "contract", "masks", "child_main")
+    f"actor/environments/{name}.py"
+    for name in ("registry", "conversion", "contract", "masks", "wrappers", "child_main")
 )
 ZEROMQ_FILES = " ".join(f"protocol/transport/{name}.py" for name in ("learner_sockets", "actor_sockets", "sockets"))
 PICTURE_FILES = "learner/analysis/plot.py learner/analysis/export.py"

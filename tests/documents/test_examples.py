@@ -27,6 +27,7 @@ SHOWN = [  # page, language and the file that the page's first block of this lan
     ("docs/tutorial.md", "python", "corridor.py"),
     ("docs/tutorial.md", "toml", "corridor.toml"),
     ("docs/actions.md", "python", "masked.py"),
+    ("docs/curricula.md", "python", "wrappers.py"),
     ("protocol/WIRE.md", "python", "minimal_actor.py"),
 ]
 ORDER = (  # later ones go on with runs/first
@@ -34,6 +35,7 @@ ORDER = (  # later ones go on with runs/first
     "docs/fine-tuning.md",
     "docs/comparing.md",
     "docs/tutorial.md",
+    "docs/curricula.md",
     "docs/troubleshooting.md",
     "docs/actions.md",
 )
@@ -49,12 +51,18 @@ print(json.dumps(minimal_actor(sys.argv[1], lambda theta, _: (numpy.full(len(the
 @pytest.fixture
 def workshop(tmp_path: Path) -> Path:
     """A folder with what the console blocks take for granted."""
-    for name in ("corridor.py", "corridor.toml", "tictactoe.py", "masked.py"):
+    for name in ("corridor.py", "corridor.toml", "tictactoe.py", "icy.py", "icy.toml", "wrappers.py", "masked.py"):
         shutil.copy(EXAMPLES / name, tmp_path)
+    (tmp_path / "stacked.toml").write_text(toml_of("docs/curricula.md", 0))
     (tmp_path / "needy.py").write_text("import helper\n")
     write_pair(tmp_path / "open.key", new_pair("open", new_pair("learner").public))
     (tmp_path / "open.key").chmod(0o644)
     return tmp_path
+
+
+def toml_of(page: str, number: int) -> str:
+    """A block of a page."""
+    return [fence.text for fence in fences(text_of(page)) if fence.language == "toml"][number]
 
 
 def said(command: str, folder: Path) -> tuple[int, str]:
@@ -137,6 +145,25 @@ def test_the_game_of_the_tutorial_is_learnt(workshop: Path) -> None:
     code, printed = said(f"{command} 0.5 --until-steps 200000 --http off --json --run-dir run", workshop)
     assert code == 0, printed
     assert json.loads((workshop / "run/result.json").read_text())["solved"]
+
+
+def test_the_curriculum_of_its_page_is_the_file_s_and_is_learnt(workshop: Path) -> None:
+    assert toml_of("docs/curricula.md", 1) == (EXAMPLES / "icy.toml").read_text()
+    command = "learner run icy.toml --allow-module icy"
+    assert command in text_of("docs/curricula.md")
+    code, printed = said(f"{command} --http off --json --run-dir run", workshop)
+    assert code == 0, printed
+    told = [json.loads(line) for line in (workshop / "run/progress.jsonl").read_text().splitlines()]
+    assert [each["stage"] for each in told if each["event"] == "stage_began"] == [1, 2]
+    result = json.loads((workshop / "run/result.json").read_text())
+    assert result["solved"]
+    assert result["env_steps"] >= 20_000
+
+
+def test_the_wrappers_of_their_page_can_be_made(workshop: Path) -> None:
+    code, printed = said("actor init stacked.toml --allow-module icy --allow-module wrappers", workshop)
+    assert code == 0, printed
+    assert "for icy:Icy-v0" in printed
 
 
 def test_the_actor_of_the_specification_trains(tmp_path: Path) -> None:

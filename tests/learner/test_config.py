@@ -28,6 +28,8 @@ from learner.config import (
     experiment,
     learner_settings,
     optimizer_settings,
+    stages,
+    tasks,
     with_optimizer,
 )
 from learner.launch.toml import dumps
@@ -220,6 +222,20 @@ def test_what_the_journal_was_told_makes_the_optimizer_again(optimizer: Any) -> 
     assert with_optimizer(now, told) == msgspec.structs.replace(now, optimizer=optimizer)
     with pytest.raises(SettingError, match=r"learner\.damping"):
         with_optimizer(now, {**told, "damping": 1})
+
+
+def test_of_the_actor_s_table_the_stages_are_looked_at() -> None:
+    told = [
+        {"env_steps": 100, "set": {"discount": 0.9}},
+        {"env_steps": 3e2, "set": {"env_options": {"n": 1}}},
+        {"env_steps": 400, "set": {"wrappers": []}},
+    ]
+    made = Experiment(actor={"curriculum": told})
+    assert stages(made) == [(100, told[0]["set"]), (300, told[1]["set"]), (400, told[2]["set"])]
+    assert tasks(made) == (300, 400)
+    for unchecked in (None, 3, ["x"], [{"env_steps": "x", "set": {}}], [{"set": 3, "env_steps": 1}]):
+        assert stages(Experiment(actor={"curriculum": unchecked})) == []
+    assert tasks(Experiment()) == ()
 
 
 def test_the_actor_table_is_canonical_and_bounded() -> None:

@@ -165,3 +165,32 @@ def test_the_pace_is_that_of_the_last_seconds() -> None:
     assert pace.share == 1.0
     pace.record(0.1, 0.0)
     assert pace.at == 499.0, "a clock that went back adds nothing"
+
+
+def told(env_steps: int, score: float, episodes: int = WINDOW) -> Report:
+    return Report(env_steps, (Episode(score, 1),) * episodes, Losses())
+
+
+def test_another_task_begins_its_own_window_and_the_last_one_is_judged() -> None:
+    progress = Progress(tasks=(100, 200))
+    progress.record(told(99, 9.0))
+    assert (progress.task, progress.return_mean, progress.return_best_mean) == (0, 9.0, 9.0)
+    assert not progress.reached(5.0)  # it is the easiest of three
+    progress.step(1)
+    assert (progress.task, progress.return_mean, progress.return_best_mean) == (1, None, float("-inf"))
+    progress.score(told(0, 9.0), collected_from=99)  # collected in the task before
+    assert (progress.return_mean, progress.episodes) == (None, 2 * WINDOW)
+    progress.score(told(0, 6.0), collected_from=100)
+    assert (progress.return_mean, progress.reached(5.0)) == (6.0, False)
+    progress.step(100)
+    progress.score(told(0, 7.0), collected_from=150)
+    assert not progress.reached(5.0)
+    progress.score(told(0, 5.0), collected_from=200)
+    assert (progress.reached(5.0), progress.reached(6.0)) == (True, False)
+
+
+def test_a_run_without_stages_has_one_task() -> None:
+    progress = Progress()
+    progress.record(told(1, 5.0, WINDOW - 1))
+    progress.score(told(0, 5.0, 1), collected_from=0)
+    assert progress.reached(5.0)

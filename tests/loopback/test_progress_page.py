@@ -27,7 +27,7 @@ STAMP = {"event", "wall_s", "unix_s"}
 TELLERS = {"Announce", "_announce", "announce", "tell"}
 NOT_OF_A_RUN = {"learner/analysis/replay.py"}  # `learner replay` prints what it finds and records nothing
 ELSEWHERE = {  # said by other means than a call with their name
-    "learner": {"progress", "finished", "actor_said", "output_lost"},
+    "learner": {"progress", "finished", "actor_said", "output_lost", "settings_changed"},
     "actor": {
         "simulator_failed",
         "gradient_not_finite",
@@ -35,6 +35,7 @@ ELSEWHERE = {  # said by other means than a call with their name
         "image_flattened",
         "portion_changed",
         "actions_masked",
+        "stage_entered",
         "output_lost",
     },
 }

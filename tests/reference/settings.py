@@ -118,6 +118,8 @@ def takes(annotation: Any) -> str:
         return f"list of: {takes(parts[0])}"
     if origin is dict:
         return "table"
+    if isinstance(annotation, type) and issubclass(annotation, msgspec.Struct):
+        return f"table of {', '.join(code(name) for name in annotation.__struct_fields__)}"
     return {int: "whole number", float: "number", str: "text", bool: "true or false"}[annotation]
 
 

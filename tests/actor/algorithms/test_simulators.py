@@ -22,6 +22,7 @@ from actor.environments.vector import VectorEnv
 from actor.monitoring import log
 from actor.networks.build import build_policy
 from actor.spaces import resolved
+from protocol.errors import UserError
 from protocol.moments import Moments
 from tests.actor.counter import NONE_ALLOWED, counters, discrete, vectors
 
@@ -340,3 +341,78 @@ def test_a_line_says_what_is_collected_from_now_on(factory: Factory, monkeypatch
         sizes = {"envs": held.envs, "rollout_steps": held.rollout_steps}
         assert lines.pop() == {"event": "portion_changed", "share": share, **sizes}
         assert lines == []
+
+
+def with_settings(simulators: Simulators, **fields: Any) -> ActorSettings:
+    """Other settings from the next rollout on."""
+    settings = replaced(**fields)
+    simulators.change(settings, distribution(COUNTED))
+    return settings
+
+
+@pytest.mark.parametrize("fields", [{"env": "Other-v0"}, {"env_options": {"n": 1}}, {"wrappers": ("a:B",)}])
+def test_settings_that_make_other_environments_make_them_anew(factory: Factory, fields: dict[str, Any]) -> None:
+    simulators = under_way()
+    simulators.heed(SHORTER)
+    held = simulators.portion
+    settings = with_settings(simulators, **fields)
+    assert [group.closed for group in factory.made[0]] == [1]
+    assert (len(factory.made), factory.open, simulators.portion) == (2, 1, held)
+    assert simulators.sized == with_portion(settings, held)
+    assert simulators.collect().starts[0].all()
+    assert factory.seeds[0] != factory.seeds[1]
+
+
+def test_other_settings_go_on_in_the_middle_of_episodes_with_rewards_as_they_say(factory: Factory) -> None:
+    simulators = under_way(replaced(normalize_returns=False))
+    last, paid = simulators.collect().observations[-1].copy(), simulators.collect
+    assert paid().rewards.max() == 3.0
+    last = simulators.collect().observations[-1].copy()
+    with_settings(simulators, normalize_returns=False, reward_scale=0.5, passes=3)
+    rollout = simulators.collect()
+    np.testing.assert_array_equal(rollout.observations[0], last)
+    assert rollout.rewards.max() == 1.5
+    assert simulators.portion == whole(replaced(passes=3))
+    assert len(factory.made) == 1
+
+
+def test_a_change_before_the_first_rollout_leaves_it_short(factory: Factory) -> None:
+    simulators = begun()
+    settings = with_settings(simulators, passes=3)
+    assert simulators.portion == first(settings)
+
+
+def test_what_was_seen_stays_seen_whatever_it_earns(factory: Factory) -> None:
+    simulators = under_way(replaced(normalize_returns=False, reward_scale=1e-6))
+    plain = simulators.collect().rewards.max()
+    with_settings(simulators, normalize_returns=False, reward_scale=1e-6, novelty_weight=1.0)
+    new = simulators.collect().rewards.max()
+    with_settings(simulators, normalize_returns=False, reward_scale=1e-6, novelty_weight=2.0)
+    seen = simulators.collect().rewards.max()
+    assert plain < 1e-5 < seen < 1.0 < new + 0.5
+    with_settings(simulators, normalize_returns=False, reward_scale=1e-6)
+    assert simulators.collect().rewards.max() < 1e-5
+
+
+def test_nothing_older_than_a_change_is_learnt_from(factory: Factory) -> None:
+    simulators = under_way()
+    simulators.heed(FEWEST)
+    rows = [len(simulators.recent(simulators.collect(), 1, 0).valid) for _ in range(2)]
+    assert rows[1] > rows[0]
+    with_settings(simulators, clip=0.1)
+    assert len(simulators.recent(simulators.collect(), 1, 0).valid) == rows[0]
+
+
+def test_environments_of_another_shape_are_refused(factory: Factory, monkeypatch: pytest.MonkeyPatch) -> None:
+    simulators = under_way()
+
+    def others(settings: ActorSettings, allowed_modules: frozenset[str]) -> list[Group]:
+        (made,) = factory(settings, allowed_modules)
+        made.spaces = vectors(3, COUNTED)
+        return [made]
+
+    monkeypatch.setattr(module, "make_vector_envs", others)
+    with pytest.raises(UserError, match=r"Other-v0, made again for this stage of actor\.curriculum, has"):
+        with_settings(simulators, env="Other-v0")
+    simulators.close()
+    assert factory.open == 0

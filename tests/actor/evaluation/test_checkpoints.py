@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
+from actor.config import read_settings
 from actor.evaluation.checkpoints import Unreadable, best, newest, read_checkpoint, read_manifest
-from tests.actor.evaluation.rundirs import checkpoint, moments_of
+from protocol.manifest import digest_of
+from tests.actor.evaluation.rundirs import checkpoint, moments_of, run_directory
 
 THETA = np.arange(3, dtype=np.float32)
 
@@ -21,6 +23,19 @@ def test_the_newest_whole_checkpoint_is_taken(tmp_path: Path) -> None:
     (tmp_path / "checkpoint-000000000004.safetensors").write_bytes(b"short")
     (tmp_path / "checkpoint.tmp").write_bytes(b"half written")
     assert newest(tmp_path).version == 2
+
+
+@pytest.mark.parametrize(
+    ("experiment", "envs"),
+    [('[run]\nseed = 1\n[actor]\nenv = "CartPole-v1"\nhidden = [8]\nenvs = 2\n', 2), ("[actor", 4), (None, 4)],
+)
+def test_a_run_is_what_its_last_life_made_of_it(tmp_path: Path, experiment: str | None, envs: int) -> None:
+    run_directory(tmp_path)
+    if experiment is not None:
+        (tmp_path / "experiment.toml").write_text(experiment)
+    manifest = read_manifest(tmp_path)
+    assert read_settings(manifest.actor_table).envs == envs
+    assert manifest.actor_digest == digest_of(manifest.actor_table)
 
 
 def test_the_best_is_a_file_of_its_own(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -68,6 +69,21 @@ def test_another_network_is_refused(tmp_path: Path) -> None:
     checkpoint(tmp_path / "checkpoints", 1, {"theta": theta})
     with pytest.raises(UserError, match="network"):
         evaluate(tmp_path, 1, 0, ENOUGH, ())
+
+
+CLIPPED = {"wrapper": "gymnasium.wrappers:ClipReward", "options": {"min_reward": 0.0, "max_reward": 0.25}}
+
+
+@pytest.mark.parametrize(
+    "changes", [{"wrappers": [CLIPPED]}, {"curriculum": [{"env_steps": 9, "set": {"wrappers": [CLIPPED]}}]}]
+)
+def test_returns_are_what_the_wrapped_environment_of_the_last_stage_pays(
+    tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    theta = run_directory(tmp_path, **changes)
+    checkpoint(tmp_path / "checkpoints", 1, {"theta": theta})
+    score = evaluate(tmp_path, 2, 0, ENOUGH, ())
+    assert score.mean == 0.25 * score.length_mean
 
 
 def test_episodes_past_the_step_limit_are_cut_and_counted(tmp_path: Path) -> None:

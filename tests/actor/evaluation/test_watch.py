@@ -277,6 +277,20 @@ def test_the_newest_of_a_stack_is_the_picture_and_colours_stay_colours() -> None
     np.testing.assert_array_equal(picture_of(colours), colours)
 
 
+@pytest.mark.parametrize("staged", [False, True])
+def test_what_is_shown_is_the_wrapped_environment_of_the_last_stage(tmp_path: Path, staged: bool) -> None:
+    clip = {"wrapper": "gymnasium.wrappers:ClipReward", "options": {"min_reward": 0.0, "max_reward": 0.25}}
+    stack = {"wrapper": "gymnasium.wrappers:FrameStackObservation", "options": {"stack_size": 3}}
+    later: dict[str, Any] = {"curriculum": [{"env_steps": 1, "set": {"wrappers": [stack, clip]}}]} if staged else {}
+    theta = run_directory(tmp_path, env="Dot-v0", wrappers=[stack] if staged else [stack, clip], **later)
+    checkpoint(tmp_path / "checkpoints", 3, {"theta": theta})
+    told: list[str] = []
+    recorder = watch(tmp_path, viewing(tmp_path / "a.mp4"), False, lambda said: told.append(str(said)))
+    assert told == ["episode 1  return 1.25  length 5  version 3"]
+    assert recorder is not None
+    assert recorder.frames == 6
+
+
 class Bench:
     """A watcher at a channel without a link behind it. Each want is answered by the next of ``given``, or the end."""
 

@@ -45,3 +45,31 @@ def test_episodes_and_losses_count_once_nothing_speaks_against_their_sender(outc
 
 def test_nothing_that_could_be_a_fault_of_the_sender_is_blameless() -> None:
     assert sorted(BLAMELESS) == ["draining", "over_quota", "stale_seconds", "stale_updates"]
+
+
+def test_a_rollout_began_after_the_last_report_or_with_older_weights() -> None:
+    reports, sender = Reports(Progress()), peer()
+    steps_at = {3: 30, 7: 70}.__getitem__
+    assert reports.collected_from(gradient(), sender, steps_at) == 70
+    sender.reported_at_steps = 50
+    assert reports.collected_from(gradient(), sender, steps_at) == 50
+    sender.reported_at_steps = 90
+    assert reports.collected_from(gradient(), sender, steps_at) == 70
+
+
+def test_where_there_are_stages_it_began_no_later_than_the_last_gradient_before_it() -> None:
+    """What was reported moves a run on; what an actor collects next may still be of the weights from before."""
+    progress = Progress(env_steps=85, tasks=(90,))
+    reports, sender = Reports(progress), peer()
+    steps_at = {0: 0, 7: 84, 8: 95}.__getitem__
+    report, _ = reports.receive(gradient(), sender, 3.0)
+    assert (report, progress.env_steps, sender.based_version) == (TOLD, 95, 7)
+    later = Gradient(1, 2, 8, "f32", 4, 4, TOLD)
+    began = reports.collected_from(later, sender, steps_at)
+    assert began == 84
+    reports.receive(later, sender, 3.0)
+    reports.count(TOLD, "applied", began)
+    assert (list(progress.scores), progress.episodes) == ([], 1)
+    began = reports.collected_from(Gradient(1, 3, 8, "f32", 4, 4, TOLD), sender, steps_at)
+    reports.count(TOLD, "applied", began)
+    assert list(progress.scores) == [5.0]

@@ -8,11 +8,12 @@ import json
 import os
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import msgspec
 import pytest
 
-from learner.config import Experiment, RunSettings, learner_settings
+from learner.config import Experiment, RunSettings, actor_table, learner_settings
 from learner.durability.disk import Disk
 from learner.launch import run_directory
 from learner.launch.experiment_file import load
@@ -184,13 +185,58 @@ def test_nothing_cannot_be_resumed(tmp_path: Path) -> None:
 
 def test_another_experiment_cannot_be_resumed(tmp_path: Path) -> None:
     begun(tmp_path)
-    other = manifest(actor_table=b"\x80", actor_digest=digest_of(b"\x80"))
+    before = (tmp_path / "experiment.toml").read_text()
     with (
         RunDirectory.prepare(tmp_path, resume=True) as directory,
-        pytest.raises(RunDirectoryError, match=r"another experiment\. The actor tables differ"),
+        pytest.raises(RunDirectoryError, match=r"another experiment\. A run keeps .* and \[8\] in the other"),
     ):
-        directory.start_life(EXPERIMENT, other)
+        directory.start_life(*changed(hidden=[8]))
+    assert (tmp_path / "experiment.toml").read_text() == before
     assert (tmp_path / "epoch").read_text() == "1\n"
+
+
+def changed(**settings: object) -> tuple[Experiment, manifests.Manifest]:
+    """EXPERIMENT with these settings of actors, and its manifest."""
+    experiment = msgspec.structs.replace(EXPERIMENT, actor={**EXPERIMENT.actor, **settings})
+    table = actor_table(experiment)
+    return experiment, manifest(actor_table=table, actor_digest=digest_of(table))
+
+
+def test_settings_that_may_change_are_told_kept_and_told_no_second_time(tmp_path: Path) -> None:
+    begun(tmp_path)
+    made = (tmp_path / "manifest.json").read_bytes()
+    for settings, told in (
+        ({"discount": 0.9, "codec": "f32"}, {"actor.discount": [None, 0.9], "actor.codec": [None, "f32"]}),
+        ({"discount": 0.9, "codec": "f32"}, {}),
+        ({"discount": 0.8}, {"actor.discount": [0.9, 0.8], "actor.codec": ["f32", None]}),
+    ):
+        experiment, other = changed(**settings)
+        with RunDirectory.prepare(tmp_path, resume=True) as directory:
+            directory.start_life(experiment, other)
+            assert {name: [*values] for name, values in directory.changed.items()} == told
+            assert directory.table() == actor_table(experiment)
+        assert load(tmp_path / "experiment.toml", (), {}, kept=True) == experiment
+        assert (tmp_path / "manifest.json").read_bytes() == made  # checkpoints and the journal are bound to it
+    said = [line["changed"] for line in lines(tmp_path)]
+    assert said == [
+        {"actor.discount": [None, 0.9], "actor.codec": [None, "f32"]},
+        {"actor.discount": [0.9, 0.8], "actor.codec": ["f32", None]},
+    ]
+
+
+def test_a_change_is_in_the_log_before_the_experiment_has_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun(tmp_path)
+    write = Disk.write_whole
+
+    def full(disk: Disk, path: Path, *rest: Any) -> None:
+        if path.name == "experiment.toml":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(disk, path, *rest)
+
+    monkeypatch.setattr(Disk, "write_whole", full)
+    with RunDirectory.prepare(tmp_path, resume=True) as directory, pytest.raises(RunDirectoryError):
+        directory.start_life(*changed(discount=0.9))
+    assert [line["changed"] for line in lines(tmp_path)] == [{"actor.discount": [None, 0.9]}]
 
 
 def test_one_learner_at_a_time(tmp_path: Path) -> None:

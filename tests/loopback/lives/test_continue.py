@@ -12,7 +12,7 @@ import pytest
 from tests.loopback.system import Launcher, free_ports
 from tests.loopback.test_usage import refused
 
-SHIPPED = Path(__file__).resolve().parents[2] / "deploy" / "experiments" / "cartpole.toml"
+SHIPPED = Path(__file__).resolve().parents[3] / "deploy" / "experiments" / "cartpole.toml"
 
 
 @pytest.fixture
