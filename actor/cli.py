@@ -403,14 +403,14 @@ def _json(value: object) -> str:
 
 
 def _checked(table: bytes, modules: frozenset[str]) -> ActorSettings:
-    """Settings that fit, of an environment that is registered and a network that can be built. Raises UserError."""
+    """Settings that fit, of an environment that is registered and a network that was found. Raises UserError."""
     from actor.config import read_settings
     from actor.environments.registry import check as look_up
-    from actor.networks.build import require_torch
+    from actor.networks.build import look_up as look_up_network
 
     settings = read_settings(table)
     look_up(settings, modules)
-    require_torch(settings)
+    look_up_network(settings, modules)
     return settings
 
 

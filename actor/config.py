@@ -5,6 +5,7 @@ The learner hands this table over unparsed (WIRE.md, section 6), so this file al
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -25,6 +26,8 @@ Seconds = Annotated[float, Meta(gt=0.0, le=86_400.0)]
 CRITIC = ("a3c",)
 VALUES = ("n_step_q", "one_step_q", "one_step_sarsa")
 IMAGES = ("grid", "small", "a3c", "nature")
+NETWORKS = ("auto", "mlp", *IMAGES)
+OWN = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*|\w[\w.-]*")  # MODULE:NAME, or what a package has registered
 
 # By the setting that decides: which others are read at all, and with which of its values. What is not read must be left
 # out or be at its default.
@@ -157,9 +160,11 @@ class ActorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     final_epsilon_odds: Annotated[tuple[Unit, ...], Meta(min_length=1, max_length=16)] = (0.4, 0.3, 0.3)
 
     # network
-    # What sees images, by their shorter side in pixels: "grid" from 4, "small" from 9, "a3c" and "nature" from 36.
-    # auto: "a3c" from 36, "small" from 17, "grid" below, and "mlp" for all that is no image.
-    network: Literal["auto", "mlp", "grid", "small", "a3c", "nature"] = "auto"
+    # "auto", "mlp", and what sees images, by their shorter side in pixels: "grid" from 4, "small" from 9, "a3c" and
+    # "nature" from 36. auto: "a3c" from 36, "small" from 17, "grid" below, and "mlp" for all that is no image.
+    # One of your own is MODULE:NAME, or the name that an installed package registers (docs/networks.md).
+    network: Annotated[str, Meta(min_length=1, max_length=200)] = "auto"
+    network_options: dict[str, object] = {}  # keyword arguments of a network of your own
     hidden: Annotated[tuple[Count, ...], Meta(max_length=8)] = (64, 64)  # mlp: units of each layer
     activation: Literal["tanh", "relu"] = "tanh"  # mlp: behind each of them
     memory: Literal["none", "lstm", "gru"] = "none"  # between the layers above and the heads
@@ -193,6 +198,7 @@ def read_settings(table: bytes) -> ActorSettings:
     settings = read("actor", ActorSettings, {**implied, **given})
     for choice, users in READ_WITH.items():
         _check_read(settings, choice, users, {**DEFAULTS, **implied})
+    _check_network(settings)
     _check_sizes(settings)
     if settings.algorithm == "a3c":
         _check_actor_critic(settings)
@@ -232,6 +238,17 @@ def _check_read(
 def _plain(value: object) -> object:
     """As TOML has it."""
     return list(value) if isinstance(value, tuple) else value
+
+
+def _check_network(settings: ActorSettings) -> None:
+    """Whether a network of a user's own is there is seen when it is looked for (networks/contract.py)."""
+    name, options = settings.network, settings.network_options
+    if OWN.fullmatch(name) is None:
+        accepted = f"expected one of {', '.join(NETWORKS)}, or one of your own as MODULE:NAME"
+        raise SettingError("actor.network", name, accepted)
+    if options and name in NETWORKS:
+        said = f"only a network of your own reads it, and actor.network is {name!r}; leave it out, or change that"
+        raise SettingError("actor.network_options", options, said)
 
 
 def _check_sizes(settings: ActorSettings) -> None:

@@ -46,8 +46,9 @@ class Unwritable(UserError):
 
 def initial(settings: ActorSettings, seed: int, allow_modules: Iterable[str]) -> Initial:
     """The network that these settings describe, at the weights that follow from the run's seed. Raises UserError."""
-    spaces = describe(settings, frozenset(allow_modules))
-    _, flat = build_policy(settings, spaces, seed)
+    allowed = frozenset(allow_modules)
+    spaces = describe(settings, allowed)
+    _, flat = build_policy(settings, spaces, seed, allowed)
     return Initial(flat.vector(), flat.layout(), settings.env, moments_size(settings, spaces), seed)
 
 

@@ -47,16 +47,38 @@ class Actions(msgspec.Struct, frozen=True):
         return len(self.sizes)
 
 
+class Part(msgspec.Struct, frozen=True):
+    """One array of an observation that became a part of a vector.
+
+    name: its keys in Dicts and places in Tuples, with dots between them; of a lone Box empty
+    first: where its numbers begin. shape, type: of the array itself; of a choice the numbers that stand for it
+    scale: of an image, what brings its numbers to between 0 and 1; 0 where it is none
+    """
+
+    name: str
+    first: int
+    shape: tuple[int, ...]
+    type: str = "float32"
+    scale: float = 0.0
+
+    @property
+    def size(self) -> int:
+        """Numbers in it."""
+        return math.prod(self.shape)
+
+
 class Spaces(msgspec.Struct, frozen=True):
     """What a network needs to know. observation_type: ``float32`` or, for images, ``uint8``.
 
     choices: runs (first, how many) of a vector's numbers that stand for a choice and are 0 or 1: one-hot, or bits.
+    parts: of what a vector was made, in its order; none where the observation has the vector's shape itself.
     """
 
     observation_shape: tuple[int, ...]
     observation_type: Literal["float32", "uint8"]
     actions: Actions
     choices: tuple[tuple[int, int], ...] = ()
+    parts: tuple[Part, ...] = ()
 
     @property
     def observation_size(self) -> int:

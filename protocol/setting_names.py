@@ -19,8 +19,8 @@ _ACTOR = """
     normalize_observations normalize_returns algorithm rollout_steps discount final_discount discount_steps targets
     gae_lambda vtrace_clip reward_scale reward_clip novelty_weight loss passes minibatches local_steps clip
     normalize_advantages value_weight entropy_weight entropy_from entropy_steps entropy_floor max_gradient_norm
-    kl_target exploration_steps final_epsilons final_epsilon_odds network hidden activation memory memory_size
-    log_deviation precision codec uplink_kbps density density_warmup rank mask_momentum residual_decay beta1
+    kl_target exploration_steps final_epsilons final_epsilon_odds network network_options hidden activation memory
+    memory_size log_deviation precision codec uplink_kbps density density_warmup rank mask_momentum residual_decay beta1
     momentum_lag beta2 epsilon
 """
 TABLES = {"run": _RUN.split(), "learner": _LEARNER.split(), "actor": _ACTOR.split()}
@@ -55,6 +55,7 @@ actor.kl_target: target_kl
 actor.exploration_steps: exploration_fraction epsilon_decay epsilon_timesteps
 actor.final_epsilons: exploration_final_eps end_e final_epsilon
 actor.network: policy model net
+actor.network_options: policy_kwargs custom_model_config model_config
 actor.hidden: net_arch hidden_sizes hidden_size hidden_units hidden_layers fcnet_hiddens layers
 actor.memory: rnn lstm gru use_lstm recurrent use_rnn
 actor.normalize_advantages: norm_adv normalize_advantage

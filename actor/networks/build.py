@@ -12,7 +12,8 @@ from importlib.util import find_spec
 
 import numpy as np
 
-from actor.config import ActorSettings
+from actor.config import IMAGES, ActorSettings
+from actor.networks.contract import Factory, find_network
 from actor.networks.flat import FlatParameters
 from actor.networks.mlp import Perceptrons
 from actor.networks.policy import IMAGE_NETWORKS, Policy
@@ -21,17 +22,22 @@ from protocol.errors import SettingError, UserError
 from protocol.frames import MAX_FRAME_BYTES
 
 
-def build_policy(settings: ActorSettings, spaces: Spaces, seed: int) -> tuple[Policy, FlatParameters]:
-    """The network of these settings and its flat vectors; its θ₀ follows from the seed. Raises UserError."""
+def build_policy(
+    settings: ActorSettings, spaces: Spaces, seed: int, allowed_modules: frozenset[str] = frozenset()
+) -> tuple[Policy, FlatParameters]:
+    """The network of these settings and its flat vectors; its θ₀ follows from the seed. Raises UserError.
+
+    allowed_modules: where a network of a user's own may come from.
+    """
     settings = resolved(settings, spaces)
     _check_size(settings, spaces)
-    require_torch(settings)
+    factory = look_up(settings, allowed_modules)
     if not _needs_torch(settings):
         perceptrons = Perceptrons(settings, spaces, np.random.default_rng(seed))
         return perceptrons, FlatParameters(perceptrons)
     from actor.networks.torch_policy import TorchPolicy
 
-    policy = TorchPolicy(settings, spaces, seed)
+    policy = TorchPolicy(settings, spaces, seed, factory)
     return policy, FlatParameters(policy)
 
 
@@ -40,12 +46,15 @@ def _needs_torch(settings: ActorSettings) -> bool:
     return settings.network not in ("mlp", "auto") or settings.memory != "none"
 
 
-def require_torch(settings: ActorSettings) -> None:
-    """Raises UserError where this network needs torch and this machine has none."""
+def look_up(settings: ActorSettings, allowed_modules: frozenset[str]) -> Factory | None:
+    """What makes a network of a user's own, as ``find_network``; None for one of ours. Raises UserError as it does, and
+    where the network needs torch and this machine has none.
+    """
     if _needs_torch(settings) and find_spec("torch") is None:
         seen = settings.network not in ("mlp", "auto")
         asked = f"network = {settings.network!r}" if seen else f"memory = {settings.memory!r}"
         raise UserError(f"not installed here: torch; actor.{asked} needs it, an mlp without a memory does not")
+    return find_network(settings, allowed_modules)
 
 
 def _check_size(settings: ActorSettings, spaces: Spaces) -> None:
@@ -53,7 +62,7 @@ def _check_size(settings: ActorSettings, spaces: Spaces) -> None:
     seen, actions = spaces.observation_shape, spaces.actions
     if settings.algorithm != "a3c" and actions.kind != "discrete":
         raise SettingError("actor.algorithm", settings.algorithm, f"use 'a3c': {settings.env} has no Discrete actions")
-    if settings.network != "mlp":
+    if settings.network in IMAGES:
         sides, least = sorted(seen)[1:], LEAST_SIDES[settings.network]
         if spaces.observation_type != "uint8" or min(sides) < least:
             accepted = f"use 'auto': {settings.env} shows no image of bytes that is at least {least} pixels a side"
@@ -72,6 +81,8 @@ def _weights(settings: ActorSettings, spaces: Spaces) -> Iterator[tuple[str, int
         trunks = 2 if settings.memory == "none" and settings.algorithm == "a3c" else 1
         yield "hidden", trunks * sum(inputs * outputs for inputs, outputs in itertools.pairwise(sizes))
         width = sizes[-1]
+    elif settings.network not in IMAGES:  # a user's own is looked at when it is there
+        width = 0
     else:
         convolutions, width = IMAGE_NETWORKS[settings.network]
         sides = sorted(spaces.observation_shape)[1:]

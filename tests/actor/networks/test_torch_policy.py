@@ -13,9 +13,10 @@ from torch.nn import functional
 
 from actor.config import ActorSettings
 from actor.networks.build import build_policy
+from actor.networks.encoders import precision_of
 from actor.networks.flat import FlatParameters
 from actor.networks.policy import Inputs
-from actor.networks.torch_policy import TorchPolicy, precision_of
+from actor.networks.torch_policy import TorchPolicy
 from actor.spaces import Actions, Spaces
 from tests.actor.counter import box, discrete, vectors
 
