@@ -51,12 +51,13 @@ READ_WITH: dict[str, dict[str, tuple[str, ...]]] = {
         "entropy_from": CRITIC,
         "entropy_steps": CRITIC,
         "entropy_floor": CRITIC,
+        "shared_trunk": CRITIC,  # there is no value function beside the policy
         "exploration_steps": VALUES,
         "final_epsilons": VALUES,
         "final_epsilon_odds": VALUES,
     },
     "targets": {"vtrace_clip": ("vtrace",)},
-    "network": {"precision": IMAGES},
+    "network": {"precision": IMAGES, "layer_norm": ("mlp",), "shared_trunk": ("mlp",)},
     "codec": {"uplink_kbps": ("auto",)},
     "vectorization": {"simulator_deadline_s": ("processes",), "simulator_failures": ("processes",)},
 }
@@ -167,6 +168,9 @@ class ActorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     network_options: dict[str, object] = {}  # keyword arguments of a network of your own
     hidden: Annotated[tuple[Count, ...], Meta(max_length=8)] = (64, 64)  # mlp: units of each layer
     activation: Literal["tanh", "relu"] = "tanh"  # mlp: behind each of them
+    layer_norm: bool = False  # mlp: LayerNorm between each of them and its activation
+    # mlp: whether policy and value see through the same hidden layers, as they do with a memory and with images.
+    shared_trunk: bool = False
     memory: Literal["none", "lstm", "gru"] = "none"  # between the layers above and the heads
     memory_size: Count = 64  # units of it
     # Of a Gaussian policy at the beginning; where an axis has bounds they are at -1 and 1.

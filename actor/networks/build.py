@@ -43,7 +43,14 @@ def build_policy(
 
 def _needs_torch(settings: ActorSettings) -> bool:
     """auto: that depends on the environment, which is not asked here."""
-    return settings.network not in ("mlp", "auto") or settings.memory != "none"
+    return settings.network not in ("mlp", "auto") or bool(_torch_options(settings))
+
+
+def _torch_options(settings: ActorSettings) -> list[str]:
+    """Which settings have an mlp made by torch, as a person writes them."""
+    asked = {"memory = " + repr(settings.memory): settings.memory != "none"}
+    asked |= {"layer_norm = true": settings.layer_norm, "shared_trunk = true": settings.shared_trunk}
+    return [option for option, given in asked.items() if given]
 
 
 def look_up(settings: ActorSettings, allowed_modules: frozenset[str]) -> Factory | None:
@@ -52,7 +59,7 @@ def look_up(settings: ActorSettings, allowed_modules: frozenset[str]) -> Factory
     """
     if _needs_torch(settings) and find_spec("torch") is None:
         seen = settings.network not in ("mlp", "auto")
-        asked = f"network = {settings.network!r}" if seen else f"memory = {settings.memory!r}"
+        asked = f"network = {settings.network!r}" if seen else _torch_options(settings)[0]
         raise UserError(f"not installed here: torch; actor.{asked} needs it, an mlp without a memory does not")
     return find_network(settings, allowed_modules)
 
@@ -63,6 +70,12 @@ def _check_size(settings: ActorSettings, spaces: Spaces) -> None:
     if settings.algorithm != "a3c" and actions.kind != "discrete":
         raise SettingError("actor.algorithm", settings.algorithm, f"use 'a3c': {settings.env} has no Discrete actions")
     if settings.network in IMAGES:
+        for name in ("layer_norm", "shared_trunk"):
+            if getattr(settings, name):
+                said = (
+                    f"only an mlp reads it, and images of {settings.env} are seen by {settings.network!r}; leave it out"
+                )
+                raise SettingError(f"actor.{name}", True, said)
         sides, least = sorted(seen)[1:], LEAST_SIDES[settings.network]
         if spaces.observation_type != "uint8" or min(sides) < least:
             accepted = f"use 'auto': {settings.env} shows no image of bytes that is at least {least} pixels a side"
@@ -78,7 +91,8 @@ def _weights(settings: ActorSettings, spaces: Spaces) -> Iterator[tuple[str, int
     """About how many parameters a setting asks for: that of the layers, then that of the memory behind them."""
     if settings.network == "mlp":
         sizes = (spaces.observation_size, *settings.hidden)
-        trunks = 2 if settings.memory == "none" and settings.algorithm == "a3c" else 1
+        apart = settings.memory == "none" and settings.algorithm == "a3c" and not settings.shared_trunk
+        trunks = 2 if apart else 1
         yield "hidden", trunks * sum(inputs * outputs for inputs, outputs in itertools.pairwise(sizes))
         width = sizes[-1]
     elif settings.network not in IMAGES:  # a user's own is looked at when it is there

@@ -146,22 +146,33 @@ def _fold_kernel(weight: Tensor, stride: int, *, channels_first: bool) -> Tensor
 
 
 class Trunk(nn.Module):
-    """Fully connected layers, the activation behind every one: float32 [N, sizes[0]] -> [N, sizes[-1]]."""
+    """Fully connected layers, the activation behind every one: float32 [N, sizes[0]] -> [N, sizes[-1]].
 
-    def __init__(self, sizes: Sequence[int], activation: str, generator: torch.Generator) -> None:
+    norms: whether a LayerNorm stands before each activation (Ba, Kiros and Hinton 2016).
+    """
+
+    def __init__(self, sizes: Sequence[int], activation: str, generator: torch.Generator, *, norms: bool) -> None:
         super().__init__()
+        self._arrays_each = 4 if norms else 2
         self._activate = torch.tanh if activation == "tanh" else torch.relu
         for index, (inputs, outputs) in enumerate(itertools.pairwise(sizes)):
             weight = nn.Parameter(torch.empty(outputs, inputs))
             nn.init.orthogonal_(weight, math.sqrt(2.0), generator)
             self.register_parameter(f"weight{index}", weight)
             self.register_parameter(f"bias{index}", nn.Parameter(torch.zeros(outputs)))
+            if norms:
+                self.register_parameter(f"norm_weight{index}", nn.Parameter(torch.ones(outputs)))
+                self.register_parameter(f"norm_bias{index}", nn.Parameter(torch.zeros(outputs)))
 
     def forward(self, rows: Tensor) -> Tensor:
         """rows: float32 [N, sizes[0]]."""
         parameters = list(self.parameters())
-        for weight, bias in zip(parameters[::2], parameters[1::2], strict=True):
-            rows = self._activate(functional.linear(rows, weight, bias))
+        for first in range(0, len(parameters), self._arrays_each):
+            weight, bias, *norm = parameters[first : first + self._arrays_each]
+            rows = functional.linear(rows, weight, bias)
+            if norm:
+                rows = functional.layer_norm(rows, rows.shape[1:], norm[0], norm[1])
+            rows = self._activate(rows)
         return rows
 
 
@@ -169,12 +180,18 @@ class Layers(nn.Module):
     """Vectors to features through the hidden layers of an mlp, every one with its activation."""
 
     def __init__(
-        self, shape: tuple[int, ...], hidden: Sequence[int], activation: str, generator: torch.Generator
+        self,
+        shape: tuple[int, ...],
+        hidden: Sequence[int],
+        activation: str,
+        generator: torch.Generator,
+        *,
+        norms: bool = False,
     ) -> None:
         super().__init__()
         self.input_shape = shape
         sizes = [math.prod(shape), *hidden]
-        self.trunk = Trunk(sizes, activation, generator) if len(sizes) > 1 else None
+        self.trunk = Trunk(sizes, activation, generator, norms=norms) if len(sizes) > 1 else None
         self.width = sizes[-1]
         self.pixel_normalization = 0.0, BYTE_SCALE
 

@@ -30,7 +30,7 @@ class GraphEnds(NamedTuple):
 
 
 class TorchPolicy(nn.Module):
-    """``Policy`` by autograd. The encoder and the memory are shared by both heads.
+    """``Policy`` by autograd. Both heads share the encoder and the memory; those of an mlp without one have their own.
 
     factory: what makes a user's own network. Raises what ``OwnNetwork`` raises.
     """
@@ -44,6 +44,9 @@ class TorchPolicy(nn.Module):
         self.input_shape = self.encoder.input_shape
         self.sees_bytes = spaces.observation_type == "uint8"
         width = self.encoder.width
+        self.value_encoder: Layers | None = None
+        if settings.network == "mlp" and settings.memory == "none" and self.has_values and not settings.shared_trunk:
+            self.value_encoder, self.values_while_acting = _layers(settings, spaces, generator), False
         self.memory: nn.LSTMCell | nn.GRUCell | None = None
         self.policy: nn.Linear | None = None
         self.value: nn.Linear | None = None
@@ -80,6 +83,8 @@ class TorchPolicy(nn.Module):
     def set_pixel_normalization(self, mean: float, scale: float) -> None:
         """Policy.set_pixel_normalization."""
         self.encoder.set_pixel_normalization(mean, scale)
+        if self.value_encoder is not None:
+            self.value_encoder.set_pixel_normalization(mean, scale)
 
     def prepare(self, observations: NDArray[Any]) -> NDArray[Any]:
         """Policy.prepare."""
@@ -97,11 +102,18 @@ class TorchPolicy(nn.Module):
             held = self._remember(features, torch.from_numpy(state))
             state[...] = held.numpy()
             features = self._read(held)
+        if self.value_encoder is not None:  # the values of a whole rollout are one batch at its end
+            return self._outputs(features).numpy(), None
         outputs, values = self.heads(features)
         return outputs.numpy(), None if values is None else values.numpy()
 
+    @torch.no_grad()
     def values(self, observations: NDArray[Any], state: State) -> Array:
         """Policy.values."""
+        if self.value_encoder is not None:
+            assert self.value is not None
+            valued: Tensor = self.value(self.value_encoder(torch.from_numpy(observations)))
+            return valued.squeeze(1).numpy()
         _, values = self.act(observations, state.copy())
         assert values is not None
         return values
@@ -110,7 +122,8 @@ class TorchPolicy(nn.Module):
         """Policy.forward_pass."""
         observations = torch.from_numpy(inputs.observations)
         if self.memory is None:
-            outputs, values = self.heads(self.encoder(observations))
+            apart = None if self.value_encoder is None else self.value_encoder(observations)
+            outputs, values = self.heads(self.encoder(observations), apart)
         else:
             outputs, values = self.heads(self._sequence(observations, inputs))
         tape = GraphEnds(outputs, values)
@@ -132,15 +145,25 @@ class TorchPolicy(nn.Module):
             end_gradients.append(torch.from_numpy(value_gradients))
         torch.autograd.backward(ends, end_gradients)
 
-    def heads(self, features: Any) -> tuple[Tensor, Tensor | None]:
-        """Outputs [N, K] and values [N] of features [N, width]; a whole network has given them already."""
+    def heads(self, features: Any, value_features: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """Outputs [N, K] and values [N] of features [N, width]; a whole network has given them already.
+
+        value_features: of the value function, where it has an encoder of its own.
+        """
         if self.policy is None:
             outputs, values = features
             return outputs, values
-        outputs = self.policy(features)
+        outputs = self._outputs(features)
+        if self.value is None:
+            return outputs, None
+        return outputs, self.value(features if value_features is None else value_features).squeeze(1)
+
+    def _outputs(self, features: Tensor) -> Tensor:
+        assert self.policy is not None
+        outputs: Tensor = self.policy(features)
         if self.log_deviations is not None:
             outputs = torch.cat([outputs, self.log_deviations.expand_as(outputs)], 1)
-        return outputs, None if self.value is None else self.value(features).squeeze(1)
+        return outputs
 
     def _sequence(self, observations: Tensor, inputs: Inputs) -> Tensor:
         """Features [T·b, width] of whole sequences, the memory emptied where an episode starts."""
@@ -173,9 +196,14 @@ def _encoder(
     if own is not None:
         return own
     if settings.network == "mlp":
-        return Layers(spaces.observation_shape, settings.hidden, settings.activation, generator)
+        return _layers(settings, spaces, generator)
     precision = precision_of(settings.precision)
     return Convolutions(settings.network, spaces.observation_shape, precision, generator)
+
+
+def _layers(settings: ActorSettings, spaces: Spaces, generator: torch.Generator) -> Layers:
+    shape, hidden, norms = spaces.observation_shape, settings.hidden, settings.layer_norm
+    return Layers(shape, hidden, settings.activation, generator, norms=norms)
 
 
 def _memory(name: str, inputs: int, size: int, generator: torch.Generator) -> nn.LSTMCell | nn.GRUCell:

@@ -139,6 +139,9 @@ SARSA: dict[str, Any] = {"algorithm": "one_step_sarsa"}
         ({"final_epsilons": [0.1, 0.2, 0.3]}, "actor.final_epsilons = [0.1, 0.2, 0.3]: only actor.algorithm = 'n_step"),
         ({"final_epsilon_odds": [0.2, 0.4, 0.4]}, "actor.final_epsilon_odds = [0.2, 0.4, 0.4]: only"),
         ({"vtrace_clip": 2.0}, "actor.vtrace_clip = 2.0: only actor.targets = 'vtrace' reads it, and it is 'gae', the"),
+        ({**SARSA, "shared_trunk": True}, "actor.shared_trunk = true: only actor.algorithm = 'a3c' reads it"),
+        ({"network": "grid", "layer_norm": True}, "actor.layer_norm = true: only actor.network = 'mlp' reads it"),
+        ({"network": "my_nets:Net", "shared_trunk": True}, "actor.shared_trunk = true: only actor.network = 'mlp'"),
         ({"network": "mlp", "precision": "bf16"}, "actor.precision = 'bf16': only actor.network = 'grid' or 'small'"),
         (
             {"vectorization": "sync", "simulator_deadline_s": 5},

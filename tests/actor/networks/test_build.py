@@ -26,6 +26,11 @@ HUGE = 1_000_000
         (ActorSettings(network="a3c"), vectors(5, THREE), r"actor\.network = 'a3c': use 'auto': .*no image"),
         (ActorSettings(network="nature"), Spaces((4, 84, 35), "uint8", THREE), r"actor\.network = 'nature'.*36 pixels"),
         (
+            ActorSettings(layer_norm=True),
+            Spaces((4, 84, 84), "uint8", THREE),
+            r"actor\.layer_norm = true: only an mlp reads it, and images of CartPole-v1 are seen by 'a3c'",
+        ),
+        (
             ActorSettings(hidden=(HUGE, HUGE)),
             vectors(5, THREE),
             r"actor\.hidden = \[1000000, 1000000\]: at most 67,108,864",
@@ -50,6 +55,9 @@ def test_what_a_network_cannot_be_is_refused_before_it_takes_memory(
     [
         ({"network": "nature"}, r"torch; actor\.network = 'nature' needs it"),
         ({"memory": "gru", "network": "mlp"}, r"actor\.memory = 'gru'"),
+        ({"layer_norm": True, "network": "mlp"}, r"actor\.layer_norm = true needs it"),
+        ({"shared_trunk": True, "network": "mlp"}, r"actor\.shared_trunk = true needs it"),
+        ({"network": "my_nets:Net"}, r"actor\.network = 'my_nets:Net' needs it"),
     ],
 )
 def test_without_torch_a_network_that_needs_it_says_so(
