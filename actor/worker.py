@@ -85,7 +85,7 @@ class TrainingWorker:
         )
         try:
             spaces = self.simulators.spaces
-            if spaces.observation_type == "uint8" and resolved(settings, spaces).network == "mlp" != settings.network:
+            if spaces.shows_images and resolved(settings, spaces).network == "mlp" != settings.network:
                 log.write({"event": "image_flattened", "detail": f"{spaces.observation_shape} fits no convolutions"})
             self.policy, self.flat = build_policy(settings, spaces, 0, allowed_modules)
             if self.flat.layout().digest != welcome.layout.digest:

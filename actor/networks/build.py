@@ -66,7 +66,7 @@ def look_up(settings: ActorSettings, allowed_modules: frozenset[str]) -> Factory
 
 def _check_size(settings: ActorSettings, spaces: Spaces) -> None:
     """Refuses what a network cannot see, and one whose snapshot would not fit a message, before it takes memory."""
-    seen, actions = spaces.observation_shape, spaces.actions
+    actions = spaces.actions
     if settings.algorithm != "a3c" and actions.kind != "discrete":
         raise SettingError("actor.algorithm", settings.algorithm, f"use 'a3c': {settings.env} has no Discrete actions")
     if settings.network in IMAGES:
@@ -76,15 +76,25 @@ def _check_size(settings: ActorSettings, spaces: Spaces) -> None:
                     f"only an mlp reads it, and images of {settings.env} are seen by {settings.network!r}; leave it out"
                 )
                 raise SettingError(f"actor.{name}", True, said)
-        sides, least = sorted(seen)[1:], LEAST_SIDES[settings.network]
-        if spaces.observation_type != "uint8" or min(sides) < least:
-            accepted = f"use 'auto': {settings.env} shows no image of bytes that is at least {least} pixels a side"
+        least, shapes = LEAST_SIDES[settings.network], _images(spaces)
+        if not shapes or min(min(_sides(shape)) for shape in shapes) < least:
+            accepted = f"use 'auto': {settings.env} shows no image that is at least {least} pixels a side"
             raise SettingError("actor.network", settings.network, accepted)
     for name, weights in _weights(settings, spaces):
         if 4 * weights > MAX_FRAME_BYTES:
             value = getattr(settings, name)
             accepted = f"at most {MAX_FRAME_BYTES // 4:,} parameters in all, these have {weights:,}"
             raise SettingError(f"actor.{name}", list(value) if isinstance(value, tuple) else value, accepted)
+
+
+def _images(spaces: Spaces) -> list[tuple[int, ...]]:
+    """Shapes of all images of an observation."""
+    return [spaces.observation_shape] if spaces.observation_type == "uint8" else [part.shape for part in spaces.images]
+
+
+def _sides(shape: tuple[int, ...]) -> list[int]:
+    """In pixels; the shortest axis of three is that of the channels."""
+    return sorted(shape)[-2:]
 
 
 def _weights(settings: ActorSettings, spaces: Spaces) -> Iterator[tuple[str, int]]:
@@ -98,11 +108,20 @@ def _weights(settings: ActorSettings, spaces: Spaces) -> Iterator[tuple[str, int
     elif settings.network not in IMAGES:  # a user's own is looked at when it is there
         width = 0
     else:
-        convolutions, width = IMAGE_NETWORKS[settings.network]
-        sides = sorted(spaces.observation_shape)[1:]
-        for _, kernel, stride in convolutions:
-            sides = [(side - kernel) // stride + 1 for side in sides]
-        yield "network", math.prod(sides) * convolutions[-1][0] * width
+        convolutions, each = IMAGE_NETWORKS[settings.network]
+        shapes, weights = _images(spaces), 0
+        for shape in shapes:
+            sides = _sides(shape)
+            for _, kernel, stride in convolutions:
+                sides = [(side - kernel) // stride + 1 for side in sides]
+            weights += math.prod(sides) * convolutions[-1][0] * each
+        yield "network", weights
+        width = each * len(shapes)
+        beside = spaces.observation_size - sum(map(math.prod, shapes))
+        if beside:
+            sizes = (width + beside, *settings.hidden)
+            yield "hidden", sum(inputs * outputs for inputs, outputs in itertools.pairwise(sizes))
+            width = sizes[-1]
     if settings.memory != "none":
         gates = 4 if settings.memory == "lstm" else 3
         yield "memory_size", gates * settings.memory_size * (width + settings.memory_size)

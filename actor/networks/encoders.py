@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from actor.config import ActorSettings
 from actor.networks.policy import BYTE_SCALE, IMAGE_NETWORKS
+from actor.spaces import Spaces
 
 
 def precision_of(setting: str) -> torch.dtype:
@@ -74,6 +76,11 @@ class Convolutions(nn.Module):
             squares = lines.reshape(count, -1, high, fold, wide).transpose(0, 2, 4, 1, 3)
         seen: NDArray[Any] = np.ascontiguousarray(squares).view(np.uint8).reshape(count, *self.input_shape)
         return seen
+
+    def gathered(self, images: Tensor) -> Tensor:
+        """What ``prepare`` makes of bytes, of any numbers: [N, H, W, C], channels last -> [N, *input_shape]."""
+        rows, columns = self._used
+        return _fold(images[:, :rows, :columns], self._folds[0])
 
     def weights_changed(self) -> None:
         """Forgets the converted weights."""
@@ -215,6 +222,75 @@ class Layers(nn.Module):
             else rows
         )
         return rows if self.trunk is None else self.trunk(rows)
+
+
+class ImagesInVectors(nn.Module):
+    """Vectors that hold images: convolutions see each image. What they give, with the numbers beside the images, goes
+    through the hidden layers of an mlp; without such numbers it is the answer. float32 [N, D] -> [N, width].
+    """
+
+    def __init__(
+        self, settings: ActorSettings, spaces: Spaces, precision: torch.dtype, generator: torch.Generator
+    ) -> None:
+        super().__init__()
+        self.input_shape, self.pixel_normalization = spaces.observation_shape, (0.0, BYTE_SCALE)
+        self._parts = spaces.images
+        self.images = nn.ModuleList()
+        for part in self._parts:
+            last = _last_shape(part.shape)
+            convolutions = Convolutions(settings.network, last, precision, generator)
+            convolutions.set_pixel_normalization(0.0, part.scale)
+            self.images.append(convolutions)
+        pixels = {number for part in self._parts for number in range(part.first, part.first + part.size)}
+        self._beside = torch.tensor([n for n in range(spaces.observation_size) if n not in pixels], dtype=torch.long)
+        sizes = [sum(int(each.width) for each in self._convolutions()) + len(self._beside), *settings.hidden]
+        deep = len(self._beside) > 0 and len(sizes) > 1
+        self.trunk = Trunk(sizes, settings.activation, generator, norms=False) if deep else None
+        self.width = sizes[-1] if deep else sizes[0]
+
+    def _convolutions(self) -> Iterator[Convolutions]:
+        for each in self.images:
+            assert isinstance(each, Convolutions)
+            yield each
+
+    def set_pixel_normalization(self, mean: float, scale: float) -> None:
+        """Policy.set_pixel_normalization: of images that are bytes, and here is none."""
+        self.pixel_normalization = mean, scale
+
+    def prepare(self, observations: NDArray[Any]) -> NDArray[Any]:
+        """Nothing is to be done."""
+        return observations
+
+    def weights_changed(self) -> None:
+        """Forgets the converted weights."""
+        for each in self._convolutions():
+            each.weights_changed()
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """rows: float32 [N, D]."""
+        features = []
+        for part, convolutions in zip(self._parts, self._convolutions(), strict=True):
+            image = rows[:, part.first : part.first + part.size].reshape(len(rows), *part.shape)
+            if image.ndim == 3:
+                image = image.unsqueeze(3)
+            elif _channels_first(part.shape):
+                image = image.permute(0, 2, 3, 1)
+            features.append(convolutions(convolutions.gathered(image)))
+        if len(self._beside):
+            features.append(rows[:, self._beside])
+        joined = torch.cat(features, 1)
+        return joined if self.trunk is None else self.trunk(joined)
+
+
+def _channels_first(shape: Sequence[int]) -> bool:
+    return len(shape) == 3 and shape[0] < shape[2]
+
+
+def _last_shape(shape: Sequence[int]) -> tuple[int, ...]:
+    """Height, width, channels."""
+    if len(shape) == 2:
+        return (*shape, 1)
+    return (*shape[1:], shape[0]) if _channels_first(shape) else tuple(shape)
 
 
 def linear(inputs: int, outputs: int, gain: float, generator: torch.Generator) -> nn.Linear:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from actor.config import ActorSettings
 from actor.networks.contract import Factory
-from actor.networks.encoders import Convolutions, Layers, linear, precision_of
+from actor.networks.encoders import Convolutions, ImagesInVectors, Layers, linear, precision_of
 from actor.networks.own import OwnNetwork
 from actor.networks.policy import POLICY_GAIN, VALUE_GAIN, Array, Inputs, State
 from actor.spaces import Spaces
@@ -192,12 +192,14 @@ class TorchPolicy(nn.Module):
 
 def _encoder(
     settings: ActorSettings, spaces: Spaces, generator: torch.Generator, own: OwnNetwork | None
-) -> Convolutions | Layers | OwnNetwork:
+) -> Convolutions | ImagesInVectors | Layers | OwnNetwork:
     if own is not None:
         return own
     if settings.network == "mlp":
         return _layers(settings, spaces, generator)
     precision = precision_of(settings.precision)
+    if spaces.images:
+        return ImagesInVectors(settings, spaces, precision, generator)
     return Convolutions(settings.network, spaces.observation_shape, precision, generator)
 
 

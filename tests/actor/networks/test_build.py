@@ -10,7 +10,7 @@ import pytest
 
 from actor.config import ActorSettings
 from actor.networks.build import build_policy
-from actor.spaces import Spaces
+from actor.spaces import Part, Spaces, resolved
 from protocol.errors import SettingError, UserError
 from tests.actor.counter import box, discrete, vectors
 
@@ -95,6 +95,45 @@ def test_what_is_seen_decides_the_network_where_nobody_names_one(spaces: Spaces,
     chosen, named = (build_policy(ActorSettings(**each), spaces, 0)[1] for each in asked)
     assert chosen.layout() == named.layout()
     np.testing.assert_array_equal(chosen.vector(), named.vector())
+
+
+GREY, FLOATS = Part("", 0, (84, 84), "uint8", 1 / 255), Part("", 0, (3, 7, 7), "float32", 1.0)
+BESIDE = (Part("image", 0, (36, 40, 3), "uint8", 1 / 255), Part("vector", 4320, (4,)))
+
+
+def of_parts(*parts: Part) -> Spaces:
+    return Spaces((sum(part.size for part in parts),), "float32", THREE, parts=parts)
+
+
+@pytest.mark.parametrize(
+    ("parts", "network"),
+    [
+        ((GREY,), "a3c"),
+        ((FLOATS,), "grid"),
+        (BESIDE, "a3c"),
+        ((Part("", 0, (84, 84)),), "mlp"),
+        ((Part("near", 0, (7, 7), "uint8", 1.0), Part("far", 49, (84, 84), "uint8", 1.0)), "mlp"),  # no one fits both
+    ],
+)
+def test_images_within_vectors_are_seen_as_images_from_the_second_edition_on(
+    parts: tuple[Part, ...], network: str
+) -> None:
+    spaces = of_parts(*parts)
+    assert resolved(ActorSettings(), spaces).network == network
+    chosen, named = (build_policy(ActorSettings(network=name), spaces, 0)[1] for name in ("auto", network))
+    assert chosen.layout() == named.layout()
+    assert resolved(ActorSettings(defaults=1), spaces).network == "mlp"
+    assert resolved(ActorSettings(defaults=1, network="small"), spaces).network == "small"
+
+
+def test_an_image_within_a_vector_that_is_too_small_is_refused() -> None:
+    with pytest.raises(SettingError, match=r"actor\.network = 'nature'.*no image that is at least 36 pixels a side"):
+        build_policy(ActorSettings(network="nature"), of_parts(FLOATS), 0)
+    huge = of_parts(Part("", 0, (2000, 2000), "uint8", 1.0))
+    with pytest.raises(SettingError, match=r"actor\.network = 'nature': at most"):
+        build_policy(ActorSettings(network="nature"), huge, 0)
+    with pytest.raises(SettingError, match=r"actor\.hidden = \[1000000\]: at most"):
+        build_policy(ActorSettings(hidden=(HUGE,)), of_parts(*BESIDE), 0)
 
 
 def test_a_grid_is_seen_square_by_square() -> None:
