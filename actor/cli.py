@@ -54,9 +54,7 @@ def options(
 
 AllowModule = Annotated[
     list[str] | None,
-    typer.Option(
-        metavar="M", help="Module that may be imported for an environment MODULE:ENV. Repeatable.", show_default=False
-    ),
+    typer.Option(metavar="M", help="Module that settings may name as MODULE:NAME. Repeatable.", show_default=False),
 ]
 
 RunDir = Annotated[

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
+
+import pytest
 
 from tests.documents.pages import ROOT
 from tests.loopback.system import Launcher, processes
@@ -15,8 +18,15 @@ NAMES = ["first.weight", "first.bias"] + [
 ]
 
 
+@pytest.fixture
+def launch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launcher]:
+    """Starts daemons in a folder with the example; nothing of them outlives the test."""
+    with Launcher(tmp_path_factory.mktemp("x")) as launcher:  # short: the path of an ipc socket has 107 bytes
+        shutil.copy(ROOT / "docs/examples/residual.py", launcher.folder)
+        yield launcher
+
+
 def test_a_network_of_ones_own_is_trained_by_those_who_allow_it(launch: Launcher) -> None:
-    shutil.copy(ROOT / "docs/examples/residual.py", launch.folder)
     link, run_dir = f"ipc://{launch.folder}/link", launch.folder / "run"
     learner = launch.learner(
         "--actors", 0, "--bind", link, "--allow-module", "residual", *OWN, *SMALL,
@@ -50,7 +60,6 @@ def test_a_network_of_ones_own_is_trained_by_those_who_allow_it(launch: Launcher
 
 
 def test_what_does_not_fit_ends_a_run_before_it_begins(launch: Launcher) -> None:
-    shutil.copy(ROOT / "docs/examples/residual.py", launch.folder)
     wrong = {
         "actor.network_options={wdith = 16}": "refused them: got an unexpected keyword argument 'wdith'",
         "actor.memory=lstm": "actor.memory = 'lstm': must be 'none': residual:TwoTowers gives outputs and values",
