@@ -54,9 +54,7 @@ def options(
 
 AllowModule = Annotated[
     list[str] | None,
-    typer.Option(
-        metavar="M", help="Module that may be imported for an environment MODULE:ENV. Repeatable.", show_default=False
-    ),
+    typer.Option(metavar="M", help="Module that settings may name as MODULE:NAME. Repeatable.", show_default=False),
 ]
 
 RunDir = Annotated[
@@ -402,14 +400,14 @@ def _json(value: object) -> str:
 
 
 def _checked(table: bytes, modules: frozenset[str]) -> ActorSettings:
-    """Settings that fit, of an environment that is registered and a network that can be built. Raises UserError."""
+    """Settings that fit, of an environment that is registered and a network that was found. Raises UserError."""
     from actor.config import read_settings
     from actor.environments.registry import check as look_up
-    from actor.networks.build import require_torch
+    from actor.networks.build import look_up as look_up_network
 
     settings = read_settings(table)
     look_up(settings, modules)
-    require_torch(settings)
+    look_up_network(settings, modules)
     return settings
 
 

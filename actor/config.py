@@ -5,6 +5,7 @@ The learner hands this table over unparsed (WIRE.md, section 6), so this file al
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -26,6 +27,8 @@ Seconds = Annotated[float, Meta(gt=0.0, le=86_400.0)]
 CRITIC = ("a3c",)
 VALUES = ("n_step_q", "one_step_q", "one_step_sarsa")
 IMAGES = ("grid", "small", "a3c", "nature")
+NETWORKS = ("auto", "mlp", *IMAGES)
+OWN = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*|\w[\w.-]*")  # MODULE:NAME, or what a package has registered
 
 # By the setting that decides: which others are read at all, and with which of its values. What is not read must be left
 # out or be at its default.
@@ -49,12 +52,13 @@ READ_WITH: dict[str, dict[str, tuple[str, ...]]] = {
         "entropy_from": CRITIC,
         "entropy_steps": CRITIC,
         "entropy_floor": CRITIC,
+        "shared_trunk": CRITIC,  # there is no value function beside the policy
         "exploration_steps": VALUES,
         "final_epsilons": VALUES,
         "final_epsilon_odds": VALUES,
     },
     "targets": {"vtrace_clip": ("vtrace",)},
-    "network": {"precision": IMAGES},
+    "network": {"precision": IMAGES, "layer_norm": ("mlp",), "shared_trunk": ("mlp",)},
     "codec": {"uplink_kbps": ("auto",)},
     "vectorization": {"simulator_deadline_s": ("processes",), "simulator_failures": ("processes",)},
 }
@@ -200,11 +204,16 @@ class ActorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     final_epsilon_odds: Annotated[tuple[Unit, ...], Meta(min_length=1, max_length=16)] = (0.4, 0.3, 0.3)
 
     # network
-    # What sees images, by their shorter side in pixels: "grid" from 4, "small" from 9, "a3c" and "nature" from 36.
-    # auto: "a3c" from 36, "small" from 17, "grid" below, and "mlp" for all that is no image.
-    network: Literal["auto", "mlp", "grid", "small", "a3c", "nature"] = "auto"
+    # "auto", "mlp", and what sees images, by their shorter side in pixels: "grid" from 4, "small" from 9, "a3c" and
+    # "nature" from 36. auto: "a3c" from 36, "small" from 17, "grid" below, and "mlp" for all that is no image.
+    # One of your own is MODULE:NAME, or the name that an installed package registers (docs/networks.md).
+    network: Annotated[str, Meta(min_length=1, max_length=200)] = "auto"
+    network_options: dict[str, object] = {}  # keyword arguments of a network of your own
     hidden: Annotated[tuple[Count, ...], Meta(max_length=8)] = (64, 64)  # mlp: units of each layer
     activation: Literal["tanh", "relu"] = "tanh"  # mlp: behind each of them
+    layer_norm: bool = False  # mlp: LayerNorm between each of them and its activation
+    # mlp: whether policy and value see through the same hidden layers, as they do with a memory and with images.
+    shared_trunk: bool = False
     memory: Literal["none", "lstm", "gru"] = "none"  # between the layers above and the heads
     memory_size: Count = 64  # units of it
     # Of a Gaussian policy at the beginning; where an axis has bounds they are at -1 and 1.
@@ -272,6 +281,7 @@ def _read(given: Mapping[str, Any]) -> ActorSettings:
     settings = read("actor", ActorSettings, {**implied, **given})
     for choice, users in READ_WITH.items():
         _check_read(settings, choice, users, {**DEFAULTS, **implied})
+    _check_network(settings)
     _check_sizes(settings)
     if settings.algorithm == "a3c":
         _check_actor_critic(settings)
@@ -314,6 +324,17 @@ def _check_read(
 def _plain(value: object) -> object:
     """As TOML has it."""
     return list(value) if isinstance(value, tuple) else value
+
+
+def _check_network(settings: ActorSettings) -> None:
+    """Whether a network of a user's own is there is seen when it is looked for (networks/contract.py)."""
+    name, options = settings.network, settings.network_options
+    if OWN.fullmatch(name) is None:
+        accepted = f"expected one of {', '.join(NETWORKS)}, or one of your own as MODULE:NAME"
+        raise SettingError("actor.network", name, accepted)
+    if options and name in NETWORKS:
+        said = f"only a network of your own reads it, and actor.network is {name!r}; leave it out, or change that"
+        raise SettingError("actor.network_options", options, said)
 
 
 def _check_sizes(settings: ActorSettings) -> None:

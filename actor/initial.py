@@ -50,8 +50,9 @@ def initial(settings: ActorSettings, seed: int, allow_modules: Iterable[str]) ->
     """The network that these settings describe, at the weights that follow from the run's seed, once the
     environments of all stages are known to be for it. Raises UserError.
     """
-    spaces = describe_stages(settings, frozenset(allow_modules))
-    _, flat = build_policy(settings, spaces, seed)
+    allowed = frozenset(allow_modules)
+    spaces = describe_stages(settings, allowed)
+    _, flat = build_policy(settings, spaces, seed, allowed)
     return Initial(flat.vector(), flat.layout(), settings.env, moments_size(settings, spaces), seed)
 
 

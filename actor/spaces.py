@@ -72,16 +72,38 @@ class Actions(msgspec.Struct, frozen=True):
         return len(self.sizes)
 
 
+class Part(msgspec.Struct, frozen=True):
+    """One array of an observation that became a part of a vector.
+
+    name: its keys in Dicts and places in Tuples, with dots between them; of a lone Box empty
+    first: where its numbers begin. shape, type: of the array itself; of a choice the numbers that stand for it
+    scale: of an image, what brings its numbers to between 0 and 1; 0 where it is none
+    """
+
+    name: str
+    first: int
+    shape: tuple[int, ...]
+    type: str = "float32"
+    scale: float = 0.0
+
+    @property
+    def size(self) -> int:
+        """Numbers in it."""
+        return math.prod(self.shape)
+
+
 class Spaces(msgspec.Struct, frozen=True):
     """What a network needs to know. observation_type: ``float32`` or, for images, ``uint8``.
 
     choices: runs (first, how many) of a vector's numbers that stand for a choice and are 0 or 1: one-hot, or bits.
+    parts: of what a vector was made, in its order; none where the observation has the vector's shape itself.
     """
 
     observation_shape: tuple[int, ...]
     observation_type: Literal["float32", "uint8"]
     actions: Actions
     choices: tuple[tuple[int, int], ...] = ()
+    parts: tuple[Part, ...] = ()
 
     @property
     def observation_size(self) -> int:
@@ -89,44 +111,78 @@ class Spaces(msgspec.Struct, frozen=True):
         return math.prod(self.observation_shape)
 
     @property
-    def normalized_size(self) -> int:
-        """Numbers that have statistics of their own: every one of a vector, and for an image one for all its pixels."""
-        return 1 if self.observation_type == "uint8" else self.observation_size
+    def images(self) -> tuple[Part, ...]:
+        """Parts of a vector that are images."""
+        return tuple(part for part in self.parts if part.scale)
+
+    @property
+    def shows_images(self) -> bool:
+        """Whether there is anything that convolutions might look at."""
+        return self.observation_type == "uint8" or bool(self.images)
 
     @property
     def image_sides(self) -> tuple[int, int] | None:
-        """The shorter and the longer side in pixels; None where there is no image, or where its channels, first or
-        last, are not fewer than pixels: then nobody knows which numbers lie beside each other.
+        """The shorter and the longer side in pixels; of several images the shortest and the longest. None where there
+        is no image, or where nobody knows which of its numbers lie beside each other.
         """
-        if self.observation_type != "uint8":
-            return None
-        first, *_, last = self.observation_shape
-        channels, *sides = sorted(self.observation_shape)
-        fits = channels < sides[0] and channels == min(first, last) and first != last
-        return (sides[0], sides[1]) if fits else None
+        if self.observation_type == "uint8":
+            return sides_of(self.observation_shape)
+        found = [sides for part in self.images if (sides := sides_of(part.shape))]
+        return (min(min(sides) for sides in found), max(max(sides) for sides in found)) if found else None
+
+
+def sides_of(shape: tuple[int, ...]) -> tuple[int, int] | None:
+    """The shorter and the longer side of an image. None where the channels, first or last, are not fewer than pixels:
+    then nobody knows which numbers lie beside each other.
+    """
+    if len(shape) == 2:
+        return min(shape), max(shape)
+    first, *_, last = shape
+    channels, *sides = sorted(shape)
+    fits = channels < sides[0] and channels == min(first, last) and first != last
+    return (sides[0], sides[1]) if fits else None
 
 
 def resolved(settings: ActorSettings, spaces: Spaces) -> ActorSettings:
     """The same settings with what "auto" comes to where observations and actions decide it."""
-    found: dict[str, object] = {}
-    if settings.network == "auto":
-        found["network"] = _network(spaces.image_sides)
+    found: dict[str, object] = {"network": _network(settings, spaces)}
     if settings.entropy_weight == "auto":
         found["entropy_weight"] = ENTROPY_WEIGHT if spaces.actions.choices else 0.0
-    if settings.normalize_observations == "auto" and not _has_units(spaces):
+    if settings.normalize_observations == "auto" and not _has_units(settings, spaces):
         found["normalize_observations"] = False
     return msgspec.structs.replace(settings, **found)
 
 
-def _network(sides: tuple[int, int] | None) -> str:
-    """For an image with these sides, or for what is none."""
-    if sides is None:
+def normalized_columns(settings: ActorSettings, spaces: Spaces) -> tuple[int, ...] | None:
+    """Numbers of a vector that have statistics of their own; None: all of them, or it is no vector. Pixels that are
+    looked at as an image have none: what they can be is known.
+    """
+    if not spaces.images or _network(settings, spaces) == "mlp":
+        return None
+    pixels = {number for part in spaces.images for number in range(part.first, part.first + part.size)}
+    return tuple(number for number in range(spaces.observation_size) if number not in pixels)
+
+
+def normalized_size(settings: ActorSettings, spaces: Spaces) -> int:
+    """How many numbers have statistics of their own; for an image of bytes there is one for all its pixels."""
+    if spaces.observation_type == "uint8":
+        return 1
+    columns = normalized_columns(settings, spaces)
+    return spaces.observation_size if columns is None else len(columns)
+
+
+def _network(settings: ActorSettings, spaces: Spaces) -> str:
+    """What is named, or what goes with the images that there are."""
+    if settings.network != "auto":
+        return settings.network
+    sides = spaces.image_sides
+    if sides is None or (spaces.images and settings.defaults < 3):  # earlier editions knew no images within vectors
         return "mlp"
     usual = ("a3c", "grid") if sides[1] <= MOST_GRID else ("a3c", "small")
     return next((name for name in usual if sides[0] >= LEAST_SIDES[name]), "mlp")
 
 
-def _has_units(spaces: Spaces) -> bool:
+def _has_units(settings: ActorSettings, spaces: Spaces) -> bool:
     """Whether there is anything to normalise, and its statistics fit a message."""
-    all_chosen = sum(count for _, count in spaces.choices) == spaces.observation_size
-    return spaces.normalized_size < MAX_OBSERVATION and not all_chosen
+    size = normalized_size(settings, spaces)
+    return size < MAX_OBSERVATION and size != sum(count for _, count in spaces.choices)

@@ -90,9 +90,9 @@ class TrainingWorker:
         )
         try:
             spaces = self.simulators.spaces
-            if spaces.observation_type == "uint8" and resolved(settings, spaces).network == "mlp" != settings.network:
+            if spaces.shows_images and resolved(settings, spaces).network == "mlp" != settings.network:
                 log.write({"event": "image_flattened", "detail": f"{spaces.observation_shape} fits no convolutions"})
-            self.policy, self.flat = build_policy(settings, spaces, seed=0)
+            self.policy, self.flat = build_policy(settings, spaces, 0, allowed_modules)
             if self.flat.layout().digest != welcome.layout.digest:
                 raise UserError(_mismatch(welcome, self.flat))
             self.step_size = StepSizeControl(
@@ -104,7 +104,7 @@ class TrainingWorker:
             self.local = make_local_steps(settings, welcome)
             self.compressor = make_compressor(settings, welcome.quantity, self.flat.layout(), rollout_seed)
             self.bandwidth_fit = make_bandwidth_fit(settings, self.flat.layout().length, uplink_kbps)
-            self.method = make_method(settings, spaces, self.policy, rollout_seed)
+            self.method = make_method(settings, spaces, self.policy, rollout_seed, allowed_modules)
             self.simulators.begin(self.policy, self.method.sampler)
         except BaseException:
             self.close()
@@ -439,5 +439,5 @@ def _mismatch(welcome: Welcome, flat: FlatParameters) -> str:
     ours, theirs = flat.layout(), welcome.layout
     return (
         f"the network built here has {ours.length} parameters in {len(ours.entries)} arrays, the learner's layout "
-        f"{theirs.length} in {len(theirs.entries)}: another environment version or another Farflung version"
+        f"{theirs.length} in {len(theirs.entries)}: another version of the environment, of your network or of Farflung"
     )

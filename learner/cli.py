@@ -150,8 +150,8 @@ def run(
         list[str] | None,
         typer.Option(
             metavar="M",
-            help="Module that may be imported on this machine for MODULE:ENV: by local actors and, without --initial, "
-            "to make the first weights, with --actors 0 too. Repeatable.",
+            help="Module that settings may name as MODULE:NAME on this machine: by local actors and, without "
+            "--initial, to make the first weights, with --actors 0 too. Repeatable.",
             show_default=False,
         ),
     ] = None,

@@ -20,9 +20,9 @@ _ACTOR = """
     normalize_observations normalize_returns algorithm rollout_steps discount final_discount discount_steps targets
     gae_lambda vtrace_clip reward_scale reward_clip novelty_weight loss passes minibatches local_steps clip
     normalize_advantages value_weight entropy_weight entropy_from entropy_steps entropy_floor max_gradient_norm
-    kl_target exploration_steps final_epsilons final_epsilon_odds network hidden activation memory memory_size
-    log_deviation precision codec uplink_kbps density density_warmup rank mask_momentum residual_decay beta1
-    momentum_lag beta2 epsilon
+    kl_target exploration_steps final_epsilons final_epsilon_odds network network_options hidden activation layer_norm
+    shared_trunk memory memory_size log_deviation precision codec uplink_kbps density density_warmup rank
+    mask_momentum residual_decay beta1 momentum_lag beta2 epsilon
 """
 OF_SIMULATORS = ("env", "env_options", "wrappers")  # of [actor]: which environments there are
 # Of [actor], what makes the network, what it sees of an observation, its statistics or its family. A run keeps it, and
@@ -66,7 +66,10 @@ actor.kl_target: target_kl
 actor.exploration_steps: exploration_fraction epsilon_decay epsilon_timesteps
 actor.final_epsilons: exploration_final_eps end_e final_epsilon
 actor.network: policy model net
+actor.network_options: policy_kwargs custom_model_config model_config
 actor.hidden: net_arch hidden_sizes hidden_size hidden_units hidden_layers fcnet_hiddens layers
+actor.layer_norm: layernorm use_layer_norm
+actor.shared_trunk: vf_share_layers share_layers share_features_extractor actor_critic_share_weights
 actor.memory: rnn lstm gru use_lstm recurrent use_rnn
 actor.normalize_advantages: norm_adv normalize_advantage
 actor.normalize_observations: norm_obs normalize_obs normalize_input

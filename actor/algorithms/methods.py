@@ -79,11 +79,17 @@ class Method(Protocol):
         """outputs: float32 [N, K], values: float32 [N]."""
 
 
-def make_method(settings: ActorSettings, spaces: Spaces, policy: Policy, seed: int) -> Method:
-    """The method that the settings name."""
+def make_method(
+    settings: ActorSettings,
+    spaces: Spaces,
+    policy: Policy,
+    seed: int,
+    allowed_modules: frozenset[str] = frozenset(),
+) -> Method:
+    """The method that the settings name. allowed_modules: as of ``build_policy``."""
     if settings.algorithm == "a3c":
         return ActorCritic(settings, spaces, policy)
-    return ActionValues(settings, spaces, policy, np.random.default_rng([seed, 2]))
+    return ActionValues(settings, spaces, policy, np.random.default_rng([seed, 2]), allowed_modules)
 
 
 class ActorCritic:
@@ -210,14 +216,21 @@ class ActionValues:
 
     fresh_targets = False  # the target network stands still while a rollout is used
 
-    def __init__(self, settings: ActorSettings, spaces: Spaces, policy: Policy, generator: np.random.Generator) -> None:
+    def __init__(
+        self,
+        settings: ActorSettings,
+        spaces: Spaces,
+        policy: Policy,
+        generator: np.random.Generator,
+        allowed_modules: frozenset[str] = frozenset(),
+    ) -> None:
         self._settings, self._policy = settings, policy
         self.final_epsilon = draw_final_epsilon(settings, generator)
         self._greedy = EpsilonGreedy(spaces.actions.sizes[0])
         self.sampler: ActionSampler = self._greedy
         self._target: Policy
         self.target_weights: FlatParameters
-        self._target, self.target_weights = build_policy(settings, spaces, seed=0)
+        self._target, self.target_weights = build_policy(settings, spaces, 0, allowed_modules)
         self._discount = settings.discount
         self._given: Floats | None = None
         self._version: int | None = None

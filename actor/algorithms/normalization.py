@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from actor.config import ActorSettings
 from actor.networks.policy import BYTE_SCALE, Policy
-from actor.spaces import Spaces, resolved
+from actor.spaces import Spaces, normalized_columns, normalized_size, resolved
 from protocol.moments import Moments
 
 Floats = NDArray[np.float32]
@@ -23,13 +23,25 @@ NORMAL_CLIP = 10.0  # standard deviations; what lies further out is a glitch, an
 
 @dataclass(frozen=True, slots=True)
 class Normalizer:
-    """Numbers are seen as clip((number - mean) * scale). mean, scale: float32 [D]; scale is 1 / deviation."""
+    """Numbers are seen as clip((number - mean) * scale). mean, scale: float32 [D]; scale is 1 / deviation.
+
+    columns: int64 [D], where these numbers are in a longer vector, of which the others stay; None: it is all of them.
+    """
 
     mean: Floats
     scale: Floats
+    columns: NDArray[np.intp] | None = None
 
     def apply(self, raw: Floats, out: Floats) -> None:
-        """raw, out: float32 [..., D]."""
+        """raw, out: float32 [..., D], or as long as the vector."""
+        if self.columns is None:
+            self._apply(raw, out)
+            return
+        numbers = raw[..., self.columns]
+        self._apply(numbers, numbers)
+        out[..., self.columns] = numbers
+
+    def _apply(self, raw: Floats, out: Floats) -> None:
         np.subtract(raw, self.mean, out=out)
         np.multiply(out, self.scale, out=out)
         np.maximum(out, -NORMAL_CLIP, out=out)
@@ -86,11 +98,13 @@ def normalization(settings: ActorSettings, spaces: Spaces, moments: Moments) -> 
     normalizer = None
     if settings.normalize_observations:
         size = len(mean) - of_returns
-        seen = Normalizer(mean[:size], scale[:size].copy())
+        columns = columns_of(settings, spaces)
+        seen = Normalizer(mean[:size], scale[:size].copy(), columns)
         if settings.normalize_observations == "auto":
             seen = _of_the_order_of_one(seen)
         for first, count in spaces.choices if settings.defaults > 1 else ():
-            seen.mean[first : first + count], seen.scale[first : first + count] = 0.0, 1.0
+            at = first if columns is None else int(np.searchsorted(columns, first))
+            seen.mean[at : at + count], seen.scale[at : at + count] = 0.0, 1.0
         normalizer = seen
     return normalizer, float(scale[-1]) if of_returns else 1.0
 
@@ -105,7 +119,7 @@ def _of_the_order_of_one(whole: Normalizer) -> Normalizer:
     mean = np.where(centred, whole.mean, np.float32(0.0))
     size = np.hypot(deviation, np.where(centred, np.float32(0.0), whole.mean))
     size = np.where(size > CONSTANT, size, np.float32(1.0))
-    return Normalizer(mean, (np.clip(size, SMALL, 1.0) / size).astype(np.float32))
+    return Normalizer(mean, (np.clip(size, SMALL, 1.0) / size).astype(np.float32), whole.columns)
 
 
 def alike(before: tuple[Normalizer | None, float], now: tuple[Normalizer | None, float]) -> bool:
@@ -126,4 +140,11 @@ def _near(before: float | NDArray[np.float32], now: float | NDArray[np.float32])
 def moments_size(settings: ActorSettings, spaces: Spaces) -> int:
     """D of the moments that these settings keep, 0 for none."""
     settings = resolved(settings, spaces)
-    return (spaces.normalized_size if settings.normalize_observations else 0) + int(settings.normalize_returns)
+    size = normalized_size(settings, spaces) if settings.normalize_observations else 0
+    return size + int(settings.normalize_returns)
+
+
+def columns_of(settings: ActorSettings, spaces: Spaces) -> NDArray[np.intp] | None:
+    """``normalized_columns`` as an index."""
+    columns = normalized_columns(settings, spaces)
+    return None if columns is None else np.array(columns, np.intp)

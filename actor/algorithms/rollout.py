@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from actor.algorithms.normalization import NORMAL_CLIP, Normalizer, ObservationTransform
+from actor.algorithms.normalization import NORMAL_CLIP, Normalizer, ObservationTransform, columns_of
 from actor.algorithms.novelty import Novelty
 from actor.config import ActorSettings
 from actor.environments.vector import Step, VectorEnv
@@ -93,6 +93,7 @@ class Collector:
         novelty: Novelty | None = None,
     ) -> None:
         self._transform = ObservationTransform(settings, policy)
+        self._columns = columns_of(settings, groups[0].spaces)
         self.return_scale = 1.0
         self._novelty = novelty
         self._groups, self._policy, self._sampler, self._settings = groups, policy, sampler, settings
@@ -310,14 +311,17 @@ class Collector:
         count = int(np.count_nonzero(self._valid))
         sums = []
         if settings.normalize_observations:
-            sums.append(
-                _of_pixels(self._raw[0], count) if self._policy.sees_bytes else _of_rows(self._raw[:-1][self._valid])
-            )
+            sums.append(_of_pixels(self._raw[0], count) if self._policy.sees_bytes else _of_rows(self._numbers()))
         if settings.normalize_returns:
             sums.append(_of_rows(self._running_returns()[self._valid][:, None]))
         if not sums:
             return None
         return count, np.concatenate([mean for mean, _ in sums]), np.concatenate([m2 for _, m2 in sums])
+
+    def _numbers(self) -> Floats:
+        """Raw numbers that have statistics of their own, float32 [N, D] of the valid rows."""
+        rows: Floats = self._raw[:-1][self._valid]
+        return rows if self._columns is None else rows[:, self._columns]
 
     def _running_returns(self) -> Floats:
         """G_t = r_t + γ G_{t-1} in each episode, float32 [T, B]; rewards as clipped and scaled, not normalised."""

@@ -2,9 +2,10 @@
 
 A network sees one array and gives one array. Images (Box of uint8 with three axes) stay as they are; every other
 observation becomes one float32 vector: a Box is flattened, Discrete and MultiDiscrete are one-hot, Dict and Tuple are
-the concatenation of their parts, in the order of ``gymnasium.spaces.utils.flatten``. Actions are numbers from 0, or for
-a Box of floats the numbers that the policy draws: along an axis with two finite bounds -1 and 1 stand for them. Of a
-Dict or Tuple all choices come first and then all real numbers, each in the order of ``flatten``.
+the concatenation of their parts, in the order of ``gymnasium.spaces.utils.flatten``. What shape the parts had, and
+which of them are images, is remembered: a grey image, one of floats, or one beside other numbers. Actions are numbers
+from 0, or for a Box of floats the numbers that the policy draws: along an axis with two finite bounds -1 and 1 stand
+for them. Of a Dict or Tuple all choices come first and then all real numbers, each in the order of ``flatten``.
 """
 
 from __future__ import annotations
@@ -17,12 +18,13 @@ import numpy as np
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Space, Tuple
 from numpy.typing import NDArray
 
-from actor.spaces import ActionArray, ActionKind, Actions, Spaces
+from actor.spaces import ActionArray, ActionKind, Actions, Part, Spaces, sides_of
 from protocol.errors import SettingError
 
 MOST_VALUES = 256  # of one number of a Box of whole numbers; of more no policy would try each
 MOST_LOGITS = 65_536  # of such a Box
 EXACT = 1 << 53  # whole numbers up to here are exact as float64
+LEAST_GREY = 7  # pixels of each side of bytes that have no axis of channels
 
 
 def spaces_of(env_id: str, observations: Space[Any], actions: Space[Any]) -> Spaces:
@@ -32,11 +34,49 @@ def spaces_of(env_id: str, observations: Space[Any], actions: Space[Any]) -> Spa
         shape = tuple(int(size) for size in observations.shape)
         return Spaces(shape, "uint8", actions_of(env_id, actions))
     width, actions_ = _width(env_id, observations), actions_of(env_id, actions)
-    return Spaces((width,), "float32", actions_, tuple(_choices(observations)))
+    return Spaces((width,), "float32", actions_, tuple(_choices(observations)), _parts_of(observations))
 
 
 def _is_image(space: Space[Any]) -> bool:
     return isinstance(space, Box) and space.dtype == np.uint8 and len(space.shape) == 3
+
+
+def _parts_of(space: Space[Any]) -> tuple[Part, ...]:
+    """Spaces.parts."""
+    parts, first = [], 0
+    for name, leaf in _leaves(space):
+        width = _width("", leaf)
+        shape = tuple(map(int, leaf.shape)) if isinstance(leaf, Box | MultiBinary) and leaf.shape else (width,)
+        kind = "uint8" if leaf.dtype == np.uint8 else "float32"
+        parts.append(Part(name, first, shape, kind, _image_scale(leaf)))
+        first += width
+    plain = isinstance(space, Dict | Tuple) or len(parts[0].shape) > 1
+    return tuple(parts) if plain else ()
+
+
+def _leaves(space: Space[Any], path: tuple[str, ...] = ()) -> Iterator[tuple[str, Space[Any]]]:
+    """Every array of an observation, in the order of the vector, by its keys and places."""
+    if isinstance(space, Dict | Tuple):
+        named = space.spaces.items() if isinstance(space, Dict) else enumerate(space.spaces)
+        for name, part in named:
+            yield from _leaves(part, (*path, str(name)))
+    else:
+        yield ".".join(path), space
+
+
+def _image_scale(space: Space[Any]) -> float:
+    """Part.scale. Bytes of two axes are an image unless they are a few rows, which are rather vectors on top of each
+    other; floats are one where they have three axes and one range from 0 to 1 or 255.
+    """
+    if not isinstance(space, Box) or len(space.shape) not in (2, 3) or space.low.any():
+        return 0.0
+    sides, high = sides_of(space.shape), float(space.high.max())
+    if sides is None or high <= 0.0:
+        return 0.0
+    if space.dtype == np.uint8:
+        return 1.0 / high if len(space.shape) == 3 or sides[0] >= LEAST_GREY else 0.0
+    alike = high in (1.0, 255.0) and bool((space.high == high).all())
+    return 1.0 / high if alike and len(space.shape) == 3 and np.issubdtype(space.dtype, np.floating) else 0.0
 
 
 def _width(env_id: str, space: Space[Any]) -> int:

@@ -26,7 +26,7 @@ from actor.environments.pool import Pool, has_same
 from actor.environments.vector import VectorEnv
 from actor.modules import import_allowed
 from actor.monitoring import log
-from actor.spaces import Spaces
+from actor.spaces import Spaces, normalized_size
 from protocol.errors import SettingError, UserError, nearest
 from protocol.moments import MAX_OBSERVATION
 from protocol.setting_names import OF_SIMULATORS
@@ -153,9 +153,12 @@ def _log_failure(row: int, kind: FailureKind, detail: str) -> None:
 
 def _checked(settings: ActorSettings, spaces: Spaces) -> Spaces:
     """Raises SettingError for settings that want something else of the observations than they are."""
-    if settings.normalize_observations is True and spaces.normalized_size >= MAX_OBSERVATION:
-        most = f"the statistics of {MAX_OBSERVATION - 1:,} numbers fit a message"
-        accepted = f"false: an observation of {settings.env} has {spaces.observation_size:,}, and {most}"
+    size = normalized_size(settings, spaces)
+    if settings.normalize_observations is True and not 0 < size < MAX_OBSERVATION:
+        most = (
+            f"{size:,}, and the statistics of {MAX_OBSERVATION - 1:,} numbers fit a message" if size else "pixels only"
+        )
+        accepted = f"false: an observation of {settings.env} has {most}"
         raise SettingError("actor.normalize_observations", True, accepted)
     for index in settings.hidden_observations:
         if len(spaces.observation_shape) != 1 or index >= spaces.observation_size:
@@ -253,7 +256,7 @@ def _same_in_envpool(spec: EnvSpec) -> bool:
 def _make(
     settings: ActorSettings, spec: EnvSpec | None, mode: str, count: int, wraps: Sequence[wrappers.Wrap]
 ) -> tuple[Any, Masking]:
-    """A Gymnasium vector, or what looks like one, and how it tells masks. wraps: around each environment, innermost."""
+    """A Gymnasium vector, or what looks like one, and how it tells masks. wraps: around each one, inside of our checks."""
     if spec is None or mode == "envpool":
         pool = Pool(settings.env if spec is None else spec.id, count, settings.env_options)
         if settings.action_mask not in ("auto", "none"):

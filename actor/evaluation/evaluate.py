@@ -45,7 +45,7 @@ class PolicyScorer:
         (self._envs,) = make_vector_envs(settings, allowed_modules, pools=False)
         try:
             self._quotas = quotas(episodes, self._envs.count)
-            self._player = Player(settings, self._envs.spaces, layout)
+            self._player = Player(settings, self._envs.spaces, layout, allowed_modules)
         except BaseException:
             self.close()
             raise

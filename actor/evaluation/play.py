@@ -33,13 +33,16 @@ class Player:
     """The best action of a run's policy, for observations as its training saw them.
 
     Of a distribution that is its most probable action, of action values the one with the highest. ``load`` comes first,
-    ``reset_memory`` before each sequence of observations. Raises UserError where ``layout`` is another network's.
+    ``reset_memory`` before each sequence of observations. allowed_modules: as of ``build_policy``. Raises
+    UserError where ``layout`` is another network's.
     """
 
-    def __init__(self, settings: ActorSettings, spaces: Spaces, layout: Layout) -> None:
+    def __init__(
+        self, settings: ActorSettings, spaces: Spaces, layout: Layout, allowed_modules: frozenset[str] = frozenset()
+    ) -> None:
         settings = resolved(settings, spaces)
         self._settings, self._spaces = settings, spaces
-        self._policy, self._flat = build_policy(settings, spaces, seed=0)
+        self._policy, self._flat = build_policy(settings, spaces, 0, allowed_modules)
         if self._flat.layout().digest != layout.digest:
             raise UserError("the run's network is not the one that this version builds for its environment")
         self._distribution = distribution(spaces.actions)

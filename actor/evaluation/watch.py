@@ -80,7 +80,7 @@ class EpisodePlayer:
         settings = last(read_settings(table))
         self._scene = open_scene(settings, viewing.allowed_modules, viewing.mode, viewing.fps)
         try:
-            self._player = Player(settings, self._scene.spaces, layout)
+            self._player = Player(settings, self._scene.spaces, layout, viewing.allowed_modules)
         except BaseException:
             self.close()
             raise

@@ -1,4 +1,4 @@
-"""Policies as flat parameter vectors. Knows numpy, and torch in one file; no simulator, no loss.
+"""Policies as flat parameter vectors. Knows numpy, and torch in three files; no simulator, no loss.
 
-In reading order: policy, flat, layers, mlp, torch_policy, build.
+In reading order: policy, flat, layers, mlp, encoders, contract, own, torch_policy, build.
 """

@@ -2,7 +2,7 @@
 
 A policy turns observations into outputs, whose meaning is not its business (``distributions.py``, ``methods.py``), and
 into values where the method wants them. Arrays go in and come out; torch stays inside. Small fully connected networks
-are numpy in both directions (``mlp.py``), everything else is torch's autograd (``torch_policy.py``).
+are numpy in both directions (``mlp.py``), everything else, and a user's own, is torch's autograd (``torch_policy.py``).
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from actor.config import (
     CHANGEABLE,
     DEFAULTS,
     FORMER,
+    NETWORKS,
     READ_WITH,
     VALUES,
     ActorSettings,
@@ -75,7 +76,13 @@ def test_what_was_written_is_read_again() -> None:
         ({"algorithm": "dqn"}, r"'dqn': expected one of a3c, n_step_q, one_step_q, one_step_sarsa; .*'one_step_q'\?"),
         ({"vectorization": "async"}, "actor.vectorization = 'async': expected one of auto, .*processes"),
         ({"memory": "rnn"}, "actor.memory = 'rnn': expected one of none, lstm, gru"),
-        ({"network": "resnet"}, "actor.network = 'resnet': expected one of auto, mlp, grid, small, a3c, nature"),
+        (
+            {"network": "my nets"},
+            "actor.network = 'my nets': expected one of auto, mlp, grid, small, a3c, nature, or one of your own as",
+        ),
+        ({"network": "my_nets:"}, "actor.network = 'my_nets:': expected one of auto, .* as MODULE:NAME"),
+        ({"network": ":Net"}, "actor.network = ':Net': expected one of"),
+        ({"network_options": {"width": 3}}, "actor.network_options = .*only a network of your own reads it.*'mlp'"),
         ({"hidden": 64}, r"actor\.hidden = 64: expected a list, .*; did you mean \[64\]\?"),
         ({"hidden": "64,32"}, r"did you mean \[64, 32\]\?"),
         ({"hidden": "(64,32)"}, r"did you mean \[64, 32\]\?"),
@@ -150,6 +157,9 @@ SARSA: dict[str, Any] = {"algorithm": "one_step_sarsa"}
         ({"final_epsilons": [0.1, 0.2, 0.3]}, "actor.final_epsilons = [0.1, 0.2, 0.3]: only actor.algorithm = 'n_step"),
         ({"final_epsilon_odds": [0.2, 0.4, 0.4]}, "actor.final_epsilon_odds = [0.2, 0.4, 0.4]: only"),
         ({"vtrace_clip": 2.0}, "actor.vtrace_clip = 2.0: only actor.targets = 'vtrace' reads it, and it is 'gae', the"),
+        ({**SARSA, "shared_trunk": True}, "actor.shared_trunk = true: only actor.algorithm = 'a3c' reads it"),
+        ({"network": "grid", "layer_norm": True}, "actor.layer_norm = true: only actor.network = 'mlp' reads it"),
+        ({"network": "my_nets:Net", "shared_trunk": True}, "actor.shared_trunk = true: only actor.network = 'mlp'"),
         ({"network": "mlp", "precision": "bf16"}, "actor.precision = 'bf16': only actor.network = 'grid' or 'small'"),
         (
             {"vectorization": "sync", "simulator_deadline_s": 5},
@@ -218,7 +228,8 @@ def test_the_table_of_what_is_read_names_settings_and_choices_that_there_are() -
         for name, having in users.items():
             hints = get_type_hints(ActorSettings)
             assert name in hints
-            assert set(having) < {"auto", *CODECS} if choice == "codec" else set(having) < set(get_args(hints[choice]))
+            known = {"codec": {"auto", *CODECS}, "network": set(NETWORKS)}.get(choice) or set(get_args(hints[choice]))
+            assert set(having) < known
 
 
 @pytest.mark.parametrize("path", sorted(EXPERIMENTS.glob("*.toml")), ids=lambda path: path.stem)
@@ -228,8 +239,11 @@ def test_every_shipped_experiment_is_taken_as_it_is_and_with_every_value_of_a_sw
     assert read_settings(msgspec.msgpack.encode(settings)) == settings  # as resolved, all defaults spelt out
     for codec in CODECS:
         assert read(**{**given, "codec": codec}).codec == codec
-    for name in ("vectorization", "network"):
-        for value in get_args(get_type_hints(ActorSettings)[name]):
+    for name, values in (
+        ("vectorization", get_args(get_type_hints(ActorSettings)["vectorization"])),
+        ("network", NETWORKS),
+    ):
+        for value in values:
             assert getattr(read(**{**given, name: value}), name) == value
     if given.get("algorithm", "a3c") == "a3c":
         assert read(**{**given, "memory": "none"}).memory == "none"

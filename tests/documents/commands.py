@@ -37,10 +37,8 @@ NOT_HERE = {
     "python3": "makes a virtual environment, as make setup does",
 }
 # Experiments that a document leaves to the reader, and what stands for them here.
-EXPERIMENTS = {
-    "my.toml": "lunarlander",
-    "corridor.toml": str(ROOT / "docs/examples/corridor.toml"),
-    "icy.toml": str(ROOT / "docs/examples/icy.toml"),
+EXPERIMENTS = {"my.toml": "lunarlander"} | {
+    name: str(ROOT / "docs/examples" / name) for name in ("corridor.toml", "icy.toml", "residual.toml")
 }
 PLACEHOLDERS = {"N": "8", "S": "1", "X": "1", "F": "30", "V": "1"}
 INCOMPLETE = ("requires an argument", "requires 2 arguments", "Missing argument", "Missing option", "Missing command")

@@ -28,6 +28,8 @@ SHOWN = [  # page, language and the file that the page's first block of this lan
     ("docs/tutorial.md", "toml", "corridor.toml"),
     ("docs/actions.md", "python", "masked.py"),
     ("docs/curricula.md", "python", "wrappers.py"),
+    ("docs/networks.md", "python", "residual.py"),
+    ("docs/networks.md", "toml", "residual.toml"),
     ("protocol/WIRE.md", "python", "minimal_actor.py"),
 ]
 ORDER = (  # later ones go on with runs/first
@@ -36,6 +38,7 @@ ORDER = (  # later ones go on with runs/first
     "docs/comparing.md",
     "docs/tutorial.md",
     "docs/curricula.md",
+    "docs/networks.md",
     "docs/troubleshooting.md",
     "docs/actions.md",
 )
@@ -51,8 +54,9 @@ print(json.dumps(minimal_actor(sys.argv[1], lambda theta, _: (numpy.full(len(the
 @pytest.fixture
 def workshop(tmp_path: Path) -> Path:
     """A folder with what the console blocks take for granted."""
-    for name in ("corridor.py", "corridor.toml", "tictactoe.py", "icy.py", "icy.toml", "wrappers.py", "masked.py"):
-        shutil.copy(EXAMPLES / name, tmp_path)
+    for example in EXAMPLES.iterdir():
+        if example.is_file():
+            shutil.copy(example, tmp_path)
     (tmp_path / "stacked.toml").write_text(toml_of("docs/curricula.md", 0))
     (tmp_path / "needy.py").write_text("import helper\n")
     write_pair(tmp_path / "open.key", new_pair("open", new_pair("learner").public))
@@ -114,6 +118,14 @@ def test_the_environment_of_ones_own_is_learnt(workshop: Path) -> None:
     assert code == 0, printed
     assert result["solved"]
     assert result["env_steps"] >= 1000
+
+
+def test_the_network_of_ones_own_learns(workshop: Path) -> None:
+    command = "learner run residual.toml --allow-module residual"
+    assert command in text_of("docs/networks.md")
+    code, printed = said(f"{command} --until-return 100 --http off --json --run-dir run", workshop)
+    assert code == 0, printed
+    assert json.loads((workshop / "run/result.json").read_text())["solved"]
 
 
 def test_the_game_of_the_tutorial_has_its_rules() -> None:

@@ -9,7 +9,7 @@ import pytest
 from actor.algorithms.normalization import alike, moments_size, normalization
 from actor.config import ActorSettings
 from actor.environments.registry import describe
-from actor.spaces import Spaces
+from actor.spaces import Part, Spaces
 from protocol.moments import MAX_OBSERVATION, Moments
 from tests.actor.counter import discrete, vectors
 
@@ -43,6 +43,33 @@ def test_the_last_of_the_moments_is_of_returns_and_is_not_centred() -> None:
     assert scale == pytest.approx(0.2)
 
 
+def test_pixels_that_are_seen_as_an_image_have_no_statistics_and_stay() -> None:
+    """A vector of an image of 7 x 7, between a number and a choice of two."""
+    parts = (Part("a", 0, (1,)), Part("b", 1, (7, 7), "uint8", 1 / 255), Part("c", 50, (2,)))
+    spaces = Spaces((52,), "float32", discrete(2), choices=((50, 2),), parts=parts)
+    settings = ActorSettings(network="grid", normalize_observations=True, normalize_returns=False)
+    assert moments_size(settings, spaces) == 3
+    assert moments_size(msgspec.structs.replace(settings, network="mlp"), spaces) == 52
+    assert moments_size(msgspec.structs.replace(settings, network="my_nets:Net"), spaces) == 3
+    normalizer, _ = normalization(
+        settings, spaces, Moments(100, np.array([1.0, 0.1, 0.9]), np.array([400.0, 1.0, 1.0]))
+    )
+    assert normalizer is not None
+    raw = np.full((2, 52), 200.0, np.float32)
+    raw[:, 0], raw[:, 50:] = 3.0, (0.0, 1.0)
+    out = raw.copy()
+    normalizer.apply(raw, out)
+    np.testing.assert_array_equal(out[:, 1:], raw[:, 1:])
+    np.testing.assert_allclose(out[:, 0], 1.0, rtol=1e-5)
+    assert raw[0, 0] == 3.0
+
+
+def test_pixels_alone_have_nothing_to_normalise() -> None:
+    spaces = Spaces((49,), "float32", discrete(2), parts=(Part("", 0, (7, 7), "uint8", 1 / 255),))
+    assert moments_size(ActorSettings(), spaces) == 1
+    assert moments_size(ActorSettings(network="mlp"), spaces) == 50
+
+
 def test_units_that_are_near_each_other_are_alike() -> None:
     both = ActorSettings(normalize_observations=True, normalize_returns=True)
     found = normalization(both, VECTORS, MOMENTS)
@@ -72,7 +99,7 @@ def test_a_choice_is_seen_as_it_is_however_rarely_it_is_made() -> None:
     np.testing.assert_allclose(normalizer.mean, [1.0, 0.0, 0.0, 3.0])
     np.testing.assert_allclose(normalizer.scale, [0.5, 1.0, 1.0, 1.0])
     np.testing.assert_array_equal(rarely.mean[1:3], [0.01, 0.99])
-    former, _ = normalization(msgspec.structs.replace(settings, defaults=1), mixed, rarely)
+    former, _ = normalization(msgspec.structs.replace(settings, defaults=2), mixed, rarely)
     assert former is not None
     assert former.scale[1] == pytest.approx(10.0, rel=1e-3), "a run of the first edition sees what it saw"
 

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from actor.environments.conversion import ActionConverter, flatten, flatten_one, packed, spaces_of, unpacked
-from actor.spaces import Spaces
+from actor.spaces import Part, Spaces
 from protocol.errors import SettingError
 
 WITH_ORIGIN = MultiDiscrete([3, 2], start=[5, -1])
@@ -60,7 +60,7 @@ def test_observations_become_the_vector_that_gymnasium_makes(space: Space[Any]) 
     for one, row in zip(seen, expected, strict=True):
         np.testing.assert_array_equal(flatten_one(space, one), row)
     spaces = observed(space)
-    assert spaces == Spaces(expected[0].shape, "float32", spaces.actions, spaces.choices)
+    assert spaces == Spaces(expected[0].shape, "float32", spaces.actions, spaces.choices, spaces.parts)
     chosen = [index for first, count in spaces.choices for index in range(first, first + count)]
     assert set(rows[:, chosen].ravel()) <= {0.0, 1.0}
 
@@ -71,6 +71,61 @@ def test_choices_begin_where_their_numbers_are() -> None:
     assert observed(OBSERVED["tuple"]).choices == ((0, 2),)
     assert observed(OBSERVED["multi_binary"]).choices == ((0, 5),)
     assert not observed(Box(-1, 1, (3,), np.float32)).choices
+
+
+def leaf(observation: Any, name: str) -> Any:
+    """The array of this name, as a person would look for it."""
+    for key in name.split(".") if name else ():
+        observation = observation[int(key)] if isinstance(observation, tuple) else observation[key]
+    return observation
+
+
+@pytest.mark.parametrize("space", OBSERVED.values(), ids=OBSERVED)
+def test_the_parts_of_a_vector_are_found_in_it_by_name_and_shape(space: Space[Any]) -> None:
+    (one,), spaces = samples(space, 1), observed(space)
+    row = flatten_one(space, one)
+    assert not spaces.images
+    if not spaces.parts:
+        return
+    assert sum(part.size for part in spaces.parts) == spaces.observation_size
+    for part in spaces.parts:
+        numbers, given = row[part.first : part.first + part.size].reshape(part.shape), np.asarray(leaf(one, part.name))
+        if given.shape == part.shape and not np.issubdtype(given.dtype, np.integer):
+            np.testing.assert_array_equal(numbers, given.astype(np.float32))
+        else:
+            assert numbers.sum() >= 0.0  # a choice, one-hot
+
+
+def test_names_of_parts_are_keys_and_places() -> None:
+    assert [part.name for part in observed(OBSERVED["nested"]).parts] == ["a", "b.0", "b.1.x"]
+    assert observed(OBSERVED["wide box"]).parts == (Part("", 0, (2, 3)),)
+    assert not observed(OBSERVED["box"]).parts
+    assert not observed(OBSERVED["discrete"]).parts
+
+
+@pytest.mark.parametrize(
+    ("space", "scale"),
+    [
+        (Box(0, 255, (84, 84), np.uint8), 1 / 255),
+        (Box(0, 7, (20, 10), np.uint8), 1 / 7),  # a board whose squares hold one of eight things
+        (Box(0, 255, (4, 128), np.uint8), 0.0),  # four vectors
+        (Box(0, 1, (3, 64, 64), np.float32), 1.0),
+        (Box(0, 255, (64, 64, 3), np.float64), 1 / 255),
+        (Box(-1, 1, (3, 64, 64), np.float32), 0.0),
+        (Box(0, 2, (3, 64, 64), np.float32), 0.0),
+        (Box(0, np.inf, (3, 64, 64), np.float32), 0.0),
+        (Box(0, 1, (84, 84), np.float32), 0.0),  # a matrix, as far as anybody knows
+        (Box(0, 1, (9, 9, 9), np.float32), 0.0),  # which axis is of channels nobody knows
+        (Box(0, 0, (84, 84), np.uint8), 0.0),
+        (Box(0, 1, (7,), np.float32), 0.0),
+    ],
+)
+def test_what_is_surely_an_image_is_known_for_one(space: Space[Any], scale: float) -> None:
+    beside = observed(Dict({"b": space, "a": Discrete(2)}))
+    assert [part.scale for part in beside.parts] == [0.0, pytest.approx(scale)]
+    alone = observed(space)
+    assert [part.scale for part in alone.images] == ([pytest.approx(scale)] if scale else [])
+    assert alone.observation_type == "float32"
 
 
 def test_images_stay_as_they_are() -> None:

@@ -19,7 +19,7 @@ from actor.environments.inprocess import InProcessEngine
 from actor.environments.registry import describe, make_one, make_vector_envs
 from actor.environments.vector import VectorEnv
 from actor.monitoring import log
-from actor.spaces import Actions, Spaces
+from actor.spaces import Actions, Part, Spaces
 from protocol.errors import SettingError, UserError
 from tests.actor import broken_envs
 from tests.actor.counter import NONE_ALLOWED, Counter
@@ -174,7 +174,7 @@ def test_an_option_that_the_environment_lacks_is_a_setting_error() -> None:
         describe(ActorSettings(env="Counter-v0", env_options={"gravitas": 3}), NONE_ALLOWED)
 
 
-COUNTED = Spaces((2,), "float32", Actions("discrete", (4,), (0.0,), (1.0,)))
+COUNTED = Spaces((2,), "float32", Actions("discrete", (4,), (0.0,), (1.0,)), parts=(Part("", 0, (2, 1)),))
 
 
 def test_describe_flattens_observations_of_any_rank() -> None:

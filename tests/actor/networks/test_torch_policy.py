@@ -13,9 +13,10 @@ from torch.nn import functional
 
 from actor.config import ActorSettings
 from actor.networks.build import build_policy
+from actor.networks.encoders import precision_of
 from actor.networks.flat import FlatParameters
 from actor.networks.policy import Inputs
-from actor.networks.torch_policy import TorchPolicy, precision_of
+from actor.networks.torch_policy import TorchPolicy
 from actor.spaces import Actions, Spaces
 from tests.actor.counter import box, discrete, vectors
 
@@ -391,3 +392,73 @@ def test_without_hidden_layers_a_memory_sees_the_observations_themselves() -> No
     _, flat = network(vectors(D, THREE), memory="gru", memory_size=4, hidden=())
     assert [entry.name for entry in flat.layout().entries if entry.name.startswith("encoder")] == []
     assert {e.name: e.shape for e in flat.layout().entries}["memory.weight_ih"] == (12, D)
+
+
+class PlainLayers(nn.Module):
+    """One hidden layer for outputs and values, with given weights by their names."""
+
+    def __init__(self, flat: FlatParameters, *, norms: bool, shared: bool) -> None:
+        super().__init__()
+        runs, entries = flat.layout().slices(), flat.layout().entries
+        self.norms, self.shared = norms, shared
+        self.weights = {
+            entry.name: torch.tensor(flat.theta[runs[entry.name]].reshape(entry.shape), requires_grad=True)
+            for entry in entries
+        }
+
+    def features(self, seen: Tensor, which: str) -> Tensor:
+        weights = self.weights
+        inner = seen @ weights[f"{which}.trunk.weight0"].T + weights[f"{which}.trunk.bias0"]
+        if self.norms:
+            centred = inner - inner.mean(1, keepdim=True)
+            inner = centred / torch.sqrt(centred.square().mean(1, keepdim=True) + 1e-5)
+            inner = inner * weights[f"{which}.trunk.norm_weight0"] + weights[f"{which}.trunk.norm_bias0"]
+        return torch.tanh(inner)
+
+    def forward(self, seen: Tensor) -> tuple[Tensor, Tensor]:
+        weights, beside = self.weights, "encoder" if self.shared else "value_encoder"
+        outputs = self.features(seen, "encoder") @ weights["policy.weight"].T + weights["policy.bias"]
+        values = self.features(seen, beside) @ weights["value.weight"].T + weights["value.bias"]
+        return outputs, values.squeeze(1)
+
+    def gradient(self) -> np.ndarray:
+        return torch.cat([weight.grad.flatten() for weight in self.weights.values() if weight.grad is not None]).numpy()
+
+
+@pytest.mark.parametrize(("norms", "shared"), [(True, False), (True, True), (False, True)])
+def test_layers_have_norms_and_are_shared_where_settings_say_so(norms: bool, shared: bool) -> None:
+    policy, flat = network(vectors(D, THREE), hidden=(7,), network="mlp", layer_norm=norms, shared_trunk=shared)
+    flat.theta += 0.1 * reals(flat.layout().length, seed=2)  # no norm's weight is 1 by accident
+    assert policy.values_while_acting is shared
+    plain, seen, (slopes, value_slopes) = PlainLayers(flat, norms=norms, shared=shared), reals(4, D), by(policy, 4)
+    expected, expected_values = plain(torch.from_numpy(seen))
+    outputs, values, tape = policy.forward_pass(Inputs(seen))
+    assert values is not None
+    assert value_slopes is not None
+    np.testing.assert_allclose(outputs, expected.detach(), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(values, expected_values.detach(), rtol=1e-5, atol=1e-6)
+    acted, acted_values = policy.act(seen, no_state(4))
+    np.testing.assert_array_equal(acted, outputs)
+    assert (acted_values is not None) is shared
+    np.testing.assert_array_equal(policy.values(seen, no_state(4)), values)
+    torch.autograd.backward([expected, expected_values], [torch.from_numpy(slopes), torch.from_numpy(value_slopes)])
+    policy.backward_pass(tape, slopes, value_slopes)
+    np.testing.assert_allclose(flat.gradient, plain.gradient(), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("options", [{"memory": "gru"}, {"algorithm": "n_step_q"}])
+def test_norms_go_with_a_memory_and_with_action_values(options: dict[str, Any]) -> None:
+    policy, flat = network(vectors(D, THREE), hidden=(7,), network="mlp", layer_norm=True, **options)
+    names = [entry.name for entry in flat.layout().entries]
+    assert "encoder.trunk.norm_weight0" in names
+    assert not any(name.startswith("value_encoder") for name in names)
+    assert policy.value_encoder is None
+
+
+def test_bytes_of_an_mlp_are_normalised_for_both_of_its_trunks() -> None:
+    policy, _ = network(Spaces((2, 3, 1), "uint8", THREE), hidden=(7,), network="mlp", layer_norm=True)
+    seen = images(4, 2, 3, 1)
+    before = policy.values(seen, no_state(4))
+    policy.set_pixel_normalization(100.0, 0.02)
+    assert not np.array_equal(policy.values(seen, no_state(4)), before)
+    np.testing.assert_array_equal(policy.values(seen, no_state(4)), policy.forward_pass(Inputs(seen))[1])

@@ -50,6 +50,7 @@ def _check(name: str, actor: ActorSettings) -> None:
     plain = (
         actor.algorithm == "a3c" and actor.targets == "gae" and actor.loss == "clipped" and actor.normalize_advantages,
         actor.network in ("auto", "mlp") and actor.activation == "tanh" and actor.memory == "none",
+        not (actor.layer_norm or actor.shared_trunk),
         not (actor.normalize_observations or actor.normalize_returns or actor.hidden_observations or actor.env_options),
         actor.reward_clip is None and actor.final_discount is None and actor.entropy_steps == 0,
         actor.entropy_weight != "auto",
