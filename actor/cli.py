@@ -404,11 +404,12 @@ def _json(value: object) -> str:
 
 def _checked(table: bytes, modules: frozenset[str]) -> ActorSettings:
     """Settings that fit, of an environment that is registered and a network that can be built. Raises UserError."""
+    from actor.algorithms.own import declared
     from actor.config import read_settings
     from actor.environments.registry import check as look_up
     from actor.networks.build import require_torch
 
-    settings = read_settings(table)
+    settings = read_settings(table, declared(modules))
     look_up(settings, modules)
     require_torch(settings)
     return settings

@@ -12,7 +12,8 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 from actor.algorithms.normalization import moments_size
-from actor.config import ActorSettings
+from actor.algorithms.own import make_method
+from actor.config import ALGORITHMS, ActorSettings
 from actor.environments.registry import describe
 from actor.networks.build import build_policy
 from protocol.errors import UserError
@@ -46,8 +47,11 @@ class Unwritable(UserError):
 
 def initial(settings: ActorSettings, seed: int, allow_modules: Iterable[str]) -> Initial:
     """The network that these settings describe, at the weights that follow from the run's seed. Raises UserError."""
-    spaces = describe(settings, frozenset(allow_modules))
-    _, flat = build_policy(settings, spaces, seed)
+    allow_modules = frozenset(allow_modules)
+    spaces = describe(settings, allow_modules)
+    policy, flat = build_policy(settings, spaces, seed)
+    if settings.algorithm not in ALGORITHMS:  # what is wrong with its options is said before anybody trains
+        make_method(settings, spaces, policy, seed, allow_modules)
     return Initial(flat.vector(), flat.layout(), settings.env, moments_size(settings, spaces), seed)
 
 

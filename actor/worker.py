@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from actor.algorithms.gradients import Minibatch, gradient, minibatches
 from actor.algorithms.local_steps import LocalSteps
 from actor.algorithms.losses import LossStats
-from actor.algorithms.methods import make_method
+from actor.algorithms.own import declared, make_method
 from actor.algorithms.rollout import Rollout
 from actor.algorithms.simulators import Simulators
 from actor.algorithms.step_size import StepSizeControl, WeightsId
@@ -78,7 +78,7 @@ class TrainingWorker:
     def __init__(
         self, welcome: Welcome, allowed_modules: frozenset[str], uplink_kbps: float | Literal["auto"] | None = None
     ) -> None:
-        self.settings = settings = read_settings(welcome.table)
+        self.settings = settings = read_settings(welcome.table, declared(allowed_modules))
         rollout_seed, shuffle_seed = _seeds(welcome)
         self.simulators = Simulators(
             settings, allowed_modules, welcome.share, rollout_seed, adds=welcome.quantity == "update"
@@ -99,7 +99,7 @@ class TrainingWorker:
             self.local = make_local_steps(settings, welcome)
             self.compressor = make_compressor(settings, welcome.quantity, self.flat.layout(), rollout_seed)
             self.bandwidth_fit = make_bandwidth_fit(settings, self.flat.layout().length, uplink_kbps)
-            self.method = make_method(settings, spaces, self.policy, rollout_seed)
+            self.method = make_method(settings, spaces, self.policy, rollout_seed, allowed_modules)
             self.simulators.begin(self.policy, self.method.sampler)
         except BaseException:
             self.close()

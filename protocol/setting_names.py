@@ -16,11 +16,11 @@ _LEARNER = """
 """
 _ACTOR = """
     defaults env env_options envs vectorization groups simulator_deadline_s simulator_failures hidden_observations
-    normalize_observations normalize_returns algorithm rollout_steps discount final_discount discount_steps targets
-    gae_lambda vtrace_clip reward_scale reward_clip novelty_weight loss passes minibatches local_steps clip
-    normalize_advantages value_weight entropy_weight entropy_from entropy_steps entropy_floor max_gradient_norm
-    kl_target exploration_steps final_epsilons final_epsilon_odds network hidden activation memory memory_size
-    log_deviation precision codec uplink_kbps density density_warmup rank mask_momentum residual_decay beta1
+    normalize_observations normalize_returns algorithm algorithm_options rollout_steps discount final_discount
+    discount_steps targets gae_lambda vtrace_clip reward_scale reward_clip novelty_weight loss passes minibatches
+    local_steps clip normalize_advantages value_weight entropy_weight entropy_from entropy_steps entropy_floor
+    max_gradient_norm kl_target exploration_steps final_epsilons final_epsilon_odds network hidden activation memory
+    memory_size log_deviation precision codec uplink_kbps density density_warmup rank mask_momentum residual_decay beta1
     momentum_lag beta2 epsilon
 """
 TABLES = {"run": _RUN.split(), "learner": _LEARNER.split(), "actor": _ACTOR.split()}

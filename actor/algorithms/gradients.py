@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,6 +29,7 @@ class Minibatch:
     rows: int64 [N], which of the M rows are valid; None if all are
     actions: [N, width]; returns: float32 [N]
     policy: of an actor-critic, its advantages normalised where settings ask
+    extra: arrays [N, ...] of a method's own, by name
     """
 
     inputs: Inputs
@@ -36,6 +37,7 @@ class Minibatch:
     actions: NDArray[Any]
     returns: Floats
     policy: PolicySample | None
+    extra: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
 
 def minibatches(
@@ -81,30 +83,34 @@ def _sequences(
 
 
 class _Samples(NamedTuple):
-    """Rows of a rollout: actions [N, width], returns [N], and what a policy learns from."""
+    """Rows of a rollout: actions [N, width], returns [N], what a policy learns from, and what is a method's own."""
 
     actions: NDArray[Any]
     returns: Floats
     policy: PolicySample | None
+    extra: Mapping[str, NDArray[Any]]
 
     def take(self, indices: NDArray[np.intp]) -> _Samples:
         """Copies of these rows."""
         found = self.policy
         policy = None if found is None else PolicySample(found.log_probs.take(indices), found.advantages.take(indices))
-        return _Samples(self.actions.take(indices, 0), self.returns.take(indices), policy)
+        extra = {name: array.take(indices, 0) for name, array in self.extra.items()}
+        return _Samples(self.actions.take(indices, 0), self.returns.take(indices), policy, extra)
 
     def part(self, rows: slice) -> _Samples:
         """Views of these rows."""
         found = self.policy
         policy = None if found is None else PolicySample(found.log_probs[rows], found.advantages[rows])
-        return _Samples(self.actions[rows], self.returns[rows], policy)
+        extra = {name: array[rows] for name, array in self.extra.items()}
+        return _Samples(self.actions[rows], self.returns[rows], policy, extra)
 
 
 def _samples(rollout: Rollout, targets: Targets) -> _Samples:
     policy = None
     if targets.policy is not None:
         policy = PolicySample(_flat(targets.policy.log_probs), _flat(targets.policy.advantages))
-    return _Samples(_flat(rollout.actions), _flat(targets.returns), policy)
+    extra = {name: _flat(array) for name, array in targets.extra.items()}
+    return _Samples(_flat(rollout.actions), _flat(targets.returns), policy, extra)
 
 
 def _flat(array: NDArray[Any]) -> NDArray[Any]:
@@ -117,7 +123,7 @@ def _minibatch(inputs: Inputs, rows: NDArray[np.intp] | None, samples: _Samples,
         advantages = samples.policy.advantages
         advantages -= advantages.mean()
         advantages /= math.sqrt(np.dot(advantages, advantages) / len(advantages)) + ADVANTAGE_EPSILON
-    return Minibatch(inputs, rows, samples.actions, samples.returns, samples.policy)
+    return Minibatch(inputs, rows, samples.actions, samples.returns, samples.policy, samples.extra)
 
 
 @quiet

@@ -94,7 +94,7 @@ class Collector:
         self._generator = np.random.default_rng([seed, 1])  # simulators seed default_rng with the bare number
         ends = np.cumsum([group.count for group in groups]).tolist()
         self._rows = [slice(end - group.count, end) for group, end in zip(groups, ends, strict=True)]
-        self._follows = settings.algorithm == "one_step_sarsa"  # its target needs the action that will be taken
+        self._follows = settings.traits.needs_next_action  # its target needs the action that will be taken
         self._allocate(settings.rollout_steps, ends[-1])
         for group, rows in zip(groups, self._rows, strict=True):
             self._store_observation(-1, rows, group.reset(seed + rows.start))

@@ -51,7 +51,7 @@ def require_torch(settings: ActorSettings) -> None:
 def _check_size(settings: ActorSettings, spaces: Spaces) -> None:
     """Refuses what a network cannot see, and one whose snapshot would not fit a message, before it takes memory."""
     seen, actions = spaces.observation_shape, spaces.actions
-    if settings.algorithm != "a3c" and actions.kind != "discrete":
+    if not settings.traits.stochastic and actions.kind != "discrete":
         raise SettingError("actor.algorithm", settings.algorithm, f"use 'a3c': {settings.env} has no Discrete actions")
     if settings.network != "mlp":
         sides, least = sorted(seen)[1:], LEAST_SIDES[settings.network]
@@ -69,7 +69,7 @@ def _weights(settings: ActorSettings, spaces: Spaces) -> Iterator[tuple[str, int
     """About how many parameters a setting asks for: that of the layers, then that of the memory behind them."""
     if settings.network == "mlp":
         sizes = (spaces.observation_size, *settings.hidden)
-        trunks = 2 if settings.memory == "none" and settings.algorithm == "a3c" else 1
+        trunks = 2 if settings.memory == "none" and settings.traits.has_values else 1
         yield "hidden", trunks * sum(inputs * outputs for inputs, outputs in itertools.pairwise(sizes))
         width = sizes[-1]
     else:

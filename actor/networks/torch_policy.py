@@ -218,7 +218,7 @@ class TorchPolicy(nn.Module):
         super().__init__()
         generator, actions = torch.Generator().manual_seed(seed), spaces.actions
         self.outputs = actions.outputs
-        self.has_values = self.values_while_acting = settings.algorithm == "a3c"
+        self.has_values = self.values_while_acting = settings.traits.has_values
         self.encoder = _encoder(settings, spaces, generator)
         self.input_shape = self.encoder.input_shape
         self.sees_bytes = spaces.observation_type == "uint8"
@@ -231,7 +231,7 @@ class TorchPolicy(nn.Module):
             width = settings.memory_size
         gaussian = actions.kind == "box"
         heads = actions.width if gaussian else actions.outputs
-        gain = POLICY_GAIN if self.has_values else VALUE_GAIN
+        gain = POLICY_GAIN if settings.traits.stochastic else VALUE_GAIN
         self.policy = _linear(width, heads, gain, generator)
         self.value = _linear(width, 1, VALUE_GAIN, generator) if self.has_values else None
         self.log_deviations = nn.Parameter(torch.full((actions.width,), settings.log_deviation)) if gaussian else None

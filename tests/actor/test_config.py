@@ -10,7 +10,7 @@ from typing import Any, get_args, get_type_hints
 import msgspec
 import pytest
 
-from actor.config import FORMER, READ_WITH, VALUES, ActorSettings, read_settings
+from actor.config import ALGORITHMS, FORMER, READ_WITH, VALUES, ActorSettings, read_settings
 from protocol.codecs.registry import CODECS
 from protocol.errors import SettingError, UserError
 from tests.learning.tasks import TASKS
@@ -201,7 +201,8 @@ def test_the_table_of_what_is_read_names_settings_and_choices_that_there_are() -
         for name, having in users.items():
             hints = get_type_hints(ActorSettings)
             assert name in hints
-            assert set(having) < {"auto", *CODECS} if choice == "codec" else set(having) < set(get_args(hints[choice]))
+            named = {"codec": {"auto", *CODECS}, "algorithm": set(ALGORITHMS)}
+            assert set(having) < named.get(choice, set(get_args(hints[choice])))
 
 
 @pytest.mark.parametrize("path", sorted(EXPERIMENTS.glob("*.toml")), ids=lambda path: path.stem)
