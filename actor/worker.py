@@ -93,8 +93,7 @@ class TrainingWorker:
             self.step_size = StepSizeControl(
                 settings.kl_target,
                 stretches=welcome.quantity == "update",
-                anneal_steps=welcome.anneal_steps,
-                anneal_floor=welcome.anneal_floor,
+                annealing=welcome.annealing,
             )
             self.local = make_local_steps(settings, welcome)
             self.compressor = make_compressor(settings, welcome.quantity, self.flat.layout(), rollout_seed)

@@ -8,11 +8,12 @@ DEFAULTS_EDITION = 2  # of the actor's defaults, which a new run's table names a
 # A test holds these names to the structs (tests/reference).
 _RUN = "name seed actors until_return until_steps"
 _LEARNER = """
-    optimizer beta1 beta2 epsilon rho momentum max_gradient_norm learning_rate anneal anneal_steps anneal_floor
-    staleness_rule compensation ring_bytes full_lag_updates max_lag_updates max_lag_s norm_bound norm_factor aggregation
-    aggregate_window aggregate_least aggregate_trim aggregate_wait_s credit most_credit credit_lag heartbeat_s silence_s
-    max_actors quota_gradients_per_s quota_kbps sessions_per_key drain_s publish_interval_s publish_share downlink_kbps
-    target_interval_steps durability on_journal_failure journal_bytes checkpoint_interval_s checkpoints_kept
+    optimizer beta1 beta2 epsilon rho momentum max_gradient_norm weight_decay learning_rate anneal anneal_steps
+    anneal_floor anneal_points staleness_rule compensation ring_bytes full_lag_updates max_lag_updates max_lag_s
+    norm_bound norm_factor aggregation aggregate_window aggregate_least aggregate_trim aggregate_wait_s credit
+    most_credit credit_lag heartbeat_s silence_s max_actors quota_gradients_per_s quota_kbps sessions_per_key drain_s
+    publish_interval_s publish_share downlink_kbps target_interval_steps durability on_journal_failure journal_bytes
+    checkpoint_interval_s checkpoints_kept
 """
 _ACTOR = """
     defaults env env_options envs vectorization groups simulator_deadline_s simulator_failures hidden_observations
@@ -80,7 +81,7 @@ VALUES = {
     },
     "actor.network": {"cnn": "'nature'", "conv": "'nature'", "linear": "'mlp' with actor.hidden = []"},
     "actor.loss": {"ppo": "'clipped'", "clip": "'clipped'"},
-    "learner.optimizer": {"adamw": "'adam'", "momentum": "'sgd' with learner.momentum"},
+    "learner.optimizer": {"momentum": "'sgd' with learner.momentum"},
 }
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from actor.algorithms.step_size import LEAST_INFORMATION, STEP_LIMITS, StepSizeControl, WeightsId
+from protocol.annealing import Told
 
 TARGET = 0.01
 SHORT, LONG, RIGHT = 0.03, 0.004, 0.015  # nats that tell to make updates shorter, longer, to let them be
@@ -24,7 +25,7 @@ class Control(StepSizeControl):
 
 
 def control(factor: float = 1.0) -> Control:
-    made = Control(TARGET, stretches=True, anneal_steps=STEPS, anneal_floor=FLOOR)
+    made = Control(TARGET, stretches=True, annealing=Told(STEPS, FLOOR))
     made.factor = factor
     return made
 
