@@ -105,7 +105,7 @@ class Gap(Choice, frozen=True, tag="gap"):
 class Compensate(Choice, frozen=True, tag="compensate"):
     """Zheng et al. 2017."""
 
-    compensation: Annotated[float, Meta(gt=0.0, le=1e6)] = 2.0  # λ0, the paper's 2; with sgd its constant λ
+    compensation: Annotated[float, Meta(gt=0.0, le=1e6)] = 2.0  # λ0, the paper's 2; with sgd and lion its constant λ
     ring_bytes: RingBytes = 64 << 20  # θ of old versions, in memory
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
@@ -14,7 +15,7 @@ POINTS = ((10, 0.1), (20, 1.0), (25, 0.5), (60, 0.5), (100, 0.0))
 def through(points: tuple[tuple[int, float], ...], env_steps: int) -> float:
     """The slow way: walks one environment step after the other."""
     share, at = points[0][1], points[0][0]
-    for (first, begin), (last, end) in zip(points, points[1:], strict=False):
+    for (first, begin), (last, end) in itertools.pairwise(points):
         for step in range(first + 1, last + 1):
             if at < env_steps:
                 share, at = begin + (end - begin) * (step - first) / (last - first), step
