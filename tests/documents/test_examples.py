@@ -26,6 +26,8 @@ SHOWN = [  # page, language and the file that the page's first block of this lan
     ("README.md", "python", "corridor.py"),
     ("docs/tutorial.md", "python", "corridor.py"),
     ("docs/tutorial.md", "toml", "corridor.toml"),
+    ("docs/algorithms.md", "python", "kl_penalty.py"),
+    ("docs/algorithms.md", "toml", "kl_penalty.toml"),
     ("protocol/WIRE.md", "python", "minimal_actor.py"),
 ]
 ORDER = (  # later ones go on with runs/first
@@ -33,6 +35,7 @@ ORDER = (  # later ones go on with runs/first
     "docs/fine-tuning.md",
     "docs/comparing.md",
     "docs/tutorial.md",
+    "docs/algorithms.md",
     "docs/troubleshooting.md",
 )
 DEADLINE_S = 60.0
@@ -47,7 +50,7 @@ print(json.dumps(minimal_actor(sys.argv[1], lambda theta, _: (numpy.full(len(the
 @pytest.fixture
 def workshop(tmp_path: Path) -> Path:
     """A folder with what the console blocks take for granted."""
-    for name in ("corridor.py", "corridor.toml", "tictactoe.py"):
+    for name in ("corridor.py", "corridor.toml", "tictactoe.py", "kl_penalty.py", "kl_penalty.toml"):
         shutil.copy(EXAMPLES / name, tmp_path)
     (tmp_path / "needy.py").write_text("import helper\n")
     write_pair(tmp_path / "open.key", new_pair("open", new_pair("learner").public))
