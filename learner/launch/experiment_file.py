@@ -95,7 +95,7 @@ def _name_edition(tables: dict[str, dict[str, Any]], edition: int) -> None:
     del tables["actor"]["defaults"]
     learner = tables["learner"]
     for name, value in FORMER.items():
-        if name == "learning_rate" or learner.get("anneal", "linear") == "linear":
+        if name == "learning_rate" or (learner.get("anneal", "linear") == "linear" and "anneal_points" not in learner):
             learner.setdefault(name, value)
 
 

@@ -239,6 +239,8 @@ def test_a_run_that_goes_on_keeps_the_edition_that_it_began_with(tmp_path: Path)
     assert load(file, ["learner.anneal=none"], {}, edition=1).learner.annealing == (0, 1.0)
     assert load(file, ["learner.anneal_steps=7"], {}, edition=1).learner.annealing == (7, 0.05)
     assert load(file, [], {}).actor == {"defaults": 2, "env": "Mine-v0"}
+    points = written(tmp_path, "[learner]\nanneal_points = [[0, 0.5]]\n")
+    assert load(points, [], {}, edition=1).learner.anneal == Piecewise(anneal_points=((0, 0.5),))
 
 
 @pytest.mark.parametrize(
