@@ -400,12 +400,13 @@ def _json(value: object) -> str:
 
 
 def _checked(table: bytes, modules: frozenset[str]) -> ActorSettings:
-    """Settings that fit, of an environment that is registered and a network that was found. Raises UserError."""
+    """Settings that fit, of an environment, a network and an algorithm that were found. Raises UserError."""
+    from actor.algorithms.own import declared
     from actor.config import read_settings
     from actor.environments.registry import check as look_up
     from actor.networks.build import look_up as look_up_network
 
-    settings = read_settings(table)
+    settings = read_settings(table, declared(modules))
     look_up(settings, modules)
     look_up_network(settings, modules)
     return settings

@@ -6,15 +6,17 @@ The learner hands this table over unparsed (WIRE.md, section 6), so this file al
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
 
+from actor.modules import registered
 from protocol.codecs.registry import CODECS
 from protocol.errors import SettingError, UserError
 from protocol.setting_names import OF_SIMULATORS, suggest
+from protocol.setting_names import VALUES as OTHER_WORDS
 from protocol.settings import flat_defaults, near, read
 
 Unit = Annotated[float, Meta(ge=0.0, le=1.0)]
@@ -24,8 +26,39 @@ Positive = Annotated[float, Meta(gt=0.0, le=1e15)]  # infinity would train on Na
 Seconds = Annotated[float, Meta(gt=0.0, le=86_400.0)]
 
 
-CRITIC = ("a3c",)
-VALUES = ("n_step_q", "one_step_q", "one_step_sarsa")
+class Traits(msgspec.Struct, frozen=True, kw_only=True):
+    """What the rest of an actor asks of an algorithm; one of a user's own declares it. The defaults are what an
+    actor-critic method is that nothing more is known of.
+
+    has_values: the network has a value function beside the policy, and rollouts hold its values
+    stochastic: outputs are a distribution that actions are drawn from. Else they are action values, of Discrete
+        actions, and ε-greedy: settings of exploration are read, those of a policy are not
+    needs_target: a target network, which learner.target_interval_steps gives
+    needs_next_action: the action that follows a rollout is chosen beforehand (``Rollout.next_actions``), as for Sarsa
+    whole_rollouts: returns reach to a rollout's end, so with shorter ones it would be another method
+    learns_from_older: targets correct for rows that older policies collected (``Rollout.older``)
+    ignores: names of actor settings that it does not read; they are refused
+    """
+
+    has_values: bool = True
+    stochastic: bool = True
+    needs_target: bool = False
+    needs_next_action: bool = False
+    whole_rollouts: bool = False
+    learns_from_older: bool = False
+    ignores: tuple[str, ...] = ()
+
+
+ALGORITHMS_GROUP = "farflung.algorithms"  # entry points of installed packages
+VALUE_TRAITS = Traits(has_values=False, stochastic=False, needs_target=True)
+ALGORITHMS: dict[str, Traits] = {
+    "a3c": Traits(learns_from_older=True),
+    "n_step_q": msgspec.structs.replace(VALUE_TRAITS, whole_rollouts=True),
+    "one_step_q": VALUE_TRAITS,
+    "one_step_sarsa": msgspec.structs.replace(VALUE_TRAITS, needs_next_action=True),
+}
+CRITIC = tuple(name for name, traits in ALGORITHMS.items() if traits.stochastic)
+VALUES = tuple(name for name, traits in ALGORITHMS.items() if not traits.stochastic)
 IMAGES = ("grid", "small", "a3c", "nature")
 NETWORKS = ("auto", "mlp", *IMAGES)
 OWN = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*|\w[\w.-]*")  # MODULE:NAME, or what a package has registered
@@ -155,7 +188,10 @@ class ActorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     normalize_returns: bool = True  # rewards are divided by the running deviation of discounted returns; likewise
 
     # method and targets
-    algorithm: Literal["a3c", "n_step_q", "one_step_q", "one_step_sarsa"] = "a3c"  # a3c: an actor and a critic
+    # "a3c": an actor and a critic; "n_step_q", "one_step_q", "one_step_sarsa"; or one of your own, "module:Class" or as
+    # an installed package names it (docs/algorithms.md).
+    algorithm: Annotated[str, Meta(min_length=1, max_length=200)] = "a3c"
+    algorithm_options: dict[str, object] = {}  # keyword arguments of one of your own
     rollout_steps: Count = 64  # T, steps of each environment in one rollout; with a small share fewer
     discount: Unit = 0.99  # γ, at first
     final_discount: Unit | None = None  # γ at last; null: as at first. A longer sight is harder to begin with
@@ -234,14 +270,34 @@ class ActorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     beta2: Annotated[float, Meta(ge=0.0, lt=1.0)] = 0.999  # second moment of the preconditioner
     epsilon: Positive = 1e-5  # of the preconditioner, outside the root as in Adam
 
+    @property
+    def traits(self) -> Traits:
+        """Of the algorithm; one of a user's own whose module was not asked is taken for an actor-critic method."""
+        return ALGORITHMS.get(self.algorithm, Traits())
 
-def read_settings(table: bytes) -> ActorSettings:
-    """The actor table of a welcome; raises UserError naming the key that does not fit."""
+
+class OwnAlgorithm(ActorSettings, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The same with what the algorithm of a user's own declares."""
+
+    declared: Traits
+
+    @property
+    def traits(self) -> Traits:
+        """ActorSettings.traits."""
+        return self.declared
+
+
+def read_settings(table: bytes, declared: Callable[[str], Traits] | None = None) -> ActorSettings:
+    """The actor table of a welcome; raises UserError naming the key that does not fit.
+
+    declared: says what an algorithm of a user's own declares (``algorithms/own.py``), and raises UserError where there
+    is no such. None: nobody asks, and what it reads is not checked.
+    """
     try:
         given = msgspec.msgpack.decode(table, type=dict[str, object])
     except msgspec.DecodeError as error:
         raise UserError(f"[actor] {error}") from None
-    settings = _read(given)
+    settings = _read(given, declared)
     stages(settings)
     return settings
 
@@ -252,6 +308,8 @@ def stages(settings: ActorSettings) -> tuple[tuple[int, ActorSettings], ...]:
     A stage adds to the options of the environment that it finds; with another environment it begins with none.
     """
     table: dict[str, Any] = msgspec.to_builtins(settings)
+    known = table.pop("declared", None) is not None or settings.algorithm in ALGORITHMS
+    declared = (lambda _: settings.traits) if known else None
     found = [(0, settings)]
     for number, stage in enumerate(settings.curriculum):
         where = f"actor.curriculum[{number}]"
@@ -268,26 +326,53 @@ def stages(settings: ActorSettings) -> tuple[tuple[int, ActorSettings], ...]:
         if isinstance(more := stage.set.get("env_options"), dict):
             table["env_options"] = kept | more
         try:
-            found.append((stage.begins, _read(table)))
+            found.append((stage.begins, _read(table, declared)))
         except SettingError as error:
             key = f"{where}.set.{error.key.removeprefix('actor.')}"
             raise SettingError(key, error.value, error.accepted, error.meant) from None
     return tuple(found)
 
 
-def _read(given: Mapping[str, Any]) -> ActorSettings:
-    """The table by itself, without the stages of its curriculum. Raises SettingError."""
+def _read(given: Mapping[str, Any], declared: Callable[[str], Traits] | None) -> ActorSettings:
+    """The table by itself, without the stages of its curriculum. Raises as ``read_settings`` does."""
     implied = _dependent(given)
     settings = read("actor", ActorSettings, {**implied, **given})
+    _check_algorithm(settings)
+    known = settings.algorithm in ALGORITHMS
+    if not known and declared is not None:
+        traits = declared(settings.algorithm)
+        settings, known = OwnAlgorithm(**msgspec.structs.asdict(settings), declared=traits), True
     for choice, users in READ_WITH.items():
-        _check_read(settings, choice, users, {**DEFAULTS, **implied})
+        if known or choice != "algorithm":
+            _check_read(settings, choice, users, {**DEFAULTS, **implied})
     _check_network(settings)
     _check_sizes(settings)
-    if settings.algorithm == "a3c":
-        _check_actor_critic(settings)
-    else:
-        _check_value_method(settings)
+    if known:
+        _check_ignored(settings, {**DEFAULTS, **implied})
+        (_check_actor_critic if settings.traits.stochastic else _check_value_method)(settings)
     return settings
+
+
+def _check_algorithm(settings: ActorSettings) -> None:
+    name, ours = settings.algorithm, settings.algorithm in ALGORITHMS
+    if not ours and ":" not in name and name not in (others := registered(ALGORITHMS_GROUP)):
+        names = [*ALGORITHMS, *others]
+        meant = OTHER_WORDS["actor.algorithm"].get(name.lower()) or ((close := near(name, names)) and repr(close))
+        said = f"expected one of {', '.join(names)}; one of your own is MODULE:CLASS with --allow-module MODULE"
+        raise SettingError("actor.algorithm", name, said, meant)
+    if ours and settings.algorithm_options:
+        said = f"actor.algorithm = {name!r} takes none; they are for one of your own"
+        raise SettingError("actor.algorithm_options", settings.algorithm_options, said)
+
+
+def _check_ignored(settings: ActorSettings, defaults: Mapping[str, object]) -> None:
+    """Raises SettingError for a setting that an algorithm of a user's own says it does not read."""
+    for name in settings.traits.ignores:
+        if name not in DEFAULTS:
+            raise SettingError("actor.algorithm", settings.algorithm, f"it ignores {name!r}, which is no setting")
+        if (value := getattr(settings, name)) not in (defaults[name], DEFAULTS[name]):
+            said = f"actor.algorithm = {settings.algorithm!r} does not read it; leave it out"
+            raise SettingError(f"actor.{name}", _plain(value), said)
 
 
 def _dependent(given: Mapping[str, Any]) -> dict[str, object]:
@@ -313,9 +398,11 @@ def _check_read(
     chosen = getattr(settings, choice)
     if chosen == "auto":  # not a person's choice
         return
+    own = choice == "algorithm" and chosen not in ALGORITHMS  # reads what those of its kind read
+    family = (CRITIC if settings.traits.stochastic else VALUES)[0] if own else chosen
     for name, readers in users.items():
         value = getattr(settings, name)
-        if chosen not in readers and value not in (defaults[name], DEFAULTS[name]):
+        if family not in readers and value not in (defaults[name], DEFAULTS[name]):
             is_default = ", the default" if chosen == defaults[choice] else ""
             said = f"only actor.{choice} = {' or '.join(map(repr, readers))} reads it, and it is {chosen!r}{is_default}"
             raise SettingError(f"actor.{name}", _plain(value), f"{said}; leave it out, or change that")

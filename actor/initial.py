@@ -13,7 +13,8 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 from actor.algorithms.normalization import moments_size
-from actor.config import ActorSettings
+from actor.algorithms.own import make_method
+from actor.config import ALGORITHMS, ActorSettings
 from actor.environments.registry import describe_stages
 from actor.networks.build import build_policy
 from protocol.errors import UserError
@@ -52,7 +53,9 @@ def initial(settings: ActorSettings, seed: int, allow_modules: Iterable[str]) ->
     """
     allowed = frozenset(allow_modules)
     spaces = describe_stages(settings, allowed)
-    _, flat = build_policy(settings, spaces, seed, allowed)
+    policy, flat = build_policy(settings, spaces, seed, allowed)
+    if settings.algorithm not in ALGORITHMS:  # what is wrong with its options is said before anybody trains
+        make_method(settings, spaces, policy, seed, allowed)
     return Initial(flat.vector(), flat.layout(), settings.env, moments_size(settings, spaces), seed)
 
 

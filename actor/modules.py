@@ -101,6 +101,11 @@ def import_allowed(module: str, allowed: frozenset[str], setting: str = "actor.e
         raise UserError(problem) from error
 
 
+def registered(group: str) -> list[str]:
+    """Names that installed packages have registered as entry points of ``group``, sorted."""
+    return sorted({point.name for point in entry_points(group=group)})
+
+
 def load(setting: str, value: str, allowed: frozenset[str], group: str) -> Any:
     """What a setting names by ``MODULE:NAME``, from a module that this machine allows; or by a plain name, which an
     installed package has registered as an entry point of ``group``: who installed it has allowed it.

@@ -430,7 +430,7 @@ class ActorState:
 
 def _job(welcome: Welcome) -> tuple[object, ...]:
     """What a worker is built from: with the same of these it can go on after the learner came back."""
-    rates = (welcome.learning_rate, welcome.anneal_steps, welcome.anneal_floor)  # a run may go on with others
+    rates = (welcome.learning_rate, welcome.annealing)  # a run may go on with others
     return (welcome.run, welcome.seed, welcome.quantity, welcome.layout.digest, welcome.table_digest, *rates)
 
 

@@ -20,7 +20,7 @@ from actor.algorithms.curriculum import Curriculum
 from actor.algorithms.gradients import Minibatch, gradient, minibatches
 from actor.algorithms.local_steps import LocalSteps
 from actor.algorithms.losses import LossStats
-from actor.algorithms.methods import make_method
+from actor.algorithms.own import declared, make_method
 from actor.algorithms.reports import joined, losses_of
 from actor.algorithms.rollout import Rollout
 from actor.algorithms.simulators import Simulators
@@ -80,11 +80,11 @@ class TrainingWorker:
     def __init__(
         self, welcome: Welcome, allowed_modules: frozenset[str], uplink_kbps: float | Literal["auto"] | None = None
     ) -> None:
-        self.settings = settings = read_settings(welcome.table)
+        self.settings = settings = read_settings(welcome.table, declared(allowed_modules))
         self.curriculum = Curriculum(settings)
         check(settings, allowed_modules)  # a later stage's module is asked for before the run depends on it
         rollout_seed, shuffle_seed = _seeds(welcome)
-        self._seed = rollout_seed
+        self._seed, self._allowed = rollout_seed, allowed_modules
         self.simulators = Simulators(
             settings, allowed_modules, welcome.share, rollout_seed, adds=welcome.quantity == "update"
         )
@@ -98,8 +98,7 @@ class TrainingWorker:
             self.step_size = StepSizeControl(
                 settings.kl_target,
                 stretches=welcome.quantity == "update",
-                anneal_steps=welcome.anneal_steps,
-                anneal_floor=welcome.anneal_floor,
+                annealing=welcome.annealing,
             )
             self.local = make_local_steps(settings, welcome)
             self.compressor = make_compressor(settings, welcome.quantity, self.flat.layout(), rollout_seed)
@@ -185,7 +184,7 @@ class TrainingWorker:
             return
         log.write({"event": "stage_entered", **told})
         self.settings, held = self.curriculum.settings, self._weights
-        self.method = make_method(self.settings, self.simulators.spaces, self.policy, self._seed)
+        self.method = make_method(self.settings, self.simulators.spaces, self.policy, self._seed, self._allowed)
         self.method.adopt(held.env_steps, held.target, held.target_version)
         self.simulators.change(self.settings, self.method.sampler)
 

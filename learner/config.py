@@ -13,6 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import msgspec
 from msgspec import Meta
 
+from protocol.annealing import Constant, Cosine, Linear, Piecewise
 from protocol.errors import SettingError
 from protocol.setting_names import OF_SIMULATORS
 from protocol.settings import Choice, flat_defaults, read, unread
@@ -46,6 +47,21 @@ class Adam(Choice, frozen=True, tag="adam"):
     max_gradient_norm: Positive | None = None  # global L2 clip before the optimizer
 
 
+class AdamW(Adam, frozen=True, tag="adamw"):
+    """Loshchilov and Hutter 2019: a decay that the moments do not see."""
+
+    weight_decay: Share = 0.01  # each step takes rate · weight_decay · θ off θ, whatever the gradient
+
+
+class Lion(Choice, frozen=True, tag="lion"):
+    """Chen et al. 2023: only signs. It wants a third to a tenth of Adam's rate, and a decay as many times larger."""
+
+    beta1: Decay = 0.9  # weight of the momentum in a step
+    beta2: Decay = 0.99  # decay of the momentum, 0.99 unless set
+    weight_decay: Share = 0.01  # each step takes rate · weight_decay · θ off θ, whatever the gradient
+    max_gradient_norm: Positive | None = None  # global L2 clip before the optimizer
+
+
 class RMSProp(Choice, frozen=True, tag="rmsprop"):
     """As torch has it."""
 
@@ -69,18 +85,6 @@ class SGD(Choice, frozen=True, tag="sgd"):
     max_gradient_norm: Positive | None = None  # global L2 clip before the optimizer
 
 
-class Linear(Choice, frozen=True, tag="linear"):
-    """The rate falls with the run's environment steps."""
-
-    # Environment steps in which the rate falls to its floor, in a straight line. Unset: run.until_steps, if set.
-    anneal_steps: Steps = 300_000
-    anneal_floor: Share = 0.2  # share of learning_rate that annealing ends at
-
-
-class Constant(Choice, frozen=True, tag="none"):
-    """The rate stays."""
-
-
 class NoRule(Choice, frozen=True, tag="none"):
     """Age costs nothing up to the bounds."""
 
@@ -102,7 +106,7 @@ class Gap(Choice, frozen=True, tag="gap"):
 class Compensate(Choice, frozen=True, tag="compensate"):
     """Zheng et al. 2017."""
 
-    compensation: Annotated[float, Meta(gt=0.0, le=1e6)] = 2.0  # λ0, the paper's 2; with sgd its constant λ
+    compensation: Annotated[float, Meta(gt=0.0, le=1e6)] = 2.0  # λ0, the paper's 2; with sgd and lion its constant λ
     ring_bytes: RingBytes = 64 << 20  # θ of old versions, in memory
 
 
@@ -168,11 +172,11 @@ class LearnerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
 
     # optimizer
     # "preconditioned" adds updates that the actors preconditioned (actor.beta1 ...), the others apply raw gradients.
-    optimizer: Preconditioned | Adam | RMSProp | PaperRMSProp | SGD = Preconditioned()
+    optimizer: Preconditioned | Adam | AdamW | Lion | RMSProp | PaperRMSProp | SGD = Preconditioned()
     learning_rate: Annotated[float, Meta(gt=0.0, le=100.0)] = 1e-3  # at first, with any optimizer
-    # linear: the rate falls with the run's environment steps. Unset: linear until run.until_steps, and "none" in a run
-    # that sets no limit.
-    anneal: Linear | Constant = Constant()
+    # How the rate falls with the run's environment steps. Unset: linear until run.until_steps, "none" in a run that
+    # sets no limit, and "piecewise" where there are points.
+    anneal: Linear | Cosine | Piecewise | Constant = Constant()
 
     # age and size of what is applied
     # "scale" shrinks the rate past full_lag_updates; "gap" divides each coordinate by how many of its steps it moved in
@@ -248,8 +252,10 @@ class LearnerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
 
     @property
     def annealing(self) -> tuple[int, float]:
-        """anneal_steps and anneal_floor as a welcome tells them."""
-        return (self.anneal.anneal_steps, self.anneal.anneal_floor) if isinstance(self.anneal, Linear) else (0, 1.0)
+        """After how many environment steps the rate is at its last share of the first one, and that share; (0, 1.0)
+        where it stays.
+        """
+        return self.anneal.told[:2]
 
     @property
     def journal(self) -> Journaled | None:
@@ -279,6 +285,7 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True):
 
 TABLES: dict[str, type[msgspec.Struct]] = {"run": RunSettings, "learner": LearnerSettings}
 TABLE_NAMES = (*TABLES, "actor")
+FALLING = ("linear", "cosine")  # values of learner.anneal whose rate falls for anneal_steps
 OPTIMIZER_SETTINGS = ("beta1", "beta2", "epsilon", "rho", "momentum", "max_gradient_norm")  # in a journal's head
 
 
@@ -296,11 +303,14 @@ def experiment(tables: Mapping[str, Mapping[str, Any]]) -> Experiment:
 
 def _implied_anneal(run: RunSettings, given: Mapping[str, Any]) -> dict[str, Any]:
     """Where nobody says how long the rate falls, it does for as long as the run goes."""
+    if "anneal" not in given and "anneal_points" in given:
+        return {"anneal": "piecewise"}
     if "anneal" not in given and (given.keys() & {"anneal_steps", "anneal_floor"} or run.until_steps is not None):
         given = {"anneal": "linear", **given}
-    if given.get("anneal") != "linear":
+    if given.get("anneal") not in FALLING:
         return {}
-    return {"anneal": "linear"} if run.until_steps is None else {"anneal": "linear", "anneal_steps": run.until_steps}
+    steps = {} if run.until_steps is None else {"anneal_steps": run.until_steps}
+    return {"anneal": given["anneal"], **steps}
 
 
 def implied_rule(given: Mapping[str, Any]) -> dict[str, str]:
@@ -357,7 +367,8 @@ def optimizer_settings(learner: LearnerSettings) -> dict[str, Any]:
     """What the journal must know to repeat a step: all that one depends on but its rate, under the journal's names."""
     defaults, own = flat_defaults(LearnerSettings), msgspec.structs.asdict(learner.optimizer)
     name = learner.optimizer.formerly or learner.optimizer.name
-    return {"optimizer": name, **{each: own.get(each, defaults[each]) for each in OPTIMIZER_SETTINGS}}
+    decay = {each: own[each] for each in ("weight_decay",) if each in own}  # earlier versions had none to tell
+    return {"optimizer": name, **{each: own.get(each, defaults[each]) for each in OPTIMIZER_SETTINGS}, **decay}
 
 
 def with_optimizer(learner: LearnerSettings, settings: Mapping[str, Any]) -> LearnerSettings:

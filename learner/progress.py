@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from learner.config import Constant, LearnerSettings
+from learner.config import LearnerSettings
 from learner.events import NoiseEstimate
 from protocol.codecs.registry import CODECS
 from protocol.messages import Losses, Message, Report, Snapshot, Updates
@@ -308,9 +308,5 @@ class Progress:
 
 
 def learning_rate(settings: LearnerSettings, env_steps: int) -> float:
-    """The rate after so many environment steps: straight down to its floor over anneal_steps, then level."""
-    anneal = settings.anneal
-    if isinstance(anneal, Constant):
-        return settings.learning_rate
-    left = max(0.0, 1.0 - env_steps / anneal.anneal_steps)
-    return settings.learning_rate * (anneal.anneal_floor + (1.0 - anneal.anneal_floor) * left)
+    """The rate after so many environment steps of the run, as it is annealed."""
+    return settings.learning_rate * settings.anneal.share(env_steps)

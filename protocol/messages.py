@@ -17,6 +17,7 @@ from typing import Annotated, Literal, get_args
 import msgspec
 from msgspec import Meta
 
+from protocol.annealing import COSINE_PARTS, Told
 from protocol.buffers import PREAMBLE, PROTOCOL_VERSION, Buffer
 from protocol.errors import FrameFault, MessageFault, Reason
 from protocol.layout import MAX_PARAMETERS, Layout
@@ -102,6 +103,14 @@ class Welcome(Message, frozen=True, tag="welcome"):
     anneal_floor: Annotated[float, Meta(ge=0.0, le=1.0)] = 1.0  # share of the first rate that it falls to at most
     learning_rate: Annotated[float, Meta(ge=0.0, le=100.0)] = 0.0  # at first; 0: not told
     share: Share = 0.0  # as in a heartbeat
+    # (environment steps, share of the first rate), steps ascending, straight between them and level outside; where
+    # there are any they stand in the place of anneal_steps and anneal_floor
+    anneal_points: Annotated[tuple[tuple[Counter, Share], ...], Meta(max_length=COSINE_PARTS + 1)] = ()
+
+    @property
+    def annealing(self) -> Told:
+        """How the rate falls."""
+        return Told(self.anneal_steps, self.anneal_floor, self.anneal_points)
 
 
 class Refusal(Message, frozen=True, tag="refusal"):
@@ -256,7 +265,7 @@ KINDS: frozenset[str] = frozenset(kind.__struct_config__.tag for kind in AnyMess
 
 _LATER: dict[type[Message], tuple[int, ...]] = {
     Hello: (1,),
-    Welcome: (2, 1, 1),
+    Welcome: (2, 1, 1, 1),
     Verdict: (1,),
     Heartbeat: (2, 5, 1, 1),
     SnapshotRequest: (1,),

@@ -8,21 +8,21 @@ DEFAULTS_EDITION = 3  # of the actor's defaults, which a new run's table names a
 # A test holds these names to the structs (tests/reference).
 _RUN = "name seed actors until_return until_steps"
 _LEARNER = """
-    optimizer beta1 beta2 epsilon rho momentum max_gradient_norm learning_rate anneal anneal_steps anneal_floor
-    staleness_rule compensation ring_bytes full_lag_updates max_lag_updates max_lag_s norm_bound norm_factor aggregation
-    aggregate_window aggregate_least aggregate_trim aggregate_wait_s credit most_credit credit_lag heartbeat_s silence_s
-    max_actors quota_gradients_per_s quota_kbps sessions_per_key drain_s publish_interval_s publish_share downlink_kbps
-    target_interval_steps durability on_journal_failure journal_bytes checkpoint_interval_s checkpoints_kept
+    optimizer beta1 beta2 epsilon rho momentum max_gradient_norm weight_decay learning_rate anneal anneal_steps
+    anneal_floor anneal_points staleness_rule compensation ring_bytes full_lag_updates max_lag_updates max_lag_s
+    norm_bound norm_factor aggregation aggregate_window aggregate_least aggregate_trim aggregate_wait_s credit
+    most_credit credit_lag heartbeat_s silence_s max_actors quota_gradients_per_s quota_kbps sessions_per_key drain_s
+    publish_interval_s publish_share downlink_kbps target_interval_steps durability on_journal_failure journal_bytes
+    checkpoint_interval_s checkpoints_kept
 """
 _ACTOR = """
     defaults env env_options wrappers curriculum envs vectorization groups simulator_deadline_s simulator_failures
-    action_mask hidden_observations
-    normalize_observations normalize_returns algorithm rollout_steps discount final_discount discount_steps targets
-    gae_lambda vtrace_clip reward_scale reward_clip novelty_weight loss passes minibatches local_steps clip
-    normalize_advantages value_weight entropy_weight entropy_from entropy_steps entropy_floor max_gradient_norm
-    kl_target exploration_steps final_epsilons final_epsilon_odds network network_options hidden activation layer_norm
-    shared_trunk memory memory_size log_deviation precision codec uplink_kbps density density_warmup rank
-    mask_momentum residual_decay beta1 momentum_lag beta2 epsilon
+    action_mask hidden_observations normalize_observations normalize_returns algorithm algorithm_options rollout_steps
+    discount final_discount discount_steps targets gae_lambda vtrace_clip reward_scale reward_clip novelty_weight loss
+    passes minibatches local_steps clip normalize_advantages value_weight entropy_weight entropy_from entropy_steps
+    entropy_floor max_gradient_norm kl_target exploration_steps final_epsilons final_epsilon_odds network
+    network_options hidden activation layer_norm shared_trunk memory memory_size log_deviation precision codec
+    uplink_kbps density density_warmup rank mask_momentum residual_decay beta1 momentum_lag beta2 epsilon
 """
 OF_SIMULATORS = ("env", "env_options", "wrappers")  # of [actor]: which environments there are
 # Of [actor], what makes the network, what it sees of an observation, its statistics or its family. A run keeps it, and
@@ -94,7 +94,7 @@ VALUES = {
     },
     "actor.network": {"cnn": "'nature'", "conv": "'nature'", "linear": "'mlp' with actor.hidden = []"},
     "actor.loss": {"ppo": "'clipped'", "clip": "'clipped'"},
-    "learner.optimizer": {"adamw": "'adam'", "momentum": "'sgd' with learner.momentum"},
+    "learner.optimizer": {"momentum": "'sgd' with learner.momentum"},
 }
 
 

@@ -6,6 +6,7 @@ so a struct cannot hold what is not read.
 
 from __future__ import annotations
 
+import itertools
 import types
 from collections.abc import Iterable, Mapping
 from functools import cache
@@ -95,8 +96,8 @@ def flat_defaults(struct: type[msgspec.Struct]) -> dict[str, Any]:
     for field in msgspec.structs.fields(struct):
         default = field.default if field.default is not msgspec.NODEFAULT else field.default_factory()
         found[field.name] = default.name if isinstance(default, Choice) else default
-        for member in choices(struct, field.name).values():
-            found |= flat_defaults(member)
+        for member in choices(struct, field.name).values():  # where they differ, that of the first
+            found = flat_defaults(member) | found
     return found
 
 
@@ -110,12 +111,22 @@ def unread(struct: type[msgspec.Struct], name: str, chosen: str) -> set[str]:
 
 def convert(key: str, value: Any, annotation: Any) -> Any:
     """A plain value as what its field holds. Raises SettingError."""
-    if isinstance(value, float) and value.is_integer() and not takes(annotation, float):
-        value = int(value)  # 3e5 is how people write 300000
     try:
-        return msgspec.convert(value, annotation)
+        return msgspec.convert(_whole(value, annotation), annotation)
     except (msgspec.ValidationError, OverflowError):
         raise SettingError(key, value, f"expected {accepted(annotation)}", _meant(key, value, annotation)) from None
+
+
+def _whole(value: Any, annotation: Any) -> Any:
+    """3e5 is how people write 300000, in lists too."""
+    if isinstance(value, float) and value.is_integer() and not takes(annotation, float):
+        return int(value)
+    kind = get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
+    if not isinstance(value, list) or get_origin(kind) is not tuple:
+        return value
+    parts = get_args(kind)
+    kinds = itertools.repeat(parts[0]) if parts[-1] is Ellipsis else itertools.chain(parts, itertools.repeat(Any))
+    return [_whole(each, kind) for each, kind in zip(value, kinds, strict=False)]
 
 
 def takes(annotation: Any, kind: type) -> bool:
@@ -136,6 +147,8 @@ def accepted(annotation: Any) -> str:
     if origin is Annotated:
         of = " of them" if get_origin(parts[0]) is tuple else " characters"
         return ", ".join([accepted(parts[0]), *_bounds(parts[1], of)])
+    if origin is tuple and parts[-1] is not Ellipsis:
+        return f"[{'; '.join(map(accepted, parts))}]"
     if origin is tuple:
         return f"a list, each {accepted(parts[0])}"
     if origin in (Union, types.UnionType):

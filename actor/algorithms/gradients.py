@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,6 +31,7 @@ class Minibatch:
     actions: [N, width]; returns: float32 [N]
     policy: of an actor-critic, its advantages normalised where settings ask
     masks: bool [N, L], which logits might be chosen; None where all might
+    extra: arrays [N, ...] of a method's own, by name
     """
 
     inputs: Inputs
@@ -39,6 +40,7 @@ class Minibatch:
     returns: Floats
     policy: PolicySample | None
     masks: Masks | None = None
+    extra: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
 
 def minibatches(
@@ -84,26 +86,31 @@ def _sequences(
 
 
 class _Samples(NamedTuple):
-    """Rows of a rollout: actions [N, width], returns [N], what a policy learns from, and masks [N, L] or None."""
+    """Rows of a rollout: actions [N, width], returns [N], what a policy learns from, masks [N, L] or None, and what is
+    a method's own.
+    """
 
     actions: NDArray[Any]
     returns: Floats
     policy: PolicySample | None
     masks: Masks | None
+    extra: Mapping[str, NDArray[Any]]
 
     def take(self, indices: NDArray[np.intp]) -> _Samples:
         """Copies of these rows."""
         found = self.policy
         policy = None if found is None else PolicySample(found.log_probs.take(indices), found.advantages.take(indices))
         masks = None if self.masks is None else self.masks.take(indices, 0)
-        return _Samples(self.actions.take(indices, 0), self.returns.take(indices), policy, masks)
+        extra = {name: array.take(indices, 0) for name, array in self.extra.items()}
+        return _Samples(self.actions.take(indices, 0), self.returns.take(indices), policy, masks, extra)
 
     def part(self, rows: slice) -> _Samples:
         """Views of these rows."""
         found = self.policy
         policy = None if found is None else PolicySample(found.log_probs[rows], found.advantages[rows])
         masks = None if self.masks is None else self.masks[rows]
-        return _Samples(self.actions[rows], self.returns[rows], policy, masks)
+        extra = {name: array[rows] for name, array in self.extra.items()}
+        return _Samples(self.actions[rows], self.returns[rows], policy, masks, extra)
 
 
 def _samples(rollout: Rollout, targets: Targets) -> _Samples:
@@ -111,7 +118,8 @@ def _samples(rollout: Rollout, targets: Targets) -> _Samples:
     if targets.policy is not None:
         policy = PolicySample(_flat(targets.policy.log_probs), _flat(targets.policy.advantages))
     masks = None if rollout.masks is None else _flat(rollout.masks[:-1])
-    return _Samples(_flat(rollout.actions), _flat(targets.returns), policy, masks)
+    extra = {name: _flat(array) for name, array in targets.extra.items()}
+    return _Samples(_flat(rollout.actions), _flat(targets.returns), policy, masks, extra)
 
 
 def _flat(array: NDArray[Any]) -> NDArray[Any]:

@@ -6,7 +6,9 @@ value methods act ε-greedily and bootstrap from a target network that the learn
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +18,7 @@ from actor.algorithms.exploration import EpsilonGreedy, draw_final_epsilon, entr
 from actor.algorithms.losses import LossStats, OutputGradients, a3c_loss, clipped_loss, q_loss, quiet
 from actor.algorithms.returns import discount_at, gae, n_step_returns, one_step_returns, vtrace
 from actor.algorithms.rollout import ActionSampler, Rollout
-from actor.config import ActorSettings
+from actor.config import VALUE_TRAITS, ActorSettings, Traits
 from actor.networks.build import build_policy
 from actor.networks.flat import FlatParameters
 from actor.networks.policy import Inputs, Policy
@@ -33,11 +35,18 @@ class PolicyTargets(NamedTuple):
     advantages: Floats
 
 
+NOTHING: Mapping[str, NDArray[Any]] = MappingProxyType({})
+
+
 class Targets(NamedTuple):
-    """What each row of a rollout is learnt towards. returns: float32 [T, B]. policy: None for a value method."""
+    """What each row of a rollout is learnt towards. returns: float32 [T, B]. policy: None for a value method.
+
+    extra: arrays [T, B, ...] of a method's own, by name, whose rows go to its loss.
+    """
 
     returns: Floats
     policy: PolicyTargets | None = None
+    extra: Mapping[str, NDArray[Any]] = NOTHING
 
 
 class PolicySample(NamedTuple):
@@ -51,6 +60,7 @@ class Sample(Protocol):
     """What a loss needs of a minibatch. actions: [N, width]; returns: float32 [N]; policy: None for a value method.
 
     masks: bool [N, L], which logits might be chosen; None where all might.
+    extra: as in ``Targets``, [N, ...] each.
     """
 
     @property
@@ -61,13 +71,17 @@ class Sample(Protocol):
     def policy(self) -> PolicySample | None: ...
     @property
     def masks(self) -> Masks | None: ...
+    @property
+    def extra(self) -> Mapping[str, NDArray[Any]]: ...
 
 
 class Method(Protocol):
     """One algorithm. sampler: how it acts. fresh_targets: whether each pass wants targets at the newest weights."""
 
     sampler: ActionSampler
-    fresh_targets: bool
+
+    @property
+    def fresh_targets(self) -> bool: ...
 
     def adopt(self, env_steps: int, target: Floats | None, target_version: int | None) -> None:
         """New weights came, at this age of the run; with them the target network, where the run has one."""
@@ -79,41 +93,37 @@ class Method(Protocol):
         """outputs: float32 [N, K], values: float32 [N]."""
 
 
-def make_method(
-    settings: ActorSettings,
-    spaces: Spaces,
-    policy: Policy,
-    seed: int,
-    allowed_modules: frozenset[str] = frozenset(),
-) -> Method:
-    """The method that the settings name. allowed_modules: as of ``build_policy``."""
-    if settings.algorithm == "a3c":
-        return ActorCritic(settings, spaces, policy)
-    return ActionValues(settings, spaces, policy, np.random.default_rng([seed, 2]), allowed_modules)
+def no_target_network(algorithm: str) -> UserError:
+    """Of a run that keeps none, where the algorithm needs one."""
+    return UserError(f"actor.algorithm = {algorithm!r} needs a target network: set learner.target_interval_steps")
 
 
 class ActorCritic:
     """Advantage actor-critic (Mnih et al. 2016, algorithm S3), with rollouts used again under a clipped ratio."""
 
-    def __init__(self, settings: ActorSettings, spaces: Spaces, policy: Policy) -> None:
+    traits: ClassVar[Traits] = Traits()  # what is made of it declares more where it keeps what makes it so
+
+    def __init__(
+        self, settings: ActorSettings, spaces: Spaces, policy: Policy, generator: np.random.Generator | None = None
+    ) -> None:
         settings = resolved(settings, spaces)
-        self._settings, self._policy = settings, policy
-        self._distribution = distribution(spaces.actions)
-        self.sampler: ActionSampler = self._distribution
+        self.settings, self.policy = settings, policy
+        self.distribution = distribution(spaces.actions)
+        self.sampler: ActionSampler = self.distribution
         self.fresh_targets = settings.targets == "vtrace"
-        self._entropy_weight, self._discount = entropy_weight_at(settings, 0), settings.discount
+        self.entropy_weight, self.discount = entropy_weight_at(settings, 0), settings.discount
 
     def adopt(self, env_steps: int, target: Floats | None, target_version: int | None) -> None:
         """Method.adopt: there is no target network to follow."""
-        self._entropy_weight = entropy_weight_at(self._settings, env_steps)
-        self._discount = _discount(self._settings, env_steps)
+        self.entropy_weight = entropy_weight_at(self.settings, env_steps)
+        self.discount = _discount(self.settings, env_steps)
 
     def targets(self, rollout: Rollout) -> Targets:
         """Method.targets."""
         assert rollout.values is not None
         assert rollout.next_values is not None
         acted = self._log_probs(rollout.outputs[:-1], rollout)
-        settings, values = self._settings, rollout.values
+        settings, values = self.settings, rollout.values
         if settings.targets == "vtrace" or rollout.older:
             return self._corrected(rollout, acted)
         if settings.targets == "gae":
@@ -124,11 +134,11 @@ class ActorCritic:
                 terminated=rollout.terminated,
                 truncated=rollout.truncated,
                 valid=rollout.valid,
-                discount=self._discount,
+                discount=self.discount,
                 lam=settings.gae_lambda,
             )
         else:
-            advantages = _longest_returns(rollout, rollout.next_values, self._discount) - values
+            advantages = _longest_returns(rollout, rollout.next_values, self.discount) - values
         return Targets(returns=advantages + values, policy=PolicyTargets(log_probs=acted, advantages=advantages))
 
     @quiet
@@ -137,7 +147,7 @@ class ActorCritic:
         actions, masks = rollout.actions, rollout.masks
         rows = outputs.reshape(-1, outputs.shape[2]), actions.reshape(-1, actions.shape[2])
         allowed = None if masks is None else masks[:-1].reshape(-1, masks.shape[2])
-        log_probs: Floats = self._distribution.likelihood(*rows, allowed).log_probs.reshape(actions.shape[:2])
+        log_probs: Floats = self.distribution.likelihood(*rows, allowed).log_probs.reshape(actions.shape[:2])
         return log_probs
 
     def _corrected(self, rollout: Rollout, acted: Floats) -> Targets:
@@ -151,9 +161,9 @@ class ActorCritic:
         for t, rows, seen in rollout.finals:
             old = t < rollout.older
             next_values[t, rows] = (
-                self._policy.values(seen, rollout.state[rows]) if old else rollout.next_values[t, rows]
+                self.policy.values(seen, rollout.state[rows]) if old else rollout.next_values[t, rows]
             )
-        settings = self._settings
+        settings = self.settings
         returns, advantages, corrections = vtrace(
             log_ratios=newest - acted,
             rewards=rollout.rewards,
@@ -162,7 +172,7 @@ class ActorCritic:
             terminated=rollout.terminated,
             truncated=rollout.truncated,
             valid=rollout.valid,
-            discount=self._discount,
+            discount=self.discount,
             lam=settings.gae_lambda,
             clip=settings.vtrace_clip,
         )
@@ -177,10 +187,10 @@ class ActorCritic:
         steps, count = rollout.observations.shape[:2]
         starts = np.concatenate([rollout.starts, np.zeros((1, count), np.bool_)])
         inputs = Inputs(rollout.observations, rollout.state, starts)
-        if not self._policy.state_size:
+        if not self.policy.state_size:
             inputs = Inputs(rollout.observations.reshape(steps * count, *rollout.observations.shape[2:]))
-        self._policy.weights_changed()  # the weights may be newer than those that acted
-        outputs, values = self._policy.infer(inputs)
+        self.policy.weights_changed()  # the weights may be newer than those that acted
+        outputs, values = self.policy.infer(inputs)
         assert values is not None
         return outputs.reshape(steps, count, -1), values.reshape(steps, count)
 
@@ -188,8 +198,8 @@ class ActorCritic:
         """Method.loss."""
         assert values is not None
         assert sample.policy is not None
-        settings = self._settings
-        likelihood = self._distribution.likelihood(outputs, sample.actions, sample.masks)
+        settings = self.settings
+        likelihood = self.distribution.likelihood(outputs, sample.actions, sample.masks)
         if settings.loss == "a3c":
             return a3c_loss(
                 likelihood=likelihood,
@@ -197,7 +207,7 @@ class ActorCritic:
                 advantages=sample.policy.advantages,
                 returns=sample.returns,
                 value_weight=settings.value_weight,
-                entropy_weight=self._entropy_weight,
+                entropy_weight=self.entropy_weight,
             )
         return clipped_loss(
             likelihood=likelihood,
@@ -207,13 +217,14 @@ class ActorCritic:
             returns=sample.returns,
             clip=settings.clip,
             value_weight=settings.value_weight,
-            entropy_weight=self._entropy_weight,
+            entropy_weight=self.entropy_weight,
         )
 
 
 class ActionValues:
     """n-step Q, one-step Q and one-step Sarsa (Mnih et al. 2016, algorithms 1, S1 and S2)."""
 
+    traits: ClassVar[Traits] = VALUE_TRAITS
     fresh_targets = False  # the target network stands still while a rollout is used
 
     def __init__(
@@ -224,24 +235,23 @@ class ActionValues:
         generator: np.random.Generator,
         allowed_modules: frozenset[str] = frozenset(),
     ) -> None:
-        self._settings, self._policy = settings, policy
+        self.settings, self.policy = settings, policy
         self.final_epsilon = draw_final_epsilon(settings, generator)
-        self._greedy = EpsilonGreedy(spaces.actions.sizes[0])
-        self.sampler: ActionSampler = self._greedy
+        self.greedy = EpsilonGreedy(spaces.actions.sizes[0])
+        self.sampler: ActionSampler = self.greedy
         self._target: Policy
         self.target_weights: FlatParameters
         self._target, self.target_weights = build_policy(settings, spaces, 0, allowed_modules)
-        self._discount = settings.discount
+        self.discount = settings.discount
         self._given: Floats | None = None
         self._version: int | None = None
 
     def adopt(self, env_steps: int, target: Floats | None, target_version: int | None) -> None:
         """Method.adopt. Raises UserError where the run has no target network."""
-        self._discount = _discount(self._settings, env_steps)
-        self._greedy.epsilon = epsilon_at(self.final_epsilon, env_steps, self._settings.exploration_steps)
+        self.discount = _discount(self.settings, env_steps)
+        self.greedy.epsilon = epsilon_at(self.final_epsilon, env_steps, self.settings.exploration_steps)
         if target is None:
-            name = self._settings.algorithm
-            raise UserError(f"actor.algorithm = {name!r} needs a target network: set learner.target_interval_steps")
+            raise no_target_network(self.settings.algorithm)
         if target is not self._given or target_version != self._version:
             self.target_weights.load(target)  # another array of an equal version is that of another life of the learner
             self._target.weights_changed()
@@ -249,19 +259,18 @@ class ActionValues:
 
     def targets(self, rollout: Rollout) -> Targets:
         """Method.targets."""
-        settings = self._settings
-        self._target.set_pixel_normalization(*self._policy.pixel_normalization)  # both networks see the same pixels
+        self._target.set_pixel_normalization(*self.policy.pixel_normalization)  # both networks see the same pixels
         ahead = self._next_values(rollout)
-        if settings.algorithm == "n_step_q":
-            return Targets(_longest_returns(rollout, ahead, self._discount))
-        return Targets(one_step_returns(rollout.rewards, ahead, rollout.terminated, rollout.valid, self._discount))
+        if self.settings.traits.whole_rollouts:
+            return Targets(_longest_returns(rollout, ahead, self.discount))
+        return Targets(one_step_returns(rollout.rewards, ahead, rollout.terminated, rollout.valid, self.discount))
 
     def _next_values(self, rollout: Rollout) -> Floats:
         """The target network's value of each true successor, float32 [T, B].
 
         Sarsa takes the action that comes next; where an episode was cut and none follows, the mean over its policy.
         """
-        sarsa = self._settings.algorithm == "one_step_sarsa"
+        sarsa = self.settings.traits.needs_next_action
         successors = rollout.observations[1:]
         values = self._evaluated(successors.reshape(-1, *successors.shape[2:])).reshape(*successors.shape[:2], -1)
         if sarsa:
@@ -272,7 +281,7 @@ class ActionValues:
         final_masks = [None] * len(rollout.finals) if rollout.masks is None else rollout.final_masks
         for (t, rows, seen), masks in zip(rollout.finals, final_masks, strict=True):
             last = self._evaluated(seen)
-            ahead[t, rows] = self._greedy.expected(last, masks) if sarsa else masked(last, masks).max(1)
+            ahead[t, rows] = self.greedy.expected(last, masks) if sarsa else masked(last, masks).max(1)
         return ahead
 
     def _evaluated(self, observations: NDArray[Any]) -> Floats:

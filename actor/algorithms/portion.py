@@ -140,7 +140,7 @@ def _of(settings: ActorSettings, envs: int, steps: int, share: float = 0.0, *, j
 
 def _corrects(settings: ActorSettings) -> bool:
     """Whether what older policies did can be learnt from: their ratio is corrected for, and the new one's clipped."""
-    plain = settings.algorithm == "a3c" and settings.targets == "gae" and settings.loss == "clipped"
+    plain = settings.traits.learns_from_older and settings.targets == "gae" and settings.loss == "clipped"
     return plain and settings.memory == "none"
 
 
@@ -152,7 +152,8 @@ def _least_minibatches(settings: ActorSettings) -> int:
 
 def _keeps_length(settings: ActorSettings) -> bool:
     """Whether shorter rollouts would be another method: returns that reach to their end, or a memory that does."""
-    n_step = settings.algorithm == "n_step_q" or (settings.algorithm == "a3c" and settings.targets == "n_step")
+    traits = settings.traits
+    n_step = traits.whole_rollouts or (traits.stochastic and settings.targets == "n_step")
     return n_step or settings.memory != "none"
 
 
@@ -160,7 +161,7 @@ def _least_rows(settings: ActorSettings, *, adds: bool) -> int:
     """Samples of a rollout, at least: what the advantages' horizon needs, up to FAR_PART of all there are."""
     rows = settings.envs * settings.rollout_steps
     least = LEAST_ROWS if adds else max(LEAST_ROWS, -(-rows // settings.minibatches))
-    if settings.algorithm != "a3c":
+    if not settings.traits.has_values:
         return least
     discount = max(settings.discount, settings.final_discount or 0.0)
     ahead = 1.0 / max(1e-6, 1.0 - discount * settings.gae_lambda)  # steps that an advantage looks

@@ -100,7 +100,7 @@ class Collector:
         self._generator = np.random.default_rng([seed, 1])  # simulators seed default_rng with the bare number
         ends = np.cumsum([group.count for group in groups]).tolist()
         self._rows = [slice(end - group.count, end) for group, end in zip(groups, ends, strict=True)]
-        self._follows = settings.algorithm == "one_step_sarsa"  # its target needs the action that will be taken
+        self._follows = settings.traits.needs_next_action  # its target needs the action that will be taken
         firsts = [group.reset(seed + rows.start) for group, rows in zip(groups, self._rows, strict=True)]
         self._masked = any(group.masks is not None for group in groups)
         self._final_masks: list[Masks] = []

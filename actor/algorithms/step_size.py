@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from protocol.annealing import Told
+
 STEP_FACTOR, STEP_BAND = 1.5, 2.0
 FORGETS = 0.05  # of a factor's logarithm, with each rollout, where many share what is measured
 STEP_LIMITS = (1.0 / 64.0, 64.0)  # of the length of updates: a rate four orders of magnitude wrong is put right
@@ -34,12 +36,12 @@ class StepSizeControl:
     and the more so the later gradients are.
     """
 
-    def __init__(self, target: float, *, stretches: bool, anneal_steps: int = 0, anneal_floor: float = 1.0) -> None:
+    def __init__(self, target: float, *, stretches: bool, annealing: Told = Told()) -> None:  # noqa: B008 - a value
         self.factor = 1.0  # multiplies preconditioned updates; within STEP_LIMITS
         self.cuts = bool(target) and not stretches  # rollouts short, since updates have no length to change
         self._target, self._stretches = target, stretches
         self.active = bool(target) and stretches
-        self._anneal_steps, self._anneal_floor = anneal_steps, anneal_floor  # the learner's, as a welcome has them
+        self._annealing = annealing  # the learner's
         self._lag = 0  # updates, of the gradient that was answered last
         self._asked_longer = False  # by the rollout before, with local steps
         self._since = WeightsId(0, 0)  # the first weights that an update of the present factor is in
@@ -99,9 +101,7 @@ class StepSizeControl:
 
     def rate_share(self, env_steps: int) -> float:
         """What annealing leaves of the first rate (WIRE.md, section 3, welcome)."""
-        if not self._anneal_steps:
-            return 1.0
-        return self._anneal_floor + (1.0 - self._anneal_floor) * max(0.0, 1.0 - env_steps / self._anneal_steps)
+        return self._annealing.share(env_steps)
 
     def exhausted(self, kl: float) -> bool:
         """Whether a rollout moved the policy too far to be used again, where updates cannot be made shorter."""

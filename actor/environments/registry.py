@@ -256,7 +256,7 @@ def _same_in_envpool(spec: EnvSpec) -> bool:
 def _make(
     settings: ActorSettings, spec: EnvSpec | None, mode: str, count: int, wraps: Sequence[wrappers.Wrap]
 ) -> tuple[Any, Masking]:
-    """A Gymnasium vector, or what looks like one, and how it tells masks. wraps: around each one, inside of our checks."""
+    """A Gymnasium vector, or what looks like one, and how it tells masks. wraps: around each, inside of our checks."""
     if spec is None or mode == "envpool":
         pool = Pool(settings.env if spec is None else spec.id, count, settings.env_options)
         if settings.action_mask not in ("auto", "none"):

@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 
 from actor.algorithms.curriculum import last
+from actor.algorithms.own import declared
 from actor.config import ActorSettings, read_settings
 from actor.environments.registry import make_vector_envs
 from actor.evaluation import checkpoints
@@ -40,7 +41,7 @@ class PolicyScorer:
         max_steps: int,
         allowed_modules: frozenset[str],
     ) -> None:
-        settings = with_few_envs(last(read_settings(table)), episodes)
+        settings = with_few_envs(last(read_settings(table, declared(allowed_modules))), episodes)
         self._env, self._seed, self._max_steps = settings.env, seed, max_steps
         (self._envs,) = make_vector_envs(settings, allowed_modules, pools=False)
         try:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from actor.algorithms.curriculum import last
+from actor.algorithms.own import declared
 from actor.config import read_settings
 from actor.evaluation import checkpoints
 from actor.evaluation.play import Player
@@ -77,7 +78,7 @@ class EpisodePlayer:
     """One scene and its player. Raises UserError as a worker does, and where nothing can be rendered."""
 
     def __init__(self, table: bytes, layout: Layout, viewing: ViewingOptions, recorder: Recorder | None) -> None:
-        settings = last(read_settings(table))
+        settings = last(read_settings(table, declared(viewing.allowed_modules)))
         self._scene = open_scene(settings, viewing.allowed_modules, viewing.mode, viewing.fps)
         try:
             self._player = Player(settings, self._scene.spaces, layout, viewing.allowed_modules)

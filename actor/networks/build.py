@@ -67,7 +67,7 @@ def look_up(settings: ActorSettings, allowed_modules: frozenset[str]) -> Factory
 def _check_size(settings: ActorSettings, spaces: Spaces) -> None:
     """Refuses what a network cannot see, and one whose snapshot would not fit a message, before it takes memory."""
     actions = spaces.actions
-    if settings.algorithm != "a3c" and actions.kind != "discrete":
+    if not settings.traits.stochastic and actions.kind != "discrete":
         raise SettingError("actor.algorithm", settings.algorithm, f"use 'a3c': {settings.env} has no Discrete actions")
     if settings.network in IMAGES:
         for name in ("layer_norm", "shared_trunk"):
@@ -101,7 +101,7 @@ def _weights(settings: ActorSettings, spaces: Spaces) -> Iterator[tuple[str, int
     """About how many parameters a setting asks for: that of the layers, then that of the memory behind them."""
     if settings.network == "mlp":
         sizes = (spaces.observation_size, *settings.hidden)
-        apart = settings.memory == "none" and settings.algorithm == "a3c" and not settings.shared_trunk
+        apart = settings.memory == "none" and settings.traits.has_values and not settings.shared_trunk
         trunks = 2 if apart else 1
         yield "hidden", trunks * sum(inputs * outputs for inputs, outputs in itertools.pairwise(sizes))
         width = sizes[-1]

@@ -55,7 +55,7 @@ def spec_of(settings: ActorSettings, spaces: Spaces) -> NetworkSpec:
     elif spaces.parts:
         shape = {part.name: part.shape for part in spaces.parts}
         kind = {part.name: part.type for part in spaces.parts}
-    return NetworkSpec(shape, kind, spaces.actions.outputs, spaces.actions.kind, settings.algorithm == "a3c")
+    return NetworkSpec(shape, kind, spaces.actions.outputs, spaces.actions.kind, settings.traits.has_values)
 
 
 def find_network(settings: ActorSettings, allowed_modules: frozenset[str]) -> Factory | None:

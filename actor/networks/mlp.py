@@ -30,13 +30,13 @@ class Perceptrons:
     def __init__(self, settings: ActorSettings, spaces: Spaces, generator: np.random.Generator) -> None:
         actions = spaces.actions
         self.outputs, self.state_size, self.values_while_acting = actions.outputs, 0, False
-        self.has_values, self.input_shape = settings.algorithm == "a3c", spaces.observation_shape
+        self.has_values, self.input_shape = settings.traits.has_values, spaces.observation_shape
         self.sees_bytes = spaces.observation_type == "uint8"
         self.pixel_normalization = 0.0, BYTE_SCALE
         reals = len(actions.low)
         heads = actions.outputs - reals
         inner = [spaces.observation_size, *settings.hidden]
-        gain = POLICY_GAIN if self.has_values else VALUE_GAIN
+        gain = POLICY_GAIN if settings.traits.stochastic else VALUE_GAIN
         self.policy = Trunk([*inner, heads], settings.activation, gain, generator)
         self.value = Trunk([*inner, 1], settings.activation, VALUE_GAIN, generator) if self.has_values else None
         self._log_deviations = np.full(reals, settings.log_deviation, np.float32) if reals else None

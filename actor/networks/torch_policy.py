@@ -39,7 +39,7 @@ class TorchPolicy(nn.Module):
         super().__init__()
         generator, actions = torch.Generator().manual_seed(seed), spaces.actions
         self.outputs = actions.outputs
-        self.has_values = self.values_while_acting = settings.algorithm == "a3c"
+        self.has_values = self.values_while_acting = settings.traits.has_values
         self.encoder = _encoder(settings, spaces, generator, factory and OwnNetwork(factory, settings, spaces, seed))
         self.input_shape = self.encoder.input_shape
         self.sees_bytes = spaces.observation_type == "uint8"
@@ -60,7 +60,7 @@ class TorchPolicy(nn.Module):
             width = settings.memory_size
         reals = len(actions.low)
         heads = actions.outputs - reals
-        gain = POLICY_GAIN if self.has_values else VALUE_GAIN
+        gain = POLICY_GAIN if settings.traits.stochastic else VALUE_GAIN
         self.policy = linear(width, heads, gain, generator)
         self.value = linear(width, 1, VALUE_GAIN, generator) if self.has_values else None
         if reals:

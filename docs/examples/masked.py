@@ -1,4 +1,4 @@
-"""Ten lamps, some of which are lit: five moves light one more each, and every second lamp pays 1. Knows Gymnasium alone.
+"""Ten lamps, some of which are lit: five moves light one more each, and every second pays 1. Knows Gymnasium alone.
 
 To light a lamp that is lit already is an error. So each observation comes with a mask of those that are not.
 """

@@ -254,8 +254,7 @@ class Sessions:
             table=self._manifest.actor_table,
             table_digest=self._manifest.actor_digest,
             credit_lag=self._settings.credit_lag,
-            anneal_steps=self._settings.annealing[0],
-            anneal_floor=self._settings.annealing[1],
+            **self._settings.anneal.told._asdict(),
             learning_rate=self._settings.learning_rate,
             share=peer.share,
         )

@@ -12,7 +12,16 @@ from typing import Any
 
 import msgspec
 
-from learner.config import TABLE_NAMES, TABLES, Experiment, LearnerSettings, experiment, implied_rule, learner_settings
+from learner.config import (
+    FALLING,
+    TABLE_NAMES,
+    TABLES,
+    Experiment,
+    LearnerSettings,
+    experiment,
+    implied_rule,
+    learner_settings,
+)
 from protocol.errors import SettingError, UserError, nearest
 from protocol.setting_names import DEFAULTS_EDITION, suggest
 from protocol.settings import choices, flat, flat_defaults, flat_types, holds_text, unread
@@ -88,7 +97,7 @@ def _name_edition(tables: dict[str, dict[str, Any]], edition: int) -> None:
     del tables["actor"]["defaults"]
     learner = tables["learner"]
     for name, value in FORMER.items():
-        if name == "learning_rate" or learner.get("anneal", "linear") == "linear":
+        if name == "learning_rate" or (learner.get("anneal", "linear") == "linear" and "anneal_points" not in learner):
             learner.setdefault(name, value)
 
 
@@ -98,7 +107,7 @@ def _lengthen(tables: dict[str, dict[str, Any]], sources: Sources, before: objec
     """
     learner, after = tables["learner"], tables["run"].get("until_steps")
     asked = any(key == "learner.anneal_steps" for source in sources for key, _ in source)
-    if after is not None and not asked and learner.get("anneal") == "linear" and learner.get("anneal_steps") == before:
+    if after is not None and not asked and learner.get("anneal") in FALLING and learner.get("anneal_steps") == before:
         learner["anneal_steps"] = after
 
 

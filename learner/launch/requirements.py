@@ -11,7 +11,7 @@ from pathlib import Path
 from learner.config import Experiment
 from protocol.errors import UserError
 
-WITHOUT_TORCH = ("preconditioned", "rmsprop_paper")  # learner/optim/optimizers.py
+WITHOUT_TORCH = ("preconditioned", "rmsprop_paper", "lion")  # learner/optim/optimizers.py
 
 
 class NotInstalled(UserError):
@@ -34,4 +34,4 @@ def require(experiment: Experiment, initial: Path | None) -> None:
         raise NotInstalled("gymnasium", "say --initial FILE, which `actor init` writes where it is")
     optimizer = experiment.learner.optimizer.name
     if optimizer not in WITHOUT_TORCH and find_spec("torch") is None:
-        raise NotInstalled("torch", f"learner.optimizer = {optimizer} needs it; {' and '.join(WITHOUT_TORCH)} do not")
+        raise NotInstalled("torch", f"learner.optimizer = {optimizer} needs it; {', '.join(WITHOUT_TORCH)} do not")

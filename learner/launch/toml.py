@@ -26,7 +26,7 @@ def _write(value: Any) -> str:
     """One TOML value; tables inline, so that the order of keys cannot change what they mean."""
     if isinstance(value, dict):
         return "{" + ", ".join(f"{_write_key(key)} = {_write(inner)}" for key, inner in value.items()) + "}"
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return "[" + ", ".join(_write(inner) for inner in value) + "]"
     if isinstance(value, bool):
         return "true" if value else "false"

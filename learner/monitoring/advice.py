@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from learner.config import Experiment, Linear
+from learner.config import Experiment
 from learner.progress import WINDOW, Progress
 from protocol.moments import Moments
 
@@ -114,17 +114,15 @@ class Adviser:
 
     def _annealed(self, newest: Look) -> Iterator[Advice]:
         run, settings = self._experiment.run, self._experiment.learner
-        anneal = settings.anneal
-        if not isinstance(anneal, Linear):
-            return
+        steps, floor, points = settings.anneal.told
         left = run.until_steps is None or run.until_steps > 1.1 * newest.env_steps
-        if left and newest.env_steps > anneal.anneal_steps and anneal.anneal_floor <= MOST_FLOOR:
+        if left and newest.env_steps > steps and floor <= MOST_FLOOR:
             end = "has no end" if run.until_steps is None else f"ends at {run.until_steps:,}"
             text = (
-                f"Since step {anneal.anneal_steps:,} the learning rate is {anneal.anneal_floor:.0%} of its first, and "
+                f"Since step {steps:,} the learning rate is {floor:.0%} of its first, and "
                 f"the run {end}: little more will be learnt."
             )
-            yield Advice("rate_annealed", "learner.anneal_steps", text)
+            yield Advice("rate_annealed", "learner.anneal_points" if points else "learner.anneal_steps", text)
 
     def _flat(self, newest: Look) -> Iterator[Advice]:
         assert self._first is not None

@@ -30,7 +30,7 @@ from learner.durability.storage import JournalStats
 from learner.monitoring.result import versions
 from learner.monitoring.scaling import scaling
 from learner.monitoring.summary import STALLED_S, stalled
-from learner.progress import STRANGE, Histogram, Progress
+from learner.progress import STRANGE, Histogram, Progress, learning_rate
 from learner.state import LearnerState
 from protocol.codecs.registry import CODECS
 from protocol.errors import Reason
@@ -206,11 +206,13 @@ def _loss_gauges(state: LearnerState) -> Gauges:
 def _life_gauges(state: LearnerState, now: float) -> Gauges:
     training_s = None if state.training_since is None else now - state.training_since
     age = None if state.saving.written_at is None else now - state.saving.written_at
+    rate = learning_rate(state.settings, state.progress.env_steps)
     broken = float(state.saving.journal_failure is not None) if state.saving.journaled else None
     return (
         ("version", "Version of the parameters: gradients applied so far.", state.progress.version),
         ("published_version", "Version up to which the weight stream has told.", state.publisher.version),
         ("target_version", "Version of the target network.", state.publisher.published.target_version),
+        ("learning_rate", "As annealed at the run's present environment steps, before staleness.", rate),
         ("parameters", "Length of the parameter vector.", state.manifest.layout.length),
         ("checkpoint_version", "Newest version on disk by this process.", state.saving.version),
         ("checkpoint_age_seconds", "Since the newest checkpoint on disk by this process was begun.", age),

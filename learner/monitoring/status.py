@@ -22,7 +22,7 @@ from learner.monitoring.history import (
 )
 from learner.monitoring.scaling import scaling
 from learner.monitoring.summary import RunSummary, idle_s, stalled, summarize
-from learner.progress import with_former
+from learner.progress import learning_rate, with_former
 from learner.state import LearnerState
 from protocol.session import Peer
 
@@ -110,6 +110,8 @@ def status(state: LearnerState, now: float, sampler: Sampler | None = None, quer
         "target_version": state.publisher.published.target_version,
         "evaluated_best_version": progress.evaluated_best_version,
         "staleness_rule": state.settings.staleness_rule.name,
+        "anneal": state.settings.anneal.name,
+        "learning_rate": learning_rate(state.settings, progress.env_steps),
         "rulings": dict(progress.rulings),
         "faults": dict(progress.faults),
         "actor_faults": dict(progress.actor_faults),

@@ -3,9 +3,9 @@
 Two houses. Where the actors have preconditioned, what arrives is an update u, and θ ← θ − rate·scale·u costs O(k) for k
 sent coordinates. With the others the optimizer lives here, gradients arrive, and every step costs O(P).
 
-Where staleness acts differs. Adam and RMSProp divide by the gradient's own size, so a gradient scaled by 0.1 would move
-θ almost as far as a whole one: the scale multiplies the learning rate of that step. In SGD with momentum it multiplies
-the gradient, because a stale gradient must also weigh less in the velocity that outlives its step.
+Where staleness acts differs. Adam, RMSProp and Lion take the gradient's own size out, so a gradient scaled by 0.1 would
+move θ almost as far as a whole one: the scale multiplies the learning rate of that step. In SGD with momentum it
+multiplies the gradient, because a stale gradient must also weigh less in the velocity that outlives its step.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from protocol.codecs.registry import Sparse
 from protocol.errors import UserError
 from protocol.updates import BLOCK, subtract
 
-TorchSettings = config.Adam | config.RMSProp | config.SGD
+TorchSettings = config.Adam | config.RMSProp | config.SGD  # AdamW is an Adam
 
 
 class Optimizer(Protocol):
@@ -74,6 +74,8 @@ def make_optimizer(settings: LearnerSettings, theta: np.ndarray) -> Optimizer:
         return Addition(theta)
     if isinstance(chosen, config.PaperRMSProp):
         return PaperRMSProp(chosen, theta)
+    if isinstance(chosen, config.Lion):
+        return Lion(chosen, theta)
     return TorchOptimizer(chosen, theta)
 
 
@@ -155,8 +157,65 @@ class PaperRMSProp:
         np.copyto(self._square, state["square_avg"])
 
 
+class Lion:
+    """Chen et al. 2023, "Symbolic Discovery of Optimization Algorithms", algorithm 2. In place, block by block.
+
+    c ← β1·m + (1 − β1)·g;  θ ← θ − rate·scale·(sign(c) + λ·θ);  m ← β2·m + (1 − β2)·g.
+    """
+
+    adds = False
+
+    def __init__(self, settings: config.Lion, theta: np.ndarray) -> None:
+        self._theta, self._settings = theta, settings
+        self._gradient = GradientBuffer(theta.size, settings.max_gradient_norm)
+        self._momentum = np.zeros_like(theta)  # m: float32 [P]
+        self._scratch = np.empty((2, min(BLOCK, theta.size)), np.float32)
+
+    @property
+    def scratch(self) -> np.ndarray | None:
+        """Optimizer.scratch."""
+        return self._gradient.array
+
+    def step(self, value: np.ndarray | Sparse, rate: float, scale: float) -> None:
+        """Optimizer.step: a sign knows no size, so the scale multiplies the rate."""
+        gradient, factor = self._gradient.take(value, 1.0), np.float32(rate * scale)
+        kept = np.float32(1.0 - rate * scale * self._settings.weight_decay)
+        for run in _blocks(gradient.size):
+            self._step_block(gradient[run], self._momentum[run], self._theta[run], factor, kept)
+
+    def _step_block(
+        self, gradient: np.ndarray, momentum: np.ndarray, theta: np.ndarray, factor: np.float32, kept: np.float32
+    ) -> None:
+        """gradient, momentum, theta: float32 [at most BLOCK], views of one run. kept: of θ, by the decay."""
+        beta1, beta2 = self._settings.beta1, self._settings.beta2
+        direction, fresh = self._scratch[:, : gradient.size]
+        np.multiply(momentum, np.float32(beta1), out=direction)
+        np.multiply(gradient, np.float32(1.0 - beta1), out=fresh)
+        direction += fresh
+        np.sign(direction, out=direction)
+        direction *= factor
+        theta *= kept
+        theta -= direction
+        np.multiply(gradient, np.float32(1.0 - beta2), out=fresh)
+        momentum *= np.float32(beta2)
+        momentum += fresh
+
+    def mean_square(self, where: slice | np.ndarray, gradient: np.ndarray) -> np.ndarray | None:
+        """Optimizer.mean_square: no squares are kept."""
+        return None
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Optimizer.state."""
+        return {"exp_avg": self._momentum.copy()}
+
+    def restore(self, state: dict[str, np.ndarray]) -> None:
+        """Optimizer.restore."""
+        _check(state, {"exp_avg": self._momentum})
+        np.copyto(self._momentum, state["exp_avg"])
+
+
 class TorchOptimizer:
-    """Adam, RMSprop (ε outside the root) or SGD of ``torch.optim``, on one flat tensor that shares θ's memory.
+    """Adam, AdamW, RMSprop (ε outside the root) or SGD of ``torch.optim``, on one flat tensor that shares θ's memory.
 
     The state is made here, in numpy arrays that torch writes through, so it can be saved before the first step and
     restored in place; zeros are exactly what torch itself begins with.
@@ -246,6 +305,10 @@ def _torch_rule(settings: TorchSettings, tensor: Any) -> tuple[Any, tuple[str, .
     rate = 0.0  # replaced before every step
     if isinstance(settings, config.Adam):
         betas = (settings.beta1, settings.beta2)
+        if isinstance(settings, config.AdamW):
+            decay = settings.weight_decay
+            decayed = torch.optim.AdamW([tensor], rate, betas, settings.epsilon, weight_decay=decay, fused=True)
+            return decayed, ("step", "exp_avg", "exp_avg_sq")
         adam = torch.optim.Adam([tensor], lr=rate, betas=betas, eps=settings.epsilon, fused=True)
         return adam, ("step", "exp_avg", "exp_avg_sq")
     if isinstance(settings, config.RMSProp):

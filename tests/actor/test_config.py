@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from actor.config import (
+    ALGORITHMS,
     CHANGEABLE,
     DEFAULTS,
     FORMER,
@@ -228,8 +229,8 @@ def test_the_table_of_what_is_read_names_settings_and_choices_that_there_are() -
         for name, having in users.items():
             hints = get_type_hints(ActorSettings)
             assert name in hints
-            known = {"codec": {"auto", *CODECS}, "network": set(NETWORKS)}.get(choice) or set(get_args(hints[choice]))
-            assert set(having) < known
+            named = {"codec": {"auto", *CODECS}, "network": set(NETWORKS), "algorithm": set(ALGORITHMS)}
+            assert set(having) < (named.get(choice) or set(get_args(hints[choice])))
 
 
 @pytest.mark.parametrize("path", sorted(EXPERIMENTS.glob("*.toml")), ids=lambda path: path.stem)

@@ -991,7 +991,9 @@ def test_another_run_builds_the_worker_anew() -> None:
     assert messages(effects, SnapshotRequest) == []
 
 
-@pytest.mark.parametrize("changed", [{"learning_rate": 0.5}, {"anneal_steps": 9}, {"anneal_floor": 0.5}])
+@pytest.mark.parametrize(
+    "changed", [{"learning_rate": 0.5}, {"anneal_steps": 9}, {"anneal_floor": 0.5}, {"anneal_points": ((0, 0.5),)}]
+)
 def test_a_run_that_goes_on_with_another_rate_builds_the_worker_anew(changed: dict[str, Any]) -> None:
     """By the rate that it was built with it would take its own updates for longer or shorter than they are."""
     welcome = msgspec.structs.replace(NEXT_LIFE, **changed)

@@ -467,9 +467,14 @@ def renewing(bench: Bench, epoch: int = 1, steps: int = 1, env_steps: int = 0) -
     bench.link.hand_in = hand_in  # type: ignore[method-assign]
 
 
+STRAIGHT: dict[str, Any] = {"anneal_steps": 100, "anneal_floor": 0.0}
+POINTS: dict[str, Any] = {"anneal_steps": 9, "anneal_floor": 1.0, "anneal_points": ((0, 1.0), (99, 1.0), (100, 0.0))}
+
+
+@pytest.mark.parametrize("told", [STRAIGHT, POINTS], ids=["straight", "points"])
 @pytest.mark.parametrize(("env_steps", "longer"), [(99, True), (100, False)])
-def test_updates_are_not_lengthened_against_annealing(env_steps: int, longer: bool) -> None:
-    bench = Bench(msgspec.structs.replace(SMALL, kl_target=1e-9), quantity="update", anneal_steps=100, anneal_floor=0.0)
+def test_updates_are_not_lengthened_against_annealing(env_steps: int, longer: bool, told: dict[str, Any]) -> None:
+    bench = Bench(msgspec.structs.replace(SMALL, kl_target=1e-9), quantity="update", **told)
     renewing(bench, env_steps=env_steps)
     bench.step()
     bench.worker.close()

@@ -32,8 +32,8 @@ MAX_ENTRIES = 20
 
 # Rooms of each house from the ground up: a room is a file or a package, and imports only what stands before it.
 ORDER = {
-    "protocol": "errors setting_names settings buffers layout messages moments frames codecs updates snapshot session"
-    " manifest shipped process transport",
+    "protocol": "errors setting_names settings annealing buffers layout messages moments frames codecs updates snapshot"
+    " session manifest shipped process transport",
     "learner": "config events progress optim admission stream durability apply_batch shutdown state monitoring security"
     " launch threads analysis service daemon cli __main__",
     "actor": "modules config spaces stats events compression monitoring networks environments handoff link"

@@ -37,9 +37,11 @@ NOT_HERE = {
     "python3": "makes a virtual environment, as make setup does",
 }
 # Experiments that a document leaves to the reader, and what stands for them here.
-EXPERIMENTS = {"my.toml": "lunarlander"} | {
-    name: str(ROOT / "docs/examples" / name) for name in ("corridor.toml", "icy.toml", "residual.toml")
+OF_EXAMPLES = {
+    name: str(ROOT / "docs/examples" / name)
+    for name in ("corridor.toml", "icy.toml", "residual.toml", "kl_penalty.toml")
 }
+EXPERIMENTS = {"my.toml": "lunarlander", **OF_EXAMPLES}
 PLACEHOLDERS = {"N": "8", "S": "1", "X": "1", "F": "30", "V": "1"}
 INCOMPLETE = ("requires an argument", "requires 2 arguments", "Missing argument", "Missing option", "Missing command")
 OURS = re.compile(r"(?:learner|actor|protocol|tests|deploy|docs|\.ci)/[\w./-]*\w")

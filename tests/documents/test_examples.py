@@ -30,6 +30,8 @@ SHOWN = [  # page, language and the file that the page's first block of this lan
     ("docs/curricula.md", "python", "wrappers.py"),
     ("docs/networks.md", "python", "residual.py"),
     ("docs/networks.md", "toml", "residual.toml"),
+    ("docs/algorithms.md", "python", "kl_penalty.py"),
+    ("docs/algorithms.md", "toml", "kl_penalty.toml"),
     ("protocol/WIRE.md", "python", "minimal_actor.py"),
 ]
 ORDER = (  # later ones go on with runs/first
@@ -39,6 +41,7 @@ ORDER = (  # later ones go on with runs/first
     "docs/tutorial.md",
     "docs/curricula.md",
     "docs/networks.md",
+    "docs/algorithms.md",
     "docs/troubleshooting.md",
     "docs/actions.md",
 )

@@ -15,10 +15,12 @@ from learner.config import (
     NORM_FACTOR,
     TABLE_NAMES,
     Adam,
+    AdamW,
     Experiment,
     Gap,
     Journaled,
     LearnerSettings,
+    Lion,
     Median,
     NoRule,
     PaperRMSProp,
@@ -73,7 +75,33 @@ def test_norms_are_compared_by_default_where_they_have_a_usual_size(
         ("[learner]\ncredit = 99999999999999999999999", "a whole number"),
         ("[learner]\nlearning_rate = nan", "learner.learning_rate = nan: expected a number, > 0.0, <= 100.0"),
         ("[learner]\nlearning_rate = '1'", "learner.learning_rate = '1': expected a number, > 0.0, <= 100.0; did you"),
-        ("[learner]\noptimizer = 'lion'", "'lion': expected one of preconditioned, adam, rmsprop, rmsprop_paper, sgd"),
+        (
+            "[learner]\noptimizer = 'sophia'",
+            "'sophia': expected one of preconditioned, adam, adamw, lion, rmsprop, rmspr",
+        ),
+        ("[learner]\noptimizer = 'AdamW'", "sgd; did you mean 'adamw'?"),
+        ("[learner]\nweight_decay = 0.1", "only learner.optimizer = 'adamw' or 'lion' reads it, and it is 'precondit"),
+        ("[learner]\nanneal = 'cosin'", "expected one of linear, cosine, piecewise, none; did you mean 'cosine'?"),
+        ("[learner]\nanneal = 'piecewise'", "learner.anneal_points = []: learner.anneal = 'piecewise' needs some: [["),
+        ("[learner]\nanneal_points = []", "learner.anneal_points = []: learner.anneal = 'piecewise' needs some"),
+        (
+            "[learner]\nanneal_points = [[0, 1], [5, 0.5], [5, 0.1]]",
+            "learner.anneal_points = [[0, 1.0], [5, 0.5], [5, 0.1]]: environment steps have to ascend, and 5 comes beh",
+        ),
+        (
+            "[learner]\nanneal_points = [[0, -0.5]]",
+            "learner.anneal_points = [[0, -0.5]]: expected a list, each [a whole number, >= 0, < 9007199254740992; a",
+        ),
+        ("[learner]\nanneal_points = [[0, 1.5]]", "= [[0, 1.5]]: expected a list, each [a whole number, >= 0"),
+        ("[learner]\nanneal_points = [[0.5, 1.0]]", "= [[0.5, 1.0]]: expected a list"),
+        ("[learner]\nanneal_points = [0, 1.0]", "= [0, 1.0]: expected a list, each ["),
+        ("[learner]\nanneal_points = [[0, 1.0, 2]]", "= [[0, 1.0, 2]]: expected a list, each ["),
+        ("[learner]\nanneal_points = 0.5", "= 0.5: expected a list, each ["),
+        (
+            "[learner]\nanneal = 'cosine'\nanneal_points = [[0, 1]]",
+            "only learner.anneal = 'piecewise' reads it, and it is",
+        ),
+        ("[learner]\nanneal = 'piecewise'\nanneal_floor = 0.5", "only learner.anneal = 'linear' or 'cosine' reads it"),
         ("[learner]\noptimizer = 'Adam'", "sgd; did you mean 'adam'?"),
         ("[learner]\noptimizer = 1", "learner.optimizer = 1: expected one of preconditioned"),
         ("[learner]\noptimizer = 'addition'", "learner.optimizer = 'addition': this is called 'preconditioned' now"),
@@ -101,8 +129,8 @@ def test_an_error_names_key_value_and_what_is_accepted(text: str, message: str) 
         (
             "beta1 = 0.5",
             (
-                "learner.beta1 = 0.5: only learner.optimizer = 'adam' reads it, and it is 'preconditioned', "
-                "its default; leave it out, or change that; did you mean actor.beta1?"
+                "learner.beta1 = 0.5: only learner.optimizer = 'adam' or 'adamw' or 'lion' reads it, and it is "
+                "'preconditioned', its default; leave it out, or change that; did you mean actor.beta1?"
             ),
         ),
         (
@@ -155,7 +183,9 @@ OTHER_VALUES: dict[str, Any] = {
     "on_journal_failure": "continue",
     "max_gradient_norm": 0.5,
     "aggregate_least": 2,
+    "anneal_points": [[0, 0.5]],
 }
+NEEDED: dict[str, dict[str, Any]] = {"piecewise": {"anneal_points": [[0, 1.0]]}}  # by values of choices
 UNREAD = [
     (name, value, other)
     for name in CHOOSING
@@ -168,11 +198,12 @@ UNREAD = [
 def test_what_a_choice_does_not_read_is_refused_unless_it_asks_for_nothing(name: str, value: str, other: str) -> None:
     usual = flat_defaults(LearnerSettings)[other]
     changed = OTHER_VALUES[other] if other in OTHER_VALUES else usual + (1 if isinstance(usual, int) else usual / 1e3)
+    chosen = {name: value, **NEEDED.get(value, {})}
     said = rf"learner\.{other} = .*: only learner\.{name} = .* reads it, and it is '{value}'"
     with pytest.raises(SettingError, match=said):
-        learner_settings({name: value, other: changed})
-    kept = learner_settings({name: value, other: changed}, kept=True)
-    assert learner_settings({name: value, other: usual}) == kept == learner_settings({name: value})
+        learner_settings({**chosen, other: changed})
+    kept = learner_settings({**chosen, other: changed}, kept=True)
+    assert learner_settings({**chosen, other: usual}) == kept == learner_settings(chosen)
     assert other not in flat(kept)
 
 
@@ -186,10 +217,11 @@ def refusal(given: dict[str, Any]) -> str | None:
 
 def test_every_combination_of_choices_is_read_back_or_refused_by_name() -> None:
     for values in itertools.product(*(choices(LearnerSettings, name) for name in CHOOSING)):
-        given = dict(zip(CHOOSING, values, strict=True))
+        chosen = dict(zip(CHOOSING, values, strict=True))
+        given = {**chosen, **{name: each for value in values for name, each in NEEDED.get(value, {}).items()}}
         if (refused := refusal(given)) is None:
             made = learner_settings(given)
-            assert {name: flat(made)[name] for name in CHOOSING} == given
+            assert {name: flat(made)[name] for name in CHOOSING} == chosen
             assert learner_settings(flat(made)) == made
         else:
             assert refused.startswith(f"learner.staleness_rule = {given['staleness_rule']!r}: cannot stand beside")
@@ -213,9 +245,25 @@ def test_the_journal_is_told_what_it_always_was() -> None:
     assert list(told.items()) == [("optimizer", "addition"), *usual.items()]
     adam = LearnerSettings(optimizer=Adam(beta1=0.5, max_gradient_norm=1.0))
     assert optimizer_settings(adam) == {**usual, "optimizer": "adam", "beta1": 0.5, "max_gradient_norm": 1.0}
+    assert optimizer_settings(LearnerSettings(optimizer=AdamW())) == {
+        **usual,
+        "optimizer": "adamw",
+        "weight_decay": 0.01,
+    }
+    assert optimizer_settings(LearnerSettings(optimizer=Lion()))["beta2"] == 0.99
 
 
-@pytest.mark.parametrize("optimizer", [Preconditioned(), Adam(beta2=0.9), PaperRMSProp(rho=0.5, max_gradient_norm=2.0)])
+OPTIMIZERS = [
+    Preconditioned(),
+    Adam(beta2=0.9),
+    AdamW(weight_decay=0.5),
+    Lion(),
+    Lion(beta2=0.5, weight_decay=0.0),
+    PaperRMSProp(rho=0.5, max_gradient_norm=2.0),
+]
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_what_the_journal_was_told_makes_the_optimizer_again(optimizer: Any) -> None:
     told = optimizer_settings(LearnerSettings(optimizer=optimizer))
     now = LearnerSettings(durability=Journaled(), staleness_rule=Gap())  # what a new experiment could not say beside it
@@ -281,10 +329,14 @@ def test_what_is_written_is_read_back(actor: dict[str, Any], rate: float, until:
         ("[run]\nuntil_steps = 500\n[learner]\nanneal_floor = 0.1", (500, 0.1)),
         ("[learner]\nanneal_floor = 0.1", (300_000, 0.1)),
         ("[learner]\nanneal = 'linear'", (300_000, 0.2)),
+        ("[run]\nuntil_steps = 500\n[learner]\nanneal = 'cosine'", (500, 0.2)),
+        ("[learner]\nanneal = 'cosine'\nanneal_steps = 70", (70, 0.2)),
+        ("[run]\nuntil_steps = 500\n[learner]\nanneal_points = [[0, 1], [1e2, 0.5]]", (100, 0.5)),
+        ("[learner]\nanneal = 'piecewise'\nanneal_points = [[0, 0.5]]", (1, 0.5)),
     ],
 )
 def test_the_rate_falls_for_as_long_as_the_run_goes_unless_somebody_says_otherwise(
     text: str, annealing: tuple[int, float]
 ) -> None:
     assert read(text).learner.annealing == annealing
-    assert read(dumps(read(text))).learner.annealing == annealing, "as a run keeps it"
+    assert read(dumps(read(text))).learner == read(text).learner, "as a run keeps it"

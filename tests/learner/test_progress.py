@@ -129,6 +129,13 @@ def test_the_rate_falls_in_a_straight_line_to_its_floor() -> None:
     assert learning_rate(settings, 1000) == pytest.approx(0.2)
 
 
+def test_the_rate_follows_what_is_chosen() -> None:
+    given = {"learning_rate": 2.0, "anneal": "cosine", "anneal_steps": 100, "anneal_floor": 0.1}
+    assert [learning_rate(learner_settings(given), at) for at in (0, 50, 100)] == pytest.approx([2.0, 1.1, 0.2])
+    given = {"learning_rate": 2.0, "anneal": "piecewise", "anneal_points": [[0, 0.0], [10, 1.0], [30, 0.5]]}
+    assert [learning_rate(learner_settings(given), at) for at in (0, 5, 10, 20, 99)] == [0.0, 1.0, 2.0, 1.5, 1.0]
+
+
 def test_the_rate_can_stand_still() -> None:
     assert learning_rate(learner_settings({"learning_rate": 2.0, "anneal": "none"}), 10**9) == 2.0
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from actor.algorithms.gradients import gradient, minibatches
-from actor.algorithms.methods import make_method
+from actor.algorithms.own import make_method
 from actor.algorithms.recent_rollouts import Limits, RecentRollouts
 from actor.algorithms.rollout import Collector
 from actor.config import ActorSettings

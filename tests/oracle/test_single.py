@@ -17,7 +17,8 @@ import pytest
 import torch
 
 from actor.algorithms.gradients import gradient, minibatches
-from actor.algorithms.methods import PolicyTargets, Targets, make_method
+from actor.algorithms.methods import PolicyTargets, Targets
+from actor.algorithms.own import make_method
 from actor.algorithms.returns import gae
 from actor.algorithms.rollout import Collector
 from actor.config import ActorSettings

@@ -114,6 +114,8 @@ def takes(annotation: Any) -> str:
         return ", ".join(code(json.dumps(part)) for part in parts)
     if origin in (Union, types.UnionType):
         return "; or ".join(takes(part) for part in parts if part is not types.NoneType)
+    if origin is tuple and parts[-1] is not Ellipsis:
+        return f"[{'; '.join(map(takes, parts))}]"
     if origin is tuple:
         return f"list of: {takes(parts[0])}"
     if origin is dict:

@@ -12,7 +12,8 @@ import torch
 
 from actor.algorithms.gradients import Minibatch, gradient, minibatches
 from actor.algorithms.losses import LossStats
-from actor.algorithms.methods import Method, PolicySample, PolicyTargets, Targets, make_method
+from actor.algorithms.methods import Method, PolicySample, PolicyTargets, Targets
+from actor.algorithms.own import make_method
 from actor.algorithms.rollout import Rollout
 from actor.config import ActorSettings
 from actor.networks.build import build_policy

@@ -13,7 +13,8 @@ from gymnasium.vector import AutoresetMode
 
 from actor.algorithms.exploration import EpsilonGreedy, epsilon_at
 from actor.algorithms.gradients import Minibatch, minibatches
-from actor.algorithms.methods import ActionValues, ActorCritic, PolicySample, PolicyTargets, Targets, make_method
+from actor.algorithms.methods import ActionValues, ActorCritic, PolicySample, PolicyTargets, Targets
+from actor.algorithms.own import make_method
 from actor.algorithms.returns import gae, vtrace
 from actor.algorithms.rollout import Collector, Rollout
 from actor.config import ActorSettings

@@ -99,7 +99,7 @@ def test_a_choice_is_seen_as_it_is_however_rarely_it_is_made() -> None:
     np.testing.assert_allclose(normalizer.mean, [1.0, 0.0, 0.0, 3.0])
     np.testing.assert_allclose(normalizer.scale, [0.5, 1.0, 1.0, 1.0])
     np.testing.assert_array_equal(rarely.mean[1:3], [0.01, 0.99])
-    former, _ = normalization(msgspec.structs.replace(settings, defaults=2), mixed, rarely)
+    former, _ = normalization(msgspec.structs.replace(settings, defaults=1), mixed, rarely)
     assert former is not None
     assert former.scale[1] == pytest.approx(10.0, rel=1e-3), "a run of the first edition sees what it saw"
 

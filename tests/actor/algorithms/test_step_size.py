@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from actor.algorithms.step_size import LEAST_INFORMATION, STEP_LIMITS, StepSizeControl, WeightsId
+from protocol.annealing import Cosine, Piecewise, Told
 
 TARGET = 0.01
 SHORT, LONG, RIGHT = 0.03, 0.004, 0.015  # nats that tell to make updates shorter, longer, to let them be
@@ -24,7 +25,7 @@ class Control(StepSizeControl):
 
 
 def control(factor: float = 1.0) -> Control:
-    made = Control(TARGET, stretches=True, anneal_steps=STEPS, anneal_floor=FLOOR)
+    made = Control(TARGET, stretches=True, annealing=Told(STEPS, FLOOR))
     made.factor = factor
     return made
 
@@ -52,6 +53,13 @@ def test_what_annealing_takes_is_not_given_back(env_steps: int, share: float) ->
         step_size = control()
         step_size.follow(TARGET * share**2 * kl, (1, 0), (1, 12), env_steps=env_steps)
         assert step_size.factor == pytest.approx(1.0 if stays else 1.5)
+
+
+def test_what_a_cosine_or_points_take_is_not_given_back_either() -> None:
+    for schedule in (Cosine(anneal_steps=STEPS, anneal_floor=FLOOR), Piecewise(anneal_points=((0, 0.2), (400, 0.5)))):
+        step_size = StepSizeControl(TARGET, stretches=True, annealing=schedule.told)
+        for env_steps in (0, 100, 250, 400, 1000, 5000):
+            assert step_size.rate_share(env_steps) == pytest.approx(schedule.share(env_steps), abs=1e-3)
 
 
 @pytest.mark.parametrize("env_steps", [0, 5000])

@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from actor.algorithms.methods import make_method
+from actor.algorithms.own import make_method
 from actor.algorithms.rollout import Collector
 from actor.config import ActorSettings
 from actor.environments.contract import ContractViolation
@@ -111,7 +111,7 @@ def assert_true(
         rollout = collector.collect()
         true = table[rollout.observations[:-1].argmax(2)]
         for method in methods:
-            returns, policy_targets = method.targets(rollout)
+            returns, policy_targets, _ = method.targets(rollout)
             np.testing.assert_allclose(returns[rollout.valid], true[rollout.valid], atol=2e-5)
             assert (policy_targets is not None) == (several[0].algorithm == "a3c")
             if policy_targets is not None:

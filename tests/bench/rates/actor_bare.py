@@ -17,7 +17,7 @@ import gymnasium
 import numpy as np
 
 from actor.algorithms.gradients import gradient, minibatches
-from actor.algorithms.methods import make_method
+from actor.algorithms.own import make_method
 from actor.algorithms.rollout import Collector
 from actor.config import ActorSettings, read_settings
 from actor.environments.conversion import ActionConverter

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from random import Random
+from typing import Any
 
 import pytest
 
 from learner.admission.sessions import MAX_EVALUATORS, SPEAKS_BEATS, Sessions
-from learner.config import LearnerSettings
+from learner.config import LearnerSettings, learner_settings
 from learner.events import Announce, Effect
 from learner.progress import Progress
 from protocol.errors import Reason, SessionFault
 from protocol.layout import Entry, Layout
 from protocol.manifest import Manifest, digest_of
-from protocol.messages import Fault, Heartbeat, Hello, Role
+from protocol.messages import Fault, Heartbeat, Hello, Role, Welcome, decode, encode
 
 TABLE = b"\x80"
 MANIFEST = Manifest(
@@ -172,3 +173,18 @@ def test_who_did_not_dial_a_socket_file_is_told_of_none() -> None:
     peer, _, _ = here.open(Hello("actor", 1, ("f32",)), b"route", "", 0.0)
     assert here.welcome(peer).weights == "tcp://*:1"
     assert here.welcome(peer, local=True).weights == "ipc:///run/a.weights tcp://*:1"
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{}, {"anneal": "linear"}, {"anneal": "cosine"}, {"anneal": "piecewise", "anneal_points": [[0, 0.5], [9, 1]]}],
+)
+def test_a_welcome_tells_how_the_rate_falls(given: dict[str, Any]) -> None:
+    settings = learner_settings(given)
+    here = Sessions(settings, MANIFEST, 1, "tcp://*:1", Progress(), Random(0))
+    greet(here, 1, "a")
+    (peer,) = here.peers.values()
+    frames = [bytes(frame) for frame in encode(here.welcome(peer))]
+    told, _ = decode(frames)
+    assert isinstance(told, Welcome)
+    assert told.annealing == settings.anneal.told

@@ -67,6 +67,8 @@ KINDS = [
     ("preconditioned", "compensate", "lowrank"),
     ("adam", "none", "f32"),
     ("adam", "compensate", "topk_i8"),
+    ("adamw", "compensate", "i8"),
+    ("lion", "scale", "topk_i8"),
     ("rmsprop", "compensate", "i8"),
     ("rmsprop_paper", "compensate", "bf16"),
     ("sgd", "scale", "f32"),

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from learner.config import SGD, Adam, Constant, Median, NoRule, Preconditioned, Scale, learner_settings
+from learner.config import SGD, Adam, Median, NoRule, Preconditioned, Scale, learner_settings
 from learner.launch.experiment_file import load
 from learner.launch.toml import dumps
+from protocol.annealing import Constant, Cosine, Piecewise
 from protocol.errors import SettingError, UserError
 from protocol.settings import flat
 
@@ -160,7 +161,7 @@ def test_a_later_choice_leaves_out_what_the_file_said_beside_another(tmp_path: P
 
 
 def test_what_is_said_with_a_choice_is_held_against_it(tmp_path: Path) -> None:
-    said = "learner.beta1 = 0.5: only learner.optimizer = 'adam' reads it, and it is 'sgd'"
+    said = "learner.beta1 = 0.5: only learner.optimizer = 'adam' or 'adamw' or 'lion' reads it, and it is 'sgd'"
     overrides = ("learner.beta1=0.5", "learner.optimizer=sgd")
     assert said in str(error_of(tmp_path, "", overrides))
     assert said in str(error_of(tmp_path, "", overrides[::-1]))
@@ -193,7 +194,7 @@ def test_what_is_asked_of_a_kept_experiment_is_held_to_the_names_of_today(tmp_pa
     for override in ("learner.optimizer=addition", "learner.staleness_rule=accept"):
         with pytest.raises(SettingError, match="is called"):
             load(written(tmp_path, KEPT), [override], {}, kept=True)
-    with pytest.raises(SettingError, match=r"only learner\.optimizer = 'adam' reads it"):
+    with pytest.raises(SettingError, match=r"only learner\.optimizer = 'adam' or 'adamw' or 'lion' reads it"):
         load(written(tmp_path, KEPT), ["learner.beta1=0.5"], {}, kept=True)
     again = load(written(tmp_path, KEPT), ["learner.staleness_rule=scale", "learner.full_lag_updates=3"], {}, kept=True)
     assert again.learner.staleness_rule == Scale(full_lag_updates=3)
@@ -238,6 +239,8 @@ def test_a_run_that_goes_on_keeps_the_edition_that_it_began_with(tmp_path: Path)
     assert load(file, ["learner.anneal=none"], {}, edition=1).learner.annealing == (0, 1.0)
     assert load(file, ["learner.anneal_steps=7"], {}, edition=1).learner.annealing == (7, 0.05)
     assert load(file, [], {}).actor == {"defaults": 3, "env": "Mine-v0"}
+    points = written(tmp_path, "[learner]\nanneal_points = [[0, 0.5]]\n")
+    assert load(points, [], {}, edition=1).learner.anneal == Piecewise(anneal_points=((0, 0.5),))
 
 
 @pytest.mark.parametrize(
@@ -254,6 +257,18 @@ def test_a_run_that_is_to_go_further_has_a_rate_that_does(
 ) -> None:
     kept = dumps(load(written(tmp_path, "[run]\nuntil_steps = 9\n"), [], {}))
     assert load(written(tmp_path, kept), overrides, {}, kept=True).learner.annealing == annealing
+
+
+def test_a_cosine_goes_as_far_as_the_run_too(tmp_path: Path) -> None:
+    kept = dumps(load(written(tmp_path, "[run]\nuntil_steps = 9\n[learner]\nanneal = 'cosine'\n"), [], {}))
+    assert load(written(tmp_path, kept), ["run.until_steps=90"], {}, kept=True).learner.anneal == Cosine(
+        anneal_steps=90
+    )
+
+
+def test_points_may_come_with_an_override(tmp_path: Path) -> None:
+    found = load(written(tmp_path, ""), ["learner.anneal_points=[[0,1],[1e5,0.5]]"], {})
+    assert found.learner.anneal == Piecewise(anneal_points=((0, 1.0), (100_000, 0.5)))
 
 
 def test_what_was_annealed_in_other_steps_than_the_run_has_stays(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from learner.config import Adam, Constant, Experiment, Journaled, LearnerSettings, RunSettings
+from learner.config import Adam, Experiment, Journaled, LearnerSettings, RunSettings
 from learner.durability import checkpoint as checkpoints
 from learner.durability.checkpoint import Checkpoint
 from learner.launch import bootstrap as module
@@ -28,6 +28,7 @@ from learner.monitoring.console import Console
 from learner.monitoring.result import result_of
 from learner.optim.optimizers import StateMismatch
 from protocol import manifest as manifests
+from protocol.annealing import Constant
 from protocol.errors import UserError
 from protocol.layout import Entry, Layout
 from protocol.manifest import Manifest, digest_of

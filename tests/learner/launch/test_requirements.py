@@ -25,7 +25,7 @@ def _bare(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("_bare")
-@pytest.mark.parametrize("optimizer", ["preconditioned", "rmsprop_paper"])
+@pytest.mark.parametrize("optimizer", ["preconditioned", "rmsprop_paper", "lion"])
 def test_a_bare_machine_serves_actors_of_others(optimizer: str) -> None:
     require(experiment(0, optimizer), FILE)
 
@@ -37,6 +37,7 @@ def test_a_bare_machine_serves_actors_of_others(optimizer: str) -> None:
         (experiment(2), FILE, "gymnasium; say --actors 0"),
         (experiment(0), None, "gymnasium; say --initial FILE"),
         (experiment(0, "adam"), FILE, "torch; learner.optimizer = adam needs it"),
+        (experiment(0, "adamw"), FILE, "adamw needs it; preconditioned, rmsprop_paper, lion do not"),
     ],
 )
 def test_what_a_bare_machine_cannot_do(asked: Experiment, initial: Path | None, words: str) -> None:

@@ -30,7 +30,7 @@ LAYOUT = Layout((Entry("w", (P,)),))
 GAP = Rule(scaling="gap", learning_rate=RATE)
 COMPENSATE = Rule(scaling="compensate", compensation=0.5)
 WRITTEN = 2e-4  # what float16 loses of a step of at most 0.4, where a changed update is written anew
-LEARNERS_OWN = ["adam", "rmsprop", "rmsprop_paper", "sgd"]
+LEARNERS_OWN = ["adam", "adamw", "lion", "rmsprop", "rmsprop_paper", "sgd"]
 
 
 def settings(optimizer: str) -> LearnerSettings:
@@ -197,13 +197,13 @@ def test_compensation_is_the_paper_s(optimizer: str, kind: str) -> None:
     held = Held(COMPENSATE, optimizer)
     theta = held.theta.copy()
     plain = make_optimizer(settings(optimizer), theta)
-    square, decay = np.zeros(P), 0.999 if optimizer == "adam" else 0.99
+    square, decay = np.zeros(P), 0.999 if optimizer in ("adam", "adamw") else 0.99
     for t, (value, lag) in enumerate(values(kind), start=1):
         g, now, base = dense(value), held.history[-1], held.history[-1 - lag]
         mean_square = decay * square + (1 - decay) * g**2
-        if optimizer == "adam":
+        if optimizer in ("adam", "adamw"):
             mean_square = mean_square / (1 - decay**t)
-        kept = None if optimizer in ("preconditioned", "sgd") else mean_square
+        kept = None if optimizer in ("preconditioned", "sgd", "lion") else mean_square
         corrected = compensated(g, now, base, kept)
         square = decay * square + (1 - decay) * corrected**2
         plain.step(corrected.astype(np.float32), RATE, 1.0)

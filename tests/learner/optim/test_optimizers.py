@@ -14,13 +14,13 @@ from protocol.codecs.registry import Sparse
 from protocol.updates import BLOCK
 
 P = 37
-NAMES = ["preconditioned", "adam", "rmsprop", "rmsprop_paper", "sgd"]
+NAMES = ["preconditioned", "adam", "adamw", "lion", "rmsprop", "rmsprop_paper", "sgd"]
+BESIDE = {"sgd": {"momentum": 0.9}, "adamw": {"weight_decay": 0.5}, "lion": {"weight_decay": 0.5}}  # so that it tells
 Oracle = Callable[[list[np.ndarray], Any, float, float], np.ndarray]
 
 
 def settings(name: str, **more: Any) -> LearnerSettings:
-    momentum = {"momentum": 0.9} if name == "sgd" else {}
-    return learner_settings({"optimizer": name, **momentum, **more})
+    return learner_settings({"optimizer": name, **BESIDE.get(name, {}), **more})
 
 
 def gradients(count: int, length: int = P) -> list[np.ndarray]:
@@ -54,6 +54,30 @@ def adam(values: list[np.ndarray], s: Any, rate: float, scale: float) -> np.ndar
     return theta
 
 
+def adamw(values: list[np.ndarray], s: Any, rate: float, scale: float) -> np.ndarray:
+    """Loshchilov and Hutter 2019, algorithm 2, with the decay's factor as torch has it: times the rate."""
+    theta, m, v = np.zeros(P), np.zeros(P), np.zeros(P)
+    for t, g in enumerate(values, start=1):
+        theta -= rate * scale * s.weight_decay * theta
+        m = s.beta1 * m + (1 - s.beta1) * g
+        v = s.beta2 * v + (1 - s.beta2) * g**2
+        m_hat, v_hat = m / (1 - s.beta1**t), v / (1 - s.beta2**t)
+        theta -= rate * scale * m_hat / (np.sqrt(v_hat) + s.epsilon)
+    return theta
+
+
+def lion(values: list[np.ndarray], s: Any, rate: float, scale: float) -> np.ndarray:
+    """Chen et al. 2023, algorithm 2; staleness multiplies η."""
+    theta, m = np.zeros(P), np.zeros(P)
+    for g in values:
+        for i in range(P):
+            c = s.beta1 * m[i] + (1 - s.beta1) * g[i]
+            direction = 1.0 if c > 0 else -1.0 if c < 0 else 0.0
+            theta[i] -= rate * scale * (direction + s.weight_decay * theta[i])
+            m[i] = s.beta2 * m[i] + (1 - s.beta2) * g[i]
+    return theta
+
+
 def rmsprop(values: list[np.ndarray], s: Any, rate: float, scale: float) -> np.ndarray:
     """Tieleman and Hinton 2012, ε outside the root."""
     theta, square = np.zeros(P), np.zeros(P)
@@ -82,7 +106,7 @@ def sgd(values: list[np.ndarray], s: Any, rate: float, scale: float) -> np.ndarr
 
 
 @pytest.mark.parametrize("scale", [1.0, 0.25])
-@pytest.mark.parametrize("oracle", [preconditioned, adam, rmsprop, rmsprop_paper, sgd], ids=NAMES)
+@pytest.mark.parametrize("oracle", [preconditioned, adam, adamw, lion, rmsprop, rmsprop_paper, sgd], ids=NAMES)
 def test_the_oracle_agrees(oracle: Oracle, scale: float) -> None:
     values = gradients(20)
     theta, _ = trained(oracle.__name__, values, 1e-2, scale)
@@ -116,7 +140,27 @@ def test_addition_leaves_other_coordinates_alone_to_the_bit() -> None:
     np.testing.assert_array_equal(theta, before)
 
 
-@pytest.mark.parametrize("name", ["preconditioned", "rmsprop_paper"])
+@pytest.mark.parametrize("name", ["adamw", "lion"])
+def test_the_decay_is_the_rates_and_no_gradients(name: str) -> None:
+    """Decoupled: θ shrinks by rate · scale · λ and where no gradient came it shrinks alone."""
+    theta = np.linspace(-1.0, 1.0, P, dtype=np.float32)
+    before = theta.copy()
+    make_optimizer(settings(name), theta).step(np.zeros(P, np.float32), 0.1, 0.25)
+    np.testing.assert_allclose(theta, before * (1.0 - 0.1 * 0.25 * 0.5), rtol=1e-6)
+
+
+def test_an_adamw_without_decay_is_adam_to_the_bit() -> None:
+    np.testing.assert_array_equal(
+        trained("adamw", gradients(9), 1e-2, 0.5, weight_decay=0.0)[0], trained("adam", gradients(9), 1e-2, 0.5)[0]
+    )
+
+
+def test_a_lion_steps_alike_for_gradients_of_any_size() -> None:
+    small, large = ([value * np.float32(by) for value in gradients(9)] for by in (2.0**-20, 2.0**20))
+    np.testing.assert_array_equal(trained("lion", small, 1e-2, 1.0)[0], trained("lion", large, 1e-2, 1.0)[0])
+
+
+@pytest.mark.parametrize("name", ["preconditioned", "rmsprop_paper", "lion"])
 def test_blocks_meet_without_a_seam(name: str) -> None:
     length = 2 * BLOCK + 3
     theta, value = np.zeros(length, np.float32), np.ones(length, np.float32)
