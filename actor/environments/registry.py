@@ -23,11 +23,11 @@ from actor.environments.conversion import spaces_of
 from actor.environments.inprocess import InProcessEngine
 from actor.environments.pool import Pool, has_same
 from actor.environments.vector import VectorEnv
-from actor.modules import import_allowed
 from actor.monitoring import log
 from actor.spaces import Spaces
 from protocol.errors import SettingError, UserError, nearest
 from protocol.moments import MAX_OBSERVATION
+from protocol.process.modules import import_allowed
 
 ENV_ID = re.compile(r"(?:(?P<module>[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):)?(?P<name>(?:[\w-]+/)?[\w.-]+)")
 RESERVED_OPTIONS = ("id", "num_envs", "vectorization_mode", "vector_kwargs", "wrappers")  # make_vec's own arguments
