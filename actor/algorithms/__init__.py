@@ -1,5 +1,6 @@
 """From rollouts to gradients: returns, losses, exploration. Knows arrays, policies and simulators; no wire.
 
 In reading order: returns, distributions, exploration, losses, normalization, novelty, rollout, recent_rollouts,
-methods, gradients, local_steps, step_size, portion, simulators.
+methods, gradients, local_steps, step_size, portion, simulators,
+report.
 """

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from actor.environments.child_protocol import HEADER, MAX_TEXT_BYTES, Kind, Malformed
+from actor.environments.child_protocol import HEADER, MAX_MEASURED_BYTES, MAX_TEXT_BYTES, MEASURED, Kind, Malformed
 from protocol.process.threads import ONE_THREAD
 
 # The processes are the parallelism; the environment of this process, where it says otherwise, is obeyed.
@@ -117,7 +117,10 @@ class Child:
         kind, flags, number, length, reward = HEADER.unpack(self._header)
         self._announced, self._text = (kind, flags, reward), bytearray()
         if (self.stage, kind) in ARRAYS:
-            views = list(self.room[: 2 if flags else 1])
+            views = list(self.room[: 2 if flags & ~MEASURED else 1])
+            if flags & MEASURED and 0 < (text := length - sum(map(len, views))) <= MAX_MEASURED_BYTES:
+                self._text = bytearray(text)
+                views.append(memoryview(self._text))
         elif kind in TEXTS[self.stage] and 0 < length <= MAX_TEXT_BYTES:
             self._text = bytearray(length)
             views = [memoryview(self._text)]

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from actor.environments.child_protocol import (
     DETAIL_CHARACTERS,
     HEADER,
+    MEASURED,
     SEED,
     TERMINATED,
     TRUNCATED,
@@ -44,6 +45,7 @@ from actor.environments.contract import (
     stepped,
 )
 from actor.environments.conversion import flatten, spaces_of
+from actor.environments.metrics import MetricBook
 from actor.spaces import Spaces
 from protocol.errors import UserError
 
@@ -178,6 +180,7 @@ class EnvironmentServer:
     def __init__(self, env: Environment, spaces: Spaces) -> None:
         self.spaces = spaces
         self._env, self._space = env, env.observation_space
+        self._metrics = MetricBook()
         self._action_type, self._action_shape = np.dtype(spaces.actions.type), spaces.actions.shape
         kind = np.dtype(spaces.observation_type)
         self._size = spaces.observation_size * kind.itemsize
@@ -188,7 +191,7 @@ class EnvironmentServer:
 
     def reset(self, number: int, seed: int) -> memoryview:
         """The FIRST that answers question ``number``, good until the next call. Raises ContractViolation."""
-        self._write(self._seen, first_of(self._env.reset(seed=seed)))
+        self._write(self._seen, self._first(self._env.reset(seed=seed)))
         HEADER.pack_into(self._frame, 0, Kind.FIRST, 0, number, self._size, 0.0)
         return memoryview(self._frame)[: HEADER.size + self._size]
 
@@ -196,14 +199,25 @@ class EnvironmentServer:
         """The OUTCOME of the action whose bytes are ``data``; otherwise as ``reset``."""
         action = np.frombuffer(bytes(data), self._action_type).reshape(self._action_shape)
         outcome = stepped(self._env, action.copy()[()])  # writable, and a plain number where it is one
-        observation, reward, terminated, truncated, _ = outcome_of(outcome)
+        observation, reward, terminated, truncated, info = outcome_of(outcome)
+        self._metrics.take_out(info)
         flags, length = TERMINATED * terminated + TRUNCATED * truncated, self._size
         if flags:
             self._write(self._final, observation)
-            observation, length = first_of(self._env.reset()), 2 * self._size
+            observation, length = self._first(self._env.reset()), 2 * self._size
         self._write(self._seen, observation)
-        HEADER.pack_into(self._frame, 0, Kind.OUTCOME, flags, number, length, finite(reward))
-        return memoryview(self._frame)[: HEADER.size + length]
+        end = HEADER.size + length
+        measured = self._metrics.take_measured()
+        text = b"" if measured is None else pack(measured)
+        flags += MEASURED if text else 0
+        HEADER.pack_into(self._frame, 0, Kind.OUTCOME, flags, number, length + len(text), finite(reward))
+        return memoryview(self._frame)[:end] if not text else memoryview(self._frame[:end] + text)
+
+    def _first(self, returned: Any) -> Any:
+        """The observation in what ``reset`` returned; its metrics are booked. Raises ContractViolation."""
+        observation = first_of(returned)
+        self._metrics.take_out(returned[1])
+        return observation
 
     def close(self) -> None:
         """Releases the environment."""

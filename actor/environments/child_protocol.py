@@ -22,10 +22,13 @@ from typing import Literal, TypeVar, get_args
 
 import msgspec
 
+from protocol.messages import Metric
+
 HEADER = struct.Struct("<BBHId")  # kind, flags, the question's number, bytes that follow, reward
 SEED = struct.Struct("<Q")
-TERMINATED, TRUNCATED = 1, 2  # flags
+TERMINATED, TRUNCATED, MEASURED = 1, 2, 4  # flags; the last: JSON of Measured follows the arrays
 MAX_TEXT_BYTES = 1 << 20  # of JSON in an answer; spaces with a thousand action axes take a tenth of it
+MAX_MEASURED_BYTES = 1 << 15  # of JSON of Measured: 32 names of 64 characters, each six bytes there, and numbers
 DETAIL_CHARACTERS = 1000  # of an error's text that is passed on
 
 FailureKind = Literal["raised", "hung", "died", "wrong_shape", "reward_not_finite", "observation_not_finite"]
@@ -61,6 +64,17 @@ class Description(msgspec.Struct, frozen=True):
     allowed_modules: tuple[str, ...]
     deadline_s: float
     start_deadline_s: float
+
+
+class Measured(msgspec.Struct, frozen=True):
+    """What environments measured of themselves since they last said so: means, and how often something was left out.
+
+    first_left_out: what the first was, in words.
+    """
+
+    metrics: tuple[Metric, ...]
+    left_out: int = 0
+    first_left_out: str = ""
 
 
 class Failure(msgspec.Struct, frozen=True):

@@ -30,6 +30,7 @@ from actor.config import ActorSettings
 from actor.environments.child import Child, Reply, Stage, end, exit_status, kill, start
 from actor.environments.child_protocol import (
     FAILURE_KINDS,
+    MEASURED,
     SEED,
     TERMINATED,
     TRUNCATED,
@@ -38,10 +39,12 @@ from actor.environments.child_protocol import (
     FailureKind,
     Kind,
     Malformed,
+    Measured,
     OnFailure,
     pack,
     unpack,
 )
+from actor.environments.metrics import MetricBook
 from actor.spaces import Spaces
 from protocol.errors import UserError
 
@@ -93,9 +96,13 @@ class IsolatedStep:
 
 
 def make_isolated_engine(
-    settings: ActorSettings, count: int, allowed_modules: frozenset[str], on_failure: OnFailure
+    settings: ActorSettings,
+    count: int,
+    allowed_modules: frozenset[str],
+    on_failure: OnFailure,
+    metrics: MetricBook | None = None,
 ) -> IsolatedEngine:
-    """``count`` of the environments of ``settings``. Raises as IsolatedEngine does."""
+    """``count`` of the environments of ``settings``. metrics, and raises: as of IsolatedEngine."""
     deadline_s = settings.simulator_deadline_s
     description = Description(
         env_id=settings.env,
@@ -104,16 +111,16 @@ def make_isolated_engine(
         deadline_s=deadline_s,
         start_deadline_s=max(START_S, deadline_s),
     )
-    return IsolatedEngine(description, count, settings.simulator_failures, on_failure)
+    return IsolatedEngine(description, count, settings.simulator_failures, on_failure, metrics=metrics)
 
 
 class IsolatedEngine:
     """B environments of one description, each in a process of its own.
 
     budget: failures in the whole life that are borne; on_failure gets (row, kind, detail) of each. spaces: what the
-    children must report, where it is known already. Everything that waits for children raises UserError, in the words
-    of ``registry.py``, where the environment cannot be made at all, and FailureBudgetSpent past the budget; nothing but
-    ``close`` may follow the latter.
+    children must report, where it is known already. metrics: where what they measure is booked. Everything that waits
+    for children raises UserError, in the words of ``registry.py``, where the environment cannot be made at all, and
+    FailureBudgetSpent past the budget; nothing but ``close`` may follow the latter.
     """
 
     restarts_cut_rows = True  # a row that failed
@@ -126,9 +133,11 @@ class IsolatedEngine:
         on_failure: OnFailure,
         spaces: Spaces | None = None,
         command: Sequence[str] = COMMAND,
+        metrics: MetricBook | None = None,
     ) -> None:
         self.count, self.failure_counts = count, dict.fromkeys(FAILURE_KINDS, 0)
         self.first_failures: dict[FailureKind, str] = {}
+        self._metrics = metrics or MetricBook()
         self._description, self._command, self._budget, self._on_failure = description, command, budget, on_failure
         self._spaces, self._seed, self._began = spaces, 0, False
         self._rebuilds = [0] * count  # of each row since the last reset
@@ -290,6 +299,8 @@ class IsolatedEngine:
 
     def _handle_reply(self, child: Child, answer: Reply) -> Failure | None:
         if answer.kind == Kind.OUTCOME:
+            if answer.flags & MEASURED:
+                self._metrics.merge(unpack(answer.text, Measured))
             self._now.record(child.row, answer)
             self._stepping -= 1
             child.set_idle()

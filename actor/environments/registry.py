@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import re
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import gymnasium
@@ -21,6 +22,7 @@ from actor.environments.child_protocol import FailureKind
 from actor.environments.contract import Checked
 from actor.environments.conversion import spaces_of
 from actor.environments.inprocess import InProcessEngine
+from actor.environments.metrics import MetricBook
 from actor.environments.pool import Pool, has_same
 from actor.environments.vector import VectorEnv
 from actor.monitoring import log
@@ -66,12 +68,16 @@ def make_one(env_id: str, env_options: dict[str, Any], allowed_modules: frozense
 
 
 def make_vector_envs(
-    settings: ActorSettings, allowed_modules: frozenset[str], *, pools: bool = True
+    settings: ActorSettings,
+    allowed_modules: frozenset[str],
+    *,
+    pools: bool = True,
+    metrics: MetricBook | None = None,
 ) -> list[VectorEnv]:
     """``settings.envs`` environments in ``settings.groups`` equal groups, each stepped together.
 
     pools: whether EnvPool may step them. Without it they are Gymnasium's own, which draw and whose episodes follow from
-    the seed on every machine.
+    the seed on every machine. metrics: where what they measure is booked; None: nowhere.
 
     Raises SettingError for an id, option or space that we cannot use, UserError for a module that is not allowed and
     for a simulator that is not installed.
@@ -79,9 +85,10 @@ def make_vector_envs(
     spec, mode = _find(settings, allowed_modules, pools)
     count = settings.envs // settings.groups
     groups: list[VectorEnv] = []
+    book = metrics or MetricBook()
     try:
         for _ in range(settings.groups):
-            groups.append(_group(settings, spec, mode, count, allowed_modules))  # noqa: PERF401 - one fails: close all
+            groups.append(_group(settings, spec, mode, count, allowed_modules, book))  # noqa: PERF401 - one fails: close all
     except BaseException:
         for group in groups:
             group.close()
@@ -90,21 +97,28 @@ def make_vector_envs(
 
 
 def _group(
-    settings: ActorSettings, spec: EnvSpec | None, mode: str, count: int, allowed_modules: frozenset[str]
+    settings: ActorSettings,
+    spec: EnvSpec | None,
+    mode: str,
+    count: int,
+    allowed_modules: frozenset[str],
+    metrics: MetricBook,
 ) -> VectorEnv:
     env: Any
     if mode == "processes":
         from actor.environments.isolated import make_isolated_engine
 
-        env = make_isolated_engine(settings, count, allowed_modules, _log_failure)
+        env = make_isolated_engine(settings, count, allowed_modules, _log_failure, metrics)
         return VectorEnv(env, _checked(settings, env.spaces), next_step_autoreset=False)
-    env = _make(settings, spec, mode, count)
+    env = _make(settings, spec, mode, count, metrics)
     try:
         if env.num_envs != count:
             raise SettingError("actor.env", settings.env, f"asked for {count} environments it makes {env.num_envs}")
         spaces = _checked(settings, spaces_of(settings.env, env.single_observation_space, env.single_action_space))
         late = mode == "envpool" or _next_step_autoreset(settings.env, env)
-        engine = InProcessEngine(env, next_step_autoreset=late, on_failure=_log_failure, name=settings.env)
+        engine = InProcessEngine(
+            env, next_step_autoreset=late, on_failure=_log_failure, name=settings.env, metrics=metrics
+        )
         return VectorEnv(engine, spaces, next_step_autoreset=late)
     except BaseException:
         env.close()
@@ -205,13 +219,15 @@ def _same_in_envpool(spec: EnvSpec) -> bool:
     return gymnasiums and has_same(spec.id)
 
 
-def _make(settings: ActorSettings, spec: EnvSpec | None, mode: str, count: int) -> Any:
+def _make(
+    settings: ActorSettings, spec: EnvSpec | None, mode: str, count: int, metrics: MetricBook | None = None
+) -> Any:
     """A Gymnasium vector, or what looks like one."""
     if spec is None or mode == "envpool":
         return Pool(settings.env if spec is None else spec.id, count, settings.env_options)
     own = mode == "vector_entry_point"
     vector_kwargs: dict[str, Any] = {} if own else {"copy": False}  # we copy into our own
-    wrappers = () if own else (Checked,)
+    wrappers = () if own else (partial(Checked, metrics=metrics),)
     try:
         options: dict[str, Any] = settings.env_options
         if "ale_py" in str(spec.vector_entry_point) and mode == "vector_entry_point":
