@@ -118,9 +118,10 @@ class Child:
         self._announced, self._text = (kind, flags, reward), bytearray()
         if (self.stage, kind) in ARRAYS:
             views = list(self.room[: 2 if flags & ~MEASURED else 1])
-            if flags & MEASURED and 0 < (text := length - sum(map(len, views))) <= MAX_MEASURED_BYTES:
-                self._text = bytearray(text)
-                views.append(memoryview(self._text))
+            if flags & MEASURED:
+                text = length - sum(map(len, views))
+                self._text = bytearray(text if 0 < text <= MAX_MEASURED_BYTES else 0)
+                views = [*views, memoryview(self._text)] if self._text else []
         elif kind in TEXTS[self.stage] and 0 < length <= MAX_TEXT_BYTES:
             self._text = bytearray(length)
             views = [memoryview(self._text)]
