@@ -99,6 +99,7 @@ class Service:
             "run_dir": str(self._directory.path),
             "epoch": state.address.epoch,
             "version": state.progress.version,
+            "env_steps": state.progress.env_steps,
             "parameters": manifest.layout.length,
             "bound": [str(address) for address in self._sockets.bound[1:]],
             "http": await self._open_site(),
@@ -262,7 +263,8 @@ class Service:
         if self._sampler is not None:
             self._sampler.sample(self.state, now)
         if self._pace.due(self._view.env_steps, now) or last:
-            self._directory.record("progress", self.wall_s(), self._view.fields())
+            told = {**self._view.fields(), **self.state.progress.averages.take()}
+            self._directory.record("progress", self.wall_s(), told)
 
 
 async def first_of(*futures: asyncio.Future[Any]) -> None:
