@@ -63,8 +63,8 @@ async def _serve(options: Options, unfinished: list[str]) -> int:
 
     unfinished: gets the names of watchers that are busy still.
     """
-    directory: RunDirectory | None = None
-    watchers = find_watchers(options, lambda: 0.0 if directory is None else earlier_s(directory))
+    earlier_s = 0.0  # of training in earlier lives
+    watchers = find_watchers(options, lambda: earlier_s)
     raise_limit(LEAST_FILES + FILES_PER_ACTOR * options.experiment.run.actors, "a learner with so many local actors")
     apart = Apart()
     RESERVE.fill()
@@ -76,6 +76,8 @@ async def _serve(options: Options, unfinished: list[str]) -> int:
         scratch = stack.enter_context(scratch_folder())
         site = stack.enter_context(bind(*host_and_port(options.http))) if options.http is not None else None
         directory = stack.enter_context(RunDirectory.prepare(options.run_dir, options.resume, options.proceed))
+        if watchers and directory.resuming:
+            earlier_s = read_earlier_lives(directory.progress_lines(EARLIER_POINTS), MAX_STEPS).time_s
         console = Console(options.json)
         stack.callback(console.close)
         if options.proceed and (code := directory.finished_exit_code(options.experiment)) is not None:
@@ -98,11 +100,6 @@ async def _serve(options: Options, unfinished: list[str]) -> int:
         if ring is not None:
             issue_local_keys(ring, options.experiment.run.actors, Path(scratch))
         return await daemon.serve()
-
-
-def earlier_s(directory: RunDirectory) -> float:
-    """Seconds of training in earlier lives."""
-    return read_earlier_lives(directory.progress_lines(EARLIER_POINTS), MAX_STEPS).time_s
 
 
 def handle_signals(handler: Any) -> None:

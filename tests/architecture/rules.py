@@ -21,7 +21,7 @@ GYMNASIUM_FILES = " ".join(
     f"actor/environments/{name}.py" for name in ("registry", "conversion", "contract", "child_main")
 )
 ZEROMQ_FILES = " ".join(f"protocol/transport/{name}.py" for name in ("learner_sockets", "actor_sockets", "sockets"))
-PICTURE_FILES = "learner/analysis/plot.py learner/analysis/export.py"
+SINK_FILES = " ".join(f"learner/monitoring/sinks/{name}.py" for name in ("tensorboard", "wandb", "mlflow"))
 HEAVY = frozenset({"torch", "gymnasium"})
 MAX_FILE_LINES = 450
 MAX_FUNCTION_LINES = 60
@@ -386,11 +386,11 @@ RULES = (
         {"learner/monitoring/metrics.py": "import prometheus_client"},
     ),
     Rule(
-        "pictures and event files are made in two files",
-        "a learner trains where neither matplotlib nor tensorboard is installed",
+        "pictures and charts of other programs are made in few files",
+        "a learner trains where neither matplotlib nor tensorboard, wandb nor mlflow is installed",
         _only_in(
-            frozenset({"matplotlib", "PIL", "tensorboard"}),
-            "learner/analysis/plot.py learner/analysis/export.py",
+            frozenset({"matplotlib", "PIL", "tensorboard", "wandb", "mlflow"}),
+            f"learner/analysis/plot.py learner/analysis/export.py {SINK_FILES}",
             ("learner",),
         ),
         {"learner/service.py": "def f():\n    from matplotlib.figure import Figure"},
