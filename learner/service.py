@@ -257,7 +257,7 @@ class Service:
             return
         self._show_at = now + SHOW_S
         self._view = summarize(self.state, now, self._view)
-        self._console.refresh(self._view)
+        self._console.refresh(self._view, self.state.progress.averages.newest())
         for advice in self._adviser.look(self.state.progress, self._parameters.moments):
             self._announce("advice", advice._asdict())
         if self._sampler is not None:

@@ -26,6 +26,7 @@ SHOWN = [  # page, language and the file that the page's first block of this lan
     ("README.md", "python", "corridor.py"),
     ("docs/tutorial.md", "python", "corridor.py"),
     ("docs/tutorial.md", "toml", "corridor.toml"),
+    ("docs/watching.md", "python", "measured.py"),
     ("protocol/WIRE.md", "python", "minimal_actor.py"),
 ]
 ORDER = (  # later ones go on with runs/first
@@ -33,6 +34,7 @@ ORDER = (  # later ones go on with runs/first
     "docs/fine-tuning.md",
     "docs/comparing.md",
     "docs/tutorial.md",
+    "docs/watching.md",
     "docs/troubleshooting.md",
 )
 DEADLINE_S = 60.0
@@ -47,7 +49,7 @@ print(json.dumps(minimal_actor(sys.argv[1], lambda theta, _: (numpy.full(len(the
 @pytest.fixture
 def workshop(tmp_path: Path) -> Path:
     """A folder with what the console blocks take for granted."""
-    for name in ("corridor.py", "corridor.toml", "tictactoe.py"):
+    for name in ("corridor.py", "corridor.toml", "measured.py", "tictactoe.py"):
         shutil.copy(EXAMPLES / name, tmp_path)
     (tmp_path / "needy.py").write_text("import helper\n")
     write_pair(tmp_path / "open.key", new_pair("open", new_pair("learner").public))

@@ -107,15 +107,13 @@ function showRefused(s) {
   });
 }
 
-/** Losses, and below them what the environments measure, by the names that they give. */
-function showLearnt(s) {
-  const rows = LEARNT.map(([field, name, unit]) => [name, s[field], unit]).filter(([, mean]) => mean !== null);
-  rows.push(...Object.entries(s.metrics).map(([name, mean]) => [name, mean, ""]));
+function showLearnt(s) { // losses, and below them what the environments measure
+  const rows = [...LEARNT.map(([field, name, unit]) => [name, s[field], unit]), ...Object.entries(s.metrics)]
+    .filter(([, mean]) => mean !== null);
   by("learnt").hidden = !rows.length;
-  fill(by("means"), rows, () => row("th", "td"), (element, [name, mean, unit]) => {
+  fill(by("means"), rows, () => row("th", "td"), (element, [name, mean, unit = ""]) => {
     say(element.children[0], name);
-    element.children[0].title = name;
-    say(element.children[1], unit ? `${fine(mean)}${THIN}${unit}` : fine(mean));
+    say(element.children[1], fine(mean) + (unit && THIN + unit));
   });
 }
 
