@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from actor.modules import allow
 from protocol.errors import UserError
 from protocol.process.descriptors import raise_limit
+from protocol.process.modules import allow
 from protocol.process.stdio import prepare, version_of
 from protocol.process.threads import limit_threads
 from protocol.setting_names import DEFAULTS_EDITION

@@ -12,9 +12,9 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from actor.modules import registered
 from protocol.codecs.registry import CODECS
 from protocol.errors import SettingError, UserError
+from protocol.process.modules import registered
 from protocol.setting_names import OF_SIMULATORS, suggest
 from protocol.setting_names import VALUES as OTHER_WORDS
 from protocol.settings import flat_defaults, near, read

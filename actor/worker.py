@@ -21,7 +21,8 @@ from actor.algorithms.gradients import Minibatch, gradient, minibatches
 from actor.algorithms.local_steps import LocalSteps
 from actor.algorithms.losses import LossStats
 from actor.algorithms.own import declared, make_method
-from actor.algorithms.reports import joined, losses_of
+from actor.algorithms.report import ReportBuilder
+from actor.algorithms.returns import explained_variance
 from actor.algorithms.rollout import Rollout
 from actor.algorithms.simulators import Simulators
 from actor.algorithms.step_size import StepSizeControl, WeightsId
@@ -38,8 +39,7 @@ from actor.spaces import resolved
 from actor.stats import WorkerStats
 from protocol.codecs.registry import Encoded
 from protocol.errors import UserError
-from protocol.messages import Episode, Fault, Losses, Report, Welcome
-from protocol.moments import Moments
+from protocol.messages import Fault, Welcome
 
 LEAVING: tuple[str, Selection] = "i8", Everything()  # how all that is held back is said in the end
 NAN_BUDGET = 100  # gradients or rollouts in a row of which nothing comes, after which waiting is no use
@@ -110,9 +110,7 @@ class TrainingWorker:
             raise
         self._shuffle = np.random.default_rng(shuffle_seed)
         self._weights: Weights | None = None
-        self._report: Report | None = None
-        self._moments: Moments | None = None
-        self._losses = Losses()
+        self._report = ReportBuilder()
         self._fullness = 1.0  # of what the present gradients are drawn from (Portion.fullness)
         self._nan_streak = 0
         self._overflow: Fault | None = None  # gradients that were not finite
@@ -161,7 +159,7 @@ class TrainingWorker:
             channel.stats = replace(
                 channel.stats, residual_norm=residual_norm, residual_age=held.residual_age, beta1=held.beta1
             )
-            self._losses = losses_of(losses, norm, residual_norm)
+            self._report.learnt(losses, norm, residual_norm)
             self._fit_length(losses.information, by_others or 0.0, collected_with)
 
     def _collect(self, channel: GradientChannel) -> Rollout:
@@ -172,7 +170,7 @@ class TrainingWorker:
         collect_s, env_steps = stats.collect_s + time.perf_counter() - began, stats.env_steps + rollout.env_steps
         channel.stats = replace(stats, collect_s=collect_s, env_steps=env_steps)
         self._publish_faults(channel)
-        self._add_to_report(rollout)
+        self._report.add(rollout, self.simulators.metrics.take())
         if not rollout.env_steps:
             self._spend_nan_budget("rollouts had no step that counts")
         return rollout
@@ -198,7 +196,7 @@ class TrainingWorker:
     def _fit_length(self, information: float, by_others: float, collected_with: WeightsId) -> None:
         """The length of updates follows how far the policy moved."""
         assert self._weights is not None
-        kl, env_steps, portion = self._losses.kl, self._weights.env_steps, self.simulators.portion
+        kl, env_steps, portion = self._report.losses.kl, self._weights.env_steps, self.simulators.portion
         if self.local is None:
             kl = portion.divergence(by_others, kl) if portion.share else kl
             self.step_size.update(kl, information, env_steps, collected_with, self._weights_id)
@@ -231,6 +229,10 @@ class TrainingWorker:
         parts, left = portion.parts(rollout.valid.size), portion.gradients
         sized = replace(self.settings, minibatches=parts)
         targets = self.method.targets(rollout)
+        if rollout.values is not None:
+            newest = slice(rollout.older, None)
+            told = (rollout.values[newest], targets.returns[newest], rollout.valid[newest])
+            self._report.explained_variance = explained_variance(*told)
         for number in range(math.ceil(left / parts)):
             if number and self.method.fresh_targets:
                 targets = self.method.targets(rollout)
@@ -261,21 +263,15 @@ class TrainingWorker:
         assert self._weights is not None
         return WeightsId(self._weights.epoch, self._weights.version)
 
-    def _add_to_report(self, rollout: Rollout) -> None:
-        """Remembers what the next gradient should report; adds up where no gradient took the last report along."""
-        if rollout.moments is not None and rollout.moments[0]:
-            seen = Moments(*rollout.moments)
-            self._moments = seen if self._moments is None else self._moments.merge(seen)
-        rows = 0 if self._moments is None else self._moments.count
-        episodes = tuple(Episode(score, length) for score, length in rollout.episodes)
-        self._report = joined(self._report, Report(rollout.env_steps, episodes, self._losses, rows))
-
     def _publish_faults(self, channel: GradientChannel) -> None:
-        """All groups' failures, and gradients that were left out."""
+        """All groups' failures, and gradients and metrics that were left out."""
         counts, first = self.simulators.failures, self.simulators.first_failures
         faults = [Fault(kind, count, first.get(kind, "")[:200]) for kind, count in counts.items()]
-        overflow = () if self._overflow is None else (self._overflow,)
-        channel.stats = replace(channel.stats, simulator_failures=counts, faults=(*faults, *overflow))
+        faults += [] if self._overflow is None else [self._overflow]
+        if left_out := self.simulators.metrics.left_out:
+            detail = f"{self.settings.env}: {self.simulators.metrics.first_left_out}"
+            faults.append(Fault("metric_left_out", left_out, detail[:200]))
+        channel.stats = replace(channel.stats, simulator_failures=counts, faults=tuple(faults))
 
     def _record_overflow(self, norm: float, stats: LossStats, rollout: Rollout, channel: GradientChannel) -> None:
         """A gradient with NaN or infinity would poison moments and residual: it is left out and counted, and nothing is
@@ -382,16 +378,15 @@ class TrainingWorker:
         refused = channel.collect_refused()
         for work in refused:
             self.compressor.restore(work.decoded)
-            if work.report is not None:  # it never left, so nobody has booked it; its moments are let go
-                self._report = joined(work.report, self._report or Report(0, (), self._losses))
+            if work.report is not None:
+                self._report.restore(work.report)
         if refused and self.local is not None:
             self._load_own(self.local)
 
     def _work(self, encoded: Encoded, codec_name: str) -> Work:
         """A gradient with what is to be reported on it."""
         assert self._weights is not None
-        report, moments = self._report, self._moments
-        self._report = self._moments = None
+        report, moments = self._report.take()
         return Work(
             epoch=self._weights.epoch,
             base_version=self._weights.version,

@@ -151,7 +151,7 @@ def run(
         typer.Option(
             metavar="M",
             help="Module that settings may name as MODULE:NAME on this machine: by local actors and, without "
-            "--initial, to make the first weights, with --actors 0 too. Repeatable.",
+            "--initial, to make the first weights, with --actors 0 too; learner.on_event by the learner. Repeatable.",
             show_default=False,
         ),
     ] = None,
@@ -167,6 +167,20 @@ def run(
         bool, typer.Option("--insecure", help="Allow --bind off loopback without keys: anybody may send gradients.")
     ] = False,
     json_lines: Annotated[bool, typer.Option("--json", help="One JSON line per event, on a terminal too.")] = False,
+    tensorboard: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Write TensorBoard's event files into a folder of DIR while it trains.",
+            show_default=False,
+        ),
+    ] = None,
+    wandb: Annotated[
+        str | None, typer.Option(metavar="PROJECT", help="Tell Weights & Biases of the run.", show_default=False)
+    ] = None,
+    mlflow: Annotated[
+        str | None, typer.Option(metavar="URI", help="Tell an MLflow server, or a file: store.", show_default=False)
+    ] = None,
 ) -> None:
     """Train until the target is reached. With no arguments: CartPole-v1 to a mean return of 475.
 
@@ -220,6 +234,9 @@ def run(
         proceed=proceed,
         initial=made,
         weights=weights,
+        tensorboard=tensorboard,
+        wandb=wandb,
+        mlflow=mlflow,
     )
     from learner import daemon
 

@@ -239,6 +239,12 @@ class LearnerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     checkpoint_interval_s: Seconds = 60.0  # between checkpoints, where anything was applied
     checkpoints_kept: Annotated[int, Meta(ge=1, le=10_000)] = 3  # the newest; the best evaluated one is kept, too
 
+    # watching
+    # "MODULE:NAME" of a callable of your own, or a name that an installed package has registered as an entry point of
+    # farflung.hooks. It is called on the learner's machine with each event of progress.jsonl, a dict, on a thread of
+    # its own; `learner run` needs --allow-module MODULE. Empty: none.
+    on_event: Annotated[str, Meta(max_length=200)] = ""
+
     def __post_init__(self) -> None:
         if self.group is not None and not isinstance(self.staleness_rule, NoRule):
             beside = f"cannot stand beside learner.aggregation = {self.aggregation.name!r}"

@@ -10,6 +10,7 @@ import contextlib
 import os
 import shlex
 import signal
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,12 @@ from learner.launch.local_actors import ChildFailed, LocalActors
 from learner.launch.options import Options, host_and_port
 from learner.launch.run_directory import RunDirectory
 from learner.launch.scratch import scratch_folder
+from learner.launch.watchers import find_watchers
 from learner.monitoring.console import Console
+from learner.monitoring.history import EARLIER_POINTS, read_earlier_lives
+from learner.monitoring.sinks.feed import Feeds
 from learner.monitoring.web import bind
+from learner.progress import MAX_STEPS
 from learner.security.access import AccessList, issue_local_keys
 from learner.security.keyring import Keyring
 from learner.service import Ending, Service, first_of
@@ -40,15 +45,26 @@ LEAST_FILES, FILES_PER_ACTOR = 96, 8  # a learner opens 40, and for each actor 2
 
 def run(options: Options) -> int:
     """Serves one run until it ends; returns the exit code. Raises UserError for what a person can put right."""
+    unfinished: list[str] = []
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
-            return runner.run(_serve(options))
+            code = runner.run(_serve(options, unfinished))
         finally:
             handle_signals(signal.SIG_IGN)  # the exit code is decided, and nothing is left that they could end
+    if unfinished:  # what they have registered to be waited for at the end of a process was waited for
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return code
 
 
-async def _serve(options: Options) -> int:
-    """Opens what the run needs, in the order in which a mistake is cheapest to report, and closes it in reverse."""
+async def _serve(options: Options, unfinished: list[str]) -> int:
+    """Opens what the run needs, in the order in which a mistake is cheapest to report, and closes it in reverse.
+
+    unfinished: gets the names of watchers that are busy still.
+    """
+    earlier_s = 0.0  # of training in earlier lives
+    watchers = find_watchers(options, lambda: earlier_s)
     raise_limit(LEAST_FILES + FILES_PER_ACTOR * options.experiment.run.actors, "a learner with so many local actors")
     apart = Apart()
     RESERVE.fill()
@@ -60,6 +76,8 @@ async def _serve(options: Options) -> int:
         scratch = stack.enter_context(scratch_folder())
         site = stack.enter_context(bind(*host_and_port(options.http))) if options.http is not None else None
         directory = stack.enter_context(RunDirectory.prepare(options.run_dir, options.resume, options.proceed))
+        if watchers and directory.resuming:
+            earlier_s = read_earlier_lives(directory.progress_lines(EARLIER_POINTS), MAX_STEPS).time_s
         console = Console(options.json)
         stack.callback(console.close)
         if options.proceed and (code := directory.finished_exit_code(options.experiment)) is not None:
@@ -74,7 +92,10 @@ async def _serve(options: Options) -> int:
         sockets = LearnerSockets([local, *map(parse_address, options.bind)], quantity=quantity, auth=auth)
         stack.callback(sockets.close)
         keys = None if ring is None else Path(scratch)
-        daemon = Daemon(Resources(options, directory, sockets, console, site, ring, str(local), keys, apart.start))
+        daemon = Daemon(
+            Resources(options, directory, sockets, console, site, ring, str(local), keys, apart.start, watchers)
+        )
+        stack.callback(lambda: unfinished.extend(daemon.feeds.unfinished))
         stack.push_async_callback(daemon.close)
         if ring is not None:
             issue_local_keys(ring, options.experiment.run.actors, Path(scratch))
@@ -92,8 +113,9 @@ def resuming(options: Options) -> str:
     words = ["learner", "run", "--resume", "--run-dir", str(options.run_dir)]
     words += [word for address in options.bind for word in ("--bind", address)]
     words += ["--insecure"] * options.insecure
-    for flag, path in (("--keys", options.keys), ("--initial", options.initial)):
-        words += [] if path is None else [flag, str(path)]
+    flags = {"--keys": options.keys, "--initial": options.initial, "--tensorboard": options.tensorboard}
+    for flag, given in {**flags, "--wandb": options.wandb, "--mlflow": options.mlflow}.items():
+        words += [] if given is None else [flag, str(given)]
     return shlex.join([*words, *(word for module in options.allow_modules for word in ("--allow-module", module))])
 
 
@@ -113,6 +135,8 @@ class Daemon:
             self.announce,
             keys=resources.keys,
         )
+        self.feeds = Feeds(resources.watchers, self.announce)
+        resources.directory.heard_by = self.feeds.submit
         self._loop, self._supervisor = asyncio.get_running_loop(), Supervisor(os.environ)
         self._interrupts, self._asked_to_stop = Interrupts(), False
 
@@ -140,6 +164,7 @@ class Daemon:
             if self._asked_to_stop:
                 self._resources.console.say(f"to go on: {resuming(self._resources.options)}")
             await self.service.close()
+        await self.feeds.close()
 
     async def _begin(self) -> Service:
         def from_thread(event: str, fields: dict[str, object]) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 from learner.config import LearnerSettings
 from learner.events import NoiseEstimate
 from protocol.codecs.registry import CODECS
-from protocol.messages import Losses, Message, Report, Snapshot, Updates
+from protocol.messages import Losses, Message, Metric, Report, Snapshot, Updates
 
 MAX_STEPS = (1 << 53) - 1  # what a snapshot's counter holds (WIRE.md, section 3)
 WINDOW = 100  # episodes in the mean that decides whether a task is solved, as in the literature
@@ -56,6 +56,17 @@ AGE_BUCKETS = (0, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 60)  # seconds; max_lag_s 
 WAIT_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)  # seconds
 MEMORY = 256  # messages, or pairs of them, that a mean remembers: it is to follow a run, and chance is to cancel
 PACE_S = 30.0  # over which the math thread's share is averaged: some minutes of a fleet's growth are to be seen in it
+LOSSES = {  # fields of a progress line, and what they are called in a report
+    "policy_loss": "policy",
+    "value_loss": "value",
+    "entropy_nats": "entropy",
+    "kl_nats": "kl",
+    "clipped_ratio": "clipped",
+    "gradient_norm": "gradient_norm",
+    "residual_norm": "residual_norm",
+}
+LEARNT = (*LOSSES, "explained_variance")
+MOST_METRICS = 64  # names in one life of the learner, so that what actors make up has a bound
 STRANGE = "unknown"  # a codec that nobody here knows, so that what actors make up adds no name
 
 
@@ -108,6 +119,67 @@ class FadingMean:
         """One more."""
         self.count += 1
         self.value += (number - self.value) / min(self.count, MEMORY)
+
+
+class Averages:
+    """Means of what reports tell of learning and of environments, between two lines of progress and over all actors.
+
+    Of losses and explained variance each report counts once; of a metric each number that an environment told.
+    """
+
+    def __init__(self) -> None:
+        self.metrics_left_out = 0  # whose names had no place
+        self._sums: dict[str, tuple[float, int]] = {}  # of LEARNT, since the last line
+        self._metrics: dict[str, tuple[float, int]] = {}  # likewise, by name; the first MOST_METRICS keep their places
+        self._told: dict[str, Any] = {**dict.fromkeys(LEARNT), "metrics": {}}  # the newest mean of each that there was
+
+    def admit(self, metrics: Sequence[Metric]) -> tuple[Metric, ...]:
+        """Those whose names have a place or get one; the others are counted."""
+        for name in dict.fromkeys(metric.name for metric in metrics):
+            if name not in self._metrics and len(self._metrics) < MOST_METRICS:
+                self._metrics[name] = (0.0, 0)
+        admitted = tuple(metric for metric in metrics if metric.name in self._metrics)
+        self.metrics_left_out += len(metrics) - len(admitted)
+        return admitted
+
+    def add(self, report: Report) -> None:
+        """Takes in one report."""
+        if report.losses != Losses():  # an actor's first, which nothing was learnt before
+            for name, field_name in LOSSES.items():
+                _add(self._sums, name, getattr(report.losses, field_name), 1)
+        if report.explained_variance is not None:
+            _add(self._sums, "explained_variance", report.explained_variance, 1)
+        for metric in self.admit(report.metrics):
+            _add(self._metrics, metric.name, metric.mean, min(metric.count, max(1, report.env_steps)))
+
+    def means(self) -> dict[str, Any]:
+        """Fields of a progress line: since the last one, None or no metric where nothing was told."""
+        sums = {name: total / count for name, (total, count) in self._sums.items()}
+        metrics = {name: total / count for name, (total, count) in self._metrics.items() if count}
+        learnt = {name: _short(sums[name]) if name in sums else None for name in LEARNT}
+        return {**learnt, "metrics": {name: _short(mean) for name, mean in metrics.items()}}
+
+    def newest(self) -> dict[str, Any]:
+        """The same, of earlier lines where nothing was told since the last one."""
+        means = self.means()
+        known = {name: self._told[name] if means[name] is None else means[name] for name in LEARNT}
+        return {**known, "metrics": {**self._told["metrics"], **means["metrics"]}}
+
+    def take(self) -> dict[str, Any]:
+        """The means; a line is written with them, and the next ones begin."""
+        means, self._told = self.means(), self.newest()
+        self._sums, self._metrics = {}, dict.fromkeys(self._metrics, (0.0, 0))
+        return means
+
+
+def _add(sums: dict[str, tuple[float, int]], name: str, mean: float, count: int) -> None:
+    total, counted = sums.get(name, (0.0, 0))
+    sums[name] = (total + mean * count, counted + count)
+
+
+def _short(mean: float) -> float:
+    """As many digits as anybody draws: a divergence of 0.0001 is one."""
+    return float(f"{mean:.6g}")
 
 
 @dataclass(slots=True)
@@ -175,6 +247,8 @@ class Progress:
     ages: Histogram = field(default_factory=lambda: Histogram(AGE_BUCKETS))  # the same in seconds
     waits: Histogram = field(default_factory=lambda: Histogram(WAIT_BUCKETS))  # from arrival to verdict, in seconds
     losses: Losses = field(default_factory=Losses)  # of the newest report
+    explained_variance: float | None = None  # of the newest report that told one
+    averages: Averages = field(default_factory=Averages)
     scores: deque[float] = field(default_factory=lambda: deque(maxlen=WINDOW))
     lengths: deque[int] = field(default_factory=lambda: deque(maxlen=WINDOW))
     return_best_mean: float = float("-inf")  # of a full window of this life
@@ -207,11 +281,14 @@ class Progress:
         return bisect_right(self.tasks, self.env_steps) if self.tasks else 0
 
     def score(self, report: Report, collected_from: int | None = None) -> None:
-        """Takes in the losses, and the episodes, whose returns count if they are of the present task.
+        """Takes in the losses and metrics, and the episodes, whose returns count if they are of the present task.
 
         collected_from: environment steps of the run when their rollout began; None: the present ones.
         """
         self.losses = report.losses
+        if report.explained_variance is not None:
+            self.explained_variance = report.explained_variance
+        self.averages.add(report)
         present = collected_from is None or bisect_right(self.tasks, collected_from) == self.task
         for episode in report.episodes:
             self.episodes += 1

@@ -101,6 +101,7 @@ class Service:
             "run_dir": str(self._directory.path),
             "epoch": state.address.epoch,
             "version": state.progress.version,
+            "env_steps": state.progress.env_steps,
             "parameters": manifest.layout.length,
             "bound": [str(address) for address in self._sockets.bound[1:]],
             "http": await self._open_site(),
@@ -258,7 +259,7 @@ class Service:
             return
         self._show_at = now + SHOW_S
         self._view = summarize(self.state, now, self._view)
-        self._console.refresh(self._view)
+        self._console.refresh(self._view, self.state.progress.averages.newest())
         for stage in self._stages.passed(self.state.progress.env_steps):
             self._announce("stage_began", stage)
         for advice in self._adviser.look(self.state.progress, self._parameters.moments):
@@ -266,7 +267,8 @@ class Service:
         if self._sampler is not None:
             self._sampler.sample(self.state, now)
         if self._pace.due(self._view.env_steps, now) or last:
-            self._directory.record("progress", self.wall_s(), self._view.fields())
+            told = {**self._view.fields(), **self.state.progress.averages.take()}
+            self._directory.record("progress", self.wall_s(), told)
 
 
 async def first_of(*futures: asyncio.Future[Any]) -> None:

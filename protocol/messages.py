@@ -23,6 +23,8 @@ from protocol.errors import FrameFault, MessageFault, Reason
 from protocol.layout import MAX_PARAMETERS, Layout
 
 MAX_UPDATES = 4096  # in one record of the weight stream
+MAX_METRICS = 32  # in one report: what people draw, and not what a simulator could say of itself
+MAX_METRIC = 1e15  # either sign: no mean of them overflows
 
 Session = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]  # random, so that it cannot be guessed; 0 is none
 Counter = Annotated[int, Meta(ge=0, lt=1 << 53)]  # exact in every language's numbers
@@ -33,8 +35,11 @@ Text = Annotated[str, Meta(max_length=500)]
 Digest = Annotated[bytes, Meta(min_length=8, max_length=8)]
 Seconds = Annotated[float, Meta(ge=0.0, le=86_400.0)]
 Share = Annotated[float, Meta(ge=0.0, le=1.0)]
-# Of an actor: simulators that were replaced, and numbers that were left out of learning.
-FAULTS = ("raised", "hung", "died", "wrong_shape", "reward_not_finite", "observation_not_finite", "gradient_not_finite")
+# Of an actor: simulators that were replaced, numbers that were left out of learning, and metrics that were left out.
+FAULTS = (
+    *("raised", "hung", "died", "wrong_shape", "reward_not_finite", "observation_not_finite"),
+    *("gradient_not_finite", "metric_left_out"),
+)
 Quantity = Literal["gradient", "update"]
 Role = Literal["train", "evaluate"]
 ROLES: frozenset[str] = frozenset(get_args(Role))
@@ -59,6 +64,14 @@ class Losses(msgspec.Struct, frozen=True, array_like=True):
     residual_norm: float = 0.0  # L2 of what compression still holds back
 
 
+class Metric(msgspec.Struct, frozen=True, array_like=True):
+    """A number that an environment measures of itself, ``info["metrics"][name]``."""
+
+    name: Name
+    mean: float  # since the previous report
+    count: Annotated[int, Meta(ge=1, lt=1 << 53)] = 1  # of the numbers behind the mean
+
+
 class Report(msgspec.Struct, frozen=True, array_like=True):
     """What an actor tells of one rollout; it rides on the rollout's first gradient."""
 
@@ -66,6 +79,9 @@ class Report(msgspec.Struct, frozen=True, array_like=True):
     episodes: Annotated[tuple[Episode, ...], Meta(max_length=65_536)] = ()
     losses: Losses = Losses()
     observations: Counter = 0  # rows behind the moments buffer; 0: there is no such buffer
+    # Of the previous rollout: 1 - Var(returns - values) / Var(returns). None: no values, or returns that are all alike.
+    explained_variance: float | None = None
+    metrics: Annotated[tuple[Metric, ...], Meta(max_length=MAX_METRICS)] = ()
 
 
 class Message(msgspec.Struct, frozen=True, array_like=True, tag_field="kind"):
@@ -263,8 +279,9 @@ AnyMessage = (
 )
 KINDS: frozenset[str] = frozenset(kind.__struct_config__.tag for kind in AnyMessage.__args__)
 
-_LATER: dict[type[Message], tuple[int, ...]] = {
+_LATER: dict[type[msgspec.Struct], tuple[int, ...]] = {
     Hello: (1,),
+    Report: (2,),
     Welcome: (2, 1, 1, 1),
     Verdict: (1,),
     Heartbeat: (2, 5, 1, 1),
@@ -291,15 +308,25 @@ def encode(message: Message, buffers: Sequence[Buffer] = ()) -> list[Buffer]:
 
 
 def _as_written(message: Message) -> object:
-    """The message, without its later fields where they say nothing."""
-    kept = fields = msgspec.structs.astuple(message) if type(message) in _LATER else ()
-    defaults = message.__struct_defaults__
-    for later in reversed(_LATER.get(type(message), ())):
+    """The message and the report in it, without their later fields where they say nothing."""
+    if isinstance(message, Gradient):
+        report = None if message.report is None else _kept(message.report)
+        return message if report is None else (kind(message), *msgspec.structs.astuple(message)[:-1], report)
+    kept = _kept(message)
+    return message if kept is None else (kind(message), *kept)
+
+
+def _kept(struct: msgspec.Struct) -> tuple[object, ...] | None:
+    """The fields up to the last one that is to be written; None: all of them."""
+    laters = _LATER.get(type(struct), ())
+    kept = fields = msgspec.structs.astuple(struct) if laters else ()
+    defaults = struct.__struct_defaults__
+    for later in reversed(laters):
         end = len(defaults) - (len(fields) - len(kept))
         if kept[-later:] != defaults[end - later : end]:
             break
         kept = kept[:-later]
-    return message if len(kept) == len(fields) else (kind(message), *kept)
+    return None if len(kept) == len(fields) else kept
 
 
 def decode(frames: Sequence[Buffer]) -> tuple[AnyMessage, Sequence[Buffer]]:

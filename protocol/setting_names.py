@@ -13,7 +13,7 @@ _LEARNER = """
     norm_bound norm_factor aggregation aggregate_window aggregate_least aggregate_trim aggregate_wait_s credit
     most_credit credit_lag heartbeat_s silence_s max_actors quota_gradients_per_s quota_kbps sessions_per_key drain_s
     publish_interval_s publish_share downlink_kbps target_interval_steps durability on_journal_failure journal_bytes
-    checkpoint_interval_s checkpoints_kept
+    checkpoint_interval_s checkpoints_kept on_event
 """
 _ACTOR = """
     defaults env env_options wrappers curriculum envs vectorization groups simulator_deadline_s simulator_failures
@@ -47,6 +47,7 @@ learner.max_lag_updates: max_staleness max_lag
 learner.target_interval_steps: target_update_interval target_network_frequency target_update_freq
 learner.checkpoint_interval_s: checkpoint_interval save_interval save_every checkpoint_freq
 learner.downlink_kbps: bandwidth downlink
+learner.on_event: callback callbacks hook
 actor.env: env_id environment env_name game
 actor.env_options: env_kwargs env_config make_kwargs
 actor.wrappers: wrapper env_wrapper env_wrappers wrapper_class wrapper_kwargs

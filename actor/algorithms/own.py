@@ -25,10 +25,10 @@ from actor.algorithms.methods import (
 )
 from actor.algorithms.rollout import Rollout
 from actor.config import ALGORITHMS, ALGORITHMS_GROUP, ActorSettings, Traits
-from actor.modules import load
 from actor.networks.policy import Policy
 from actor.spaces import Spaces
 from protocol.errors import SettingError, UserError
+from protocol.process.modules import load
 
 Floats = NDArray[np.float32]
 FACE = ("adopt", "targets", "loss")

@@ -11,6 +11,7 @@ valid: bool, False where the simulator only reset, or failed; such a row gets 0 
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -115,6 +116,19 @@ def vtrace(  # noqa: PLR0913, PLR0917 - the paper's quantities, each by its name
     ahead = bootstrap + np.where(ends, np.float32(0.0), following)  # v_{s+1}: V(s_{s+1}) and its correction
     advantages = np.where(valid, ratios * (rewards + gamma * ahead - values), np.float32(0.0))
     return Corrected(values + corrections, advantages, corrections)
+
+
+def explained_variance(values: Floats, returns: Floats, valid: Bools) -> float | None:
+    """1 - Var(returns - values) / Var(returns) over valid rows: 1 of perfect values, 0 of a constant, below 0 of worse.
+
+    None where the returns are all alike, or something is not finite.
+    """
+    told = returns[valid].astype(np.float64)
+    with np.errstate(invalid="ignore", over="ignore"):
+        if told.size == 0 or not (variance := float(told.var())) > 0.0:
+            return None
+        explained = 1.0 - float((told - values[valid]).var()) / variance
+    return explained if math.isfinite(explained) else None
 
 
 def _discounted_sums(terms: Floats, decay: Floats) -> Floats:

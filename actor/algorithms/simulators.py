@@ -17,6 +17,7 @@ from actor.algorithms.portion import Portion, differs, first, portion, whole
 from actor.algorithms.recent_rollouts import Limits, RecentRollouts
 from actor.algorithms.rollout import ActionSampler, Collector, Rollout
 from actor.config import ActorSettings
+from actor.environments.metrics import MetricBook
 from actor.environments.registry import make_vector_envs
 from actor.monitoring import log
 from actor.networks.policy import Policy
@@ -41,10 +42,11 @@ class Simulators:
         self, settings: ActorSettings, allowed_modules: frozenset[str], share: float, seed: int, *, adds: bool = True
     ) -> None:
         self._settings, self._allowed_modules, self._seed, self._adds = settings, allowed_modules, seed, adds
+        self.metrics = MetricBook()  # what the environments measure of themselves
         self._unheeded = first if share else whole
         self.portion = self._unheeded(settings)
         self.sized = with_portion(settings, self.portion)
-        self._groups = make_vector_envs(self.sized, allowed_modules)
+        self._groups = make_vector_envs(self.sized, allowed_modules, metrics=self.metrics)
         self._settings = resolved(settings, self.spaces)
         self.sized = with_portion(self._settings, self.portion)
         self._resized = 0  # so often
@@ -135,7 +137,7 @@ class Simulators:
         spaces = self.spaces
         self.close()
         self._resized += 1
-        self._groups = make_vector_envs(self._within_budget(), self._allowed_modules)
+        self._groups = make_vector_envs(self._within_budget(), self._allowed_modules, metrics=self.metrics)
         if self.spaces != spaces:
             said = f"{self.spaces}, and the network is for {spaces}"
             raise UserError(f"{self._settings.env}, made again for this stage of actor.curriculum, has {said}")

@@ -20,7 +20,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from actor.environments.child_protocol import ENDED, HEADER, MASKED_SHIFT, MAX_TEXT_BYTES, Kind, Malformed
+from actor.environments.child_protocol import (
+    ENDED,
+    HEADER,
+    MASKED,
+    MAX_MEASURED_BYTES,
+    MAX_TEXT_BYTES,
+    MEASURED,
+    Kind,
+    Malformed,
+)
 from protocol.process.threads import ONE_THREAD
 
 # The processes are the parallelism; the environment of this process, where it says otherwise, is obeyed.
@@ -119,8 +128,12 @@ class Child:
         kind, flags, number, length, reward = HEADER.unpack(self._header)
         self._announced, self._text = (kind, flags, reward), bytearray()
         if (self.stage, kind) in ARRAYS:
-            parts = 2 if flags >> MASKED_SHIFT else 1
+            parts = 2 if flags & MASKED else 1
             views = [view for place in self.room[: 2 if flags & ENDED else 1] for view in place[:parts]]
+            if flags & MEASURED:
+                text = length - sum(map(len, views))
+                self._text = bytearray(text if 0 < text <= MAX_MEASURED_BYTES else 0)
+                views = [*views, memoryview(self._text)] if self._text else []
         elif kind in TEXTS[self.stage] and 0 < length <= MAX_TEXT_BYTES:
             self._text = bytearray(length)
             views = [memoryview(self._text)]

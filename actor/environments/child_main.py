@@ -26,6 +26,7 @@ from actor.environments.child_protocol import (
     DETAIL_CHARACTERS,
     HEADER,
     MASKED_SHIFT,
+    MEASURED,
     SEED,
     TERMINATED,
     TRUNCATED,
@@ -47,6 +48,7 @@ from actor.environments.contract import (
 )
 from actor.environments.conversion import flatten, spaces_of, unpacked
 from actor.environments.masks import CONVENTIONS, MaskBook, Masking, batch_of_one, masked
+from actor.environments.metrics import MetricBook
 from actor.spaces import Spaces
 from protocol.errors import UserError
 
@@ -184,7 +186,7 @@ class EnvironmentServer:
     def __init__(self, env: Environment, spaces: Spaces, masking: Masking) -> None:
         self.spaces = spaces
         self._env, self._space = env, env.observation_space
-        self._book = MaskBook(masking, 1)
+        self._book, self._metrics = MaskBook(masking, 1), MetricBook()
         self._room: list[NDArray[Any]] = []  # [after the action or reset, true successor], with their masks
         self._frame, self._length, self._told = bytearray(), 0, 0
         self._lay_out()
@@ -215,19 +217,26 @@ class EnvironmentServer:
         """The OUTCOME of the action whose bytes are ``data``; otherwise as ``reset``."""
         outcome = stepped(self._env, unpacked(self.spaces.actions, bytes(data)))
         observation, reward, terminated, truncated, info = outcome_of(outcome)
+        info = self._metrics.take_out(info)
         flags, length = TERMINATED * terminated + TRUNCATED * truncated, self._length
         self._book.go_on(batch_of_one(info, self._book.actions), np.array([flags > 0]))
         if flags:
             self._write(2, observation)
             observation, length = self._began(self._env.reset()), 2 * self._length
         self._write(0, observation)
-        HEADER.pack_into(self._frame, 0, Kind.OUTCOME, flags | self._told, number, length, finite(reward))
-        return memoryview(self._frame)[: HEADER.size + length]
+        end, text = HEADER.size + length, self._measured()
+        flags |= self._told | (MEASURED if text else 0)
+        HEADER.pack_into(self._frame, 0, Kind.OUTCOME, flags, number, length + len(text), finite(reward))
+        return memoryview(self._frame)[:end] if not text else memoryview(self._frame[:end] + text)
+
+    def _measured(self) -> bytes:
+        measured = self._metrics.take_measured()
+        return b"" if measured is None else pack(measured)
 
     def _began(self, returned: Any) -> Any:
-        """The observation of a reset, whose mask is read."""
+        """The observation of a reset, whose mask is read and whose metrics are booked. Raises ContractViolation."""
         observation = first_of(returned)
-        self._book.begin(batch_of_one(returned[1], self._book.actions))
+        self._book.begin(batch_of_one(self._metrics.take_out(returned[1]), self._book.actions))
         return observation
 
     def close(self) -> None:

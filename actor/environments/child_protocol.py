@@ -24,12 +24,14 @@ from typing import Literal, TypeVar, get_args
 import msgspec
 
 from actor.config import Wrapper
+from protocol.messages import Metric
 
 HEADER = struct.Struct("<BBHId")  # kind, flags, the question's number, bytes that follow, reward
 SEED = struct.Struct("<Q")
-TERMINATED, TRUNCATED = 1, 2  # flags
-ENDED, MASKED_SHIFT = TERMINATED | TRUNCATED, 2  # above which they say how masks are told
+TERMINATED, TRUNCATED, MASKED, MEASURED = 1, 2, 12, 16  # flags; the last: JSON of Measured follows the arrays
+ENDED, MASKED_SHIFT = TERMINATED | TRUNCATED, 2  # from which bit on MASKED says how masks are told
 MAX_TEXT_BYTES = 1 << 20  # of JSON in an answer; spaces with a thousand action axes take a tenth of it
+MAX_MEASURED_BYTES = 1 << 15  # of JSON of Measured: 32 names of 64 characters, each six bytes there, and numbers
 DETAIL_CHARACTERS = 1000  # of an error's text that is passed on
 
 FailureKind = Literal["raised", "hung", "died", "wrong_shape", "reward_not_finite", "observation_not_finite"]
@@ -67,6 +69,17 @@ class Description(msgspec.Struct, frozen=True):
     start_deadline_s: float
     action_mask: str = "auto"
     wrappers: tuple[str | Wrapper, ...] = ()
+
+
+class Measured(msgspec.Struct, frozen=True):
+    """What environments measured of themselves since they last said so: means, and how often something was left out.
+
+    first_left_out: what the first was, in words.
+    """
+
+    metrics: tuple[Metric, ...]
+    left_out: int = 0
+    first_left_out: str = ""
 
 
 class Failure(msgspec.Struct, frozen=True):

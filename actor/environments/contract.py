@@ -17,6 +17,7 @@ from gymnasium.spaces import Dict, Discrete, MultiDiscrete, Space, Tuple
 from numpy.typing import NDArray
 
 from actor.environments.child_protocol import FailureKind
+from actor.environments.metrics import KEY, MetricBook
 from actor.spaces import Actions
 
 LARGEST = float(np.finfo(np.float32).max)  # rewards are learnt from as float32
@@ -258,12 +259,15 @@ class Checked(gymnasium.Wrapper[Any, Any, Any, Any]):
     """One environment of a vector in this process, whose returns are checked before a vector's arrays swallow them.
 
     What an array shows as well, such as a choice that does not exist, is left to ``outcomes_of``. actions: what masks
-    in info are about; None: they are not looked at.
+    in info are about; None: they are not looked at. metrics: where what it measures is booked; a vector's arrays have
+    the type of the first environment's number, and bear no other.
     """
 
-    def __init__(self, env: gymnasium.Env[Any, Any], actions: Actions | None = None) -> None:
+    def __init__(
+        self, env: gymnasium.Env[Any, Any], actions: Actions | None = None, metrics: MetricBook | None = None
+    ) -> None:
         super().__init__(env)
-        self._actions = actions
+        self._actions, self._metrics = actions, metrics or MetricBook()
         self._space = env.observation_space
         self._shape, self._type = self._space.shape, self._space.dtype
         self._chooses = isinstance(self._space, Discrete)
@@ -272,13 +276,16 @@ class Checked(gymnasium.Wrapper[Any, Any, Any, Any]):
         """Gymnasium's."""
         returned = self.env.reset(**options)
         self._check(first_of(returned))
-        return returned[0], self._with_plain_mask(returned[1])
+        return returned[0], self._with_plain_mask(self._metrics.take_out(returned[1]))
 
     def step(self, action: Any) -> Any:
         """Gymnasium's."""
         returned = stepped(self.env, action)
         if type(returned) is tuple and len(returned) == 5:  # as nearly all of them, at once
             observation, reward, terminated, truncated, info = returned
+            if type(info) is dict and KEY in info:
+                info = self._metrics.take_out(info)
+                returned = (*returned[:4], info)
             flagged = type(terminated) in FLAG_TYPES and type(truncated) in FLAG_TYPES
             plain = self._actions is None or type(info) is not dict or MASK not in info
             if plain and flagged and isinstance(reward, float) and self._plain(observation):

@@ -27,6 +27,7 @@ from actor.environments.contract import (
 )
 from actor.environments.conversion import flatten
 from actor.environments.masks import MaskBook
+from actor.environments.metrics import MetricBook
 
 NOBODY = np.zeros(1, np.bool_)  # of any number of rows
 
@@ -50,7 +51,7 @@ class InProcessEngine:
 
     name: what messages call it. on_failure: gets the first of each kind. What it returns is checked: what breaks
     Gymnasium's contract raises ContractViolation, and numbers that are not finite are counted and their rows left out.
-    book: of its masks, where it may tell some.
+    book: of its masks, where it may tell some. metrics: where what the environments measure is booked.
     """
 
     restarts_cut_rows = False
@@ -63,10 +64,12 @@ class InProcessEngine:
         on_failure: OnFailure,
         name: str = "",
         book: MaskBook | None = None,
+        metrics: MetricBook | None = None,
     ) -> None:
         self.count: int = env.num_envs
         self.failure_counts: Counter[FailureKind] = Counter()
         self.first_failures: dict[FailureKind, str] = {}
+        self._metrics = metrics or MetricBook()
         self.env, self._name, self._next_step_autoreset, self._on_failure = env, name, next_step_autoreset, on_failure
         self._space, self._book = env.single_observation_space, book
         self._threaded = hasattr(env, "send") and hasattr(env, "recv")
@@ -83,6 +86,7 @@ class InProcessEngine:
             seen = flatten(self._space, checked(self._space, first_of(returned), self.count), self.count)
             if self._book is not None:
                 self._book.begin(returned[1])
+            self._measure(returned[1])
             self._nought = np.zeros(0 if seen.dtype == np.uint8 else seen.size, np.float32)
             self._unobserved, self._any_unobserved = np.zeros(self.count, np.bool_), False
             if not self._sound(seen):
@@ -123,6 +127,8 @@ class InProcessEngine:
     def _received(self, returned: Any) -> _InProcessStep:
         self._steps += 1
         observations, rewards, terminated, truncated, info = outcomes_of(returned, self._space, self.count)
+        if info:
+            self._measure(info)
         seen = flatten(self._space, observations, self.count)
         finals = None
         if not self._next_step_autoreset and (terminated.any() or truncated.any()):
@@ -137,6 +143,11 @@ class InProcessEngine:
         if not (paid and self._sound(seen) and (finals is None or self._sound(finals))) or self._any_unobserved:
             self._leave_out(answer)
         return answer
+
+    def _measure(self, info: object) -> None:
+        """What a vector of the environment's own says; of Gymnasium's each environment is asked (``Checked``)."""
+        if isinstance(info, dict) and ("metrics" in info or "final_info" in info):
+            self._metrics.add_batch(info, self.count)
 
     def _sound(self, seen: NDArray[Any]) -> bool:
         """Whether all numbers are finite; nothing times what is not is not nothing."""

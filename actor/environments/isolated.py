@@ -32,7 +32,9 @@ from actor.environments.child import Child, Reply, Stage, end, exit_status, kill
 from actor.environments.child_protocol import (
     ENDED,
     FAILURE_KINDS,
+    MASKED,
     MASKED_SHIFT,
+    MEASURED,
     SEED,
     TERMINATED,
     TRUNCATED,
@@ -41,12 +43,14 @@ from actor.environments.child_protocol import (
     FailureKind,
     Kind,
     Malformed,
+    Measured,
     OnFailure,
     pack,
     unpack,
 )
 from actor.environments.conversion import packed
 from actor.environments.masks import CONVENTIONS
+from actor.environments.metrics import MetricBook
 from actor.spaces import Spaces
 from protocol.errors import UserError
 
@@ -100,9 +104,13 @@ class IsolatedStep:
 
 
 def make_isolated_engine(
-    settings: ActorSettings, count: int, allowed_modules: frozenset[str], on_failure: OnFailure
+    settings: ActorSettings,
+    count: int,
+    allowed_modules: frozenset[str],
+    on_failure: OnFailure,
+    metrics: MetricBook | None = None,
 ) -> IsolatedEngine:
-    """``count`` of the environments of ``settings``. Raises as IsolatedEngine does."""
+    """``count`` of the environments of ``settings``. metrics, and raises: as of IsolatedEngine."""
     deadline_s = settings.simulator_deadline_s
     description = Description(
         env_id=settings.env,
@@ -113,16 +121,16 @@ def make_isolated_engine(
         action_mask=settings.action_mask,
         wrappers=settings.wrappers,
     )
-    return IsolatedEngine(description, count, settings.simulator_failures, on_failure)
+    return IsolatedEngine(description, count, settings.simulator_failures, on_failure, metrics=metrics)
 
 
 class IsolatedEngine:
     """B environments of one description, each in a process of its own.
 
     budget: failures in the whole life that are borne; on_failure gets (row, kind, detail) of each. spaces: what the
-    children must report, where it is known already. Everything that waits for children raises UserError, in the words
-    of ``registry.py``, where the environment cannot be made at all, and FailureBudgetSpent past the budget; nothing but
-    ``close`` may follow the latter.
+    children must report, where it is known already. metrics: where what they measure is booked. Everything that waits
+    for children raises UserError, in the words of ``registry.py``, where the environment cannot be made at all, and
+    FailureBudgetSpent past the budget; nothing but ``close`` may follow the latter.
     """
 
     restarts_cut_rows = True  # a row that failed
@@ -135,9 +143,11 @@ class IsolatedEngine:
         on_failure: OnFailure,
         spaces: Spaces | None = None,
         command: Sequence[str] = COMMAND,
+        metrics: MetricBook | None = None,
     ) -> None:
         self.count, self.failure_counts = count, dict.fromkeys(FAILURE_KINDS, 0)
         self.first_failures: dict[FailureKind, str] = {}
+        self._metrics = metrics or MetricBook()
         self._description, self._command, self._budget, self._on_failure = description, command, budget, on_failure
         self._spaces, self._seed, self._began = spaces, 0, False
         self._rebuilds = [0] * count  # of each row since the last reset
@@ -310,11 +320,13 @@ class IsolatedEngine:
 
     def _handle_reply(self, child: Child, answer: Reply) -> Failure | None:
         if answer.kind == Kind.OUTCOME:
+            if answer.flags & MEASURED:
+                self._metrics.merge(unpack(answer.text, Measured))
             self._now.record(child.row, answer)
             self._stepping -= 1
             child.set_idle()
         elif answer.kind == Kind.FIRST:
-            self._told = answer.flags >> MASKED_SHIFT or self._told
+            self._told = (answer.flags & MASKED) >> MASKED_SHIFT or self._told
             self._handle_first(child)
         elif answer.kind == Kind.READY:
             self._handle_spaces(child, unpack(answer.text, Spaces))

@@ -22,13 +22,14 @@ from actor.environments.contract import Checked
 from actor.environments.conversion import spaces_of
 from actor.environments.inprocess import InProcessEngine
 from actor.environments.masks import MaskBook, Masking, masked, masked_vector
+from actor.environments.metrics import MetricBook
 from actor.environments.pool import Pool, has_same
 from actor.environments.vector import VectorEnv
-from actor.modules import import_allowed
 from actor.monitoring import log
 from actor.spaces import Spaces, normalized_size
 from protocol.errors import SettingError, UserError, nearest
 from protocol.moments import MAX_OBSERVATION
+from protocol.process.modules import import_allowed
 from protocol.setting_names import OF_SIMULATORS
 
 ENV_ID = re.compile(r"(?:(?P<module>[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):)?(?P<name>(?:[\w-]+/)?[\w.-]+)")
@@ -101,12 +102,16 @@ def _make_bare(spec: EnvSpec, env_id: str, env_options: dict[str, Any]) -> gymna
 
 
 def make_vector_envs(
-    settings: ActorSettings, allowed_modules: frozenset[str], *, pools: bool = True
+    settings: ActorSettings,
+    allowed_modules: frozenset[str],
+    *,
+    pools: bool = True,
+    metrics: MetricBook | None = None,
 ) -> list[VectorEnv]:
     """``settings.envs`` environments in ``settings.groups`` equal groups, each stepped together.
 
     pools: whether EnvPool may step them. Without it they are Gymnasium's own, which draw and whose episodes follow from
-    the seed on every machine.
+    the seed on every machine. metrics: where what they measure is booked; None: nowhere.
 
     Raises SettingError for an id, option or space that we cannot use, UserError for a module that is not allowed and
     for a simulator that is not installed.
@@ -114,9 +119,10 @@ def make_vector_envs(
     spec, mode = _find(settings, allowed_modules, pools)
     count = settings.envs // settings.groups
     groups: list[VectorEnv] = []
+    book = metrics or MetricBook()
     try:
         for _ in range(settings.groups):
-            groups.append(_group(settings, spec, mode, count, allowed_modules))  # noqa: PERF401 - one fails: close all
+            groups.append(_group(settings, spec, mode, count, allowed_modules, book))  # noqa: PERF401 - one fails: close all
     except BaseException:
         for group in groups:
             group.close()
@@ -125,22 +131,29 @@ def make_vector_envs(
 
 
 def _group(
-    settings: ActorSettings, spec: EnvSpec | None, mode: str, count: int, allowed_modules: frozenset[str]
+    settings: ActorSettings,
+    spec: EnvSpec | None,
+    mode: str,
+    count: int,
+    allowed_modules: frozenset[str],
+    metrics: MetricBook,
 ) -> VectorEnv:
     env: Any
     if mode == "processes":
         from actor.environments.isolated import make_isolated_engine
 
-        env = make_isolated_engine(settings, count, allowed_modules, _log_failure)
+        env = make_isolated_engine(settings, count, allowed_modules, _log_failure, metrics)
         return VectorEnv(env, _checked(settings, env.spaces), next_step_autoreset=False)
-    env, masking = _make(settings, spec, mode, count, wrappers.find(settings.wrappers, allowed_modules))
+    env, masking = _make(settings, spec, mode, count, wrappers.find(settings.wrappers, allowed_modules), metrics)
     try:
         if env.num_envs != count:
             raise SettingError("actor.env", settings.env, f"asked for {count} environments it makes {env.num_envs}")
         spaces = _checked(settings, spaces_of(settings.env, env.single_observation_space, env.single_action_space))
         late = mode == "envpool" or _next_step_autoreset(settings.env, env)
         book = None if masking.by == "none" else MaskBook(masking, count)
-        engine = InProcessEngine(env, next_step_autoreset=late, on_failure=_log_failure, name=settings.env, book=book)
+        engine = InProcessEngine(
+            env, next_step_autoreset=late, on_failure=_log_failure, name=settings.env, book=book, metrics=metrics
+        )
         return VectorEnv(engine, spaces, next_step_autoreset=late)
     except BaseException:
         env.close()
@@ -254,7 +267,12 @@ def _same_in_envpool(spec: EnvSpec) -> bool:
 
 
 def _make(
-    settings: ActorSettings, spec: EnvSpec | None, mode: str, count: int, wraps: Sequence[wrappers.Wrap]
+    settings: ActorSettings,
+    spec: EnvSpec | None,
+    mode: str,
+    count: int,
+    wraps: Sequence[wrappers.Wrap],
+    metrics: MetricBook | None = None,
 ) -> tuple[Any, Masking]:
     """A Gymnasium vector, or what looks like one, and how it tells masks. wraps: around each, inside of our checks."""
     if spec is None or mode == "envpool":
@@ -269,7 +287,7 @@ def _make(
     def checked(env: gymnasium.Env[Any, Any]) -> Checked:
         inner, masking = masked(settings.env, env, settings.action_mask)
         maskings.append(masking)
-        return Checked(inner, None if masking.by == "none" else masking.actions)
+        return Checked(inner, None if masking.by == "none" else masking.actions, metrics)
 
     around: tuple[Any, ...] = () if own else (*wraps, checked)
     try:

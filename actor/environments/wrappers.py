@@ -13,8 +13,8 @@ from typing import Any
 import gymnasium
 
 from actor.config import Wrapper
-from actor.modules import load
 from protocol.errors import SettingError, UserError, nearest
+from protocol.process.modules import load
 
 SETTING, GROUP = "actor.wrappers", "farflung.wrappers"
 GYMNASIUMS = "gymnasium.wrappers"

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from actor.config import NETWORKS, ActorSettings
-from actor.modules import load
 from actor.spaces import ActionKind, Spaces
 from protocol.errors import SettingError, UserError, nearest
+from protocol.process.modules import load
 from protocol.setting_names import VALUES
 from protocol.settings import near
 

@@ -12,7 +12,7 @@ from collections.abc import Container
 import msgspec
 
 from protocol.errors import Reason
-from protocol.messages import Gradient, Losses, Report
+from protocol.messages import MAX_METRIC, Gradient, Losses, Report
 
 MAX_REPORT_STEPS = 1_000_000_000  # a rollout has thousands; a million a second for a quarter of an hour
 MAX_SCORE = 1e15  # of an episode, either sign: what run.until_return may be, and no sum of them overflows
@@ -39,7 +39,7 @@ def believable(report: Report, earlier_steps: int = 0) -> Report:
     Steps above MAX_REPORT_STEPS count as none: the learning rate and the actors' schedules follow their sum. Scores
     beyond MAX_SCORE, NaN among them, would stay in the mean of a hundred. Each episode ended with a step of this report
     and consists of steps that nothing else accounted for: where they do not all fit in, none is believed. Losses are
-    finite. Observations are of these steps.
+    finite, and explained variance is at most 1. Observations are of these steps. Metrics are within MAX_METRIC.
     """
     env_steps = report.env_steps if report.env_steps <= MAX_REPORT_STEPS else 0
     episodes = tuple(each for each in report.episodes if abs(each.score) <= MAX_SCORE and each.length)
@@ -48,4 +48,8 @@ def believable(report: Report, earlier_steps: int = 0) -> Report:
     sound = all(map(math.isfinite, msgspec.structs.astuple(report.losses)))
     losses = report.losses if sound else Losses()
     observations = report.observations if report.observations <= env_steps else 0
-    return Report(env_steps, episodes, losses, observations)
+    explained = report.explained_variance
+    if explained is not None and not -math.inf < explained <= 1.0:
+        explained = None
+    metrics = tuple(each for each in report.metrics if abs(each.mean) <= MAX_METRIC and each.name.isprintable())
+    return Report(env_steps, episodes, losses, observations, explained, metrics)

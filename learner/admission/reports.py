@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from msgspec.structs import replace
+
 from learner.admission.checks import believable
 from learner.events import APPLIED, Announce, Effect
-from learner.progress import Progress
+from learner.progress import MOST_METRICS, Progress
 from protocol.errors import STALE, Reason
 from protocol.messages import Gradient, Report
 from protocol.session import Peer
@@ -43,18 +45,30 @@ class Reports:
         peer.version = peer.based_version = gradient.base_version
         if gradient.report is None:
             return None, []
-        report = believable(gradient.report, max(0, peer.life_steps - peer.episode_steps))
+        believed = believable(gradient.report, max(0, peer.life_steps - peer.episode_steps))
+        report, effects = self._named(believed, peer)
         peer.env_steps += report.env_steps
         peer.life_steps += report.env_steps
         peer.episode_steps += sum(episode.length for episode in report.episodes)
         peer.progressed_at = now
         self._progress.step(report.env_steps)
         peer.reported_at_steps = self._progress.env_steps
-        if report == gradient.report:
-            return report, []
+        if believed == gradient.report:
+            return report, effects
         peer.doubted += 1
         self._progress.reports_doubted += 1
-        return report, [Announce("report_doubted", {"actor": peer.name})] if peer.doubted == 1 else []
+        return report, [*effects, Announce("report_doubted", {"actor": peer.name})] if peer.doubted == 1 else effects
+
+    def _named(self, report: Report, peer: Peer) -> tuple[Report, list[Effect]]:
+        """The report without metrics whose names have no place any more: they are counted, and told once."""
+        averages = self._progress.averages
+        told = averages.metrics_left_out > 0
+        admitted = averages.admit(report.metrics)
+        if len(admitted) == len(report.metrics):
+            return report, []
+        first = next(metric.name for metric in report.metrics if metric not in admitted)
+        fields: dict[str, object] = {"actor": peer.name, "metric": first, "most": MOST_METRICS}
+        return replace(report, metrics=admitted), [] if told else [Announce("metrics_left_out", fields)]
 
     def count(self, report: Report | None, outcome: str, collected_from: int | None = None) -> None:
         """Its gradient came to this outcome: what else it tells counts, unless that speaks against its sender.

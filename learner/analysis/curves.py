@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from learner.progress import WINDOW, with_present
+from learner.progress import LEARNT, WINDOW, with_present
 
 NOT_COMPARED = ("seed", "name", "until_return", "until_steps")  # of [run]: which run, and when it ends, is no setting
 RESAMPLES = 1000  # of a bootstrap
@@ -42,6 +42,15 @@ class Line(msgspec.Struct, frozen=True):
     lag_sum_updates: float = NAN
     received_bytes: float = NAN
     sent_bytes: float = NAN
+    policy_loss: float | None = None
+    value_loss: float | None = None
+    entropy_nats: float | None = None
+    kl_nats: float | None = None
+    clipped_ratio: float | None = None
+    gradient_norm: float | None = None
+    residual_norm: float | None = None
+    explained_variance: float | None = None
+    metrics: dict[str, float] = {}
 
 
 class Ended(msgspec.Struct, frozen=True):
@@ -83,7 +92,8 @@ class Course:
 
     seconds: of training, all lives together. unix_s: of the wall clock. kept: bool [n]; whether a later life built on
     it. return_mean: of the last 100 episodes of its life, of fewer only where no life had as many (``few``).
-    lag_count, lag_sum_updates: of all lives together. torn: lines in the middle that nobody can read.
+    lag_count, lag_sum_updates: of all lives together. learnt: losses and the like, by the fields of LEARNT.
+    metrics: what environments measured, by name. torn: lines in the middle that nobody can read.
     """
 
     seconds: Floats
@@ -103,6 +113,8 @@ class Course:
     lives: int
     few: bool
     torn: int
+    learnt: dict[str, Floats]
+    metrics: dict[str, Floats]
 
     def __len__(self) -> int:
         return len(self.seconds)
@@ -149,7 +161,8 @@ def _end(said: Mapping[str, Any], life: Sequence[Line]) -> Line:
     counted = {name: getattr(ended, name) for name in ("wall_s", "env_steps", "episodes", "version")}
     told = {name: getattr(ended, name) for name in ("unix_s", "received_bytes", "sent_bytes")}
     mean = before.return_mean if ended.return_mean_100 is None else ended.return_mean_100
-    return msgspec.structs.replace(before, **counted, **told, return_mean=mean)
+    nothing: dict[str, Any] = {**dict.fromkeys(LEARNT), "metrics": {}}  # new, since the last line
+    return msgspec.structs.replace(before, **counted, **told, **nothing, return_mean=mean)
 
 
 def _course(lives: Sequence[Sequence[Line]], scores: Sequence[Evaluated], torn: int) -> Course:
@@ -184,7 +197,16 @@ def _course(lives: Sequence[Sequence[Line]], scores: Sequence[Evaluated], torn: 
         lives=len(lives),
         few=few,
         torn=torn,
+        learnt={name: _column([getattr(line, name) for line in lines]) for name in LEARNT},
+        metrics={
+            name: _column([line.metrics.get(name) for line in lines])
+            for name in dict.fromkeys(name for line in lines for name in line.metrics)
+        },
     )
+
+
+def _column(values: Sequence[float | None]) -> Floats:
+    return np.array([NAN if value is None else value for value in values], np.float64)
 
 
 def _known(value: float) -> float:

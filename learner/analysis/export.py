@@ -1,8 +1,7 @@
 """A run's course for other programs: TensorBoard event files, or CSV. Knows files, and late, tensorboard.
 
-Offline, from progress.jsonl: a sink that is gone or slow cannot touch training. Tags are Stable-Baselines3's where it
-has the same quantity (``rollout/ep_rew_mean``, ``time/fps``, ``eval/mean_reward``), so that runs of both lie in one
-chart; the step is environment steps, the wall time the learner's clock.
+Offline, from progress.jsonl. Tags are those of ``learner run --tensorboard``; the step is environment steps, the wall
+time the learner's clock.
 """
 
 from __future__ import annotations
@@ -20,6 +19,7 @@ import numpy as np
 
 from learner.analysis.curves import NAN, Course, Floats, mean_lag
 from learner.analysis.runs import Run
+from learner.monitoring.sinks.charts import LAG, METRICS, SCORE, SECONDS, TAGS
 from learner.progress import with_former
 
 SUFFIX = ".farflung"  # of our event files: an export replaces the one before
@@ -51,21 +51,17 @@ def scalars(run: Run) -> Iterator[Scalar]:
                 yield Scalar(tag, int(step), float(at), float(value))
     for score in course.scores:
         at = score.unix_s if not math.isnan(score.unix_s) else float(np.interp(score.seconds, course.seconds, clock))
-        yield Scalar("eval/mean_reward", int(score.env_steps), at, score.mean)
+        yield Scalar(SCORE, int(score.env_steps), at, score.mean)
 
 
 def _charts(course: Course) -> dict[str, Floats]:
     lag = np.full(len(course), NAN)
     lag[course.kept] = mean_lag(course, course.env_steps[course.kept])
     return {
-        "rollout/ep_rew_mean": course.return_mean,
-        "rollout/episodes": course.episodes,
-        "time/fps": course.env_steps_per_s,
-        "time/training_seconds": course.seconds,
-        "train/n_updates": course.version,
-        "train/lag_updates": lag,
-        "link/received_bytes": course.received_bytes,
-        "link/sent_bytes": course.sent_bytes,
+        **{tag: course.learnt[name] if name in course.learnt else getattr(course, name) for name, tag in TAGS.items()},
+        SECONDS: course.seconds,
+        LAG: lag,
+        **{METRICS + name: values for name, values in course.metrics.items()},
     }
 
 
@@ -116,8 +112,10 @@ def write_csv(run: Run, path: Path) -> int:
     course = run.course
     with path.open("w", encoding="utf-8", newline="") as file:
         rows = csv.writer(file)
-        rows.writerow([*COLUMNS, *FORMER])
         columns = with_former({name: getattr(course, name) for name in COLUMNS})
-        for moment in zip(*(columns[name] for name in (*COLUMNS, *FORMER)), strict=True):
+        columns = {name: columns[name] for name in (*COLUMNS, *FORMER)} | course.learnt
+        columns |= {METRICS + name: values for name, values in course.metrics.items()}
+        rows.writerow(columns)
+        for moment in zip(*columns.values(), strict=True):
             rows.writerow(["" if math.isnan(value) else f"{value:.12g}" for value in moment])
     return len(course)

@@ -9,7 +9,7 @@ import asyncio
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -41,6 +41,7 @@ from learner.launch.relay import Announcer
 from learner.launch.run_directory import RunDirectory, RunDirectoryError
 from learner.launch.transfer import OPTIMIZER, Fitted, Source, Wanted, fit
 from learner.monitoring.console import Console
+from learner.monitoring.sinks.feed import Hear
 from learner.optim.parameters import Parameters
 from learner.progress import Progress
 from learner.security.keyring import Keyring
@@ -58,7 +59,7 @@ class Resources:
 
     http: where the pages are served, None for none. ring: who may connect, None without keys. local: where this
     machine's actors dial; keys: the folder of their keys, None without. start: starts the thread that writes
-    checkpoints.
+    checkpoints. watchers: names, and what hears the run's lines.
     """
 
     options: Options
@@ -70,6 +71,7 @@ class Resources:
     local: str
     keys: Path | None
     start: Callable[[threading.Thread], None] = threading.Thread.start
+    watchers: Sequence[tuple[str, Hear]] = ()
 
 
 @dataclass(frozen=True)

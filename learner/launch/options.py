@@ -21,6 +21,7 @@ class Options:
     started_at: ``time.monotonic`` when the process began. proceed: resume if there is a run in run_dir, begin if there
     is none, and do nothing if it is over. initial: file of θ₀, None to have it made here. weights: of another run, to
     begin with. http_names: of hosts, under which the pages may be asked for beside those that are certainly ours.
+    tensorboard: folder of live event files; wandb: project; mlflow: URI; None for none.
     """
 
     experiment: Experiment
@@ -37,6 +38,9 @@ class Options:
     initial: Path | None = None
     http_names: tuple[str, ...] = ()
     weights: Wanted | None = None
+    tensorboard: Path | None = None
+    wandb: str | None = None
+    mlflow: str | None = None
 
 
 class BadAddress(UserError):

@@ -13,7 +13,7 @@ import math
 import os
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -90,7 +90,7 @@ class RunDirectory:
 
     lost_lines: lines of progress.jsonl that could not be written; training goes on without them. journaled: the life
     before kept a journal; changed: settings of actors that are others than in the life before; both are known after
-    ``start_life``.
+    ``start_life``. heard_by: gets every event with its line as it is recorded.
     """
 
     def __init__(self, path: Path, resuming: bool, lock: IO[bytes], made: bool = False) -> None:
@@ -99,6 +99,7 @@ class RunDirectory:
         self.lost_lines = 0
         self.journaled = False
         self.changed: Changes = {}
+        self.heard_by: Callable[[str, bytes], None] | None = None
         self._lock = lock
         self._log: IO[bytes] | None = None
         self._early: deque[bytes] = deque(maxlen=EARLY_LINES)  # recorded before ``start_life``
@@ -208,6 +209,8 @@ class RunDirectory:
             self._early.append(line)
         else:
             self._append(line)
+        if self.heard_by is not None:
+            self.heard_by(event, line)
 
     def progress_lines(self, most: int) -> list[bytes]:
         """Lines of progress.jsonl, oldest first, evenly spread over it; none where it cannot be read.

@@ -48,8 +48,11 @@ class Console:
         if self._live is not None:
             self._outlet.submit(partial(self._print, text))
 
-    def refresh(self, summary: RunSummary) -> None:
-        """Shows the present state; to be called a few times per second. On a slow terminal only the newest."""
+    def refresh(self, summary: RunSummary, learnt: Mapping[str, object] | None = None) -> None:
+        """Shows the present state; to be called a few times per second. On a slow terminal only the newest.
+
+        learnt: what a progress line says beside the summary.
+        """
         if self._live is not None:
             self._newest = summary
             if not self._due:
@@ -58,7 +61,7 @@ class Console:
                     self._due = False
         elif summary.now_s - self._printed_at >= JSON_INTERVAL_S:
             self._printed_at = summary.now_s
-            self.event("progress", {"wall_s": round(summary.wall_s, 3), **summary.fields()})
+            self.event("progress", {"wall_s": round(summary.wall_s, 3), **summary.fields(), **(learnt or {})})
 
     def close(self) -> None:
         """Gives the terminal back, if it takes anything."""

@@ -103,6 +103,7 @@ class _StateCollector(Collector):
         yield _histogram("gradient_wait_seconds", "From a gradient's arrival to its verdict.", progress.waits)
         yield _histogram("loop_lag_seconds", "How late the loop's ticks came.", self._readings.loop_lag)
         yield from _gauges(state, now)
+        yield from _measured(progress)
         yield from _fleet(state, now)
         yield from _readings(self._readings)
 
@@ -200,6 +201,7 @@ def _loss_gauges(state: LearnerState) -> Gauges:
         ("clipped_ratio", "Share of samples whose ratio was clipped, in the newest report.", losses.clipped),
         ("gradient_norm", "L2 before clipping, in the newest report.", losses.gradient_norm),
         ("residual_norm", "L2 of what compression holds back, in the newest report.", losses.residual_norm),
+        ("explained_variance", "Of values against returns, in the newest report.", state.progress.explained_variance),
     )
 
 
@@ -223,6 +225,17 @@ def _life_gauges(state: LearnerState, now: float) -> Gauges:
         ("solved", "1 once the target return was reached.", float(state.shutdown.solved)),
         ("stalled", f"1 while actors train and no version was made for {STALLED_S:.0f} s.", float(stalled(state, now))),
     )
+
+
+def _measured(progress: Progress) -> Iterator[Metric]:
+    """What environments measure, a series for each name, of which there are at most MOST_METRICS; any text fits."""
+    text = "Mean of what environments measure, since the last line of progress."
+    family = GaugeMetricFamily(f"{PREFIX}_environment_metric", text, labels=["metric"])
+    for name, mean in progress.averages.newest()["metrics"].items():
+        family.add_metric([name], mean)
+    yield family
+    text = "Metrics left out, as their names were too many."
+    yield CounterMetricFamily(f"{PREFIX}_metrics_left_out", text, value=progress.averages.metrics_left_out)
 
 
 def _queue_gauges(state: LearnerState) -> Gauges:

@@ -89,6 +89,7 @@ def status(state: LearnerState, now: float, sampler: Sampler | None = None, quer
         "solved": state.shutdown.solved,
         "wall_s": round(summary.wall_s, 3),
         **{key: value for key, value in summary.fields().items() if not key.endswith("_per_s")},
+        **progress.averages.newest(),
         "return_min": min(progress.scores, default=None),
         "return_max": max(progress.scores, default=None),
         "env_steps_per_s": _rounded(rates.env_steps),

@@ -1,4 +1,4 @@
-"""What both daemons ask of their operating system: streams, descriptors, signals, the service manager.
+"""What both daemons ask of their process: streams, descriptors, signals, the service manager, a user's own modules.
 
-In reading order: stdio, outlet, descriptors, interrupts, notify, threads.
+In reading order: stdio, outlet, descriptors, interrupts, notify, threads, modules.
 """

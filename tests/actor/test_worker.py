@@ -806,7 +806,7 @@ def test_a_worker_whose_simulators_cannot_be_made_again_fails_and_leaves_none_op
     bench = Bench(FLEET)
     bench.step()
 
-    def fail(*_: Any) -> Any:
+    def fail(*_: Any, **options: Any) -> Any:
         raise UserError("no more")
 
     monkeypatch.setattr(simulators, "make_vector_envs", fail)

@@ -22,8 +22,8 @@ GYMNASIUM_FILES = " ".join(
     for name in ("registry", "conversion", "contract", "masks", "wrappers", "child_main")
 )
 ZEROMQ_FILES = " ".join(f"protocol/transport/{name}.py" for name in ("learner_sockets", "actor_sockets", "sockets"))
-PICTURE_FILES = "learner/analysis/plot.py learner/analysis/export.py"
 TORCH_FILES = tuple(f"actor/networks/{name}.py" for name in ("encoders", "own", "torch_policy"))
+SINK_FILES = " ".join(f"learner/monitoring/sinks/{name}.py" for name in ("tensorboard", "wandb", "mlflow"))
 HEAVY = frozenset({"torch", "gymnasium"})
 MAX_FILE_LINES = 450
 MAX_FUNCTION_LINES = 60
@@ -36,7 +36,7 @@ ORDER = {
     " session manifest shipped process transport",
     "learner": "config events progress optim admission stream durability apply_batch shutdown state monitoring security"
     " launch threads analysis service daemon cli __main__",
-    "actor": "modules config spaces stats events compression monitoring networks environments handoff link"
+    "actor": "config spaces stats events compression monitoring networks environments handoff link"
     " algorithms state evaluation initial worker service cli __main__",
 }
 
@@ -389,11 +389,11 @@ RULES = (
         {"learner/monitoring/metrics.py": "import prometheus_client"},
     ),
     Rule(
-        "pictures and event files are made in two files",
-        "a learner trains where neither matplotlib nor tensorboard is installed",
+        "pictures and charts of other programs are made in few files",
+        "a learner trains where neither matplotlib nor tensorboard, wandb nor mlflow is installed",
         _only_in(
-            frozenset({"matplotlib", "PIL", "tensorboard"}),
-            "learner/analysis/plot.py learner/analysis/export.py",
+            frozenset({"matplotlib", "PIL", "tensorboard", "wandb", "mlflow"}),
+            f"learner/analysis/plot.py learner/analysis/export.py {SINK_FILES}",
             ("learner",),
         ),
         {"learner/service.py": "def f():\n    from matplotlib.figure import Figure"},

@@ -32,6 +32,7 @@ SHOWN = [  # page, language and the file that the page's first block of this lan
     ("docs/networks.md", "toml", "residual.toml"),
     ("docs/algorithms.md", "python", "kl_penalty.py"),
     ("docs/algorithms.md", "toml", "kl_penalty.toml"),
+    ("docs/watching.md", "python", "measured.py"),
     ("protocol/WIRE.md", "python", "minimal_actor.py"),
 ]
 ORDER = (  # later ones go on with runs/first
@@ -42,6 +43,7 @@ ORDER = (  # later ones go on with runs/first
     "docs/curricula.md",
     "docs/networks.md",
     "docs/algorithms.md",
+    "docs/watching.md",
     "docs/troubleshooting.md",
     "docs/actions.md",
 )

@@ -24,6 +24,7 @@ from protocol.messages import (
     Hello,
     Losses,
     Message,
+    Metric,
     Refusal,
     Report,
     Ruling,
@@ -81,6 +82,10 @@ MESSAGES: dict[str, Message] = {
     "refusal": Refusal("unknown_session", "session 17 was never granted"),
     "gradient": Gradient(17, 1, 9, "topk_i8", 17, 2),
     "gradient_with_report": Gradient(17, 2, 9, "f32", 17, 17, REPORT),
+    "gradient_with_metrics": Gradient(
+        *(17, 2, 9, "f32", 17, 17),
+        Report(128, (), Losses(0.1), 0, 0.9375, (Metric("success", 0.75, 4), Metric("Abstand", -2.5))),
+    ),
     "verdict": Verdict(17, 4, (Ruling(1, "applied", 10, 0.5), Ruling(2, "stale_updates", 10, 0.0))),
     "verdict_unlogged": Verdict(17, 4, (Ruling(1, "applied", 10, 0.5),), True),
     "heartbeat": Heartbeat(17, 1000, 10),

@@ -13,7 +13,7 @@ from learner.progress import Best, FadingMean, Pace, Progress
 from learner.state import Address, LearnerState
 from protocol.layout import Entry, Layout
 from protocol.manifest import Manifest, digest_of
-from protocol.messages import Episode, Gradient, Heartbeat, Hello, Losses, Message, Report, Role, Snapshot
+from protocol.messages import Episode, Gradient, Heartbeat, Hello, Losses, Message, Metric, Report, Role, Snapshot
 from protocol.session import Ledger, Peer
 
 TABLE = b"\x81\xa3env\xabCartPole-v1"  # {"env": "CartPole-v1"}
@@ -53,7 +53,8 @@ def trained(scores: list[float]) -> Progress:
     progress = Progress(
         version=3, received_bytes=500, sent_bytes=900, gradient_received_bytes=400, snapshots=2, math_s=0.25
     )
-    progress.record(Report(1000, tuple(Episode(score, 10) for score in scores), Losses(policy=0.5, entropy=0.6)))
+    episodes, losses = tuple(Episode(score, 10) for score in scores), Losses(policy=0.5, entropy=0.6)
+    progress.record(Report(1000, episodes, losses, 0, 0.75, (Metric("success", 0.5, 4),)))
     progress.rulings.update({"applied": 3, "stale_updates": 1})
     progress.faults["oversize"] += 2
     for lag in (0, 2, 5):

@@ -8,6 +8,7 @@ from typing import Any
 
 from learner.config import Experiment, RunSettings
 from learner.launch.toml import dumps
+from learner.progress import LEARNT
 from protocol import manifest as manifests
 from tests.learner.books import manifest
 
@@ -29,6 +30,8 @@ def moment(index: int, **changes: object) -> dict[str, Any]:
         "lag_sum_updates": 40 * index,
         "received_bytes": 500 * index,
         "sent_bytes": 300 * index,
+        **dict.fromkeys(LEARNT, 0.5 * index if index else None),
+        "metrics": {"success": 0.125 * index} if index else {},
     }
     return line | changes
 
@@ -36,7 +39,7 @@ def moment(index: int, **changes: object) -> dict[str, Any]:
 def ended(index: int, **changes: object) -> dict[str, Any]:
     """The line that ends a life where the index-th progress line would be."""
     line = moment(index, event="finished", return_mean_100=10.0 * index, epoch=1)
-    for name in ("return_mean", "lag_count", "lag_sum_updates", "env_steps_per_s"):
+    for name in ("return_mean", "lag_count", "lag_sum_updates", "env_steps_per_s", *LEARNT, "metrics"):
         del line[name]
     return line | changes
 

@@ -10,8 +10,21 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from learner.config import learner_settings
-from learner.progress import MAX_STEPS, MEMORY, RENAMED, WINDOW, Best, FadingMean, Pace, Progress, learning_rate
-from protocol.messages import Applied, Episode, Heartbeat, Losses, Report, Snapshot, Updates
+from learner.progress import (
+    LEARNT,
+    MAX_STEPS,
+    MEMORY,
+    MOST_METRICS,
+    RENAMED,
+    WINDOW,
+    Averages,
+    Best,
+    FadingMean,
+    Pace,
+    Progress,
+    learning_rate,
+)
+from protocol.messages import Applied, Episode, Heartbeat, Losses, Metric, Report, Snapshot, Updates
 
 
 def report(*scores: float, env_steps: int = 10) -> Report:
@@ -201,3 +214,56 @@ def test_a_run_without_stages_has_one_task() -> None:
     progress.record(told(1, 5.0, WINDOW - 1))
     progress.score(told(0, 5.0, 1), collected_from=0)
     assert progress.reached(5.0)
+
+
+def measured(*metrics: Metric, env_steps: int = 100, explained: float | None = None, policy: float = 0.0) -> Report:
+    return Report(env_steps, (), Losses(policy=policy), 0, explained, metrics)
+
+
+def test_means_between_two_lines_are_of_all_actors_and_weighted_by_count() -> None:
+    averages = Averages()
+    averages.add(measured(Metric("success", 1.0, 3), policy=1.0, explained=0.5))
+    averages.add(measured(Metric("success", 0.0, 1), Metric("distance", 7.0), policy=2.0))
+    averages.add(measured())  # an actor that has not learnt yet
+    told = averages.take()
+    assert told == {
+        **dict.fromkeys(LEARNT, 0.0),
+        "policy_loss": 1.5,
+        "explained_variance": 0.5,
+        "metrics": {"success": 0.75, "distance": 7.0},
+    }
+    averages.add(measured(Metric("success", 0.5)))
+    assert averages.newest() == {**told, "metrics": {"success": 0.5, "distance": 7.0}}
+    assert averages.take() == {**dict.fromkeys(LEARNT), "metrics": {"success": 0.5}}
+    assert averages.take() == {**dict.fromkeys(LEARNT), "metrics": {}}
+    assert averages.newest() == {**told, "metrics": {"success": 0.5, "distance": 7.0}}
+
+
+def test_a_metric_weighs_no_more_than_its_actor_took_steps() -> None:
+    averages = Averages()
+    averages.add(measured(Metric("success", 1.0, 10**12), env_steps=3))
+    averages.add(measured(Metric("success", 0.0, 1), env_steps=0))
+    assert averages.take()["metrics"] == {"success": 0.75}
+
+
+def test_small_means_keep_their_digits() -> None:
+    averages = Averages()
+    averages.add(measured(Metric("kl", 0.000123456789)))
+    assert averages.take()["metrics"] == {"kl": 0.000123457}
+
+
+def test_names_have_a_bound_and_those_that_came_first_keep_their_places() -> None:
+    averages = Averages()
+    for number in range(MOST_METRICS + 3):
+        averages.add(measured(Metric(f"m{number}", 1.0)))
+    averages.add(measured(Metric("m0", 3.0), Metric("more", 1.0)))
+    assert averages.metrics_left_out == 4
+    told = averages.take()["metrics"]
+    assert (len(told), told["m0"]) == (MOST_METRICS, 2.0)
+
+
+def test_the_newest_explained_variance_is_kept_over_reports_that_tell_none() -> None:
+    progress = Progress()
+    for explained in (None, 0.25, None):
+        progress.record(measured(explained=explained))
+    assert progress.explained_variance == 0.25

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import signal
 import sys
+from urllib.request import urlopen
 
 import pytest
 
-from tests.loopback.system import Launcher
+from tests.loopback.system import DEADLINE_S, ENDLESS, Launcher
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="ends what it leaves behind by /proc")
 
+LEFT_OUT = "info['metrics']['odd'] is str, not a number"
 ODD = """
 import os, signal, subprocess, sys, threading
 import gymnasium
@@ -39,6 +41,19 @@ class Leaving(CartPoleEnv):
     def step(self, action):
         sys.exit("licence expired")
 
+class Measuring(CartPoleEnv):
+    def step(self, action):
+        seen, reward, over, cut, info = super().step(action)
+        info["metrics"] = {"reward 1": reward, "upright": not over, "odd": "text"}
+        return seen, reward, over, cut, info
+
+def hear(event):
+    if event["event"] == "progress":
+        raise ValueError("no paper left")
+    with open("heard", "a") as file:
+        print(event["event"], file=file)
+
+gymnasium.register("Measuring-v0", Measuring, max_episode_steps=40)
 gymnasium.register("Free-v0", Free, max_episode_steps=40)
 gymnasium.register("Leaving-v0", Leaving)
 """
@@ -72,3 +87,35 @@ def test_one_that_ends_the_interpreter_ends_its_actor_with_the_reason(launch: La
     assert learner.event("actor_left")["actor"] == "doomed"
     learner.signal(signal.SIGTERM)
     assert learner.wait() == 0
+
+
+@pytest.mark.parametrize("vectorization", ["sync", "processes"])
+def test_what_one_measures_is_seen_while_it_trains_and_recorded(launch: Launcher, vectorization: str) -> None:
+    (launch.folder / "odd.py").write_text(ODD)
+    run_dir = launch.folder / "run"
+    odd = ("--env", "odd:Measuring-v0", "--allow-module", "odd", "--set", "learner.on_event=odd:hear")
+    small = ("--set", "actor.envs=2", "--set", f"actor.vectorization={vectorization}", "--http", "127.0.0.1:0")
+    learner = launch.learner("--actors", 2, "--run-dir", run_dir, *odd, *small, *ENDLESS)
+    url = learner.event("started")["http"]
+    seen = learner.event("progress", lambda said: bool(said["metrics"]) and said["explained_variance"] is not None)
+    assert seen["metrics"]["reward 1"] == 1.0
+    assert 0.5 < seen["metrics"]["upright"] < 1.0
+    with urlopen(f"{url}/metrics", timeout=DEADLINE_S) as page:
+        assert b'farflung_learner_environment_metric{metric="reward 1"} 1.0' in page.read()
+    with urlopen(f"{url}/status", timeout=DEADLINE_S) as page:
+        assert json.load(page)["metrics"]["reward 1"] == 1.0
+    told = learner.event("actor_fault")
+    assert (told["kind"], told["detail"]) == ("metric_left_out", f"odd:Measuring-v0: {LEFT_OUT}")
+    learner.signal(signal.SIGTERM)
+    assert learner.wait() == 0, learner.story()
+
+    lines = [json.loads(line) for line in (run_dir / "progress.jsonl").read_text().splitlines()]
+    recorded = [line["metrics"] for line in lines if line["event"] == "progress" and line["metrics"]]
+    assert {line["reward 1"] for line in recorded} == {1.0}
+    assert learner.event("sink_failed")["detail"] == "ValueError: no paper left"
+    closed = learner.event("sink_closed")
+    assert (closed["sink"], closed["lost"], closed["unfinished"]) == ("learner.on_event odd:hear", 0, False)
+    assert closed["failed"] == sum(line["event"] == "progress" for line in lines)
+    heard = (launch.folder / "heard").read_text().split()
+    assert "started" in heard
+    assert heard[-1] == "finished"

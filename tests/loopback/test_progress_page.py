@@ -24,7 +24,7 @@ from tests.loopback.conftest import Finished
 from tests.loopback.system import ROOT
 
 STAMP = {"event", "wall_s", "unix_s"}
-TELLERS = {"Announce", "_announce", "announce", "tell"}
+TELLERS = {"Announce", "_announce", "announce", "tell", "_tell"}
 NOT_OF_A_RUN = {"learner/analysis/replay.py"}  # `learner replay` prints what it finds and records nothing
 ELSEWHERE = {  # said by other means than a call with their name
     "learner": {"progress", "finished", "actor_said", "output_lost", "settings_changed"},
@@ -116,7 +116,8 @@ def test_the_page_has_the_fields_that_the_code_spells_out(package: str) -> None:
 
 def test_the_page_has_the_fields_of_progress_and_of_the_result() -> None:
     state = learner_state()
-    assert with_former_names("progress") == set(summarize(state, 1.0).fields())
+    told = {**summarize(state, 1.0).fields(), **state.progress.averages.take()}
+    assert with_former_names("progress") == set(told)
     assert with_former_names("finished") == set(result_of(state, 1.0, 0.0, 0))
     assert fields("Every line") == STAMP
 
@@ -131,7 +132,7 @@ def test_the_page_has_every_former_name() -> None:
 def test_the_page_has_every_tag_that_tensorboard_is_given(tmp_path: Path) -> None:
     score = {"event": "evaluated", "actor": "judge", "version": 50, "mean": 33.0, "ci95": 2.0}
     run = load(run_dir(tmp_path / "run", recorded=text(*life(), score)))
-    assert fields("TensorBoard") == {point.tag for point in scalars(run)}
+    assert fields("TensorBoard") == {point.tag.replace("/success", "/NAME") for point in scalars(run)}
 
 
 def test_a_real_run_writes_what_the_page_says(finished: Finished) -> None:

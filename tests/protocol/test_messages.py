@@ -13,11 +13,13 @@ from protocol.buffers import PREAMBLE, Buffer
 from protocol.errors import FrameFault, MessageFault, PeerFault, Reason
 from protocol.messages import (
     KINDS,
+    MAX_METRICS,
     Evaluation,
     Fault,
     Gradient,
     Heartbeat,
     Message,
+    Metric,
     Refusal,
     Report,
     Snapshot,
@@ -172,3 +174,18 @@ def test_names_that_nobody_here_knows_are_taken_as_they_are() -> None:
     assert isinstance(message, Gradient)
     refusal, _ = decode(header("refusal", "reason_of_tomorrow", ""))
     assert refusal == Refusal("reason_of_tomorrow", "")
+
+
+def test_a_report_without_metrics_is_written_as_before_there_were_any() -> None:
+    old = ["gradient", 1, 2, 0, "f32", 1, 1, [4, [], [0.0] * 7, 0]]
+    assert encode(Gradient(1, 2, 0, "f32", 1, 1, Report(4)), [b""])[0] == framed(old)[0]
+    told = Gradient(1, 2, 0, "f32", 1, 1, Report(4, explained_variance=0.5, metrics=(Metric("success", 1.0, 3),)))
+    assert decode(encode(told, [b""]))[0] == told
+
+
+@pytest.mark.parametrize(
+    "metrics", [[["", 1.0, 1]], [["x" * 65, 1.0, 1]], [["a", 1.0, 0]], [["a", 1.0]] * (MAX_METRICS + 1)]
+)
+def test_metrics_are_bounded(metrics: object) -> None:
+    report = [4, [], [0.0] * 7, 0, None, metrics]
+    assert refused(framed(["gradient", 1, 2, 0, "f32", 1, 1, report])).reason is Reason.MALFORMED_MESSAGE

@@ -68,6 +68,8 @@ def _labels(families: Iterable[Metric]) -> list[tuple[str, ...]]:
         found: dict[str, dict[str, None]] = {}
         for sample in family.samples:
             for label, value in sample.labels.items():
+                if label == "metric":  # as the run's environments call it
+                    continue
                 found.setdefault(label, {})[value] = None
         if family.type != "info" and family.name.startswith(DAEMONS_OWN):
             for label, values in found.items():

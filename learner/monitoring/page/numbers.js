@@ -1,6 +1,11 @@
 // Numbers for people: three digits and a unit.
 
 export const MINUS = "\u2212", NONE = "\u2013", THIN = "\u202f";
+export const LEARNT = [ // field, what it is called, unit
+  ["policy_loss", "policy loss", ""], ["value_loss", "value loss", ""], ["entropy_nats", "entropy", "nats"],
+  ["kl_nats", "divergence", "nats"], ["clipped_ratio", "clipped share", ""], ["gradient_norm", "gradient norm", ""],
+  ["residual_norm", "residual norm", ""], ["explained_variance", "explained variance", ""],
+];
 const UNITS = [[999.5e6, "G", 1e9], [999.5e3, "M", 1e6], [9999.5, "k", 1e3], [0, "", 1]];
 
 /** With a unit above ten thousand. padded: with zeros behind the point, so that what is in one column lines up. */
@@ -12,6 +17,14 @@ export function count(value, digits = 3, padded = true) {
   const most = Math.max(0, digits - before), least = padded && !(unit === "" && Number.isInteger(value)) ? most : 0;
   const text = (size / scale).toLocaleString("en", { minimumFractionDigits: least, maximumFractionDigits: most });
   return (value < 0 && Number(text) !== 0 ? MINUS : "") + text + (unit && THIN + unit);
+}
+
+/** With three digits however near to zero it is: a divergence of 0.0001 is one. */
+export function fine(value) {
+  const size = Math.abs(value);
+  if (value === null || value === undefined || size === 0 || size >= 0.1) return count(value);
+  const text = size < 1e-4 ? size.toExponential(2).replace("-", MINUS) : String(Number(size.toPrecision(3)));
+  return (value < 0 ? MINUS : "") + text;
 }
 
 export function bytes(value) {

@@ -1,6 +1,6 @@
 // The learner's page: asks /status and /history once a second and shows what they say. Names come from peers, so text
 // goes into the document as text (textContent) and never as markup.
-import { MINUS, NONE, THIN, bytes, clockTime, count, duration } from "./numbers.js";
+import { LEARNT, MINUS, NONE, THIN, bytes, clockTime, count, duration, fine } from "./numbers.js";
 
 const POLL_MS = 1000, HIDDEN_MS = 10000, MOST_WAIT_MS = 10000, PATIENCE_MS = 8000;
 const FEW_ACTORS = 50, MANY_ACTORS = 1000;
@@ -104,6 +104,16 @@ function showRefused(s) {
   fill(by("reasons"), rows.sort((a, b) => b[1] - a[1]), () => row("th", "td"), (element, [why, n]) => {
     say(element.children[0], why);
     say(element.children[1], n.toLocaleString("en"));
+  });
+}
+
+function showLearnt(s) { // losses, and below them what the environments measure
+  const rows = [...LEARNT.map(([field, name, unit]) => [name, s[field], unit]), ...Object.entries(s.metrics)]
+    .filter(([, mean]) => mean !== null);
+  by("learnt").hidden = !rows.length;
+  fill(by("means"), rows, () => row("th", "td"), (element, [name, mean, unit = ""]) => {
+    say(element.children[0], name);
+    say(element.children[1], fine(mean) + (unit && THIN + unit));
   });
 }
 
@@ -414,7 +424,7 @@ async function poll() {
 function show(status, grown) {
   Object.assign(page, { status, heardAt: performance.now(), heardOn: new Date(), failures: 0, lostOn: null });
   curve = grown;
-  for (const part of [showRun, showFigures, showRefused, showFleet]) part(status);
+  for (const part of [showRun, showFigures, showLearnt, showRefused, showFleet]) part(status);
   showCurve();
 }
 

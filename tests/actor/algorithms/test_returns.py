@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from actor.algorithms.returns import discount_at, gae, n_step_returns, one_step_returns, vtrace
+from actor.algorithms.returns import discount_at, explained_variance, gae, n_step_returns, one_step_returns, vtrace
 
 GAMMA, LAM = 0.9, 0.8
 Stream = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # gae's arrays, in its order
@@ -260,3 +260,26 @@ def test_the_discount_goes_straight_from_the_first_to_the_last_and_stays() -> No
         [0.98, 0.985, 0.99, 0.99]
     )
     assert discount_at(0.98, None, 10**9, 1) == 0.98
+
+
+def test_explained_variance_by_hand() -> None:
+    generator = np.random.default_rng(3)
+    values, returns = generator.normal(size=(2, 5, 3)).astype(np.float32)
+    valid = generator.random((5, 3)) < 0.7
+    told = [(float(returns[t, b]), float(values[t, b])) for t in range(5) for b in range(3) if valid[t, b]]
+
+    def variance(numbers: list[float]) -> float:
+        mean = sum(numbers) / len(numbers)
+        return sum((number - mean) ** 2 for number in numbers) / len(numbers)
+
+    by_hand = 1.0 - variance([g - v for g, v in told]) / variance([g for g, _ in told])
+    assert explained_variance(values, returns, valid) == pytest.approx(by_hand, rel=1e-9)
+
+
+def test_explained_variance_of_perfect_and_of_constant_values_and_where_there_is_none() -> None:
+    returns, valid = np.array([[1.0], [3.0]], np.float32), np.ones((2, 1), np.bool_)
+    assert explained_variance(returns, returns, valid) == 1.0
+    assert explained_variance(np.full_like(returns, 7.0), returns, valid) == 0.0
+    assert explained_variance(returns, np.ones_like(returns), valid) is None
+    assert explained_variance(returns, returns, ~valid) is None
+    assert explained_variance(returns * np.float32(np.inf), returns, valid) is None

@@ -66,7 +66,7 @@ class Factory:
         self.made: list[list[Group]] = []
         self.fails: Exception | None = None
 
-    def __call__(self, settings: ActorSettings, allowed_modules: frozenset[str]) -> list[Group]:
+    def __call__(self, settings: ActorSettings, allowed_modules: frozenset[str], **options: Any) -> list[Group]:
         if self.fails is not None:
             raise self.fails
         count = settings.envs // settings.groups

@@ -11,7 +11,20 @@ import numpy as np
 import pytest
 
 from actor.environments.child import Child, Stage
-from actor.environments.child_protocol import HEADER, MAX_TEXT_BYTES, TERMINATED, Failure, Kind, Malformed, pack, unpack
+from actor.environments.child_protocol import (
+    HEADER,
+    MAX_MEASURED_BYTES,
+    MAX_TEXT_BYTES,
+    MEASURED,
+    TERMINATED,
+    Failure,
+    Kind,
+    Malformed,
+    Measured,
+    pack,
+    unpack,
+)
+from protocol.messages import Metric
 
 SIZE = 8  # bytes of an observation
 
@@ -51,6 +64,36 @@ def test_an_outcome_in_any_pieces(ends: tuple[socket.socket, socket.socket], ste
     assert answer == (Kind.OUTCOME, flags, 0.5, b"")
     assert before == [None] * len(before)
     assert room.tobytes() == data[HEADER.size :].ljust(2 * SIZE, b"\0")
+
+
+@pytest.mark.parametrize("step", [1, 1000])
+@pytest.mark.parametrize("ended", [0, TERMINATED])
+def test_what_it_measured_follows_the_observations(
+    ends: tuple[socket.socket, socket.socket], step: int, ended: int
+) -> None:
+    ours, theirs = ends
+    waiting, room = child(ours)
+    seen, text = bytes(range(SIZE * (2 if ended else 1))), pack(Measured((Metric("success", 0.5, 2),), 1, "odd"))
+    data = HEADER.pack(Kind.OUTCOME, ended | MEASURED, 1, len(seen) + len(text), 0.5) + seen + text
+    answer = None
+    for begin in range(0, len(data), step):
+        assert answer is None
+        theirs.sendall(data[begin : begin + step])
+        answer = waiting.read()
+    assert answer is not None
+    assert unpack(answer.text, Measured) == Measured((Metric("success", 0.5, 2),), 1, "odd")
+    assert room.tobytes() == seen.ljust(2 * SIZE, b"\0")
+
+
+@pytest.mark.parametrize("length", [SIZE - 1, SIZE, SIZE + MAX_MEASURED_BYTES + 1])
+def test_a_measurement_of_no_size_or_too_much_is_malformed(
+    ends: tuple[socket.socket, socket.socket], length: int
+) -> None:
+    ours, theirs = ends
+    waiting, _ = child(ours)
+    theirs.sendall(HEADER.pack(Kind.OUTCOME, MEASURED, 1, length, 0.5))
+    with pytest.raises(Malformed):
+        waiting.read()
 
 
 def test_a_question_larger_than_the_pipe_goes_out_in_pieces(ends: tuple[socket.socket, socket.socket]) -> None:

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 from gymnasium.wrappers import ClipReward
 
-from actor import modules
 from actor.config import ActorSettings, Wrapper
 from actor.environments.inprocess import InProcessEngine
 from actor.environments.isolated import make_isolated_engine
 from actor.environments.registry import check, describe, make_one, make_vector_envs
 from actor.environments.wrappers import apply, find
 from protocol.errors import SettingError, UserError
+from protocol.process import modules
 from tests.actor.counter import NONE_ALLOWED, Counter
 
 MODULE = __name__

@@ -11,7 +11,7 @@ from learner.admission.checks import MAX_REPORT_STEPS, admit, believable
 from learner.optim.norms import NormCheck, measure
 from protocol.codecs.registry import CODECS, Sparse
 from protocol.errors import Reason
-from protocol.messages import Episode, Gradient, Losses, Report
+from protocol.messages import Episode, Gradient, Losses, Metric, Report
 
 P = 100
 BIG = float(np.finfo(np.float32).max)
@@ -119,6 +119,18 @@ def test_episodes_are_of_steps_that_nothing_else_accounted_for(
 
 def test_an_episode_without_steps_is_left_out() -> None:
     assert believable(Report(10, (Episode(1.0, 0), Episode(2.0, 3)))).episodes == (Episode(2.0, 3),)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1.01])
+def test_an_explained_variance_that_cannot_be_is_left_out(bad: float) -> None:
+    assert believable(Report(10, explained_variance=bad)) == Report(10)
+    assert believable(Report(10, explained_variance=-50.0)).explained_variance == -50.0
+
+
+def test_metrics_that_are_no_numbers_or_that_nobody_can_print_are_left_out() -> None:
+    sound = Metric("success", 1e15, 3)
+    bad = (Metric("a", np.nan), Metric("b", -np.inf), Metric("c", 1.01e15), Metric("d\n", 1.0))
+    assert believable(Report(10, metrics=(bad[0], sound, *bad[1:]))).metrics == (sound,)
 
 
 @pytest.mark.parametrize(("rows", "kept"), [(10, 10), (11, 0), ((1 << 53) - 1, 0)])

@@ -20,7 +20,7 @@ HEARD_BY = (
     "stream.best",
     "state",
 )  # modules that decide about what peers say
-NOT_BY_PEERS = {"best_dropped"}  # once for each key that is revoked
+NOT_BY_PEERS = {"best_dropped", "metrics_left_out"}  # once for each key that is revoked; once in a life
 
 
 def announced_in(module: str) -> set[str]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from learner.admission.reports import BLAMELESS, Reports
-from learner.progress import Progress
+from learner.events import Announce
+from learner.progress import MOST_METRICS, Progress
 from protocol.errors import Reason
-from protocol.messages import Episode, Gradient, Losses, Report
+from protocol.messages import MAX_METRICS, Episode, Gradient, Losses, Metric, Report
 from protocol.session import Ledger, Peer
 
 TOLD = Report(10, (Episode(5.0, 4),), Losses(policy=0.5))
@@ -41,6 +42,30 @@ def test_episodes_and_losses_count_once_nothing_speaks_against_their_sender(outc
     Reports(progress).count(TOLD, outcome)
     counts = outcome == "applied" or outcome in BLAMELESS
     assert (list(progress.scores), progress.losses.policy) == (([5.0], 0.5) if counts else ([], 0.0))
+
+
+def test_a_metric_too_many_is_left_out_counted_and_told_once() -> None:
+    progress, sender = Progress(), peer()
+    reports = Reports(progress)
+    for number in range(0, MOST_METRICS, MAX_METRICS):
+        many = tuple(Metric(f"m{number + index}", 1.0) for index in range(MAX_METRICS))
+        report, told = reports.receive(gradient(Report(1, metrics=many)), sender, 3.0)
+        assert (report, told) == (Report(1, metrics=many), [])
+    more = Report(1, metrics=(Metric("m0", 1.0), Metric("more", 1.0)))
+    report, told = reports.receive(gradient(more), sender, 3.0)
+    assert report == Report(1, metrics=(Metric("m0", 1.0),))
+    assert told == [Announce("metrics_left_out", {"actor": "actor", "metric": "more", "most": MOST_METRICS})]
+    assert reports.receive(gradient(more), sender, 3.0)[1] == []
+    assert (progress.averages.metrics_left_out, progress.reports_doubted) == (2, 0)
+
+
+def test_metrics_count_with_their_gradient() -> None:
+    progress = Progress()
+    told = Report(10, metrics=(Metric("success", 0.5, 2),))
+    Reports(progress).count(told, Reason.NOT_FINITE)
+    assert progress.averages.take()["metrics"] == {}
+    Reports(progress).count(told, "applied")
+    assert progress.averages.take()["metrics"] == {"success": 0.5}
 
 
 def test_nothing_that_could_be_a_fault_of_the_sender_is_blameless() -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from learner.analysis.export import OTHERS, scalars, wall_clock, write_csv, write_tensorboard
 from learner.analysis.runs import Run, load
+from learner.monitoring.sinks.charts import Charts
 from tests.learner.courses import BEGAN_UNIX_S, life, moment, run_dir, text
 
 SCORE = {"event": "evaluated", "actor": "judge", "version": 50, "mean": 33.0, "ci95": 2.0, "unix_s": BEGAN_UNIX_S + 9}
@@ -68,3 +69,14 @@ def test_csv_has_every_moment_and_nothing_where_nothing_was_recorded(tmp_path: P
         rows = list(csv.DictReader(file))
     assert [row["env_steps"] for row in rows[-3:]] == ["2000", "3000", "4000"]
     assert (rows[0]["return_mean"], rows[3]["return_mean"], rows[0]["unix_s"]) == ("", "30", "1700000000")
+    learnt = [(row["policy_loss"], row["explained_variance"], row["metrics/success"]) for row in rows[:3]]
+    assert learnt == [("", "", ""), ("0.5", "0.5", "0.125"), ("1", "1", "0.25")]
+
+
+def test_tags_are_those_of_the_live_files(tmp_path: Path) -> None:
+    charts, live = Charts(), set[str]()
+    for line in [moment(index) for index in range(4)] + [SCORE]:
+        points = charts.read(line)
+        assert points is not None
+        live |= points.values.keys()
+    assert live == {point.tag for point in scalars(resumed(tmp_path / "a"))}

@@ -10,7 +10,7 @@ from learner.monitoring.metrics import Metrics, ServiceReadings
 from learner.monitoring.summary import STALLED_S, stalled
 from learner.progress import WINDOW, Best, Progress
 from learner.state import LearnerState
-from protocol.messages import Episode, Losses, Report
+from protocol.messages import Episode, Losses, Metric, Report
 from tests.learner.books import fleet, join, learner_state, lived, scaled, trained, whole
 
 UNKNOWN = ("return_mean", "return_target", "checkpoint_age_seconds", "target_version", "evaluated_best_mean")
@@ -97,6 +97,14 @@ def test_gauges() -> None:
     assert value(state, "checkpoint_age_seconds") == 6.0
     assert value(state, "training_seconds") == 9.0
     assert value(state, "running") == 1.0
+
+
+def test_what_environments_measure_is_a_series_for_each_name_whatever_it_is() -> None:
+    state = learner_state(trained([10.0]))
+    assert value(state, "explained_variance") == 0.75
+    state.progress.record(Report(10, metrics=(Metric('50 % "km"', 3.0, 2),)))
+    assert (value(state, "environment_metric", metric="success"), value(state, "metrics_left_out_total")) == (0.5, 0)
+    assert 'environment_metric{metric="50 % \\"km\\""} 3.0' in lived(state).render().decode()
 
 
 def test_evaluations_and_the_target_network() -> None:

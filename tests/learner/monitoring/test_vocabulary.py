@@ -11,7 +11,7 @@ from learner.monitoring.result import result_of
 from learner.monitoring.status import status
 from learner.monitoring.summary import summarize
 from learner.monitoring.web import PAGE
-from learner.progress import RENAMED, RENAMED_IN_RESULT, Progress
+from learner.progress import LEARNT, RENAMED, RENAMED_IN_RESULT, Progress
 from tests.learner.books import lived, whole
 
 EVERYWHERE = "counters metrics status progress result"
@@ -79,3 +79,9 @@ def test_the_page_reads_only_what_status_and_history_say() -> None:
     assert columns is not None
     assert set(re.findall(r'^  \["([a-z_]+)"', columns[1], re.MULTILINE)) <= set(told["actor_list"][0])
     assert set(re.findall(r'field: "([a-z_]+)"', script)) <= set(Point._fields)
+
+
+def test_the_page_shows_all_that_is_learnt() -> None:
+    listed = re.search(r"const LEARNT = \[(.*?)\n\];", (PAGE / "numbers.js").read_text(encoding="utf-8"), re.DOTALL)
+    assert listed is not None
+    assert re.findall(r'\["([a-z_]+)"', listed[1]) == list(LEARNT)

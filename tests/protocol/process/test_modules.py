@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from actor.modules import ModuleRefused, allow, import_allowed, load
 from protocol.errors import SettingError, UserError
+from protocol.process.modules import ModuleRefused, allow, import_allowed, load
 
 
 @pytest.fixture
