@@ -167,6 +167,7 @@ def run(
         bool, typer.Option("--insecure", help="Allow --bind off loopback without keys: anybody may send gradients.")
     ] = False,
     json_lines: Annotated[bool, typer.Option("--json", help="One JSON line per event, on a terminal too.")] = False,
+    with_parent: Annotated[int | None, typer.Option("--with-parent", hidden=True)] = None,
 ) -> None:
     """Train until the target is reached. With no arguments: CartPole-v1 to a mean return of 475.
 
@@ -220,6 +221,7 @@ def run(
         proceed=proceed,
         initial=made,
         weights=weights,
+        parent=with_parent,
     )
     from learner import daemon
 
