@@ -184,7 +184,7 @@ class Daemon:
 
     async def _watch(self, parent: int) -> None:
         """Stops once the process that started this one is gone."""
-        while os.getppid() == parent:
+        while os.getppid() == parent:  # noqa: ASYNC110 - nothing else tells of it on every system
             await asyncio.sleep(PARENT_S)
         self._stop("the program that started it is gone")
 

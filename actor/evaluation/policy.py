@@ -134,9 +134,10 @@ class Policy:
         return self._player.arrays
 
     def flatten(self, observation: Any, *, batch: bool = False) -> NDArray[Any]:
-        """What files of ``to_onnx`` and ``to_torchscript`` take for an observation, [1, ...] or with ``batch`` [B, ...].
+        """What files of ``to_onnx`` and ``to_torchscript`` take for an observation, or with ``batch`` for B of them.
 
-        float32 [N, D]; of images the image itself, uint8.
+        Returns:
+            float32 [N, D]; of images uint8 [N, *shape]. N is 1, or B.
         """
         return self._observations.batch(observation) if batch else self._observations.one(observation)
 

@@ -23,6 +23,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -43,6 +44,10 @@ EXAMPLES = 2  # rows of what is traced: with one, its size would be taken for fi
 
 class Seen(nn.Module):
     """Raw observations as the network gets them: ``ObservationTransform`` in torch."""
+
+    shown: Tensor
+    mean: Tensor
+    scale: Tensor
 
     def __init__(self, size: int, normalizer: Normalizer | None, hidden: tuple[int, ...]) -> None:
         super().__init__()
@@ -101,10 +106,15 @@ class Shared(nn.Module):
 class Chosen(nn.Module):
     """Outputs by their names, and the best action as ``ActionConverter`` has it."""
 
+    offset: Tensor
+    scale: Tensor
+    low: Tensor
+    high: Tensor
+
     def __init__(self, actions: Actions, values: bool) -> None:
         super().__init__()
         self.actions, self.values = actions, values
-        self.type = torch.from_numpy(np.zeros(0, actions.type)).dtype
+        self.dtype = torch.from_numpy(np.zeros(0, actions.type)).dtype
         for name in ("offset", "scale", "low", "high"):
             self.register_buffer(name, torch.tensor(getattr(actions, name), dtype=torch.float64))
 
@@ -113,7 +123,7 @@ class Chosen(nn.Module):
         return self._numbers(outputs) if self.actions.kind == "box" else self._choices(outputs)
 
     def _choices(self, outputs: Tensor) -> dict[str, Tensor]:
-        parts = outputs.split(self.actions.sizes, 1)
+        parts = torch.split(outputs, list(self.actions.sizes), 1)
         best = torch.stack([part.argmax(1) for part in parts], 1) + self.offset.to(torch.int64)
         named = "action_values" if self.values else "logits"
         return {"action": self._shaped(best), named: outputs}
@@ -126,7 +136,7 @@ class Chosen(nn.Module):
         return {"action": self._shaped(spoken), "mean": mean, "log_deviation": free.clamp(*LOG_DEVIATIONS)}
 
     def _shaped(self, actions: Tensor) -> Tensor:
-        return actions.to(self.type).reshape(-1, *self.actions.shape)
+        return actions.to(self.dtype).reshape(-1, *self.actions.shape)
 
 
 class Portable(nn.Module):
@@ -192,7 +202,7 @@ def write_onnx(path: Path, portable: Portable, about: Mapping[str, str]) -> None
 def write_torchscript(path: Path, portable: Portable) -> None:
     """The module gives outputs by their names. Raises UserError where nothing can be written there."""
     with _quiet():
-        traced = torch.jit.trace(portable, tuple(portable.examples.values()), strict=False)
+        traced: Any = torch.jit.trace(portable, tuple(portable.examples.values()), strict=False)  # type: ignore[no-untyped-call]
         with _writing(path):
             traced.save(str(path))
 

@@ -258,14 +258,14 @@ def arguments_of(
 
 
 def _plain(value: Any) -> Any:
-    """What TOML has a word for: numbers of numpy and tuples are written as Python's own and as lists."""
+    """What TOML has a word for: arrays and numbers of numpy, tuples and paths as Python's lists, numbers and text."""
     if isinstance(value, Mapping):
         return {str(key): _plain(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(inner) for inner in value]
     if isinstance(value, os.PathLike):
         return os.fspath(value)
-    return value.item() if hasattr(value, "item") else value
+    return value.tolist() if hasattr(value, "tolist") else value
 
 
 def _read_events(pipe: IO[bytes], inbox: Inbox) -> None:
