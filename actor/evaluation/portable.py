@@ -4,15 +4,15 @@ The file's one function takes raw observations and holds everything that happens
 the network, the best action in the environment's own numbers. It computes in float32. A memory's state goes in and
 comes out; before an episode's first step it is zeros.
 
-=============  ==========================================  =====================================================
-input          ``observation``                             float32 [N, D]; uint8 [N, *shape] for images
-input          ``state``, with a memory                    float32 [N, S]
-output         ``action``                                  [N, *shape], of the environment's type
-output         ``logits``, of choices                      float32 [N, K], those of several choices side by side
-output         ``action_values``, of a value method        float32 [N, K], in the place of logits
-output         ``mean``, ``log_deviation``, for a Box      float32 [N, A], -1 and 1 standing for finite bounds
-output         ``next_state``, with a memory               float32 [N, S]
-=============  ==========================================  =====================================================
+| | name | what |
+|---|---|---|
+| input | `observation` | float32 `[N, D]`; uint8 `[N, *shape]` for images |
+| input | `state` | float32 `[N, S]`, with a memory |
+| output | `action` | `[N, *shape]`, of the environment's type |
+| output | `logits` | float32 `[N, K]`, of choices; those of several lie side by side |
+| output | `action_values` | float32 `[N, K]`, of a value method, in the place of logits |
+| output | `mean`, `log_deviation` | float32 `[N, A]`, for a Box; -1 and 1 stand for bounds that are finite |
+| output | `next_state` | float32 `[N, S]`, with a memory |
 """
 
 from __future__ import annotations
