@@ -20,8 +20,8 @@ class Options:
     loopback without them. json: one JSON line per event even on a terminal.
     started_at: ``time.monotonic`` when the process began. proceed: resume if there is a run in run_dir, begin if there
     is none, and do nothing if it is over. initial: file of θ₀, None to have it made here. weights: of another run, to
-    begin with. http_names: of hosts, under which the pages may be asked for beside those that are certainly ours. parent:
-    process id of the program that started this one, without which the run does not go on; None where it may.
+    begin with. http_names: of hosts, under which the pages may be asked for beside those that are certainly ours.
+    parent: process id of the program that started this one, without which the run does not go on; None where it may.
     """
 
     experiment: Experiment

@@ -67,6 +67,10 @@ def policy_in(case: Case) -> Policy:
     return policy_of(case.observations, case.actions, case.moments, **case.changes)
 
 
+def read(path: Path) -> Any:
+    return torch.jit.load(str(path))  # type: ignore[no-untyped-call]
+
+
 def expected(policy: Policy, batch: Any, outputs: Mapping[str, Any]) -> Arrays:
     """What our own player says, through numpy."""
     if "logits" not in outputs:
@@ -117,7 +121,7 @@ def policy_state(policy: Policy) -> int:
 def test_torchscript_computes_what_the_policy_does(name: str, tmp_path: Path) -> None:
     policy = policy_in(CASES[name])
     path = policy.to_torchscript(tmp_path / "policy.pt")
-    module: Any = torch.jit.load(str(path))
+    module = read(path)
 
     def run(inputs: Arrays) -> Arrays:
         outputs = module(*(torch.from_numpy(array) for array in inputs.values()))
@@ -149,7 +153,7 @@ def test_onnx_computes_what_the_policy_does(name: str, tmp_path: Path) -> None:
 
 def test_a_log_deviation_is_the_one_that_training_drew_with(tmp_path: Path) -> None:
     policy = policy_of(VECTOR, FREE, log_deviation=9.0)
-    module: Any = torch.jit.load(str(policy.to_torchscript(tmp_path / "policy.pt")))
+    module = read(policy.to_torchscript(tmp_path / "policy.pt"))
     outputs = module(torch.zeros(4, 3))
     assert outputs["log_deviation"].tolist() == [[2.0, 2.0]] * 4
     assert outputs["mean"].shape == (4, 2)

@@ -1,4 +1,4 @@
-"""What a program hands to ``learner run``, and how events wait for it. Real runs are in tests/python."""
+"""What a program hands to ``learner run``, and how events wait for it. Real runs are in test_real_training.py."""
 
 from __future__ import annotations
 

@@ -111,6 +111,15 @@ def test_nothing_outlives_a_program_that_was_killed(mark: str, tmp_path: Path) -
     assert (tmp_path / "run/result.json").exists()
 
 
+def test_what_a_learner_alone_has_is_enough_to_start_one(mark: str) -> None:
+    """Neither simulators nor torch are imported, and there may be none."""
+    heavy = "import sys, farflung; print({'numpy', 'gymnasium', 'torch', 'zmq'} & set(sys.modules))"
+    said = subprocess.run([sys.executable, "-c", heavy], capture_output=True, text=True, check=True)
+    assert said.stdout == "set()\n"
+    assert [name for name in farflung.__all__ if not hasattr(farflung, name)] == []
+    assert not hasattr(farflung, "tarin")
+
+
 def test_what_is_wrong_is_said_as_the_command_says_it(mark: str) -> None:
     said = subprocess.run(
         [sys.executable, "-P", "-m", "learner", "run", "--set", "actor.discout=0.5"],
