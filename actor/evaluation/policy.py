@@ -179,6 +179,10 @@ class Policy:
     def _portable(self) -> Portable:
         if find_spec("torch") is None:
             raise UserError("not installed here: torch, which writes files of policies")
+        example: Any = self._actions(np.zeros((1, self.spaces.actions.width), np.int64))
+        if not isinstance(example, np.ndarray):
+            made = type(example).__name__
+            raise UserError(f"actions of {self.env} are a {made} of arrays, and a file gives one array for an action")
         from actor.evaluation.portable import Portable
 
         network, transform = self._player.network, self._player.transform

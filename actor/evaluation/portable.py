@@ -23,7 +23,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -35,7 +35,7 @@ from actor.algorithms.normalization import NORMAL_CLIP, Normalizer
 from actor.config import VALUES, ActorSettings
 from actor.networks.mlp import Perceptrons
 from actor.networks.policy import Policy
-from actor.networks.torch_policy import TorchPolicy
+from actor.networks.torch_policy import Convolutions, TorchPolicy
 from actor.spaces import Actions, Spaces
 from protocol.errors import UserError
 
@@ -90,16 +90,39 @@ class Layers(nn.Module):
         return rows, state
 
 
-class Shared(nn.Module):
-    """A ``TorchPolicy`` without its value."""
+class PlainConvolutions(nn.Module):
+    """``Convolutions`` over images as they are, in float32 and by operations that every program has."""
 
-    def __init__(self, network: TorchPolicy) -> None:
+    def __init__(self, convolutions: Convolutions, shape: tuple[int, ...]) -> None:
         super().__init__()
-        self.network = network
+        self.layers = convolutions.layers
+        self.last = shape[2] < shape[0]  # channels are the shorter end
+        self.mean, self.scale = convolutions.pixel_normalization
+
+    def forward(self, images: Tensor) -> Tensor:
+        """images: uint8 [N, *shape]. Returns float32 [N, width]."""
+        planes = images.permute(0, 3, 1, 2) if self.last else images
+        features = (planes.float() - self.mean) * self.scale
+        for layer in self.layers[:-1]:
+            features = functional.relu(layer(features))
+        return functional.relu(self.layers[-1](features.permute(0, 2, 3, 1).flatten(1)))
+
+
+class Shared(nn.Module):
+    """A ``TorchPolicy`` without its value. Raises UserError where its encoder sees something else than observations."""
+
+    def __init__(self, network: TorchPolicy, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.network, self.encoder = network, cast(nn.Module, network.encoder)
+        if isinstance(network.encoder, Convolutions):
+            self.encoder = PlainConvolutions(network.encoder, shape)
+        elif network.input_shape != shape:
+            raise UserError(f"a network that begins with {type(self.encoder).__name__} cannot be exported")
 
     def forward(self, seen: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """Outputs [N, K] and what the memory holds then, [N, S]."""
-        outputs, _, state = self.network.step(self.network.encoder.plain(seen), state)
+        features, state = self.network.recall(self.encoder(seen), state)
+        outputs, _ = self.network.heads(features)
         return outputs, state
 
 
@@ -148,7 +171,7 @@ class Portable(nn.Module):
         if spaces.actions.kind not in ("discrete", "multi_discrete", "box"):
             raise UserError(f"actions of the kind {spaces.actions.kind} cannot be exported")
         self.seen = Seen(spaces.normalized_size, normalizer, settings.hidden_observations)
-        self.body = _body(network)
+        self.body = _body(network, spaces.observation_shape)
         self.chosen = Chosen(spaces.actions, settings.algorithm in VALUES)
         self.requires_grad_(False)
         self.remembers = network.state_size > 0
@@ -165,11 +188,11 @@ class Portable(nn.Module):
         return found | {"next_state": held} if self.remembers else found
 
 
-def _body(network: Policy) -> nn.Module:
+def _body(network: Policy, shape: tuple[int, ...]) -> nn.Module:
     if isinstance(network, Perceptrons):
         return Layers(network)
     if isinstance(network, TorchPolicy):
-        return Shared(network)
+        return Shared(network, shape)
     raise UserError(f"a network of the class {type(network).__name__} cannot be exported: its file would not be whole")
 
 
@@ -183,15 +206,19 @@ def write_onnx(path: Path, portable: Portable, about: Mapping[str, str]) -> None
     batch = torch.export.Dim("batch")
     names = list(portable(*portable.examples.values()))
     with _quiet():
-        program = torch.onnx.export(
-            portable,
-            tuple(portable.examples.values()),
-            input_names=list(portable.examples),
-            output_names=names,
-            dynamic_shapes=tuple({0: batch} for _ in portable.examples),
-            dynamo=True,
-            verbose=False,
-        )
+        try:
+            program = torch.onnx.export(
+                portable,
+                tuple(portable.examples.values()),
+                input_names=list(portable.examples),
+                output_names=names,
+                dynamic_shapes=tuple({0: batch} for _ in portable.examples),
+                dynamo=True,
+                verbose=False,
+            )
+        except torch.onnx.OnnxExporterError as error:
+            why = str(error.__cause__ or error).strip().partition("\n")[0]
+            raise UserError(f"torch cannot write this network as ONNX: {why}") from error
         assert program is not None
         program.model.metadata_props.update(about)
         with _writing(path):

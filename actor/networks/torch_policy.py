@@ -97,15 +97,6 @@ class Convolutions(nn.Module):
         weight, bias = weights[-1]
         return functional.relu(functional.linear(features.flatten(1), weight, bias)).float()
 
-    def plain(self, images: Tensor) -> Tensor:
-        """The same of images as they are, uint8 [N, *shape], in float32, by operations that every program has."""
-        mean, scale = self.pixel_normalization
-        planes = images.permute(0, 3, 1, 2) if self._last else images
-        features = (planes.float() - mean) * scale
-        for layer in self.layers[:-1]:
-            features = functional.relu(layer(features))
-        return functional.relu(self.layers[-1](features.permute(0, 2, 3, 1).flatten(1)))
-
     def _acting(self) -> list[tuple[Tensor, Tensor]]:
         if self._kept is None:
             self._kept = self._converted()
@@ -202,10 +193,6 @@ class Layers(nn.Module):
     def weights_changed(self) -> None:
         """Nothing is kept."""
 
-    def plain(self, observations: Tensor) -> Tensor:
-        """The same."""
-        return torch.as_tensor(self(observations))
-
     def forward(self, observations: Tensor) -> Tensor:
         """observations: [N, *shape]."""
         rows = observations.flatten(1)
@@ -278,17 +265,13 @@ class TorchPolicy(nn.Module):
     @torch.no_grad()
     def act(self, observations: NDArray[Any], state: State) -> tuple[Array, Array | None]:
         """Policy.act."""
-        outputs, values, held = self.step(self.encoder(torch.from_numpy(observations)), torch.from_numpy(state))
+        features = self.encoder(torch.from_numpy(observations))
         if self.memory is not None:
+            held = self._remember(features, torch.from_numpy(state))
             state[...] = held.numpy()
-        return outputs.numpy(), None if values is None else values.numpy()
-
-    def step(self, features: Tensor, held: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:
-        """Outputs [N, K] and values [N] of features [N, width], and what the memory holds then, [N, S]."""
-        if self.memory is not None:
-            held = self._remember(features, held)
             features = self._read(held)
-        return *self.heads(features), held
+        outputs, values = self.heads(features)
+        return outputs.numpy(), None if values is None else values.numpy()
 
     def values(self, observations: NDArray[Any], state: State) -> Array:
         """Policy.values."""
@@ -341,6 +324,13 @@ class TorchPolicy(nn.Module):
             held = self._remember(features[t], held * keep[t])
             read.append(self._read(held))
         return torch.cat(read)
+
+    def recall(self, features: Tensor, held: Tensor) -> tuple[Tensor, Tensor]:
+        """What the heads see of features [N, width], and what the memory holds then, [N, S]; without one, the same."""
+        if self.memory is None:
+            return features, held
+        held = self._remember(features, held)
+        return self._read(held), held
 
     def _remember(self, features: Tensor, held: Tensor) -> Tensor:
         """The state after one row: float32 [B, S]; an lstm's is its hidden numbers, then its cells."""

@@ -159,6 +159,23 @@ def test_a_log_deviation_is_the_one_that_training_drew_with(tmp_path: Path) -> N
     assert outputs["mean"].shape == (4, 2)
 
 
+class Whimsical(portable.Portable):
+    """What it computes depends on what it sees in a way that no file can hold."""
+
+    def __init__(self) -> None:
+        torch.nn.Module.__init__(self)
+        self.examples = {"observation": torch.zeros(2, 3)}
+
+    def forward(self, observation: torch.Tensor, state: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
+        return {"action": observation if observation.sum() > 0.0 else -observation}
+
+
+@needs_onnx
+def test_a_network_that_torch_cannot_write_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="torch cannot write this network as ONNX"):
+        portable.write_onnx(tmp_path / "policy.onnx", Whimsical(), {})
+
+
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     policy = policy_of(VECTOR, Discrete(2))
     with pytest.raises(UserError, match=r"there is no directory .*nowhere"):
