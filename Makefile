@@ -22,7 +22,7 @@ WATCH = --profile watch
 .DEFAULT_GOAL := help
 LEARN = learn-tasks learn-pixels learn-studies learn-defaults learn-mujoco learn-atari learn-draws
 .PHONY: help setup setup-dev demo test check sim fuzz faults format learn $(LEARN) bench bench-streams bench-far \
-	bench-journal bench-scrape bench-fleet reference images up down test-deploy drill clean
+	bench-journal bench-scrape bench-fleet reference docs images up down test-deploy drill clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' Makefile
@@ -109,6 +109,9 @@ bench-fleet: $(COMPARE)  ## fleets of 1 to 256 actors in virtual time, and tests
 reference: $(DEV)  ## write deploy/METRICS.md and deploy/SETTINGS.md from the code
 	$(BIN)/python -m tests.reference
 
+docs: $(DEV)  ## build the pages of the Python API into build/api, its links checked (seconds)
+	$(BIN)/mkdocs build --strict --quiet --config-file docs/mkdocs.yml
+
 bench: $(COMPARE)  ## measure speed and bytes on this machine, beside single-process loops and Stable-Baselines3 (an hour)
 	$(BIN)/python -m tests.bench
 
@@ -166,15 +169,15 @@ $(BASE): $(VENV)/.made pyproject.toml constraints.txt
 
 $(DEV): $(VENV)/.made pyproject.toml constraints.txt
 	@echo "installing Farflung and its development tools into $(VENV) (the first time: some minutes)"
-	$(PIP_INSTALL) --editable '.[dev,plots,deploy]'
+	$(PIP_INSTALL) --editable '.[dev,plots,deploy,docs]'
 	@touch $(BASE) $@
 
 $(FUZZ): $(DEV)
 	@echo "installing the fuzzer into $(VENV)"
-	$(PIP_INSTALL) --editable '.[dev,plots,deploy,fuzz]'
+	$(PIP_INSTALL) --editable '.[dev,plots,deploy,docs,fuzz]'
 	@touch $@
 
 $(COMPARE): $(DEV)
 	@echo "installing what Farflung is compared with into $(VENV)"
-	$(PIP_INSTALL) --editable '.[dev,plots,deploy,compare]'
+	$(PIP_INSTALL) --editable '.[dev,plots,deploy,docs,compare]'
 	@touch $@

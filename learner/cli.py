@@ -181,6 +181,7 @@ def run(
     mlflow: Annotated[
         str | None, typer.Option(metavar="URI", help="Tell an MLflow server, or a file: store.", show_default=False)
     ] = None,
+    with_parent: Annotated[int | None, typer.Option("--with-parent", hidden=True)] = None,
 ) -> None:
     """Train until the target is reached. With no arguments: CartPole-v1 to a mean return of 475.
 
@@ -237,6 +238,7 @@ def run(
         tensorboard=tensorboard,
         wandb=wandb,
         mlflow=mlflow,
+        parent=with_parent,
     )
     from learner import daemon
 

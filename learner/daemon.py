@@ -40,6 +40,7 @@ from protocol.transport.learner_sockets import CurveAuth, LearnerSockets
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 STOP_S = 3.0  # local actors may take this long to leave before they are killed
+PARENT_S = 0.25  # between looks for the program that started this one, where it must not be survived
 LEAST_FILES, FILES_PER_ACTOR = 96, 8  # a learner opens 40, and for each actor 2 connections and up to 4 pipes
 
 
@@ -139,10 +140,13 @@ class Daemon:
         resources.directory.heard_by = self.feeds.submit
         self._loop, self._supervisor = asyncio.get_running_loop(), Supervisor(os.environ)
         self._interrupts, self._asked_to_stop = Interrupts(), False
+        self._watching: asyncio.Task[None] | None = None
 
     async def serve(self) -> int:
         """From the first signal handler to the last goodbye; returns the exit code."""
         handle_signals(lambda number, _: self._loop.call_soon_threadsafe(self.signalled, number))
+        if (parent := self._resources.options.parent) is not None:
+            self._watching = self._loop.create_task(self._watch(parent))
         beginning = self._loop.create_task(self._begin())
         await first_of(beginning, self.ending.decided)
         if not beginning.done():  # stopped before it began
@@ -159,6 +163,8 @@ class Daemon:
     async def close(self) -> None:
         """Ends what was started: afterwards no child, no thread and no open port is left."""
         self._supervisor.stopping()
+        if self._watching is not None:
+            self._watching.cancel()
         await self.local_actors.stop(STOP_S)
         if self.service is not None:
             if self._asked_to_stop:
@@ -181,18 +187,31 @@ class Daemon:
     def signalled(self, number: int) -> None:
         """Once: drain, where that has not begun. Twice: at once. Before the run began there is nothing to drain."""
         meaning, name = self._interrupts.receive(number, time.monotonic()), signal.Signals(number).name
-        if self.service is None:
+        if meaning == "first":
+            self._stop(name)
+        elif self.service is None:
             self.ending.end(0)
             if meaning == "insists":
                 self.local_actors.kill()
-        elif meaning == "first":
-            self._asked_to_stop = True
-            self.service.post(StopRequested(name, 0))
         elif meaning == "insists":
             if not self.ending.decided.done():
                 self.announce("stopped_at_once", {"why": f"a second signal, {name}"})
             self.ending.end(1)
             self.local_actors.kill()
+
+    def _stop(self, why: str) -> None:
+        """Drains, or ends what has not begun."""
+        if self.service is None:
+            self.ending.end(0)
+            return
+        self._asked_to_stop = True
+        self.service.post(StopRequested(why, 0))
+
+    async def _watch(self, parent: int) -> None:
+        """Stops once the process that started this one is gone."""
+        while os.getppid() == parent:  # noqa: ASYNC110 - nothing else tells of it on every system
+            await asyncio.sleep(PARENT_S)
+        self._stop("the program that started it is gone")
 
     def local_actors_ended(self, detail: str, exit_code: int) -> None:
         """A local actor refuses its configuration, or none is left: the end, unless remote ones still train.

@@ -11,7 +11,7 @@ for them. Of a Dict or Tuple all choices come first and then all real numbers, e
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Sp
 from numpy.typing import NDArray
 
 from actor.spaces import ActionArray, ActionKind, Actions, Part, Spaces, sides_of
-from protocol.errors import SettingError
+from protocol.errors import SettingError, UserError
 
 MOST_VALUES = 256  # of one number of a Box of whole numbers; of more no policy would try each
 MOST_LOGITS = 65_536  # of such a Box
@@ -296,6 +296,74 @@ def unpacked(actions: Actions, data: bytes) -> Any:
         begin += numbers.nbytes
         found.append((array.path, numbers[()]))
     return _composed(found)
+
+
+def first_of(converted: Any) -> Any:
+    """The first action of a batch of them, in the environment's own form."""
+    if isinstance(converted, dict):
+        return {name: first_of(part) for name, part in converted.items()}
+    return tuple(map(first_of, converted)) if isinstance(converted, tuple) else converted[0]
+
+
+class ObservationConverter:
+    """From observations as an environment gives them to what a network sees. Unlike ``flatten`` it checks them: they
+    come from programs of other people.
+    """
+
+    def __init__(self, space: Space[Any]) -> None:
+        self.space = space
+
+    def one(self, observed: Any) -> NDArray[Any]:
+        """One observation as a batch of one, [1, *shape]. Raises UserError saying what does not fit."""
+        for place, space, part in _observed(self.space, observed):
+            _check(place, space, part, ())
+        return flatten_one(self.space, observed)[None]
+
+    def batch(self, observed: Any) -> NDArray[Any]:
+        """Observations of B environments as Gymnasium's vectors give them, [B, *shape]. Raises UserError likewise."""
+        leaves = list(_observed(self.space, observed))
+        count = len(leaves[0][2]) if leaves[0][2].ndim else 0
+        if not count:
+            raise UserError("batch=True takes the observations of one environment or more, and these are none")
+        for place, space, part in leaves:
+            _check(place, space, part, (count,))
+        return flatten(self.space, observed, count)
+
+
+def _observed(space: Space[Any], observed: Any, place: str = "observation") -> Iterator[tuple[str, Space[Any], Any]]:
+    """(where it is, its space, the array) of each part of an observation. Raises UserError where one is missing."""
+    if isinstance(space, Dict):
+        if not isinstance(observed, Mapping) or not space.spaces.keys() <= observed.keys():
+            raise UserError(f"{place} must be a dict with {', '.join(map(repr, space.spaces))}, not {_short(observed)}")
+        for name, inner in space.spaces.items():
+            yield from _observed(inner, observed[name], f"{place}[{name!r}]")
+    elif isinstance(space, Tuple):
+        if not isinstance(observed, tuple | list) or len(observed) != len(space.spaces):
+            raise UserError(f"{place} must be a tuple of {len(space.spaces)}, not {_short(observed)}")
+        for index, (inner, seen) in enumerate(zip(space.spaces, observed, strict=True)):
+            yield from _observed(inner, seen, f"{place}[{index}]")
+    else:
+        try:
+            yield place, space, np.asarray(observed)
+        except ValueError:
+            raise UserError(f"{place} must be one array, not {_short(observed)}") from None
+
+
+def _check(place: str, space: Space[Any], part: NDArray[Any], lead: tuple[int, ...]) -> None:
+    assert space.shape is not None
+    if part.shape != (expected := (*lead, *space.shape)):
+        raise UserError(f"{place} must have the shape {list(expected)}, and it has {list(part.shape)}")
+    if part.dtype.kind not in "biuf" or (_is_image(space) and part.dtype != np.uint8):
+        raise UserError(f"{place} must hold numbers of the type {space.dtype}, and it holds {part.dtype}")
+    if isinstance(space, Discrete | MultiDiscrete):
+        sizes = space.n if isinstance(space, Discrete) else space.nvec
+        if part.dtype.kind == "f" or not ((part >= space.start) & (part < space.start + sizes)).all():
+            raise UserError(f"{place} must be one of the numbers of {space}, not {_short(part)}")
+
+
+def _short(value: Any) -> str:
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def flatten(space: Space[Any], observed: Any, count: int) -> NDArray[Any]:

@@ -55,12 +55,24 @@ def _check(settings: ActorSettings, allowed_modules: frozenset[str]) -> None:
 
 def describe(settings: ActorSettings, allowed_modules: frozenset[str], *, pools: bool = True) -> Spaces:
     """The spaces of ``settings.env``. pools: as of ``make_vector_envs``, and raises UserError as it does."""
+    return described(settings, *gymnasium_spaces(settings, allowed_modules, pools=pools))
+
+
+def described(settings: ActorSettings, observations: gymnasium.Space[Any], actions: gymnasium.Space[Any]) -> Spaces:
+    """The same of an environment with these spaces, which need not be here. Raises SettingError."""
+    return _checked(settings, spaces_of(settings.env, observations, actions))
+
+
+def gymnasium_spaces(
+    settings: ActorSettings, allowed_modules: frozenset[str], *, pools: bool = True
+) -> tuple[gymnasium.Space[Any], gymnasium.Space[Any]]:
+    """What one of the environments shows and takes. Raises UserError as ``describe`` does."""
     spec, mode = _find(settings, allowed_modules, pools)
     if spec is not None and mode in ("processes", "envpool"):
         mode = "sync"  # for one look neither a child process nor EnvPool's import
     env, _ = _make(settings, spec, mode, 1, wrappers.find(settings.wrappers, allowed_modules))
     try:
-        return _checked(settings, spaces_of(settings.env, env.single_observation_space, env.single_action_space))
+        return env.single_observation_space, env.single_action_space
     finally:
         env.close()
 

@@ -19,6 +19,7 @@ from actor.algorithms.normalization import ObservationTransform, normalization
 from actor.config import ActorSettings
 from actor.environments.vector import Step, VectorEnv
 from actor.networks.build import build_policy
+from actor.networks.policy import Policy
 from actor.spaces import Spaces, resolved
 from protocol.errors import UserError
 from protocol.layout import Layout
@@ -71,10 +72,48 @@ class Player:
         """observations: [B, *shape], raw. starts: bool [B], the first of an episode. masks: bool [B, L], as
         ``VectorEnv`` has them. Returns actions [B, width].
         """
+        return self.best(self.outputs(observations, starts), masks)
+
+    def outputs(
+        self, observations: NDArray[Any], starts: NDArray[np.bool_], *, remember: bool = True
+    ) -> NDArray[np.float32]:
+        """The network's outputs, float32 [B, K]. remember: whether the memory moves on, as with ``act``."""
+        state = self._state if remember else self._state.copy()
         if self._policy.state_size:
-            self._state[starts] = 0.0
-        outputs, _ = self._policy.act(self._transform(observations), self._state)
+            state[starts] = 0.0
+        outputs: NDArray[np.float32] = self._policy.act(self._transform(observations), state)[0]
+        return outputs
+
+    def best(self, outputs: NDArray[np.float32], masks: NDArray[np.bool_] | None = None) -> NDArray[Any]:
+        """The best action of each row, [B, width]. masks: as of ``act``."""
         return self._distribution.best(outputs, masks)
+
+    def draw(
+        self,
+        outputs: NDArray[np.float32],
+        generator: np.random.Generator,
+        masks: NDArray[np.bool_] | None = None,
+    ) -> NDArray[Any]:
+        """An action of each row's distribution, [B, width]; of action values there is none. masks: as of ``act``."""
+        return self._distribution.draw(outputs, self._distribution.noise(generator, 1, len(outputs))[0], masks)
+
+    @property
+    def network(self) -> Policy:
+        """The network, with the weights that were loaded and what it makes of pixels."""
+        return self._policy
+
+    @property
+    def transform(self) -> ObservationTransform:
+        """What the network is shown of an observation."""
+        return self._transform
+
+    @property
+    def arrays(self) -> dict[str, NDArray[np.float32]]:
+        """Copies of the network's parameters by their names in the layout."""
+        theta = self._flat.theta.copy()
+        layout = self._flat.layout()
+        runs = layout.slices()
+        return {entry.name: theta[runs[entry.name]].reshape(entry.shape) for entry in layout.entries}
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ class Options:
     is none, and do nothing if it is over. initial: file of θ₀, None to have it made here. weights: of another run, to
     begin with. http_names: of hosts, under which the pages may be asked for beside those that are certainly ours.
     tensorboard: folder of live event files; wandb: project; mlflow: URI; None for none.
+    parent: process id of the program that started this one, without which the run does not go on; None where it may.
     """
 
     experiment: Experiment
@@ -41,6 +42,7 @@ class Options:
     tensorboard: Path | None = None
     wandb: str | None = None
     mlflow: str | None = None
+    parent: int | None = None
 
 
 class BadAddress(UserError):

@@ -18,16 +18,16 @@ def dumps(experiment: Experiment) -> str:
 
 
 def _write_table(name: str, table: Mapping[str, Any]) -> str:
-    lines = [f"{_write_key(key)} = {_write(value)}\n" for key, value in table.items() if value is not None]
+    lines = [f"{_write_key(key)} = {value_text(value)}\n" for key, value in table.items() if value is not None]
     return f"[{name}]\n" + "".join(lines)
 
 
-def _write(value: Any) -> str:
+def value_text(value: Any) -> str:
     """One TOML value; tables inline, so that the order of keys cannot change what they mean."""
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{_write_key(key)} = {_write(inner)}" for key, inner in value.items()) + "}"
+        return "{" + ", ".join(f"{_write_key(key)} = {value_text(inner)}" for key, inner in value.items()) + "}"
     if isinstance(value, list | tuple):
-        return "[" + ", ".join(_write(inner) for inner in value) + "]"
+        return "[" + ", ".join(value_text(inner) for inner in value) + "]"
     if isinstance(value, bool):
         return "true" if value else "false"
     return _write_text(value) if isinstance(value, str) else repr(value)

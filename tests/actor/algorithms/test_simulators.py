@@ -406,7 +406,7 @@ def test_nothing_older_than_a_change_is_learnt_from(factory: Factory) -> None:
 def test_environments_of_another_shape_are_refused(factory: Factory, monkeypatch: pytest.MonkeyPatch) -> None:
     simulators = under_way()
 
-    def others(settings: ActorSettings, allowed_modules: frozenset[str]) -> list[Group]:
+    def others(settings: ActorSettings, allowed_modules: frozenset[str], **_: object) -> list[Group]:
         (made,) = factory(settings, allowed_modules)
         made.spaces = vectors(3, COUNTED)
         return [made]
