@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from actor.algorithms.normalization import moments_size
 from actor.algorithms.own import make_method
-from actor.config import ALGORITHMS, ActorSettings
+from actor.config import ActorSettings
 from actor.environments.registry import describe_stages
 from actor.networks.build import build_policy
+from actor.traits import ALGORITHMS
 from protocol.errors import UserError
 from protocol.layout import Layout
 from protocol.manifest import digest_of

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import itertools
 import math
+from bisect import bisect_right
+from operator import itemgetter
 from typing import Annotated, ClassVar, NamedTuple
 
-import numpy as np
 from msgspec import Meta
 
 from protocol.errors import SettingError
@@ -35,11 +36,19 @@ class Told(NamedTuple):
     def share(self, env_steps: int) -> float:
         """What is left of the first rate after so many environment steps of the run, 0 to 1."""
         if self.anneal_points:
-            steps, shares = ([point[column] for point in self.anneal_points] for column in range(2))
-            return float(np.interp(env_steps, steps, shares))
+            return _between(self.anneal_points, env_steps)
         if not self.anneal_steps:
             return 1.0
         return self.anneal_floor + (1.0 - self.anneal_floor) * max(0.0, 1.0 - env_steps / self.anneal_steps)
+
+
+def _between(points: tuple[tuple[int, float], ...], env_steps: int) -> float:
+    """On the straight line between the two points beside it; before the first and after the last it is theirs."""
+    following = bisect_right(points, env_steps, key=itemgetter(0))
+    if following in (0, len(points)):
+        return points[min(following, len(points) - 1)][1]
+    (begin, before), (end, after) = points[following - 1 : following + 1]
+    return before + (after - before) / (end - begin) * (env_steps - begin)
 
 
 class Linear(Choice, frozen=True, tag="linear"):

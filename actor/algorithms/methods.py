@@ -18,11 +18,12 @@ from actor.algorithms.exploration import EpsilonGreedy, draw_final_epsilon, entr
 from actor.algorithms.losses import LossStats, OutputGradients, a3c_loss, clipped_loss, q_loss, quiet
 from actor.algorithms.returns import discount_at, gae, n_step_returns, one_step_returns, vtrace
 from actor.algorithms.rollout import ActionSampler, Rollout
-from actor.config import VALUE_TRAITS, ActorSettings, Traits
+from actor.config import ActorSettings
 from actor.networks.build import build_policy
 from actor.networks.flat import FlatParameters
 from actor.networks.policy import Inputs, Policy
 from actor.spaces import Spaces, resolved
+from actor.traits import VALUE_TRAITS, Traits
 from protocol.errors import UserError
 
 Floats = NDArray[np.float32]

@@ -24,9 +24,10 @@ from actor.algorithms.methods import (
     no_target_network,
 )
 from actor.algorithms.rollout import Rollout
-from actor.config import ALGORITHMS, ALGORITHMS_GROUP, ActorSettings, Traits
+from actor.config import ActorSettings
 from actor.networks.policy import Policy
 from actor.spaces import Spaces
+from actor.traits import ALGORITHMS, ALGORITHMS_GROUP, Traits
 from protocol.errors import SettingError, UserError
 from protocol.process.modules import load
 
@@ -64,7 +65,7 @@ def _found(name: str, allowed_modules: frozenset[str]) -> type:
 def _traits(name: str, found: type) -> Traits:
     traits = getattr(found, "traits", Traits())
     if not isinstance(traits, Traits):
-        said = f"its attribute traits has to be an actor.config.Traits, and is a {type(traits).__name__}"
+        said = f"its attribute traits has to be an actor.traits.Traits, and is a {type(traits).__name__}"
         raise SettingError("actor.algorithm", name, said)
     return traits
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from actor.config import VALUES, ActorSettings, read_settings
+from actor.config import ActorSettings, read_settings
 from actor.environments.conversion import ActionConverter, ObservationConverter, first_of
 from actor.environments.registry import described, gymnasium_spaces
 from actor.evaluation import checkpoints
@@ -207,7 +207,7 @@ class Policy:
         return self._player.outputs(seen, begin, remember=remember)
 
     def _check_distribution(self) -> None:
-        if self._settings.algorithm in VALUES:
+        if not self._settings.traits.stochastic:
             learnt = f"the run learnt values of actions (actor.algorithm = {self._settings.algorithm!r})"
             raise UserError(f"{learnt}, and these are no distribution")
 

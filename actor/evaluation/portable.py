@@ -32,7 +32,7 @@ from torch.nn import functional
 
 from actor.algorithms.distributions import LOG_DEVIATIONS
 from actor.algorithms.normalization import NORMAL_CLIP, Normalizer
-from actor.config import VALUES, ActorSettings
+from actor.config import ActorSettings
 from actor.networks.encoders import Convolutions
 from actor.networks.mlp import Perceptrons
 from actor.networks.policy import Policy
@@ -173,7 +173,7 @@ class Portable(nn.Module):
             raise UserError(f"actions of the kind {spaces.actions.kind} cannot be exported")
         self.seen = Seen(normalized_size(settings, spaces), normalizer, settings.hidden_observations)
         self.body = _body(network, spaces.observation_shape)
-        self.chosen = Chosen(spaces.actions, settings.algorithm in VALUES)
+        self.chosen = Chosen(spaces.actions, not settings.traits.stochastic)
         self.requires_grad_(False)
         self.remembers = network.state_size > 0
         dtype = torch.uint8 if spaces.observation_type == "uint8" else torch.float32

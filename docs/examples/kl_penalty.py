@@ -4,7 +4,7 @@ import numpy
 
 from actor.algorithms.losses import LossStats, OutputGradients
 from actor.algorithms.methods import ActorCritic
-from actor.config import Traits
+from actor.traits import Traits
 
 
 class KLPenalty(ActorCritic):

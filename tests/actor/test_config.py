@@ -11,18 +11,17 @@ import msgspec
 import pytest
 
 from actor.config import (
-    ALGORITHMS,
     CHANGEABLE,
     DEFAULTS,
     FORMER,
     NETWORKS,
     READ_WITH,
-    VALUES,
     ActorSettings,
     Wrapper,
     read_settings,
     stages,
 )
+from actor.traits import ALGORITHMS, VALUES
 from protocol.codecs.registry import CODECS
 from protocol.errors import SettingError, UserError
 from protocol.setting_names import KEPT

@@ -40,7 +40,7 @@ ORDER = {
     " session manifest shipped process transport",
     "learner": "config events progress optim admission stream durability apply_batch shutdown state monitoring security"
     " launch threads analysis service daemon cli __main__",
-    "actor": "config spaces stats events compression monitoring networks environments handoff link"
+    "actor": "traits config spaces stats events compression monitoring networks environments handoff link"
     " algorithms state evaluation initial worker service cli __main__",
 }
 

@@ -17,9 +17,10 @@ from actor.algorithms.methods import ActionValues, ActorCritic, PolicyTargets, T
 from actor.algorithms.own import CheckedMethod, declared, make_method
 from actor.algorithms.portion import portion
 from actor.algorithms.rollout import Rollout
-from actor.config import ActorSettings, Traits, read_settings
+from actor.config import ActorSettings, read_settings
 from actor.networks.build import build_policy
 from actor.spaces import Spaces
+from actor.traits import Traits
 from protocol.errors import SettingError, UserError
 from tests.actor.algorithms.test_methods import B, D, T, by_hand
 from tests.actor.counter import box, discrete, vectors
@@ -27,7 +28,7 @@ from tests.actor.counter import box, discrete, vectors
 SPACES = vectors(D, discrete(3))
 MODULE = """
 from actor.algorithms.methods import ActionValues, ActorCritic
-from actor.config import VALUE_TRAITS, Traits
+from actor.traits import VALUE_TRAITS, Traits
 
 class Critic(ActorCritic):
     def __init__(self, settings, spaces, policy, generator, *, share=1.0):
@@ -178,7 +179,7 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
         "actor.clip = 0.3: actor.algorithm = 'own_methods:Careful' does not read it; leave it out",
     ),
     ("Misspelt", {}, "actor.algorithm = 'own_methods:Misspelt': it ignores 'klip', which is no setting"),
-    ("Vague", {}, "its attribute traits has to be an actor.config.Traits, and is a dict"),
+    ("Vague", {}, "its attribute traits has to be an actor.traits.Traits, and is a dict"),
     ("Half", {}, "the class has no targets and no loss to call"),
     ("Bare", {}, "actor.algorithm_options = {}: own_methods:Bare is called with settings, spaces, policy, generator"),
     ("function", {}, "actor.algorithm = 'own_methods:function': a class is needed, and this is a function"),
