@@ -248,7 +248,7 @@ class ActionConverter:
             np.clip(reals, self._low, self._high, out=reals)
         if not self._actions.arrays:
             return spoken.astype(self._type).reshape(len(chosen), *self._actions.shape)
-        return _composed(
+        return composed(
             [
                 (array.path, spoken[:, columns].astype(array.type).reshape(len(chosen), *array.shape))
                 for array, columns in zip(self._actions.arrays, self._columns, strict=True)
@@ -260,14 +260,14 @@ class ActionConverter:
         return unpacked(self._actions, packed(self._actions, self(chosen)).tobytes())
 
 
-def _composed(arrays: Sequence[tuple[tuple[str | int, ...], Any]]) -> Any:
+def composed(arrays: Sequence[tuple[tuple[str | int, ...], Any]]) -> Any:
     """Dicts and tuples of these, by their paths."""
     if not arrays[0][0]:
         return arrays[0][1]
     inner: dict[str | int, list[tuple[tuple[str | int, ...], Any]]] = {}
     for (name, *rest), array in arrays:
         inner.setdefault(name, []).append((tuple(rest), array))
-    made = {name: _composed(parts) for name, parts in inner.items()}
+    made = {name: composed(parts) for name, parts in inner.items()}
     return made if isinstance(arrays[0][0][0], str) else tuple(made.values())
 
 
@@ -295,7 +295,7 @@ def unpacked(actions: Actions, data: bytes) -> Any:
         numbers = np.frombuffer(data, kind, count, begin).reshape(array.shape).copy()
         begin += numbers.nbytes
         found.append((array.path, numbers[()]))
-    return _composed(found)
+    return composed(found)
 
 
 def first_of(converted: Any) -> Any:
@@ -353,12 +353,19 @@ def _check(place: str, space: Space[Any], part: NDArray[Any], lead: tuple[int, .
     assert space.shape is not None
     if part.shape != (expected := (*lead, *space.shape)):
         raise UserError(f"{place} must have the shape {list(expected)}, and it has {list(part.shape)}")
-    if part.dtype.kind not in "biuf" or (_is_image(space) and part.dtype != np.uint8):
+    whole = isinstance(space, Box) and space.dtype == np.uint8  # 0.5 of a byte is a picture that was divided by 255
+    if (
+        part.dtype.kind not in "biuf"
+        or (whole and part.dtype.kind == "f")
+        or (_is_image(space) and part.dtype != np.uint8)
+    ):
         raise UserError(f"{place} must hold numbers of the type {space.dtype}, and it holds {part.dtype}")
     if isinstance(space, Discrete | MultiDiscrete):
         sizes = space.n if isinstance(space, Discrete) else space.nvec
         if part.dtype.kind == "f" or not ((part >= space.start) & (part < space.start + sizes)).all():
             raise UserError(f"{place} must be one of the numbers of {space}, not {_short(part)}")
+    if part.dtype.kind == "f" and not np.isfinite(part).all():
+        raise UserError(f"{place} must hold finite numbers, and it holds {part[~np.isfinite(part)][0]}")
 
 
 def _short(value: Any) -> str:

@@ -130,6 +130,19 @@ def masked_vector(env_id: str, env: Any, asked: str) -> tuple[Any, Masking]:
     return (MaskedVector(env, masking) if masking.by in ("observation", "method") else env), masking
 
 
+def told_by(
+    env_id: str, observations: Space[Any], action_space: Space[Any], asked: str, *, has_method: bool
+) -> tuple[Space[Any], Masking]:
+    """What a network sees of observations of this space, and how an environment with these spaces tells masks.
+
+    has_method: whether it has ``action_masks()``. Raises SettingError.
+    """
+    masking = _masking(env_id, observations, action_space, has_method, asked)
+    if masking.by == "observation" and isinstance(observations, Dict):
+        return _visible(observations), masking
+    return observations, masking
+
+
 def _masking(env_id: str, observations: Space[Any], action_space: Space[Any], has_method: bool, asked: str) -> Masking:
     """By the spaces and methods; only whether info tells masks is seen later, at the first reset."""
     actions = actions_of(env_id, action_space)

@@ -12,16 +12,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import gymnasium
+import msgspec
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AutoresetMode
 
 from actor.config import ActorSettings, Wrapper, stages
 from actor.environments import signals, wrappers
 from actor.environments.child_protocol import FailureKind
-from actor.environments.contract import Checked
+from actor.environments.contract import MASK, Checked
 from actor.environments.conversion import spaces_of
 from actor.environments.inprocess import InProcessEngine
-from actor.environments.masks import MaskBook, Masking, masked, masked_vector
+from actor.environments.masks import METHOD, Convention, MaskBook, Masking, masked, masked_vector, told_by
 from actor.environments.metrics import MetricBook
 from actor.environments.pool import Pool, has_same
 from actor.environments.vector import VectorEnv
@@ -73,6 +74,26 @@ def gymnasium_spaces(
     env, _ = _make(settings, spec, mode, 1, wrappers.find(settings.wrappers, allowed_modules))
     try:
         return env.single_observation_space, env.single_action_space
+    finally:
+        env.close()
+
+
+def looked_at(
+    settings: ActorSettings, allowed_modules: frozenset[str]
+) -> tuple[gymnasium.Space[Any], gymnasium.Space[Any], Convention]:
+    """What one of the environments shows, with a mask where observations hold it, what it takes, and where it tells
+    masks. One that may tell them in info is reset once. Raises UserError as ``describe`` does.
+    """
+    spec, mode = _find(settings, allowed_modules, pools=False)
+    mode = "sync" if mode == "processes" else mode
+    whole = msgspec.structs.replace(settings, action_mask="none")
+    env, _ = _make(whole, spec, mode, 1, wrappers.find(settings.wrappers, allowed_modules))
+    try:
+        spaces = env.single_observation_space, env.single_action_space
+        single = env.envs[0].has_wrapper_attr(METHOD) if mode == "sync" else callable(getattr(env, METHOD, None))
+        _, masking = told_by(settings.env, *spaces, settings.action_mask, has_method=single)
+        tells = masking.by != "info" or masking.certain or MASK in env.reset(seed=0)[1]
+        return *spaces, masking.by if tells else "none"
     finally:
         env.close()
 

@@ -1,4 +1,4 @@
 """Playing without learning: scores, pictures and videos of a policy. Knows simulators and run directories.
 
-In reading order: checkpoints, play, policy, portable, rendering, video, evaluate, watch.
+In reading order: checkpoints, play, allowed, policy, portable, rendering, video, evaluate, watch.
 """

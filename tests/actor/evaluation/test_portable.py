@@ -164,9 +164,9 @@ class Whimsical(portable.Portable):
 
     def __init__(self) -> None:
         torch.nn.Module.__init__(self)
-        self.examples = {"observation": torch.zeros(2, 3)}
+        self.examples, self.names = {"observation": torch.zeros(2, 3)}, []
 
-    def forward(self, observation: torch.Tensor, state: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
+    def forward(self, observation: torch.Tensor, *others: torch.Tensor) -> dict[str, torch.Tensor]:
         return {"action": observation if observation.sum() > 0.0 else -observation}
 
 
