@@ -23,7 +23,6 @@ from tests.loopback.system import Launcher
 
 EXAMPLES = ROOT / "docs/examples"
 SHOWN = [  # page, language and the file that the page's first block of this language shows
-    ("README.md", "python", "corridor.py"),
     ("docs/tutorial.md", "python", "corridor.py"),
     ("docs/tutorial.md", "toml", "corridor.toml"),
     ("docs/actions.md", "python", "masked.py"),
