@@ -75,9 +75,8 @@ class MaskReader:
     def none(self) -> None:
         """Nobody told a mask. Raises UserError where the environment is known to tell them."""
         if telling := TELLING.get(self._by):
-            raise UserError(
-                f"{self._env} tells which actions it allows, and no mask was given; give mask={telling}, or ones"
-            )
+            known = f"{self._env} tells which actions it allows"
+            raise UserError(f"{known}, and no mask was given; give mask={telling}, or ones to allow all")
 
     def _check(self, masks: Masks, batch: bool) -> None:
         allows = np.logical_or.reduceat(masks, self._firsts, 1)

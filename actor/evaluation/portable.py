@@ -46,6 +46,10 @@ from protocol.errors import UserError
 EXAMPLES = 2  # rows of what is traced: with one, its size would be taken for fixed
 TRIES = (1, 5)  # rows of what a traced network is tried with
 AGREES = 1e-4  # of a network traced and the same untraced, in numbers of the order of 1
+ONE_WAY = (
+    "what it computes depends on the size of the batch or on the numbers in it, by a branch, a loop or len(), and a "
+    "file holds one way of it"
+)
 
 
 class Seen(nn.Module):
@@ -310,7 +314,6 @@ def write_onnx(path: Path, portable: Portable, about: Mapping[str, str]) -> None
                 portable,
                 inputs,
                 input_names=list(portable.examples),
-                output_names=names,
                 dynamic_shapes=(rows, (rows,) * len(portable.names)) if portable.names else (rows,),
                 dynamo=True,
                 verbose=False,
@@ -319,9 +322,23 @@ def write_onnx(path: Path, portable: Portable, about: Mapping[str, str]) -> None
             why = str(error.__cause__ or error).strip().partition("\n")[0]
             raise UserError(f"torch cannot write this network as ONNX: {why}") from error
         assert program is not None
+        if any(given.shape is None or isinstance(given.shape[0], int) for given in program.model.graph.inputs):
+            raise UserError(f"torch cannot write this network as ONNX: {ONE_WAY}")
+        _rename(program.model.graph, names)
         program.model.metadata_props.update(about)
         with _writing(path):
             program.save(path, external_data=False)
+
+
+def _rename(graph: Any, outputs: list[str]) -> None:
+    """Gives the graph's outputs their names. Values inside are named after operations, and one may be a ``mean``."""
+    taken = {*outputs, *(given.name for given in graph.inputs)}
+    for node in graph:
+        for value in node.outputs:
+            if value.name in taken:
+                value.name = f"inner.{value.name}"
+    for value, name in zip(graph.outputs, outputs, strict=True):
+        value.name = name
 
 
 @torch.no_grad()
@@ -354,10 +371,7 @@ def _try(portable: Portable, traced: Any) -> None:
             found = {}
         for name, tensor in wanted.items():
             if name not in found or not torch.allclose(found[name].double(), tensor.double(), rtol=AGREES, atol=AGREES):
-                raise UserError(
-                    "torch cannot write this network as TorchScript: what it computes depends on the size of the batch "
-                    "or on the numbers in it, by a branch, a loop or len(), and a trace holds one way of it"
-                )
+                raise UserError(f"torch cannot write this network as TorchScript: {ONE_WAY}")
 
 
 def _drawn(example: Tensor, count: int, generator: torch.Generator) -> Tensor:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
 import safetensors.numpy
 
+from actor.algorithms.own import declared
 from actor.config import ActorSettings, read_settings
 from actor.initial import initial
 from protocol import manifest as manifests
@@ -46,10 +48,10 @@ def moments_of(size: int, mean: float = 0.0) -> dict[str, np.ndarray]:
     }
 
 
-def run_directory(folder: Path, **changes: object) -> np.ndarray:
+def run_directory(folder: Path, allow_modules: tuple[str, ...] = (), **changes: Any) -> np.ndarray:
     """A manifest for ``TABLE`` with these changes; returns θ₀."""
     table = msgspec.msgpack.encode({**TABLE, **changes})
-    made = initial(read_settings(table), 1, ())
+    made = initial(read_settings(table, declared(frozenset(allow_modules))), 1, allow_modules)
     manifest = Manifest(
         run="r",
         env=made.env,

@@ -9,9 +9,11 @@ import msgspec
 import numpy as np
 import pytest
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Space, Tuple
+from numpy.typing import NDArray
 
 import farflung
 from actor.config import ActorSettings
+from actor.environments.masks import told_by
 from actor.environments.registry import described
 from actor.evaluation.checkpoints import SavedWeights
 from actor.evaluation.play import Player
@@ -20,11 +22,22 @@ from actor.networks.build import build_policy
 from protocol.errors import UserError
 from protocol.manifest import digest_of
 from protocol.moments import Moments
+from tests.actor.evaluation import nets
 from tests.actor.evaluation.rundirs import checkpoint, moments_of, run_directory
 
 VECTOR = Box(-1.0, 1.0, (3,), np.float32)
+STACK = {"options": {"stack_size": 2}}
 PARTS: Space[Any] = Dict(place=Discrete(4, start=2), seen=Tuple((VECTOR, MultiBinary(2), MultiDiscrete([2, 3]))))
 IMAGE = Box(0, 255, (36, 36, 3), np.uint8)
+GREY = Box(0, 255, (12, 10), np.uint8)
+FLOATS = Box(0.0, 1.0, (3, 10, 12), np.float32)
+SEEN: Space[Any] = Dict(image=Box(0, 255, (9, 11, 3), np.uint8), more=Tuple((VECTOR,)), place=Discrete(3))
+EVERYTHING: Space[Any] = Dict(
+    aim=Box(-1.0, 4.0, (2,), np.float32),
+    bits=MultiBinary(2),
+    move=Discrete(3, start=2),
+    rest=Tuple((Box(-2, 3, (2, 2), np.int8), Box(-np.inf, np.inf, (1,), np.float64))),
+)
 
 
 def policy_of(
@@ -32,11 +45,29 @@ def policy_of(
 ) -> Policy:
     """With weights that have an opinion."""
     settings = msgspec.structs.replace(ActorSettings(), **{"hidden": (8,), "memory_size": 6, **changes})
-    _, flat = build_policy(settings, described(settings, observations, actions), seed=3)
+    allowed = frozenset({nets.MODULE})
+    visible, _ = told_by(settings.env, observations, actions, settings.action_mask, has_method=True)
+    _, flat = build_policy(settings, described(settings, visible, actions), 3, allowed)
     length = flat.layout().length
     opinion = min(0.5, 50.0 / length)  # with more, the choices of a large network are all certain
     theta = flat.vector() + np.linspace(-opinion, opinion, length, dtype=np.float32)
-    return Policy(settings, (observations, actions), flat.layout(), SavedWeights(7, theta, moments), seed)
+    return Policy(
+        settings, (observations, actions), flat.layout(), SavedWeights(7, theta, moments), seed, None, allowed
+    )
+
+
+def row_of(batch: Any, index: int | slice) -> Any:
+    if isinstance(batch, dict):
+        return {name: row_of(part, index) for name, part in batch.items()}
+    return tuple(row_of(part, index) for part in batch) if isinstance(batch, tuple) else batch[index]
+
+
+def arrays_in(structure: Any) -> list[NDArray[Any]]:
+    if isinstance(structure, dict):
+        structure = tuple(structure.values())
+    if not isinstance(structure, tuple):
+        return [np.asarray(structure)]
+    return [array for part in structure for array in arrays_in(part)]
 
 
 def several(space: Space[Any], count: int) -> tuple[list[Any], Any]:
@@ -61,10 +92,15 @@ def together(space: Space[Any], each: list[Any]) -> Any:
         MultiDiscrete([2, 3], start=[1, 0]),
         Box(np.array([-0.1, 0.0, 100.0]), np.array([10.0, 1.0, 300.0]), dtype=np.float64),
         Box(-np.inf, np.inf, (2, 1), np.float32),
+        Box(-3, 4, (2, 2), np.int16),
+        MultiBinary((2, 2)),
+        EVERYTHING,
     ],
     ids=lambda space: type(space).__name__,
 )
-@pytest.mark.parametrize("observations", [VECTOR, PARTS, Discrete(5), IMAGE], ids=lambda space: type(space).__name__)
+@pytest.mark.parametrize(
+    "observations", [VECTOR, PARTS, Discrete(5), IMAGE, GREY, FLOATS, SEEN], ids=lambda space: type(space).__name__
+)
 def test_one_observation_and_a_batch_lead_to_the_same_actions_which_the_environment_takes(
     observations: Space[Any], actions: Space[Any]
 ) -> None:
@@ -74,8 +110,9 @@ def test_one_observation_and_a_batch_lead_to_the_same_actions_which_the_environm
     for index, one in enumerate(each):
         alone = policy.act(one)
         assert actions.contains(alone)
-        assert actions.contains(drawn[index])
-        np.testing.assert_allclose(alone, chosen[index], rtol=1e-5)
+        assert actions.contains(row_of(drawn, index))
+        for one_array, of_batch in zip(arrays_in(alone), arrays_in(row_of(chosen, index)), strict=True):
+            np.testing.assert_allclose(one_array, of_batch, rtol=1e-5, atol=1e-6)
 
 
 def test_a_greedy_action_is_the_players() -> None:
@@ -110,6 +147,18 @@ def test_draws_have_the_probabilities_that_are_told() -> None:
         assert probabilities.sum() == pytest.approx(1.0)
     one = policy_of(VECTOR, Discrete(4)).probabilities(np.stack([seen, -seen]), batch=True)
     assert one.shape == (2, 4)
+
+
+def test_probabilities_have_the_structure_of_the_action() -> None:
+    policy, seen = policy_of(VECTOR, EVERYTHING), np.zeros(3, np.float32)
+    told = policy.probabilities(seen)
+    assert told["aim"] is None
+    assert [part.shape for part in told["bits"]] == [(2,), (2,)]
+    assert told["move"].shape == (3,)
+    assert [part.shape for part in told["rest"][0]] == [(6,)] * 4
+    assert told["rest"][1] is None
+    batch = policy.probabilities(np.stack([seen] * 4), batch=True)
+    np.testing.assert_allclose(batch["move"], [told["move"]] * 4, rtol=1e-5)
 
 
 def test_draws_follow_the_seed() -> None:
@@ -179,6 +228,15 @@ def test_images_are_bytes_and_a_batch_has_a_row_at_least() -> None:
             policy.act(none, batch=True)
 
 
+def test_bytes_are_no_shares_of_255_and_numbers_are_finite() -> None:
+    with pytest.raises(UserError, match="numbers of the type uint8, and it holds float64"):
+        policy_of(GREY, Discrete(2)).act(np.zeros((12, 10)))
+    assert policy_of(GREY, Discrete(2)).act(np.zeros((12, 10), np.uint8)) in (0, 1)
+    for number in (np.nan, np.inf):
+        with pytest.raises(UserError, match=f"observation must hold finite numbers, and it holds {number}"):
+            policy_of(VECTOR, Discrete(2)).act(np.array([0.0, number, 0.0]))
+
+
 def test_what_has_no_probabilities_says_so() -> None:
     with pytest.raises(UserError, match=r"are not chosen from a list"):
         policy_of(VECTOR, Box(-1.0, 1.0, (2,), np.float32)).probabilities(np.zeros(3))
@@ -241,6 +299,36 @@ def test_without_the_environment_only_given_spaces_do(tmp_path: Path) -> None:
         load(tmp_path, best=False, allow_modules=(), spaces=None, seed=None)
     spaces = (Box(-np.inf, np.inf, (4,), np.float32), Discrete(2))
     assert load(tmp_path, best=False, allow_modules=(), spaces=spaces, seed=None).act(np.zeros(4)) in (0, 1)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"network": f"{nets.MODULE}:Normed", "network_options": {"width": 5}, "memory": "gru"},
+        {"network": f"{nets.MODULE}:Attentive", "algorithm": f"{nets.MODULE}:Plain"},
+        {"layer_norm": True, "wrappers": [{"wrapper": "gymnasium.wrappers:FrameStackObservation", **STACK}]},
+    ],
+    ids=["encoder", "whole, and a method", "wrapper"],
+)
+def test_what_is_a_users_own_is_loaded_where_it_is_allowed(changes: dict[str, Any], tmp_path: Path) -> None:
+    theta = run_directory(tmp_path, (nets.MODULE,), **changes)
+    checkpoint(tmp_path / "checkpoints", 4, {"theta": theta})
+    policy = farflung.load_policy(tmp_path, allow_modules=nets.MODULE)
+    seen = np.zeros(policy.observation_space.shape, np.float32)
+    assert policy.act(seen) in (0, 1)
+    assert policy.probabilities(seen).shape == (2,)
+    if "network" in changes:
+        for spaces in (None, (policy.observation_space, policy.action_space)):
+            with pytest.raises(UserError, match=r"asks to import module 'tests.actor.*does not allow"):
+                farflung.load_policy(tmp_path, spaces=spaces)
+
+
+def test_of_a_curriculum_the_last_environment_is_the_policys(tmp_path: Path) -> None:
+    module = "tests.actor.environments.masked_envs"
+    last = {"env_steps": 100, "set": {"env_options": {"by": "none"}}}
+    theta = run_directory(tmp_path, (module,), env=f"{module}:Strict-v0", defaults=3, curriculum=[last])
+    checkpoint(tmp_path / "checkpoints", 4, {"theta": theta})
+    assert farflung.load_policy(tmp_path, allow_modules=module).masks == "none"  # at first it tells them in info
 
 
 def test_what_is_no_run_is_said(tmp_path: Path) -> None:

@@ -10,14 +10,27 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import torch
-from gymnasium.spaces import Box, Dict, Discrete, MultiDiscrete, Space
+from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Space, Tuple
 from numpy.typing import NDArray
 
 from actor.evaluation import portable
 from actor.evaluation.policy import Policy
 from protocol.errors import UserError
 from protocol.moments import Moments
-from tests.actor.evaluation.test_policy import IMAGE, VECTOR, policy_of, several
+from tests.actor.evaluation import nets
+from tests.actor.evaluation.test_allowed import HELD
+from tests.actor.evaluation.test_policy import (
+    EVERYTHING,
+    FLOATS,
+    GREY,
+    IMAGE,
+    SEEN,
+    VECTOR,
+    arrays_in,
+    policy_of,
+    row_of,
+    several,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")  # of reading such a file
 
@@ -30,14 +43,23 @@ OF_PIXELS = Moments(10, np.array([100.0, 0.0]), np.array([9000.0, 10.0]))
 
 
 class Case(NamedTuple):
-    """A policy. exported: by ONNX too, which takes seconds."""
+    """A policy. exported: by ONNX too, which takes a second or two. masked: whether the file takes masks."""
 
     observations: Space[Any]
     actions: Space[Any]
     changes: dict[str, Any]
     moments: Moments | None = None
     exported: bool = False
+    masked: bool = False
 
+
+def own(name: str) -> dict[str, Any]:
+    return {"network": f"{nets.MODULE}:{name}"}
+
+
+NORMAL = {"normalize_observations": True}
+FLOAT = {"precision": "fp32"}
+OF_BESIDE = Moments(10, np.array([50.0, 0.1, -1.0, 0.3, 0.3, 0.4, 0.0]), np.array([400.0, 10.0, 0.09, 2, 2, 2, 10.0]))
 
 CASES = {
     "normalised, hidden": Case(
@@ -54,6 +76,26 @@ CASES = {
     "pixels first": Case(
         Box(0, 255, (2, 37, 41), np.uint8), FREE, {"network": "nature", "precision": "fp32", "memory": "gru"}
     ),
+    "norms": Case(VECTOR, FREE, {"layer_norm": True, "hidden": (8, 7)}, FAR, True),
+    "one trunk": Case(VECTOR, NARROW, {"shared_trunk": True}, FAR),
+    "an encoder of one's own": Case(VECTOR, Discrete(3), own("Normed") | {"memory": "lstm"}, FAR, True),
+    "a network of one's own": Case(VECTOR, NARROW, own("Attentive"), FAR, True),
+    "a network for parts": Case(SEEN, MultiDiscrete([2, 3]), own("Places") | NORMAL, OF_BESIDE, True),
+    "own pixels": Case(Box(0, 255, (6, 7, 3), np.uint8), Discrete(3), own("Flat"), OF_PIXELS),
+    "an image and numbers": Case(SEEN, EVERYTHING, NORMAL | FLOAT, OF_BESIDE, True),
+    "numbers and an image, hidden": Case(
+        Dict(a=FREE, eye=FLOATS), Discrete(2), FLOAT | {"hidden_observations": (1,), "memory": "gru"}
+    ),
+    "grey": Case(GREY, Discrete(3), FLOAT, None, True),
+    "floats": Case(FLOATS, Discrete(3), FLOAT),
+    "everything": Case(VECTOR, EVERYTHING, {}, FAR, True),
+    "bits": Case(VECTOR, MultiBinary((2, 2)), {}),
+    "whole numbers": Case(VECTOR, Box(-3, 4, (2, 2), np.int16), {}, None, True),
+    "a Dict of one": Case(VECTOR, Dict(only=Discrete(3, start=1)), {}),
+    "masked": Case(VECTOR, MultiDiscrete([2, 3], start=[1, 0]), {}, FAR, True, True),
+    "masked, with a memory": Case(VECTOR, EVERYTHING, {"memory": "gru"}, None, True, True),
+    "masked values": Case(VECTOR, Discrete(4), {"algorithm": "n_step_q"}, None, False, True),
+    "masked within": Case(HELD, Discrete(4), {}, None, False, True),
     "a grid": Case(Box(0, 255, (5, 6, 3), np.uint8), Discrete(3), {"network": "grid", "precision": "fp32"}),
     "pixels flattened": Case(Box(0, 255, (3, 3, 3), np.uint8), Discrete(3), {"network": "mlp"}, OF_PIXELS),
 }
@@ -71,13 +113,21 @@ def read(path: Path) -> Any:
     return torch.jit.load(str(path))  # type: ignore[no-untyped-call]
 
 
-def expected(policy: Policy, batch: Any, outputs: Mapping[str, Any]) -> Arrays:
-    """What our own player says, through numpy."""
-    if "logits" not in outputs:
-        return {"action": policy.act(batch, batch=True)}
-    told = policy.probabilities(batch, batch=True)
-    joined = np.concatenate(told if isinstance(told, tuple) else [told], 1)
-    return {"action": policy.act(batch, batch=True), "probabilities": joined}
+def named_arrays(space: Space[Any], structure: Any, name: str = "action") -> Arrays:
+    """The arrays of a batch of actions as files name them."""
+    if isinstance(space, Dict | Tuple):
+        parts = space.spaces.items() if isinstance(space, Dict) else enumerate(space.spaces)
+        return {
+            key: array
+            for place, inner in parts
+            for key, array in named_arrays(inner, structure[place], f"{name}.{place}").items()
+        }
+    return {name: structure}
+
+
+def flat_probabilities(told: Any) -> NDArray[Any]:
+    """[N, L] of what ``probabilities`` gives; parts of real numbers have none, and choices stand in their order."""
+    return np.concatenate([part for part in arrays_in(told) if part.ndim == 2], 1)
 
 
 def probabilities(logits: NDArray[Any], sizes: tuple[int, ...]) -> NDArray[Any]:
@@ -85,27 +135,37 @@ def probabilities(logits: NDArray[Any], sizes: tuple[int, ...]) -> NDArray[Any]:
     return np.concatenate([np.exp(part) / np.exp(part).sum(1, keepdims=True) for part in parts], 1)
 
 
+def masks_for(policy: Policy, generator: np.random.Generator) -> NDArray[np.bool_]:
+    """At random, one of each choice at least: bool [ROWS, L]."""
+    parts = []
+    for size in policy.spaces.actions.choices:
+        part = generator.random((ROWS, size)) < 0.5
+        part[np.arange(ROWS), generator.integers(size, size=ROWS)] = True
+        parts.append(part)
+    return np.concatenate(parts, 1)
+
+
 def compare(policy: Policy, case: Case, run: Any) -> None:
     """Three steps, with whatever is remembered. run: (inputs) -> outputs by name."""
+    generator, choices = np.random.default_rng(2), policy.spaces.actions.choices
     state = {"state": np.zeros((ROWS, policy_state(policy)), np.float32)} if policy_state(policy) else {}
     for number in range(3):
         _, batch = several(case.observations, ROWS * (number + 1))
-        batch = last(batch, ROWS)
-        found: Mapping[str, NDArray[Any]] = run({"observation": policy.flatten(batch, batch=True), **state})
-        ours = expected(policy, batch, found)
-        actions = ours["action"]
-        assert found["action"].dtype == case.actions.dtype
-        assert found["action"].shape == actions.shape
-        np.testing.assert_allclose(found["action"], actions, rtol=1e-5, atol=1e-5)
-        if "probabilities" in ours:
-            shares = probabilities(found["logits"], policy.spaces.actions.sizes)
-            np.testing.assert_allclose(shares, ours["probabilities"], atol=1e-5)
+        batch = row_of(batch, slice(-ROWS, None))
+        mask = masks_for(policy, generator) if case.masked else None
+        given = {} if mask is None else {"mask": policy.flatten_mask(mask, batch=True)}
+        found: Mapping[str, NDArray[Any]] = run({"observation": policy.flatten(batch, batch=True), **state, **given})
+        if "logits" in found:
+            told = flat_probabilities(policy.probabilities(batch, mask=mask, batch=True))
+            np.testing.assert_allclose(probabilities(found["logits"], choices), told, atol=1e-5)
+        assert ("logits" in found or "action_values" in found) == bool(choices)
+        for name, array in named_arrays(case.actions, policy.act(batch, mask=mask, batch=True)).items():
+            assert found[name].dtype == array.dtype
+            assert found[name].shape == array.shape
+            assert array.dtype.kind == "f" or (found[name] == array).all()
+            np.testing.assert_allclose(found[name], array, rtol=1e-5, atol=1e-5)
         if state:
             state = {"state": found["next_state"]}
-
-
-def last(batch: Any, count: int) -> Any:
-    return {name: part[-count:] for name, part in batch.items()} if isinstance(batch, dict) else batch[-count:]
 
 
 def policy_state(policy: Policy) -> int:
@@ -120,7 +180,7 @@ def policy_state(policy: Policy) -> int:
 @pytest.mark.parametrize("name", CASES)
 def test_torchscript_computes_what_the_policy_does(name: str, tmp_path: Path) -> None:
     policy = policy_in(CASES[name])
-    path = policy.to_torchscript(tmp_path / "policy.pt")
+    path = policy.to_torchscript(tmp_path / "policy.pt", mask=CASES[name].masked)
     module = read(path)
 
     def run(inputs: Arrays) -> Arrays:
@@ -136,7 +196,7 @@ def test_onnx_computes_what_the_policy_does(name: str, tmp_path: Path) -> None:
     import onnxruntime
 
     policy = policy_in(CASES[name])
-    session = onnxruntime.InferenceSession(policy.to_onnx(tmp_path / "policy.onnx"))
+    session = onnxruntime.InferenceSession(policy.to_onnx(tmp_path / "policy.onnx", mask=CASES[name].masked))
     names = [output.name for output in session.get_outputs()]
 
     def run(inputs: Arrays) -> Arrays:
@@ -168,6 +228,46 @@ class Whimsical(portable.Portable):
 
     def forward(self, observation: torch.Tensor, *others: torch.Tensor) -> dict[str, torch.Tensor]:
         return {"action": observation if observation.sum() > 0.0 else -observation}
+
+
+def test_the_numbers_of_a_file_are_the_networks_own(tmp_path: Path) -> None:
+    """Logits, means and log-deviations as ``Player`` has them, and -infinity where a mask forbids."""
+    policy, actions = policy_of(VECTOR, EVERYTHING), policy_of(VECTOR, EVERYTHING).spaces.actions
+    module = read(policy.to_torchscript(tmp_path / "policy.pt", mask=True))
+    rows = np.random.default_rng(0).standard_normal((ROWS, 3), np.float32)
+    outputs = policy._player.outputs(rows, np.zeros(ROWS, np.bool_))
+    mask = masks_for(policy, np.random.default_rng(1))
+    found = {name: tensor.numpy() for name, tensor in module(torch.from_numpy(rows), torch.from_numpy(mask)).items()}
+    logits = np.where(mask, outputs[:, : actions.logits], -np.inf)
+    np.testing.assert_allclose(found["logits"], logits, atol=1e-5)
+    np.testing.assert_allclose(found["mean"], outputs[:, actions.logits : -3], atol=1e-5)
+    np.testing.assert_allclose(found["log_deviation"], outputs[:, -3:], atol=1e-5)
+    assert {"action.aim", "action.bits", "action.move", "action.rest.0", "action.rest.1"} < set(found)
+
+
+def test_a_file_takes_masks_where_the_environment_tells_them_or_where_it_is_asked(tmp_path: Path) -> None:
+    held, plain = policy_of(HELD, Discrete(4)), policy_of(VECTOR, Discrete(4))
+    rows, mask = torch.zeros(2, 3), torch.eye(4, dtype=torch.bool)[:2]
+    assert read(held.to_torchscript(tmp_path / "held.pt"))(rows, mask)["action"].tolist() == [0, 1]
+    assert read(plain.to_torchscript(tmp_path / "plain.pt"))(rows)["action"].shape == (2,)
+    with pytest.raises(UserError, match="mask=True: a mask says which choices are allowed, and actions of"):
+        policy_of(VECTOR, FREE).to_torchscript(tmp_path / "no.pt", mask=True)
+
+
+def test_names_of_actions_that_a_file_cannot_tell_apart_are_refused(tmp_path: Path) -> None:
+    inner: Space[Any] = Dict({"a.b": Discrete(2), "a": Dict(b=Discrete(2))})
+    with pytest.raises(UserError, match="dots in their names make two the same"):
+        policy_of(VECTOR, inner).to_torchscript(tmp_path / "policy.pt")
+
+
+@needs_onnx
+def test_a_network_whose_way_depends_on_what_it_sees_is_refused(tmp_path: Path) -> None:
+    policy = policy_of(VECTOR, Discrete(2), **own("Fickle"))
+    with pytest.raises(UserError, match=r"as TorchScript: what it computes depends on the size of the batch or on"):
+        policy.to_torchscript(tmp_path / "policy.pt")
+    with pytest.raises(UserError, match="as ONNX: what it computes depends on the size of the batch or on"):
+        policy.to_onnx(tmp_path / "policy.onnx")
+    assert not list(tmp_path.iterdir())
 
 
 @needs_onnx
