@@ -48,7 +48,7 @@ def moments_of(size: int, mean: float = 0.0) -> dict[str, np.ndarray]:
     }
 
 
-def run_directory(folder: Path, allow_modules: tuple[str, ...] = (), **changes: Any) -> np.ndarray:
+def run_directory(folder: Path, allow_modules: tuple[str, ...] = (), /, **changes: Any) -> np.ndarray:
     """A manifest for ``TABLE`` with these changes; returns θ₀."""
     table = msgspec.msgpack.encode({**TABLE, **changes})
     made = initial(read_settings(table, declared(frozenset(allow_modules))), 1, allow_modules)

@@ -19,7 +19,9 @@ from actor.evaluation.checkpoints import SavedWeights
 from actor.evaluation.play import Player
 from actor.evaluation.policy import Policy, load
 from actor.networks.build import build_policy
+from actor.spaces import Spaces
 from protocol.errors import UserError
+from protocol.layout import Layout
 from protocol.manifest import digest_of
 from protocol.moments import Moments
 from tests.actor.evaluation import nets
@@ -40,20 +42,39 @@ EVERYTHING: Space[Any] = Dict(
 )
 
 
+ALLOWED = frozenset({nets.MODULE})
+
+
+def learnt(
+    observations: Space[Any], actions: Space[Any], **changes: object
+) -> tuple[ActorSettings, Spaces, Layout, NDArray[np.float32]]:
+    """Settings, what a network sees and chooses, its layout, and weights that have an opinion."""
+    settings = msgspec.structs.replace(ActorSettings(), **{"hidden": (8,), "memory_size": 6, **changes})
+    visible, _ = told_by(settings.env, observations, actions, settings.action_mask, has_method=True)
+    spaces = described(settings, visible, actions)
+    _, flat = build_policy(settings, spaces, 3, ALLOWED)
+    length = flat.layout().length
+    opinion = min(0.5, 50.0 / length)  # with more, the choices of a large network are all certain
+    theta = flat.vector() + np.linspace(-opinion, opinion, length, dtype=np.float32)
+    return settings, spaces, flat.layout(), theta
+
+
 def policy_of(
     observations: Space[Any], actions: Space[Any], moments: Moments | None = None, seed: int = 0, **changes: object
 ) -> Policy:
     """With weights that have an opinion."""
-    settings = msgspec.structs.replace(ActorSettings(), **{"hidden": (8,), "memory_size": 6, **changes})
-    allowed = frozenset({nets.MODULE})
-    visible, _ = told_by(settings.env, observations, actions, settings.action_mask, has_method=True)
-    _, flat = build_policy(settings, described(settings, visible, actions), 3, allowed)
-    length = flat.layout().length
-    opinion = min(0.5, 50.0 / length)  # with more, the choices of a large network are all certain
-    theta = flat.vector() + np.linspace(-opinion, opinion, length, dtype=np.float32)
-    return Policy(
-        settings, (observations, actions), flat.layout(), SavedWeights(7, theta, moments), seed, None, allowed
-    )
+    settings, _, layout, theta = learnt(observations, actions, **changes)
+    return Policy(settings, (observations, actions), layout, SavedWeights(7, theta, moments), seed, None, ALLOWED)
+
+
+def player_of(
+    observations: Space[Any], actions: Space[Any], moments: Moments | None = None, **changes: object
+) -> Player:
+    """The same weights as actors play with them."""
+    settings, spaces, layout, theta = learnt(observations, actions, **changes)
+    player = Player(settings, spaces, layout, ALLOWED)
+    player.load(theta, moments)
+    return player
 
 
 def row_of(batch: Any, index: int | slice) -> Any:
@@ -118,13 +139,7 @@ def test_one_observation_and_a_batch_lead_to_the_same_actions_which_the_environm
 def test_a_greedy_action_is_the_players() -> None:
     moments = Moments(10, np.array([5.0, 0.0, 1.0, 0.0]), np.array([40.0, 10.0, 90.0, 10.0]))
     policy = policy_of(VECTOR, Discrete(3), moments, normalize_observations=True, hidden_observations=(1,))
-    settings = msgspec.structs.replace(
-        ActorSettings(), hidden=(8,), normalize_observations=True, hidden_observations=(1,)
-    )
-    _, flat = build_policy(settings, policy.spaces, seed=3)
-    player = Player(settings, policy.spaces, flat.layout())
-    theta = flat.vector() + np.linspace(-0.5, 0.5, flat.layout().length, dtype=np.float32)
-    player.load(theta, moments)
+    player = player_of(VECTOR, Discrete(3), moments, normalize_observations=True, hidden_observations=(1,))
     rows = np.random.default_rng(1).normal(5.0, 2.0, (200, 3)).astype(np.float32)
     played = player.act(rows, np.zeros(200, np.bool_))[:, 0].tolist()
     assert policy.act(rows, batch=True).tolist() == played

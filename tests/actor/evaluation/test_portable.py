@@ -13,6 +13,7 @@ import torch
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Space, Tuple
 from numpy.typing import NDArray
 
+from actor.algorithms.distributions import LOG_DEVIATIONS, masked
 from actor.evaluation import portable
 from actor.evaluation.policy import Policy
 from protocol.errors import UserError
@@ -26,7 +27,7 @@ from tests.actor.evaluation.test_policy import (
     IMAGE,
     SEEN,
     VECTOR,
-    arrays_in,
+    player_of,
     policy_of,
     row_of,
     several,
@@ -125,16 +126,6 @@ def named_arrays(space: Space[Any], structure: Any, name: str = "action") -> Arr
     return {name: structure}
 
 
-def flat_probabilities(told: Any) -> NDArray[Any]:
-    """[N, L] of what ``probabilities`` gives; parts of real numbers have none, and choices stand in their order."""
-    return np.concatenate([part for part in arrays_in(told) if part.ndim == 2], 1)
-
-
-def probabilities(logits: NDArray[Any], sizes: tuple[int, ...]) -> NDArray[Any]:
-    parts = np.split(logits, np.cumsum(sizes)[:-1], 1)
-    return np.concatenate([np.exp(part) / np.exp(part).sum(1, keepdims=True) for part in parts], 1)
-
-
 def masks_for(policy: Policy, generator: np.random.Generator) -> NDArray[np.bool_]:
     """At random, one of each choice at least: bool [ROWS, L]."""
     parts = []
@@ -147,18 +138,25 @@ def masks_for(policy: Policy, generator: np.random.Generator) -> NDArray[np.bool
 
 def compare(policy: Policy, case: Case, run: Any) -> None:
     """Three steps, with whatever is remembered. run: (inputs) -> outputs by name."""
-    generator, choices = np.random.default_rng(2), policy.spaces.actions.choices
-    state = {"state": np.zeros((ROWS, policy_state(policy)), np.float32)} if policy_state(policy) else {}
+    generator, actions = np.random.default_rng(2), policy.spaces.actions
+    player, size = player_of(case.observations, case.actions, case.moments, **case.changes), policy_state(policy)
+    player.reset_memory(ROWS)
+    state = {"state": np.zeros((ROWS, size), np.float32)} if size else {}
     for number in range(3):
         _, batch = several(case.observations, ROWS * (number + 1))
         batch = row_of(batch, slice(-ROWS, None))
         mask = masks_for(policy, generator) if case.masked else None
         given = {} if mask is None else {"mask": policy.flatten_mask(mask, batch=True)}
-        found: Mapping[str, NDArray[Any]] = run({"observation": policy.flatten(batch, batch=True), **state, **given})
-        if "logits" in found:
-            told = flat_probabilities(policy.probabilities(batch, mask=mask, batch=True))
-            np.testing.assert_allclose(probabilities(found["logits"], choices), told, atol=1e-5)
-        assert ("logits" in found or "action_values" in found) == bool(choices)
+        seen = policy.flatten(batch, batch=True)
+        found: Mapping[str, NDArray[Any]] = run({"observation": seen, **state, **given})
+        outputs = player.outputs(seen, np.zeros(ROWS, np.bool_))
+        if actions.choices:
+            told = found["action_values" if "algorithm" in case.changes else "logits"]
+            np.testing.assert_allclose(told, masked(outputs[:, : actions.logits], mask), rtol=1e-5, atol=1e-5)
+        if actions.low:
+            mean, free = np.split(outputs[:, actions.logits :], 2, 1)
+            np.testing.assert_allclose(found["mean"], mean, rtol=1e-5, atol=1e-5)
+            np.testing.assert_allclose(found["log_deviation"], np.clip(free, *LOG_DEVIATIONS), rtol=1e-5, atol=1e-5)
         for name, array in named_arrays(case.actions, policy.act(batch, mask=mask, batch=True)).items():
             assert found[name].dtype == array.dtype
             assert found[name].shape == array.shape
@@ -230,19 +228,10 @@ class Whimsical(portable.Portable):
         return {"action": observation if observation.sum() > 0.0 else -observation}
 
 
-def test_the_numbers_of_a_file_are_the_networks_own(tmp_path: Path) -> None:
-    """Logits, means and log-deviations as ``Player`` has them, and -infinity where a mask forbids."""
-    policy, actions = policy_of(VECTOR, EVERYTHING), policy_of(VECTOR, EVERYTHING).spaces.actions
-    module = read(policy.to_torchscript(tmp_path / "policy.pt", mask=True))
-    rows = np.random.default_rng(0).standard_normal((ROWS, 3), np.float32)
-    outputs = policy._player.outputs(rows, np.zeros(ROWS, np.bool_))
-    mask = masks_for(policy, np.random.default_rng(1))
-    found = {name: tensor.numpy() for name, tensor in module(torch.from_numpy(rows), torch.from_numpy(mask)).items()}
-    logits = np.where(mask, outputs[:, : actions.logits], -np.inf)
-    np.testing.assert_allclose(found["logits"], logits, atol=1e-5)
-    np.testing.assert_allclose(found["mean"], outputs[:, actions.logits : -3], atol=1e-5)
-    np.testing.assert_allclose(found["log_deviation"], outputs[:, -3:], atol=1e-5)
-    assert {"action.aim", "action.bits", "action.move", "action.rest.0", "action.rest.1"} < set(found)
+def test_each_part_of_an_action_has_a_name(tmp_path: Path) -> None:
+    module = read(policy_of(VECTOR, EVERYTHING).to_torchscript(tmp_path / "policy.pt", mask=False))
+    arrays = {"action.aim", "action.bits", "action.move", "action.rest.0", "action.rest.1"}
+    assert set(module(torch.zeros(4, 3))) == arrays | {"logits", "mean", "log_deviation"}
 
 
 def test_a_file_takes_masks_where_the_environment_tells_them_or_where_it_is_asked(tmp_path: Path) -> None:
