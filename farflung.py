@@ -111,13 +111,19 @@ def load_policy(
     Args:
         run_dir: The run's directory.
         best: Take the weights that scored highest, which ``actor evaluate`` keeps, and not the newest.
-        allow_modules: Modules that this program may import to make the run's environment, as in ``train``.
+        allow_modules: Modules that this program may import for the run's environment, its wrappers, its network and its
+            algorithm.
         spaces: The environment's observation space and action space, for a machine without the environment. None: the
-            environment is made once, asked for its spaces and closed.
+            environment, of a curriculum that of the last stage, is made once, asked for its spaces and closed. Where it
+            may tell masks in ``info`` it is also reset once.
         seed: Of what ``Policy.act`` draws where it is asked to.
 
+    Returns:
+        The policy, at the start of an episode.
+
     Raises:
-        UserError: There is no such run, no checkpoint, or no such environment here; or the network is another one.
+        UserError: There is no such run, no checkpoint, no such environment here, or a module that is not allowed; or
+            the network is another one.
     """
     from actor.evaluation.policy import load
 
