@@ -135,3 +135,18 @@ def test_without_the_environment_masks_are_taken_where_they_are_given(tmp_path: 
     assert policy.masks == "none"
     assert policy.act(np.zeros(2)) in range(4)
     assert policy.act(np.zeros(2), mask=[0, 0, 0, 1]) == 3
+
+
+@pytest.mark.parametrize("by", ["info", "observation", "method"])
+def test_a_batch_is_played_as_a_vector_tells_its_masks(by: str, tmp_path: Path) -> None:
+    theta = run_directory(tmp_path, env="Together-v0", env_options={"by": by, "parts": "multi_discrete"}, defaults=3)
+    checkpoint(tmp_path / "checkpoints", 4, {"theta": theta})
+    policy = farflung.load_policy(tmp_path)
+    assert policy.masks == by
+    vector: Any = masked_envs.Together(2, by, parts="multi_discrete")
+    observations, info = vector.reset(seed=1)
+    for _ in range(2 * masked_envs.LENGTH):  # two games; what is illegal raises
+        mask = {"info": info.get("action_mask"), "method": vector.action_masks() if by == "method" else None}.get(by)
+        actions = policy.act(observations, mask=mask, batch=True)
+        observations, _, _, _, info = vector.step(actions)
+    vector.close()
