@@ -65,7 +65,7 @@ class OwnNetwork(nn.Module):
         """
         if rows.dtype == torch.uint8:
             mean, scale = self.pixel_normalization
-            return (rows.float() - mean) * scale
+            return rows.float().sub_(mean).mul_(scale)  # in place: an image is large, and fresh memory dear
         if not self._parts:
             return rows
         parts = {}

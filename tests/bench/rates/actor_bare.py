@@ -100,11 +100,14 @@ class Bare:
 
 
 class Alone:
-    """The actor's worker at a channel that answers each gradient at once, with weights that change nothing."""
+    """The actor's worker at a channel that answers each gradient at once, with weights that change nothing.
 
-    def __init__(self, experiment: config.Experiment) -> None:
-        welcome = _welcome(experiment)
-        self._worker = TrainingWorker(welcome, frozenset())
+    allowed_modules: that the experiment's settings name.
+    """
+
+    def __init__(self, experiment: config.Experiment, allowed_modules: frozenset[str] = frozenset()) -> None:
+        welcome = _welcome(experiment, allowed_modules)
+        self._worker = TrainingWorker(welcome, allowed_modules)
         self._channel = channel = WorkerChannel(lambda work: _answer(channel, work))
         channel.configure(welcome)
         channel.permit(welcome.credit)
@@ -128,10 +131,10 @@ def _answer(channel: WorkerChannel, work: Work) -> None:
     channel.adopt(Weights(held.epoch, held.version + 1, held.theta, None, 0, held.target, 0))
 
 
-def _welcome(experiment: config.Experiment) -> Welcome:
+def _welcome(experiment: config.Experiment, allowed_modules: frozenset[str]) -> Welcome:
     table = config.actor_table(experiment)
     settings = read_settings(table)
-    _, flat = build_policy(settings, describe(settings, frozenset()), seed=0)
+    _, flat = build_policy(settings, describe(settings, allowed_modules), 0, allowed_modules)
     return Welcome(
         instance=1,
         run="bench",
