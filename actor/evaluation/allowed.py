@@ -47,13 +47,7 @@ class MaskReader:
         """Of masks that observations held, with ``batch`` as Gymnasium's vectors have them. bool [count, L]. Raises
         UserError as ``beside`` does.
         """
-        if not batch:
-            return self.beside(told, count, batch)
-        try:
-            rows = [_row(told, row) for row in range(count)]
-        except (IndexError, TypeError):
-            raise UserError(f"observation[{MASK!r}] must hold {count} masks, and it has less") from None
-        return self.beside(rows, count, batch)
+        return self.beside(_rows(told, count, f"observation[{MASK!r}]") if batch else told, count, batch)
 
     def beside(self, told: Any, count: int, batch: bool) -> Masks:
         """Of masks that were told beside observations, bool [count, L]; with ``batch`` count of them.
@@ -63,7 +57,9 @@ class MaskReader:
         actions = self._actions
         if not actions.choices:
             raise UserError(f"a mask says which choices are allowed, and actions of {self._env} hold none")
-        if batch and not isinstance(told, Mapping) and (found := _length(told)) != count:
+        if batch and isinstance(told, Mapping):
+            told = _rows(told, count, "mask")
+        elif batch and (found := count_of(told)) != count:
             raise UserError(f"these are {found} action masks for {count} observations; batch=True takes one for each")
         try:
             masks = masks_of(told, np.ones(count, np.bool_), actions) if batch else mask_of(told, actions)[None]
@@ -90,15 +86,26 @@ class MaskReader:
         raise UserError(f"the action mask{of_row} does not allow {what}{ended}")
 
 
+def _rows(told: Any, count: int, name: str) -> list[Any]:
+    """A batch of masks in whatever structure of dicts and tuples, one after the other. name: of it, for UserError."""
+    try:
+        return [_row(told, row) for row in range(count)]
+    except (IndexError, KeyError, TypeError):
+        raise UserError(f"{name} must hold {count} masks in each of its arrays, and one holds less") from None
+
+
 def _row(told: Any, row: int) -> Any:
-    """One of a batch of masks, in whatever structure of dicts and tuples."""
+    """One of a batch of masks."""
     if isinstance(told, Mapping):
         return {name: _row(part, row) for name, part in told.items()}
     return tuple(_row(part, row) for part in told) if isinstance(told, tuple) else told[row]
 
 
-def _length(told: Any) -> int:
+def count_of(masks: Any) -> int:
+    """How many masks a batch of them holds; 0 of what is none."""
+    while isinstance(masks, Mapping) and masks:
+        masks = next(iter(masks.values()))
     try:
-        return len(told)
+        return 0 if isinstance(masks, str) else len(masks)
     except TypeError:
         return 0

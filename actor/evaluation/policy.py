@@ -7,7 +7,7 @@ its observations it is also reset once, to see whether it does. Nothing steps it
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +23,7 @@ from actor.environments.conversion import ActionConverter, ObservationConverter,
 from actor.environments.masks import Convention, told_by
 from actor.environments.registry import described, looked_at
 from actor.evaluation import checkpoints
-from actor.evaluation.allowed import MaskReader
+from actor.evaluation.allowed import MaskReader, count_of
 from actor.evaluation.checkpoints import SavedWeights
 from actor.evaluation.play import Player
 from actor.spaces import ActionArray
@@ -193,7 +193,10 @@ class Policy:
         Raises:
             UserError: The mask does not fit, or allows nothing.
         """
-        return self._masks.beside(mask, _count(mask) if batch else 1, batch)
+        count = count_of(mask) if batch else 1
+        if not count:
+            raise UserError("batch=True takes one mask or more, and these are none")
+        return self._masks.beside(mask, count, batch)
 
     def to_onnx(self, path: str | os.PathLike[str], *, mask: bool | None = None) -> Path:
         """Writes the policy as an ONNX file, normalisation included. Its batch has any size.
@@ -298,10 +301,3 @@ def _of_array(array: ActionArray, found: list[NDArray[np.float32]]) -> Any:
     if len(own) < len(array.columns):
         return None
     return tuple(own) if array.shape else own[0]
-
-
-def _count(masks: Any) -> int:
-    """How many masks a batch holds."""
-    while isinstance(masks, Mapping) and masks:
-        masks = next(iter(masks.values()))
-    return len(masks) if hasattr(masks, "__len__") else 0

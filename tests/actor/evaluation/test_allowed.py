@@ -44,6 +44,12 @@ def test_in_a_batch_each_has_its_own_mask() -> None:
     assert policy.probabilities(seen, mask=masks, batch=True).tolist() == masks.astype(float).tolist()
     assert policy.flatten_mask(masks, batch=True).tolist() == masks.tolist()
     assert policy.flatten_mask([0, 0, 1, 1]).tolist() == [[False, False, True, True]]
+    nothing: list[Any] = [[], {}, 5, "masks"]
+    for none in nothing:
+        with pytest.raises(UserError, match="takes one mask or more, and these are none"):
+            policy.flatten_mask(none, batch=True)
+    pairs = [([1, 0, 1, 1], [0, 0, 1]), ([0, 1, 0, 0], np.ones(3, np.bool_))]
+    assert policy_of(VECTOR, MOVES).flatten_mask(pairs, batch=True).sum(1).tolist() == [4, 4]
     values = policy_of(VECTOR, Discrete(4), algorithm="n_step_q")
     assert values.act(seen, mask=masks, batch=True).tolist() == [2, 0, 3]
 
@@ -69,6 +75,7 @@ def test_a_mask_of_a_dict_has_its_structure_or_stands_side_by_side() -> None:
         (np.ones((2, 4)), True, "these are 2 action masks for 3 observations"),
         (True, True, "these are 0 action masks for 3 observations"),
         ({"move": [1, 1, 1, 1]}, False, "the action mask is a dict of names"),
+        ({"move": 1}, True, "mask must hold 3 masks in each of its arrays, and one holds less"),
     ],
 )
 def test_a_mask_that_does_not_fit_is_named(mask: Any, batch: bool, said: str) -> None:
@@ -100,7 +107,7 @@ def test_a_mask_within_the_observation_is_used_by_itself() -> None:
         policy.act({"board": board})
     with pytest.raises(UserError, match="it has no 'board'"):
         policy.act(3.0, mask=masks[0])
-    with pytest.raises(UserError, match=r"observation\['action_mask'\] must hold 2 masks"):
+    with pytest.raises(UserError, match=r"observation\['action_mask'\] must hold 2 masks in each of its arrays"):
         policy.act({**seen, "action_mask": masks[:1]}, batch=True)
     shown = policy_of(HELD, Discrete(4), action_mask="none")
     assert (shown.masks, shown.spaces.observation_size) == ("none", 7)
