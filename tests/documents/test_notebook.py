@@ -35,14 +35,13 @@ def test_it_trains_draws_loads_and_plays(notebook: Any, tmp_path: Path, monkeypa
     for name in ("JUPYTER_RUNTIME_DIR", "JUPYTER_CONFIG_DIR", "IPYTHONDIR", "MPLCONFIGDIR"):
         monkeypatch.setenv(name, str(tmp_path / name))
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.delenv("MPLBACKEND", raising=False)  # EnvPool sets it where another test imports it
     cells = {cell.id: cell for cell in notebook.cells}
     assert SHOWN in cells["imports"].source
     cells["imports"].source = cells["imports"].source.replace(SHOWN, SHORT)
     cells["train"].source = f"import asyncio\nassert asyncio.get_running_loop()\n{cells['train'].source}"
     resources = {"metadata": {"path": str(tmp_path)}}
-    nbclient.NotebookClient(
-        notebook, timeout=100, iopub_timeout=60, kernel_name="python3", resources=resources
-    ).execute()
+    nbclient.NotebookClient(notebook, timeout=100, kernel_name="python3", resources=resources).execute()
     assert "(False, 'CartPole-v1-0-" in cells["train"].outputs[-1]["data"]["text/plain"]
     assert "image/png" in cells["returns"].outputs[-1]["data"]
     scores = ast.literal_eval(cells["play"].outputs[-1]["data"]["text/plain"])
