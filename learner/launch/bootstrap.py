@@ -34,6 +34,7 @@ from learner.durability.recovery import (
 )
 from learner.durability.storage import RunStorage
 from learner.launch import source as sources
+from learner.launch.changes import require_state
 from learner.launch.initial import Initial, given
 from learner.launch.local_actors import LocalActors, check, initial
 from learner.launch.options import Options
@@ -119,6 +120,8 @@ async def begin(
     options, directory, sockets = resources.options, resources.directory, resources.sockets
     settings = options.experiment.learner
     table = config.actor_table(options.experiment)
+    if directory.resuming:
+        require_state(directory.checkpoints, directory.journal, directory.kept(), settings)
     chosen = await asyncio.to_thread(_weights, options, directory, announce)
     first = await _theta(options, table, local_actors, directory)
     fitted = None if chosen is None else _fitted(first, *chosen, settings)

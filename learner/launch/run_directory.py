@@ -22,6 +22,7 @@ import msgspec
 from learner.config import Experiment, actor_table
 from learner.durability.disk import DISK
 from learner.durability.journal import segment_files
+from learner.launch.changes import learner_changes
 from learner.launch.experiment_file import load
 from learner.launch.toml import dumps
 from learner.progress import RENAMED_IN_RESULT, with_present
@@ -89,8 +90,8 @@ class RunDirectory:
     removes a directory that ``prepare`` made and that nothing was written to.
 
     lost_lines: lines of progress.jsonl that could not be written; training goes on without them. journaled: the life
-    before kept a journal; changed: settings of actors that are others than in the life before; both are known after
-    ``start_life``. heard_by: gets every event with its line as it is recorded.
+    before kept a journal; changed: settings of actors and of the learner that are others than in the life before; both
+    are known after ``start_life``. heard_by: gets every event with its line as it is recorded.
     """
 
     def __init__(self, path: Path, resuming: bool, lock: IO[bytes], made: bool = False) -> None:
@@ -145,8 +146,9 @@ class RunDirectory:
         """
         try:
             if self.resuming:
-                self.changed = self._compare(manifest)
-                self.journaled = self._was_journaled()
+                kept = self.kept()
+                self.changed = self._compare(manifest) | ({} if kept is None else learner_changes(kept, experiment))
+                self.journaled = kept is not None and kept.learner.journal is not None
             else:
                 self._write(MANIFEST, manifests.encode(manifest))
             self._open_log()
@@ -168,13 +170,18 @@ class RunDirectory:
 
     def table(self) -> bytes:
         """The actor table that the run's last life had; its first where that cannot be read. Raises UserError."""
-        with contextlib.suppress(UserError):
-            return actor_table(load(self.path / EXPERIMENT, (), {}, kept=True))
-        return self.manifest().actor_table
+        kept = self.kept()
+        return self.manifest().actor_table if kept is None else actor_table(kept)
 
     def manifest(self) -> Manifest:
         """The manifest of the run that is being resumed. Raises UserError."""
         return manifests.decode((self.path / MANIFEST).read_bytes())
+
+    def kept(self) -> Experiment | None:
+        """The experiment of the life before, which is about to be written over; None where it cannot be read."""
+        with contextlib.suppress(UserError):
+            return load(self.path / EXPERIMENT, (), {}, kept=True)
+        return None
 
     def finished_exit_code(self, experiment: Experiment) -> int | None:
         """The exit code with which this run ended, if there is nothing left of what ``experiment`` asks; else None.
@@ -254,12 +261,6 @@ class RunDirectory:
         if difference is not None:
             raise RunDirectoryError(self.path, f"it holds another experiment. {difference} {AS_BEGUN}")
         return manifests.changes(table, manifest.actor_table)
-
-    def _was_journaled(self) -> bool:
-        """As the experiment says that is about to be written over; no where it cannot be read."""
-        with contextlib.suppress(UserError):
-            return load(self.path / EXPERIMENT, (), {}, kept=True).learner.journal is not None
-        return False
 
     def _last_epoch(self) -> int:
         """As the file says; no less than the journal knows of, should that be lost: two lives must not share one."""

@@ -19,6 +19,7 @@ from learner import config
 from learner.config import LearnerSettings
 from protocol.codecs.registry import Sparse
 from protocol.errors import UserError
+from protocol.settings import Choice
 from protocol.updates import BLOCK, subtract
 
 TorchSettings = config.Adam | config.RMSProp | config.SGD  # AdamW is an Adam
@@ -61,6 +62,17 @@ class StateMismatch(UserError):
 
     def __str__(self) -> str:
         return f"saved array {self.name!r} is {self.found}; this experiment needs {self.expected}"
+
+
+def state_names(chosen: Choice) -> tuple[str, ...]:
+    """The arrays that an optimizer keeps, whatever the network. chosen: its settings."""
+    if isinstance(chosen, config.Adam):
+        return ("step", "exp_avg", "exp_avg_sq")
+    if isinstance(chosen, config.RMSProp):
+        return ("step", "square_avg")
+    if isinstance(chosen, config.SGD):
+        return ("momentum_buffer",) if chosen.momentum > 0.0 else ()
+    return {config.Lion: ("exp_avg",), config.PaperRMSProp: ("square_avg",)}.get(type(chosen), ())
 
 
 def make_optimizer(settings: LearnerSettings, theta: np.ndarray) -> Optimizer:
@@ -233,8 +245,10 @@ class TorchOptimizer:
         self._gradient = GradientBuffer(theta.size, settings.max_gradient_norm)
         self._tensor = torch.from_numpy(theta)
         self._tensor.grad = torch.from_numpy(self._gradient.array)
-        self._optimizer, names = _torch_rule(settings, self._tensor)
-        self._state = {name: np.zeros((() if name == "step" else theta.shape), np.float32) for name in names}
+        self._optimizer = _torch_rule(settings, self._tensor)
+        self._state = {
+            name: np.zeros((() if name == "step" else theta.shape), np.float32) for name in state_names(settings)
+        }
         # torch counts its steps in a float32 scalar; past 2**24 it stands still, when bias corrections are long 1.
         self._optimizer.state[self._tensor] = {name: torch.from_numpy(kept) for name, kept in self._state.items()}
 
@@ -298,8 +312,8 @@ class GradientBuffer:
         return min(1.0, self._max_norm / norm) if norm > 0.0 else 1.0
 
 
-def _torch_rule(settings: TorchSettings, tensor: Any) -> tuple[Any, tuple[str, ...]]:
-    """The torch optimizer and the names of its state. Fused where the CPU has a fused kernel: RMSprop has none."""
+def _torch_rule(settings: TorchSettings, tensor: Any) -> Any:
+    """The torch optimizer. Fused where the CPU has a fused kernel: RMSprop has none."""
     import torch
 
     rate = 0.0  # replaced before every step
@@ -307,15 +321,11 @@ def _torch_rule(settings: TorchSettings, tensor: Any) -> tuple[Any, tuple[str, .
         betas = (settings.beta1, settings.beta2)
         if isinstance(settings, config.AdamW):
             decay = settings.weight_decay
-            decayed = torch.optim.AdamW([tensor], rate, betas, settings.epsilon, weight_decay=decay, fused=True)
-            return decayed, ("step", "exp_avg", "exp_avg_sq")
-        adam = torch.optim.Adam([tensor], lr=rate, betas=betas, eps=settings.epsilon, fused=True)
-        return adam, ("step", "exp_avg", "exp_avg_sq")
+            return torch.optim.AdamW([tensor], rate, betas, settings.epsilon, weight_decay=decay, fused=True)
+        return torch.optim.Adam([tensor], lr=rate, betas=betas, eps=settings.epsilon, fused=True)
     if isinstance(settings, config.RMSProp):
-        rmsprop = torch.optim.RMSprop([tensor], lr=rate, alpha=settings.rho, eps=settings.epsilon)
-        return rmsprop, ("step", "square_avg")
-    sgd = torch.optim.SGD([tensor], lr=rate, momentum=settings.momentum, fused=True)
-    return sgd, ("momentum_buffer",) if settings.momentum > 0.0 else ()
+        return torch.optim.RMSprop([tensor], lr=rate, alpha=settings.rho, eps=settings.epsilon)
+    return torch.optim.SGD([tensor], lr=rate, momentum=settings.momentum, fused=True)
 
 
 def _faded(square: np.ndarray, gradient: np.ndarray, decay: float) -> np.ndarray:

@@ -224,6 +224,15 @@ def test_settings_that_may_change_are_told_kept_and_told_no_second_time(tmp_path
     ]
 
 
+def test_settings_of_the_learner_that_change_are_told_too(tmp_path: Path) -> None:
+    begun(tmp_path)
+    other = msgspec.structs.replace(EXPERIMENT, learner=learner_settings({"learning_rate": 0.5}))
+    with RunDirectory.prepare(tmp_path, resume=True) as directory:
+        directory.start_life(other, changed(discount=0.9)[1])
+    told = {"actor.discount": [None, 0.9], "learner.learning_rate": [1e-3, 0.5]}
+    assert [line["changed"] for line in lines(tmp_path)] == [told]
+
+
 def test_a_change_is_in_the_log_before_the_experiment_has_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     begun(tmp_path)
     write = Disk.write_whole

@@ -69,7 +69,7 @@ def test_a_callable_that_is_allowed_is_found_in_the_working_directory(here: Path
         ),
         ("acme_hooks:other", ("acme_hooks",), "module acme_hooks has no 'other'"),
         ("acme_hooks:nothing", ("acme_hooks",), "it is int, and nothing that can be called"),
-        ("acme_broken:hear", ("acme_broken",), "cannot be imported: SystemExit: no licence"),
+        ("acme_broken:hear", ("acme_broken",), "SystemExit: no licence"),
         ("acme_absent:hear", ("acme_absent",), "which cannot be imported: No module named 'acme_absent'"),
         ("acme", (), "one of your own is MODULE:NAME with --allow-module MODULE"),
     ],
