@@ -44,7 +44,7 @@ def train(
     env: str | None = None,
     experiment: str | os.PathLike[str] | None = None,
     *,
-    actors: int | None = 2,
+    actors: int | None = None,
     until_return: float | None = None,
     until_steps: int | None = None,
     seed: int | None = None,
@@ -60,7 +60,7 @@ def train(
         env: Gymnasium environment id; one of your own is ``MODULE:NAME-v0``. Without ``experiment`` the shipped
             experiment for exactly this id is used where there is one, else plain defaults.
         experiment: A TOML file, or the name of a shipped experiment such as ``"lunarlander"``.
-        actors: Local actor processes. None: as many as the experiment says.
+        actors: Local actor processes. None: as many as the experiment says, which is 2 unless it says otherwise.
         until_return: The run ends once 100 episodes have this mean return.
         until_steps: It ends after this many environment steps.
         seed: Of weights, environments and exploration.

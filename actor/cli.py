@@ -218,13 +218,14 @@ def evaluate(
         int, typer.Option(metavar="S", help="Of each environment's first episode.", min=0, max=MAX_SEED)
     ] = 0,
     max_steps: MaxSteps = MAX_STEPS,
+    stochastic: Annotated[bool, typer.Option("--stochastic", help="Draw actions, as in training.")] = False,
     once: Annotated[bool, typer.Option("--once", help="With --learner: one evaluation, then leave.")] = False,
     give_up_after: GiveUp = None,
     name: Name = None,
     allow_module: AllowModule = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
 ) -> None:
-    """Play episodes greedily and print their mean return and its 95 % interval.
+    """Play episodes, the best action at each step, and print their mean return and its 95 % interval.
 
     Of a RUN_DIR: its newest checkpoint, or the best one. With --learner: follow a run that is live, play with each
     newest snapshot and report the score to the learner, which keeps the best in checkpoints/best.safetensors; a
@@ -245,7 +246,7 @@ def evaluate(
     from actor.evaluation.play import Score
 
     if run_dir is not None:
-        score = evaluation.evaluate(run_dir, episodes, seed, max_steps, modules, best)
+        score = evaluation.evaluate(run_dir, episodes, seed, max_steps, modules, best=best, stochastic=stochastic)
         signals.ignore()
         typer.echo(_json(score) if as_json else str(score))
         return
@@ -255,7 +256,7 @@ def evaluate(
 
     assert learner is not None
     serve = _player_service(learner, called, key, give_up_after)
-    code, tally = evaluation.follow(serve, episodes, seed, max_steps, modules, once, report)
+    code, tally = evaluation.follow(serve, episodes, seed, max_steps, modules, once, report, stochastic=stochastic)
     finished = {"event": "finished", "evaluations": tally.evaluations, "best": tally.best}
     typer.echo(_json(finished) if as_json else str(tally))
     raise typer.Exit(code)
@@ -402,6 +403,7 @@ def _json(value: object) -> str:
 def _checked(table: bytes, modules: frozenset[str]) -> ActorSettings:
     """Settings that fit, of an environment, a network and an algorithm that were found. Raises UserError."""
     from actor.algorithms.own import declared
+    from actor.algorithms.own import look_up as look_up_algorithm
     from actor.config import read_settings
     from actor.environments.registry import check as look_up
     from actor.networks.build import look_up as look_up_network
@@ -409,6 +411,7 @@ def _checked(table: bytes, modules: frozenset[str]) -> ActorSettings:
     settings = read_settings(table, declared(modules))
     look_up(settings, modules)
     look_up_network(settings, modules)
+    look_up_algorithm(settings, modules)
     return settings
 
 

@@ -43,6 +43,7 @@ from protocol.buffers import Buffer
 from protocol.errors import PeerFault, UserError
 from protocol.messages import Role, Welcome
 from protocol.process.interrupts import Interrupts
+from protocol.process.modules import raised
 from protocol.process.notify import Supervisor
 from protocol.session import Phase
 from protocol.transport.actor_sockets import ActorSockets
@@ -139,7 +140,7 @@ def _failed(error: BaseException) -> events.WorkerFailed:
     if isinstance(error, FailureBudgetSpent | ContractViolation):
         return events.WorkerFailed(str(error), 1)
     trace = "".join(traceback.format_exception(error, limit=-TRACE_FRAMES))[-TRACE_CHARACTERS:]
-    return events.WorkerFailed(f"{type(error).__name__}: {error}", 1, trace)
+    return events.WorkerFailed(raised(error).removeprefix("raised "), 1, trace)
 
 
 class Service:

@@ -12,6 +12,7 @@ from protocol.moments import MAX_OBSERVATION
 
 LEAST_SIDES = {"grid": 4, "small": 9, "a3c": 36, "nature": 36}  # pixels on the shorter side that convolutions need
 MOST_GRID = 16  # pixels on the longer side of an image whose every pixel is looked at
+IMAGES_WITHIN = 3  # edition of the defaults from which on "auto" sees images within vectors
 ENTROPY_WEIGHT = 0.01  # of a choice from a list; a Gaussian policy explores by its deviations
 
 ActionKind = Literal["discrete", "multi_discrete", "box", "mixed"]
@@ -131,6 +132,25 @@ class Spaces(msgspec.Struct, frozen=True):
         return (min(min(sides) for sides in found), max(max(sides) for sides in found)) if found else None
 
 
+def difference(wanted: Spaces, found: Spaces) -> str:
+    """In what the second are not the first, in words: the first thing that differs."""
+    before, after = _arrays(wanted), _arrays(found)
+    for name in [*after, *before]:
+        if before.get(name) != after.get(name):
+            part = f"observation[{name!r}]" if name else "observation"
+            return f"its {part} is {after.get(name, 'not there')} and was {before.get(name, 'not there')}"
+    if wanted.choices != found.choices:
+        return "other numbers of its observation stand for choices"
+    one, other = (f"{each.actions.kind} {list(each.actions.sizes)}" for each in (wanted, found))
+    return f"its action is {other} and was {one}" if one != other else "its action has other bounds, shapes or types"
+
+
+def _arrays(spaces: Spaces) -> dict[str, str]:
+    """What an observation is made of, in words."""
+    parts = spaces.parts or (Part("", 0, spaces.observation_shape, spaces.observation_type),)
+    return {part.name: f"{part.type} {list(part.shape)}{' (an image)' if part.scale else ''}" for part in parts}
+
+
 def sides_of(shape: tuple[int, ...]) -> tuple[int, int] | None:
     """The shorter and the longer side of an image. None where the channels, first or last, are not fewer than pixels:
     then nobody knows which numbers lie beside each other.
@@ -171,12 +191,20 @@ def normalized_size(settings: ActorSettings, spaces: Spaces) -> int:
     return spaces.observation_size if columns is None else len(columns)
 
 
+def flattens_images(settings: ActorSettings, spaces: Spaces) -> bool:
+    """Whether images go into layers that do not look at them as such, and nobody asked for that."""
+    chosen = settings.network == "auto" and (not spaces.images or settings.defaults >= IMAGES_WITHIN)
+    return chosen and spaces.shows_images and _network(settings, spaces) == "mlp"
+
+
 def _network(settings: ActorSettings, spaces: Spaces) -> str:
     """What is named, or what goes with the images that there are."""
     if settings.network != "auto":
         return settings.network
     sides = spaces.image_sides
-    if sides is None or (spaces.images and settings.defaults < 3):  # earlier editions knew no images within vectors
+    if sides is None or (
+        spaces.images and settings.defaults < IMAGES_WITHIN
+    ):  # earlier editions knew no images within vectors
         return "mlp"
     usual = ("a3c", "grid") if sides[1] <= MOST_GRID else ("a3c", "small")
     return next((name for name in usual if sides[0] >= LEAST_SIDES[name]), "mlp")

@@ -35,7 +35,7 @@ from actor.handoff import Leaving
 from actor.monitoring import log
 from actor.networks.build import build_policy
 from actor.networks.flat import FlatParameters
-from actor.spaces import resolved
+from actor.spaces import flattens_images
 from actor.stats import WorkerStats
 from protocol.codecs.registry import Encoded
 from protocol.errors import UserError
@@ -90,7 +90,7 @@ class TrainingWorker:
         )
         try:
             spaces = self.simulators.spaces
-            if spaces.shows_images and resolved(settings, spaces).network == "mlp" != settings.network:
+            if flattens_images(settings, spaces):
                 log.write({"event": "image_flattened", "detail": f"{spaces.observation_shape} fits no convolutions"})
             self.policy, self.flat = build_policy(settings, spaces, 0, allowed_modules)
             if self.flat.layout().digest != welcome.layout.digest:

@@ -6,6 +6,7 @@ value methods act ε-greedily and bootstrap from a target network that the learn
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple, Protocol
@@ -19,7 +20,6 @@ from actor.algorithms.losses import LossStats, OutputGradients, a3c_loss, clippe
 from actor.algorithms.returns import discount_at, gae, n_step_returns, one_step_returns, vtrace
 from actor.algorithms.rollout import ActionSampler, Rollout
 from actor.config import ActorSettings
-from actor.networks.build import build_policy
 from actor.networks.flat import FlatParameters
 from actor.networks.policy import Inputs, Policy
 from actor.spaces import Spaces, resolved
@@ -228,21 +228,13 @@ class ActionValues:
     traits: ClassVar[Traits] = VALUE_TRAITS
     fresh_targets = False  # the target network stands still while a rollout is used
 
-    def __init__(
-        self,
-        settings: ActorSettings,
-        spaces: Spaces,
-        policy: Policy,
-        generator: np.random.Generator,
-        allowed_modules: frozenset[str] = frozenset(),
-    ) -> None:
+    def __init__(self, settings: ActorSettings, spaces: Spaces, policy: Policy, generator: np.random.Generator) -> None:
         self.settings, self.policy = settings, policy
         self.final_epsilon = draw_final_epsilon(settings, generator)
         self.greedy = EpsilonGreedy(spaces.actions.sizes[0])
         self.sampler: ActionSampler = self.greedy
-        self._target: Policy
-        self.target_weights: FlatParameters
-        self._target, self.target_weights = build_policy(settings, spaces, 0, allowed_modules)
+        self._target = copy.deepcopy(policy)
+        self.target_weights = FlatParameters(self._target)
         self.discount = settings.discount
         self._given: Floats | None = None
         self._version: int | None = None

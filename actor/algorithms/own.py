@@ -33,6 +33,7 @@ from protocol.process.modules import load
 
 Floats = NDArray[np.float32]
 FACE = ("adopt", "targets", "loss")
+FOUR = ("settings", "spaces", "policy", "generator")  # that it is made with, beside its options
 NOBODY: frozenset[str] = frozenset()
 
 
@@ -50,7 +51,19 @@ def make_method(
         return _own(settings, spaces, policy, generator, allowed_modules)
     if settings.traits.stochastic:
         return ActorCritic(settings, spaces, policy)
-    return ActionValues(settings, spaces, policy, generator, allowed_modules)
+    return ActionValues(settings, spaces, policy, generator)
+
+
+def look_up(settings: ActorSettings, allowed_modules: frozenset[str]) -> None:
+    """Whether a class of a user's own is there and takes its options. Raises UserError."""
+    name, options = settings.algorithm, settings.algorithm_options
+    if name in ALGORITHMS:
+        return
+    try:
+        inspect.signature(_found(name, allowed_modules)).bind(*FOUR, **options)
+    except TypeError as error:
+        said = f"{name} is called with settings, spaces, policy, generator and these, and that does not fit: {error}"
+        raise SettingError("actor.algorithm_options", options, said) from None
 
 
 def _found(name: str, allowed_modules: frozenset[str]) -> type:
@@ -78,12 +91,8 @@ def _own(
     allowed_modules: frozenset[str],
 ) -> Method:
     name, options = settings.algorithm, settings.algorithm_options
+    look_up(settings, allowed_modules)
     found = _found(name, allowed_modules)
-    try:
-        inspect.signature(found).bind(settings, spaces, policy, generator, **options)
-    except TypeError as error:
-        said = f"{name} is called with settings, spaces, policy, generator and these, and that does not fit: {error}"
-        raise SettingError("actor.algorithm_options", options, said) from None
     try:
         method = found(settings, spaces, policy, generator, **options)
     except ValueError as error:  # as Python says of a value that does not fit
@@ -135,6 +144,9 @@ class CheckedMethod:
             kinds = " and ".join(type(each).__name__ for each in found) if isinstance(found, tuple) else type(found)
             raise self._wrong("loss", str(kinds), "OutputGradients and LossStats of actor.algorithms.losses")
         gradients, stats = found
+        for name in ("terms", "errors", "log_ratios"):
+            if (told := getattr(stats, name)) is not None or name == "errors":
+                self._numbers("loss", f"{name} of LossStats", told, outputs.shape[:1])
         by_outputs = self._numbers("loss", "gradients by outputs", gradients.outputs, outputs.shape)
         if values is None:
             return OutputGradients(by_outputs, None), stats
@@ -145,7 +157,10 @@ class CheckedMethod:
         """As float32. Raises UserError for another shape."""
         if np.shape(array) != shape or array is None:
             raise self._wrong(call, "no " + what if array is None else f"{what} of shape {np.shape(array)}", f"{shape}")
-        numbers: Floats = np.asarray(array, np.float32)
+        try:
+            numbers: Floats = np.asarray(array, np.float32)
+        except (TypeError, ValueError) as error:
+            raise self._wrong(call, f"{what} that are no numbers", "float32") from error
         return numbers
 
     def _wrong(self, call: str, gave: str, expected: str) -> UserError:

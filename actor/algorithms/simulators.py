@@ -21,7 +21,7 @@ from actor.environments.metrics import MetricBook
 from actor.environments.registry import make_vector_envs
 from actor.monitoring import log
 from actor.networks.policy import Policy
-from actor.spaces import Spaces, resolved
+from actor.spaces import Spaces, difference, resolved
 from protocol.errors import UserError
 from protocol.moments import Moments
 from protocol.setting_names import OF_SIMULATORS
@@ -57,6 +57,7 @@ class Simulators:
         self._moments: Moments | None = None
         self._recent = RecentRollouts()
         self._novelty: Novelty | None = None
+        self._told_masks: tuple[str, str] | None = None  # of which environment, and where it tells them
         self._weigh_novelty()
         self._policy: Policy
         self._sampler: ActionSampler
@@ -75,8 +76,10 @@ class Simulators:
             seed = int(np.random.SeedSequence([seed, self._resized]).generate_state(1)[0])
         self.collector = Collector(self._groups, policy, sampler, self.sized, seed, self._novelty)
         self._recent.clear()
-        if not self._resized and (by := self._groups[0].masked_by) != "none":
-            log.write({"event": "actions_masked", "env": self._settings.env, "by": by})
+        told = self._settings.env, self._groups[0].masked_by
+        if told != self._told_masks and (self._told_masks or told[1] != "none"):
+            self._told_masks = told
+            log.write({"event": "actions_masked", "env": told[0], "by": told[1]})
         if self._moments is not None:
             self.normalize(self._moments)
 
@@ -139,8 +142,8 @@ class Simulators:
         self._resized += 1
         self._groups = make_vector_envs(self._within_budget(), self._allowed_modules, metrics=self.metrics)
         if self.spaces != spaces:
-            said = f"{self.spaces}, and the network is for {spaces}"
-            raise UserError(f"{self._settings.env}, made again for this stage of actor.curriculum, has {said}")
+            said = f"is another: {difference(spaces, self.spaces)}"
+            raise UserError(f"{self._settings.env}, made again for this stage of actor.curriculum, {said}")
         self.begin(self._policy, self._sampler)
 
     def _within_budget(self) -> ActorSettings:

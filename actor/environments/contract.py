@@ -227,7 +227,8 @@ def mask_of(told: Any, actions: Actions) -> NDArray[np.bool_]:
     flat = np.concatenate(parts) if parts else np.zeros(0)
     if flat.shape != (actions.logits,) or not _all_zero_or_one(flat):
         kind = f"it holds {len(flat)} of {flat.dtype}" if parts else "it is empty"
-        raise ContractViolation(f"the action mask is {described(told)}, not {actions.logits} of 0 or 1: {kind}")
+        said = f"the action mask is {described(told)}, not {actions.logits} of 0 or 1: {kind}"
+        raise ContractViolation(f'{said}; actor.action_mask = "none" does without masks')
     return flat.astype(np.bool_)
 
 
@@ -298,6 +299,8 @@ class Checked(gymnasium.Wrapper[Any, Any, Any, Any]):
         """The mask as one array, which arrays of a vector hold whatever it was."""
         if self._actions is None or type(info) is not dict or MASK not in info:
             return info
+        if info[MASK] is None:
+            return {name: value for name, value in info.items() if name != MASK}
         return {**info, MASK: mask_of(info[MASK], self._actions)}
 
     def _plain(self, observation: Any) -> bool:

@@ -8,6 +8,7 @@ taken for one that allows all, since nothing is chosen there.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -103,21 +104,23 @@ class MaskBook:
         for row in np.flatnonzero(~(allows | ended)).tolist():
             of_row = f" of row {row}" if self._count > 1 else ""
             if not present[row]:
-                raise ContractViolation(f"info{of_row} has no {MASK}")
+                certain = self._masking.by == "info" and self._masking.certain
+                asked = ", and actor.action_mask = 'info' says that it is there" if certain else ""
+                raise ContractViolation(f"info{of_row} has no {MASK}{asked}")
             raise ContractViolation(f"the action mask{of_row} allows nothing, and its episode goes on")
         return masks
 
 
 def batch_of_one(info: object, actions: Actions | None) -> dict[str, Masks]:
     """What a ``MaskBook`` of one environment reads. actions: the book's. Raises ContractViolation."""
-    if actions is None or not isinstance(info, Mapping) or MASK not in info:
+    if actions is None or not isinstance(info, Mapping) or info.get(MASK) is None:
         return {}
     return {MASK: mask_of(info[MASK], actions)[None]}
 
 
 def masked(env_id: str, env: Any, asked: str) -> tuple[Any, Masking]:
     """The environment with its masks in info. asked: the setting. Raises SettingError."""
-    masking = _masking(env_id, env.observation_space, env.action_space, env.has_wrapper_attr(METHOD), asked)
+    masking = _masking(env_id, env.observation_space, env.action_space, can_be_asked(env), asked)
     if masking.by == "observation":
         return ObservedMasks(env), masking
     return (CalledMasks(env) if masking.by == "method" else env), masking
@@ -128,6 +131,11 @@ def masked_vector(env_id: str, env: Any, asked: str) -> tuple[Any, Masking]:
     spaces = env.single_observation_space, env.single_action_space
     masking = _masking(env_id, *spaces, callable(getattr(env, METHOD, None)), asked)
     return (MaskedVector(env, masking) if masking.by in ("observation", "method") else env), masking
+
+
+def can_be_asked(env: gymnasium.Env[Any, Any]) -> bool:
+    """Whether there is a method ``action_masks()``; something else of that name is none."""
+    return env.has_wrapper_attr(METHOD) and callable(env.get_wrapper_attr(METHOD))
 
 
 def told_by(
@@ -230,8 +238,18 @@ class CalledMasks(gymnasium.Wrapper[Any, Any, Any, Any]):
         return self._with_mask(self.env.reset(**options), 2)
 
     def step(self, action: Any) -> Any:
-        """Gymnasium's."""
-        return self._with_mask(self.env.step(action), 5)
+        """Gymnasium's. Nobody chooses after an episode's last step, and many environments cannot be asked there: once
+        it terminated it is not, and where it was truncated whatever it raises stands for no mask.
+        """
+        returned = self.env.step(action)
+        if isinstance(returned, tuple) and len(returned) == 5:
+            if returned[2]:
+                return returned
+            if returned[3]:
+                with contextlib.suppress(Exception):
+                    return self._with_mask(returned, 5)
+                return returned
+        return self._with_mask(returned, 5)
 
     def _with_mask(self, returned: Any, length: int) -> Any:
         if not isinstance(returned, tuple) or len(returned) != length:

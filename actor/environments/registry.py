@@ -22,12 +22,12 @@ from actor.environments.child_protocol import FailureKind
 from actor.environments.contract import MASK, Checked
 from actor.environments.conversion import spaces_of
 from actor.environments.inprocess import InProcessEngine
-from actor.environments.masks import METHOD, Convention, MaskBook, Masking, masked, masked_vector, told_by
+from actor.environments.masks import METHOD, Convention, MaskBook, Masking, can_be_asked, masked, masked_vector, told_by
 from actor.environments.metrics import MetricBook
 from actor.environments.pool import Pool, has_same
 from actor.environments.vector import VectorEnv
 from actor.monitoring import log
-from actor.spaces import Spaces, normalized_size
+from actor.spaces import Spaces, difference, normalized_size
 from protocol.errors import SettingError, UserError, nearest
 from protocol.moments import MAX_OBSERVATION
 from protocol.process.modules import import_allowed
@@ -90,7 +90,7 @@ def looked_at(
     env, _ = _make(whole, spec, mode, 1, wrappers.find(settings.wrappers, allowed_modules))
     try:
         spaces = env.single_observation_space, env.single_action_space
-        single = env.envs[0].has_wrapper_attr(METHOD) if mode == "sync" else callable(getattr(env, METHOD, None))
+        single = can_be_asked(env.envs[0]) if mode == "sync" else callable(getattr(env, METHOD, None))
         _, masking = told_by(settings.env, *spaces, settings.action_mask, has_method=single)
         tells = masking.by != "info" or masking.certain or MASK in env.reset(seed=0)[1]
         return *spaces, masking.by if tells else "none"
@@ -107,7 +107,7 @@ def describe_stages(settings: ActorSettings, allowed_modules: frozenset[str]) ->
         if any(getattr(stage, name) != getattr(before, name) for name in OF_SIMULATORS):
             spaces = describe(stage, allowed_modules)
             if spaces != found:
-                said = f"{stage.env} then has {spaces}, and at first it is {found}; one network cannot be for both"
+                said = f"{stage.env} is then another: {difference(found, spaces)}; one network cannot be for both"
                 raise SettingError(f"actor.curriculum[{number}].set", settings.curriculum[number].set, said)
         before = stage
     return found
@@ -235,6 +235,8 @@ def _find_spec(env_id: str, env_options: Mapping[str, object], allowed_modules: 
         close = nearest(name, _newest_ids())
         hint = f"; did you mean {env_id.removesuffix(name)}{close}?" if close else ""
         own = "" if module or "/" in name else f" (one of your own is MODULE:{name} with --allow-module MODULE)"
+        if module and hasattr(importlib.import_module(module), name):
+            own = f"; {module} has a {name}, which gymnasium.register has to give an id: name that"
         raise SettingError("actor.env", env_id, f"no such environment is registered{own}{hint}")
     for option in RESERVED_OPTIONS:
         if (value := env_options.get(option)) is not None:

@@ -1,35 +1,43 @@
 """Scores a run that is on disk, or a live one whenever it has new weights. Knows the worker's channel; no sockets.
 
-Episodes are played greedily, and the first one of each environment begins the same each time; where the later ones
-begin follows from what was played before them. Of as many episodes as environments, versions are compared on the same
-starts.
+Episodes are played greedily, or with actions drawn as in training. The first one of each environment begins the same
+each time; where the later ones begin follows from what was played before them. Of as many episodes as environments,
+versions are compared on the same starts.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from actor.algorithms.curriculum import last
 from actor.algorithms.own import declared
 from actor.config import ActorSettings, read_settings
+from actor.environments.contract import ContractViolation
 from actor.environments.registry import make_vector_envs
 from actor.evaluation import checkpoints
 from actor.evaluation.play import Player, Score, play, quotas, summary
 from actor.events import EvaluationDone, Event, Weights
 from actor.handoff import WorkerChannel, WorkerFactory
 from protocol.codecs.registry import Floats
+from protocol.errors import UserError
 from protocol.layout import Layout
 from protocol.messages import Welcome
 from protocol.moments import Moments
+
+DRAWS = 3  # stands beside the seed, which simulators take by itself
 
 
 class PolicyScorer:
     """So many episodes of the same environments, for every θ of one run. Raises UserError as a worker does.
 
-    max_steps: where an episode is cut, and counts with the return it has.
+    max_steps: where an episode is cut, and counts with the return it has. stochastic: actions are drawn, as in
+    training, and are the best otherwise.
     """
 
     def __init__(
@@ -40,8 +48,13 @@ class PolicyScorer:
         seed: int,
         max_steps: int,
         allowed_modules: frozenset[str],
+        *,
+        stochastic: bool = False,
     ) -> None:
         settings = with_few_envs(last(read_settings(table, declared(allowed_modules))), episodes)
+        if stochastic and not settings.traits.stochastic:
+            raise UserError(f"--stochastic: actor.algorithm = {settings.algorithm!r} has no distribution to draw from")
+        self._stochastic, self._generator = stochastic, np.random.default_rng()
         self._env, self._seed, self._max_steps = settings.env, seed, max_steps
         (self._envs,) = make_vector_envs(settings, allowed_modules, pools=False)
         try:
@@ -61,8 +74,15 @@ class PolicyScorer:
         """Plays all episodes with this θ. on_step: as in ``play``."""
         self._player.load(theta, moments)
         self._player.reset_memory(self._envs.count)
-        played = play(self._envs, self._player.act, self._quotas, self._seed, self._max_steps, on_step)
-        return summary(self._env, version, played.episodes, self._seed, played.cut)
+        self._generator = np.random.default_rng([self._seed, DRAWS])
+        act = self._drawn if self._stochastic else self._player.act
+        played = play(self._envs, act, self._quotas, self._seed, self._max_steps, on_step)
+        return summary(self._env, version, played.episodes, self._seed, played.cut, stochastic=self._stochastic)
+
+    def _drawn(
+        self, observations: NDArray[Any], starts: NDArray[np.bool_], masks: NDArray[np.bool_] | None = None
+    ) -> NDArray[Any]:
+        return self._player.draw(self._player.outputs(observations, starts), self._generator, masks)
 
     def close(self) -> None:
         """Ends the simulators."""
@@ -75,16 +95,29 @@ def with_few_envs(settings: ActorSettings, environments: int) -> ActorSettings:
 
 
 def evaluate(
-    run_dir: Path, episodes: int, seed: int, max_steps: int, allow_modules: Iterable[str], best: bool = False
+    run_dir: Path,
+    episodes: int,
+    seed: int,
+    max_steps: int,
+    allow_modules: Iterable[str],
+    *,
+    best: bool = False,
+    stochastic: bool = False,
 ) -> Score:
-    """Plays ``episodes`` >= 1 greedy episodes with the newest good checkpoint, or the best one. Raises UserError."""
+    """Plays ``episodes`` >= 1 episodes with the newest good checkpoint, or the best one.
+
+    stochastic: as of PolicyScorer. Raises UserError, also for what breaks Gymnasium's contract.
+    """
     manifest = checkpoints.read_manifest(run_dir)
     find = checkpoints.best if best else checkpoints.newest
     learnt = find(run_dir / "checkpoints")
     allowed = frozenset(allow_modules)
-    scorer = PolicyScorer(manifest.actor_table, manifest.layout, episodes, seed, max_steps, allowed)
+    table, layout = manifest.actor_table, manifest.layout
+    scorer = PolicyScorer(table, layout, episodes, seed, max_steps, allowed, stochastic=stochastic)
     try:
         return scorer.score(learnt.version, learnt.theta, learnt.moments)
+    except ContractViolation as error:
+        raise UserError(str(error)) from error
     finally:
         scorer.close()
 
@@ -159,6 +192,8 @@ def follow(
     allow_modules: Iterable[str],
     once: bool,
     report: Callable[[Score], None],
+    *,
+    stochastic: bool = False,
 ) -> tuple[int, ScoreTally]:
     """Evaluates a live learner until it ends the run. Returns the exit code and what was seen. Raises UserError.
 
@@ -171,7 +206,8 @@ def follow(
         report(score)
 
     def make_evaluator(welcome: Welcome, post: Callable[[Event], None]) -> Evaluator:
-        scorer = PolicyScorer(welcome.table, welcome.layout, episodes, seed, max_steps, allowed)
+        table, layout = welcome.table, welcome.layout
+        scorer = PolicyScorer(table, layout, episodes, seed, max_steps, allowed, stochastic=stochastic)
         return Evaluator(scorer, post, add_and_report, once)
 
     return serve(make_evaluator), tally

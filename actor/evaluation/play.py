@@ -120,7 +120,8 @@ class Player:
 class Score:
     """Undiscounted raw returns of ``episodes`` episodes. ci95: half the width of the mean's 95 % interval.
 
-    cut: how many of them were stopped at the step limit, and count with the return that they had.
+    cut: how many of them were stopped at the step limit, and count with the return that they had. stochastic: actions
+    were drawn.
     """
 
     env: str
@@ -134,13 +135,15 @@ class Score:
     length_mean: float  # steps
     seed: int  # of the environments' first episodes
     cut: int = 0
+    stochastic: bool = False
 
     def __str__(self) -> str:
-        cut = f"  {self.cut} cut at the step limit" if self.cut else ""
+        more = "  actions drawn" if self.stochastic else ""
+        more += f"  {self.cut} cut at the step limit" if self.cut else ""
         return (
             f"{self.env}  {self.episodes} episodes  mean {self.mean:.2f} ± {self.ci95:.2f} (95 %)  "
             f"std {self.std:.2f}  min {self.min:.2f}  max {self.max:.2f}  "
-            f"length {self.length_mean:.1f}  version {self.version}{cut}"
+            f"length {self.length_mean:.1f}  version {self.version}{more}"
         )
 
 
@@ -212,7 +215,9 @@ def quotas(episodes: int, environments: int) -> NDArray[np.int64]:
     return np.array([each + (row < more) for row in range(environments)], np.int64)
 
 
-def summary(env: str, version: int, finished: list[tuple[float, int]], seed: int, cut: int = 0) -> Score:
+def summary(
+    env: str, version: int, finished: list[tuple[float, int]], seed: int, cut: int = 0, *, stochastic: bool = False
+) -> Score:
     """The statistics of at least one episode; with a single one the spread is 0 and the interval infinite."""
     returns = np.array([score for score, _ in finished], np.float64)
     n = len(returns)
@@ -230,4 +235,5 @@ def summary(env: str, version: int, finished: list[tuple[float, int]], seed: int
         length_mean=float(np.mean([length for _, length in finished])),
         seed=seed,
         cut=cut,
+        stochastic=stochastic,
     )

@@ -6,21 +6,18 @@ docs/networks.md says what it has to be. ``own.py`` makes it and looks at it.
 from __future__ import annotations
 
 import inspect
-import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from actor.config import NETWORKS, ActorSettings
 from actor.spaces import ActionKind, Spaces
-from protocol.errors import SettingError, UserError, nearest
+from protocol.errors import SettingError, nearest
 from protocol.process.modules import load
 from protocol.setting_names import VALUES
 from protocol.settings import near
 
 GROUP = "farflung.networks"  # of installed packages' entry points
-LIBRARIES = ("/torch/", "<frozen importlib", str(Path(__file__).parents[1]))  # whose lines are not the user's own
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +73,6 @@ def find_network(settings: ActorSettings, allowed_modules: frozenset[str]) -> Fa
         close = near(name, NETWORKS)
         accepted = f"expected one of {', '.join(NETWORKS)}; {error.accepted}"
         raise SettingError("actor.network", name, accepted, meant or (close and repr(close))) from None
-    except UserError:
-        raise
-    except Exception as error:  # whatever a user's module does when it is imported
-        raise UserError(f"actor.network names {name!r}, whose module {raised(error)}") from error
     if not callable(factory):
         accepted = f"must be a callable that makes a torch.nn.Module, and is {type(factory).__name__}"
         raise SettingError("actor.network", name, accepted)
@@ -106,11 +99,3 @@ def _check_options(factory: Factory, settings: ActorSettings) -> None:
 
 
 NAMED = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-
-
-def raised(error: Exception) -> str:
-    """What a user's code raised and where, in one line."""
-    frames = traceback.extract_tb(error.__traceback__)
-    theirs = [frame for frame in frames if not any(part in frame.filename for part in LIBRARIES)]
-    place = f" ({Path(theirs[-1].filename).name}, line {theirs[-1].lineno})" if theirs else ""
-    return f"raised {type(error).__name__}: {' '.join(str(error).split()) or 'without a word'}{place}"

@@ -15,14 +15,16 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from actor.config import ActorSettings
-from actor.networks.contract import Factory, NetworkSpec, raised, spec_of
+from actor.networks.contract import Factory, NetworkSpec, spec_of
 from actor.networks.policy import BYTE_SCALE
 from actor.spaces import Spaces
 from protocol.errors import SettingError
 from protocol.frames import MAX_FRAME_BYTES
 from protocol.layout import MAX_ENTRIES
+from protocol.process.modules import raised
 
 LOOKS = (1, 3)  # rows of the batches that it is looked at with
+ALIKE = 1e-3  # by which sums in another order may differ, of a number and beside it
 Seen = Tensor | dict[str, Tensor]
 
 
@@ -97,10 +99,14 @@ class _Look:
     def __init__(self, own: OwnNetwork, spec: NetworkSpec, settings: ActorSettings) -> None:
         self._own, self._network, self._spec, self._name = own, own.network, spec, settings.network
         self._check_buffers()
-        widths = [self._look(count) for count in LOOKS]
-        self.width = widths[0]
-        if len(set(widths)) > 1:
-            self._refuse(f"gives features of another width for another number of observations: {widths}")
+        (self.width, *others), (alone, beside) = zip(*map(self._look, LOOKS), strict=True)
+        if others != [self.width]:
+            self._refuse(f"gives features of another width for another number of observations: {[self.width, *others]}")
+        if any(not torch.allclose(one[:1], many[:1], ALIKE, ALIKE) for one, many in zip(alone, beside, strict=True)):
+            self._refuse(
+                "gives an observation other numbers beside others than alone: rows of a batch must not see each other "
+                "(layers of transformers need batch_first=True, and BatchNorm is none for this)"
+            )
         self._check_size()
 
     def _refuse(self, why: str) -> NoReturn:
@@ -116,10 +122,11 @@ class _Look:
                     "register_buffer(..., persistent=False) for a constant"
                 )
 
-    def _look(self, count: int) -> int:
-        """With so many rows. Returns the width of the features, 0 for a whole network."""
-        generator = np.random.default_rng(count)
-        drawn = generator.random((count, *self._own.input_shape), np.float32)
+    def _look(self, count: int) -> tuple[int, list[Tensor]]:
+        """With so many rows, the first of which is always the same. Returns the width of the features, 0 for a whole
+        network, and what it gave.
+        """
+        drawn = np.random.default_rng(0).random((count, *self._own.input_shape), np.float32)
         kept = {name: buffer.clone() for name, buffer in self._network.named_buffers()}
         answer, again = self._forward(drawn), self._forward(drawn)
         self._check_parameters()
@@ -132,7 +139,7 @@ class _Look:
         if any(not torch.equal(buffer, kept[name]) for name, buffer in self._network.named_buffers() if name in kept):
             self._refuse("changes a buffer in forward, which no actor would send")
         self._check_gradient(ends)
-        return 0 if isinstance(answer, tuple) else int(answer.shape[1])
+        return 0 if isinstance(answer, tuple) else int(answer.shape[1]), [end.detach() for end in ends]
 
     def _forward(self, drawn: NDArray[np.float32]) -> Any:
         rows = torch.from_numpy(drawn.copy())

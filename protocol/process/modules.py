@@ -7,7 +7,9 @@ of ours. What is allowed by name is looked for there last, and nothing else is.
 from __future__ import annotations
 
 import importlib
+import os
 import sys
+import traceback
 from collections.abc import Iterable, Sequence
 from importlib.machinery import ModuleSpec, PathFinder
 from importlib.metadata import entry_points
@@ -18,6 +20,9 @@ from typing import Any
 from protocol.errors import SettingError, UserError
 
 OURS = ("actor", "learner", "protocol")
+HOUSE = Path(__file__).resolve().parents[2]
+# Whose lines are not a user's own.
+LIBRARIES = ("/torch/", "/gymnasium/", "<frozen ", *(f"{HOUSE / package}{os.sep}" for package in OURS))
 
 
 class ModuleRefused(UserError):
@@ -81,11 +86,12 @@ def _elsewhere(name: str) -> str | None:
 
 
 def import_allowed(module: str, allowed: frozenset[str], setting: str = "actor.env") -> ModuleType:
-    """Imports a module that the machine's owner named. Raises UserError where it is none of them, or cannot be.
+    """Imports a module that the machine's owner named, or one of a package that he named. Raises UserError where it is
+    none of them, or cannot be: whatever it raises, and if it asks to exit.
 
     setting: what names the module.
     """
-    if module not in allowed:
+    if not any(module == name or module.startswith(f"{name}.") for name in allowed):
         raise UserError(
             f"{setting} asks to import module {module!r}, which this machine does not allow; "
             f"--allow-module {module} would"
@@ -99,6 +105,20 @@ def import_allowed(module: str, allowed: frozenset[str], setting: str = "actor.e
         if missing and missing not in allowed and PathFinder.find_spec(missing, [str(Path.cwd())]):
             problem += f"; it is in the working directory, and --allow-module {missing} lets it be found there"
         raise UserError(problem) from error
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        raise UserError(f"{setting} names module {module!r}, which {raised(error)}") from error
+
+
+def raised(error: BaseException) -> str:
+    """What a user's code raised and where, in one line."""
+    frames = traceback.extract_tb(error.__traceback__)
+    theirs = [frame for frame in frames if not any(part in frame.filename for part in LIBRARIES)]
+    place = f" ({Path(theirs[-1].filename).name}, line {theirs[-1].lineno})" if theirs else ""
+    if isinstance(error, SyntaxError) and error.filename is not None:
+        return f"raised SyntaxError: {error.msg} ({Path(error.filename).name}, line {error.lineno})"
+    return f"raised {type(error).__name__}: {' '.join(str(error).split()) or 'without a word'}{place}"
 
 
 def registered(group: str) -> list[str]:

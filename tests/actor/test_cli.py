@@ -187,18 +187,21 @@ def test_evaluate_prints_a_line_or_an_object(
 ) -> None:
     calls = []
 
-    def evaluated(*arguments: object) -> Score:
-        calls.append(arguments)
+    def evaluated(*arguments: object, **named: object) -> Score:
+        calls.append((*arguments, named))
         return SCORE
 
     monkeypatch.setattr(evaluate, "evaluate", evaluated)
     assert called(monkeypatch, "evaluate", "somewhere") == 0
     assert "mean 475.25 ± 1.50 (95 %)" in capsys.readouterr().out
-    flags = "somewhere --json --best --episodes 3 --seed 4 --max-steps 9"
+    flags = "somewhere --json --best --episodes 3 --seed 4 --max-steps 9 --stochastic"
     assert called(monkeypatch, "evaluate", *flags.split()) == 0
     assert json.loads(capsys.readouterr().out)["mean"] == 475.25
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN  # a signal after the score does not change the code
-    assert calls == [(Path("somewhere"), 100, 0, 100_000, NONE, False), (Path("somewhere"), 3, 4, 9, NONE, True)]
+    assert calls == [
+        (Path("somewhere"), 100, 0, 100_000, NONE, {"best": False, "stochastic": False}),
+        (Path("somewhere"), 3, 4, 9, NONE, {"best": True, "stochastic": True}),
+    ]
 
 
 @pytest.mark.parametrize("as_json", [False, True])
@@ -208,7 +211,8 @@ def test_evaluate_follows_a_learner_and_sums_up(
     starts: list[tuple[object, ...]],
     as_json: bool,
 ) -> None:
-    def followed(serve: Callable[[object], int], *arguments: Any) -> tuple[int, ScoreTally]:
+    def followed(serve: Callable[[object], int], *arguments: Any, stochastic: bool) -> tuple[int, ScoreTally]:
+        assert not stochastic
         assert serve("a factory") == 1
         assert arguments[:-1] == (3, 4, 9, frozenset({"m"}), True)
         tally = ScoreTally()

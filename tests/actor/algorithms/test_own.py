@@ -14,7 +14,7 @@ import pytest
 from actor.algorithms.gradients import gradient, minibatches
 from actor.algorithms.losses import LossStats, OutputGradients
 from actor.algorithms.methods import ActionValues, ActorCritic, PolicyTargets, Targets
-from actor.algorithms.own import CheckedMethod, declared, make_method
+from actor.algorithms.own import CheckedMethod, declared, look_up, make_method
 from actor.algorithms.portion import portion
 from actor.algorithms.rollout import Rollout
 from actor.config import ActorSettings, read_settings
@@ -45,6 +45,9 @@ class Sarsa(ActionValues):
 
 class Reinforce(ActorCritic):
     traits = Traits(has_values=False, whole_rollouts=True)
+
+class LongestQ(ActionValues):
+    traits = Traits(has_values=False, stochastic=False, needs_target=True, whole_rollouts=True)
 
 class Misspelt(ActorCritic):
     traits = Traits(ignores=("klip",))
@@ -218,6 +221,39 @@ def test_an_installed_package_may_give_a_name_that_is_like_one_of_ours(
     assert read_settings(table, declared(frozenset())).traits.ignores == ("loss", "clip")
     with pytest.raises(SettingError, match=r"one_step_sarsa, a3c_careful; one of your own is MODULE:CLASS"):
         read_settings(msgspec.msgpack.encode({"algorithm": "a3c_carful"}), declared(frozenset()))
+
+
+NETWORK = """
+from torch import nn
+
+def network(spec, width=5):
+    return nn.Sequential(nn.Linear(*spec.observation_shape, width), nn.Tanh())
+"""
+
+
+@pytest.mark.parametrize("algorithm", ["n_step_q", "LongestQ"])
+@pytest.mark.usefixtures("module")
+def test_a_target_network_is_of_the_kind_that_acts_though_that_is_a_users_own(tmp_path: Path, algorithm: str) -> None:
+    (tmp_path / "own_methods.py").write_text(MODULE + NETWORK)
+    table: dict[str, object] = {"algorithm": algorithm if algorithm == "n_step_q" else f"own_methods:{algorithm}"}
+    table |= {"network": "own_methods:network", "network_options": {"width": 7}}
+    settings = read_settings(msgspec.msgpack.encode(table), declared(ALLOWED))
+    policy, flat = build_policy(settings, SPACES, 0, ALLOWED)
+    method = make_method(settings, SPACES, policy, 0, ALLOWED)
+    values: Any = method.own if isinstance(method, CheckedMethod) else method
+    before = flat.vector()
+    method.adopt(0, before + 1.0, 1)
+    np.testing.assert_array_equal(values.target_weights.vector(), before + 1.0)
+    np.testing.assert_array_equal(flat.vector(), before)
+    assert values.target_weights.layout() == flat.layout()
+
+
+@pytest.mark.usefixtures("module")
+def test_options_are_looked_at_before_a_class_is_made() -> None:
+    look_up(read("Critic", algorithm_options={"share": 0.5}), ALLOWED)
+    look_up(ActorSettings(), ALLOWED)
+    with pytest.raises(SettingError, match=r"algorithm_options = \{'shar': 1\}: .*unexpected keyword argument 'shar'"):
+        look_up(read("Critic", algorithm_options={"shar": 1}), ALLOWED)
 
 
 class Answering(ActorCritic):

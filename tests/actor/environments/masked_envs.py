@@ -105,6 +105,32 @@ class Silent(Strict):
         raise AssertionError
 
 
+class Tidy(Strict):
+    """Knows no moves of a game that is over, as most games with a list of moves do."""
+
+    def __init__(self, ends: bool) -> None:
+        super().__init__("method", ends=ends)
+        moves = self._mask
+
+        def asked() -> Any:
+            if self.taken == LENGTH:
+                raise IndexError("the game is over")
+            return moves()
+
+        self.action_masks = asked
+
+
+class Counting(Lenient):
+    """Has something else of the method's name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.action_masks: Any = np.ones(2)
+
+    def _info(self) -> dict[str, Any]:
+        return {"action_mask": None}
+
+
 class Misfit(Lenient):
     """Two moves, and a mask of four."""
 
@@ -136,7 +162,15 @@ class Together(SyncVectorEnv):
             self.action_masks = lambda: np.stack(self.call("action_masks"))
 
 
-GAMES: dict[str, Any] = {"Strict": Strict, "Lenient": Lenient, "Faulty": Faulty, "Misfit": Misfit, "Silent": Silent}
+GAMES: dict[str, Any] = {
+    "Strict": Strict,
+    "Lenient": Lenient,
+    "Faulty": Faulty,
+    "Misfit": Misfit,
+    "Tidy": Tidy,
+    "Counting": Counting,
+    "Silent": Silent,
+}
 for _name, _game in GAMES.items():
     gymnasium.register(f"{_name}-v0", entry_point=_game)
 _together: Any = Together

@@ -157,6 +157,26 @@ def test_a_convention_that_the_environment_has_not_is_refused(env: str, asked: s
         describe(settings_of(env, asked, **options), NOTHING)
 
 
+@pytest.mark.parametrize("ends", [True, False])
+@pytest.mark.parametrize("where", ["sync", "processes"])
+def test_an_environment_is_not_asked_when_its_episode_is_over(where: str, ends: bool) -> None:
+    with vector(where, "Tidy-v0", ends=ends) as made:
+        made.reset(0)
+        for _ in range(STEPS):
+            made.step(legal(made))
+        assert made.masked_by == "method"
+        assert not sum(made.failures.values())
+
+
+def test_what_only_has_the_methods_name_tells_no_masks() -> None:
+    with vector("sync", "Counting-v0") as made:
+        made.reset(0)
+        made.step(np.zeros((2, 1), np.int64))
+        assert made.masks is None
+    with pytest.raises(SettingError, match="Counting-v0 has no method action_masks"):
+        describe(settings_of("Counting-v0", "method"), NOTHING)
+
+
 def test_info_that_was_to_tell_masks_and_does_not_is_a_breach() -> None:
     with (
         vector("sync", "Lenient-v0", mask="info") as made,

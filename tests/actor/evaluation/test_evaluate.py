@@ -138,6 +138,26 @@ def test_a_run_in_envpool_is_scored_in_gymnasiums_environment() -> None:
     assert scores[0] == scores[1]
 
 
+def test_actions_may_be_drawn_and_are_the_same_each_time() -> None:
+    """Of weights as they begin, whose best action is hardly likelier than the other."""
+    table, layout = msgspec.msgpack.encode(TABLE), initial(settings_of(), 1, ()).layout
+    scores = []
+    for stochastic in (False, True):
+        scorer = PolicyScorer(table, layout, 3, 5, ENOUGH, frozenset(), stochastic=stochastic)
+        scores.append([scorer.score(1, weights(1).theta, None) for _ in range(2)])
+        scorer.close()
+    (greedy, again), (drawn, repeated) = scores
+    assert greedy == again
+    assert drawn == repeated
+    assert greedy.mean != drawn.mean
+    assert (greedy.stochastic, drawn.stochastic) == (False, True)
+    assert "actions drawn" in str(drawn)
+    assert "drawn" not in str(greedy)
+    values = msgspec.msgpack.encode({"env": "CartPole-v1", "algorithm": "n_step_q"})
+    with pytest.raises(UserError, match=r"--stochastic: actor\.algorithm = 'n_step_q' has no distribution"):
+        PolicyScorer(values, layout, 3, 5, ENOUGH, frozenset(), stochastic=True)
+
+
 def test_a_live_run_is_scored_with_each_new_set_of_weights_until_it_ends() -> None:
     bench = Bench(weights(1), weights(5), weights(2, epoch=2))
     with pytest.raises(Interrupted):

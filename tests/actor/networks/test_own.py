@@ -272,6 +272,10 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "a buffer": (lambda spec: Batched(persistent=True), r"has the buffer tide"),
     "a buffer that grows": (lambda spec: Batched(persistent=False, grows=True), r"changes a buffer in forward"),
     "dropout": (gives(lambda seen, out: nn.functional.dropout(out)), r"gives other numbers for the same observations"),
+    "rows that see each other": (
+        gives(lambda seen, out: out - out.mean(0)),
+        r"gives an observation other numbers beside others than alone: .*batch_first=True",
+    ),
     "in place": (gives(lambda seen, out: (seen.mul_(0.5), out)[1]), r"changes its observations in place"),
 }
 

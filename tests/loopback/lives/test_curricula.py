@@ -97,5 +97,5 @@ def test_what_a_run_keeps_is_refused_by_name(launch: Launcher) -> None:
 def test_a_stage_whose_environment_is_another_is_refused_before_anything_begins(launch: Launcher) -> None:
     told = "actor.curriculum=[{env_steps = 100, set = {env = 'Acrobot-v1'}}]"
     learner = launch.command("learner", "run", *QUICK, "--http", "off", "--run-dir", "run", "--set", told)
-    assert "actor.curriculum[0].set = {'env': 'Acrobot-v1'}: Acrobot-v1 then has" in refused(learner)
+    assert "actor.curriculum[0].set = {'env': 'Acrobot-v1'}: Acrobot-v1 is then another" in refused(learner)
     assert not (launch.folder / "run").exists()

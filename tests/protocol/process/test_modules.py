@@ -38,6 +38,31 @@ def test_a_module_and_a_package_that_are_named_are_found_and_others_are_not(here
         importlib.import_module("my_secrets")
 
 
+def test_a_package_that_is_named_brings_its_modules(here: Path) -> None:
+    (here / "my_lab").mkdir()
+    (here / "my_lab/envs.py").touch()
+    (here / "my_lab/__init__.py").touch()
+    (here / "my_labour.py").touch()
+    allowed = allow(["my_lab"])
+    assert import_allowed("my_lab.envs", allowed).__name__ == "my_lab.envs"
+    with pytest.raises(UserError, match="does not allow; --allow-module my_labour would"):
+        import_allowed("my_labour", allowed)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("\n1 / 0", r"raised ZeroDivisionError: division by zero \(my_fault.py, line 2\)"),
+        ("def f(:", r"raised SyntaxError: invalid syntax \(my_fault.py, line 1\)"),
+        ("import sys\nsys.exit(0)", r"raised SystemExit: 0 \(my_fault.py, line 2\)"),
+    ],
+)
+def test_whatever_a_module_does_when_it_is_imported_is_one_sentence(here: Path, text: str, said: str) -> None:
+    (here / "my_fault.py").write_text(text)
+    with pytest.raises(UserError, match=rf"^actor\.algorithm names module 'my_fault', which {said}$"):
+        import_allowed("my_fault", allow(["my_fault"]), "actor.algorithm")
+
+
 def test_a_module_beside_that_it_needs_is_named(here: Path) -> None:
     (here / "my_envs.py").write_text("import my_physics\n")
     (here / "my_physics.py").touch()
