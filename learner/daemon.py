@@ -10,8 +10,8 @@ import contextlib
 import os
 import shlex
 import signal
-import sys
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +19,21 @@ import uvloop
 
 from learner.events import StopRequested
 from learner.launch.bootstrap import Resources, begin
+from learner.launch.guests import leave, leave_within, own_stdout
 from learner.launch.local_actors import ChildFailed, LocalActors
 from learner.launch.options import Options, host_and_port
 from learner.launch.run_directory import RunDirectory
 from learner.launch.scratch import scratch_folder
-from learner.launch.watchers import find_watchers
+from learner.launch.watchers import find_watchers, watched
 from learner.monitoring.console import Console
 from learner.monitoring.history import EARLIER_POINTS, read_earlier_lives
-from learner.monitoring.sinks.feed import Feeds
+from learner.monitoring.sinks.feed import END_S, Feeds
 from learner.monitoring.web import bind
 from learner.progress import MAX_STEPS
 from learner.security.access import AccessList, issue_local_keys
 from learner.security.keyring import Keyring
 from learner.service import Ending, Service, first_of
+from protocol.errors import UserError
 from protocol.process.descriptors import RESERVE, Apart, raise_limit
 from protocol.process.interrupts import Interrupts
 from protocol.process.notify import Supervisor
@@ -44,27 +46,43 @@ PARENT_S = 0.25  # between looks for the program that started this one, where it
 LEAST_FILES, FILES_PER_ACTOR = 96, 8  # a learner opens 40, and for each actor 2 connections and up to 4 pipes
 
 
+@dataclass
+class Parting:
+    """What the end of the process depends on. watchers: their names. unfinished: of those that are busy still.
+
+    left_s: what they all have left of their time.
+    """
+
+    watchers: list[str] = field(default_factory=list)
+    unfinished: list[str] = field(default_factory=list)
+    left_s: float = END_S
+
+
 def run(options: Options) -> int:
     """Serves one run until it ends; returns the exit code. Raises UserError for what a person can put right."""
-    unfinished: list[str] = []
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        try:
-            code = runner.run(_serve(options, unfinished))
-        finally:
-            handle_signals(signal.SIG_IGN)  # the exit code is decided, and nothing is left that they could end
-    if unfinished:  # what they have registered to be waited for at the end of a process was waited for
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+    parting = Parting(watched(options))
+    who = ", ".join(parting.watchers)
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            try:
+                code = runner.run(serve(options, parting))
+            finally:
+                handle_signals(signal.SIG_IGN)  # the exit code is decided, and nothing is left that they could end
+    except BaseException as error:
+        if who:
+            leave_within(parting.left_s, error.exit_code if isinstance(error, UserError) else 1, who)
+        raise
+    if parting.unfinished:  # what they have registered to be waited for at the end of a process was waited for
+        leave(code)
+    if who:
+        leave_within(parting.left_s, code, who)
     return code
 
 
-async def _serve(options: Options, unfinished: list[str]) -> int:
-    """Opens what the run needs, in the order in which a mistake is cheapest to report, and closes it in reverse.
-
-    unfinished: gets the names of watchers that are busy still.
-    """
+async def serve(options: Options, parting: Parting) -> int:
+    """Opens what the run needs, in the order in which a mistake is cheapest to report, and closes it in reverse."""
     earlier_s = 0.0  # of training in earlier lives
+    stdout = own_stdout() if parting.watchers else None
     watchers = find_watchers(options, lambda: earlier_s)
     raise_limit(LEAST_FILES + FILES_PER_ACTOR * options.experiment.run.actors, "a learner with so many local actors")
     apart = Apart()
@@ -79,7 +97,7 @@ async def _serve(options: Options, unfinished: list[str]) -> int:
         directory = stack.enter_context(RunDirectory.prepare(options.run_dir, options.resume, options.proceed))
         if watchers and directory.resuming:
             earlier_s = read_earlier_lives(directory.progress_lines(EARLIER_POINTS), MAX_STEPS).time_s
-        console = Console(options.json)
+        console = Console(options.json, stdout)
         stack.callback(console.close)
         if options.proceed and (code := directory.finished_exit_code(options.experiment)) is not None:
             console.event("over", {"run_dir": str(directory.path), "why": "the run has ended as it was asked to"})
@@ -96,7 +114,11 @@ async def _serve(options: Options, unfinished: list[str]) -> int:
         daemon = Daemon(
             Resources(options, directory, sockets, console, site, ring, str(local), keys, apart.start, watchers)
         )
-        stack.callback(lambda: unfinished.extend(daemon.feeds.unfinished))
+
+        def ends() -> None:
+            parting.unfinished, parting.left_s = daemon.feeds.unfinished, daemon.feeds.left_s
+
+        stack.callback(ends)
         stack.push_async_callback(daemon.close)
         if ring is not None:
             issue_local_keys(ring, options.experiment.run.actors, Path(scratch))

@@ -31,6 +31,13 @@ class ExtraMissing(UserError):
         return f"{self.flag} needs {self.package}, which is not installed: pip install 'farflung[{self.package}]'"
 
 
+def watched(options: Options) -> list[str]:
+    """Whose code is to run in this process, for people; found or not."""
+    sinks = {"--tensorboard": options.tensorboard, "--wandb": options.wandb, "--mlflow": options.mlflow}
+    hook = options.experiment.learner.on_event
+    return [flag for flag, asked in sinks.items() if asked is not None] + ([f"{SETTING} {hook}"] if hook else [])
+
+
 def find_watchers(options: Options, earlier_s: Callable[[], float]) -> list[tuple[str, Hear]]:
     """Names and what hears the lines. earlier_s: of training in earlier lives, asked when this one has begun.
 

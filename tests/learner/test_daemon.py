@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import json
 import signal
@@ -16,8 +17,8 @@ from typing import Any, cast
 import pytest
 
 from learner import daemon as module
-from learner.config import Experiment
-from learner.daemon import Daemon, resuming
+from learner.config import Experiment, LearnerSettings
+from learner.daemon import Daemon, Parting, resuming
 from learner.events import StopRequested
 from learner.launch.bootstrap import Resources
 from learner.launch.local_actors import ChildFailed
@@ -25,6 +26,7 @@ from learner.launch.options import Options
 from learner.launch.run_directory import RunDirectory
 from learner.monitoring.console import Console
 from learner.service import Ending
+from protocol.errors import UserError
 from tests.learner.books import learner_state, trained
 
 
@@ -125,6 +127,30 @@ def test_the_command_that_goes_on_says_what_the_run_directory_does_not_hold(tmp_
     more = replace(more, keys=Path("keys"), initial=Path("o"))
     flags = "--bind tcp://0.0.0.0:5555 --keys keys --initial o --allow-module corridor"
     assert resuming(more) == f"{resuming(plain)} {flags}"
+
+
+@pytest.mark.parametrize("ends", ["hung", "done", "refused", "alone"])
+def test_whoever_watches_cannot_keep_the_process(monkeypatch: pytest.MonkeyPatch, ends: str) -> None:
+    told: list[object] = []
+
+    async def serve(_: Options, parting: Parting) -> int:
+        parting.left_s = 4.0
+        parting.unfinished = ["mine"] if ends == "hung" else []
+        if ends == "refused":
+            raise UserError("no")
+        return 3
+
+    monkeypatch.setattr(module, "serve", serve)
+    monkeypatch.setattr(module, "handle_signals", lambda handler: None)
+    monkeypatch.setattr(module, "leave", told.append)
+    monkeypatch.setattr(module, "leave_within", lambda *given: told.append(given))
+    experiment = Experiment(learner=LearnerSettings(on_event="" if ends == "alone" else "mine:hook"))
+    options = Options(experiment, (), None, Path("run"), False, (), None, False, True, 0.0)
+    with pytest.raises(UserError) if ends == "refused" else contextlib.nullcontext():
+        assert module.run(options) == 3
+    hook = "learner.on_event mine:hook"
+    expected: dict[str, list[object]] = {"hung": [3, (4.0, 3, hook)], "done": [(4.0, 3, hook)], "alone": []}
+    assert told == expected.get(ends, [(4.0, 2, hook)])
 
 
 def test_a_decided_exit_code_stays() -> None:

@@ -61,7 +61,10 @@ class Feed:
 
 
 class Feeds:
-    """All listeners of one life. tell: gets events, on the loop's thread. unfinished: names, known after ``close``."""
+    """All listeners of one life. tell: gets events, on the loop's thread.
+
+    Known after ``close``: unfinished, names; left_s, of what they had together.
+    """
 
     def __init__(self, listeners: Sequence[tuple[str, Hear]], tell: Tell) -> None:
         loop = asyncio.get_running_loop()
@@ -71,6 +74,7 @@ class Feeds:
                 loop.call_soon_threadsafe(tell, event, fields)
 
         self.unfinished: list[str] = []
+        self.left_s = END_S
         self._tell = tell
         self._feeds = [Feed(name, hear, from_thread) for name, hear in listeners]
 
@@ -81,6 +85,8 @@ class Feeds:
 
     async def close(self, wait_s: float = END_S) -> None:
         """Waits for all of them at once, no longer than this; of one that missed anything a line says how much."""
+        clock = asyncio.get_running_loop().time
+        until = clock() + wait_s
         closing = (asyncio.to_thread(feed.close, wait_s) for feed in self._feeds)
         for feed, finished in zip(self._feeds, await asyncio.gather(*closing), strict=True):
             if not finished:
@@ -88,3 +94,4 @@ class Feeds:
             if feed.failed or feed.lost or not finished:
                 told: dict[str, object] = {"failed": feed.failed, "lost": feed.lost, "unfinished": not finished}
                 self._tell("sink_closed", {"sink": feed.name, **told})
+        self.left_s = max(0.0, until - clock())

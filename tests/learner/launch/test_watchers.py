@@ -13,7 +13,7 @@ import pytest
 from learner.config import Experiment, LearnerSettings
 from learner.launch import watchers
 from learner.launch.options import Options
-from learner.launch.watchers import find_watchers
+from learner.launch.watchers import find_watchers, watched
 from protocol.errors import UserError
 
 HOOKS = """
@@ -50,6 +50,14 @@ def refused(asked: Options) -> str:
 
 def test_nobody_hears_a_run_that_nobody_asked_to_hear(here: Path) -> None:
     assert find_watchers(options(), lambda: 0.0) == []
+
+
+def test_who_watches_is_known_before_it_is_found() -> None:
+    assert watched(options()) == []
+    assert watched(options("acme_absent:hear", mlflow="file:store")) == [
+        "--mlflow",
+        "learner.on_event acme_absent:hear",
+    ]
 
 
 def test_a_callable_that_is_allowed_is_found_in_the_working_directory(here: Path) -> None:
