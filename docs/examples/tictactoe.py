@@ -1,7 +1,7 @@
 """Noughts and crosses against an opponent that plays at random: a win earns 1, a loss -1. Knows Gymnasium alone.
 
 The board has nine numbers: 1 for our marks, -1 for the opponent's, 0 for empty. An action names a cell. A cell that is
-taken loses at once, which is how the policy learns what is allowed.
+taken loses at once, and a mask says which are not, so no policy has to learn that.
 """
 
 import gymnasium
@@ -19,15 +19,15 @@ class TicTacToe(gymnasium.Env):
         self.board = numpy.zeros(9, numpy.float32)
         if self.np_random.random() < 0.5:  # half of all games are begun by the opponent
             self.answer()
-        return self.board.copy(), {}
+        return self.board.copy(), {"action_mask": self.board == 0.0}
 
     def step(self, action):
         if self.board[action]:
-            return self.board.copy(), -1.0, True, False, {}
+            return self.board.copy(), -1.0, True, False, {"action_mask": self.board == 0.0}
         self.board[action] = 1.0
         if not self.over():
             self.answer()
-        return self.board.copy(), self.winner(), self.over(), False, {}
+        return self.board.copy(), self.winner(), self.over(), False, {"action_mask": self.board == 0.0}
 
     def answer(self):
         self.board[self.np_random.choice(numpy.flatnonzero(self.board == 0.0))] = -1.0

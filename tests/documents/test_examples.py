@@ -142,10 +142,11 @@ def test_the_game_of_the_tutorial_has_its_rules() -> None:
     env = gymnasium.make("TicTacToe-v0")  # with Gymnasium's own checks of what steps return
     ends = {-1.0: 0, 0.0: 0, 1.0: 0}
     for seed in range(200):
-        seen, _ = env.reset(seed=seed)
+        seen, info = env.reset(seed=seed)
         while True:
             assert seen.sum() in (0.0, -1.0)  # it is our move
-            seen, reward, over, _, _ = env.step(int(np.flatnonzero(seen == 0.0)[0]))
+            np.testing.assert_array_equal(info["action_mask"], seen == 0.0)
+            seen, reward, over, _, info = env.step(int(np.flatnonzero(seen == 0.0)[0]))
             if over:
                 break
             assert reward == 0.0
