@@ -166,7 +166,7 @@ def test_the_game_of_the_tutorial_is_learnt(workshop: Path) -> None:
 
 
 def test_the_curriculum_of_its_page_is_the_file_s_and_is_learnt(workshop: Path) -> None:
-    assert toml_of("docs/curricula.md", 1) == (EXAMPLES / "icy.toml").read_text()
+    assert toml_of("docs/curricula.md", 2) == (EXAMPLES / "icy.toml").read_text()
     command = "learner run icy.toml --allow-module icy"
     assert command in text_of("docs/curricula.md")
     code, printed = said(f"{command} --http off --json --run-dir run", workshop)

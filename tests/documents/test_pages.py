@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
+from actor.config import read_settings
+from learner.config import actor_table
+from learner.launch.experiment_file import load
 from tests.architecture.rules import ORDER
 from tests.documents.commands import EXPERIMENTS, NOT_HERE, PATH, every_command, faults, option_exists, used
 from tests.documents.markdown import anchors, commands, fences, links, prose, spans
@@ -48,6 +52,15 @@ def test_a_command_in_a_sentence_could_be_typed_as_far_as_it_goes(page: str) -> 
         elif span.startswith("--") and not option_exists(words[0]) and words[0] not in ELSEWHERE:
             found.append(f"{page}:{line}: no command of ours has {words[0]}")
     assert found == []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_table_of_settings_is_an_experiment(page: str, tmp_path: Path) -> None:
+    for fence in fences(text_of(page)):
+        if fence.language == "toml":
+            file = tmp_path / "shown.toml"
+            file.write_text(fence.text)
+            read_settings(actor_table(load(file, [], {})))
 
 
 def test_a_wrong_flag_setting_target_module_and_program_are_seen() -> None:
