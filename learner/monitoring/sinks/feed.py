@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from learner.monitoring.sinks.sink import SinkFollower
 from protocol.process.outlet import Outlet
 
 LIMIT = 1000  # lines that may wait for one listener: minutes of them
@@ -26,10 +27,14 @@ Tell = Callable[[str, dict[str, object]], None]
 
 
 class Feed:
-    """One listener. name: for people. tell: gets events, from any thread. failed: calls of it that raised."""
+    """One listener. name: for people. tell: gets events, from any thread. failed: calls of it that raised.
+
+    detail: why it missed anything, as far as that is known: what it raised first, or what it is busy with.
+    """
 
     def __init__(self, name: str, hear: Hear, tell: Tell, limit: int = LIMIT) -> None:
         self.name, self.failed = name, 0
+        self._failure, self._doing = "", ""
         self._hear, self._tell, self._limit = hear, tell, limit
         self._last: bytes | None = None
         self._outlet = Outlet(lambda _: None, limit)
@@ -50,14 +55,24 @@ class Feed:
         """Hands over the last line and waits; whether all was taken in that time."""
         return self._outlet.close(wait_s, None if self._last is None else partial(self._take, self._last))
 
+    @property
+    def detail(self) -> str:
+        busy = f"still busy with the event {self._doing}" if self._doing else ""
+        where = f"{self._hear.where}: " if busy and isinstance(self._hear, SinkFollower) else ""
+        return "; ".join(part for part in (self._failure, where + busy) if part)
+
     def _take(self, line: bytes) -> None:
+        said = msgspec.json.decode(line)
+        self._doing = str(said["event"])
         try:
-            self._hear(msgspec.json.decode(line))
+            self._hear(said)
+            self._doing = ""
         except BaseException as error:  # a user's callable may even try to end the interpreter
+            self._doing = ""
             self.failed += 1
             if self.failed == 1:
-                detail = f"{type(error).__name__}: {error}"[:DETAIL_CHARACTERS]
-                self._tell("sink_failed", {"sink": self.name, "detail": detail})
+                self._failure = f"{type(error).__name__}: {error}"[:DETAIL_CHARACTERS]
+                self._tell("sink_failed", {"sink": self.name, "detail": self._failure})
 
 
 class Feeds:
@@ -92,6 +107,6 @@ class Feeds:
             if not finished:
                 self.unfinished.append(feed.name)
             if feed.failed or feed.lost or not finished:
-                told: dict[str, object] = {"failed": feed.failed, "lost": feed.lost, "unfinished": not finished}
-                self._tell("sink_closed", {"sink": feed.name, **told})
+                missed: dict[str, object] = {"failed": feed.failed, "lost": feed.lost, "unfinished": not finished}
+                self._tell("sink_closed", {"sink": feed.name, **missed, "detail": feed.detail})
         self.left_s = max(0.0, until - clock())

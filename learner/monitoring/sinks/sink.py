@@ -11,9 +11,14 @@ from typing import Any, Protocol
 
 from learner.monitoring.sinks.charts import Charts, Points
 
+RETRY_S = 30.0  # of the run, between attempts to start what could not: its server may come later
+
 
 class Sink(Protocol):
-    """One program."""
+    """One program. where: what it was told to tell, for people."""
+
+    @property
+    def where(self) -> str: ...
 
     def start(self, run: str, config: Mapping[str, Any], env_steps: int) -> None:
         """A life of the run begins. config: the experiment's tables. env_steps: that it goes on from."""
@@ -30,12 +35,17 @@ class NotStarted(Exception):
 
 
 class SinkFollower:
-    """Hears a run's lines for one sink. earlier_s: asked once, when the life begins: of training in lives before."""
+    """Hears a run's lines for one sink. earlier_s: asked once, when the life begins: of training in lives before.
+
+    where: the sink's.
+    """
 
     def __init__(self, sink: Sink, config: Mapping[str, Any], earlier_s: Callable[[], float]) -> None:
+        self.where = sink.where
         self._sink, self._config, self._earlier_s = sink, config, earlier_s
         self._charts: Charts | None = None
-        self._env_steps = 0
+        self._began: Mapping[str, Any] | None = None
+        self._retry_unix_s: float | None = None  # None: not known yet
 
     def __call__(self, said: Mapping[str, Any]) -> None:
         """One line of progress.jsonl."""
@@ -43,12 +53,27 @@ class SinkFollower:
         if "actor" in said and event != "evaluated":  # what actors say under a name of ours is not heard
             return
         if event == "started":
-            self._sink.start(said["run"], self._config, said["env_steps"])
-            self._charts = Charts(self._earlier_s())
+            self._began = said
+            self._start(said)
         elif event in ("progress", "evaluated", "finished"):
-            if self._charts is None:
-                raise NotStarted("it was not started")
+            charts = self._charts or self._start_late(said)
             if event == "finished":
                 self._sink.end(said)
-            elif (points := self._charts.read(said)) is not None:
+            elif (points := charts.read(said)) is not None:
                 self._sink.scalars(points)
+
+    def _start(self, began: Mapping[str, Any]) -> Charts:
+        self._sink.start(began["run"], self._config, began["env_steps"])
+        self._charts = Charts(self._earlier_s())
+        return self._charts
+
+    def _start_late(self, said: Mapping[str, Any]) -> Charts:
+        """What could not start is tried again, from time to time. Raises NotStarted, or what the sink raises."""
+        if self._began is None or said["event"] != "progress":
+            raise NotStarted("it was not started")
+        if self._retry_unix_s is None:
+            self._retry_unix_s = said["unix_s"] + RETRY_S
+        if said["unix_s"] < self._retry_unix_s:
+            raise NotStarted("it was not started")
+        self._retry_unix_s = None
+        return self._start(self._began)

@@ -16,9 +16,10 @@ FLUSH_S = 2.0  # a point is on disk after so long; TensorBoard itself looks ever
 
 
 class TensorBoardSink:
-    """One file in ``folder`` for each life of the run."""
+    """One file in ``folder`` for each life of the run. where: the folder, for people."""
 
     def __init__(self, folder: Path) -> None:
+        self.where = str(folder)
         self._folder = folder
         self._writer: Any = None
         self._flush_at = 0.0

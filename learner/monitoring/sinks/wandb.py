@@ -10,15 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from learner.monitoring.sinks.charts import Points
+from learner.monitoring.sinks.reach import require_reachable
 
 STEP = "env_steps"  # their own step must not fall, and that of a run that goes on from a checkpoint does
 PLAIN = str | int | float | bool
+ALONE = ("offline", "dryrun", "disabled")  # modes of theirs in which nobody is asked
 
 
 class WandbSink:
-    """project: there. folder: where their files are kept before they are uploaded."""
+    """project: there. folder: where their files are kept before they are uploaded. where: the project, for people."""
 
     def __init__(self, project: str, folder: Path) -> None:
+        self.where = f"project {project}"
         self._project, self._folder = project, folder
         self._run: Any = None
 
@@ -26,6 +29,9 @@ class WandbSink:
         """Sink.start."""
         import wandb
 
+        theirs = wandb.setup().settings
+        if theirs.mode not in ALONE:
+            require_reachable(theirs.base_url)
         self._run = wandb.init(
             project=self._project,
             group=run,

@@ -48,8 +48,12 @@ def fake_wandb(monkeypatch: pytest.MonkeyPatch) -> tuple[Recorder, Recorder, dic
     module, run, summary = Recorder(), Recorder(), dict[str, Any]()
     run.summary = summary  # type: ignore[attr-defined]
     module.answers["init"] = run
+    settings = SimpleNamespace(mode="online", base_url="http://api.acme")
     installed = ModuleType("wandb")
-    installed.__dict__.update(init=module.init, Settings=SimpleNamespace)
+    installed.__dict__.update(
+        init=module.init, Settings=SimpleNamespace, setup=lambda: SimpleNamespace(settings=settings)
+    )
+    module.answers["settings"] = settings
     monkeypatch.setitem(sys.modules, "wandb", installed)
     return module, run, summary
 

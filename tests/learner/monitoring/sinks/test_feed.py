@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
 from learner.monitoring.sinks.feed import Feed, Feeds
+from learner.monitoring.sinks.sink import SinkFollower
 
 Told = list[tuple[str, dict[str, object]]]
 PATIENCE_S = 60.0  # for what happens at once
@@ -97,7 +98,26 @@ def test_in_the_end_who_missed_anything_is_told_and_who_hangs_is_left() -> None:
         released.set()
     closed = [fields for event, fields in told if event == "sink_closed"]
     assert closed == [
-        {"sink": "broken", "failed": 1, "lost": 0, "unfinished": False},
-        {"sink": "hung", "failed": 0, "lost": 0, "unfinished": True},
+        {"sink": "broken", "failed": 1, "lost": 0, "unfinished": False, "detail": "ValueError: no"},
+        {"sink": "hung", "failed": 0, "lost": 0, "unfinished": True, "detail": "still busy with the event finished"},
     ]
     assert ("sink_failed", {"sink": "broken", "detail": "ValueError: no"}) in told
+
+
+def test_what_a_program_was_busy_with_says_where_it_is() -> None:
+    entered, released = threading.Event(), threading.Event()
+
+    class Slow:
+        where = "http://tracking"
+
+        def start(self, *_: object) -> None:
+            entered.set()
+            assert released.wait(PATIENCE_S)
+
+    listener = feed(SinkFollower(cast("Any", Slow()), {}, lambda: 0.0), [])
+    listener.submit("started", line("started", run="r", env_steps=0))
+    assert entered.wait(PATIENCE_S)
+    assert listener.detail == "http://tracking: still busy with the event started"
+    released.set()
+    assert listener.close(PATIENCE_S)
+    assert listener.detail == ""

@@ -37,3 +37,32 @@ def test_one_that_did_not_start_is_told_nothing_and_each_line_is_a_failure() -> 
             follower(line)
     assert sink.calls == []
     assert len(LINES) == 6
+
+
+def test_one_that_could_not_start_is_tried_again_after_a_while() -> None:
+    """Its server came later: it is charted from then on, from where the life began."""
+
+    class Late(Recorder):
+        attempts = 0
+
+        def start(self, *given: object) -> None:
+            self.attempts += 1
+            if self.attempts < 3:
+                raise OSError("no network")
+            self.calls.append(("start", given, {}))
+
+    sink: Any = Late()
+    follower = SinkFollower(sink, CONFIG, lambda: 0.0)
+    heard: list[str] = []
+    for line in (STARTED, *(moment(10 * number) for number in range(1, 9)), RESULT):
+        try:
+            follower(line)
+            heard.append(line["event"])
+        except NotStarted:
+            heard.append("not started")
+        except OSError as error:
+            heard.append(str(error))
+    waits = ["not started"] * 3
+    assert heard == ["no network", *waits, "no network", *waits, "progress", "finished"]
+    assert [name for name, *_ in sink.calls] == ["start", "scalars", "end"]
+    assert sink.named("start") == [(("test-7", CONFIG, 2000), {})]

@@ -7,12 +7,15 @@ from pathlib import Path
 
 import pytest
 
+from learner.monitoring.sinks import wandb as sinks
 from learner.monitoring.sinks.wandb import WandbSink
 from tests.learner.monitoring.sinks.fakes import CONFIG, fake_wandb, follow
 
 
 def test_it_is_called_as_its_documents_say(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     module, run, summary = fake_wandb(monkeypatch)
+    asked: list[str] = []
+    monkeypatch.setattr(sinks, "require_reachable", asked.append)
     follow(WandbSink("acme", tmp_path))
     ((_, begun),) = module.named("init")
     assert begun.pop("settings").console == "off"
@@ -29,6 +32,17 @@ def test_it_is_called_as_its_documents_say(monkeypatch: pytest.MonkeyPatch, tmp_
     assert [each.get("metrics/success") for each in logged] == [0.25, 0.375, None]
     assert summary == {"event": "finished", "exit_code": 0, "solved": True, "return_mean_100": 480.5, "version": 60}
     assert run.named("finish") == [((), {"exit_code": 0})]
+    assert asked == ["http://api.acme"]
+
+
+@pytest.mark.parametrize("mode", ["offline", "disabled"])
+def test_where_nobody_is_asked_nobody_has_to_answer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, mode: str) -> None:
+    module, _, _ = fake_wandb(monkeypatch)
+    module.answers["settings"].mode = mode
+    asked: list[str] = []
+    monkeypatch.setattr(sinks, "require_reachable", asked.append)
+    follow(WandbSink("acme", tmp_path))
+    assert asked == []
 
 
 @pytest.mark.skipif(find_spec("wandb") is None, reason="wandb is not installed")
