@@ -2,8 +2,8 @@
 
 Children live in sessions of their own, so Ctrl-C in a terminal reaches the learner alone and it says goodbye to them.
 An actor that dies is started again after a back-off, a limited number of times, fewer where it dies early of the same
-error each time; one that exits with code 2 would only do so again, and ends the run. A child's end is the end of its
-process: its pipes may be held by what it started, for ever.
+error each time, whatever numbers that tells; one that exits with code 2 would only do so again, and ends the run. A
+child's end is the end of its process: its pipes may be held by what it started, for ever.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import signal
 import sys
 import tempfile
@@ -29,6 +30,7 @@ SAID_BYTES = 1 << 16  # of the end of what `actor init` said
 RESTARTS = 5  # of one slot in the whole run
 FIRST_BACKOFF_S, LONGEST_BACKOFF_S = 0.5, 8.0  # before a restart; doubled each time
 LAST_WORDS_S = 1.0  # for stderr after an exit: a grandchild may hold the pipe open for ever
+NUMBERS = re.compile(r"[-+]?\d[\d_.,]*(e[-+]?\d+)?|\b(nan|inf)\b", re.IGNORECASE)  # in which an error may differ
 SAME_ERRORS, EARLY_S = 3, 60.0  # so many ends in a row of one error, each so soon, and a slot is given up
 
 
@@ -173,14 +175,15 @@ class LocalActors:
             if code == 2:
                 self._tell(f"{name}: {words.removeprefix('error: ') or 'refused its configuration'}", 2)
                 return
-            same = same + 1 if (code, words) == before and clock() - began < EARLY_S else 1
-            before = code, words
+            error = code, NUMBERS.sub("", words)
+            same = same + 1 if error == before and clock() - began < EARLY_S else 1
+            before = error
             again = code != 0 and restart < RESTARTS and (same < SAME_ERRORS or not words)
             exited = {"actor": name, "how": _how(code), "last_words": words, "restarting": again}
             self._announce("actor_exited", exited)
             if not again:
-                if words and same >= SAME_ERRORS:
-                    self._given_up = f"; {name} ended {same} times in a row of the same error: {words}"
+                times = f"ended {same} times in a row of the same error" if same >= SAME_ERRORS else "said last"
+                self._given_up = f"; {name} {times}: {words}" if words else f"; {name} {_how(code)} and said nothing"
                 return
             if await self._back_off(restart):
                 return

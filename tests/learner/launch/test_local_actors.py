@@ -27,7 +27,9 @@ STAYS = "say('ready', os.getpid()); signal.pause()"
 DEAF = "signal.signal(signal.SIGTERM, signal.SIG_IGN); say('ready', os.getpid())\nwhile True: signal.pause()"
 REFUSES = "say('error: actor.env = nothing'); sys.exit(2)"
 REFUSES_AS_AN_EVENT = """say('{"event": "worker_failed", "detail": "no such module"}'); sys.exit(2)"""
-CRASHES_ANEW = "say('Traceback', os.getpid()); sys.exit(3)"
+CRASHES_ANEW = "say('Traceback', ''.join(chr(65 + int(digit)) for digit in str(os.getpid()))); sys.exit(3)"
+CRASHES_OF_NAN = "say(f'loss {os.getpid()}.5, norm {\"nan\" if os.getpid() % 2 else -1e-05}'); sys.exit(3)"
+DIES_SILENTLY = "os.kill(os.getpid(), signal.SIGKILL)"
 CRASHES = "say('Traceback'); sys.exit(3)"
 LEAVES = "sys.exit(0)"
 PRELUDE = "import os, signal, sys\ndef say(*words): print(*words, file=sys.stderr, flush=True)\n"
@@ -175,6 +177,7 @@ def test_a_crash_is_restarted_a_limited_number_of_times(tmp_path: Path) -> None:
     detail, code = heard.ended.result()
     assert code == 1
     assert "no local actor is left" in detail
+    assert "; local-0 said last: Traceback " in detail
     exits = heard.named("actor_exited")
     assert [fields["restarting"] for fields in exits] == [True] * RESTARTS + [False]
     assert exits[0] | {"last_words": ""} == {
@@ -191,6 +194,16 @@ def test_the_same_error_each_time_is_not_tried_as_often(tmp_path: Path) -> None:
     assert code == 1
     assert detail.endswith("local-0 ended 3 times in a row of the same error: Traceback")
     assert [fields["restarting"] for fields in heard.named("actor_exited")] == [True] * (SAME_ERRORS - 1) + [False]
+
+
+def test_an_error_that_differs_in_numbers_alone_is_the_same(tmp_path: Path) -> None:
+    detail, _ = with_fleet(tmp_path, CRASHES_OF_NAN, 1, until_ended).ended.result()
+    assert "local-0 ended 3 times in a row of the same error: loss " in detail
+
+
+def test_one_that_says_nothing_is_said_to(tmp_path: Path) -> None:
+    detail, _ = with_fleet(tmp_path, DIES_SILENTLY, 1, until_ended).ended.result()
+    assert detail.endswith("; local-0 was ended by signal 9 (Killed) and said nothing")
 
 
 def test_a_restarted_actor_keeps_its_name(tmp_path: Path) -> None:
