@@ -1,4 +1,4 @@
-"""PPO's clipped loss (Schulman et al. 2017, equation 7) by torch's autograd. Knows Farflung's methods and torch."""
+"""PPO's clipped loss (Schulman et al. 2017, equation 7) by torch's autograd. Knows Farflung's algorithms and torch."""
 
 import torch
 

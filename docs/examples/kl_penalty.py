@@ -1,4 +1,4 @@
-"""PPO with a penalty in the place of the clip (Schulman et al. 2017, equation 8). Knows Farflung's methods."""
+"""PPO with a penalty in the place of the clip (Schulman et al. 2017, equation 8). Knows Farflung's algorithms."""
 
 import numpy
 
