@@ -6,11 +6,14 @@ import time
 
 STARTED_AT = time.monotonic()  # before the imports below, so that total_s counts them
 
+import contextlib  # noqa: E402
 import json  # noqa: E402
 import os  # noqa: E402
 import re  # noqa: E402
 import sys  # noqa: E402
 import tomllib  # noqa: E402
+from collections.abc import Iterator, Sequence  # noqa: E402
+from functools import partial  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import TYPE_CHECKING, Annotated  # noqa: E402
 
@@ -74,6 +77,9 @@ def run(
             "where there is one, else plain defaults without a target.",
         ),
     ] = None,
+    plain: Annotated[
+        bool, typer.Option("--plain", help="With --env: plain defaults, also where there is a shipped experiment.")
+    ] = False,
     actors: Annotated[int | None, typer.Option(metavar="N", help="Local actor processes; 0 waits for others.")] = None,
     settings: Annotated[
         list[str] | None,
@@ -197,7 +203,9 @@ def run(
     from learner.launch.run_directory import edition_of
     from learner.launch.source import sort
 
-    file = _experiment_file(experiment, env, run_dir, resume, proceed)
+    if plain and (experiment is not None or env is None or resume):
+        raise UserError("--plain is of --env ID in a new run: it takes defaults alone, and no experiment")
+    file = _experiment_file(experiment, env, run_dir, resume, proceed, plain)
     overrides = [*(settings or []), *_flags(env, actors, until_return, until_steps, seed)]
     kept = run_dir is not None and file == run_dir / "experiment.toml"
     edition = edition_of(run_dir if resume or proceed else None)
@@ -208,7 +216,9 @@ def run(
 
     if kept and experiment is not None and file != experiment_file(experiment):
         tell(f"the run goes on as it began, by {file}, whatever {experiment} is in this version")
-    resolved = load(file, overrides, os.environ, tell, kept=kept, edition=edition)
+    explained = partial(_explained, file, None if experiment else env, overrides)
+    with explained():
+        resolved = load(file, overrides, os.environ, tell, kept=kept, edition=edition)
     made, weights = sort(
         initial or (),
         best=initial_best,
@@ -242,7 +252,9 @@ def run(
     )
     from learner import daemon
 
-    raise typer.Exit(daemon.run(options))
+    with explained():
+        code = daemon.run(options)
+    raise typer.Exit(code)
 
 
 @app.command()
@@ -315,7 +327,7 @@ def environment(experiment: Experiment) -> str:
 
 
 def _experiment_file(
-    experiment: str | None, env: str | None, run_dir: Path | None, resume: bool, proceed: bool
+    experiment: str | None, env: str | None, run_dir: Path | None, resume: bool, proceed: bool, plain: bool
 ) -> Path | None:
     """Which file the settings start from; None for plain defaults."""
     if resume and proceed:
@@ -327,7 +339,29 @@ def _experiment_file(
         return _as_begun(file, run_dir) if proceed and run_dir is not None and file.stem == experiment else file
     if run_dir is not None and (resume or (proceed and (run_dir / "experiment.toml").exists())):
         return run_dir / "experiment.toml"
+    if plain:
+        return None
     return named(DEFAULT_EXPERIMENT) if env is None else _shipped_for(env)
+
+
+@contextlib.contextmanager
+def _explained(file: Path | None, chosen_by: str | None, overrides: Sequence[str]) -> Iterator[None]:
+    """Of a setting that is refused and that a person never wrote, says where it stands. chosen_by: --env, if it was."""
+    from learner.launch.experiment_file import origin_of
+
+    try:
+        yield
+    except UserError as error:
+        if file is None or file.parent != named(DEFAULT_EXPERIMENT).parent:
+            raise
+        key = origin_of(str(error), file, overrides, os.environ)
+        if key is None:
+            raise
+        env = tomllib.loads(file.read_text(encoding="utf-8"))["actor"]["env"]
+        why = "" if chosen_by is None else f", which --env {chosen_by} chose"
+        instead = f"--set {key}=ITS_DEFAULT undoes that, and --env {env} --plain takes defaults alone"
+        told = f"{error}; it stands in the shipped experiment {file.stem}{why}: {instead}"
+        raise UserError(told, passing=error.passing) from None
 
 
 def _as_begun(file: Path, run_dir: Path) -> Path:

@@ -5,6 +5,7 @@ Later sources win: defaults, the file, ``FARFLUNG_TABLE__KEY`` environment varia
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -41,6 +42,7 @@ ENVIRONMENTS_OWN = (
 )
 # Of a run that began with the first edition of defaults, where nobody says otherwise.
 FORMER: dict[str, Any] = {"learning_rate": 2e-3, "anneal": "linear", "anneal_steps": 300_000, "anneal_floor": 0.05}
+REFUSED = re.compile(r"(?:local-\d+: )?((?:run|learner|actor)\.\w+)\S* = ")  # how a refusal of a setting begins
 Sources = tuple[list[tuple[str, str]], list[tuple[str, str]]]
 
 
@@ -73,7 +75,7 @@ def load(
     tables = _read(path) if path else {name: {} for name in TABLE_NAMES}
     if kept:
         tables["learner"] = flat(learner_settings(tables["learner"], kept=True))
-    sources: Sources = _from_environment(environ), [*map(_override, overrides)]
+    sources: Sources = _whole(_from_environment(environ)), _whole([*map(_override, overrides)])
     until_steps = tables["run"].get("until_steps")
     if kept and any(key == "learner.aggregation" for source in sources for key, _ in source):
         _forget_implied(tables["learner"])
@@ -88,6 +90,23 @@ def load(
     else:
         _name_edition(tables, edition)
     return experiment(tables)
+
+
+def origin_of(refusal: str, path: Path, overrides: Iterable[str], environ: Mapping[str, str]) -> str | None:
+    """The setting that a refusal is about, where the file said it and nobody after it; None elsewhere."""
+    found = REFUSED.match(refusal)
+    if found is None:
+        return None
+    table, _, name = found[1].partition(".")
+    later = {key for key, _ in [*_from_environment(environ), *map(_override, overrides)]}
+    return found[1] if name in _read(path)[table] and found[1] not in later else None
+
+
+def _whole(source: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Who gives points for the rate and says no more of it means that it goes through them."""
+    keys = {key for key, _ in source}
+    points = "learner.anneal_points" in keys and "learner.anneal" not in keys
+    return [("learner.anneal", "piecewise"), *source] if points else source
 
 
 def _name_edition(tables: dict[str, dict[str, Any]], edition: int) -> None:

@@ -14,6 +14,7 @@ from learner import cli
 from learner.config import Experiment, RunSettings
 from learner.launch.experiment_file import load
 from learner.launch.options import Options
+from protocol.annealing import Piecewise
 from protocol.errors import UserError
 from protocol.shipped import named
 
@@ -101,6 +102,60 @@ def test_an_environment_without_one_takes_defaults_and_no_target(asked: Asked) -
     experiment = asked.experiment("--env", "MountainCar-v0")
     assert experiment.actor == {"defaults": 3, "env": "MountainCar-v0"}
     assert experiment.run == RunSettings()
+
+
+def test_plain_takes_no_shipped_experiment(asked: Asked) -> None:
+    experiment = asked.experiment("--env", "CartPole-v1", "--plain")
+    assert experiment.actor == {"defaults": 3, "env": "CartPole-v1"}
+    assert experiment.run == RunSettings()
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ("--plain",),
+        ("cartpole", "--env", "CartPole-v1", "--plain"),
+        ("--env", "CartPole-v1", "--plain", "--resume", "--run-dir", "run"),
+    ],
+)
+def test_plain_is_of_an_environment_in_a_new_run(
+    asked: Asked, given: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert asked("run", *given) == 2
+    assert capsys.readouterr().err == (
+        "error: --plain is of --env ID in a new run: it takes defaults alone, and no experiment\n"
+    )
+
+
+KL = "actor.kl_target = 0.005: only actor.algorithm = 'a3c' reads it"
+STANDS = "it stands in the shipped experiment cartpole"
+INSTEAD = "--set actor.kl_target=ITS_DEFAULT undoes that, and --env CartPole-v1 --plain takes defaults alone"
+
+
+@pytest.mark.parametrize(
+    ("given", "refusal", "told"),
+    [
+        (("--env", "CartPole-v1"), KL, f"; {STANDS}, which --env CartPole-v1 chose: {INSTEAD}"),
+        (("--env", "CartPole-v1"), f"local-0: {KL}", f"; {STANDS}, which --env CartPole-v1 chose: {INSTEAD}"),
+        (("cartpole",), KL, f"; {STANDS}: {INSTEAD}"),
+        ((), KL, f"; {STANDS}: {INSTEAD}"),
+        (("--set", "actor.kl_target=0.005"), KL, ""),
+        ((), "actor.clip = 3: a share", ""),
+        ((), "the disk is full", ""),
+        (("--env", "CartPole-v1", "--plain"), KL, ""),
+    ],
+)
+def test_a_refused_setting_that_nobody_wrote_is_told_where_it_stands(
+    asked: Asked, given: tuple[str, ...], refusal: str, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked.trouble = UserError(refusal)
+    assert asked("run", *given) == 2
+    assert capsys.readouterr().err == f"error: {refusal}{told}\n"
+
+
+def test_points_for_the_rate_take_the_place_of_what_a_shipped_experiment_says_of_it(asked: Asked) -> None:
+    found = asked.experiment("cartpole", "--set", "learner.anneal_points=[[0,0.1],[20000,1.0]]")
+    assert found.learner.anneal == Piecewise(anneal_points=((0, 0.1), (20_000, 1.0)))
 
 
 @pytest.mark.parametrize("flag", ["--resume", "--continue"])

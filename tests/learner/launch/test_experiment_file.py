@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from learner.config import SGD, Adam, Median, NoRule, Preconditioned, Scale, learner_settings
-from learner.launch.experiment_file import load
+from learner.launch.experiment_file import load, origin_of
 from learner.launch.toml import dumps
 from protocol.annealing import Constant, Cosine, Piecewise
 from protocol.errors import SettingError, UserError
@@ -158,6 +158,38 @@ def test_a_later_choice_leaves_out_what_the_file_said_beside_another(tmp_path: P
     assert found == learner_settings({"optimizer": "rmsprop", "epsilon": 1e-3, "anneal": "none"})
     assert load(file, ["learner.optimizer=adam"], {}, told.append).learner.optimizer == Adam(beta1=0.5, epsilon=1e-3)
     assert len(told) == 2
+
+
+POINTS = "learner.anneal_points=[[0,1],[5,0.5]]"
+FALLS = "[learner]\nanneal = 'cosine'\nanneal_steps = 7\nanneal_floor = 0.05\n"
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_points_mean_that_the_rate_goes_through_them(tmp_path: Path, kept: bool) -> None:
+    """Nobody can leave out what a file says that is not theirs."""
+    told: list[str] = []
+    through = Piecewise(anneal_points=((0, 1.0), (5, 0.5)))
+    file = written(tmp_path, FALLS)
+    assert load(file, [POINTS], {}, told.append, kept=kept).learner.anneal == through
+    what = "learner.anneal_floor = 0.05, learner.anneal_steps = 7"
+    assert told == [f"learner.anneal = 'piecewise' does not read {what}: left out"]
+    assert load(file, [], {"FARFLUNG_LEARNER__ANNEAL_POINTS": "[[0,1],[5,0.5]]"}, kept=kept).learner.anneal == through
+    with pytest.raises(SettingError, match="reads it, and it is 'linear'"):
+        load(file, [POINTS, "learner.anneal=linear"], {}, kept=kept)
+
+
+def test_who_said_a_refused_setting(tmp_path: Path) -> None:
+    file = written(tmp_path, "[learner]\ncredit = 3\n[actor]\nenv_options = { wind = 1 }\n")
+
+    def of(refusal: str, *overrides: str, **environ: str) -> str | None:
+        return origin_of(refusal, file, overrides, environ)
+
+    assert of("learner.credit = 3: no") == of("local-3: learner.credit = 3: no") == "learner.credit"
+    assert of("actor.env_options.wind = 1: no") == "actor.env_options"
+    assert of("learner.most_credit = 3: no") is None
+    assert of("learner.credit = 3: no", "learner.credit=3") is None
+    assert of("learner.credit = 3: no", FARFLUNG_LEARNER__CREDIT="3") is None
+    assert of("checkpoint learner.credit = 3") is None
 
 
 def test_what_is_said_with_a_choice_is_held_against_it(tmp_path: Path) -> None:
