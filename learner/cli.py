@@ -6,14 +6,12 @@ import time
 
 STARTED_AT = time.monotonic()  # before the imports below, so that total_s counts them
 
-import contextlib  # noqa: E402
 import json  # noqa: E402
 import os  # noqa: E402
 import re  # noqa: E402
 import sys  # noqa: E402
 import tomllib  # noqa: E402
-from collections.abc import Iterator, Sequence  # noqa: E402
-from functools import partial  # noqa: E402
+from collections.abc import Sequence  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import TYPE_CHECKING, Annotated  # noqa: E402
 
@@ -203,21 +201,15 @@ def run(
     from learner.launch.run_directory import edition_of
     from learner.launch.source import sort
 
-    if plain and (experiment is not None or env is None or resume):
-        raise UserError("--plain is of --env ID in a new run: it takes defaults alone, and no experiment")
     file = _experiment_file(experiment, env, run_dir, resume, proceed, plain)
     overrides = [*(settings or []), *_flags(env, actors, until_return, until_steps, seed)]
     kept = run_dir is not None and file == run_dir / "experiment.toml"
     edition = edition_of(run_dir if resume or proceed else None)
-
-    def tell(text: str) -> None:
-        if not resume:
-            sys.stderr.write(f"note: {text}\n")
-
+    tell = _unheard if resume else _note
+    explained = _Explained(file, _chosen_by(experiment, env), overrides)
     if kept and experiment is not None and file != experiment_file(experiment):
         tell(f"the run goes on as it began, by {file}, whatever {experiment} is in this version")
-    explained = partial(_explained, file, None if experiment else env, overrides)
-    with explained():
+    with explained:
         resolved = load(file, overrides, os.environ, tell, kept=kept, edition=edition)
     made, weights = sort(
         initial or (),
@@ -252,9 +244,8 @@ def run(
     )
     from learner import daemon
 
-    with explained():
-        code = daemon.run(options)
-    raise typer.Exit(code)
+    with explained:
+        raise typer.Exit(daemon.run(options))
 
 
 @app.command()
@@ -330,6 +321,8 @@ def _experiment_file(
     experiment: str | None, env: str | None, run_dir: Path | None, resume: bool, proceed: bool, plain: bool
 ) -> Path | None:
     """Which file the settings start from; None for plain defaults."""
+    if plain and (experiment is not None or env is None or resume):
+        raise UserError("--plain is of --env ID in a new run: it takes defaults alone, and no experiment")
     if resume and proceed:
         raise UserError("--resume and --continue: the second does what the first does, where there is a run")
     if (resume or proceed) and run_dir is None:
@@ -344,24 +337,41 @@ def _experiment_file(
     return named(DEFAULT_EXPERIMENT) if env is None else _shipped_for(env)
 
 
-@contextlib.contextmanager
-def _explained(file: Path | None, chosen_by: str | None, overrides: Sequence[str]) -> Iterator[None]:
-    """Of a setting that is refused and that a person never wrote, says where it stands. chosen_by: --env, if it was."""
-    from learner.launch.experiment_file import origin_of
+def _note(text: str) -> None:
+    sys.stderr.write(f"note: {text}\n")
 
-    try:
-        yield
-    except UserError as error:
-        if file is None or file.parent != named(DEFAULT_EXPERIMENT).parent:
-            raise
-        key = origin_of(str(error), file, overrides, os.environ)
-        if key is None:
-            raise
-        env = tomllib.loads(file.read_text(encoding="utf-8"))["actor"]["env"]
-        why = "" if chosen_by is None else f", which --env {chosen_by} chose"
-        instead = f"--set {key}=ITS_DEFAULT undoes that, and --env {env} --plain takes defaults alone"
-        told = f"{error}; it stands in the shipped experiment {file.stem}{why}: {instead}"
-        raise UserError(told, passing=error.passing) from None
+
+def _unheard(_: str) -> None:
+    """What a run that goes on does as it always did is no news."""
+
+
+def _chosen_by(experiment: str | None, env: str | None) -> str:
+    """Who chose the experiment, where it was not its name."""
+    if experiment is not None:
+        return ""
+    return ", which runs where nothing is named" if env is None else f", which --env {env} chose"
+
+
+class _Explained:
+    """Of a setting that is refused and that a person never wrote, says where it stands. chosen_by: in words."""
+
+    def __init__(self, file: Path | None, chosen_by: str, overrides: Sequence[str]) -> None:
+        self._file, self._chosen_by, self._overrides = file, chosen_by, overrides
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        from learner.launch.experiment_file import origin_of
+
+        file = self._file
+        if not isinstance(error, UserError) or file is None or file.parent != named(DEFAULT_EXPERIMENT).parent:
+            return
+        key = origin_of(str(error), file, self._overrides, os.environ)
+        if key is not None:
+            env = tomllib.loads(file.read_text(encoding="utf-8"))["actor"]["env"]
+            instead = f"--set {key}=ITS_DEFAULT undoes that, and --env {env} --plain takes defaults alone"
+            told = f"{error}; it stands in the shipped experiment {file.stem}{self._chosen_by}: {instead}"
+            raise UserError(told, passing=error.passing) from None
 
 
 def _as_begun(file: Path, run_dir: Path) -> Path:

@@ -246,13 +246,10 @@ def differing(experiments: Sequence[Mapping[str, Any]]) -> dict[str, list[str | 
     return {key: [_word(settings[key]) if key in settings else None for settings in flat] for key in telling}
 
 
-def differences(experiments: Sequence[Mapping[str, Any]]) -> list[str]:
-    """For each experiment, in words, the settings in which they are not all alike: "actor.density=0.01"."""
+def differences(experiments: Sequence[Mapping[str, Any]]) -> list[dict[str, str | None]]:
+    """For each experiment the settings in which they are not all alike; None where it leaves one unset."""
     told = differing(experiments)
-    return [
-        ", ".join(f"{key} unset" if (word := words[number]) is None else f"{key}={word}" for key, words in told.items())
-        for number in range(len(experiments))
-    ]
+    return [{key: words[number] for key, words in told.items()} for number in range(len(experiments))]
 
 
 def _word(value: object) -> str:

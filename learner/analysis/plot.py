@@ -16,6 +16,8 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import TextPath
 from matplotlib.ticker import FuncFormatter
 from PIL import Image
 
@@ -37,6 +39,8 @@ BANDS = {
     "range": "band: least to greatest seed",
     "bootstrap": "band: 95 % of the mean, bootstrapped over seeds",
 }
+SIZE = (9.6, 6.4)  # inches
+ACROSS, HANDLE = 72 * SIZE[0] - 24, 48  # points that a legend has room for, and what is beside each name of it
 DPI, SHADES = 150, 128  # a palette is a third of the bytes, and a README loads them each time
 
 Curve = Callable[[Course, Floats], Floats]  # one seed's values on a grid
@@ -73,7 +77,7 @@ def write(groups: Sequence[Group], prefix: Path, band: Band) -> list[Path]:
 
 def draw(groups: Sequence[Group], band: Band) -> Figure:
     """The picture of these groups, each with one run at least that has got somewhere."""
-    figure = Figure(figsize=(9.6, 6.4), layout="constrained")
+    figure = Figure(figsize=SIZE, layout="constrained")
     places = figure.subplot_mosaic("aaabbb;ccddee", height_ratios=[3, 2])
     panels = {
         "a": Panel("return, mean of 100 episodes", "steps", _return("steps"), from_zero=False),
@@ -195,7 +199,7 @@ def _evaluations(axes: Axes, panel: Panel, groups: Sequence[Group]) -> None:
 
 def _head(figure: Figure, axes: Axes, groups: Sequence[Group]) -> None:
     """One group has a title; several have a legend."""
-    names = [f"{group.label}, {_count(len(group.runs), 'seed')}" for group in groups]
+    names = legend(groups)
     if len(groups) == 1:
         figure.suptitle(names[0], x=0.01, ha="left", color=INK, fontsize=12, fontweight="bold")
         return
@@ -208,7 +212,32 @@ def _head(figure: Figure, axes: Axes, groups: Sequence[Group]) -> None:
     envs = {run.env for group in groups for run in group.runs}
     if len(envs) == 1:
         axes.set_title(f"{envs.pop()}: {axes.get_title(loc='left')}", loc="left", color=INK, fontsize=9.5)
-    figure.legend(handles, names, loc="outside upper left", ncols=min(3, len(groups)), frameon=False, labelcolor=INK)
+    columns = max(1, min(3, len(groups), int(ACROSS // (max(map(_width, names)) + HANDLE))))
+    figure.legend(handles, names, loc="outside upper left", ncols=columns, frameon=False, labelcolor=INK)
+
+
+def legend(groups: Sequence[Group]) -> list[str]:
+    """What each group is called: by its settings, or by its first run where these would not fit."""
+    counts = [_count(len(group.runs), "seed") for group in groups]
+    names = [f"{group.label}, {count}" for group, count in zip(groups, counts, strict=True)]
+    if max(map(_width, names)) + HANDLE > ACROSS:
+        names = [_fitting(group.runs[0].path.name, count) for group, count in zip(groups, counts, strict=True)]
+    return [name.replace("$", r"\$") for name in names]  # which would begin mathematics
+
+
+def _fitting(name: str, count: str) -> str:
+    """As much of both ends as there is room for."""
+    found, half = f"{name}, {count}", len(name) // 2
+    while _width(found) + HANDLE > ACROSS:
+        half -= 1
+        found = f"{name[:half]}...{name[-half:]}, {count}"
+    return found
+
+
+def _width(text: str) -> float:
+    """In points."""
+    font = FontProperties(size=mpl.rcParams["font.size"])
+    return float(TextPath((0, 0), text.replace("$", r"\$"), prop=font).get_extents().width)
 
 
 def caption(groups: Sequence[Group], band: Band) -> str:

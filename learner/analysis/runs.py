@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,15 @@ import msgspec
 from msgspec import UNSET
 
 from learner.analysis.curves import Course, comparable, differences, read
+from learner.config import RunSettings, learner_settings
 from protocol import manifest as manifests
 from protocol.errors import UserError
 from protocol.manifest import Manifest
+from protocol.settings import flat
+from protocol.settings import read as convert
+
+WIDEST = 24  # characters of a value in a label; `learner compare` has more of it
+DEFAULTS = "defaults"  # what a group is called that sets nothing of what others set
 
 
 class UnreadableRun(UserError):
@@ -88,9 +94,26 @@ def load(path: Path) -> Run:
 def _experiment(path: Path) -> dict[str, dict[str, Any]]:
     data = _bytes(path, "experiment.toml", "is it a run directory?")
     try:
-        return tomllib.loads(data.decode())
+        return _filled(tomllib.loads(data.decode()))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UnreadableRun(path, f"experiment.toml: {error}") from None
+
+
+def _filled(tables: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """With the defaults of settings that an earlier version did not have, and under the names of today."""
+    with contextlib.suppress(UserError, AttributeError, TypeError):  # another version's: as it stands
+        filled = {
+            "run": flat(convert("run", RunSettings, tables.get("run", {}), kept=True)),
+            "learner": flat(learner_settings(tables.get("learner", {}), kept=True)),
+        }
+        return tables | {name: _plain(table) for name, table in filled.items()}
+    return tables
+
+
+def _plain(table: dict[str, Any]) -> dict[str, Any]:
+    """As TOML has it: what is unset or empty is not there."""
+    plain: dict[str, Any] = msgspec.to_builtins(table)
+    return {name: value for name, value in plain.items() if value is not None and value != ""}
 
 
 def _manifest(path: Path) -> Manifest | None:
@@ -151,8 +174,15 @@ def grouped(runs: Sequence[Run]) -> list[Group]:
     ]
 
 
-def _label(env: str, words: str, several: bool) -> str:
+def _label(env: str, words: Mapping[str, str | None], several: bool) -> str:
     """The environment where it tells them apart, then the settings that do."""
-    settings = [word for word in words.split(", ") if word and not word.startswith("actor.env=")]
-    shown = ", ".join(settings[:3]) + (" ..." if len(settings) > 3 else "")
+    settings = {key: word for key, word in words.items() if key != "actor.env"}
+    each = [f"{key} unset" if word is None else f"{key}={_cut(word)}" for key, word in settings.items()]
+    shown = ", ".join(each[:3]) + (" ..." if len(each) > 3 else "")
+    if settings and all(word is None for word in settings.values()):
+        shown = DEFAULTS
     return ": ".join(part for part in (env if several or not shown else "", shown) if part)
+
+
+def _cut(word: str) -> str:
+    return word if len(word) <= WIDEST else f"{word[: WIDEST - 3]}..."

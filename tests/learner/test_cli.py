@@ -138,7 +138,7 @@ INSTEAD = "--set actor.kl_target=ITS_DEFAULT undoes that, and --env CartPole-v1 
         (("--env", "CartPole-v1"), KL, f"; {STANDS}, which --env CartPole-v1 chose: {INSTEAD}"),
         (("--env", "CartPole-v1"), f"local-0: {KL}", f"; {STANDS}, which --env CartPole-v1 chose: {INSTEAD}"),
         (("cartpole",), KL, f"; {STANDS}: {INSTEAD}"),
-        ((), KL, f"; {STANDS}: {INSTEAD}"),
+        ((), KL, f"; {STANDS}, which runs where nothing is named: {INSTEAD}"),
         (("--set", "actor.kl_target=0.005"), KL, ""),
         ((), "actor.clip = 3: a share", ""),
         ((), "the disk is full", ""),

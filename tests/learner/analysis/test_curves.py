@@ -129,10 +129,10 @@ def test_experiments_are_told_apart_by_the_settings_in_which_they_differ() -> No
     one = {"run": {"seed": 1}, "actor": {"codec": "i8", "envs": 4}}
     other = {"run": {"seed": 2}, "actor": {"envs": 4, "density": 0.01}}
     assert differences([one, other]) == [
-        "actor.codec=i8, actor.density unset",
-        "actor.codec unset, actor.density=0.01",
+        {"actor.codec": "i8", "actor.density": None},
+        {"actor.codec": None, "actor.density": "0.01"},
     ]
-    assert differences([one]) == [""]
+    assert differences([one]) == [{}]
 
 
 def test_a_curve_is_held_after_its_end_and_unknown_before_its_beginning() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 mpl = pytest.importorskip("matplotlib", reason="matplotlib, of the extra plots, is not installed")
 
-from learner.analysis.plot import COLORS, caption, short, write  # noqa: E402
+from learner.analysis.plot import COLORS, caption, draw, legend, short, write  # noqa: E402
 from learner.analysis.runs import Group, grouped, load  # noqa: E402
 from tests.learner.courses import life, moment, run_dir, text  # noqa: E402
 
@@ -66,3 +66,25 @@ def test_the_caption_says_what_lines_and_bands_are(tmp_path: Path) -> None:
 )
 def test_a_tick_is_short(value: float, tick: str) -> None:
     assert short(value, 0) == tick
+
+
+def test_a_legend_is_of_settings_where_they_fit_and_of_runs_elsewhere(tmp_path: Path) -> None:
+    runs = [load(run_dir(tmp_path / "short")), load(run_dir(tmp_path / f"{'x' * 150}-7", envs=2))]
+    few = [Group("defaults", (runs[0],)), Group("actor.density=0.01", tuple(runs))]
+    assert legend(few) == ["defaults, 1 seed", "actor.density=0.01, 2 seeds"]
+    many = [Group("defaults", (runs[0],)), Group("actor.density=0.01, " * 9, (runs[1],))]
+    short, long = legend(many)
+    assert short == "short, 1 seed"
+    assert long.startswith("xxxx")
+    assert long.endswith("xx-7, 1 seed")
+    assert "x...x" in long
+
+
+@pytest.mark.parametrize("label", ["a", "m" * 40, "m" * 60, "m" * 90, "i$" * 80])
+def test_no_name_runs_off_the_picture(tmp_path: Path, label: str) -> None:
+    runs = [load(run_dir(tmp_path / f"{number}{'W' * 90}", envs=number)) for number in range(1, 5)]
+    figure = draw([Group(f"{number}{label}", (run,)) for number, run in enumerate(runs)], "range")
+    figure.savefig(tmp_path / "drawn.png")
+    (box,) = [drawn.get_window_extent() for drawn in figure.legends]
+    assert box.x0 >= 0.0
+    assert box.x1 <= figure.bbox.x1

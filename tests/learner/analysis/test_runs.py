@@ -83,3 +83,27 @@ def test_groups_are_named_after_what_tells_them_apart(tmp_path: Path) -> None:
     groups = grouped([load(path) for path in paths])
     assert [len(group.runs) for group in groups] == [2, 1, 1]
     assert groups[1].label == "actor.density=0.01, actor.envs unset"
+    assert groups[0].label == "defaults"
+
+
+def test_a_long_value_is_cut_and_one_with_commas_is_one(tmp_path: Path) -> None:
+    paths = [run_dir(tmp_path / "a", hidden=[64, 64, 32]), run_dir(tmp_path / "b", network="m" * 50)]
+    labels = [group.label for group in grouped([load(path) for path in paths])]
+    assert labels == [
+        "actor.hidden=[64, 64, 32], actor.network unset",
+        f"actor.hidden unset, actor.network={'m' * 21}...",
+    ]
+
+
+def test_what_an_earlier_version_did_not_have_tells_nothing_apart(tmp_path: Path) -> None:
+    """Its file lacks settings that are new; neither these at their defaults nor empty ones are a difference."""
+    paths = [run_dir(tmp_path / "a"), run_dir(tmp_path / "b", 1), run_dir(tmp_path / "c", 2)]
+    for old in paths[1:]:
+        lines = (old / "experiment.toml").read_text().splitlines()
+        kept = [line for line in lines if not line.startswith(("on_event", "norm_factor", "most_credit"))]
+        (old / "experiment.toml").write_text("\n".join(kept))
+    with (paths[2] / "experiment.toml").open("a") as file:
+        file.write("\n[learner.of_another_version]\n")
+    groups = grouped([load(path) for path in paths])
+    assert [len(group.runs) for group in groups] == [2, 1]
+    assert load(paths[0]).experiment["learner"].get("on_event") is None
