@@ -8,6 +8,7 @@ values, log_probs_old, advantages, returns: float32 [N]. outputs: float32 [N, K]
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -35,13 +36,14 @@ class LossStats:
     errors: float32 [N], value - return
     likelihood: of the actions; None for a loss without a policy
     log_ratios: float32 [N], log π(a|s) - log π_old(a|s); None for a loss without an old policy
+    clip: how far from 1 a ratio may be without being counted as clipped; infinite where nothing is clipped
     """
 
     terms: Array | None
     errors: Array
     likelihood: Likelihood | None = None
     log_ratios: Array | None = None
-    clip: float = 0.0
+    clip: float = math.inf
     value_weight: float = 1.0
     entropy_weight: float = 0.0
 

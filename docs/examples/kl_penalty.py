@@ -44,7 +44,6 @@ class KLPenalty(ActorCritic):
             errors,
             likelihood,
             log_ratios,
-            clip=numpy.inf,  # nothing is clipped
             value_weight=value_weight,
             entropy_weight=self.entropy_weight,
         )
