@@ -217,10 +217,10 @@ def _head(figure: Figure, axes: Axes, groups: Sequence[Group]) -> None:
 
 
 def legend(groups: Sequence[Group]) -> list[str]:
-    """What each group is called: by its settings, or by its first run where these would not fit."""
+    """What each group is called: by its settings, or by its first run where these do not fit or do not tell."""
     counts = [_count(len(group.runs), "seed") for group in groups]
     names = [f"{group.label}, {count}" for group, count in zip(groups, counts, strict=True)]
-    if max(map(_width, names)) + HANDLE > ACROSS:
+    if max(map(_width, names)) + HANDLE > ACROSS or len({group.label for group in groups}) < len(groups):
         names = [_fitting(group.runs[0].path.name, count) for group, count in zip(groups, counts, strict=True)]
     return [name.replace("$", r"\$") for name in names]  # which would begin mathematics
 

@@ -176,7 +176,8 @@ def grouped(runs: Sequence[Run]) -> list[Group]:
 
 def _label(env: str, words: Mapping[str, str | None], several: bool) -> str:
     """The environment where it tells them apart, then the settings that do."""
-    settings = {key: word for key, word in words.items() if key != "actor.env"}
+    telling = [(key, word) for key, word in words.items() if key != "actor.env"]
+    settings = dict(sorted(telling, key=lambda each: each[1] is None))  # what is set tells more
     each = [f"{key} unset" if word is None else f"{key}={_cut(word)}" for key, word in settings.items()]
     shown = ", ".join(each[:3]) + (" ..." if len(each) > 3 else "")
     if settings and all(word is None for word in settings.values()):

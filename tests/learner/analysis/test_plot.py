@@ -78,6 +78,7 @@ def test_a_legend_is_of_settings_where_they_fit_and_of_runs_elsewhere(tmp_path: 
     assert long.startswith("xxxx")
     assert long.endswith("xx-7, 1 seed")
     assert "x...x" in long
+    assert legend([Group("a ...", (runs[0],)), Group("a ...", (runs[0],))]) == ["short, 1 seed"] * 2
 
 
 @pytest.mark.parametrize("label", ["a", "m" * 40, "m" * 60, "m" * 90, "i$" * 80])

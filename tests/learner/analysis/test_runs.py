@@ -91,7 +91,7 @@ def test_a_long_value_is_cut_and_one_with_commas_is_one(tmp_path: Path) -> None:
     labels = [group.label for group in grouped([load(path) for path in paths])]
     assert labels == [
         "actor.hidden=[64, 64, 32], actor.network unset",
-        f"actor.hidden unset, actor.network={'m' * 21}...",
+        f"actor.network={'m' * 21}..., actor.hidden unset",
     ]
 
 
