@@ -202,7 +202,7 @@ def _weights(summary: RunSummary) -> list[Row]:
     if summary.return_target is not None or summary.bytes_per_gradient is not None:
         told.append([_episodes(summary)])
     if summary.bytes_per_gradient is not None:
-        told.append([(f"{count(summary.bytes_per_gradient)}B a gradient", "")])
+        told.append([(f"{size(summary.bytes_per_gradient)} a gradient", "")])
     if summary.refused:
         told.append([(f"{count(summary.refused)} refused", "")])
     return told
@@ -248,16 +248,16 @@ def _goal(
     percent = f"{math.floor(100.0 * share):4d}%"
     left = "" if left_s is None else f"{'about ' if about else ''}{duration(left_s)} left"
     if sheet.wide:
-        size = min(sheet.room - AMOUNT - 2 - PERCENT - 2 - LEFT, MOST_BAR)
-        row = _labelled(name, [(amount.ljust(AMOUNT), "bold"), *_bar(share, size, sheet), (f"{percent}  {left}", "")])
+        drawn = min(sheet.room - AMOUNT - 2 - PERCENT - 2 - LEFT, MOST_BAR)
+        row = _labelled(name, [(amount.ljust(AMOUNT), "bold"), *_bar(share, drawn, sheet), (f"{percent}  {left}", "")])
         return [_fitted(row, sheet)]
     first = _labelled(name, [(amount, "bold"), (f"  {left}" if left else "", "")])
     return [_fitted(first, sheet), _labelled("", [*_bar(share, sheet.room - PERCENT, sheet), (percent, "")])]
 
 
-def _bar(share: float, size: int, sheet: _Sheet) -> list[Span]:
-    done = int(share * size)
-    return [(sheet.glyphs.done * done, GOOD), (sheet.glyphs.left * (size - done), DULL)]
+def _bar(share: float, columns: int, sheet: _Sheet) -> list[Span]:
+    done = int(share * columns)
+    return [(sheet.glyphs.done * done, GOOD), (sheet.glyphs.left * (columns - done), DULL)]
 
 
 def _packed(name: str, pieces: Sequence[Row], sheet: _Sheet) -> list[Row]:
@@ -336,21 +336,26 @@ def wrapped(text: str, columns: int, most: int, glyphs: Glyphs = DRAWN) -> list[
 
 def count(value: float) -> str:
     """Whole below ten thousand; above with three digits and a unit."""
-    size = abs(value)
-    if size < 9_999.5:
+    most = abs(value)
+    if most < 9_999.5:
         return f"{value:,.0f}"
-    unit, scale = next((unit, scale) for most, unit, scale in UNITS if size < most)
-    digits = 2 - min(2, int(math.log10(size / scale * 1.0005)))
+    unit, scale = next((unit, scale) for below, unit, scale in UNITS if most < below)
+    digits = 2 - min(2, int(math.log10(most / scale * 1.0005)))
     return f"{value / scale:.{digits}f}{unit}"
 
 
 UNITS = ((999.5e3, "k", 1e3), (999.5e6, "M", 1e6), (math.inf, "G", 1e9))
 
 
+def size(value: float) -> str:
+    """In bytes."""
+    return f"{value:,.0f} B" if value < 9_999.5 else f"{count(value)}B"
+
+
 def mean(value: float) -> str:
     """Of returns, which may be of any size."""
-    size = abs(value)
-    return count(value) if size >= 9_999.5 else f"{value:,.{2 if size < 10.0 else 1}f}"
+    most = abs(value)
+    return count(value) if most >= 9_999.5 else f"{value:,.{2 if most < 10.0 else 1}f}"
 
 
 def duration(seconds: float) -> str:
@@ -387,8 +392,8 @@ def time_left(
 
 def sparkline(values: Sequence[float | None], columns: int, glyphs: Glyphs = DRAWN) -> str:
     """A curve as one row: each column a mean of its share of the values, a blank where there is none."""
-    size = min(columns, len(values))
-    edges = [index * len(values) // size for index in range(size + 1)]
+    drawn = min(columns, len(values))
+    edges = [index * len(values) // drawn for index in range(drawn + 1)]
     shares = [[value for value in values[low:high] if value is not None] for low, high in pairwise(edges)]
     means = [sum(share) / len(share) if share else None for share in shares]
     known = [value for value in means if value is not None]

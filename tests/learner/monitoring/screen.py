@@ -60,8 +60,7 @@ class Screen:
         for index, row in enumerate(self.rows):
             if index == self.row:
                 at = len(broken)
-            text = row.rstrip()
-            broken += [text[start : start + columns] for start in range(0, max(len(text), 1), columns)]
+            broken += [row[start : start + columns] for start in range(0, max(len(row), 1), columns)]
         self.columns, self.lines, self.rows, self.row, self.column = columns, lines, broken, at, 0
         self._scroll()
 
@@ -107,7 +106,8 @@ class Screen:
         elif letter == "A":
             self.row = max(0, self.row - count)
         elif letter == "K":
-            self.rows[self.row] = self.rows[self.row][: self.column]
+            row = self.rows[self.row]  # what was ever written still counts for its width, as in tmux
+            self.rows[self.row] = row[: self.column] + " " * (len(row) - self.column)
         elif letter == "J":
             self.rows[self.row :] = [self.rows[self.row][: self.column]]
         elif letter == "M":

@@ -8,11 +8,12 @@ from dataclasses import replace
 import pytest
 
 from learner.monitoring.bottleneck import Bottleneck, Cause
-from learner.monitoring.live_terminal import MOST_NOTICES, PLAIN_S, Lines, LiveTerminal
+from learner.monitoring.live_terminal import MOST_NOTICES, PLAIN_S, ROUTINE, Lines, LiveTerminal
 from learner.monitoring.scene import Place, Scene
 from learner.monitoring.summary import summarize
 from tests.learner.books import join, learner_state, trained
 from tests.learner.monitoring.screen import Screen
+from tests.loopback.system import ROOT
 
 WORDS = "Actors set the pace: the math thread is busy 14% of the time, nothing waits. " * 2
 
@@ -70,6 +71,7 @@ def test_a_view_is_drawn_over_itself_in_one_write_and_erases_nothing_first(colum
     terminal.show(scene(12.0))
     terminal.show(scene(12.0))
     assert len(stream.writes) == 1  # what is the same is not drawn again
+    assert stream.writes[0].index("\x1b[?7l") < stream.writes[0].index("CartPole")  # no line is broken meanwhile
     assert stream.screen.on == {"7", "25"}
     assert stream.screen.shown == [row.replace("running 10 s", "running 12 s") for row in first]
     terminal.show(scene(70.0))
@@ -89,7 +91,9 @@ def test_a_view_that_became_lower_leaves_nothing_below_it() -> None:
 @pytest.mark.parametrize(("columns", "lines"), [(40, 40), (120, 24), (80, 12), (23, 40), (200, 5)])
 def test_another_size_is_followed(columns: int, lines: int) -> None:
     stream, terminal = begun()
-    terminal.show(scene(limit=WORDS))
+    terminal.show(
+        replace(scene(limit=WORDS), env="LongerThanHalfATerminal-v0", states={"standing still": 1, "silent": 9})
+    )
     terminal.show(scene(11.0, limit=WORDS))
     stream.screen.resize(columns, lines)
     terminal.show(scene(11.0, limit=WORDS))
@@ -107,6 +111,11 @@ def test_what_happens_in_every_run_is_one_row() -> None:
         terminal.event("actor_joined", {"actor": f"spot-{number}"})
     assert "newest   actor joined  actor=spot-29" in stream.screen.shown
     assert not any("spot-28" in row for row in stream.screen.shown + stream.screen.kept)
+
+
+def test_what_counts_as_routine_is_what_runs_tell() -> None:
+    told = (ROOT / "deploy" / "PROGRESS.md").read_text("utf-8")
+    assert [name for name in sorted(ROUTINE) if f"`{name}`" not in told] == []
 
 
 def test_what_a_person_should_know_stays_in_the_view_and_then_above_it() -> None:

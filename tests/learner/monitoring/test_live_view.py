@@ -23,6 +23,7 @@ from learner.monitoring.live_view import (
     format_event,
     mean,
     printable,
+    size,
     sparkline,
     time_left,
     view,
@@ -35,11 +36,11 @@ from tests.learner.books import join, learner_state, trained
 LONG = "Actors set the pace: the math thread is busy 14% of the time, nothing waits. " * 4
 
 
-def summary(now: float = 10.5, **changes: object) -> RunSummary:
+def summary(**changes: object) -> RunSummary:
     state = learner_state(trained([10.0, 20.0]))
     join(state, "local-0", 0.0)
     state.training_since = 0.5
-    return replace(summarize(state, now), **{"env_steps": 1100, **changes})  # type: ignore[arg-type]
+    return replace(summarize(state, 10.5), **{"env_steps": 1100, **changes})  # type: ignore[arg-type]
 
 
 def points(means: Sequence[float | None], every_s: float = 1.0, steps: int = 100) -> list[Point]:
@@ -74,7 +75,7 @@ def test_a_wide_terminal_sees_all_of_it() -> None:
         "curve    ▁▂▂▃▄▅▅▆▇▇█  5.00 to 15.0",
         "steps    1,100 of 4,000    ━━━━━━━───────────────────  27%  29 s left",
         "rates    2,500 steps/s · 12 updates/s · lag 0.2 updates",
-        "weights  version 3 · 2 episodes · 125B a gradient · 1 refused",
+        "weights  version 3 · 2 episodes · 125 B a gradient · 1 refused",
         "fleet    1 actor",
         "page     http://127.0.0.1:9400",
         "run      runs/CartPole-v1-0-20250101-120000",
@@ -214,6 +215,7 @@ def test_numbers_are_short() -> None:
         "1.23M",
         "2.50G",
     ]
+    assert [size(value) for value in (812.4, 1_160, 12_345)] == ["812 B", "1,160 B", "12.3kB"]
     assert [mean(value) for value in (0.0, -1.5, 15.0, -200.25, 54_321.0)] == [
         "0.00",
         "-1.50",
