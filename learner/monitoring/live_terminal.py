@@ -88,12 +88,12 @@ class LiveTerminal:
         if self._over and name in PARTINGS:
             return
         if self._plain or self._over:
-            self._print(text)
+            self._print(text, whole="\n" in text)
         elif name in ROUTINE:
             self._newest = text
             self._draw()
         elif "\n" in text:  # a traceback is more than the view has room for
-            self._print(text)
+            self._print(text, whole=True)
         else:
             self._notice(_advice(fields) if name == "advice" else text)
 
@@ -110,7 +110,8 @@ class LiveTerminal:
                 self._print(f"{notice.at} {notice.text}")
             self._rewrite([], [])
         elif self._plain:
-            self._stream.write("".join("".join(text for text, _ in row).rstrip() + "\n" for row in self._rows(SIZE)))
+            rows = ("".join(text for text, _ in row).rstrip() for row in self._rows(self._size()))
+            self._stream.write("".join(f"{row}\n" for row in rows))
         else:
             self._draw()
         self._over, self._drawn = True, []
@@ -164,7 +165,7 @@ class LiveTerminal:
             self._stream.flush()
             return
         columns = self._size()[0] - 1
-        lines = [text] if whole else [part for line in text.split("\n") for part in _folded(line, columns)]
+        lines = text.split("\n") if whole else wrapped(text, max(columns, 8), len(text))
         if self._over:
             self._stream.write("".join(f"{line}\r\n" for line in lines))
             self._stream.flush()
@@ -225,12 +226,6 @@ def _columns(row: Row) -> int:
     from rich.cells import cell_len
 
     return cell_len("".join(text for text, _ in row).rstrip())
-
-
-def _folded(line: str, columns: int) -> list[str]:
-    """Words are kept whole, and so is how far a line is indented."""
-    indent = line[: len(line) - len(line.lstrip(" "))][: columns // 2]
-    return [indent + part for part in wrapped(line, max(columns - len(indent), 8), len(line) + 1)] or [""]
 
 
 def _advice(fields: Mapping[str, object]) -> str:

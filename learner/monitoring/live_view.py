@@ -113,7 +113,7 @@ def _run(scene: Scene, sheet: _Sheet) -> Iterator[_Block]:
     yield _Block(3, _curve(scene, sheet))
     yield _Block(8, _steps(scene, sheet))
     yield _Block(5, _packed("rates", _rates(summary), sheet))
-    yield _Block(2, _packed("weights", _weights(summary), sheet))
+    yield _Block(2, _packed("weights", _weights(scene), sheet))
     if summary.evaluations:
         best = "none yet" if summary.evaluated_best_mean is None else mean(summary.evaluated_best_mean)
         yield _Block(
@@ -197,9 +197,10 @@ def _rates(summary: RunSummary) -> list[Row]:
     return [[(steps, "bold")], [(updates, "")], [(lag, "")]]
 
 
-def _weights(summary: RunSummary) -> list[Row]:
+def _weights(scene: Scene) -> list[Row]:
+    summary = scene.summary
     told: list[Row] = [[(f"version {summary.version:,}", "")]]
-    if summary.return_target is not None or summary.bytes_per_gradient is not None:
+    if scene.until_steps is not None:  # else they stand beside the steps
         told.append([_episodes(summary)])
     if summary.bytes_per_gradient is not None:
         told.append([(f"{size(summary.bytes_per_gradient)} a gradient", "")])

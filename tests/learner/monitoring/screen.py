@@ -41,6 +41,7 @@ class Screen:
         self.on = {"7", "25"}
         self.styled = False
         self.frames = self.broken = 0  # broken: lines that the terminal broke
+        self.widest = 0  # columns of what was drawn while it might not
 
     def feed(self, text: str) -> None:
         """What a program writes."""
@@ -86,6 +87,7 @@ class Screen:
             row = self.rows[self.row].ljust(self.column)
             self.rows[self.row] = row[: self.column] + character + row[self.column + 1 :]
             self.column += size
+            self.widest = self.widest if "7" in self.on else max(self.widest, self.column)
 
     def _scroll(self) -> None:
         while self.row >= len(self.rows):

@@ -33,12 +33,15 @@ def test_a_run_is_one_view_at_eighty_columns_and_at_forty(tmp_path: Path) -> Non
         drawn = screen.frames
         session.until(lambda seen: seen.frames > drawn + 4)
         assert screen.shown[0].startswith("CartPole-v1  running")  # drawn over itself: it has not moved
+        assert screen.widest < 80
         session.resize(40, 24)
+        screen.widest = 0
         session.until(lambda seen: max(map(len, seen.shown)) < 40 and training(seen))
         assert names(screen).count("return") == 1
         assert screen.shown[0].startswith("CartPole-v1  running")
         session.press(CTRL_C)
         assert session.end() == 0
+    assert screen.widest < 40
     assert not any("^C" in row for row in screen.shown)
     shown = screen.shown
     result = next(index for index, row in enumerate(shown) if row.startswith("finished"))

@@ -135,11 +135,11 @@ def test_what_a_person_should_know_stays_in_the_view_and_then_above_it() -> None
 def test_a_traceback_and_what_others_write_stand_above_the_view() -> None:
     stream, terminal = begun(40)
     terminal.show(scene())
-    terminal.event("worker_failed", {"detail": "boom", "traceback": "Traceback:\n  File 'x.py'"})
+    terminal.event("worker_failed", {"detail": "boom", "traceback": "Traceback:\n  File   'x.py'"})
     terminal.say("a warning " * 6)
     shown = stream.screen.shown
     title = next(index for index, row in enumerate(shown) if row.startswith("CartPole-v1"))
-    assert shown[:title][:4] == ["$ learner run", "worker failed detail=boom", "Traceback:", "  File 'x.py'"]
+    assert shown[:title][:4] == ["$ learner run", "worker failed  detail=boom", "Traceback:", "  File   'x.py'"]
     assert "".join(shown[4:title]).replace(" ", "") == "awarning" * 6
     assert stream.screen.shown[title + 1].startswith("return")
 
@@ -188,6 +188,7 @@ def test_a_name_can_neither_move_the_cursor_nor_break_a_row() -> None:
     terminal.event("quarantined", {"actor": "\x1b]0;x\x07" + "é" * 300})
     assert stream.screen.shown[0] == "$ learner run"
     assert stream.screen.broken == 0
+    assert stream.screen.widest == 39  # the last column stays free
 
 
 def test_no_color_is_obeyed(monkeypatch: pytest.MonkeyPatch) -> None:
