@@ -24,6 +24,7 @@ from learner.monitoring.history import EARLIER_POINTS, read_earlier_lives
 from learner.monitoring.metrics import Metrics, ServiceReadings
 from learner.monitoring.progress_interval import ProgressInterval
 from learner.monitoring.result import result_of
+from learner.monitoring.scene import Place, scene_of
 from learner.monitoring.stages import StageTeller
 from learner.monitoring.status import Sampler
 from learner.monitoring.summary import RunSummary, summarize
@@ -81,7 +82,8 @@ class Service:
         self._math = WorkThread("math", self._loop, self._done, ending.fail)
         self._disk = WorkThread("disk", self._loop, self._done, ending.fail, start=resources.start)
         self._site: WebServer | None = None
-        self._sampler: Sampler | None = None  # where there are pages
+        self._sampler: Sampler | None = None  # where there are pages, or a terminal
+        self._place = Place()
         self._view: RunSummary | None = None
         self._stages = StageTeller(begun.state.experiment, begun.state.progress.env_steps)
         self._adviser = Adviser(begun.state.experiment, begun=begun.state.address.epoch > 1)
@@ -96,15 +98,17 @@ class Service:
     async def open_pages(self) -> None:
         """Serves them where they are asked for, and says where everything is."""
         state, manifest = self.state, self.state.manifest
+        bound = [str(address) for address in self._sockets.bound[1:]]
+        self._place = Place(str(self._directory.path), await self._open_site(), bound)
         started: dict[str, object] = {
             "run": manifest.run,
-            "run_dir": str(self._directory.path),
+            "run_dir": self._place.run_dir,
             "epoch": state.address.epoch,
             "version": state.progress.version,
             "env_steps": state.progress.env_steps,
             "parameters": manifest.layout.length,
-            "bound": [str(address) for address in self._sockets.bound[1:]],
-            "http": await self._open_site(),
+            "bound": bound,
+            "http": self._place.page,
         }
         self._announce("started", started)
 
@@ -130,12 +134,14 @@ class Service:
 
     async def _open_site(self) -> str | None:
         """Serves the pages; their address, or None where they are off."""
-        if self._http is None:
+        if self._http is None and not self._console.live:
             return None
         state = self.state
-        metrics = Metrics(state, time.monotonic, self._shell)
         past = await self._loop.run_in_executor(None, self._directory.progress_lines, EARLIER_POINTS)
         self._sampler = Sampler(read_earlier_lives(past, state.progress.env_steps), self._adviser.given)
+        if self._http is None:
+            return None
+        metrics = Metrics(state, time.monotonic, self._shell)
         pages = pages_of(state, metrics.render, time.monotonic, self._stuck, self._sampler)
         host = str(self._options.http).rpartition(":")[0]
         self._site = WebServer(self._http, pages, [*self._options.http_names, host])
@@ -266,6 +272,8 @@ class Service:
             self._announce("advice", advice._asdict())
         if self._sampler is not None:
             self._sampler.sample(self.state, now)
+            if self._console.live:
+                self._console.show(scene_of(self.state, self._view, self._sampler, self._place))
         if self._pace.due(self._view.env_steps, now) or last:
             told = {**self._view.fields(), **self.state.progress.averages.take()}
             self._directory.record("progress", self.wall_s(), told)

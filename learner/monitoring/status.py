@@ -10,7 +10,7 @@ from typing import Any
 
 from learner.admission.credit import ceiling, first
 from learner.monitoring.advice import Advice
-from learner.monitoring.bottleneck import Facts, find_bottleneck
+from learner.monitoring.bottleneck import Bottleneck, Facts, find_bottleneck
 from learner.monitoring.history import (
     NO_EARLIER_LIVES,
     Counts,
@@ -121,6 +121,11 @@ def status(state: LearnerState, now: float, sampler: Sampler | None = None, quer
     return with_former(told)
 
 
+def limit_of(state: LearnerState, now: float, sampler: Sampler) -> Bottleneck:
+    """What limits the run."""
+    return find_bottleneck(_facts(state, _rates(state, sampler.recent, now), now))
+
+
 def _risk(summary: RunSummary) -> str:
     """What a crash would cost, where that is not what the run promises."""
     failure = summary.journal_failure
@@ -185,6 +190,11 @@ def _actor_state(peer: Peer, state: LearnerState, now: float) -> str:
     if not peer.trains:
         return "evaluating"
     return "training" if now - peer.progressed_at < _lately_s(state) else "standing still"
+
+
+def fleet_states(state: LearnerState, now: float) -> Counter[str]:
+    """How many actors are in each state."""
+    return Counter(_actor_state(peer, state, now) for peer in state.peers.values())
 
 
 def _lately_s(state: LearnerState) -> float:

@@ -1,16 +1,23 @@
-"""What is shown: rates, JSON lines, a table on a terminal, and nothing that a peer could do to that terminal."""
+"""What is shown: rates, JSON lines, and on a terminal a view that nobody has to read."""
 
 from __future__ import annotations
 
 import io
 import json
+import sys
 import threading
 
 import pytest
 
-from learner.monitoring.console import Console, format_event, printable, rows
+from learner.monitoring.console import Console
+from learner.monitoring.scene import Scene
 from learner.monitoring.summary import RunSummary, summarize
 from tests.learner.books import join, learner_state, trained
+
+
+@pytest.fixture(autouse=True)
+def _able(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm-256color")
 
 
 class Terminal(io.StringIO):
@@ -63,7 +70,6 @@ def test_a_view_is_read_from_the_books() -> None:
 def test_an_empty_view_has_no_rates_and_no_means() -> None:
     shown = summarize(learner_state(), 9.0)
     assert (shown.wall_s, shown.env_steps_per_s, shown.return_mean, shown.bytes_per_gradient) == (0.0, 0.0, None, None)
-    assert dict(rows(shown))["return, mean of 100"] == "none yet"
 
 
 def test_the_first_rate_is_the_rate_itself_and_later_ones_follow_slowly() -> None:
@@ -105,14 +111,26 @@ def test_json_is_had_on_a_terminal_too() -> None:
     assert json.loads(stream.getvalue()) == {"event": "started"}
 
 
-def test_a_terminal_gets_a_table_and_events() -> None:
+def test_a_terminal_gets_a_view_and_events() -> None:
     stream = Terminal()
     console = Console(json=False, stream=stream)
+    assert console.live
     console.event("actor_joined", {"actor": "local-0"})
+    console.show(Scene(seen()))
     console.refresh(seen())
     console.close()
     assert "actor joined  actor=local-0" in stream.getvalue()
     assert "15.0 of 475" in stream.getvalue()
+    assert "progress" not in stream.getvalue()
+
+
+def test_a_pipe_gets_no_view() -> None:
+    stream = io.StringIO()
+    console = Console(json=False, stream=stream)
+    assert not console.live
+    console.show(Scene(seen()))
+    console.close()
+    assert stream.getvalue() == ""
 
 
 def test_after_the_end_a_terminal_hears_how_to_go_on_and_no_goodbyes_of_actors() -> None:
@@ -134,21 +152,22 @@ def test_a_closed_pipe_stops_nothing() -> None:
     assert stream.tried == 2  # the second line was written as if the first had been
 
 
-def test_a_terminal_that_stands_still_loses_events_and_shows_the_newest_table_when_it_goes_on() -> None:
+def test_a_terminal_that_stands_still_loses_events_and_shows_the_newest_view_when_it_goes_on() -> None:
     stream = Paused()
     console = Console(json=False, stream=stream, limit=2)
-    stream.stood.wait()  # in the first control characters of the table
-    console.refresh(seen(1.0))
+    console.show(Scene(seen(1.0)))
+    stream.stood.wait()  # in the first drawing
+    console.show(Scene(seen(2.0)))
     for name in ("local-0", "local-1", "local-2"):
         console.event("actor_joined", {"actor": name})
-    console.refresh(seen(90.5))
+    console.show(Scene(seen(90.5)))
     stream.resumed.set()
     console.close()
     shown = stream.getvalue()
     assert "local-0" in shown
     assert "local-1" not in shown
-    assert "output lost  lines=2" in shown
-    assert "90 s" in shown
+    assert "output lost lines=2" in shown
+    assert "running 1 m 30 s" in shown
 
 
 def test_a_pipe_that_is_not_read_says_how_many_lines_it_lost() -> None:
@@ -165,19 +184,22 @@ def test_a_pipe_that_is_not_read_says_how_many_lines_it_lost() -> None:
     assert said_lines[-1]["lines"] == 4
 
 
-def test_the_summary_is_short_on_a_terminal() -> None:
-    line = format_event(
-        "finished", {"env": "E-v0", "solved": True, "wall_s": 4.61188, "versions": {"torch": "2"}, "faults": {}}
-    )
-    assert line == "finished  env=E-v0  solved=True  wall_s=4.612"
+def test_what_libraries_write_to_stderr_stands_above_the_view(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream, stderr = Terminal(), Terminal()
+    monkeypatch.setattr(sys, "stderr", stderr)
+    console = Console(json=False, stream=stream)
+    console.show(Scene(seen()))
+    sys.stderr.write("a warning\n\x1b[2Jand")
+    console.close()
+    assert sys.stderr is stderr
+    assert stderr.getvalue() == ""
+    assert "a warning" in stream.getvalue()
+    assert "\N{REPLACEMENT CHARACTER}[2Jand" in stream.getvalue()
 
 
-def test_a_peer_cannot_move_the_cursor() -> None:
-    assert "\x1b" not in format_event("actor_joined", {"actor": "\x1b[2J\nevil"})
-    assert printable("a\x07b") == "a\N{REPLACEMENT CHARACTER}b"
-
-
-def test_a_traceback_stands_below_its_event() -> None:
-    told = format_event("worker_failed", {"detail": "boom", "traceback": "Traceback:\n  File \x1b[2J\n"})
-    assert told.splitlines() == ["worker failed  detail=boom", "Traceback:", "  File \N{REPLACEMENT CHARACTER}[2J"]
-    assert format_event("worker_failed", {"detail": "boom", "traceback": ""}) == "worker failed  detail=boom"
+def test_stderr_that_goes_elsewhere_stays_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    file = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", file)
+    console = Console(json=False, stream=Terminal())
+    assert sys.stderr is file
+    console.close()
