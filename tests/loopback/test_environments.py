@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import sys
 from urllib.request import urlopen
@@ -85,7 +86,7 @@ def test_one_that_ends_the_interpreter_ends_its_actor_with_the_reason(launch: La
     actor = launch.actor(link, "doomed", "--allow-module", "odd")
     assert actor.wait() == 1, actor.story()
     (failed,) = actor.said("worker_failed")
-    assert failed["detail"] == "SystemExit: licence expired"
+    assert re.fullmatch(r"SystemExit: licence expired \(odd.py, line \d+\)", failed["detail"])
     assert 'sys.exit("licence expired")' in failed["traceback"]
     assert learner.event("actor_left")["actor"] == "doomed"
     learner.signal(signal.SIGTERM)
