@@ -7,12 +7,12 @@ Names come from peers, so nothing is printed that could move a terminal's cursor
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Mapping
 from functools import partial
 from typing import IO, TYPE_CHECKING
 
+from learner.monitoring.progress_interval import of_a_log
 from learner.monitoring.summary import RunSummary, rounded
 from protocol.process.outlet import LIMIT, Outlet, unbuffered
 from protocol.process.stdio import json_line
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 RESULT_SHOWN = ("env", "solved", "return_mean_100", "env_steps", "version", "wall_s", "total_s", "compression")
 PARTINGS = frozenset({"dismissed", "learner_lost"})  # of local actors when the run is over: on a terminal, no news
-JSON_INTERVAL_S = 1.0  # between progress lines
 
 
 class Console:
@@ -33,7 +32,7 @@ class Console:
         self._stream = unbuffered(stream or sys.stdout)
         self._live = None if json or not self._stream.isatty() else _live(self._stream)
         self._outlet = Outlet(self._lost, limit)
-        self._printed_at = -math.inf
+        self._pace = of_a_log()  # of progress lines
         self._newest: RunSummary | None = None
         self._due = self._over = False  # a table of the newest summary waits for the terminal; the run has finished
         if self._live is not None:
@@ -59,8 +58,7 @@ class Console:
                 self._due = True  # before the thread can say that it is not
                 if not self._outlet.submit(self._show):
                     self._due = False
-        elif summary.now_s - self._printed_at >= JSON_INTERVAL_S:
-            self._printed_at = summary.now_s
+        elif self._pace.due(summary.env_steps, summary.now_s):
             self.event("progress", {"wall_s": round(summary.wall_s, 3), **summary.fields(), **(learnt or {})})
 
     def close(self) -> None:

@@ -43,8 +43,9 @@ class Full(io.StringIO):
         raise OSError(28, "No space left on device")
 
 
-def seen(now: float = 1.0) -> RunSummary:
+def seen(now: float = 1.0, env_steps: int = 1000) -> RunSummary:
     state = learner_state(trained([10.0, 20.0]))
+    state.progress.env_steps = env_steps
     join(state, "local-0", 0.0)
     state.training_since = 0.5
     return summarize(state, now)
@@ -89,7 +90,7 @@ def test_json_has_one_line_for_each_event_and_one_progress_in_a_second() -> None
     console = Console(json=False, stream=stream)
     console.event("actor_joined", {"actor": "local-0"})
     for quarter in range(5):
-        console.refresh(seen(1.0 + quarter / 4))
+        console.refresh(seen(1.0 + quarter / 4, env_steps=1000 + quarter))
     console.close()
     lines = [json.loads(line) for line in stream.getvalue().splitlines()]
     assert [line["event"] for line in lines] == ["actor_joined", "progress", "progress"]
@@ -157,7 +158,7 @@ def test_a_pipe_that_is_not_read_says_how_many_lines_it_lost() -> None:
     console.event("started", {})
     stream.stood.wait()
     for second in range(5):
-        console.refresh(seen(float(second)))
+        console.refresh(seen(float(second), env_steps=1000 + second))
     stream.resumed.set()
     console.close()
     said_lines = [json.loads(line) for line in stream.getvalue().splitlines()]
