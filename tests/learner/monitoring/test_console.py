@@ -77,6 +77,21 @@ def test_the_first_rate_is_the_rate_itself_and_later_ones_follow_slowly() -> Non
     assert 0.0 < third.env_steps_per_s < 1000.0
 
 
+def test_rates_of_rare_rollouts_are_no_sawtooth() -> None:
+    """Two rollouts of 500 steps end together every eight seconds, from eight seconds after the first weights on."""
+    state = learner_state(trained([1.0]))
+    before, rates = summarize(state, 90.0), list[float]()
+    state.training_since, steps = 100.0, state.progress.env_steps
+    for tick in range(4 * 300):
+        now = 100.0 + tick / 4
+        rollouts = int((now - 100.0) / 8.0)
+        state.progress.env_steps, state.progress.version = steps + 1000 * rollouts, 3 + 2 * rollouts
+        before = summarize(state, now, before)
+        rates.append(before.env_steps_per_s)
+    assert max(rates) < 135.0
+    assert min(rates[4 * 60 :]) > 105.0
+
+
 def test_two_views_of_one_moment_have_one_rate() -> None:
     state = learner_state(trained([1.0]))
     first = summarize(state, 1.0)
