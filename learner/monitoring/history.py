@@ -65,6 +65,9 @@ class EarlierLives(NamedTuple):
 
 
 NO_EARLIER_LIVES = EarlierLives()
+UNKNOWN_RATES: dict[str, float | None] = dict.fromkeys(
+    ("env_steps_per_s", "lag_updates", "received_bytes_per_s", "sent_bytes_per_s")
+)
 
 
 class History:
@@ -77,6 +80,7 @@ class History:
         self._past_s = past.time_s
         while self._past_s > self.interval_s * MOST:
             self.interval_s *= 2.0
+        self._stepped = False  # in this life: before its first rollout has ended, no rate is known
         self._before: deque[Sample] = deque()  # those that rates are measured from, oldest first
 
     def add(self, seen: Sample) -> None:
@@ -87,7 +91,9 @@ class History:
         if before:
             while len(before) > 1 and _enough(seen.time_s - before[1].time_s, MEAN_S, before[1], seen):
                 before.popleft()
-            self.points.append(_point(before[0], seen, self._past_s))
+            point = _point(before[0], seen, self._past_s)
+            self._stepped |= seen.env_steps > before[0].env_steps
+            self.points.append(point if self._stepped else point._replace(**UNKNOWN_RATES))
         before.append(seen)
         if len(self.points) == MOST:
             self._halve()

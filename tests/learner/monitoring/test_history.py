@@ -135,6 +135,17 @@ def test_a_life_goes_on_where_the_earlier_ones_ended() -> None:
     assert history.points[0].env_steps_per_s == 5.0
 
 
+def test_a_life_that_goes_on_has_no_rates_before_its_first_rollout_has_ended() -> None:
+    """They would be a hole in the curve: it is not known yet that they are what they were."""
+    history = History(read_earlier_lives([line(1.0, 10), line(2.0, 20)], env_steps=20))
+    for tick in range(12):
+        history.add(sample(tick * INTERVAL_S, 20 + 400 * (tick // 8), received_bytes=tick))
+    rates = [(point.env_steps_per_s, point.received_bytes_per_s is None) for point in history.points[2:]]
+    assert rates[:7] == [(None, True)] * 7
+    assert rates[7] == (200.0, False)
+    assert min(rate or 0.0 for rate, _ in rates[7:]) > 0.0
+
+
 def test_the_past_is_told_once() -> None:
     """A visitor says the time of its last point, which it heard with three digits."""
     past = read_earlier_lives([line(1.1, 10), line(0.1, 20), line(2.2, 30), line(0.1, 40)], 40)
