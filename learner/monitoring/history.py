@@ -65,9 +65,6 @@ class EarlierLives(NamedTuple):
 
 
 NO_EARLIER_LIVES = EarlierLives()
-UNKNOWN_RATES: dict[str, float | None] = dict.fromkeys(
-    ("env_steps_per_s", "lag_updates", "received_bytes_per_s", "sent_bytes_per_s")
-)
 
 
 class History:
@@ -93,7 +90,7 @@ class History:
                 before.popleft()
             point = _point(before[0], seen, self._past_s)
             self._stepped |= seen.env_steps > before[0].env_steps
-            self.points.append(point if self._stepped else point._replace(**UNKNOWN_RATES))
+            self.points.append(point if self._stepped else _without_rates(point))
         before.append(seen)
         if len(self.points) == MOST:
             self._halve()
@@ -130,6 +127,10 @@ def _point(before: Sample, seen: Sample, past_s: float) -> Point:
         (seen.received_bytes - before.received_bytes) / seconds,
         (seen.sent_bytes - before.sent_bytes) / seconds,
     )
+
+
+def _without_rates(point: Point) -> Point:
+    return point._replace(env_steps_per_s=None, lag_updates=None, received_bytes_per_s=None, sent_bytes_per_s=None)
 
 
 def _merged(start_s: float, first: Point, second: Point) -> Point:

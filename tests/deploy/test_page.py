@@ -157,7 +157,7 @@ def test_the_page_agrees_with_itself_and_a_phone_hides_nothing(tmp_path: Path) -
             state.progress.env_steps += 500
             sampler.sample(state, tick / 4)
         for peer in peers[:2]:
-            for _ in range(TOLERATED + 1):
+            for _strike in range(TOLERATED + 1):
                 state.admission.record_outcome(peer.sender, peer.name, Reason.NOT_FINITE, now)
         site = WebServer(bind("127.0.0.1", 0), pages_of(state, bytes, lambda: now, lambda: None, sampler))
         port = await site.start()
@@ -168,8 +168,8 @@ def test_the_page_agrees_with_itself_and_a_phone_hides_nothing(tmp_path: Path) -
                     await page.shape(width, 844)
                     await page.until(f"{FITS} && innerWidth === {width} && {ROWS} === 4")
                     assert await page.value(CUT_OFF) == []
-                    count = await page.value("document.getElementById('fleet-count').textContent")
-                    assert count == "2 training, 2 quarantined"
+                    fleet = await page.value("document.getElementById('fleet-count').textContent")
+                    assert fleet == "2 training, 2 quarantined"
                     assert await page.value("document.querySelectorAll('#fleet [data-head=credit]').length") == 4
                     assert await page.value("document.querySelector('#curve text.target').textContent") == TARGET
                     assert not [text for text in await page.value(SCALE) if "k" in text], "it sets no scale"
