@@ -233,8 +233,9 @@ class LearnerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     target_interval_steps: Steps | None = None
 
     # durability
-    # "checkpoint": a crash loses at most what came since the last one. "journal": a verdict that says applied means
-    # that the update is on disk (but see on_journal_failure), and the run can be replayed bit for bit.
+    # "checkpoint": a crash loses at most what came since the last one, and there are more of them in a life's first
+    # minutes (docs/resilience.md). "journal": a verdict that says applied means that the update is on disk (but see
+    # on_journal_failure), and the run can be replayed bit for bit.
     durability: Checkpointed | Journaled = Checkpointed()
     checkpoint_interval_s: Seconds = 60.0  # between checkpoints, where anything was applied
     checkpoints_kept: Annotated[int, Meta(ge=1, le=10_000)] = 3  # the newest; the best evaluated one is kept, too

@@ -379,11 +379,11 @@ class LearnerState:
         return effects + self._drained(now)
 
     def _checkpoint_written(self, event: CheckpointWritten, now: float) -> list[Effect]:
-        return [*self.saving.written(event), *self._drained(now)]
+        return [*self.saving.written(event, now), *self._drained(now)]
 
     def _checkpoint_failed(self, event: CheckpointFailed, now: float) -> list[Effect]:
         self.shutdown.checkpoint_failed()
-        return [*self.saving.failed(event), *self._drained(now)]
+        return [*self.saving.failed(event, now), *self._drained(now)]
 
     def _best_saved(self, event: BestWritten | BestFailed, now: float) -> list[Effect]:
         return [*self.best.written(event), *self._drained(now)]

@@ -29,7 +29,7 @@ Event = dict[str, Any]  # as deploy/PROGRESS.md has them, always with "event"
 OnEvent = Callable[[Event], object]  # what returns False stops the run
 
 COMMAND = (sys.executable, "-P", "-m", "learner")  # -P: what lies in the working directory is none of ours
-WAITING = 1000  # events that wait to be taken; a quarter of an hour of progress
+WAITING = 1000  # events that wait to be taken; a quarter of an hour of progress, and of a long run hours
 TAIL_LINES = 20  # of stderr, for the end of a run that failed
 LAST_WORDS_S = 1.0  # for the pipes after the process has ended: whatever it started may hold them
 STOP_S, INSIST_S = 60.0, 5.0  # a last checkpoint has 20 s and the actors 3; then a second signal, then the end

@@ -5,19 +5,17 @@ Nobody has to look: what a reader does not take is dropped, and training never w
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Mapping
 from functools import partial
 from typing import IO
 
 from learner.monitoring.live_terminal import Lines, LiveTerminal
+from learner.monitoring.progress_interval import of_a_log
 from learner.monitoring.scene import Scene
 from learner.monitoring.summary import RunSummary
 from protocol.process.outlet import LIMIT, Outlet, unbuffered
 from protocol.process.stdio import json_line
-
-JSON_INTERVAL_S = 1.0  # between progress lines
 
 
 class Console:
@@ -28,7 +26,7 @@ class Console:
         self._live = None if json or not self._stream.isatty() else LiveTerminal(self._stream)
         self.live = self._live is not None
         self._outlet = Outlet(self._lost, limit)
-        self._printed_at = -math.inf
+        self._pace = of_a_log()  # of progress lines
         self._newest: Scene | None = None
         self._due = False  # the newest scene waits for the terminal
         self._stderr = sys.stderr
@@ -59,8 +57,7 @@ class Console:
 
         learnt: what a progress line says beside the summary.
         """
-        if self._live is None and summary.now_s - self._printed_at >= JSON_INTERVAL_S:
-            self._printed_at = summary.now_s
+        if self._live is None and self._pace.due(summary.env_steps, summary.now_s):
             self.event("progress", {"wall_s": round(summary.wall_s, 3), **summary.fields(), **(learnt or {})})
 
     def close(self) -> None:

@@ -14,10 +14,11 @@ import msgspec
 
 MOST = 512  # points, an even number: about as many as a curve has pixels to show
 INTERVAL_S = 0.25  # between the first points, so that a run of three seconds has a curve too
-MEAN_S = 3.0  # a rollout's gradients come at once: rates of a shorter time would show bursts and hide the trend
+MEAN_S = 3.0  # the shortest time that a point's rates are means of: longer than a quick rollout takes
 EARLIER_POINTS = MOST // 2  # points of earlier lives: the rest is for this one
-LINE_FIELDS = ("wall_s", "env_steps", "return_mean", "env_steps_per_s", "unix_s")  # of a progress line
-RECENT_S = 5.0  # rates are means over about this long: longer than a rollout takes, short enough to see a stall
+RECENT_S = 5.0  # rates are means over this long at least: short enough to see a stall
+FEW = 20  # arrivals that rates are means of at least: one that comes early or late changes them by a twentieth
+LONGEST_S = 60.0  # even where there are fewer: simulators that take half a minute for a rollout have rates that jump
 LOOK_S = 1.0  # between the counts that are kept for rates
 
 
@@ -35,11 +36,12 @@ class Sample(NamedTuple):
     return_mean: float | None
     return_min: float | None
     return_max: float | None
+    arrivals: int = 0  # so many times that it was looked at, there were more steps than before
 
 
 class Point(NamedTuple):
     """One point of the curve. time_s: of training, earlier lives included. Rates and lag_updates are means of the
-    MEAN_S before it, or since the point before it where that is longer ago.
+    MEAN_S before it, of longer while FEW arrivals take longer, and since the point before it where that is longer ago.
 
     None: not known, which in an earlier life's points is what progress.jsonl does not tell.
     """
@@ -75,6 +77,7 @@ class History:
         self._past_s = past.time_s
         while self._past_s > self.interval_s * MOST:
             self.interval_s *= 2.0
+        self._stepped = False  # in this life: before its first rollout has ended, no rate is known
         self._before: deque[Sample] = deque()  # those that rates are measured from, oldest first
 
     def add(self, seen: Sample) -> None:
@@ -83,9 +86,11 @@ class History:
         if before and seen.time_s - before[-1].time_s < 0.99 * self.interval_s:  # ticks come early as often as late
             return
         if before:
-            while len(before) > 1 and seen.time_s - before[1].time_s >= MEAN_S:
+            while len(before) > 1 and _enough(seen.time_s - before[1].time_s, MEAN_S, before[1], seen):
                 before.popleft()
-            self.points.append(_point(before[0], seen, self._past_s))
+            point = _point(before[0], seen, self._past_s)
+            self._stepped |= seen.env_steps > before[0].env_steps
+            self.points.append(point if self._stepped else _without_rates(point))
         before.append(seen)
         if len(self.points) == MOST:
             self._halve()
@@ -102,6 +107,13 @@ class History:
         self.interval_s *= 2.0
 
 
+def _enough(passed_s: float, least_s: float, then: Sample, seen: Sample) -> bool:
+    """Whether rates may be means of that time, between these two. A rollout's steps come at once, and those of
+    actors that began together come together.
+    """
+    return passed_s >= least_s and (seen.arrivals - then.arrivals >= FEW or passed_s >= LONGEST_S)
+
+
 def _point(before: Sample, seen: Sample, past_s: float) -> Point:
     seconds, judged = seen.time_s - before.time_s, seen.lags - before.lags
     return Point(
@@ -115,6 +127,10 @@ def _point(before: Sample, seen: Sample, past_s: float) -> Point:
         (seen.received_bytes - before.received_bytes) / seconds,
         (seen.sent_bytes - before.sent_bytes) / seconds,
     )
+
+
+def _without_rates(point: Point) -> Point:
+    return point._replace(env_steps_per_s=None, lag_updates=None, received_bytes_per_s=None, sent_bytes_per_s=None)
 
 
 def _merged(start_s: float, first: Point, second: Point) -> Point:
@@ -156,25 +172,59 @@ def read_earlier_lives(lines: Iterable[bytes], env_steps: int) -> EarlierLives:
             before_s, seen = before_s + last.wall_s, 0
             while points and points[-1].env_steps > line.env_steps:
                 points.pop()
-        time_s = round(before_s + line.wall_s, 3)
-        mean, rate = line.return_mean, line.env_steps_per_s
-        points.append(Point(time_s, line.env_steps, mean, None, None, rate, None, None, None))
+        points.append(line.point(before_s, last if seen else None))
         last, seen = line, seen + 1
     return EarlierLives([point for point in points if point.env_steps <= env_steps], round(before_s + last.wall_s, 3))
 
 
 class _Line(NamedTuple):
-    """What is used of a progress line."""
+    """What is used of a progress line, by its names there."""
 
     wall_s: float
     env_steps: int
     return_mean: float | None = None
     env_steps_per_s: float | None = None
     unix_s: float | None = None
+    return_min: float | None = None
+    return_max: float | None = None
+    lag_count: float | None = None
+    lag_sum_updates: float | None = None
+    received_bytes: float | None = None
+    sent_bytes: float | None = None
 
     def began_after(self, other: _Line) -> bool:
         """Whether, by the wall clock, its life has trained only since the other line was written."""
         return self.unix_s is not None and other.unix_s is not None and self.unix_s - self.wall_s > other.unix_s
+
+    def point(self, before_s: float, last: _Line | None) -> Point:
+        """Its point. before_s: of training in lives before its own. last: the line before it, in the same life."""
+        rate, judged = self._rate("env_steps", last), self._since("lag_count", last or _BEGUN)
+        lags = self._since("lag_sum_updates", last or _BEGUN)
+        return Point(
+            round(before_s + self.wall_s, 3),
+            self.env_steps,
+            self.return_mean,
+            self.return_min,
+            self.return_max,
+            self.env_steps_per_s if rate is None else rate,
+            lags / judged if judged and lags is not None else None,
+            self._rate("received_bytes", last),
+            self._rate("sent_bytes", last),
+        )
+
+    def _since(self, name: str, last: _Line) -> float | None:
+        now, then = getattr(self, name), getattr(last, name)
+        return None if now is None or then is None else float(now - then)
+
+    def _rate(self, name: str, last: _Line | None) -> float | None:
+        """Per second since the line before."""
+        if last is None or self.wall_s <= last.wall_s:
+            return None
+        came = self._since(name, last)
+        return None if came is None else came / (self.wall_s - last.wall_s)
+
+
+_BEGUN = _Line(0.0, 0, lag_count=0.0, lag_sum_updates=0.0)  # lags are counted anew in each life
 
 
 def _progress(line: bytes) -> _Line | None:
@@ -184,8 +234,8 @@ def _progress(line: bytes) -> _Line | None:
         return None
     if not isinstance(said, dict) or said.get("event") != "progress":
         return None
-    wall_s, steps, mean, rate, unix_s = (_number(said.get(name)) for name in LINE_FIELDS)
-    return None if wall_s is None or steps is None else _Line(wall_s, int(steps), mean, rate, unix_s)
+    wall_s, steps, *others = (_number(said.get(name)) for name in _Line._fields)
+    return None if wall_s is None or steps is None else _Line(wall_s, int(steps), *others)
 
 
 def _number(value: object) -> float | None:
@@ -202,10 +252,11 @@ class Counts(NamedTuple):
 
 
 class Recent:
-    """The counts of the last RECENT_S."""
+    """The counts of the last LONGEST_S, and which of them rates are measured from."""
 
     def __init__(self) -> None:
         self._kept: deque[Counts] = deque()
+        self._from = 0  # the place of those that rates are measured from
 
     def due(self, now: float) -> bool:
         """Whether it is time for ``add``."""
@@ -214,17 +265,29 @@ class Recent:
     def add(self, counts: Counts) -> None:
         """Keeps these counts, and forgets those that are not needed any more."""
         self._kept.append(counts)
-        while len(self._kept) > 1 and counts.now_s - self._kept[1].now_s >= RECENT_S:
+        while len(self._kept) > 1 and counts.now_s - self._kept[1].now_s >= LONGEST_S:
             self._kept.popleft()
+        self._from = self._reaching()
 
     def baseline(self, now: float) -> Counts | None:
         """What rates are measured from; None while that is too short ago to say anything."""
-        oldest = self._kept[0] if self._kept else None
+        oldest = self._kept[self._from] if self._kept else None
         return oldest if oldest is not None and now - oldest.now_s >= LOOK_S / 2 else None
 
     def steps_per_s(self, session: int, env_steps: int, now: float) -> float | None:
-        """Of one session, since the earliest moment at which it was there; None if that is now."""
+        """Of one session, in all that is kept, as one actor's rollouts are rarer than those of all; None before it can
+        be measured.
+        """
         for then in self._kept:
             if session in then.steps and now - then.now_s >= LOOK_S / 2:
                 return (env_steps - then.steps[session]) / (now - then.now_s)
         return None
+
+    def _reaching(self) -> int:
+        """The place of the newest that lies so many back, and RECENT_S."""
+        newest = self._kept[-1]
+        for place in range(len(self._kept) - 1, 0, -1):
+            then = self._kept[place]
+            if _enough(newest.now_s - then.now_s, RECENT_S, then.seen, newest.seen):
+                return place
+        return 0

@@ -41,11 +41,14 @@ class Sampler:
     def __init__(self, past: EarlierLives = NO_EARLIER_LIVES, advice: Sequence[Advice] = ()) -> None:
         self.advice = advice
         self.history, self.recent = History(past), Recent()
+        self._env_steps = self._arrivals = 0
 
     def sample(self, state: LearnerState, now: float) -> None:
         """Reads the counters; to be called a few times a second."""
         progress = state.progress
-        seen = _sample(state, now)
+        self._arrivals += progress.env_steps > self._env_steps
+        self._env_steps = progress.env_steps
+        seen = _sample(state, now, self._arrivals)
         if state.training_since is not None:
             self.history.add(seen)
         if self.recent.due(now):
@@ -90,8 +93,6 @@ def status(state: LearnerState, now: float, sampler: Sampler | None = None, quer
         "wall_s": round(summary.wall_s, 3),
         **{key: value for key, value in summary.fields().items() if not key.endswith("_per_s")},
         **progress.averages.newest(),
-        "return_min": min(progress.scores, default=None),
-        "return_max": max(progress.scores, default=None),
         "env_steps_per_s": _rounded(rates.env_steps),
         "updates_per_s": _rounded(rates.updates),
         "received_bytes_per_s": _rounded(rates.received_bytes),
@@ -116,6 +117,7 @@ def status(state: LearnerState, now: float, sampler: Sampler | None = None, quer
         "rulings": dict(progress.rulings),
         "faults": dict(progress.faults),
         "actor_faults": dict(progress.actor_faults),
+        "actor_states": states(state, now),
         "actor_list": fleet(state, now, sampler.recent, query),
     }
     return with_former(told)
@@ -181,6 +183,11 @@ def fleet(state: LearnerState, now: float, recent: Recent, query: FleetQuery) ->
     return [{name: field(peer, at) for name, field in FIELDS.items()} for _, peer in chosen]
 
 
+def states(state: LearnerState, now: float) -> dict[str, int]:
+    """How many actors are in each state, of the whole fleet: ``training``, ``quarantined`` and the others of a row."""
+    return dict(Counter(_actor_state(peer, state, now) for peer in state.peers.values()))
+
+
 def _actor_state(peer: Peer, state: LearnerState, now: float) -> str:
     """In one word or two, the worst first."""
     if state.admission.is_quarantined(peer.sender, now):
@@ -202,7 +209,7 @@ def _lately_s(state: LearnerState) -> float:
     return max(STEPPING_S, QUIET_BEATS * state.settings.heartbeat_s)
 
 
-def _sample(state: LearnerState, now: float) -> Sample:
+def _sample(state: LearnerState, now: float, arrivals: int = 0) -> Sample:
     progress = state.progress
     return Sample(
         time_s=0.0 if state.training_since is None else now - state.training_since,
@@ -216,6 +223,7 @@ def _sample(state: LearnerState, now: float) -> Sample:
         return_mean=progress.return_mean,
         return_min=min(progress.scores, default=None),
         return_max=max(progress.scores, default=None),
+        arrivals=arrivals,
     )
 
 

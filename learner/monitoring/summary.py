@@ -6,11 +6,11 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from learner.monitoring.history import FEW, LONGEST_S, RECENT_S
 from learner.monitoring.scaling import scaling
 from learner.progress import with_former
 from learner.state import LearnerState
 
-RATE_MEMORY_S = 2.0  # rates are averaged over about this long, so that they can be read
 STALLED_S = 30.0  # without a new version, while actors train: longer than they take to begin and to collect a rollout
 
 
@@ -25,6 +25,8 @@ class RunSummary:
     env_steps_per_s: float
     episodes: int
     return_mean: float | None  # of the last 100 episodes
+    return_min: float | None  # of the same episodes
+    return_max: float | None
     return_best_mean: float | None  # best mean of a full window
     return_target: float | None  # as run.until_return asks for
     version: int  # of θ: gradients applied
@@ -45,11 +47,13 @@ class RunSummary:
     evaluations: int  # scores that evaluators sent
     evaluated_best_mean: float | None  # highest of them whose θ is on disk
     journal_failure: str | None  # why the journal that the run keeps does not hold what is applied; None while it does
+    rates_s: float = 0.0  # seconds of training that rates are means of so far, fading
+    arrivals_per_s: float = 0.0  # so often there were more steps than in the summary before
 
     def fields(self) -> dict[str, object]:
         """For a progress event: rounded, without what only the next summary needs."""
         fields = {key: rounded(value) for key, value in asdict(self).items()}
-        del fields["now_s"], fields["wall_s"]
+        del fields["now_s"], fields["wall_s"], fields["rates_s"], fields["arrivals_per_s"]
         return with_former(fields)
 
 
@@ -58,18 +62,22 @@ def summarize(state: LearnerState, now: float, before: RunSummary | None = None)
     progress = state.progress
     judged, scales = sum(progress.rulings.values()), scaling(state)
     best = progress.return_best_mean
+    wall_s = 0.0 if state.training_since is None else now - state.training_since
+    rates = _Rates.since(before, now, wall_s)
     return RunSummary(
         now_s=now,
-        wall_s=0.0 if state.training_since is None else now - state.training_since,
+        wall_s=wall_s,
         stage=state.shutdown.stage.value,
         env_steps=progress.env_steps,
-        env_steps_per_s=_rate(before, now, progress.env_steps, "env_steps", "env_steps_per_s"),
+        env_steps_per_s=rates.of("env_steps", progress.env_steps),
         episodes=progress.episodes,
         return_mean=progress.return_mean,
+        return_min=min(progress.scores, default=None),
+        return_max=max(progress.scores, default=None),
         return_best_mean=best if math.isfinite(best) else None,
         return_target=state.experiment.run.until_return,
         version=progress.version,
-        updates_per_s=_rate(before, now, progress.version, "version", "updates_per_s"),
+        updates_per_s=rates.of("version", progress.version, "updates_per_s"),
         refused=judged - progress.rulings["applied"],
         lag_mean_updates=progress.lags.mean,
         lag_count=progress.lags.count,
@@ -84,20 +92,50 @@ def summarize(state: LearnerState, now: float, before: RunSummary | None = None)
         evaluations=progress.evaluations,
         evaluated_best_mean=progress.evaluated_best_mean,
         journal_failure=state.saving.journal_failure,
+        rates_s=rates.before_s + rates.passed_s,
+        arrivals_per_s=rates.arrivals(progress.env_steps),
     )
 
 
-def _rate(before: RunSummary | None, now: float, count: int, counted: str, rate: str) -> float:
-    """Per second, averaged with exponentially fading memory."""
-    if before is None:
-        return 0.0
-    seconds = now - before.now_s
-    remembered = float(getattr(before, rate))
-    if seconds <= 0.0:
-        return remembered
-    fresh = (count - int(getattr(before, counted))) / seconds
-    share = 1.0 if remembered == 0.0 else 1.0 - math.exp(-seconds / RATE_MEMORY_S)
-    return remembered + share * (fresh - remembered)
+@dataclass(frozen=True, slots=True)
+class _Rates:
+    """Means with fading memory. before_s: what is left of the time that the earlier ones are means of. passed_s: since.
+
+    A life's first rates begin with its training, as the first rollout does, and not with the wait for it.
+    """
+
+    before: RunSummary | None
+    before_s: float = 0.0
+    passed_s: float = 0.0
+
+    @classmethod
+    def since(cls, before: RunSummary | None, now: float, wall_s: float) -> _Rates:
+        if before is None:
+            return cls(before)
+        passed_s = max(0.0, now - before.now_s)
+        if before.wall_s == 0.0 < wall_s:
+            return cls(before, 0.0, min(passed_s, wall_s))
+        return cls(before, before.rates_s * math.exp(-passed_s / _memory_s(before)), passed_s)
+
+    def of(self, name: str, count: int, rate: str = "") -> float:
+        """Per second, of a counter that stands at ``count``. rate: the field, where it is not called after ``name``."""
+        if self.before is None:
+            return 0.0
+        return self._mean(getattr(self.before, rate or f"{name}_per_s"), count - int(getattr(self.before, name)))
+
+    def arrivals(self, env_steps: int) -> float:
+        """Per second."""
+        return 0.0 if self.before is None else self._mean(self.before.arrivals_per_s, env_steps > self.before.env_steps)
+
+    def _mean(self, remembered: float, came: int) -> float:
+        if self.passed_s <= 0.0:
+            return remembered
+        return (remembered * self.before_s + came) / (self.before_s + self.passed_s)
+
+
+def _memory_s(before: RunSummary) -> float:
+    """Some seconds, and as long as FEW arrivals take where those are rare: rollouts that end together are no peak."""
+    return min(LONGEST_S, max(RECENT_S, FEW / max(before.arrivals_per_s, 1e-9)))
 
 
 def idle_s(state: LearnerState, now: float) -> float:

@@ -34,6 +34,7 @@ PARTS = {  # of the page: path, file, type
     "/": ("index.html", "text/html"),
     "/page.css": ("page.css", "text/css"),
     "/page.js": ("page.js", "text/javascript"),
+    "/drawing.js": ("drawing.js", "text/javascript"),
     "/numbers.js": ("numbers.js", "text/javascript"),
     "/icon.svg": ("icon.svg", "image/svg+xml"),
 }

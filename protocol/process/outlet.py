@@ -16,7 +16,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import IO, cast
 
-LIMIT = 1000  # jobs that may wait: a quarter of an hour of progress lines, a few hundred kB
+LIMIT = 1000  # jobs that may wait: events of a fleet that comes at once, a few hundred kB
 CLOSE_S = 1.0  # for the last lines to leave; whoever has not read by then does not read
 
 Job = Callable[[], object]

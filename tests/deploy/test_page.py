@@ -12,8 +12,11 @@ from typing import Any
 
 import pytest
 
+from learner.admission.quarantine import TOLERATED
+from learner.monitoring.status import Sampler
 from learner.monitoring.summary import STALLED_S
 from learner.monitoring.web import WebServer, bind, pages_of
+from protocol.errors import Reason
 from tests.deploy.browser import DEADLINE_S, Page, browsing, found
 from tests.learner.books import join, learner_state, trained
 from tests.loopback.system import ENDLESS, Daemon, Launcher, free_ports, processes
@@ -23,10 +26,17 @@ pytestmark = [
     pytest.mark.skipif(found() is None, reason="there is no Chromium (Debian: apt install chromium)"),
     pytest.mark.timeout(300),
 ]
+TARGET = "target 100\u202fk \u2191"
 HOSTILE = "<img src=x onerror=window.owned=1>"
 POINTS = "(document.querySelector('#curve path.line')?.getAttribute('d').length ?? 0)"
 RETURN = "document.getElementById('return').textContent"
-EARLIER_POINTS = "fetch('history').then((a) => a.json()).then((h) => h.time_s[0] < 2 && h.return_min[0] === null)"
+EARLIER_POINTS = "fetch('history').then((a) => a.json()).then((h) => h.time_s[0] < 2)"
+PARTS = "[...document.querySelectorAll('#curve path')].map((p) => p.getAttribute('d').split('M').length - 1)"
+SCALE = "[...document.querySelectorAll('#curve .main text:not(.target)')].map((t) => t.textContent)"
+CUT_OFF = """[...document.querySelectorAll('#fleet tr > *, #heads th')].filter((cell) => {
+  const box = cell.getBoundingClientRect();
+  return !box.width || box.left < 0 || box.right > innerWidth + 1 || cell.scrollWidth > cell.clientWidth + 1;
+}).map((cell) => cell.textContent)"""
 ROWS = "document.querySelectorAll('#fleet tr').length"
 FITS = "document.documentElement.scrollWidth <= document.documentElement.clientWidth"
 BACKGROUND = "getComputedStyle(document.body).backgroundColor"
@@ -127,9 +137,45 @@ def test_the_page_outlives_its_learner(tmp_path: Path) -> None:
             await page.until("document.getElementById('run').textContent.includes('life 2')")
             await page.until("document.body.dataset.health === 'good'")
             assert await page.value(EARLIER_POINTS)
+            assert set(await page.value(PARTS)) == {1}, "no curve breaks off where a life ends"
             length = await page.value(POINTS)
             await page.until(f"{POINTS} > {length}")
             assert all("ERR_CONNECTION" in error or "ERR_EMPTY" in error for error in page.errors)  # while it was gone
+
+    play(tmp_path, scene)
+
+
+def test_the_page_agrees_with_itself_and_a_phone_hides_nothing(tmp_path: Path) -> None:
+    """Two of four actors are in quarantine, the target is far above all that was reached."""
+
+    async def scene(_: Launcher) -> None:
+        state = learner_state(trained([float(score) for score in range(100)]), until_return=100_000.0)
+        sampler, now = Sampler(), 4.0
+        peers = [join(state, name, now=4.0) for name in ("rack7-node-with-a-long-name-012", "a", "b", "c")]
+        state.training_since = 0.0
+        for tick in range(17):
+            state.progress.env_steps += 500
+            sampler.sample(state, tick / 4)
+        for peer in peers[:2]:
+            for _strike in range(TOLERATED + 1):
+                state.admission.record_outcome(peer.sender, peer.name, Reason.NOT_FINITE, now)
+        site = WebServer(bind("127.0.0.1", 0), pages_of(state, bytes, lambda: now, lambda: None, sampler))
+        port = await site.start()
+        try:
+            async with browsing(tmp_path / "browser") as page:
+                await page.open(f"http://127.0.0.1:{port}/")
+                for width in (1280, 390):
+                    await page.shape(width, 844)
+                    await page.until(f"{FITS} && innerWidth === {width} && {ROWS} === 4")
+                    assert await page.value(CUT_OFF) == []
+                    fleet = await page.value("document.getElementById('fleet-count').textContent")
+                    assert fleet == "2 training, 2 quarantined"
+                    assert await page.value("document.querySelectorAll('#fleet [data-head=credit]').length") == 4
+                    assert await page.value("document.querySelector('#curve text.target').textContent") == TARGET
+                    assert not [text for text in await page.value(SCALE) if "k" in text], "it sets no scale"
+                assert page.errors == []
+        finally:
+            await site.stop()
 
     play(tmp_path, scene)
 

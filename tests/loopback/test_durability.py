@@ -10,7 +10,7 @@ import pytest
 
 from learner.durability.journal import bases
 from tests.failpoints import WHILE
-from tests.loopback.system import ENDLESS, Daemon, Launcher
+from tests.loopback.system import ENDLESS, Daemon, Launcher, Said
 
 JOURNALED = (
     *ENDLESS,
@@ -98,3 +98,29 @@ def test_a_result_that_finds_no_room_is_told(launch: Launcher) -> None:
     assert daemon.said("result_failed")[0]["detail"] == "No space left on device"
     assert daemon.said("finished")[0]["version"] > 0
     assert not daemon.lines
+
+
+def test_a_learner_killed_in_its_first_minute_loses_ten_seconds_at_most(launch: Launcher) -> None:
+    """As it ships: without a journal, between two checkpoints, by a signal that nobody can catch."""
+    more = {"TMPDIR": str(launch.folder)}
+    first = launch.learner("--run-dir", "run", *ENDLESS, "--actors", 2, **more)
+    saved = first.event("checkpoint_written", lambda said: said["version"] > 0)
+    before = max(float(said["wall_s"]) for said in first.said("progress"))
+    first.event("progress", lambda said: said["wall_s"] >= before + 3.0)
+    first.signal(signal.SIGKILL)
+    assert first.wait() == -signal.SIGKILL
+    reached = [said for said in recorded(launch.folder / "run") if said["event"] == "progress"]
+    second = launch.learner("--run-dir", "run", "--resume", **more)
+    started = second.event("started")
+    assert started["version"] >= saved["version"]
+    kept_s = max(said["wall_s"] for said in reached if said["version"] <= started["version"])
+    assert 2.0 < reached[-1]["wall_s"] - kept_s <= 10.0
+    second.event("progress", lambda said: said["version"] > started["version"])
+    second.signal(signal.SIGTERM)
+    assert second.wait() == 0, second.story()
+
+
+def recorded(run: Path) -> list[Said]:
+    """What progress.jsonl holds; of a learner that was killed the last line may be torn."""
+    lines = (run / "progress.jsonl").read_text().splitlines(keepends=True)
+    return [json.loads(line) for line in lines if line.endswith("\n")]

@@ -1,5 +1,6 @@
 // The learner's page: asks /status and /history once a second and shows what they say. Names come from peers, so text
 // goes into the document as text (textContent) and never as markup.
+import { draw, path, ticks, timeTicks } from "./drawing.js";
 import { LEARNT, MINUS, NONE, THIN, bytes, clockTime, count, duration, fine } from "./numbers.js";
 
 const POLL_MS = 1000, HIDDEN_MS = 10000, MOST_WAIT_MS = 10000, PATIENCE_MS = 8000;
@@ -90,7 +91,7 @@ function showHealth() {
   if (s) showLimit(s);
   say(by("health-text"), text);
   say(by("age"), !s ? "" : page.lostOn ? `The numbers are those of ${clockTime(page.heardOn)}.`
-    : since_s < 3 ? "Rates are means over five seconds." : `Last answer ${duration(since_s)} ago.`);
+    : since_s < 3 ? "Rates are means over five seconds, and up to a minute where rollouts take long." : `Last answer ${duration(since_s)} ago.`);
 }
 
 function showRefused(s) {
@@ -123,10 +124,10 @@ const COLUMNS = [ // field, head, how to say it, class
   ["name", "actor", (v) => v || NONE, "word"],
   ["state", "state", (v) => v, "word"],
   ["env_steps_per_s", "steps/s", (v) => count(v), "share"],
-  ["env_steps", "steps", (v) => count(v), "spare"],
+  ["env_steps", "steps", (v) => count(v), ""],
   ["lag_updates", "lag", (v) => count(v), ""],
   ["silent_s", "silent", (v) => duration(Math.max(0, v)), ""],
-  ["credit", "credit", (v) => count(v), "spare"],
+  ["credit", "credit", (v) => count(v), ""],
   ["received_bytes", "sent", (v) => bytes(v), ""],
 ];
 const HEAD_HELP = {
@@ -178,15 +179,21 @@ function sortBy(field) {
 function makeActor() {
   const element = row("th", ...COLUMNS.slice(1).map(() => "td"));
   element.firstChild.scope = "row";
-  COLUMNS.forEach(([, , , kind], index) => { element.children[index].className = kind; });
+  COLUMNS.forEach(([, head, , kind], index) => {
+    element.children[index].className = kind;
+    element.children[index].dataset.head = head; // a phone says it beside the value
+  });
   return element;
 }
 
+const STATES = ["training", "evaluating", "standing still", "silent", "quarantined"];
+
 function showFleet(s) {
   const all = s.actors + s.evaluators, fastest = Math.max(1e-9, ...s.actor_list.map((a) => a.env_steps_per_s || 0));
-  const evaluators = s.evaluators ? `, ${count(s.evaluators)} evaluating` : "";
+  const states = STATES.filter((state) => s.actor_states[state])
+    .map((state) => `${s.actor_states[state].toLocaleString("en")} ${state}`);
   const part = s.actor_list.length < all ? `; ${s.actor_list.length} listed` : "";
-  say(by("fleet-count"), `${s.actors.toLocaleString("en")} training${evaluators}${part}`);
+  say(by("fleet-count"), (states.join(", ") || "nobody is here") + part);
   const more = by("fleet-more");
   more.hidden = all <= FEW_ACTORS;
   say(more, `list ${(page.actors === FEW_ACTORS ? Math.min(all, MANY_ACTORS) : FEW_ACTORS).toLocaleString("en")}`);
@@ -201,7 +208,7 @@ function showFleet(s) {
 
 // the curves
 
-const SVG = "http://www.w3.org/2000/svg", GUTTER = 46, RIGHT = 10, AXIS = 20;
+const GUTTER = 46, RIGHT = 10, AXIS = 20;
 const PLOTS = [ // the mean return, then strips that share its horizontal axis
   { field: "return_mean", name: "", height: 250, say: count },
   { field: "env_steps_per_s", name: "steps/s", height: 62, say: count },
@@ -209,34 +216,13 @@ const PLOTS = [ // the mean return, then strips that share its horizontal axis
   { field: "received_bytes_per_s", name: "received, bytes/s", height: 62, say: bytes },
 ];
 
-function draw(kind, attributes, text) {
-  const element = document.createElementNS(SVG, kind);
-  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
-  if (text !== undefined) element.textContent = text;
-  return element;
-}
-
-/** Round numbers between low and high, about as many as asked for. */
-function ticks(low, high, wanted) {
-  const raw = (high - low) / wanted, power = 10 ** Math.floor(Math.log10(raw));
-  const step = power * [1, 2, 5, 10].find((factor) => factor * power >= raw * 0.8);
-  const found = [];
-  for (let value = Math.ceil(low / step) * step; value <= high + step * 1e-9; value += step) found.push(value);
-  return found;
-}
-
-function timeTicks(high, wanted) {
-  const steps = [0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400, 43200, 86400];
-  const step = steps.find((size) => high / size <= wanted) || 86400 * Math.ceil(high / 86400 / wanted);
-  return Array.from({ length: Math.floor(high / step) + 1 }, (_, index) => index * step);
-}
-
-/** What the vertical axis spans: the means and the target whole, and of the extremes what leaves those readable. */
+/** What the vertical axis spans: the means whole, and of the extremes and of a target what leaves those readable. */
 function span(plot) {
   const known = curve[plot.field].filter((value) => value !== null);
   if (plot.name) return [0, Math.max(1e-9, ...known) * 1.08];
-  const target = page.status.return_target === null ? [] : [page.status.return_target];
-  let low = Math.min(...known, ...target), high = Math.max(...known, ...target);
+  const target = page.status.return_target, extent = Math.max(...known) - Math.min(...known);
+  const near = target !== null && target <= Math.max(...known) + extent && target >= Math.min(...known) - extent;
+  let low = Math.min(...known, ...(near ? [target] : [])), high = Math.max(...known, ...(near ? [target] : []));
   const room = (high - low) * 0.3 || Math.max(1, Math.abs(high) * 0.1);
   const extreme = (field, pick) => pick(...curve[field].filter((value) => value !== null));
   low = Math.max(low - room, Math.min(low, extreme("return_min", Math.min)));
@@ -250,23 +236,12 @@ function reach(xs) {
   return [start, Math.max(start + 1e-9, ...xs)];
 }
 
-/** A path through points of which some are not known: there it breaks off. */
-function path(points) {
-  let pen = "M", text = "";
-  for (const [x, y] of points) {
-    if (y === null) { pen = "M"; continue; }
-    text += `${pen}${x.toFixed(1)},${y.toFixed(1)}`;
-    pen = "L";
-  }
-  return text;
-}
-
 function plotted(plot, width, last) {
   const [low, high] = span(plot), top = plot.name ? 18 : 6, bottom = plot.height - 4;
   const height = plot.height + (last ? AXIS : 0);
   const xs = curve[page.axis], [start, end] = reach(xs);
   const x = (value) => GUTTER + ((value - start) / (end - start)) * (width - GUTTER - RIGHT);
-  const y = (value) => (value === null ? null : bottom - ((value - low) / (high - low)) * (bottom - top));
+  const y = (value) => bottom - ((value - low) / (high - low)) * (bottom - top);
   const svg = draw("svg", { height, viewBox: `0 0 ${width} ${height}`, role: "img",
     "aria-label": spoken(plot), class: plot.name ? "strip" : "main" });
   const clip = draw("clipPath", { id: `inside-${plot.field}` });
@@ -280,8 +255,9 @@ function plotted(plot, width, last) {
   if (plot.name) named(svg, plot, width);
   const shapes = draw("g", { "clip-path": `url(#inside-${plot.field})` });
   shapes.append(draw("path", { class: "spread", d: spread(plot, xs.map(x), y, bottom) }));
-  if (!plot.name && page.status.return_target !== null) aim(svg, shapes, y, width);
-  shapes.append(draw("path", { class: "line", d: path(xs.map((value, i) => [x(value), y(curve[plot.field][i])])) }));
+  if (!plot.name && page.status.return_target !== null) aim(svg, shapes, y, width, top, bottom);
+  const line = known(plot.field).map((i) => [x(xs[i]), y(curve[plot.field][i])]);
+  shapes.append(draw("path", { class: "line", d: path(line) }));
   svg.append(shapes);
   if (page.picked !== null) {
     const at = x(xs[page.picked]);
@@ -291,29 +267,24 @@ function plotted(plot, width, last) {
   return svg;
 }
 
+/** The points of which a field is known. A life that goes on has no mean until an episode ends: no hole for that. */
+const known = (field) => curve[field].flatMap((value, i) => (value === null ? [] : [i]));
+
 /** Between the lowest and the highest return; of a strip, what lies under its line. */
 function spread(plot, xs, y, bottom) {
   const lows = plot.name ? null : curve.return_min, highs = plot.name ? curve[plot.field] : curve.return_max;
-  let text = "";
-  for (let from = 0; from < xs.length; from++) {
-    if (highs[from] === null) continue;
-    let to = from;
-    while (to + 1 < xs.length && highs[to + 1] !== null) to++;
-    const upper = [], lower = [];
-    for (let i = from; i <= to; i++) {
-      upper.push([xs[i], y(highs[i])]);
-      lower.unshift([xs[i], lows ? y(lows[i]) : bottom]);
-    }
-    text += path([...upper, ...lower]) + "Z";
-    from = to;
-  }
-  return text;
+  const at = known(plot.name ? plot.field : "return_max");
+  const upper = at.map((i) => [xs[i], y(highs[i])]), lower = at.map((i) => [xs[i], lows ? y(lows[i]) : bottom]);
+  return at.length ? path([...upper, ...lower.reverse()]) + "Z" : "";
 }
 
-function aim(svg, shapes, y, width) {
-  const at = y(page.status.return_target);
+/** The target: a line where it is in sight, else a word at the edge beyond which it is. */
+function aim(svg, shapes, y, width, top, bottom) {
+  const at = y(page.status.return_target), beyond = at < top - 1 ? "\u2191" : at > bottom + 1 ? "\u2193" : "";
   shapes.append(draw("line", { class: "target", x1: GUTTER, x2: width - RIGHT, y1: at, y2: at }));
-  svg.append(draw("text", { class: "target", x: GUTTER + 6, y: at - 6 }, `target ${count(page.status.return_target)}`));
+  const place = { "": at - 6, "\u2191": top + 10, "\u2193": bottom - 6 }[beyond];
+  const text = `target ${count(page.status.return_target)} ${beyond}`.trim();
+  svg.append(draw("text", { class: "target", x: GUTTER + 6, y: place }, text));
 }
 
 function named(svg, plot, width) {

@@ -50,3 +50,6 @@ class WandbSink:
         """Sink.end. Waits until all is uploaded, or on disk where they are offline."""
         self._run.summary.update({name: value for name, value in result.items() if isinstance(value, PLAIN)})
         self._run.finish(exit_code=int(result["exit_code"] == 1))
+        import wandb
+
+        wandb.teardown()  # their service writes the last of a file when it ends, and not before

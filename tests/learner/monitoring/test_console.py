@@ -50,8 +50,9 @@ class Full(io.StringIO):
         raise OSError(28, "No space left on device")
 
 
-def seen(now: float = 1.0) -> RunSummary:
+def seen(now: float = 1.0, env_steps: int = 1000) -> RunSummary:
     state = learner_state(trained([10.0, 20.0]))
+    state.progress.env_steps = env_steps
     join(state, "local-0", 0.0)
     state.training_since = 0.5
     return summarize(state, now)
@@ -82,6 +83,21 @@ def test_the_first_rate_is_the_rate_itself_and_later_ones_follow_slowly() -> Non
     assert 0.0 < third.env_steps_per_s < 1000.0
 
 
+def test_rates_of_rare_rollouts_are_no_sawtooth() -> None:
+    """Two rollouts of 500 steps end together every eight seconds, from eight seconds after the first weights on."""
+    state = learner_state(trained([1.0]))
+    before, rates = summarize(state, 90.0), list[float]()
+    state.training_since, steps = 100.0, state.progress.env_steps
+    for tick in range(4 * 300):
+        now = 100.0 + tick / 4
+        rollouts = int((now - 100.0) / 8.0)
+        state.progress.env_steps, state.progress.version = steps + 1000 * rollouts, 3 + 2 * rollouts
+        before = summarize(state, now, before)
+        rates.append(before.env_steps_per_s)
+    assert max(rates) < 135.0
+    assert min(rates[4 * 60 :]) > 105.0
+
+
 def test_two_views_of_one_moment_have_one_rate() -> None:
     state = learner_state(trained([1.0]))
     first = summarize(state, 1.0)
@@ -95,7 +111,7 @@ def test_json_has_one_line_for_each_event_and_one_progress_in_a_second() -> None
     console = Console(json=False, stream=stream)
     console.event("actor_joined", {"actor": "local-0"})
     for quarter in range(5):
-        console.refresh(seen(1.0 + quarter / 4))
+        console.refresh(seen(1.0 + quarter / 4, env_steps=1000 + quarter))
     console.close()
     lines = [json.loads(line) for line in stream.getvalue().splitlines()]
     assert [line["event"] for line in lines] == ["actor_joined", "progress", "progress"]
@@ -176,7 +192,7 @@ def test_a_pipe_that_is_not_read_says_how_many_lines_it_lost() -> None:
     console.event("started", {})
     stream.stood.wait()
     for second in range(5):
-        console.refresh(seen(float(second)))
+        console.refresh(seen(float(second), env_steps=1000 + second))
     stream.resumed.set()
     console.close()
     said_lines = [json.loads(line) for line in stream.getvalue().splitlines()]

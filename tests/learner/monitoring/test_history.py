@@ -10,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from learner.monitoring.history import (
+    FEW,
     INTERVAL_S,
+    LONGEST_S,
     LOOK_S,
     MEAN_S,
     MOST,
@@ -71,9 +73,28 @@ def test_a_tick_that_comes_too_early_makes_no_point() -> None:
 def test_rates_are_means_of_some_seconds_so_that_bursts_do_not_hide_them() -> None:
     history = History()
     for tick in range(40):
-        history.add(sample(tick * INTERVAL_S, tick // 4 * 400, lags=tick, lag_updates=3 * tick))
-    assert {point.env_steps_per_s for point in history.points[int(MEAN_S / INTERVAL_S) :]} == {400.0}
+        history.add(sample(tick * INTERVAL_S, tick // 4 * 400, lags=tick, lag_updates=3 * tick, arrivals=tick))
+    assert {point.env_steps_per_s for point in history.points[max(FEW, int(MEAN_S / INTERVAL_S)) :]} == {400.0}
     assert history.points[-1].lag_updates == 3.0
+
+
+def test_rollouts_that_take_long_make_no_sawtooth() -> None:
+    """Two actors, whose rollouts of 500 steps take eight seconds and end together, with 40 gradients each."""
+    history, recent = History(), Recent()
+    for tick in range(int(240 / INTERVAL_S)):
+        time_s = tick * INTERVAL_S
+        rollouts = int(time_s / 8.0)
+        seen = sample(time_s, 1000 * rollouts, lags=80 * rollouts, arrivals=rollouts)
+        history.add(seen)
+        if recent.due(time_s):
+            recent.add(Counts(time_s, seen, {}, {7: 500 * rollouts}))
+            if time_s > 2 * LONGEST_S:
+                then = recent.baseline(time_s)
+                assert then is not None
+                assert 110.0 < (seen.env_steps - then.seen.env_steps) / (time_s - then.now_s) < 140.0
+                assert 55.0 < (recent.steps_per_s(7, 500 * rollouts, time_s) or 0.0) < 70.0
+    rates = [point.env_steps_per_s for point in history.points if point.time_s > 2 * LONGEST_S]
+    assert all(rate is not None and 105.0 < rate < 145.0 for rate in rates)  # 0 to 330 with means of three seconds
 
 
 @given(st.integers(0, 6 * MOST))
@@ -112,6 +133,17 @@ def test_a_life_goes_on_where_the_earlier_ones_ended() -> None:
     history = ticked(3, past)
     assert [point.time_s for point in history.points] == [1.0, 2.0, 2.0 + INTERVAL_S, 2.0 + 2 * INTERVAL_S]
     assert history.points[0].env_steps_per_s == 5.0
+
+
+def test_a_life_that_goes_on_has_no_rates_before_its_first_rollout_has_ended() -> None:
+    """They would be a hole in the curve: it is not known yet that they are what they were."""
+    history = History(read_earlier_lives([line(1.0, 10), line(2.0, 20)], env_steps=20))
+    for tick in range(12):
+        history.add(sample(tick * INTERVAL_S, 20 + 400 * (tick // 8), received_bytes=tick))
+    rates = [(point.env_steps_per_s, point.received_bytes_per_s is None) for point in history.points[2:]]
+    assert rates[:7] == [(None, True)] * 7
+    assert rates[7] == (200.0, False)
+    assert min(rate or 0.0 for rate, _ in rates[7:]) > 0.0
 
 
 def test_the_past_is_told_once() -> None:
@@ -179,19 +211,37 @@ def test_lines_that_tell_nothing_are_passed_over(strange: bytes) -> None:
     assert len(read_earlier_lives([strange, line(1.0, 10), strange], env_steps=10).points) == 1
 
 
+def test_an_earlier_life_has_all_that_this_one_shows() -> None:
+    """Of lines that lie far apart: rates are means between them, and not what was true at one moment."""
+
+    def told(wall_s: float, env_steps: int, **counts: float) -> bytes:
+        return line(wall_s, env_steps, 1.0, "progress", return_min=-1.0, return_max=3.0, **counts)
+
+    lines = [
+        told(1.0, 10, lag_count=2, lag_sum_updates=6, received_bytes=100, sent_bytes=50),
+        told(3.0, 50, lag_count=4, lag_sum_updates=8, received_bytes=300, sent_bytes=90),
+        told(0.5, 55, lag_count=1, lag_sum_updates=5, received_bytes=350, sent_bytes=95),
+    ]
+    first, second, third = read_earlier_lives(lines, env_steps=60).points
+    assert (second.return_min, second.return_max) == (-1.0, 3.0)
+    assert (first.lag_updates, second.lag_updates, third.lag_updates) == (3.0, 1.0, 5.0)
+    assert (second.env_steps_per_s, second.received_bytes_per_s, second.sent_bytes_per_s) == (20.0, 100.0, 20.0)
+    assert third.received_bytes_per_s is None  # a life's first line has none before it
+
+
 def test_a_mean_that_was_not_known_stays_so() -> None:
     assert read_earlier_lives([line(1.0, 10, mean=None)], 10).points[0].return_mean is None
 
 
-def looked(*moments: tuple[float, int]) -> Recent:
+def looked(*moments: tuple[float, int], arrivals_per_s: int = 0) -> Recent:
     recent = Recent()
     for now, steps in moments:
-        recent.add(Counts(now, sample(now, steps), {}, {7: steps}))
+        recent.add(Counts(now, sample(now, steps, arrivals=int(now * arrivals_per_s)), {}, {7: steps}))
     return recent
 
 
 def test_rates_are_measured_from_some_seconds_ago() -> None:
-    recent = looked(*((float(second), 10 * second) for second in range(20)))
+    recent = looked(*((float(second), 10 * second) for second in range(20)), arrivals_per_s=4)
     then = recent.baseline(19.5)
     assert then is not None
     assert RECENT_S <= 19.0 - then.now_s < RECENT_S + LOOK_S

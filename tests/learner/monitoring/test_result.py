@@ -17,7 +17,7 @@ def test_a_result_tells_what_was_saved_and_how_it_ended(tmp_path: Path) -> None:
     """As the state machine has it, at the end of a run that reaches its target and cannot save what reached it."""
     state = learner_state(trained([480.0] * 100))
     state.shutdown.solved = True
-    state.saving.written(CheckpointWritten(2, tmp_path))
+    state.saving.written(CheckpointWritten(2, tmp_path), 0.0)
     told = result_of(state, now=1.0, started_at=0.0, exit_code=1)
     assert (told["version"], told["checkpoint_version"], told["exit_code"]) == (3, 2, 1)
 

@@ -126,7 +126,9 @@ def test_an_actor_is_called_what_it_does() -> None:
     ]
     for _ in range(20):
         state.admission.record_outcome(busy.sender, busy.name, "not_finite", 99.9)
-    assert status(state, 100.0)["actor_list"][2]["state"] == "quarantined"
+    told = status(state, 100.0)
+    assert told["actor_list"][2]["state"] == "quarantined"
+    assert told["actor_states"] == {"silent": 1, "standing still": 1, "quarantined": 1, "evaluating": 1}
 
 
 def limits(state: LearnerState, now: float, sampler: Sampler) -> str:

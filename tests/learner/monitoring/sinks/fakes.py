@@ -51,7 +51,10 @@ def fake_wandb(monkeypatch: pytest.MonkeyPatch) -> tuple[Recorder, Recorder, dic
     settings = SimpleNamespace(mode="online", base_url="http://api.acme")
     installed = ModuleType("wandb")
     installed.__dict__.update(
-        init=module.init, Settings=SimpleNamespace, setup=lambda: SimpleNamespace(settings=settings)
+        init=module.init,
+        Settings=SimpleNamespace,
+        setup=lambda: SimpleNamespace(settings=settings),
+        teardown=module.teardown,
     )
     module.answers["settings"] = settings
     monkeypatch.setitem(sys.modules, "wandb", installed)

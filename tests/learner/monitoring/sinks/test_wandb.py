@@ -32,6 +32,7 @@ def test_it_is_called_as_its_documents_say(monkeypatch: pytest.MonkeyPatch, tmp_
     assert [each.get("metrics/success") for each in logged] == [0.25, 0.375, None]
     assert summary == {"event": "finished", "exit_code": 0, "solved": True, "return_mean_100": 480.5, "version": 60}
     assert run.named("finish") == [((), {"exit_code": 0})]
+    assert module.named("teardown") == [((), {})]
     assert asked == ["http://api.acme"]
 
 
