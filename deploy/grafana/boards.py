@@ -143,6 +143,7 @@ FLEET = Board(
             ),
             "stack",
             QUARTER,
+            reach=1.0,
         ),
     ),
 )
@@ -223,6 +224,7 @@ LEARNER = Board(
             "cps",
             (Query(f"{rate('gradients_total', by='outcome')} > 0", "{{outcome}}"),),
             "stack",
+            reach=1.0,
         ),
         Panel(
             "Queue",
@@ -284,6 +286,7 @@ LEARNER = Board(
             ),
             "stack",
             THIRD,
+            reach=1.0,
         ),
     ),
 )

@@ -37,6 +37,7 @@ SOURCE = model.DataSourceRef(type_val="prometheus", uid="${datasource}")
 RUNS = "label_values(farflung_learner_run_info, run)"
 INSTANCES = 'label_values(farflung_learner_run_info{run=~"$run"}, instance)'
 FILL, THIN_FILL = 60, 8  # percent, of areas that add up and of lines
+BAR_TEXT, BAR_HEIGHT, COLUMN = 13, 30, 90  # pixels: letters and height of a bar, least width of a table's column
 
 Builder = Any  # the SDK's builders of panels share their methods and no type
 
@@ -151,6 +152,8 @@ def _lines(panel: Panel) -> Builder:
     )
     if panel.most is not None:
         made.max(panel.most)
+    if panel.reach is not None:
+        made.axis_soft_max(panel.reach)
     if panel.log:
         made.scale_distribution(common.ScaleDistributionConfig().type(say.ScaleDistribution.LOG).log(10))
     return made
@@ -178,7 +181,10 @@ def _coloured(builder: Builder) -> Builder:
 
 def _bars(panel: Panel) -> Builder:
     reduced = common.ReduceDataOptions().calcs(["lastNotNull"])
-    return _common(bargauge.Panel(), panel).min(0).reduce_options(reduced).orientation(say.VizOrientation.HORIZONTAL)
+    made = _common(bargauge.Panel(), panel).reduce_options(reduced).orientation(say.VizOrientation.HORIZONTAL)
+    # Else a few bars fill the panel with letters, and of a long name three are left.
+    made.text(common.VizTextDisplayOptions().title_size(BAR_TEXT).value_size(BAR_TEXT)).max_viz_height(BAR_HEIGHT)
+    return made if panel.unit == "none" else made.min(0)
 
 
 def _table(panel: Panel) -> Builder:
@@ -186,7 +192,7 @@ def _table(panel: Panel) -> Builder:
     columns = {f"Value #{name}": query for name, query in zip("ABCDEFGH", panel.queries, strict=False)}
     named = {"renameByName": {name: query.legend for name, query in columns.items()}, "excludeByName": {"Time": True}}
     named["indexByName"] = {name: place for place, name in enumerate(("run", "env", "seed", *columns))}
-    made = _common(table.Panel(), panel)
+    made = _common(table.Panel(), panel).min_width(COLUMN)
     made.with_transformation(model.DataTransformerConfig(id_val="merge", options={}))
     made.with_transformation(model.DataTransformerConfig(id_val="organize", options=named))
     made.sort_by([common.TableSortByFieldState().display_name(panel.queries[1].legend).desc(True)])

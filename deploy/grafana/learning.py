@@ -45,7 +45,6 @@ TRAINING = Board(
             "short",
             f"sum({recorded('env_steps:rate1m')})",
             ((None, BAD), (1, "blue")),
-            0,
         ),
         stat(
             "Updates a second",
@@ -127,7 +126,7 @@ TRAINING = Board(
         Panel(
             "Learning rate",
             "As annealed at the run's present environment steps, before what staleness takes off.",
-            "sci",
+            "none",
             (Query(f"max({learner('learning_rate')})", "rate"),),
             size=THIRD,
         ),
@@ -193,7 +192,6 @@ RUNS = Board(
             ),
             "table",
             (24, 7),
-            decimals=1,
         ),
         Panel(
             "Return of each run",
@@ -227,6 +225,7 @@ RUNS = Board(
             "percentunit",
             (Query(f"1 - {of_runs(APPLIED)}", "{{run}}"),),
             size=THIRD,
+            reach=0.1,
         ),
         Panel(
             "Lag of each run",
@@ -234,6 +233,7 @@ RUNS = Board(
             "short",
             (Query(of_runs("farflung:lag_updates:p90_5m"), "{{run}}"),),
             size=THIRD,
+            reach=4.0,
         ),
         Panel(
             "Math thread of each run",

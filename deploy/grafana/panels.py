@@ -35,7 +35,8 @@ class Panel:
     (heat); how many series are at which height (spread); the newest value of each series as a bar (bars);
     a line for each run and a column for each query (table).
 
-    says: what is seen, and when to worry. unit: Grafana's code. size: width and height. most: of the axis.
+    says: what is seen, and when to worry. unit: Grafana's code. size: width and height. most: of the axis. reach: how
+    far it goes at least, where there may be nothing but zeros.
     """
 
     title: str
@@ -47,6 +48,7 @@ class Panel:
     steps: Steps = PLAIN
     decimals: int | None = None
     most: float | None = None
+    reach: float | None = None
     log: bool = False
 
 
