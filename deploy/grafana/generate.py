@@ -37,7 +37,7 @@ SOURCE = model.DataSourceRef(type_val="prometheus", uid="${datasource}")
 RUNS = "label_values(farflung_learner_run_info, run)"
 INSTANCES = 'label_values(farflung_learner_run_info{run=~"$run"}, instance)'
 FILL, THIN_FILL = 60, 8  # percent, of areas that add up and of lines
-BAR_TEXT, BAR_HEIGHT, COLUMN = 13, 30, 90  # pixels: letters and height of a bar, least width of a table's column
+BAR_TEXT, BAR_HEIGHT, COLUMN = 13, 48, 90  # pixels: letters and height of a bar, least width of a table's column
 
 Builder = Any  # the SDK's builders of panels share their methods and no type
 
@@ -184,6 +184,7 @@ def _bars(panel: Panel) -> Builder:
     made = _common(bargauge.Panel(), panel).reduce_options(reduced).orientation(say.VizOrientation.HORIZONTAL)
     # Else a few bars fill the panel with letters, and of a long name three are left.
     made.text(common.VizTextDisplayOptions().title_size(BAR_TEXT).value_size(BAR_TEXT)).max_viz_height(BAR_HEIGHT)
+    made.name_placement(say.BarGaugeNamePlacement.TOP)
     return made if panel.unit == "none" else made.min(0)
 
 

@@ -1,7 +1,8 @@
 """``python -m tests.deploy.grafana``: draws every panel of every dashboard, light and dark, and says what is wrong.
 
 Three real runs under a real Prometheus for some minutes (``scene``), Grafana's own front end in Chromium. Ends with 1
-where a panel has no data or an error, or where an alert is told to the wrong receiver of ``alertmanager.yml``. The pictures go to deploy/grafana/pictures, or where ``--pictures`` says.
+where a panel has no data or an error, or where ``alertmanager.yml`` tells the wrong receiver of an alert. The pictures
+go to deploy/grafana/pictures, or where ``--pictures`` says.
 """
 
 from __future__ import annotations

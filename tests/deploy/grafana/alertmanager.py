@@ -1,4 +1,4 @@
-"""A real Alertmanager with deploy/prometheus/alertmanager.yml, and who heard of which alert. Knows processes and HTTP."""
+"""A real Alertmanager with deploy/prometheus/alertmanager.yml, and who heard of what. Knows processes and HTTP."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ const KINDS = {
       minVizHeight={16} maxVizHeight={panel.options.maxVizHeight ?? 300} itemSpacing={8}
       renderValue={({ value, width, height, orientation, count }) => (
         <BarGauge value={value.display} field={value.field} display={value.view?.getFieldDisplayProcessor(value.colIndex)} width={width} height={height}
-          orientation={orientation} theme={theme} displayMode={panel.options.displayMode ?? 'gradient'} showUnfilled={panel.options.showUnfilled ?? true} valueDisplayMode={panel.options.valueMode} text={panel.options.text} itemSpacing={8} isOverflow={count > 20} />)} />
+          orientation={orientation} theme={theme} displayMode={panel.options.displayMode ?? 'gradient'} showUnfilled={panel.options.showUnfilled ?? true} valueDisplayMode={panel.options.valueMode} text={panel.options.text} namePlacement={panel.options.namePlacement} itemSpacing={8} isOverflow={count > 20} />)} />
   ),
   timeseries: ({ panel, frames, width, height, marks }) => (
     <TimeSeries frames={frames} structureRev={1} timeRange={range} timeZone="utc" width={width} height={height} theme={theme}

@@ -45,7 +45,7 @@ export function Heatmap({ panel, frames, width, height, range, theme }) {
   const paint = (share) => schemes[`interpolate${color.scheme}`](turned ? 1 - share : share)
   const palette = Array.from({ length: color.steps }, (_, i) => paint(i / (color.steps - 1)))
   const coloured = (count) => palette[most > least ? Math.round(((count - least) / (most - least)) * (color.steps - 1)) : color.steps - 1]
-  const told = (value) => (value === Infinity ? '+Inf' : formattedValueToString(getValueFormat(yAxis.unit)(value, value < 10 ? undefined : 0)))
+  const told = (value) => (value === Infinity ? '+Inf' : formattedValueToString(getValueFormat(yAxis.unit)(value)))
   const builder = useMemo(() => {
     const made = new UPlotConfigBuilder('utc')
     made.addScale({ scaleKey: 'x', isTime: true, orientation: ScaleOrientation.Horizontal, direction: ScaleDirection.Right, range: () => [from, to] })
