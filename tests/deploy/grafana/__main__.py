@@ -21,8 +21,8 @@ from tests.deploy.grafana import tool
 from tests.deploy.grafana.alertmanager import PROGRAM as ALERTMANAGER
 from tests.deploy.grafana.alertmanager import alertmanager
 from tests.deploy.grafana.drawing import drawn
-from tests.deploy.grafana.judging import ALERTS, complaints
-from tests.deploy.grafana.scene import shown
+from tests.deploy.grafana.judging import complaints
+from tests.deploy.grafana.scene import ALERTS, shown
 from tests.faults.scene import until
 
 PICTURES = ROOT / "deploy" / "grafana" / "pictures"

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from tests.deploy.grafana.scene import ALERTS
+
 UNKNOWN = ("farflung_learner_useful_actors", "farflung_learner_noise_scale")  # in some runs, and it says so
-ALERTS = {"RunDiverged", "ActorsQuarantined"}  # that the scene sets off
 
 
 def complaints(records: list[dict[str, Any]]) -> Iterator[str]:

@@ -19,6 +19,8 @@ from tests.loopback.stranger import Stranger
 from tests.loopback.system import Daemon, Launcher, free_ports
 
 SOUND_S, TROUBLED_S = 130.0, 45  # before the trouble begins, and after
+TOLD_S, PATIENCE_S = 15.0, 180.0  # what is seen of the alerts at least; until they fire at most
+ALERTS = {"RunDiverged", "ActorsQuarantined"}
 LOST_S = 8.0  # until a killed actor is missed, and that was scraped
 MEASURED = "tests.deploy.grafana.measured"
 WRAPPED = (f'actor.wrappers=["{MEASURED}:Landing"]',)
@@ -53,15 +55,24 @@ def shown(alerts: str | None = None) -> Iterator[Shown]:
             begin = time.time()
             time.sleep(SOUND_S)
             _joined(scene, first[ACTORS], "tests.deploy.drill.vandal", "vandal")
-            with Stranger(scene.address) as stranger:
-                for _ in range(TROUBLED_S):
-                    stranger.throw(b"no frame of ours")
-                    time.sleep(1.0)
+            _troubled(scene, prometheus)
             actors[-1].kill()
             time.sleep(LOST_S)
             status = scene.status()
             assert status is not None, "the first learner does not answer"
             yield Shown(prometheus, status["run"], begin, time.time())
+
+
+def _troubled(scene: Scene, prometheus: Prometheus) -> None:
+    """Until the alerts that the trouble sets off fire, and a while longer; somebody sends no messages meanwhile."""
+    began = quiet_at = time.time()
+    with Stranger(scene.address) as stranger:
+        while time.time() < max(began + TROUBLED_S, quiet_at + TOLD_S):
+            stranger.throw(b"no frame of ours")
+            time.sleep(1.0)
+            if not prometheus.firing() >= ALERTS:
+                quiet_at = time.time()
+            assert time.time() < began + PATIENCE_S, f"never fired: {sorted(ALERTS - prometheus.firing())}"
 
 
 def _other(launch: Launcher, folder: Path, seed: str) -> int:

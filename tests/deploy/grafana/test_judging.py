@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from tests.deploy.grafana import tool
-from tests.deploy.grafana.judging import ALERTS, complaints
+from tests.deploy.grafana.judging import complaints
+from tests.deploy.grafana.scene import ALERTS
 
 
 def drawn(**changed: Any) -> dict[str, Any]:
