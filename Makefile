@@ -22,7 +22,7 @@ WATCH = --profile watch
 .DEFAULT_GOAL := help
 LEARN = learn-tasks learn-pixels learn-studies learn-defaults learn-mujoco learn-atari learn-draws
 .PHONY: help setup setup-dev demo test check sim fuzz faults format learn $(LEARN) bench bench-streams bench-far \
-	bench-journal bench-scrape bench-fleet reference docs images up down test-deploy drill clean
+	bench-journal bench-scrape bench-fleet reference docs images up down test-deploy drill dashboards clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' Makefile
@@ -46,8 +46,11 @@ check: $(DEV)  ## lint, format, types, architecture
 fuzz: $(FUZZ)  ## fuzz every decoder for SECONDS=60 each; what breaks one is kept in tests/fuzz/corpus
 	$(BIN)/python -m tests.fuzz $(SECONDS)
 
-drill: $(DEV)  ## provoke every alert in a real Prometheus and draw the dashboards (Debian: prometheus; a quarter of an hour)
-	$(BIN)/python -m tests.deploy.drill --pictures deploy/grafana/pictures
+drill: $(DEV)  ## provoke every alert in a real Prometheus (Debian: prometheus; a quarter of an hour)
+	$(BIN)/python -m tests.deploy.drill
+
+dashboards: $(DEV)  ## draw every panel with Grafana's front end (Debian: prometheus chromium npm prometheus-alertmanager; minutes)
+	$(BIN)/python -m tests.deploy.grafana
 
 format: $(DEV)  ## repair what ruff can repair
 	$(BIN)/ruff check --fix .

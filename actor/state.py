@@ -121,6 +121,7 @@ class ActorState:
             weights_version=self._weights_version,
             round_trip_s=self._heartbeats.round_trip_s,
             connected=self.phase in (Phase.ACTIVE, Phase.DRAINING),
+            run="" if self.welcome is None else self.welcome.run,
         )
 
     # finding a learner

@@ -45,6 +45,7 @@ class LinkStats(msgspec.Struct, frozen=True):
     unanswered: gradients that are; credit: that may be
     unreflected: applied, and not shown by the newest weights yet; weights_version: of those
     round_trip_s: of a gradient until its verdict, a running mean; connected: it has a session
+    run: that it works for; empty until it was welcomed
     """
 
     sent: int = 0
@@ -58,3 +59,4 @@ class LinkStats(msgspec.Struct, frozen=True):
     weights_version: int = 0
     round_trip_s: float = 0.0
     connected: bool = False
+    run: str = ""

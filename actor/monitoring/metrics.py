@@ -61,9 +61,11 @@ def page_address(text: str) -> tuple[str, int]:
 
 
 def _families(counters: Counters) -> Iterator[Metric]:
-    from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily
+    from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
 
     link, worker = counters.link, counters.worker
+    if link.run:
+        yield InfoMetricFamily(f"{PREFIX}_run", "What it works for.", value={"run": link.run})
     for name, text, value in (
         ("env_steps", "Environment steps taken.", worker.env_steps),
         ("gradients_sent", "Gradients handed to the link.", link.sent),

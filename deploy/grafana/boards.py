@@ -1,13 +1,15 @@
-"""The four dashboards as data: which question each panel answers, and what it asks of Prometheus. Pure.
+"""The dashboards as data: which question each panel answers, and what it asks of Prometheus. Pure.
 
-``generate.py`` makes Grafana's JSON of it.
+``learning.py`` has the first and the last; ``generate.py`` makes Grafana's JSON of all.
 """
 
 from __future__ import annotations
 
+from deploy.grafana.learning import RUNS, TRAINING
 from deploy.grafana.panels import (
     BAD,
     GOOD,
+    QUARTER,
     THIRD,
     WARN,
     Board,
@@ -23,104 +25,10 @@ from deploy.grafana.panels import (
     unsaved_age,
 )
 
-ACTOR_STEPS = 'rate(farflung_actor_env_steps_total{job="farflung-actor"}[$__rate_interval])'
-
-TRAINING = Board(
-    "Training",
-    "Is it learning?",
-    (
-        stat(
-            "Mean return", "Of the last 100 episodes, exploration included.", "none", f"max({learner('return_mean')})"
-        ),
-        stat(
-            "Best mean return",
-            "The best that 100 episodes in a row came to, in this life of the learner.",
-            "none",
-            f"max({learner('return_best_mean')})",
-            ((None, GOOD),),
-        ),
-        stat(
-            "Environment steps",
-            "Of all actors together, since the run began.",
-            "short",
-            f"max({learner('run_env_steps')})",
-            decimals=2,
-        ),
-        stat(
-            "Steps a second",
-            "Environment steps of all actors together. Nothing: nobody trains.",
-            "suffix:/s",
-            f"sum({recorded('env_steps:rate1m')})",
-            ((None, BAD), (1, "blue")),
-            0,
-        ),
-        stat(
-            "Updates a second",
-            "Gradients applied, each of which makes a version. Nothing: the run stands still.",
-            "suffix:/s",
-            f"sum({recorded('updates:rate1m')})",
-            ((None, BAD), (0.01, "blue")),
-            1,
-        ),
-        stat(
-            "Training for",
-            "Since the first actor of this process had weights.",
-            "s",
-            f"max({learner('training_seconds')})",
-        ),
-        Panel(
-            "Return",
-            "The last 100 episodes: their mean, the best mean, the best and the worst of them, and the mean at which"
-            " the run ends."
-            " A mean that falls while the worst falls with it is a policy that breaks.",
-            "none",
-            (
-                Query(f"max({learner('return_mean')})", "mean"),
-                Query(f"max({learner('return_best_mean')})", "best mean"),
-                Query(f"max({learner('return_max')})", "highest"),
-                Query(f"min({learner('return_min')})", "lowest"),
-                Query(f"max({learner('return_target')})", "target"),
-            ),
-            size=(16, 11),
-        ),
-        Panel(
-            "Episode length",
-            "Mean steps of the last 100 episodes. Where a step is a reward it follows the return; where it is a cost"
-            " it falls.",
-            "suffix: steps",
-            (Query(f"max({learner('episode_length_mean')})", "mean"),),
-            size=(8, 11),
-        ),
-        Panel(
-            "Losses",
-            "Of the newest report. The value loss grows with returns that are new to the critic, and should fall"
-            " again.",
-            "none",
-            (Query(f"max({learner('policy_loss')})", "policy"), Query(f"max({learner('value_loss')})", "value")),
-            size=THIRD,
-        ),
-        Panel(
-            "Entropy and KL",
-            "Entropy of the policy: near zero it no longer explores. KL: how far a rollout moved it; what"
-            " actor.kl_target steers.",
-            "suffix: nats",
-            (Query(f"max({learner('entropy_nats')})", "entropy"), Query(f"max({learner('kl_nats')})", "KL")),
-            size=THIRD,
-        ),
-        Panel(
-            "Gradient norm",
-            "L2 before clipping, and of what compression still holds back. Either rising by orders of magnitude"
-            " comes before"
-            " divergence.",
-            "none",
-            (
-                Query(f"max({learner('gradient_norm')})", "gradient"),
-                Query(f"max({learner('residual_norm')})", "held back"),
-            ),
-            size=THIRD,
-            log=True,
-        ),
-    ),
+# Of the actors of the chosen run alone. Which run an actor works for is known once it has been welcomed.
+ACTOR_STEPS = (
+    'rate(farflung_actor_env_steps_total{job="farflung-actor"}[$__rate_interval])'
+    ' and on (job, instance) farflung_actor_run_info{run=~"$run"}'
 )
 
 FLEET = Board(
@@ -147,7 +55,7 @@ FLEET = Board(
         stat(
             "Median actor",
             "Environment steps a second of the actor in the middle, as it tells the learner.",
-            "suffix:/s",
+            "short",
             f"max({learner('actor_env_steps_per_second', quantile='0.5')})",
             decimals=0,
         ),
@@ -155,7 +63,7 @@ FLEET = Board(
             "Slowest actor",
             "The same of the slowest. Far below the median: a machine that is busy with something else, or a"
             " simulator that hangs.",
-            "suffix:/s",
+            "short",
             f"min({learner('actor_env_steps_per_second', quantile='0')})",
             decimals=0,
         ),
@@ -189,40 +97,53 @@ FLEET = Board(
         Panel(
             "Steps a second of one actor",
             "As the actors tell the learner. Lines far apart: the machines differ, or some are disturbed.",
-            "suffix:/s",
+            "short",
             spread_of("actor_env_steps_per_second"),
         ),
         Panel(
             "Spread over the actors",
             "How many of the scraped actors take how many steps a second. A second band below the first is a slow"
             " rack.",
-            "suffix:/s",
+            "short",
             (Query(ACTOR_STEPS, "{{instance}}"),),
             "spread",
         ),
         Panel(
             "The ten slowest",
             "Of the scraped actors, in environment steps a second. Their address is where to look.",
-            "suffix:/s",
+            "short",
             (Query(f"sort(bottomk(10, {ACTOR_STEPS}))", "{{instance}}"),),
             "bars",
-            THIRD,
+            QUARTER,
             decimals=0,
         ),
         Panel(
             "How late each actor is",
             "Updates between the newest weights and those that an actor held at its last heartbeat; what was made since"
             " comes on top. One far above the median has a slow link.",
-            "suffix: updates",
+            "short",
             spread_of("actor_lag_updates"),
-            size=THIRD,
+            size=QUARTER,
         ),
         Panel(
             "Round trip",
             "From a gradient to its verdict, as actors measure it. All of them high: the learner; one: its link.",
             "s",
             spread_of("actor_round_trip_seconds"),
-            size=THIRD,
+            size=QUARTER,
+        ),
+        Panel(
+            "What goes wrong in actors",
+            "A second, as they tell: simulators that raise, hang or die, numbers that are none; and reports of which"
+            " the learner believed a part only.",
+            "cps",
+            (
+                Query(f"{rate('actor_faults_total', by='kind')} > 0", "{{kind}}"),
+                Query(rate("reports_doubted_total"), "doubted reports"),
+            ),
+            "stack",
+            QUARTER,
+            reach=1.0,
         ),
     ),
 )
@@ -263,7 +184,8 @@ LEARNER = Board(
         ),
         stat(
             "Newest checkpoint",
-            "How old it is: what a crash would lose, where there is no journal. 0 while the newest version is on disk.",
+            "How old it is: what a crash would lose, where there is no journal. 0 while the newest version is on disk"
+            " and the run does not stand still.",
             "s",
             f"max({unsaved_age()})",
             ((None, GOOD), (120, WARN), (600, BAD)),
@@ -299,9 +221,10 @@ LEARNER = Board(
         Panel(
             "Verdicts",
             "Gradients a second by outcome. All but `applied` is work thrown away, or sent once more later.",
-            "suffix:/s",
+            "cps",
             (Query(f"{rate('gradients_total', by='outcome')} > 0", "{{outcome}}"),),
             "stack",
+            reach=1.0,
         ),
         Panel(
             "Queue",
@@ -330,7 +253,7 @@ LEARNER = Board(
             "Batch and noise scale",
             "Environment steps that the fleet collects between two policies of one actor, and of how many noise weighs"
             " as much as signal. The first above the second: more actors add little to learning.",
-            "suffix: steps",
+            "short",
             (
                 Query(f"max({learner('batch_env_steps')})", "batch"),
                 Query(f"max({learner('noise_scale_env_steps')})", "noise scale"),
@@ -356,13 +279,14 @@ LEARNER = Board(
             "Messages and files refused",
             "A second, the five most frequent reasons, before any verdict; and connections refused for their key."
             " Unauthenticated peers and broken disks show here.",
-            "suffix:/s",
+            "cps",
             (
-                Query(f"topk(5, {rate('faults_total', by='reason')})", "{{reason}}"),
+                Query(f"topk(5, {rate('faults_total', by='reason')} > 0)", "{{reason}}"),
                 Query(rate("unauthenticated_total"), "unknown key"),
             ),
             "stack",
             THIRD,
+            reach=1.0,
         ),
     ),
 )
@@ -374,7 +298,7 @@ LINK = Board(
         stat(
             "Compression",
             "How many times fewer bytes were received than the same gradients take as float32, headers included.",
-            "suffix:×",
+            "short",
             f"avg({recorded('compression:ratio5m')})",
             decimals=1,
         ),
@@ -394,7 +318,7 @@ LINK = Board(
         stat(
             "Lag",
             "Updates that nine of ten gradients stay below when they are judged. 16 costs steps, at 64 no rule helps.",
-            "suffix: updates",
+            "short",
             f"max({recorded('lag_updates:p90_5m')})",
             ((None, GOOD), (16, WARN), (64, BAD)),
             0,
@@ -452,7 +376,7 @@ LINK = Board(
             "Compression",
             "The same gradients as float32, divided by what came; and a message's bytes would be that many times"
             " larger.",
-            "suffix:×",
+            "short",
             (Query(f"avg({recorded('compression:ratio5m')})", "times fewer bytes"),),
             size=THIRD,
         ),
@@ -460,11 +384,11 @@ LINK = Board(
             "What is held back",
             "For how many gradients a coordinate waits in an actor's residual. Long: the link bears less than"
             " there is to say.",
-            "suffix: gradients",
+            "short",
             spread_of("residual_age_gradients"),
             size=THIRD,
         ),
     ),
 )
 
-BOARDS = (TRAINING, FLEET, LEARNER, LINK)
+BOARDS = (TRAINING, FLEET, LEARNER, LINK, RUNS)

@@ -5,6 +5,7 @@ The JSON is committed, so that Grafana needs no Python; ``tests/deploy/test_boar
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from grafana_foundation_sdk.builders import (
     dashboard,
     heatmap,
     prometheus,
+    table,
     timeseries,
 )
 from grafana_foundation_sdk.builders import stat as number
@@ -25,13 +27,17 @@ from grafana_foundation_sdk.models import heatmap as heat_model
 from grafana_foundation_sdk.models import prometheus as prometheus_model
 
 from deploy.grafana.boards import BOARDS
+from deploy.grafana.learning import TRAINING
 from deploy.grafana.panels import COLUMNS, Board, Panel, Query, Steps
 
 FOLDER = Path(__file__).with_name("dashboards")
+ALERTS = Path(__file__).parents[1] / "prometheus" / "alerts.rules.yml"
+ALERT = re.compile(r"^ *- alert: (\w+)$", re.MULTILINE)
 SOURCE = model.DataSourceRef(type_val="prometheus", uid="${datasource}")
 RUNS = "label_values(farflung_learner_run_info, run)"
 INSTANCES = 'label_values(farflung_learner_run_info{run=~"$run"}, instance)'
 FILL, THIN_FILL = 60, 8  # percent, of areas that add up and of lines
+BAR_TEXT, BAR_HEIGHT, COLUMN = 13, 48, 90  # pixels: letters and height of a bar, least width of a table's column
 
 Builder = Any  # the SDK's builders of panels share their methods and no type
 
@@ -47,8 +53,8 @@ def made(board: Board) -> str:
         .time("now-30m", "now")
         .timezone("browser")
         .tooltip(model.DashboardCursorSync.CROSSHAIR)
-        .variables(_variables())
-        .annotation(_alerts())
+        .variables(_variables(board.many))
+        .annotation(_alerts(board.many))
         .link(dashboard.DashboardLink("Farflung").type(model.DashboardLinkType.DASHBOARDS).tags(["farflung"])
               .as_dropdown(True).keep_time(True).include_vars(True))
     )  # fmt: skip
@@ -68,22 +74,35 @@ def placed(panels: Iterable[Panel]) -> Iterable[tuple[Panel, model.GridPos]]:
         x, height = x + wide, max(height, high)
 
 
-def _variables() -> list[Any]:
+def _variables(many: bool) -> list[Any]:
+    """Where the numbers are, and which run's; or, where many are shown, which runs'."""
     chosen = model.VariableOption(text="Prometheus", value="prometheus")
+    source = dashboard.DatasourceVariable("datasource").label("Data source").type("prometheus").current(chosen)
+    run = _listed("run", "Runs" if many else "Run", RUNS)
+    return [source, _any(run)] if many else [source, run, _any(_listed("instance", "Learner", INSTANCES))]
+
+
+def _listed(name: str, label: str, query: str) -> Builder:
+    variable = dashboard.QueryVariable(name).label(label).datasource(SOURCE).query(query)
+    variable.refresh(model.VariableRefresh.ON_TIME_RANGE_CHANGED)
+    return variable.sort(model.VariableSort.ALPHABETICAL_ASC)
+
+
+def _any(variable: Builder) -> Builder:
     every = model.VariableOption(text="All", value="$__all")
-    return [
-        dashboard.DatasourceVariable("datasource").label("Data source").type("prometheus").current(chosen),
-        dashboard.QueryVariable("run").label("Run").datasource(SOURCE).query(RUNS)
-        .refresh(model.VariableRefresh.ON_TIME_RANGE_CHANGED).sort(model.VariableSort.ALPHABETICAL_ASC),
-        dashboard.QueryVariable("instance").label("Learner").datasource(SOURCE).query(INSTANCES)
-        .refresh(model.VariableRefresh.ON_TIME_RANGE_CHANGED).sort(model.VariableSort.ALPHABETICAL_ASC)
-        .multi(True).include_all(True).current(every),
-    ]  # fmt: skip
+    return variable.multi(True).include_all(True).current(every)
 
 
-def _alerts() -> Any:
-    """A mark where an alert began to fire."""
-    expr = 'ALERTS{alertstate="firing",instance=~"$instance"}'
+def _alerts(many: bool) -> Any:
+    """A mark where one of our alerts began to fire: of the chosen learners, of an actor, or of no instance at all.
+
+    Those of no instance are asked for by name: other rules of the same Prometheus have such alerts too.
+    """
+    ours = "|".join(ALERT.findall(ALERTS.read_text(encoding="utf-8")))
+    firing = f'ALERTS{{alertstate="firing",alertname=~"{ours}"'
+    places = "" if many else ',instance=~"$instance|"'
+    actors = "" if many else f' or {firing},job="farflung-actor"}}'
+    expr = f"{firing}{places}}}{actors}"
     return dashboard.AnnotationQuery().name("Alerts").datasource(SOURCE).enable(True).icon_color("red").expr(expr)
 
 
@@ -101,7 +120,9 @@ def _target(name: str, query: Query, panel: Panel) -> Builder:
     target = prometheus.Dataquery().ref_id(name).datasource(SOURCE).expr(query.expr).legend_format(query.legend)
     if panel.kind == "heat":
         target.format(prometheus_model.PromQueryFormat.HEATMAP)
-    return target.instant() if panel.kind == "bars" else target.range()
+    if panel.kind == "table":
+        target.format(prometheus_model.PromQueryFormat.TABLE)
+    return target.instant() if panel.kind in ("bars", "table") else target.range()
 
 
 def _steps(steps: Steps) -> Builder:
@@ -131,6 +152,8 @@ def _lines(panel: Panel) -> Builder:
     )
     if panel.most is not None:
         made.max(panel.most)
+    if panel.reach is not None:
+        made.axis_soft_max(panel.reach)
     if panel.log:
         made.scale_distribution(common.ScaleDistributionConfig().type(say.ScaleDistribution.LOG).log(10))
     return made
@@ -158,7 +181,27 @@ def _coloured(builder: Builder) -> Builder:
 
 def _bars(panel: Panel) -> Builder:
     reduced = common.ReduceDataOptions().calcs(["lastNotNull"])
-    return _common(bargauge.Panel(), panel).min(0).reduce_options(reduced).orientation(say.VizOrientation.HORIZONTAL)
+    made = _common(bargauge.Panel(), panel).reduce_options(reduced).orientation(say.VizOrientation.HORIZONTAL)
+    # Else a few bars fill the panel with letters, and of a long name three are left.
+    made.text(common.VizTextDisplayOptions().title_size(BAR_TEXT).value_size(BAR_TEXT)).max_viz_height(BAR_HEIGHT)
+    made.name_placement(say.BarGaugeNamePlacement.TOP)
+    return made if panel.unit == "none" else made.min(0)
+
+
+def _table(panel: Panel) -> Builder:
+    """One line for each run. Grafana calls the values of query A `Value #A`; here they get their own names."""
+    columns = {f"Value #{name}": query for name, query in zip("ABCDEFGH", panel.queries, strict=False)}
+    named = {"renameByName": {name: query.legend for name, query in columns.items()}, "excludeByName": {"Time": True}}
+    named["indexByName"] = {name: place for place, name in enumerate(("run", "env", "seed", *columns))}
+    made = _common(table.Panel(), panel).min_width(COLUMN)
+    made.with_transformation(model.DataTransformerConfig(id_val="merge", options={}))
+    made.with_transformation(model.DataTransformerConfig(id_val="organize", options=named))
+    made.sort_by([common.TableSortByFieldState().display_name(panel.queries[1].legend).desc(True)])
+    for query in panel.queries:
+        if query.unit:
+            made.override_by_name(query.legend, [model.DynamicConfigValue(id_val="unit", value=query.unit)])
+    link = {"title": "Its training", "url": f"/d/{TRAINING.uid}?var-run=${{__value.text}}&${{__url_time_range}}"}
+    return made.override_by_name("run", [model.DynamicConfigValue(id_val="links", value=[link])])
 
 
 KINDS: dict[str, Callable[[Panel], Builder]] = {
@@ -168,6 +211,7 @@ KINDS: dict[str, Callable[[Panel], Builder]] = {
     "heat": _heat,
     "spread": _spread,
     "bars": _bars,
+    "table": _table,
 }
 
 

@@ -1,7 +1,7 @@
 """What a dashboard is made of: boards, panels, queries, and short words for PromQL. Pure; knows no Grafana.
 
-Learners are chosen by ``$instance``; actors' own pages have no run in them and are all shown. Names of metrics are
-those of ``learner/monitoring/metrics.py`` and ``actor/monitoring/metrics.py``; names with colons are recorded by
+Learners are chosen by ``$instance``, or many by their ``$run``; actors by the run that they work for. Names of metrics
+are those of ``learner/monitoring/metrics.py`` and ``actor/monitoring/metrics.py``; names with colons are recorded by
 ``deploy/prometheus/farflung.rules.yml``.
 """
 
@@ -10,29 +10,33 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["stat", "lines", "stack", "heat", "spread", "bars"]
+Kind = Literal["stat", "lines", "stack", "heat", "spread", "bars", "table"]
 COLUMNS = 24  # of Grafana's grid
-STAT, HALF, THIRD = (4, 4), (12, 9), (8, 8)  # width and height in it
+STAT, HALF, THIRD, QUARTER = (4, 4), (12, 9), (8, 8), (6, 8)  # width and height in it
 
 GOOD, WARN, BAD = "green", "orange", "red"
 Steps = tuple[tuple[float | None, str], ...]  # from which value on which colour; the first from None on
+RUN_INFO = 'farflung_learner_run_info{run=~"$run"}'
 PLAIN: Steps = ((None, "blue"),)
 
 
 @dataclass(frozen=True)
 class Query:
-    """expr: PromQL. legend: of its series, in Grafana's notation."""
+    """expr: PromQL. legend: of its series, in Grafana's notation. In a table the column's name, and unit its unit."""
 
     expr: str
     legend: str = ""
+    unit: str = ""
 
 
 @dataclass(frozen=True)
 class Panel:
     """kind: a number with its recent course (stat); lines; areas that add up (stack); a histogram's buckets over time
-    (heat); how many series are at which height (spread); the newest value of each series as a bar (bars).
+    (heat); how many series are at which height (spread); the newest value of each series as a bar (bars);
+    a line for each run and a column for each query (table).
 
-    says: what is seen, and when to worry. unit: Grafana's code. size: width and height. most: of the axis.
+    says: what is seen, and when to worry. unit: Grafana's code. size: width and height. most: of the axis. reach: how
+    far it goes at least, where there may be nothing but zeros.
     """
 
     title: str
@@ -44,16 +48,18 @@ class Panel:
     steps: Steps = PLAIN
     decimals: int | None = None
     most: float | None = None
+    reach: float | None = None
     log: bool = False
 
 
 @dataclass(frozen=True)
 class Board:
-    """One question. panels: in reading order, filling the grid line by line."""
+    """One question. panels: in reading order, filling the grid line by line. many: it shows runs side by side."""
 
     name: str
     question: str
     panels: tuple[Panel, ...]
+    many: bool = False
 
     @property
     def uid(self) -> str:
@@ -71,6 +77,11 @@ def recorded(metric: str, **labels: str) -> str:
     return f"farflung:{metric}{_chosen(labels)}"
 
 
+def of_runs(metric: str, by: str = "run") -> str:
+    """A series of the learners of all chosen runs, one for each run."""
+    return f"max by ({by}) ({metric} * on (job, instance) group_left ({by}) {RUN_INFO})"
+
+
 def process(metric: str, **labels: str) -> str:
     """What the system says of their processes."""
     return f"process_{metric}{_chosen({'job': 'farflung-learner', **labels})}"
@@ -82,9 +93,13 @@ def rate(metric: str, by: str = "") -> str:
 
 
 def unsaved_age() -> str:
-    """Since the newest checkpoint or, before the first, since training began; 0 where there is nothing new to save."""
+    """Since the newest checkpoint or, before the first, since training began; 0 where there is nothing new to save.
+
+    A run that stands still has made nothing new either; there the age goes on, so that it does not look well.
+    """
     age = f"({learner('checkpoint_age_seconds')} or {learner('training_seconds')})"
-    return f"{age} unless {learner('checkpoint_version')} == {learner('version')} or 0 * {learner('version')}"
+    saved = f"({learner('checkpoint_version')} == {learner('version')} unless {learner('stalled')} == 1)"
+    return f"{age} unless {saved} or 0 * {learner('version')}"
 
 
 def quantile(share: float, metric: str) -> str:

@@ -55,7 +55,8 @@ class Page:
                 details = said["params"]["exceptionDetails"]
                 self.errors.append(details.get("exception", {}).get("description", details["text"]))
             elif said["method"] == "Log.entryAdded" and said["params"]["entry"]["level"] == "error":
-                self.errors.append(said["params"]["entry"]["text"])
+                entry = said["params"]["entry"]
+                self.errors.append(f"{entry['text']} {entry.get('url', '')}".rstrip())
 
     async def do(self, method: str, **parameters: object) -> dict[str, Any]:
         """One command of the protocol and its result."""

@@ -45,7 +45,7 @@ def panels(board: dict[str, Any]) -> list[dict[str, Any]]:
 
 def asked(expr: str, instance: str = ".*", interval: str = "1m") -> str:
     """An expression of a dashboard as Prometheus hears it."""
-    return expr.replace("$__rate_interval", interval).replace("$instance", instance)
+    return expr.replace("$__rate_interval", interval).replace("$instance", instance).replace("$run", ".*")
 
 
 def expressions() -> Iterator[tuple[str, str]]:

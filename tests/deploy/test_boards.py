@@ -14,6 +14,7 @@ import pytest
 
 from actor.monitoring.metrics import Counters
 from actor.monitoring.metrics import render as actor_page
+from actor.stats import LinkStats
 from deploy.grafana.boards import BOARDS
 from deploy.grafana.panels import COLUMNS
 from learner.durability.storage import JournalStats
@@ -87,7 +88,7 @@ def known_names() -> set[str]:
     state.training_since = 1.0
     state.saving.journaled, state.saving.version, state.saving.written_at = True, 2, 4.0
     shell = ServiceReadings(journal=lambda: JournalStats(100, 5, 0.5))
-    pages = Metrics(state, lambda: 10.0, shell).render() + actor_page(Counters())
+    pages = Metrics(state, lambda: 10.0, shell).render() + actor_page(Counters(link=LinkStats(run="r")))
     families = re.findall(r"^# TYPE (\S+) (\S+)$", pages.decode(), re.MULTILINE)
     buckets = {f"{name}{suffix}" for name, kind in families if kind == "histogram" for suffix in SUFFIXES}
     return {name for name, _ in families} | buckets | set(rules.recorded())
@@ -100,6 +101,7 @@ def known_names() -> set[str]:
         ({"checkpoint_age_seconds": 50, "checkpoint_version": 7, "version": 9, "training_seconds": 6000}, 50),
         ({"version": 9, "training_seconds": 60}, 60),  # before the first
         ({"version": 0}, 0),
+        ({"checkpoint_age_seconds": 90, "checkpoint_version": 7, "version": 7, "stalled": 1}, 90),  # it stands still
     ],
 )
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed (Debian: prometheus)")
@@ -118,6 +120,27 @@ def test_the_newest_checkpoint_is_old_only_where_there_is_something_to_lose(
         ["promtool", "test", "rules", tmp_path / "test.yml"], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_units_scale_and_do_not_repeat_at_each_tick() -> None:
+    assert "suffix:" not in json.dumps(rules.boards())
+
+
+@pytest.mark.parametrize("panel", every_panel())
+def test_a_panel_asks_of_the_chosen_runs_alone(panel: Json) -> None:
+    for target in panel["targets"]:
+        expr = target["expr"]
+        joined = "on (job, instance)" in expr and '_run_info{run=~"$run"}' in expr
+        for selected in re.findall(r"\b(?:farflung|process)[_:][a-z0-9_:]+(?:\{[^}]*\})?", expr):
+            assert joined or "$instance" in selected or "$run" in selected, selected
+
+
+def test_marks_of_alerts_are_for_ours_with_and_without_an_instance() -> None:
+    for uid, board in rules.boards().items():
+        (mark,) = board["annotations"]["list"]
+        named = set(re.search(r'alertname=~"([^"]*)"', mark["expr"])[1].split("|"))  # type: ignore[index]
+        assert named == set(rules.alerts())
+        assert uid == "farflung-runs" or 'instance=~"$instance|"' in mark["expr"]
 
 
 def test_counters_are_asked_for_what_they_gain() -> None:

@@ -17,9 +17,13 @@ from tests.deploy.test_boards import known_names
 SEVERITIES = {"critical", "warning", "info"}
 CHAPTERS = ["## Meaning", "## Impact", "## Diagnosis", "## Mitigation"]
 PROMTOOL = shutil.which("promtool")
+AMTOOL = shutil.which("amtool")
+ALERTMANAGER = rules.PROMETHEUS / "alertmanager.yml"
+RECEIVERS = {"critical": "page", "warning": "team", "info": "notice"}
 ALERTS = rules.alerts()
 
 needs_promtool = pytest.mark.skipif(PROMTOOL is None, reason="promtool is not installed (Debian: prometheus)")
+needs_amtool = pytest.mark.skipif(AMTOOL is None, reason="amtool is not installed (Debian: prometheus-alertmanager)")
 
 
 def promtool(*arguments: str | Path) -> str:
@@ -107,3 +111,35 @@ def test_pages_speak_of_metrics_and_settings_that_there_are() -> None:
     assert settings <= set(re.findall(r"^\| `learner\.(\w+)` \|", listed, re.MULTILINE))
     names = set(re.findall(r"farflung_learner_[a-z_]+", text))
     assert names <= known_names()
+
+
+def amtool(*arguments: str | Path) -> str:
+    assert AMTOOL is not None
+    done = subprocess.run([AMTOOL, *map(str, arguments)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout.strip()
+
+
+@needs_amtool
+def test_the_alertmanager_s_example_is_valid() -> None:
+    assert "3 receivers" in amtool("check-config", ALERTMANAGER)
+
+
+@needs_amtool
+@pytest.mark.parametrize("name", ALERTS)
+def test_an_alert_goes_where_its_severity_says(name: str) -> None:
+    severity = ALERTS[name]["labels"]["severity"]
+    labels = (f"alertname={name}", f"severity={severity}", "instance=l")
+    assert amtool("config", "routes", "test", f"--config.file={ALERTMANAGER}", *labels) == RECEIVERS[severity]
+
+
+@needs_amtool
+def test_an_alert_of_another_severity_is_not_lost() -> None:
+    assert amtool("config", "routes", "test", f"--config.file={ALERTMANAGER}", "severity=odd") == "notice"
+
+
+def test_what_silences_other_alerts_is_an_alert_and_critical() -> None:
+    for rule in yaml.safe_load(ALERTMANAGER.read_text(encoding="utf-8"))["inhibit_rules"]:
+        (source,) = rule["source_matchers"]
+        names = re.search(r'"(.*)"', source)[1].split("|")  # type: ignore[index]
+        assert all(ALERTS[name]["labels"]["severity"] == "critical" for name in names)

@@ -9,7 +9,13 @@ from pathlib import Path
 import pytest
 
 TOOLS = Path(__file__).resolve().parents[2] / ".ci/tools"
-WANTED = {"promtool": "prometheus", "chromium": "chromium", "shellcheck": "shellcheck", "systemd-analyze": "systemd"}
+WANTED = {
+    "promtool": "prometheus",
+    "chromium": "chromium",
+    "shellcheck": "shellcheck",
+    "systemd-analyze": "systemd",
+    "amtool": "prometheus-alertmanager",
+}
 
 pytestmark = pytest.mark.skipif(shutil.which("dpkg") is None, reason="dpkg, which compares versions, is not installed")
 

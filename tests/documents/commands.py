@@ -29,6 +29,7 @@ ROOT = Path(__file__).resolve().parents[2]
 APPS: dict[str, Any] = {"learner": typer.main.get_command(learner_app), "actor": typer.main.get_command(actor_app)}
 # Programs that no test may start, and why. Of what they are given only paths in the tree are looked up.
 NOT_HERE = {
+    "amtool": "Alertmanager's own; tests/deploy/test_rules.py starts it where it is installed",
     "cd": "only changes where the next command runs",
     "docker": "needs a container engine; make test-deploy runs the same compose file",
     "kubectl": "needs a cluster; tests/deploy renders the overlays",

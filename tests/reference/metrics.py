@@ -10,7 +10,7 @@ from prometheus_client.metrics_core import Metric
 from actor.environments.child_protocol import FailureKind
 from actor.monitoring.metrics import Counters
 from actor.monitoring.metrics import registry as actor_registry
-from actor.stats import WorkerStats
+from actor.stats import LinkStats, WorkerStats
 from learner.monitoring.metrics import Metrics
 from tests.learner.books import whole
 from tests.reference.markdown import code, table
@@ -35,7 +35,7 @@ def page() -> str:
     state, shell = whole()
     learner = list(Metrics(state, lambda: 10.0, shell).families())
     failing = WorkerStats(simulator_failures=dict.fromkeys(get_args(FailureKind), 1))
-    actor = list(actor_registry(Counters(worker=failing)).collect())
+    actor = list(actor_registry(Counters(link=LinkStats(run="r"), worker=failing)).collect())
     parts = [HEAD]
     for title, families in (("The learner", learner), ("An actor (`actor run --metrics HOST:PORT`)", actor)):
         own = [family for family in families if family.name.startswith(DAEMONS_OWN)]

@@ -52,6 +52,12 @@ def test_labels() -> None:
     assert found["farflung_actor_work_seconds_total", (("part", "wait"),)] == 0.5
 
 
+def test_the_run_is_told_once_it_is_known() -> None:
+    assert "run_info" not in render(Counters()).decode()
+    found = scraped(render(Counters(link=LinkStats(run="r1"))).decode())
+    assert found["farflung_actor_run_info", (("run", "r1"),)] == 1
+
+
 def test_addresses() -> None:
     assert page_address("127.0.0.1:9401") == ("127.0.0.1", 9401)
     assert page_address("[::1]:0") == ("::1", 0)

@@ -1,1 +1,1 @@
-"""``python -m tests.deploy.drill``: every alert provoked under a real Prometheus, and the dashboards drawn."""
+"""``python -m tests.deploy.drill``: every alert provoked under a real Prometheus."""

@@ -1,7 +1,7 @@
 """``python -m tests.deploy.drill [ACT...]``: real daemons, a real Prometheus, and every alert provoked.
 
 An act begins with a learner and actors that are well, under which no alert may fire, and then does something to them.
-Rules run in fast motion (``server.py``). Writes DRILL.md; ``--pictures DIR`` renders the dashboards of the act `well`.
+Rules run in fast motion (``server.py``). Writes DRILL.md.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Any
 from tests.bench.machine import ROOT
 from tests.bench.store import Store
 from tests.deploy import rules
-from tests.deploy.drill import render, report
+from tests.deploy.drill import report
 from tests.deploy.drill.server import FACTOR, LONG_FACTOR, SCRAPE_S, Prometheus
 from tests.faults.scene import JOURNAL, SPRY, Scene, require
 from tests.loopback.system import Daemon, free_ports
@@ -122,14 +122,12 @@ def staged(
 # acts
 
 
-def well(pictures: Path | None) -> list[Row]:
+def well() -> list[Row]:
     """Trains LunarLander with two actors: no alert, clean pages, and something to see on every panel."""
     with staged(*JOURNAL, ready=False, experiment="lunarlander", more=("--until-return", 300)) as stage:
         stage.quiet(WELL_S)
         empty = [where for where, expr in asked() if not stage.prometheus.series(expr)]
         lint = [linted(port) for port in (stage.scene.page, *stage.ports[:2])]
-        if pictures is not None:
-            render.all_boards(stage.prometheus, pictures, stage.began, time.time())
         return [{"well_s": WELL_S, "empty": empty, "lint": lint, "asked": len(list(asked()))}]
 
 
@@ -250,7 +248,8 @@ def collapse() -> list[Row]:
 
 
 ACTS: dict[str, Callable[[], list[Row]]] = {
-    act.__name__: act for act in (fleet, checkpoints, journal, hanging, slow, vandals, quota, late, stops, collapse)
+    act.__name__: act
+    for act in (well, fleet, checkpoints, journal, hanging, slow, vandals, quota, late, stops, collapse)
 }
 
 
@@ -290,21 +289,19 @@ def linted(port: int) -> str:
 def main() -> int:
     """Runs what is asked for; returns the exit code."""
     parser = argparse.ArgumentParser("python -m tests.deploy.drill", description=__doc__)
-    parser.add_argument("acts", nargs="*", metavar="ACT", help=f"of well, {', '.join(ACTS)}; default: all")
-    parser.add_argument("--pictures", type=Path, metavar="DIR", help="where `well` renders the dashboards")
+    parser.add_argument("acts", nargs="*", metavar="ACT", help=f"of {', '.join(ACTS)}; default: all")
     asked_for = parser.parse_args()
-    acts = {"well": lambda: well(asked_for.pictures), **ACTS}
-    if unknown := sorted(set(asked_for.acts) - set(acts)):
-        parser.error(f"no such act: {', '.join(unknown)}; there are {', '.join(acts)}")
+    if unknown := sorted(set(asked_for.acts) - set(ACTS)):
+        parser.error(f"no such act: {', '.join(unknown)}; there are {', '.join(ACTS)}")
     failed = False
-    for name in asked_for.acts or acts:
+    for name in asked_for.acts or ACTS:
         try:
-            record = Store(RESULTS, name).add({"act": name}, lambda name=name: {"rows": acts[name]()})  # type: ignore[misc]
+            record = Store(RESULTS, name).add({"act": name}, lambda name=name: {"rows": ACTS[name]()})  # type: ignore[misc]
             print(json.dumps(record), flush=True)
         except AssertionError as error:
             failed = True
             print(f"{name}: {error}", flush=True)
-    report.write(RESULTS, Path(__file__).parents[1] / "DRILL.md", ("well", *ACTS))
+    report.write(RESULTS, Path(__file__).parents[1] / "DRILL.md", tuple(ACTS))
     return int(failed)
 
 

@@ -43,15 +43,27 @@ def hurried(text: str, hours_by: int = FACTOR) -> str:
 
 
 class Prometheus:
-    """One that scrapes these targets, by job, and knows our rules. A context manager."""
+    """One that scrapes these targets, by job, and knows our rules. A context manager.
 
-    def __init__(self, folder: Path, targets: Mapping[str, Iterable[int]], hours_by: int = FACTOR) -> None:
+    hurry: whether its rules run in fast motion. alerts: HOST:PORT of an Alertmanager that is told.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        targets: Mapping[str, Iterable[int]],
+        hours_by: int = FACTOR,
+        *,
+        hurry: bool = True,
+        alerts: str | None = None,
+    ) -> None:
         self.folder = folder / f"prometheus-{time.monotonic_ns()}"
         self.folder.mkdir()
         for path in RULE_FILES:
-            text = hurried(path.read_text(encoding="utf-8"), hours_by)
-            (self.folder / path.name).write_text(text, encoding="utf-8")
-        (self.folder / "prometheus.yml").write_text(json.dumps(_configuration(targets)), encoding="utf-8")
+            text = path.read_text(encoding="utf-8")
+            (self.folder / path.name).write_text(hurried(text, hours_by) if hurry else text, encoding="utf-8")
+        written = json.dumps(_configuration(targets, alerts))
+        (self.folder / "prometheus.yml").write_text(written, encoding="utf-8")
         self._port = free_ports()
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -80,6 +92,11 @@ class Prometheus:
         if self._process is not None:
             self._process.terminate()
             self._process.wait(10)
+
+    @property
+    def url(self) -> str:
+        """Where it answers."""
+        return f"http://127.0.0.1:{self._port}"
 
     def series(self, expr: str) -> list[tuple[Labels, float]]:
         """What an expression comes to now."""
@@ -120,10 +137,12 @@ class Prometheus:
         return found
 
 
-def _configuration(targets: Mapping[str, Iterable[int]]) -> dict[str, Any]:
+def _configuration(targets: Mapping[str, Iterable[int]], alerts: str | None) -> dict[str, Any]:
     interval = f"{round(SCRAPE_S * 1000)}ms"
     places = {job: [f"127.0.0.1:{port}" for port in ports] for job, ports in targets.items()}
+    told = {"alertmanagers": [{"static_configs": [{"targets": [alerts]}]}]} if alerts else {}
     return {
+        "alerting": told,
         "global": {"scrape_interval": interval, "scrape_timeout": interval, "evaluation_interval": interval},
         "rule_files": ["*.rules.yml"],
         "scrape_configs": [
