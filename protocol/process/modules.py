@@ -21,6 +21,7 @@ from protocol.errors import SettingError, UserError
 
 OURS = ("actor", "learner", "protocol")
 HOUSE = Path(__file__).resolve().parents[2]
+INSTALLED = "/site-packages/"  # where a user's own code may be, and that of others who were called or look on
 # Whose lines are not a user's own.
 LIBRARIES = ("/torch/", "/gymnasium/", "<frozen ", *(f"{HOUSE / package}{os.sep}" for package in OURS))
 
@@ -115,6 +116,7 @@ def raised(error: BaseException) -> str:
     """What a user's code raised and where, in one line."""
     frames = traceback.extract_tb(error.__traceback__)
     theirs = [frame for frame in frames if not any(part in frame.filename for part in LIBRARIES)]
+    theirs = [frame for frame in theirs if INSTALLED not in frame.filename] or theirs
     place = f" ({Path(theirs[-1].filename).name}, line {theirs[-1].lineno})" if theirs else ""
     if isinstance(error, SyntaxError) and error.filename is not None:
         return f"raised SyntaxError: {error.msg} ({Path(error.filename).name}, line {error.lineno})"

@@ -18,6 +18,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A working directory; what is imported from it is forgotten."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "meta_path", sys.meta_path[:])
+    for name in [name for name in sys.modules if name.startswith("my_")]:  # of other tests
+        monkeypatch.delitem(sys.modules, name)
     held = set(sys.modules)
     yield tmp_path
     for name in set(sys.modules) - held:
