@@ -55,7 +55,7 @@ LASTING = """
 until_steps = 1_000_000_000
 
 [learner]
-checkpoint_interval_s = 2
+durability = "journal"
 
 [actor]
 env = "slow:Slow-v0"
