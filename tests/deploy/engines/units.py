@@ -129,10 +129,22 @@ def test_another_experiment_is_refused_and_not_tried_again(machine: Machine) -> 
     assert "it holds another experiment" in machine.story(LEARNER)
 
 
+def test_a_unit_without_what_libzmq_needs_fails(machine: Machine) -> None:
+    """The story can fail: the same unit with the families that it once had."""
+    folder = f"/etc/systemd/system/{LEARNER}.service.d"
+    text = "[Service]\\nRestart=no\\nRestrictAddressFamilies=\\nRestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX\\n"
+    machine.does("mv /var/lib/farflung/run /var/lib/farflung/cartpole")
+    machine.does(f"mkdir -p {folder}; printf '{text}' > {folder}/old.conf; systemctl daemon-reload")
+    assert machine.run("systemctl", "start", LEARNER).returncode == 1
+    assert machine.shown(LEARNER, "Result") == ["signal"]
+    assert "Address family not supported" in machine.story(LEARNER)
+    machine.does(f"rm -r {folder} /var/lib/farflung/run; systemctl daemon-reload")
+
+
 def test_options_reach_both_daemons(machine: Machine) -> None:
     """Modules of one's own, and the later of two flags of a kind."""
     flags = "--allow-module slow --http 127.0.0.1:9500"
-    machine.does(f"mv /var/lib/farflung/run /var/lib/farflung/cartpole; sed -i 's/^OPTIONS=.*/OPTIONS={flags}/' "
+    machine.does(f"sed -i 's/^OPTIONS=.*/OPTIONS={flags}/' "
                  f"/etc/farflung/learner.env; systemctl start {LEARNER} {ACTOR}")  # fmt: skip
     machine.until(lambda: bool(machine.said(LEARNER, "progress")) and run_version(machine) > 0, LEARNER)
     page = "import urllib.request; print(urllib.request.urlopen('http://127.0.0.1:9500/livez').status)"
@@ -156,14 +168,14 @@ def test_a_daemon_that_hangs_is_killed_and_begun_again(machine: Machine) -> None
 
 
 def test_a_stop_drains(machine: Machine) -> None:
-    ended = len(machine.said(LEARNER, "finished"))
+    ended, began = len(machine.said(LEARNER, "finished")), len(machine.said(LEARNER, "started"))
     for unit in (ACTOR, LEARNER):
         machine.does(f"systemctl stop {unit}")
         assert machine.shown(unit, "ActiveState", "Result", "ExecMainStatus") == ["inactive", "success", "0"]
     said = machine.until_said(LEARNER, "finished", ended + 1)
+    assert machine.said(LEARNER, "checkpoint_written")[-1]["version"] == said["version"]
     machine.does(f"systemctl start {LEARNER} {ACTOR}")
-    began = machine.until_said(LEARNER, "started", len(machine.said(LEARNER, "started")))
-    assert began["version"] == said["version"], "what was applied is in the checkpoint"
+    assert machine.until_said(LEARNER, "started", began + 1)["version"] == said["version"]
 
 
 def test_both_go_on_after_a_reboot(machine: Machine) -> None:
