@@ -175,8 +175,9 @@ class Run:
         return self._do("sbatch", "--parsable", *flags, str(SCRIPTS / script)).strip()
 
     def said(self, event: str, job: str = "*") -> list[dict[str, Any]]:
-        """By its jobs; all their lives write into one file."""
-        lines = [line for path in self.folder.glob(f"slurm-{job}.out") for line in path.read_text().splitlines()]
+        """By its jobs, the newest last; all lives of a job write into one file."""
+        files = sorted(self.folder.glob(f"slurm-{job}.out"), key=lambda path: path.stat().st_mtime)
+        lines = [line for path in files for line in path.read_text().splitlines()]
         told = [json.loads(line) for line in lines if line.startswith('{"event"') and line.endswith("}")]
         return [said for said in told if said["event"] == event]
 
@@ -223,14 +224,15 @@ def test_a_run_trains_to_its_end_and_all_jobs_end_with_it(cluster: Cluster) -> N
 def test_a_run_outlives_a_time_limit_a_preemption_and_a_drained_node(cluster: Cluster, run: Run) -> None:
     """Two minutes for the learner, whose signal comes a minute before; meanwhile somebody takes its actors' cores."""
     learner = run.submit("learner.sbatch", "--partition=high", "--time=2")
-    actors = run.submit("actors.sbatch", "--array=0-1")
-    cluster.until(lambda: run.version() > 3)
+    cluster.until(lambda: run.said("started"))
     (node,) = run.state(learner, "%N")
+    actors = run.submit("actors.sbatch", "--array=0-1", f"--exclude={node}")
+    cluster.until(lambda: run.version() > 3)
     page = (run.folder / "page").read_text().strip()
     with urllib.request.urlopen(f"{page}/metrics", timeout=10) as answer:
         assert b"farflung_learner_version" in answer.read()
     with urllib.request.urlopen(f"{page}/status", timeout=10) as answer:
-        assert json.load(answer)["bound"], "under the name of the node"
+        assert json.load(answer)["run"], "under the name of the node"
 
     cluster.do("scontrol", "update", f"nodename={node}", "state=drain", "reason=test")
     sleeps = ["--partition=high", "--ntasks=3", "--nodes=1", "--mem=100", "--wrap=sleep 20", "--job-name=urgent"]
