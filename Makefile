@@ -1,4 +1,5 @@
-# `make` alone lists the targets. Everything lands in .venv; nothing outside this folder is touched.
+# `make` alone lists the targets. Everything lands in .venv; nothing outside this folder is touched, but by
+# install-systemd and remove-systemd.
 # Every install obeys constraints.txt: a looser request for torch may pull gigabytes of CUDA.
 
 VENV := .venv
@@ -22,7 +23,8 @@ WATCH = --profile watch
 .DEFAULT_GOAL := help
 LEARN = learn-tasks learn-pixels learn-studies learn-defaults learn-mujoco learn-atari learn-draws
 .PHONY: help setup setup-dev demo test check sim fuzz faults format learn $(LEARN) bench bench-streams bench-far \
-	bench-journal bench-scrape bench-fleet reference docs images up down test-deploy drill dashboards clean
+	bench-journal bench-scrape bench-fleet reference docs images up down test-deploy install-systemd remove-systemd \
+	drill dashboards clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' Makefile
@@ -133,7 +135,13 @@ down:  ## stop them; the run stays, and `make up` goes on with it
 	$(COMPOSE) $(WATCH) down
 
 test-deploy: $(DEV) images  ## the images and deploy/compose.yaml with a real engine, the page in a browser (minutes)
-	ENGINE="$(ENGINE)" COMPOSE="$(COMPOSE)" TEST_DEPLOY=1 $(BIN)/python -m pytest -q tests/deploy tests/deploy/engines/containers.py tests/deploy/engines/pods.py tests/deploy/engines/units.py
+	ENGINE="$(ENGINE)" COMPOSE="$(COMPOSE)" TEST_DEPLOY=1 $(BIN)/python -m pytest -q tests/deploy tests/deploy/engines/containers.py tests/deploy/engines/pods.py
+
+install-systemd:  ## as root: /opt/farflung, its user, keys and units; again to upgrade (deploy/systemd/install.sh says what it reads)
+	@CANDIDATES="$(CANDIDATES)" deploy/systemd/install.sh
+
+remove-systemd:  ## as root: drain, end and remove them; run, keys and settings stay (PURGE=1: go too)
+	@deploy/systemd/remove.sh
 
 clean:  ## remove .venv, build outputs and caches; runs/ stays
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import shutil
 import signal
+import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,7 +38,9 @@ class Cluster:
         commands = folder / "bin"
         commands.mkdir()
         once = 'echo "scontrol $*" > "$FAKE/said"\n'
-        for name, text in (("learner", DAEMON), ("actor", DAEMON), ("scontrol", once), ("hostname", "echo node7\n")):
+        squeue = 'cat "$FAKE/queued" && if [ -e "$FAKE/next" ]; then mv "$FAKE/next" "$FAKE/queued"; fi\n'
+        others = {"scontrol": once, "hostname": "echo node7\n", "squeue": squeue}
+        for name, text in {"learner": DAEMON, "actor": DAEMON, **others}.items():
             (commands / name).write_text(f"#!/bin/bash\n{text}")
             (commands / name).chmod(0o755)
         self.environment = {
@@ -44,6 +48,7 @@ class Cluster:
             "FAKE": str(folder),
             "FARFLUNG_RUN": str(self.run),
             "FARFLUNG_LOOK_S": "0.05",
+            "FARFLUNG_ASK_S": "0.05",
             "SLURM_JOB_ID": "34567",
             "SLURM_ARRAY_JOB_ID": "99",
             "SLURM_ARRAY_TASK_ID": "3",
@@ -105,11 +110,14 @@ def began(cluster: Cluster, script: str = "learner.sbatch") -> subprocess.Popen[
 
 def test_the_learner_is_started_as_it_should_be_and_can_be_found(cluster: Cluster) -> None:
     job, run = cluster.submit("learner.sbatch"), cluster.run
-    flags = f"--bind tcp://0.0.0.0:29134 --keys {run}/keys --json --run-dir {run}/run --continue"
-    assert cluster.hear(1) == [f"learner run {run}/experiment.toml --actors 0 {flags}"]
+    flags = f"--bind tcp://0.0.0.0:27701 --keys {run}/keys --json --run-dir {run}/run --continue"
+    page = "--http 0.0.0.0:27703 --http-name node7"
+    assert cluster.hear(1) == [f"learner run {run}/experiment.toml --actors 0 {flags} {page}"]
     cluster.end(0)
     assert job.wait(DEADLINE_S) == 0
-    assert (run / "address").read_text() == "tcp://node7:29134\n"
+    assert (run / "address").read_text() == "tcp://node7:27701\n"
+    assert (run / "page").read_text() == "http://node7:27703\n"
+    assert (run / "job").read_text() == "34567\n"
 
 
 def test_a_learner_whose_time_is_up_drains_and_is_requeued(cluster: Cluster) -> None:
@@ -174,7 +182,7 @@ def test_what_does_not_pass_ends_the_job(cluster: Cluster) -> None:
 def test_an_actor_waits_for_the_learner_and_follows_it(cluster: Cluster) -> None:
     job = cluster.submit("actors.sbatch")
     (cluster.run / "address").write_text("tcp://node7:29134\n")
-    key = f"--key {cluster.run}/keys/fleet.key --name 99_3"
+    key = f"--key {cluster.run}/keys/fleet.key --name 99_3 --give-up-after 120"
     assert cluster.hear(1) == [f"actor run --learner tcp://node7:29134 {key}"]
     (cluster.run / "address").write_text("tcp://node8:29134\n")
     heard = cluster.hear(2)
@@ -228,6 +236,78 @@ def test_a_task_that_waits_for_a_learner_hears_that_the_run_is_over(cluster: Clu
     assert cluster.silent()
 
 
+def in_queue(cluster: Cluster, *lines: str, name: str = "queued") -> None:
+    """What squeue says; next: what it says from the second time on. Without either it cannot say."""
+    (cluster.folder / name).write_text("".join(f"{line}\n" for line in lines))
+
+
+@pytest.mark.parametrize(
+    ("queued", "waits"),
+    [
+        (("34567 /elsewhere",), True),
+        (("7 {run}",), True),  # another learner of this folder
+        (("345 /elsewhere", "8 {run}/more"), False),
+        ((), False),
+        (None, True),  # nobody can say
+    ],
+)
+def test_an_actor_waits_as_long_as_a_learner_may_come(
+    queued: tuple[str, ...] | None, waits: bool, cluster: Cluster
+) -> None:
+    (cluster.run / "job").write_text("34567\n")
+    if queued is not None:
+        in_queue(cluster, *(line.format(run=cluster.run) for line in queued))
+    job = began(cluster, "actors.sbatch")
+    cluster.end(75)  # it has given up
+    if waits:
+        assert cluster.hear(1)[0].startswith("actor run --learner tcp://node7:29134")
+    else:
+        assert job.wait(DEADLINE_S) == 0
+        assert "the learner's job 34567 has left the queue" in (cluster.folder / "output").read_text()
+
+
+def test_a_task_without_an_address_hears_that_the_learner_is_gone(cluster: Cluster) -> None:
+    cluster.environment["FARFLUNG_PATIENCE_S"] = "0"
+    (cluster.run / "job").write_text("34567\n")
+    in_queue(cluster)
+    assert cluster.submit("actors.sbatch").wait(DEADLINE_S) == 0
+    assert cluster.silent()
+
+
+@pytest.fixture
+def page() -> Iterator[socket.socket]:
+    """Where the learner's would be, of some job."""
+    for job in range(4000):
+        with contextlib.suppress(OSError):
+            yield (found := socket.create_server(("127.0.0.1", 20002 + 3 * job)))
+            found.close()
+            return
+
+
+def test_a_learner_ends_once_all_its_actors_have_left_the_queue(cluster: Cluster, page: socket.socket) -> None:
+    cluster.environment["SLURM_JOB_ID"] = str((page.getsockname()[1] - 20002) // 3)
+    in_queue(cluster, "/elsewhere", str(cluster.run))
+    in_queue(cluster, "/elsewhere", name="next")
+    job = began(cluster)
+    for actors in (1, 1, 0, 0):  # two from elsewhere train for a while
+        answer_once(page, f"farflung_learner_actors {actors}.0\n")
+    assert job.wait(DEADLINE_S) == 0
+    assert cluster.hear(1) == ["drained"]
+    assert cluster.silent()
+    assert not (cluster.run / "over").exists()
+    assert "all jobs of actors have left the queue" in (cluster.folder / "output").read_text()
+
+
+def answer_once(page: socket.socket, text: str) -> None:
+    """To whoever asks next."""
+    page.settimeout(DEADLINE_S)
+    asks, _ = page.accept()
+    with asks, asks.makefile("rb") as words:
+        assert words.readline() == b"GET /metrics HTTP/1.0\r\n"
+        words.readline()
+        asks.sendall(b"HTTP/1.0 200 OK\r\n\r\n" + text.encode())
+
+
 def test_without_a_folder_there_is_one_line(cluster: Cluster) -> None:
     del cluster.environment["FARFLUNG_RUN"]
     for script in ("learner.sbatch", "actors.sbatch"):
@@ -238,7 +318,11 @@ def test_without_a_folder_there_is_one_line(cluster: Cluster) -> None:
 @pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
 def test_shellcheck_finds_nothing() -> None:
     root = SCRIPTS.parents[1]
-    more = (root / "deploy/kubernetes/keys.sh", *(root / ".ci" / name for name in ("run", "tools", "containers")))
+    more = (
+        root / "deploy/kubernetes/keys.sh",
+        *(root / "deploy/systemd").glob("*.sh"),
+        *(root / ".ci" / name for name in ("run", "tools", "containers", "systemd", "slurm")),
+    )
     scripts = [*SCRIPTS.iterdir(), *more]
     told = subprocess.run(["shellcheck", *map(str, scripts)], capture_output=True, text=True, check=False)
     assert told.returncode == 0, told.stdout

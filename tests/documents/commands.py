@@ -35,6 +35,7 @@ NOT_HERE = {
     "kubectl": "needs a cluster; tests/deploy renders the overlays",
     "pip": "installs from a package index",
     "pre-commit": "writes a hook into the repository",
+    "systemctl": "needs systemd as process 1; .ci/systemd boots one and follows the document",
     "python3": "makes a virtual environment, as make setup does",
 }
 # Experiments that a document leaves to the reader, and what stands for them here.

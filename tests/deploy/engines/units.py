@@ -1,163 +1,236 @@
-"""The units as they ship, started by a real systemd: ``make test-deploy`` runs this where UNITS_ROOT names a Debian.
+"""The units as they ship, started by a real systemd: ``.ci/systemd`` runs this, where UNITS_ROOT names a Debian.
 
-A Debian tree with systemd, dbus and Python of this interpreter's minor version, as debootstrap makes it (see
-CONTRIBUTING.md). It is booted in systemd-nspawn with a network of its own, and keeps what it writes into /var.
-Knows nspawn, nsenter and /proc.
+The tree is what debootstrap makes (CONTRIBUTING.md says how). A copy of it is booted, and one story is told in it, test
+after test: install, train, hang, stop, reboot, upgrade, remove. The commands are those of deploy/README.md.
 """
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
 import shutil
-import subprocess
-import sys
-import sysconfig
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from tests.deploy.engines.machine import Machine, boot
+from tests.documents.markdown import commands, fences
 from tests.loopback.system import ROOT
 
 TREE = os.environ.get("UNITS_ROOT", "")
-PYTHON = f"python3.{sys.version_info.minor}"
-BOOT_S = 60.0
-UNITS = ROOT / "deploy/systemd"
-COMMANDS = {"learner": "from learner.cli import main\nmain()\n", "actor": "from actor.cli import process\nprocess()\n"}
+SOURCE = "/root/farflung"  # where a person would have it: the units do not see it
+(STEPS,) = [text for fence in fences((ROOT / "deploy/README.md").read_text()) if "systemd" in (text := fence.text)]
+INSTALL, START, INSTALL_ACTORS, START_ACTORS, REMOVE = (words for _, words in commands(f"```bash\n{STEPS}```\n"))
+LEARNER, ACTOR = "farflung-learner", "farflung-actor@1"
+BOTH = (LEARNER, ACTOR)
+WATCHDOG_S = 60.0
+INSTALL_S = 400.0
 
 pytestmark = [
     pytest.mark.skipif(
         os.geteuid() != 0 or shutil.which("systemd-nspawn") is None, reason="needs systemd-nspawn, root"
     ),
     pytest.mark.skipif(not TREE, reason="UNITS_ROOT names no Debian tree"),
-    pytest.mark.skipif(not Path(TREE, "usr/bin", PYTHON).exists(), reason=f"UNITS_ROOT has no {PYTHON}"),
-    pytest.mark.timeout(300),
+    pytest.mark.timeout(600),
 ]
 
+# A run that lasts, on a machine that others use too: its simulator sleeps.
+SLOW = """
+import time
 
-class Machine:
-    """A booted tree. leader: its process 1, as this machine numbers it."""
-
-    def __init__(self, leader: int) -> None:
-        self.leader = leader
-
-    def run(self, *command: str) -> subprocess.CompletedProcess[str]:
-        """In it, to its end."""
-        enter = ["nsenter", "-t", str(self.leader), "-m", "-u", "-i", "-n", "-p", "--", *command]
-        path = {**os.environ, "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
-        return subprocess.run(enter, capture_output=True, text=True, timeout=BOOT_S, env=path, check=False)
-
-    def shown(self, unit: str, *names: str) -> list[str]:
-        """Properties of a unit."""
-        told = self.run("systemctl", "show", "--value", *(f"--property={name}" for name in names), unit).stdout
-        return [line for line in told.splitlines() if line]
-
-    def said(self, unit: str, event: str) -> list[dict[str, Any]]:
-        """Events of a daemon, as its journal has them."""
-        lines = self.run("journalctl", "--no-pager", "--output=cat", "--unit", unit).stdout.splitlines()
-        return [said for line in lines if line.startswith("{") and (said := json.loads(line))["event"] == event]
-
-    def until_said(self, unit: str, event: str) -> dict[str, Any]:
-        """The first of them, once it is there."""
-        until = time.monotonic() + BOOT_S
-        while time.monotonic() < until:
-            if found := self.said(unit, event):
-                return found[0]
-            time.sleep(0.5)  # another machine's journal tells nobody here
-        raise AssertionError(self.run("journalctl", "--no-pager", "--lines=40", "--unit", unit).stdout)
+import gymnasium
+from gymnasium.envs.classic_control import CartPoleEnv
 
 
-def install(tree: Path) -> None:
-    """As deploy/README.md says, but that the packages are those of this interpreter."""
-    for folder in ("opt/site", "opt/src", "etc/farflung", "usr/lib/sysusers.d"):
-        (tree / folder).mkdir(parents=True, exist_ok=True)
-    subprocess.run(["chroot", tree, "python3", "-m", "venv", "--without-pip", "/opt/farflung"], check=True)
-    site = tree / "opt/farflung/lib" / PYTHON / "site-packages/farflung.pth"
-    site.write_text("/opt/src\n/opt/site\n")
-    for name, text in COMMANDS.items():
-        command = tree / "opt/farflung/bin" / name
-        command.write_text(f"#!/opt/farflung/bin/python3\n{text}")
-        command.chmod(0o755)
-    for unit in UNITS.glob("*.service"):
-        shutil.copy(unit, tree / "etc/systemd/system")
-    shutil.copy(UNITS / "farflung.sysusers.conf", tree / "usr/lib/sysusers.d/farflung.conf")
-    shutil.copy(ROOT / "deploy/experiments/cartpole.toml", tree / "etc/farflung/experiment.toml")
-    (tree / "etc/farflung/actor.env").write_text("LEARNER=tcp://localhost:5555\nOPTIONS=\n")
+class Slow(CartPoleEnv):
+    def step(self, action):
+        time.sleep(0.01)
+        return super().step(action)
 
 
-KEYS = """
-set -e
-ip link set lo up
-systemd-sysusers
-rm -rf /etc/farflung/keys /etc/farflung/actor.key /var/lib/farflung /etc/systemd/system/*.d
-/opt/farflung/bin/learner keys new rack --keys /etc/farflung/keys
-mv /etc/farflung/keys/rack.key /etc/farflung/actor.key
-chown -R root:farflung /etc/farflung/keys
-chmod 0750 /etc/farflung/keys; chmod 0640 /etc/farflung/keys/learner.key /etc/farflung/keys/authorized
-systemctl daemon-reload
+gymnasium.register("Slow-v0", entry_point=Slow, max_episode_steps=500)
+"""
+LASTING = """
+[run]
+until_steps = 1_000_000_000
+
+[learner]
+durability = "journal"
+
+[actor]
+env = "slow:Slow-v0"
+envs = 2
 """
 
 
 @pytest.fixture(scope="module")
 def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
-    tree = Path(TREE)
-    install(tree)
-    site = sysconfig.get_path("purelib")
-    command = ["systemd-nspawn", "--directory", TREE, "--boot", "--register=no", "--keep-unit", "--private-network"]
-    command += ["--console=pipe", f"--bind-ro={site}:/opt/site", f"--bind-ro={ROOT}:/opt/src"]
-    unified = {**os.environ, "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1", "SYSTEMD_NSPAWN_LOCK": "0"}
-    log = tmp_path_factory.mktemp("x") / "console"
-    with log.open("wb") as console:
-        nspawn = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=console, stderr=console, env=unified)
-    try:
-        booted = Machine(_leader(nspawn, log))
-        done = booted.run("bash", "-c", KEYS)
-        assert done.returncode == 0, done.stderr
-        yield booted
-        booted.run("systemctl", "poweroff", "--force")
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            nspawn.wait(BOOT_S)
-    finally:
-        nspawn.kill()
-        nspawn.wait()
+    with boot(Path(TREE), tmp_path_factory.mktemp("x")) as machine:
+        copied = Path(f"/proc/{machine.leader}/root{SOURCE}")
+        copied.mkdir()
+        for name in ("Makefile", "pyproject.toml", "constraints.txt", "README.md", "LICENSE", "farflung.py"):
+            shutil.copy(ROOT / name, copied)
+        for name in ("learner", "actor", "protocol", "deploy"):
+            shutil.copytree(ROOT / name, copied / name, ignore=shutil.ignore_patterns("__pycache__", "pictures"))
+        yield machine
 
 
-def _leader(nspawn: subprocess.Popen[bytes], log: Path) -> int:
-    """Process 1 of the tree, once systemd says that it has booted."""
-    until = time.monotonic() + BOOT_S
-    children = Path(f"/proc/{nspawn.pid}/task/{nspawn.pid}/children")
-    while time.monotonic() < until and nspawn.poll() is None:
-        for pid in map(int, children.read_text().split()):
-            if Machine(pid).run("systemctl", "is-system-running").stdout.strip() in ("running", "degraded"):
-                return pid
-        time.sleep(0.5)  # nobody can be asked to tell before there is somebody
-    raise AssertionError(log.read_text(errors="replace"))
+def follow(machine: Machine, step: str) -> str:
+    """What a step of the document says, in the checkout and with an administrator's umask."""
+    return machine.does(f"umask 077; cd {SOURCE}; {step}", fetches="make" in step, within_s=INSTALL_S)
 
 
-def test_the_units_start_train_and_stop(machine: Machine) -> None:
-    started = machine.run("systemctl", "start", "farflung-learner")
-    assert started.returncode == 0, machine.run("journalctl", "--no-pager", "--unit", "farflung-learner").stdout
-    assert machine.run("systemctl", "start", "farflung-actor@1").returncode == 0
-    machine.until_said("farflung-actor@1", "welcomed")
-    ended = machine.until_said("farflung-learner", "finished")
-    assert ended["solved"]
-    for unit in ("farflung-learner", "farflung-actor@1"):
-        machine.run("systemctl", "stop", unit)
+def run_version(machine: Machine) -> int:
+    """How far the run is, as its newest line of progress says."""
+    return int(machine.said(LEARNER, "progress")[-1]["version"])
+
+
+def test_make_installs_program_user_folders_and_keys(machine: Machine) -> None:
+    said = follow(machine, INSTALL)
+    assert said.endswith("is installed. Begin: systemctl enable --now farflung-learner farflung-actor@1"), said
+    modes = machine.does("cd /etc/farflung; stat --format '%A %U %G %n' . modules keys keys/* *.*")
+    assert modes.splitlines() == [
+        "drwxr-xr-x root root .",
+        "drwxr-xr-x root root modules",
+        "drwxr-x--- root farflung keys",
+        "-rw-r----- root farflung keys/authorized",
+        "-rw-r----- root farflung keys/learner.key",
+        "-rw-r--r-- root root actor.env",
+        "-rw------- root root actor.key",
+        "-rw-r--r-- root root experiment.toml",
+        "-rw-r--r-- root root learner.env",
+    ]
+
+
+def test_the_units_start_train_and_end_as_they_ship(machine: Machine) -> None:
+    follow(machine, START)
+    assert machine.until_said(LEARNER, "finished")["solved"]
+    for unit in BOTH:
+        machine.until_shown(unit, ActiveState="inactive")
         assert machine.shown(unit, "Result", "NRestarts", "ExecMainStatus") == ["success", "0", "0"]
 
 
+def test_a_run_that_is_over_is_not_begun_again(machine: Machine) -> None:
+    machine.does(f"systemctl start {LEARNER}")
+    machine.until_said(LEARNER, "over")
+    machine.until_shown(LEARNER, ActiveState="inactive")
+    assert machine.shown(LEARNER, "Result", "NRestarts") == ["success", "0"]
+
+
+def test_another_experiment_is_refused_and_not_tried_again(machine: Machine) -> None:
+    etc = Path(f"/proc/{machine.leader}/root/etc/farflung")
+    (etc / "modules/slow.py").write_text(SLOW)
+    (etc / "experiment.toml").write_text(LASTING)
+    for name in ("learner.env", "actor.env"):
+        text = (etc / name).read_text()
+        (etc / name).write_text(text.replace("OPTIONS=\n", "OPTIONS=--allow-module slow\n"))
+    assert machine.run("systemctl", "start", LEARNER).returncode == 1
+    assert machine.shown(LEARNER, "Result", "NRestarts", "ExecMainStatus") == ["exit-code", "0", "2"]
+    assert "it holds another experiment" in machine.story(LEARNER)
+
+
 def test_a_unit_without_what_libzmq_needs_fails(machine: Machine) -> None:
-    """The check can fail: the same unit with the families that it once had."""
-    folder = "/etc/systemd/system/farflung-learner.service.d"
+    """The story can fail: the same unit with the families that it once had."""
+    folder = f"/etc/systemd/system/{LEARNER}.service.d"
     text = "[Service]\\nRestart=no\\nRestrictAddressFamilies=\\nRestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX\\n"
-    write = f"rm -rf /var/lib/farflung; mkdir -p {folder}; printf '{text}' > {folder}/old.conf"
-    script = f"{write}; systemctl daemon-reload"
-    assert machine.run("bash", "-c", script).returncode == 0
-    assert machine.run("systemctl", "start", "farflung-learner").returncode == 1
-    assert machine.shown("farflung-learner", "Result") == ["signal"]
-    told = machine.run("journalctl", "--no-pager", "--unit", "farflung-learner").stdout
-    assert "Address family not supported" in told
+    machine.does("mv /var/lib/farflung/run /var/lib/farflung/cartpole")
+    machine.does(f"mkdir -p {folder}; printf '{text}' > {folder}/old.conf; systemctl daemon-reload")
+    assert machine.run("systemctl", "start", LEARNER).returncode == 1
+    assert machine.shown(LEARNER, "Result") == ["signal"]
+    assert "Address family not supported" in machine.story(LEARNER)
+    machine.does(f"rm -r {folder} /var/lib/farflung/run; systemctl daemon-reload")
+
+
+def test_options_reach_both_daemons(machine: Machine) -> None:
+    """Modules of one's own, and the later of two flags of a kind."""
+    flags = "--allow-module slow --http 127.0.0.1:9500"
+    machine.does(f"sed -i 's/^OPTIONS=.*/OPTIONS={flags}/' "
+                 f"/etc/farflung/learner.env; systemctl start {LEARNER} {ACTOR}")  # fmt: skip
+    machine.until(lambda: bool(machine.said(LEARNER, "progress")) and run_version(machine) > 0, LEARNER)
+    page = "import urllib.request; print(urllib.request.urlopen('http://127.0.0.1:9500/livez').status)"
+    assert machine.does(f'python3 -c "{page}"') == "200"
+    assert [machine.shown(unit, "ActiveState", "NRestarts") for unit in BOTH] == [["active", "0"]] * 2
+
+
+def test_a_daemon_that_hangs_is_killed_and_begun_again(machine: Machine) -> None:
+    machine.until(lambda: run_version(machine) > 20, LEARNER)
+    before, version = [machine.shown(unit, "MainPID") for unit in BOTH], run_version(machine)
+    welcomed, began = len(machine.said(ACTOR, "welcomed")), len(machine.said(LEARNER, "started"))
+    for unit in BOTH:
+        machine.does(f"kill -STOP $(systemctl show --value --property=MainPID {unit})")
+    for unit in BOTH:
+        machine.until_shown(unit, 3 * WATCHDOG_S, ActiveState="active", NRestarts="1")
+        assert "Failed with result 'watchdog'" in machine.story(unit)
+    assert all(machine.shown(unit, "MainPID") != pid for unit, pid in zip(BOTH, before, strict=True))
+    machine.until_said(ACTOR, "welcomed", welcomed + 1)
+    assert machine.until_said(LEARNER, "started", began + 1)["version"] >= version
+    machine.until(lambda: run_version(machine) > version, LEARNER)
+
+
+def test_a_stop_drains(machine: Machine) -> None:
+    ended, began = len(machine.said(LEARNER, "finished")), len(machine.said(LEARNER, "started"))
+    for unit in (ACTOR, LEARNER):
+        machine.does(f"systemctl stop {unit}")
+        assert machine.shown(unit, "ActiveState", "Result", "ExecMainStatus") == ["inactive", "success", "0"]
+    said = machine.until_said(LEARNER, "finished", ended + 1)
+    assert machine.said(LEARNER, "checkpoint_written")[-1]["version"] == said["version"]
+    machine.does(f"systemctl start {LEARNER} {ACTOR}")
+    assert machine.until_said(LEARNER, "started", began + 1)["version"] == said["version"]
+
+
+def test_both_go_on_after_a_reboot(machine: Machine) -> None:
+    version, welcomed = run_version(machine), len(machine.said(ACTOR, "welcomed"))
+    machine.reboot()
+    machine.until_said(ACTOR, "welcomed", welcomed + 1)
+    assert machine.said(LEARNER, "started")[-1]["version"] >= version
+    machine.until(lambda: run_version(machine) > version, LEARNER)
+    assert [machine.shown(unit, "ActiveState", "NRestarts") for unit in BOTH] == [["active", "0"]] * 2
+
+
+def test_an_upgrade_keeps_what_was_there(machine: Machine) -> None:
+    everything = (
+        "cd /etc/farflung; find . -type f | sort | xargs sha256sum; find . | sort | xargs stat --format '%A %U %G'"
+    )
+    before, version, pid = machine.does(everything), run_version(machine), machine.shown(LEARNER, "MainPID")
+    machine.does(f"sed -i 's/^version = .*/version = \"0.1.1\"/' {SOURCE}/pyproject.toml")
+    said = follow(machine, INSTALL)
+    assert said.endswith("0.1.1 is installed; what runs is the old one until: systemctl try-restart 'farflung-*'"), said
+    assert machine.does(everything) == before
+    assert machine.shown(LEARNER, "MainPID") == pid
+    welcomed = len(machine.said(ACTOR, "welcomed"))
+    machine.does("systemctl try-restart 'farflung-*'")
+    machine.until_said(ACTOR, "welcomed", welcomed + 1)
+    assert machine.shown(LEARNER, "MainPID") != pid
+    machine.until(lambda: run_version(machine) > version, LEARNER)
+
+
+def test_a_removal_keeps_the_run_unless_it_is_told_not_to(machine: Machine) -> None:
+    machine.does(
+        f"/opt/farflung/bin/learner keys new rack7 --keys /etc/farflung/keys; mv /etc/farflung/keys/rack7.key {SOURCE}"
+    )
+    ended = len(machine.said(LEARNER, "finished"))
+    said = follow(machine, REMOVE)
+    assert said.startswith("Farflung is removed. /etc/farflung and /var/lib/farflung stay")
+    assert len(machine.said(LEARNER, "finished")) == ended + 1, "it drained"
+    machine.does("test ! -e /opt/farflung -a -e /etc/farflung/actor.key -a -e /var/lib/farflung/run")
+    assert machine.does("systemctl list-unit-files --no-legend 'farflung-*' || true") == ""
+    assert machine.does("systemctl list-units --all --no-legend 'farflung-*'") == ""
+    follow(machine, f"PURGE=1 {REMOVE}")
+    machine.does("test ! -e /etc/farflung -a ! -e /var/lib/farflung; ! id farflung")
+
+
+def test_a_machine_may_have_actors_alone(machine: Machine) -> None:
+    """Nobody is at the address of the example, and they wait for it."""
+    refused = machine.run("bash", "-c", f"cd {SOURCE}; LEARNER=tcp://learner.example:5555 make install-systemd")
+    assert "install-systemd: name the key of this machine's actors: KEY=FILE" in refused.stderr
+    said = follow(machine, INSTALL_ACTORS)
+    assert "Begin: systemctl enable --now farflung-actor@{1.." in said
+    assert machine.does("cd /etc/farflung; stat --format '%A %U %G %n' *").splitlines() == [
+        "-rw-r--r-- root root actor.env",
+        "-rw------- root root actor.key",
+        "drwxr-xr-x root root modules",
+    ]
+    follow(machine, START_ACTORS)
+    assert "learner.example" in str(machine.until_said("farflung-actor@4", "waiting_for_learner"))
+    assert follow(machine, f"PURGE=1 {REMOVE}").endswith("its keys and its settings.")
+    assert machine.does("systemctl list-units --all --no-legend 'farflung-*'") == ""

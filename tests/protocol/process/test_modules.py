@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 
 from protocol.errors import SettingError, UserError
-from protocol.process.modules import ModuleRefused, allow, import_allowed, load
+from protocol.process.modules import Beside, ModuleRefused, allow, import_allowed, load
 
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A working directory; what is imported from it is forgotten."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "meta_path", sys.meta_path[:])
+    monkeypatch.setattr(sys, "meta_path", [each for each in sys.meta_path if not isinstance(each, Beside)])
     for name in [name for name in sys.modules if name.startswith("my_")]:  # of other tests
         monkeypatch.delitem(sys.modules, name)
     held = set(sys.modules)

@@ -78,8 +78,22 @@ def test_root_may_hand_a_key_to_our_group(
     monkeypatch.setattr(os, "getgroups", lambda: [10002])
     status = os.stat_result((stat.S_IFREG | mode, 1, 1, 1, owner, group, 9, 0, 0, 0))
     assert handed_out(status) == taken
+
+
+@pytest.mark.parametrize(
+    ("mode", "owner", "group", "taken"),
+    [
+        (0o640, 0, 10001, True),  # the learner's, which a service of this group reads
+        (0o640, 0, 0, False),  # root has files of its own
+        (0o640, 5, 10001, False),
+        (0o660, 0, 10001, False),
+    ],
+)
+def test_root_reads_what_it_handed_to_a_group(
+    monkeypatch: pytest.MonkeyPatch, mode: int, owner: int, group: int, taken: bool
+) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    assert not handed_out(status)  # root has files of its own
+    assert handed_out(os.stat_result((stat.S_IFREG | mode, 1, 1, 1, owner, group, 9, 0, 0, 0))) == taken
 
 
 def status(mode: int, owner: int) -> os.stat_result:
