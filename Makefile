@@ -36,8 +36,8 @@ setup-dev: $(DEV)  ## the same, with the tools and simulators that the tests nee
 demo: $(BASE)  ## train CartPole-v1 with two local actors until it is solved
 	$(BIN)/learner run --until-return 475
 
-test: $(DEV)  ## run the tests that take seconds
-	$(BIN)/python -m pytest -q
+test: $(DEV)  ## run the tests that take seconds, on up to four cores at once
+	$(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist worksteal
 
 check: $(DEV)  ## lint, format, types, architecture
 	$(BIN)/ruff check .

@@ -121,7 +121,11 @@ def test_a_list_that_cannot_be_read_changes_nothing_and_is_told_once(tmp_path: P
     assert keys.name(ONE) == "one"
 
 
-@pytest.mark.parametrize("text", ["x one", f"{ONE}", f"{ONE} a b", f"{ONE} one\n{ONE} two", f"{ONE} one\n{TWO} one"])
+@pytest.mark.parametrize(
+    "text",
+    ["x one", f"{ONE}", f"{ONE} a b", f"{ONE} one\n{ONE} two", f"{ONE} one\n{TWO} one"],
+    ids=["no key", "no name", "two names", "one key twice", "one name twice"],
+)
 def test_what_is_no_list_is_refused_with_its_line(text: str, tmp_path: Path) -> None:
     (tmp_path / LIST).write_text(text, encoding="utf-8")
     with pytest.raises(ListError, match=r"line [12]"):
@@ -172,7 +176,11 @@ def test_a_key_that_lost_a_role_is_cut_off_and_one_that_gained_one_is_not(tmp_pa
     assert keys.roles(ONE) == {"train", "evaluate"}
 
 
-@pytest.mark.parametrize("text", [f"{ONE} one watch", f"{ONE} one train,", f"{ONE} one train evaluate"])
+@pytest.mark.parametrize(
+    "text",
+    [f"{ONE} one watch", f"{ONE} one train,", f"{ONE} one train evaluate"],
+    ids=["another", "a comma", "two words"],
+)
 def test_a_role_that_there_is_not_is_refused_with_its_line(text: str, tmp_path: Path) -> None:
     (tmp_path / LIST).write_text(text, encoding="utf-8")
     with pytest.raises(ListError, match="line 1"):

@@ -162,8 +162,12 @@ def test_a_key_is_never_written_over(tmp_path: Path) -> None:
         ('name = "a b"', "names nobody"),
         ("name = 5", "names nobody"),
         ('name = "a"', "public is no key"),
-        (f'name = "a"\npublic = "{LEARNER.public}"', "secret is no key"),
-        (f'name = "a"\npublic = "{LEARNER.public}"\nsecret = "{LEARNER.public}"\nlearner = 3', "learner is no key"),
+        pytest.param(f'name = "a"\npublic = "{LEARNER.public}"', "secret is no key", id="no secret"),
+        pytest.param(
+            f'name = "a"\npublic = "{LEARNER.public}"\nsecret = "{LEARNER.public}"\nlearner = 3',
+            "learner is no key",
+            id="no learner",
+        ),
         ("#" * 5000, "bytes"),
     ],
 )
