@@ -30,7 +30,8 @@ def test_a_schedule_makes_the_environment_harder_and_only_its_last_task_is_judge
     began = learner.event("stage_began")
     assert (began["stage"], began["from_env_steps"], began["set"]["discount"]) == (1, 12_000, 0.9)
     entered = learner.said("stage_entered")
-    assert sorted(said["actor"] for said in entered) == ["local-0", "local-1"]
+    assert {said["actor"] for said in entered} <= {"local-0", "local-1"}  # one may take all that is left
+    assert entered
     assert learner.said("draining")[0]["why"] == "step limit reached", learner.story()  # and not at the easy returns
     said = [each for each in progress(launch.folder / "run") if each["event"] == "progress"]
     easy = [each["return_mean"] for each in said if each["env_steps"] < 12_000 and each["episodes"] >= 100]
@@ -41,7 +42,7 @@ def test_a_schedule_makes_the_environment_harder_and_only_its_last_task_is_judge
 
     again = launch.learner("--resume", "--run-dir", "run", "--until-steps", 14_000)
     assert again.wait() == 3, again.story()
-    assert [each["stage"] for each in again.said("stage_entered")] == [1, 1]
+    assert {each["stage"] for each in again.said("stage_entered")} == {1}
     assert again.said("stage_began") == []  # the life before told it
     ended = again.event("finished")
     assert ended["return_mean_100"] is None or ended["return_mean_100"] <= 5.0
