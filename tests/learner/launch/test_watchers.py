@@ -99,6 +99,8 @@ def test_a_program_that_is_not_installed(
 
 def test_programs_that_are_installed_are_not_imported_yet(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watchers, "find_spec", lambda name: ModuleSpec(name, None, origin="here"))
+    for name in ("wandb", "mlflow"):  # of other tests
+        monkeypatch.delitem(sys.modules, name, raising=False)
     asked = options(tensorboard=here / "charts", wandb="acme", mlflow="file:store")
     found = find_watchers(asked, lambda: 0.0)
     assert [name for name, _ in found] == ["tensorboard", "wandb", "mlflow"]
