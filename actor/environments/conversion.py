@@ -298,13 +298,6 @@ def unpacked(actions: Actions, data: bytes) -> Any:
     return composed(found)
 
 
-def first_of(converted: Any) -> Any:
-    """The first action of a batch of them, in the environment's own form."""
-    if isinstance(converted, dict):
-        return {name: first_of(part) for name, part in converted.items()}
-    return tuple(map(first_of, converted)) if isinstance(converted, tuple) else converted[0]
-
-
 class ObservationConverter:
     """From observations as an environment gives them to what a network sees. Unlike ``flatten`` it checks them: they
     come from programs of other people.

@@ -19,7 +19,7 @@ from actor.algorithms.curriculum import last
 from actor.algorithms.distributions import masked
 from actor.algorithms.own import declared
 from actor.config import ActorSettings, read_settings
-from actor.environments.conversion import ActionConverter, ObservationConverter, composed, first_of
+from actor.environments.conversion import ActionConverter, ObservationConverter, composed
 from actor.environments.masks import Convention, told_by
 from actor.environments.registry import described, looked_at
 from actor.evaluation import checkpoints
@@ -135,8 +135,7 @@ class Policy:
         outputs, masks = self._outputs(observation, mask, batch, starts, remember=True)
         player = self._player
         chosen = player.draw(outputs, self.generator, masks) if stochastic else player.best(outputs, masks)
-        converted = self._actions(chosen)
-        return converted if batch else first_of(converted)
+        return self._actions(chosen) if batch else self._actions.one(chosen)
 
     def probabilities(self, observation: Any, *, mask: Any = None, batch: bool = False) -> Any:
         """How probable each choice is, where actions hold choices. The memory stays where it is.

@@ -178,13 +178,6 @@ class TorchPolicy(nn.Module):
             read.append(self._read(held))
         return torch.cat(read)
 
-    def recall(self, features: Tensor, held: Tensor) -> tuple[Tensor, Tensor]:
-        """What the heads see of features [N, width], and what the memory holds then, [N, S]; without one, the same."""
-        if self.memory is None:
-            return features, held
-        held = self._remember(features, held)
-        return self._read(held), held
-
     def _remember(self, features: Tensor, held: Tensor) -> Tensor:
         """The state after one row: float32 [B, S]; an lstm's is its hidden numbers, then its cells."""
         if isinstance(self.memory, nn.LSTMCell):
